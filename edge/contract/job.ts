@@ -1,0 +1,86 @@
+import { TurbineError } from './errors.ts'
+
+/** One interactive request as it travels over the stream. Times are unix ms. */
+export interface CaptionJob {
+  id: string
+  tenant: string
+  model: string
+  /** The image's bytes, or the store's key of an image that was too large for a record. */
+  image: Uint8Array | { key: string }
+  acceptedAt: number
+  /** When the answer is wanted, unix ms. */
+  deadline: number
+  /** Highest share of image tokens that may be merged, 0 to 1. */
+  maxPrune: number
+  prompt?: string
+  /** Where the finished caption is announced; absent when nobody waits. */
+  replyTo?: string
+  traceparent?: string
+}
+
+/** Images above this many bytes go to the store first and travel by key. */
+export const maxInlineImageBytes = 512 * 1024
+
+/** A record's parts as the stream carries them. */
+export interface EncodedJob {
+  key: string
+  value: Uint8Array
+  headers: Record<string, string>
+}
+
+/** Job to record: the image bytes are the value, everything else is in headers (no base64). */
+export function encodeJob(job: CaptionJob): EncodedJob {
+  const inline = job.image instanceof Uint8Array
+  const headers: Record<string, string> = {
+    'turbine-id': job.id,
+    tenant: job.tenant,
+    model: job.model,
+    'accepted-at': String(job.acceptedAt),
+    deadline: String(job.deadline),
+    'max-prune': String(job.maxPrune),
+  }
+  if (!inline) headers['image-key'] = (job.image as { key: string }).key
+  if (job.prompt !== undefined) headers.prompt = job.prompt
+  if (job.replyTo !== undefined) headers['reply-to'] = job.replyTo
+  if (job.traceparent !== undefined) headers.traceparent = job.traceparent
+  return { key: job.id, value: inline ? (job.image as Uint8Array) : new Uint8Array(0), headers }
+}
+
+/**
+ * Record to job.
+ * @throws TurbineError `record_unreadable` when a header is missing or not a number.
+ */
+export function decodeJob(record: { value: Uint8Array; headers: Record<string, string> }): CaptionJob {
+  const { headers } = record
+  const text = (name: string) => {
+    const value = headers[name]
+    if (value === undefined) throw unreadable(name)
+    return value
+  }
+  const number = (name: string) => {
+    const value = Number(text(name))
+    if (!Number.isFinite(value)) throw unreadable(name)
+    return value
+  }
+  const imageKey = headers['image-key']
+  return {
+    id: text('turbine-id'),
+    tenant: text('tenant'),
+    model: text('model'),
+    image: imageKey === undefined ? record.value : { key: imageKey },
+    acceptedAt: number('accepted-at'),
+    deadline: number('deadline'),
+    maxPrune: number('max-prune'),
+    prompt: headers.prompt,
+    replyTo: headers['reply-to'],
+    traceparent: headers.traceparent,
+  }
+}
+
+const unreadable = (header: string) =>
+  new TurbineError(`The record's header "${header}" is missing or malformed.`, {
+    status: 500,
+    code: 'record_unreadable',
+    param: header,
+    retriable: false,
+  })

@@ -1,0 +1,83 @@
+export interface ObjectInfo {
+  key: string
+  /** Bytes. */
+  size: number
+  /** Changes when the content does; opaque. */
+  etag: string
+  /** Unix ms. */
+  lastModified: number
+}
+
+export interface StoredObject extends ObjectInfo {
+  contentType: string
+  /** The object, or the range that was asked for. */
+  body: ReadableStream<Uint8Array>
+}
+
+export interface PutOptions {
+  contentType?: string
+  /** `'*'`: only if there is no such object yet. */
+  ifNoneMatch?: '*'
+  /** Only if the object still has this etag. */
+  ifMatch?: string
+}
+
+export interface ListOptions {
+  /** At most this many; default 1000, the highest value too. */
+  limit?: number
+  /** `continuation` of the page before. */
+  continuation?: string
+  /** Only keys that sort after this one. */
+  startAfter?: string
+}
+
+export interface ListPage {
+  /** In ascending order of the key's UTF-8 bytes. */
+  objects: ObjectInfo[]
+  /** Set when there is more. */
+  continuation?: string
+}
+
+/**
+ * The object store: whole objects by key, written atomically (a reader sees the old object or the new one,
+ * never a part). Keys are 1 to 1024 bytes of UTF-8, separated by `/`, without empty, `.` or `..` segments.
+ * Filled by a directory on one machine and by S3 in a fleet.
+ */
+export interface ObjectStore {
+  /** @throws PreconditionFailedError when `ifNoneMatch` or `ifMatch` does not hold; nothing is written then. */
+  put(
+    key: string,
+    body: Uint8Array | string | ReadableStream<Uint8Array>,
+    options?: PutOptions,
+  ): Promise<{ etag: string }>
+  /** `range` is in bytes, both ends included, as in HTTP; the end may be left out. Undefined when there is no such object. */
+  get(key: string, range?: { start: number; end?: number }): Promise<StoredObject | undefined>
+  head(key: string): Promise<ObjectInfo | undefined>
+  /** Does nothing when there is no such object. */
+  delete(key: string): Promise<void>
+  list(prefix: string, options?: ListOptions): Promise<ListPage>
+  close(): Promise<void>
+}
+
+export class PreconditionFailedError extends Error {
+  override readonly name = 'PreconditionFailedError'
+  readonly retriable = false
+}
+
+/** The store cannot be reached or refuses to work now. */
+export class StoreUnavailableError extends Error {
+  override readonly name = 'StoreUnavailableError'
+  readonly retriable = true
+}
+
+/** The whole object, or undefined. */
+export async function getBytes(store: ObjectStore, key: string): Promise<Uint8Array | undefined> {
+  const object = await store.get(key)
+  return object && new Uint8Array(await new Response(object.body).arrayBuffer())
+}
+
+/** The whole object parsed as JSON, or undefined. */
+export async function getJson<T>(store: ObjectStore, key: string): Promise<T | undefined> {
+  const object = await store.get(key)
+  return object && ((await new Response(object.body).json()) as T)
+}

@@ -1,0 +1,71 @@
+/** What a producer hands in. Headers are short strings; the value is opaque bytes. */
+export interface StreamRecord {
+  /** Decides the partition; records of one key keep their order. */
+  key: string
+  value: Uint8Array
+  headers: Record<string, string>
+}
+
+/** What a consumer gets. `timestamp` is unix ms, set when the stream accepted the record. */
+export interface ConsumedRecord extends StreamRecord {
+  topic: string
+  partition: number
+  offset: bigint
+  timestamp: number
+}
+
+export interface TopicOptions {
+  partitions: number
+  /** Records older than this may be dropped once every group has committed them, ms. */
+  retentionMs?: number
+}
+
+export interface ConsumeOptions {
+  topic: string
+  /** Each record of the topic is handled by one consumer of each group. */
+  group: string
+  /** Records that are handled at the same time, over all partitions; at this number fetching pauses. */
+  maxInFlight: number
+  /**
+   * Handles one record; many run at once, in any order. Its offset is committed after the promise fulfils and
+   * every earlier record of the partition is finished too. A rejection means "not now": the record is handed
+   * in again after a pause that grows from 100 ms to 10 s, and nothing behind it is committed meanwhile.
+   * A handler can run twice for one record (a crash before the commit), so it must be idempotent.
+   */
+  handle(record: ConsumedRecord, signal: AbortSignal): Promise<void>
+  /** Told of trouble that the consumer handles itself (a rejected handler, a lost connection). */
+  onError?(error: unknown): void
+}
+
+export interface Consumer {
+  /** Records being handled now. */
+  readonly inFlight: number
+  /**
+   * Stops fetching, waits at most `drainMs` for the handlers that run, commits what is finished and leaves the
+   * group. What is not finished by then is delivered again to the next consumer; `signal` of its handler aborts.
+   */
+  close(drainMs?: number): Promise<void>
+}
+
+/**
+ * The job stream: topics with partitions, consumer groups with committed offsets, at-least-once delivery.
+ * Filled by SQLite on one machine and by Kafka in a fleet.
+ */
+export interface Stream {
+  /** Creates what is missing; a topic that exists keeps its partitions. */
+  ensureTopics(topics: Record<string, TopicOptions>): Promise<void>
+  /**
+   * Resolves when the stream has all records durably; rejects when it has not or may not have them.
+   * @throws StreamUnavailableError (retriable) when the stream cannot take them now.
+   */
+  send(topic: string, records: StreamRecord[]): Promise<void>
+  consume(options: ConsumeOptions): Promise<Consumer>
+  /** Records of the topic that the group has not committed yet. */
+  lag(topic: string, group: string): Promise<number>
+  close(): Promise<void>
+}
+
+export class StreamUnavailableError extends Error {
+  override readonly name = 'StreamUnavailableError'
+  readonly retriable = true
+}
