@@ -1,4 +1,8 @@
-import type { Schedule } from '../turbo/schedule.ts'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ModelFolderError } from '../onnx/weights.ts'
+import { perLayer, pruneRatio, type Schedule, semanticWeights, tokenCounts } from '../turbo/schedule.ts'
 
 /** One entry of a model's level table. Level 0 is the unpruned model. */
 export interface PruneLevel extends Schedule {
@@ -6,4 +10,65 @@ export interface PruneLevel extends Schedule {
   tokensOut: number
   /** Share of the image tokens that are merged away, 0 to 1. */
   pruneRatio: number
+}
+
+/** The file beside a model that holds its calibrated levels. */
+export const levelsFile = 'turbine.json'
+
+const fileSchema = z.object({
+  levels: z
+    .array(
+      z.object({
+        r: z.array(z.int().min(0)),
+        weight: z.array(z.number()),
+      }),
+    )
+    .min(1),
+})
+
+/**
+ * The model's level table from `turbine.json` in its folder, else levels by the paper's constant r and alpha.
+ * @throws ModelFolderError when the file is malformed or its levels do not ascend in tokens merged.
+ */
+export async function readLevels(
+  folder: string,
+  encoder: { tokens: number; layers: number },
+): Promise<PruneLevel[]> {
+  const file = join(folder, levelsFile)
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw new ModelFolderError(`${file} cannot be read.`, { cause: error })
+  })
+  if (text === undefined) return defaultLevels(encoder)
+  let schedules: Schedule[]
+  try {
+    schedules = fileSchema.parse(JSON.parse(text)).levels
+  } catch (cause) {
+    throw new ModelFolderError(
+      `${file} is no level table: {"levels": [{"r": [...], "weight": [...]}]}. Mend or remove it.`,
+      { cause },
+    )
+  }
+  if (schedules.some(({ r, weight }) => r.length !== encoder.layers || weight.length !== encoder.layers))
+    throw new ModelFolderError(`${file}: r and weight need ${encoder.layers} entries, one for each layer.`)
+  const levels = schedules.map((schedule) => toLevel(schedule, encoder.tokens))
+  if (levels[0]!.pruneRatio !== 0)
+    throw new ModelFolderError(`${file}: the first level has to be the unpruned model, r all zeros.`)
+  if (levels.some((level, i) => i > 0 && level.tokensOut >= levels[i - 1]!.tokensOut))
+    throw new ModelFolderError(`${file}: levels have to ascend in tokens merged.`)
+  return levels
+}
+
+/** Six levels that merge a constant share in every layer, with the paper's alpha: a start for uncalibrated models. */
+export function defaultLevels({ tokens, layers }: { tokens: number; layers: number }): PruneLevel[] {
+  const most = Math.floor((0.83 * (tokens - 1)) / layers)
+  return [0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => {
+    const r = perLayer(Math.round(share * most), layers)
+    return toLevel({ r, weight: semanticWeights(r) }, tokens)
+  })
+}
+
+function toLevel(schedule: Schedule, tokens: number): PruneLevel {
+  const tokensOut = tokenCounts(tokens, schedule.r).at(-1)!
+  return { ...schedule, tokensOut, pruneRatio: pruneRatio(tokens, tokensOut) }
 }

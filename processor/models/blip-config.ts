@@ -1,0 +1,159 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ModelFolderError } from '../onnx/weights.ts'
+import type { Resample } from './model.ts'
+
+// Defaults are those of Hugging Face's BlipConfig: a saved config.json leaves out what equals them.
+const visionSchema = z.object({
+  hidden_size: z.int().positive().default(768),
+  intermediate_size: z.int().positive().default(3072),
+  num_hidden_layers: z.int().positive().default(12),
+  num_attention_heads: z.int().positive().default(12),
+  image_size: z.int().positive().default(384),
+  patch_size: z.int().positive().default(16),
+  hidden_act: z.literal('gelu').default('gelu'),
+  layer_norm_eps: z.number().positive().default(1e-5),
+})
+
+const textSchema = z.object({
+  vocab_size: z.int().positive().default(30524),
+  hidden_size: z.int().positive().default(768),
+  encoder_hidden_size: z.int().positive().default(768),
+  intermediate_size: z.int().positive().default(3072),
+  num_hidden_layers: z.int().positive().default(12),
+  num_attention_heads: z.int().positive().default(8),
+  max_position_embeddings: z.int().positive().default(512),
+  hidden_act: z.literal('gelu').default('gelu'),
+  layer_norm_eps: z.number().positive().default(1e-12),
+  bos_token_id: z.int().default(30522),
+  sep_token_id: z.int().default(102),
+  pad_token_id: z.int().default(0),
+  max_length: z.int().positive().optional(),
+})
+
+const configSchema = z.object({
+  model_type: z.literal('blip'),
+  vision_config: visionSchema.prefault({}),
+  text_config: textSchema.prefault({}),
+})
+
+const preprocessorSchema = z.object({
+  size: z
+    .union([z.object({ height: z.int().positive(), width: z.int().positive() }), z.int().positive()])
+    .optional(),
+  do_resize: z.literal(true).default(true),
+  resample: z.int().default(3),
+  do_rescale: z.boolean().default(true),
+  rescale_factor: z.number().default(1 / 255),
+  do_normalize: z.boolean().default(true),
+  image_mean: z.array(z.number()).length(3).default([0.48145466, 0.4578275, 0.40821073]),
+  image_std: z.array(z.number().positive()).length(3).default([0.26862954, 0.26130258, 0.27577711]),
+})
+
+const generationSchema = z.object({
+  max_length: z.int().positive().nullish(),
+  max_new_tokens: z.int().positive().nullish(),
+})
+
+/** Hugging Face's `generate` stops at this many ids when nothing else is said; the start token counts. */
+const defaultMaxLength = 20
+
+export type BlipVisionConfig = z.infer<typeof visionSchema>
+export type BlipTextConfig = z.infer<typeof textSchema>
+
+/** All that a BLIP captioning folder says about itself. */
+export interface BlipConfig {
+  vision: BlipVisionConfig
+  text: BlipTextConfig
+  /** Per channel, on pixels 0 to 255: `pixel * scale + shift`. */
+  normalise: { scale: number[]; shift: number[] }
+  resample: Resample
+  /** Ids per caption at most, prompt, start and end token included. */
+  maxLength: number
+}
+
+/**
+ * Reads config.json, preprocessor_config.json and, where there is one, generation_config.json.
+ * @throws ModelFolderError that names the file and the field.
+ */
+export async function readBlipConfig(folder: string): Promise<BlipConfig> {
+  const config = await readJson(folder, 'config.json', configSchema)
+  const preprocessor = await readJson(folder, 'preprocessor_config.json', preprocessorSchema)
+  const generation = await readJson(folder, 'generation_config.json', generationSchema, {})
+  const { vision_config: vision, text_config: text } = config
+  checkSizes(folder, vision, text, preprocessor.size)
+
+  const asked = generation.max_new_tokens ? generation.max_new_tokens + 1 : generation.max_length
+  const maxLength = asked ?? text.max_length ?? defaultMaxLength
+  const factor = preprocessor.do_rescale ? preprocessor.rescale_factor : 1
+  const [mean, std] = preprocessor.do_normalize
+    ? [preprocessor.image_mean, preprocessor.image_std]
+    : [
+        [0, 0, 0],
+        [1, 1, 1],
+      ]
+  return {
+    vision,
+    text,
+    normalise: { scale: std.map((s) => factor / s), shift: mean.map((m, c) => -m / std[c]!) },
+    resample: resampleOf(folder, preprocessor.resample),
+    maxLength: Math.min(maxLength, text.max_position_embeddings),
+  }
+}
+
+function checkSizes(
+  folder: string,
+  vision: BlipVisionConfig,
+  text: BlipTextConfig,
+  size: z.infer<typeof preprocessorSchema>['size'],
+): void {
+  const refuse = (why: string) => {
+    throw new ModelFolderError(`${join(folder, 'config.json')}: ${why}`)
+  }
+  if (vision.hidden_size % vision.num_attention_heads)
+    refuse('vision_config.hidden_size is no multiple of num_attention_heads.')
+  if (text.hidden_size % text.num_attention_heads)
+    refuse('text_config.hidden_size is no multiple of num_attention_heads.')
+  if (vision.image_size % vision.patch_size) refuse('vision_config.image_size is no multiple of patch_size.')
+  if (text.encoder_hidden_size !== vision.hidden_size)
+    refuse('text_config.encoder_hidden_size differs from vision_config.hidden_size.')
+  const sides = typeof size === 'number' ? [size] : size ? [size.height, size.width] : []
+  if (sides.some((side) => side !== vision.image_size))
+    throw new ModelFolderError(
+      `${join(folder, 'preprocessor_config.json')}: size is ${sides.join(' x ')}, but the model sees ${vision.image_size} x ${vision.image_size}.`,
+    )
+}
+
+function resampleOf(folder: string, pillowNumber: number): Resample {
+  const kernels: Record<number, Resample> = { 0: 'nearest', 1: 'lanczos3', 2: 'bilinear', 3: 'bicubic' }
+  const kernel = kernels[pillowNumber]
+  if (kernel) return kernel
+  throw new ModelFolderError(
+    `${join(folder, 'preprocessor_config.json')}: resample is ${pillowNumber}; 0 (nearest), 1 (lanczos), 2 (bilinear) and 3 (bicubic) can be used.`,
+  )
+}
+
+async function readJson<T>(folder: string, name: string, schema: z.ZodType<T>, absent?: T): Promise<T> {
+  const file = join(folder, name)
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (cause) {
+    if (absent !== undefined && (cause as NodeJS.ErrnoException).code === 'ENOENT') return absent
+    throw new ModelFolderError(
+      `${file} cannot be read. A model folder needs config.json, preprocessor_config.json, tokenizer.json or vocab.txt, and model.safetensors.`,
+      { cause },
+    )
+  }
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch (cause) {
+    throw new ModelFolderError(`${file} is not JSON.`, { cause })
+  }
+  const parsed = schema.safeParse(json)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]!
+  throw new ModelFolderError(`${file}: ${issue.path.join('.') || 'the file'}: ${issue.message}.`)
+}

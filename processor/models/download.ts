@@ -1,0 +1,120 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { open, rename, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Hub, HubError, type HubFile, type HubModel, requestFile, unreachable } from './hub.ts'
+
+/** What came has not the bytes that the hub promises. */
+export class ChecksumError extends Error {
+  override readonly name = 'ChecksumError'
+  readonly code = 'checksum_mismatch'
+  readonly retriable = true
+}
+
+export interface DownloadOptions {
+  hub: Hub
+  model: HubModel
+  file: HubFile
+  folder: string
+  /** Told of every piece: bytes of this file that are on disk. */
+  onProgress?(bytes: number): void
+  /** Tries in a row without a single new byte before it gives up; default 5. */
+  maxAttempts?: number
+  /** Milliseconds. */
+  sleep?(ms: number): Promise<unknown>
+}
+
+/**
+ * Downloads a file of a model into a folder: into `<name>.part` first, which a later call takes up where this one
+ * was cut off; checked against the hub's checksum, then renamed. A file that is there already and right is kept.
+ * @throws HubError, ChecksumError, or an error of the file system.
+ */
+export async function downloadFile(options: DownloadOptions): Promise<'downloaded' | 'present'> {
+  const { file, folder, onProgress } = options
+  const path = join(folder, file.name)
+  if (await isIntact(path, file)) {
+    onProgress?.(file.size)
+    return 'present'
+  }
+  const part = `${path}.part`
+  await fetchPart(part, options)
+  if (!(await isIntact(part, file))) {
+    // The part may be of another version of the file; a second try starts from nothing.
+    await rm(part, { force: true })
+    await fetchPart(part, options)
+    if (!(await isIntact(part, file))) {
+      await rm(part, { force: true })
+      throw new ChecksumError(`${file.name} came with a wrong checksum twice. Check the network or its proxy, and pull again.`)
+    }
+  }
+  await rename(part, path)
+  return 'downloaded'
+}
+
+/** Repeats until the part has all its bytes; what came stays, and every new byte starts the count of tries anew. */
+async function fetchPart(part: string, options: DownloadOptions): Promise<void> {
+  const { file, maxAttempts = 5, sleep = delay } = options
+  let fruitless = 0
+  for (let have = await sizeOf(part); have !== file.size; ) {
+    try {
+      await appendRest(part, have > file.size ? 0 : have, options)
+    } catch (error) {
+      if (!(error instanceof HubError) || !error.retriable) throw error
+      fruitless = (await sizeOf(part)) > have ? 1 : fruitless + 1
+      if (fruitless >= maxAttempts) throw error
+      await sleep(error.retryAfterMs ?? 1000 * 2 ** (fruitless - 1))
+    }
+    have = await sizeOf(part)
+  }
+}
+
+async function appendRest(part: string, start: number, { hub, model, file, onProgress }: DownloadOptions): Promise<void> {
+  const response = await requestFile(hub, model, file.name, start)
+  const output = await open(part, start > 0 && response.status === 206 ? 'a' : 'w')
+  try {
+    let bytes = response.status === 206 ? start : 0
+    for await (const chunk of bodyOf(response, hub)) {
+      await output.appendFile(chunk)
+      bytes += chunk.length
+      onProgress?.(bytes)
+    }
+    if (bytes > file.size) throw new ChecksumError(`${file.name} is longer than the hub says. Pull again later.`)
+    if (bytes < file.size) throw unreachable(hub, new Error('The answer ended early.'))
+    await output.sync()
+  } finally {
+    await output.close()
+  }
+}
+
+/** A connection that breaks is the hub's trouble, told apart from a disk that is full. */
+async function* bodyOf(response: Response, hub: Hub): AsyncGenerator<Uint8Array> {
+  const reader = (response.body ?? new Blob([]).stream()).getReader()
+  try {
+    while (true) {
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        throw unreachable(hub, cause)
+      })
+      if (done) return
+      yield value
+    }
+  } finally {
+    await reader.cancel().catch(() => {})
+  }
+}
+
+const sizeOf = (path: string) =>
+  stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  )
+
+async function isIntact(path: string, { size, checksum }: HubFile): Promise<boolean> {
+  const found = await stat(path).catch(() => undefined)
+  if (found?.size !== size) return false
+  const hash = createHash(checksum.algorithm === 'sha256' ? 'sha256' : 'sha1')
+  // git hashes a blob with its type and size in front.
+  if (checksum.algorithm === 'git-sha1') hash.update(`blob ${size}\0`)
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk)
+  return hash.digest('hex') === checksum.hex
+}

@@ -1,0 +1,145 @@
+import { z } from 'zod'
+
+/** The public hub; another one is named by its endpoint. */
+export const publicHub = 'https://huggingface.co'
+
+export interface Hub {
+  /** Where the hub's API is, e.g. `https://huggingface.co`. */
+  endpoint: string
+  /** An access token; goes to the endpoint's own host only. */
+  token?: string
+}
+
+export interface HubFile {
+  name: string
+  /** Bytes. */
+  size: number
+  /** Of the whole content for large files, of git's blob for small ones. */
+  checksum: { algorithm: 'sha256' | 'git-sha1'; hex: string }
+}
+
+/** A model at one commit, so that all its files belong together whatever is pushed meanwhile. */
+export interface HubModel {
+  id: string
+  commit: string
+  files: HubFile[]
+}
+
+/** What a hub cannot or will not give. `retriable` when the same request can succeed later. */
+export class HubError extends Error {
+  override readonly name = 'HubError'
+  readonly code: 'hub_unreachable' | 'hub_busy' | 'model_not_found' | 'hub_refused' | 'hub_invalid'
+  readonly retriable: boolean
+  /** What the hub asks to wait, ms. */
+  readonly retryAfterMs: number | undefined
+
+  constructor(message: string, code: HubError['code'], options: { cause?: unknown; retryAfterMs?: number } = {}) {
+    super(message, { cause: options.cause })
+    this.code = code
+    this.retriable = code === 'hub_unreachable' || code === 'hub_busy'
+    this.retryAfterMs = options.retryAfterMs
+  }
+}
+
+const modelInfo = z.object({
+  sha: z.string().regex(/^[0-9a-f]{40}$/),
+  siblings: z.array(
+    z.object({
+      rfilename: z.string(),
+      size: z.int(),
+      blobId: z.string(),
+      lfs: z.object({ sha256: z.string(), size: z.int() }).nullish(),
+    }),
+  ),
+})
+
+/**
+ * The files of a model with sizes and checksums, from `GET /api/models/<id>/revision/<revision>?blobs=true`.
+ * `revision` is a branch, a tag, a commit or `refs/pr/<n>`.
+ * @throws HubError
+ */
+export async function describeModel(hub: Hub, id: string, revision: string): Promise<HubModel> {
+  const path = `/api/models/${encodePath(id)}/revision/${encodeURIComponent(revision)}?blobs=true`
+  const response = await requestHub(hub, path, { model: `${id} at ${revision}` })
+  const info = modelInfo.safeParse(await response.json().catch(() => undefined))
+  if (!info.success)
+    throw new HubError(`${hub.endpoint} did not answer as a Hugging Face hub does. Check HF_ENDPOINT.`, 'hub_invalid', {
+      cause: info.error,
+    })
+  const files = info.data.siblings.map(({ rfilename: name, size, blobId, lfs }): HubFile => {
+    if (lfs) return { name, size: lfs.size, checksum: { algorithm: 'sha256', hex: lfs.sha256 } }
+    return { name, size, checksum: { algorithm: 'git-sha1', hex: blobId } }
+  })
+  return { id, commit: info.data.sha, files }
+}
+
+/**
+ * The bytes of a file from `start` on. The answer's status is 206 when the hub begins there, 200 when it begins at 0.
+ * @throws HubError
+ */
+export function requestFile(hub: Hub, model: HubModel, name: string, start = 0): Promise<Response> {
+  // A compressed answer would have other bytes at other places.
+  const headers: Record<string, string> = { 'accept-encoding': 'identity' }
+  if (start > 0) headers.range = `bytes=${start}-`
+  return requestHub(hub, `/${encodePath(model.id)}/resolve/${model.commit}/${encodePath(name)}`, {
+    headers,
+    model: `${name} of ${model.id}`,
+  })
+}
+
+const encodePath = (path: string) => path.split('/').map(encodeURIComponent).join('/')
+
+async function requestHub(
+  hub: Hub,
+  path: string,
+  { model, headers = {} }: { model: string; headers?: Record<string, string> },
+): Promise<Response> {
+  // fetch drops the authorization when a redirect leads to another origin, as it does to a hub's storage.
+  const authorization: Record<string, string> = hub.token ? { authorization: `Bearer ${hub.token}` } : {}
+  let response: Response
+  try {
+    response = await fetch(hub.endpoint.replace(/\/+$/, '') + path, { headers: { ...headers, ...authorization } })
+  } catch (cause) {
+    throw unreachable(hub, cause)
+  }
+  if (response.ok) return response
+  await response.body?.cancel()
+  throw refusal(hub, response, model)
+}
+
+/** The connection failed before or within an answer. */
+export function unreachable(hub: Hub, cause: unknown): HubError {
+  const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
+  const code = reason instanceof Error && 'code' in reason ? ` (${String(reason.code)})` : ''
+  return new HubError(
+    `${hostOf(hub)} cannot be reached${code}. Check the network, set HF_ENDPOINT to a mirror, or copy the model's ` +
+      'folder here and use it with --model.',
+    'hub_unreachable',
+    { cause },
+  )
+}
+
+function refusal(hub: Hub, response: Response, model: string): HubError {
+  const { status } = response
+  if (status === 429 || status >= 500) {
+    const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)
+    return new HubError(`${hostOf(hub)} is busy (${status}). Try again later.`, 'hub_busy', {
+      retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : undefined,
+    })
+  }
+  if (status === 403)
+    return new HubError(
+      `${hostOf(hub)} refuses ${model}: accept its terms on its page, and set HF_TOKEN to a token that may read it.`,
+      'hub_refused',
+    )
+  // The public hub answers 401, not 404, to who may not know whether a model exists.
+  if (status === 401 || status === 404)
+    return new HubError(
+      `${hostOf(hub)} has no ${model}${hub.token ? ' that HF_TOKEN may read' : ''}. Check the name and --revision` +
+        `${hub.token ? '' : '; for a private model set HF_TOKEN'}.`,
+      'model_not_found',
+    )
+  return new HubError(`${hostOf(hub)} answered ${status} to the request for ${model}.`, 'hub_invalid')
+}
+
+const hostOf = ({ endpoint }: Hub) => (URL.canParse(endpoint) ? new URL(endpoint).host : endpoint)

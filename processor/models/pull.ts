@@ -1,0 +1,110 @@
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { downloadFile } from './download.ts'
+import { describeModel, type Hub, HubError, type HubFile, type HubModel } from './hub.ts'
+
+/** Files that are taken when a model has them, small ones first, so that a wrong model is noticed early. */
+export const modelFiles = [
+  'config.json',
+  'preprocessor_config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'vocab.txt',
+  'generation_config.json',
+  'model.safetensors',
+]
+
+/** The model is there, but not in a form that can be served. */
+export class UnsupportedModelError extends Error {
+  override readonly name = 'UnsupportedModelError'
+  readonly code = 'model_unsupported'
+  readonly retriable = false
+}
+
+export interface PullOptions {
+  hub: Hub
+  /** `<organisation>/<name>` */
+  id: string
+  /** Branch, tag, commit or `refs/pr/<n>`; default `main`. */
+  revision?: string
+  /** Where the files go; made if missing. */
+  folder: string
+  onProgress?(progress: PullProgress): void
+  /** Milliseconds; waits between tries. */
+  sleep?(ms: number): Promise<unknown>
+}
+
+/** Bytes are over all files. */
+export interface PullProgress {
+  file: string
+  bytes: number
+  totalBytes: number
+}
+
+/**
+ * Brings a BLIP model from a Hugging Face hub into a folder, each file checked against the hub's checksum. Called
+ * again it takes up what was cut off and fetches what changed.
+ *
+ * The hub's own client, `@huggingface/hub`, is not used: it writes into a cache of symbolic links, starts a file
+ * anew when the connection breaks, checks no checksums and does not try again, which are the points of a pull.
+ * @throws HubError, UnsupportedModelError, ChecksumError, or an error of the file system.
+ */
+export async function pullModel(options: PullOptions): Promise<HubModel> {
+  const { hub, id, revision = 'main', folder, onProgress, sleep = delay } = options
+  const model = await withRetries(() => describeModel(hub, id, revision), sleep)
+  const files = selectFiles(model)
+  const totalBytes = files.reduce((sum, file) => sum + file.size, 0)
+  await mkdir(folder, { recursive: true })
+  let before = 0
+  for (const file of files) {
+    const report = (bytes: number) => onProgress?.({ file: file.name, bytes: before + bytes, totalBytes })
+    await downloadFile({ hub, model, file, folder, onProgress: report, sleep })
+    if (file.name === 'config.json') await refuseOtherFamilies(join(folder, file.name), id)
+    before += file.size
+  }
+  return { ...model, files }
+}
+
+/** Three tries: an answer this small either comes or the hub is not there. */
+async function withRetries<T>(work: () => Promise<T>, sleep: (ms: number) => Promise<unknown>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!(error instanceof HubError) || !error.retriable || attempt === 3) throw error
+      await sleep(error.retryAfterMs ?? 500 * 2 ** attempt)
+    }
+  }
+}
+
+/**
+ * The files to fetch, in the order of `modelFiles`.
+ * @throws UnsupportedModelError when one is missing that no model can do without.
+ */
+export function selectFiles({ id, files }: HubModel): HubFile[] {
+  const has = (name: string) => files.some((file) => file.name === name)
+  if (!has('model.safetensors'))
+    throw new UnsupportedModelError(
+      has('pytorch_model.bin')
+        ? `${id} has its weights as pytorch_model.bin only. Choose a --revision with model.safetensors (often refs/pr/<n>), ` +
+            'or convert it: from_pretrained(...).save_pretrained(folder, safe_serialization=True).'
+        : `${id} has no model.safetensors. Choose a BLIP captioning model in the Hugging Face layout.`,
+    )
+  for (const name of ['config.json', 'preprocessor_config.json'])
+    if (!has(name))
+      throw new UnsupportedModelError(`${id} has no ${name}. Choose a model in the Hugging Face layout.`)
+  if (!has('tokenizer.json') && !has('vocab.txt'))
+    throw new UnsupportedModelError(`${id} has no tokenizer.json and no vocab.txt. Choose a BLIP captioning model.`)
+  return modelFiles.flatMap((name) => files.filter((file) => file.name === name))
+}
+
+async function refuseOtherFamilies(configPath: string, id: string): Promise<void> {
+  const config = JSON.parse(await readFile(configPath, 'utf8')) as { model_type?: unknown }
+  if (config.model_type !== 'blip')
+    throw new UnsupportedModelError(
+      `${id} is a model of type "${config.model_type}". Choose a BLIP captioning model, ` +
+        'e.g. Salesforce/blip-image-captioning-base.',
+    )
+}

@@ -1,0 +1,59 @@
+import { basename } from 'node:path'
+import type { Float, Graph, Value } from './graph.ts'
+import { readSafetensorsHeader, type TensorLocation } from './safetensors.ts'
+
+/** A model folder lacks something, or has it in the wrong shape; the message names it and the remedy. */
+export class ModelFolderError extends Error {
+  override readonly name = 'ModelFolderError'
+  readonly retriable = false
+}
+
+const graphTypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const
+
+/**
+ * The weights of a model where they lie: tensors become external data that points into the safetensors file by
+ * offset and length, so a graph is kilobytes and nothing is copied.
+ */
+export class Weights {
+  readonly #file: string
+  readonly #tensors: Map<string, TensorLocation>
+
+  constructor(file: string, tensors: Map<string, TensorLocation>) {
+    this.#file = file
+    this.#tensors = tensors
+  }
+
+  /** @throws SafetensorsError when the file is malformed. */
+  static async open(file: string): Promise<Weights> {
+    return new Weights(file, await readSafetensorsHeader(file))
+  }
+
+  /** @throws ModelFolderError when the tensor is missing, has another shape or no float type. */
+  check(name: string, shape: number[]): void {
+    const tensor = this.#tensors.get(name)
+    if (!tensor)
+      throw new ModelFolderError(
+        `${this.#file} lacks the tensor ${name} [${shape.join(', ')}]. Is it a complete BLIP captioning model?`,
+      )
+    if (tensor.shape.join() !== shape.join())
+      throw new ModelFolderError(
+        `${this.#file}: tensor ${name} has shape [${tensor.shape.join(', ')}], but config.json asks for [${shape.join(', ')}].`,
+      )
+    if (!(tensor.type in graphTypes))
+      throw new ModelFolderError(
+        `${this.#file}: tensor ${name} has type ${tensor.type}; F32, F16 and BF16 can be used.`,
+      )
+  }
+
+  /** The tensor as a value of the graph, computed in `as`; another storage type is cast when the session loads. */
+  load<F extends Float['type']>(g: Graph, name: string, shape: number[], as: F): Value<F> {
+    this.check(name, shape)
+    const { type, offset, length } = this.#tensors.get(name)!
+    const stored = g.external(graphTypes[type as keyof typeof graphTypes], shape, {
+      location: basename(this.#file),
+      offset,
+      length,
+    })
+    return g.cast(stored, as)
+  }
+}

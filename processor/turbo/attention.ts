@@ -1,0 +1,47 @@
+import type { Float, Graph, Value } from '../onnx/graph.ts'
+
+export interface AttentionSettings {
+  heads: number
+  headWidth: number
+  scale: number
+  /** Width of the result, `heads * headWidth`. */
+  width: number
+}
+
+/**
+ * Self attention over merged tokens: `softmax(scale * q k^T + log size) v`, so that a token counts as often as
+ * the patches it stands for (proportional attention; ToMe, section 3). `q`, `k`, `v` and the result are
+ * `[B, N, heads * headWidth]`, `sizes` is `[B, N, 1]`.
+ *
+ * log(size) travels as one more channel of the keys against a constant in the queries: unlike a bias tensor it
+ * leaves the fused attention kernel in use. Nothing is added while no token has merged.
+ *
+ * @param tokens that entered the encoder
+ */
+export function proportionalAttention<V extends Float>(
+  g: Graph,
+  { q, k, v }: { q: V; k: V; v: V },
+  sizes: Value<'float32'>,
+  tokens: number,
+  { heads, headWidth, scale, width }: AttentionSettings,
+): V {
+  const write = (body: Graph, result: V) =>
+    body.output(body.uniqueName('attended'), result, ['B', 'N', width])
+  const unmerged = g.toScalar(g.equal(g.shape(q, 1, 2), g.ints([tokens])))
+  const [attended] = g.branch(
+    unmerged,
+    [q.type],
+    (plain) => write(plain, plain.attention(q, k, v, heads, scale)),
+    (body) => {
+      const withChannel = (x: V, channel: V) => {
+        const perHead = body.reshape(x, [0, 0, heads, headWidth])
+        const column = body.expand(channel, body.concat([body.shape(perHead, 0, 3), body.ints([1])], 0))
+        return body.reshape(body.concat([perHead, column], 3), [0, 0, heads * (headWidth + 1)])
+      }
+      const logSizes = body.cast(body.unsqueeze(body.log(sizes), 2), k.type) as V
+      const one = body.scalar(1 / scale, q)
+      write(body, body.attention(withChannel(q, one), withChannel(k, logSizes), v, heads, scale))
+    },
+  )
+  return attended as V
+}
