@@ -70,11 +70,10 @@ class BlipGraph {
     const weight = g.input('weight', 'float32', [layers])
 
     const encoded = this.#encode(this.#embedPatches(pixels), r, weight)
-    const ids = this.#generate(encoded.x, prompt)
-
-    g.output('ids', ids, ['B', 'T'])
-    if (this.#options.trace) {
-      g.output('tokens', g.cast(encoded.x, 'float32'), ['B', 'M', width])
+    const { decoder = true, trace = false } = this.#options
+    if (decoder) g.output('ids', this.#generate(encoded.x, prompt), ['B', 'T'])
+    if (trace || !decoder) g.output('tokens', g.cast(encoded.x, 'float32'), ['B', 'M', width])
+    if (trace) {
       g.output('sizes', g.reshape(encoded.sizes, [0, -1]), ['B', 'M'])
       g.output('source', encoded.source!, ['B', 'N'])
     }

@@ -19,6 +19,8 @@ export interface GraphOptions {
   threshold?: number
   /** Adds the outputs `tokens`, `sizes` and `source`. */
   trace?: boolean
+  /** False leaves the text decoder out: `tokens` is the only output. */
+  decoder?: boolean
   /** Computes in float16, inputs and outputs unchanged. Default: float32. */
   float16?: boolean
 }

@@ -1,0 +1,161 @@
+import { createHash } from 'node:crypto'
+import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/** Sizes of a BLIP captioner; the text decoder is as wide as the vision encoder. */
+export interface BlipSizes {
+  side: number
+  patch: number
+  width: number
+  layers: number
+  heads: number
+  textLayers: number
+  vocabulary: number
+}
+
+/** Salesforce/blip-image-captioning-base. */
+export const blipBase: BlipSizes = {
+  side: 384,
+  patch: 16,
+  width: 768,
+  layers: 12,
+  heads: 12,
+  textLayers: 12,
+  vocabulary: 30524,
+}
+
+/**
+ * Writes a Hugging Face BLIP folder with random weights (float32) below `parent` and returns its path; one that is
+ * there already is used again. What such a model says means nothing: it is for timing.
+ */
+export async function randomBlip(parent: string, sizes: BlipSizes = blipBase): Promise<string> {
+  const name = createHash('sha256').update(JSON.stringify(sizes)).digest('hex').slice(0, 8)
+  const folder = join(parent, `random-blip-${name}`)
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, 'model.safetensors')
+  if (await stat(file).catch(() => undefined)) return folder
+  await writeConfig(folder, sizes)
+  await writeWeights(`${file}.part`, blipTensors(sizes))
+  await rename(`${file}.part`, file)
+  return folder
+}
+
+async function writeConfig(folder: string, s: BlipSizes): Promise<void> {
+  const config = {
+    model_type: 'blip',
+    vision_config: {
+      hidden_size: s.width,
+      intermediate_size: 4 * s.width,
+      num_hidden_layers: s.layers,
+      num_attention_heads: s.heads,
+      image_size: s.side,
+      patch_size: s.patch,
+    },
+    text_config: {
+      vocab_size: s.vocabulary,
+      hidden_size: s.width,
+      encoder_hidden_size: s.width,
+      intermediate_size: 4 * s.width,
+      num_hidden_layers: s.textLayers,
+      num_attention_heads: s.heads,
+      bos_token_id: s.vocabulary - 2,
+    },
+  }
+  const words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+  const vocabulary = Array.from({ length: s.vocabulary }, (_, i) => words[i] ?? `word${i}`)
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config))
+  await writeFile(join(folder, 'preprocessor_config.json'), JSON.stringify({ size: s.side }))
+  await writeFile(join(folder, 'vocab.txt'), `${vocabulary.join('\n')}\n`)
+}
+
+/** Every tensor of Hugging Face's `BlipForConditionalGeneration`: name and shape. */
+function blipTensors(s: BlipSizes): [string, number[]][] {
+  const d = s.width
+  const linear = (name: string, to: number, from: number): [string, number[]][] => [
+    [`${name}.weight`, [to, from]],
+    [`${name}.bias`, [to]],
+  ]
+  const norm = (name: string): [string, number[]][] => [
+    [`${name}.weight`, [d]],
+    [`${name}.bias`, [d]],
+  ]
+  const vision = 'vision_model'
+  const text = 'text_decoder.bert'
+  const head = 'text_decoder.cls.predictions'
+  const visionLayer = (at: string) => [
+    ...norm(`${at}.layer_norm1`),
+    ...norm(`${at}.layer_norm2`),
+    ...linear(`${at}.self_attn.qkv`, 3 * d, d),
+    ...linear(`${at}.self_attn.projection`, d, d),
+    ...linear(`${at}.mlp.fc1`, 4 * d, d),
+    ...linear(`${at}.mlp.fc2`, d, 4 * d),
+  ]
+  const textAttention = (at: string) => [
+    ...['query', 'key', 'value'].flatMap((part) => linear(`${at}.self.${part}`, d, d)),
+    ...linear(`${at}.output.dense`, d, d),
+    ...norm(`${at}.output.LayerNorm`),
+  ]
+  const textLayer = (at: string) => [
+    ...textAttention(`${at}.attention`),
+    ...textAttention(`${at}.crossattention`),
+    ...linear(`${at}.intermediate.dense`, 4 * d, d),
+    ...linear(`${at}.output.dense`, d, 4 * d),
+    ...norm(`${at}.output.LayerNorm`),
+  ]
+  return [
+    [`${vision}.embeddings.class_embedding`, [1, 1, d]],
+    [`${vision}.embeddings.position_embedding`, [1, (s.side / s.patch) ** 2 + 1, d]],
+    [`${vision}.embeddings.patch_embedding.weight`, [d, 3, s.patch, s.patch]],
+    [`${vision}.embeddings.patch_embedding.bias`, [d]],
+    ...Array.from({ length: s.layers }, (_, i) => visionLayer(`${vision}.encoder.layers.${i}`)).flat(),
+    ...norm(`${vision}.post_layernorm`),
+    [`${text}.embeddings.word_embeddings.weight`, [s.vocabulary, d]],
+    [`${text}.embeddings.position_embeddings.weight`, [512, d]],
+    ...norm(`${text}.embeddings.LayerNorm`),
+    ...Array.from({ length: s.textLayers }, (_, i) => textLayer(`${text}.encoder.layer.${i}`)).flat(),
+    ...linear(`${head}.transform.dense`, d, d),
+    ...norm(`${head}.transform.LayerNorm`),
+    [`${head}.bias`, [s.vocabulary]],
+  ]
+}
+
+/** Uniform weights of deviation 0.03 from one repeated block of numbers; layer norms get weights of 1. */
+async function writeWeights(path: string, tensors: [string, number[]][]): Promise<void> {
+  const header: Record<string, { dtype: 'F32'; shape: number[]; data_offsets: [number, number] }> = {}
+  let end = 0
+  for (const [name, shape] of tensors) {
+    const bytes = 4 * shape.reduce((a, b) => a * b, 1)
+    header[name] = { dtype: 'F32', shape, data_offsets: [end, end + bytes] }
+    end += bytes
+  }
+  const json = Buffer.from(JSON.stringify(header))
+  const prefix = Buffer.alloc(8)
+  prefix.writeBigUInt64LE(BigInt(json.length))
+  const noise = randomBlock(4_194_301)
+  const file = await open(path, 'w')
+  try {
+    await file.writev([prefix, json])
+    let at = 0
+    for (const [name, shape] of tensors) {
+      const count = shape.reduce((a, b) => a * b, 1)
+      const isScale = name.includes('orm') && name.endsWith('weight')
+      if (isScale) await file.write(new Uint8Array(new Float32Array(count).fill(1).buffer))
+      for (let done = 0; !isScale && done < count; ) {
+        const take = Math.min(count - done, noise.length - at)
+        await file.write(new Uint8Array(noise.buffer, at * 4, take * 4))
+        at = (at + take) % noise.length
+        done += take
+      }
+    }
+  } finally {
+    await file.close()
+  }
+}
+
+function randomBlock(length: number): Float32Array {
+  let state = 1
+  return Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return (state / 2 ** 31 - 1) * 0.052
+  })
+}
