@@ -58,7 +58,7 @@ export function decodeJob(record: { value: Uint8Array; headers: Record<string, s
     return value
   }
   const number = (name: string) => {
-    const value = Number(text(name))
+    const value = Number(text(name) || Number.NaN)
     if (!Number.isFinite(value)) throw unreadable(name)
     return value
   }

@@ -1,0 +1,68 @@
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { getJson } from '../../infra/store/store.ts'
+import { type Caption, maxBodyBytes } from '../contract/caption.ts'
+import { TurbineError } from '../contract/errors.ts'
+import { keys } from '../contract/keys.ts'
+import type { EdgeDeps, EdgeEnv } from '../deps.ts'
+import { admit } from '../guard/admission.ts'
+import { limitBody } from '../guard/body-limit.ts'
+import { callerGone } from '../guard/errors.ts'
+import { submitCaption } from '../submit.ts'
+import { readCaptionRequest } from './caption-request.ts'
+import { captionIdPattern, createCaption, getCaption } from './caption-routes.ts'
+
+/**
+ * `POST /v1/captions` and `GET /v1/captions/{id}`. They are documented apart from being routed, because a body
+ * here can be an image or JSON and a failed caption brings its own status, which typed routes cannot say.
+ */
+export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
+  app.openAPIRegistry.registerPath(createCaption)
+  app.post('/v1/captions', admit(deps.admission), limitBody(maxBodyBytes), async (c) => {
+    const receivedAt = deps.now()
+    const ask = await readCaptionRequest(c, deps)
+    const respondAsync = prefersAsync(c.req.header('prefer'))
+    const traceparent = validTraceparent(c.req.header('traceparent'))
+    const submission = { ...ask, tenant: c.get('tenant'), receivedAt, traceparent }
+    const caption = await submitCaption(deps, submission, { respondAsync, signal: c.req.raw.signal })
+    if (!caption) return callerGone()
+    if (caption.status === 'queued' && respondAsync) c.header('Preference-Applied', 'respond-async')
+    return answerCaption(c, caption)
+  })
+
+  app.openAPIRegistry.registerPath(getCaption)
+  app.get('/v1/captions/:id', async (c) =>
+    answerCaption(c, await findCaption(deps.store, c.get('tenant'), c.req.param('id'))),
+  )
+}
+
+function answerCaption(c: Context<EdgeEnv>, caption: Caption): Response {
+  switch (caption.status) {
+    case 'completed':
+      return c.json(caption, 200)
+    case 'failed':
+      return c.json({ error: caption.error }, caption.http_status as ContentfulStatusCode)
+    case 'queued':
+      c.header('Location', `/v1/captions/${caption.id}`)
+      c.header('Retry-After', '1')
+      return c.json(caption, 202)
+  }
+}
+
+async function findCaption(store: EdgeDeps['store'], tenant: string, id: string): Promise<Caption> {
+  const caption = captionIdPattern.test(id) && (await getJson<Caption>(store, keys.caption(tenant, id)))
+  if (caption) return caption
+  throw new TurbineError(
+    `There is no caption "${id.slice(0, 80)}". Take the address from the Location header of a 202 answer.`,
+    { status: 404, code: 'caption_not_found', param: 'id' },
+  )
+}
+
+/** Whether a `Prefer` header (RFC 7240) asks for `respond-async`. */
+const prefersAsync = (header = '') =>
+  header.split(',').some((preference) => preference.split(';')[0]!.trim().toLowerCase() === 'respond-async')
+
+/** A trace's parent as W3C Trace Context writes it; anything else is left behind. */
+const validTraceparent = (header = '') =>
+  /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(header) ? header : undefined

@@ -1,0 +1,34 @@
+import { OpenAPIHono } from '@hono/zod-openapi'
+import { methodNotAllowed } from 'hono/method-not-allowed'
+import { addCaptions } from './api/captions.ts'
+import { addDocument } from './api/document.ts'
+import { addHealth } from './api/health.ts'
+import { addMetrics } from './api/metrics.ts'
+import { addModels } from './api/models.ts'
+import type { EdgeDeps, EdgeEnv } from './deps.ts'
+import { measureAccess } from './guard/access-metrics.ts'
+import { onError, onMethodNotAllowed, onNotFound } from './guard/errors.ts'
+import { nameRequest } from './guard/request-id.ts'
+import { identifyTenant } from './guard/tenant.ts'
+
+/**
+ * The whole HTTP edge. It uses web standards only, so the same app runs on Node and on Workers; everything that
+ * touches a platform comes in through `deps`.
+ *
+ * @example
+ * const app = createApp(deps)
+ * const response = await app.request('/v1/models')
+ */
+export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
+  const app = new OpenAPIHono<EdgeEnv>()
+  app.use(nameRequest(deps.newId), measureAccess(deps), identifyTenant())
+  app.use(methodNotAllowed({ app, onMethodNotAllowed }))
+  app.onError(onError(deps.log))
+  app.notFound(onNotFound)
+  addDocument(app, deps)
+  addCaptions(app, deps)
+  addModels(app, deps)
+  addHealth(app, deps)
+  addMetrics(app, deps)
+  return app
+}

@@ -1,0 +1,107 @@
+import { GIF } from 'image-size/types/gif'
+import { HEIF } from 'image-size/types/heif'
+import type { IImage, ISize } from 'image-size/types/interface'
+import { JPG } from 'image-size/types/jpg'
+import { PNG } from 'image-size/types/png'
+import { TIFF } from 'image-size/types/tiff'
+import { WEBP } from 'image-size/types/webp'
+import { maxImagePixels } from './caption.ts'
+import { TurbineError } from './errors.ts'
+
+interface ImageFormat {
+  name: string
+  matches(bytes: Uint8Array): boolean
+  header: IImage
+  /**
+   * Bytes that the header's reader may look at. It walks what a caller made up: JPEG segments can be searched
+   * byte by byte and AVIF boxes again for every size in them, so both get only as much as real files need.
+   */
+  headerBytes: number
+}
+
+const startsWith =
+  (...signatures: number[][]) =>
+  (bytes: Uint8Array) =>
+    signatures.some((signature) => signature.every((byte, index) => bytes[index] === byte))
+
+const ascii = (bytes: Uint8Array, start: number, end: number) =>
+  String.fromCharCode(...bytes.subarray(start, end))
+
+/** The first box of an AVIF file is `ftyp` and names `avif` or `avis` among its brands. */
+const isAvif = (bytes: Uint8Array) => ascii(bytes, 4, 8) === 'ftyp' && /avi[fs]/.test(ascii(bytes, 8, 64))
+
+const isWebp = (bytes: Uint8Array) => ascii(bytes, 0, 4) === 'RIFF' && ascii(bytes, 8, 12) === 'WEBP'
+
+const littleEndianTiff = [0x49, 0x49, 0x2a, 0x00]
+const bigEndianTiff = [0x4d, 0x4d, 0x00, 0x2a]
+const littleEndianBigTiff = [0x49, 0x49, 0x2b, 0x00]
+const bigEndianBigTiff = [0x4d, 0x4d, 0x00, 0x2b]
+const isTiff = startsWith(littleEndianTiff, bigEndianTiff, littleEndianBigTiff, bigEndianBigTiff)
+
+const pngSignature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]
+
+const formats: ImageFormat[] = [
+  { name: 'JPEG', matches: startsWith([0xff, 0xd8, 0xff]), header: JPG, headerBytes: 256 * 1024 },
+  { name: 'PNG', matches: startsWith(pngSignature), header: PNG, headerBytes: 64 },
+  { name: 'WebP', matches: isWebp, header: WEBP, headerBytes: 64 },
+  { name: 'GIF', matches: (bytes) => /^GIF8[79]a/.test(ascii(bytes, 0, 6)), header: GIF, headerBytes: 64 },
+  // A TIFF keeps its directory wherever it likes, often at the end.
+  { name: 'TIFF', matches: isTiff, header: TIFF, headerBytes: Number.POSITIVE_INFINITY },
+  { name: 'AVIF', matches: isAvif, header: HEIF, headerBytes: 32 * 1024 },
+]
+
+/** Names of the image formats that are accepted, for messages. */
+export const imageFormatNames = formats.map((format) => format.name)
+
+/** What refused bytes look like, for the error's message. */
+function refusedFormat(bytes: Uint8Array): string | undefined {
+  const head = ascii(bytes, 0, 256)
+  if (/<svg/i.test(head)) return 'an SVG drawing'
+  if (head.startsWith('%PDF')) return 'a PDF document'
+  if (/^....ftyp(hei|hev|mif1)/s.test(head)) return 'a HEIC photo'
+  if (/<!doctype html|<html/i.test(head)) return 'an HTML page'
+  return undefined
+}
+
+/** Pixels of the largest picture that the header announces; undefined when the header cannot be read. */
+function pixelsInHeader(format: ImageFormat, bytes: Uint8Array): number | undefined {
+  try {
+    const { images, ...size } = format.header.calculate(bytes.subarray(0, format.headerBytes))
+    const pixels = Math.max(...[size, ...(images ?? [])].map(({ width, height }: ISize) => width * height))
+    return Number.isFinite(pixels) ? pixels : undefined
+  } catch {
+    // An odd or broken header is for the decoder to judge, which reads the whole file.
+    return undefined
+  }
+}
+
+/**
+ * Refuses what cannot be an image to caption, from its first bytes and without decoding. It lets through what
+ * it is not sure of: the decoder checks again.
+ *
+ * @param param the request field that held the image, for the error
+ * @throws TurbineError `image_empty`, `image_unsupported`, `image_too_large`
+ */
+export function checkImage(bytes: Uint8Array, param?: string): void {
+  if (bytes.length === 0)
+    throw new TurbineError(`The image is empty. Send the bytes of a ${imageFormatNames.join(', ')} file.`, {
+      status: 400,
+      code: 'image_empty',
+      param,
+    })
+  const format = formats.find((candidate) => candidate.matches(bytes))
+  if (!format) {
+    const what = refusedFormat(bytes) ?? 'no image in a format that is accepted'
+    throw new TurbineError(`The bytes are ${what}. Send one of ${imageFormatNames.join(', ')}.`, {
+      status: 415,
+      code: 'image_unsupported',
+      param,
+    })
+  }
+  const pixels = pixelsInHeader(format, bytes)
+  if (pixels !== undefined && pixels > maxImagePixels)
+    throw new TurbineError(
+      `The image has ${Math.ceil(pixels / 1e6)} megapixels; at most ${maxImagePixels / 1e6} are accepted. Scale it down; a caption needs far fewer.`,
+      { status: 413, code: 'image_too_large', param },
+    )
+}

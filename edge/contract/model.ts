@@ -1,0 +1,31 @@
+import { z } from '@hono/zod-openapi'
+
+/** A served model in OpenAI's shape, with what Turbo can do to it. `created` is in unix seconds. */
+export const modelSchema = z
+  .object({
+    id: z.string(),
+    object: z.literal('model'),
+    created: z.int(),
+    owned_by: z.string(),
+    turbine: z.object({
+      image_size: z.int().openapi({ description: "Side of the encoder's square input, pixels." }),
+      device: z.string().openapi({ description: 'Where it runs, e.g. `cpu` or `cuda:0`.' }),
+      tokens_in: z.int().openapi({ description: 'Tokens that enter the encoder, CLS included.' }),
+      prune_levels: z
+        .array(
+          z.object({
+            level: z.int(),
+            prune_ratio: z.number().openapi({ description: 'Share of the image tokens merged away.' }),
+            tokens_out: z.int().openapi({ description: 'Tokens that leave the encoder, CLS included.' }),
+          }),
+        )
+        .openapi({ description: 'Ascending in tokens merged; level 0 is the unpruned model.' }),
+    }),
+  })
+  .openapi('Model')
+
+export type ModelSummary = z.infer<typeof modelSchema>
+
+export const modelListSchema = z
+  .object({ object: z.literal('list'), data: z.array(modelSchema) })
+  .openapi('ModelList')

@@ -1,0 +1,91 @@
+import { z } from '@hono/zod-openapi'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { captionRequestSchema } from './caption.ts'
+import { TurbineError } from './errors.ts'
+import { parse } from './parse.ts'
+
+const image_url = 'data:image/png;base64,AAAA'
+
+test('a good value comes back typed', () => {
+  const request = { image_url, prompt: 'a photo of', turbine: { max_prune: 0, deadline_ms: 100 } }
+  expect(parse(captionRequestSchema, request)).toEqual(request)
+})
+
+test.each([
+  [{}, 'image_url', 'missing_required_parameter', '"image_url" is missing. It must be a non-empty string.'],
+  [{ image_url: '' }, 'image_url', 'invalid_value', '"image_url" must be a non-empty string, but "" came.'],
+  [{ image_url: 5 }, 'image_url', 'invalid_type', '"image_url" must be a non-empty string, but 5 came.'],
+  [
+    { image_url, turbine: { max_prune: 1.5 } },
+    'turbine.max_prune',
+    'invalid_value',
+    '"turbine.max_prune" must be a number from 0 to 1, but 1.5 came.',
+  ],
+  [
+    { image_url, turbine: { max_prune: null } },
+    'turbine.max_prune',
+    'invalid_type',
+    '"turbine.max_prune" must be a number from 0 to 1, but null came.',
+  ],
+  [
+    { image_url, turbine: { deadline_ms: 1.5 } },
+    'turbine.deadline_ms',
+    'invalid_type',
+    '"turbine.deadline_ms" must be an integer from 1 to 86400000, but 1.5 came.',
+  ],
+  [
+    { image_url, prompt: 'x'.repeat(201) },
+    'prompt',
+    'invalid_value',
+    '"prompt" must be a string of at most 200 characters, but a string of 201 characters came.',
+  ],
+  [
+    { image_url, turbine: [] },
+    'turbine',
+    'invalid_type',
+    '"turbine" must be an object with the fields max_prune, deadline_ms, but an array came.',
+  ],
+  [
+    { image_url, max_prune: 1 },
+    'max_prune',
+    'unknown_parameter',
+    'There is no field "max_prune". Allowed are image_url, model, prompt, turbine.',
+  ],
+  [
+    { image_url, turbine: { prune: 1 } },
+    'turbine.prune',
+    'unknown_parameter',
+    'There is no field "turbine.prune". Allowed are max_prune, deadline_ms.',
+  ],
+])('%j is refused at %s', (value, param, code, message) => {
+  expect(() => parse(captionRequestSchema, value)).toThrow(
+    expect.objectContaining({ status: 400, code, param, message }),
+  )
+})
+
+test('a value that is no object is refused as the request', () => {
+  expect(() => parse(captionRequestSchema, [1])).toThrow(
+    'The request must be an object with the fields image_url, model, prompt, turbine, but an array came.',
+  )
+})
+
+test('the choices of an enumeration are named, also inside lists', () => {
+  const schema = z.object({ tags: z.array(z.enum(['red', 'blue'])) })
+  expect(() => parse(schema, { tags: ['red', 'green'] })).toThrow(
+    '"tags.1" must be one of "red", "blue", but "green" came.',
+  )
+})
+
+test('any JSON is a request or a short error that names a field', () => {
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      try {
+        parse(captionRequestSchema, value)
+      } catch (error) {
+        expect(error).toBeInstanceOf(TurbineError)
+        expect((error as TurbineError).message.length).toBeLessThan(300)
+      }
+    }),
+  )
+})

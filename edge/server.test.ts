@@ -1,0 +1,156 @@
+import { once } from 'node:events'
+import { request as nodeRequest } from 'node:http'
+import { connect, createServer } from 'node:net'
+import { afterEach, expect, test } from 'vitest'
+import { completed, fakeEdge, pngHeader, rawRequest } from './app.fixture.ts'
+import { maxBodyBytes } from './contract/caption.ts'
+import type { EdgeDeps } from './deps.ts'
+import { createMailbox, type LocalMailbox } from './mailbox.ts'
+import { ListenError, type NodeServer, serveNode } from './server.ts'
+
+const servers: NodeServer[] = []
+afterEach(async () => {
+  await Promise.all(servers.splice(0).map((server) => server.close()))
+})
+
+async function serve(overrides: Partial<EdgeDeps> = {}, mailbox?: LocalMailbox) {
+  const edge = fakeEdge(mailbox ? { mailbox, ...overrides } : overrides)
+  const server = await serveNode(edge.app, { host: '127.0.0.1', port: 0, releaseWaiting: mailbox?.release })
+  servers.push(server)
+  return { ...edge, server, url: `${server.address}/v1/captions` }
+}
+
+/** A stream that says when the first job arrived. */
+function watchedStream() {
+  const arrived = Promise.withResolvers<string>()
+  const stream: EdgeDeps['stream'] = {
+    send: async (_topic, [record]) => arrived.resolve(record!.headers['reply-to']!),
+  }
+  return { stream, arrived: arrived.promise }
+}
+
+test('an image goes in and its caption comes out over HTTP', async () => {
+  const { url, sent } = await serve()
+  const response = await fetch(url, rawRequest(pngHeader()))
+  expect(response.status).toBe(200)
+  expect(await response.json()).toEqual(completed('cap_2'))
+  expect(new Uint8Array(sent[0]!.record.value)).toEqual(pngHeader())
+})
+
+test('a chunked body arrives whole', async () => {
+  const { url, sent } = await serve()
+  const image = new Uint8Array(300_000)
+  image.set(pngHeader())
+  const body = new Blob([image]).stream()
+  const response = await fetch(url, { ...rawRequest(body), duplex: 'half' } as RequestInit)
+  expect(response.status).toBe(200)
+  expect(new Uint8Array(sent[0]!.record.value)).toEqual(image)
+})
+
+test('a body that is too large is refused without being sent whole', async () => {
+  const { server } = await serve()
+  const status = await new Promise((resolve, reject) => {
+    const headers = { 'content-type': 'image/png', 'content-length': maxBodyBytes + 1 }
+    const request = nodeRequest(`${server.address}/v1/captions`, { method: 'POST', headers }, (response) => {
+      resolve(response.statusCode)
+      request.destroy()
+    })
+    request.on('error', reject)
+    request.flushHeaders()
+  })
+  expect(status).toBe(413)
+})
+
+test('a caller who hangs up is waited for no longer', async () => {
+  const { stream, arrived } = watchedStream()
+  const mailbox = createMailbox()
+  const gone = Promise.withResolvers<void>()
+  const watched: EdgeDeps['mailbox'] = {
+    open: (id) => {
+      const letterbox = mailbox.open(id)
+      return { ...letterbox, close: () => gone.resolve(letterbox.close()) }
+    },
+  }
+  const { url, objects } = await serve({ stream, mailbox: watched }, mailbox)
+  const caller = new AbortController()
+  const response = fetch(url, { ...rawRequest(pngHeader()), signal: caller.signal })
+  await arrived
+  caller.abort()
+  await expect(response).rejects.toThrow()
+  await gone.promise
+  expect(objects.size).toBe(0)
+})
+
+test('while it drains, callers who wait get their caption', async () => {
+  const { stream, arrived } = watchedStream()
+  const mailbox = createMailbox()
+  const { url, server } = await serve({ stream }, mailbox)
+  const response = fetch(url, rawRequest(pngHeader()))
+  const replyTo = await arrived
+  const closed = server.close(60_000)
+  mailbox.deliver(replyTo, completed('cap_2'))
+  expect((await response).status).toBe(200)
+  expect((await response).headers.get('connection')).toBe('close')
+  await closed
+  await expect(fetch(url)).rejects.toThrow()
+})
+
+test('when the drain time is over, callers who still wait get an address', async () => {
+  const { stream, arrived } = watchedStream()
+  const { url, server } = await serve({ stream }, createMailbox())
+  const response = fetch(url, rawRequest(pngHeader()))
+  await arrived
+  await server.close(1)
+  expect((await response).status).toBe(202)
+  expect((await response).headers.get('location')).toBe('/v1/captions/cap_2')
+})
+
+test('a request that is only just arriving when the drain begins is refused', async () => {
+  const { stream, arrived } = watchedStream()
+  const mailbox = createMailbox()
+  const { url, server } = await serve({ stream }, mailbox)
+  const waiting = fetch(url, rawRequest(pngHeader()))
+  const replyTo = await arrived
+
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  const next = async () => String((await once(socket, 'data'))[0])
+  const request = 'GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n'
+  socket.write(request + request.slice(0, 20))
+  expect(await next()).toContain('200 OK')
+  const closed = server.close(60_000)
+  socket.write(request.slice(20))
+  const refusal = await next()
+  expect(refusal).toContain('503 Service Unavailable')
+  expect(refusal).toContain('connection: close')
+  expect(refusal).toContain('shutting_down')
+
+  mailbox.deliver(replyTo, completed('cap_2'))
+  expect((await waiting).status).toBe(200)
+  await closed
+})
+
+test('a connection without a request does not hold up the end', async () => {
+  const { server, url } = await serve()
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  await once(socket, 'connect')
+  await fetch(`${server.address}/health/live`)
+  const ended = once(socket, 'close')
+  await server.close(2 ** 31 - 1)
+  await ended
+})
+
+test('a port in use is one line with the remedy', async () => {
+  const blocker = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => blocker.once('listening', resolve))
+  const address = blocker.address()
+  const port = address !== null && typeof address === 'object' ? address.port : 0
+  const refused = serveNode(fakeEdge().app, { host: '127.0.0.1', port })
+  await expect(refused).rejects.toThrow(ListenError)
+  await expect(refused).rejects.toThrow(/^Port \d+ on 127\.0\.0\.1 is in use\. .*--port or TURBINE_PORT.*\.$/)
+  blocker.close()
+})
+
+test('a host that is not here is one line with the remedy', async () => {
+  const refused = serveNode(fakeEdge().app, { host: '192.0.2.1', port: 0 })
+  await expect(refused).rejects.toThrow(/192\.0\.2\.1.*TURBINE_HOST/)
+})

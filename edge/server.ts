@@ -1,0 +1,138 @@
+import type { Server } from 'node:http'
+import { createAdaptorServer } from '@hono/node-server'
+import { TurbineError } from './contract/errors.ts'
+
+export interface ServeOptions {
+  host: string
+  /** 0 takes a free one. */
+  port: number
+  /** Called when the drain time is over: lets go of callers who still wait for a caption, so that they get 202. */
+  releaseWaiting?(): void
+}
+
+export interface NodeServer {
+  /** E.g. `http://127.0.0.1:8787`. */
+  address: string
+  /**
+   * Refuses new requests, waits at most `drainMs` for those that run, then releases the callers who still wait
+   * and closes every connection, a moment later at the latest.
+   */
+  close(drainMs?: number): Promise<void>
+}
+
+/** The address cannot be listened on. The message is one line with the remedy. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError'
+  readonly retriable = false
+}
+
+/** Longer than the 60 s of common load balancers, so that none of them sends into a connection being closed. */
+const keepAliveMs = 65_000
+/** For answers that are on their way when the callers have been released. */
+const lastAnswersMs = 1_000
+
+type FetchApp = { fetch(request: Request): Response | Promise<Response> }
+
+/**
+ * Serves an app over HTTP on Node.
+ * @throws ListenError
+ *
+ * @example
+ * const server = await serveNode(app, { host: '127.0.0.1', port: 8787, releaseWaiting: mailbox.release })
+ * await server.close(25_000)
+ */
+export async function serveNode(app: FetchApp, options: ServeOptions): Promise<NodeServer> {
+  const { host, port, releaseWaiting } = options
+  let draining = false
+  const server = createAdaptorServer({
+    fetch: async (request) => {
+      const response = draining ? refuse() : await app.fetch(request)
+      // Tells the client to send its next request over a new connection, to whoever serves then.
+      if (draining) response.headers.set('connection', 'close')
+      return response
+    },
+  }) as Server
+  server.keepAliveTimeout = keepAliveMs
+  const requests = trackRequests(server)
+  await listen(server, host, port)
+  return {
+    address: addressOf(server, host),
+    async close(drainMs = 0) {
+      draining = true
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+      const answered = requests.answered()
+      if (!(await settlesWithin(answered, drainMs))) {
+        releaseWaiting?.()
+        await settlesWithin(answered, lastAnswersMs)
+      }
+      // What is left has no request on it: browsers open connections ahead, and clients keep them.
+      server.closeAllConnections()
+      await closed
+    },
+  }
+}
+
+/** Knows when every request that came has its answer, or has lost its caller. */
+function trackRequests(server: Server) {
+  let running = 0
+  let onAnswered = () => {}
+  server.on('request', (_request, response) => {
+    running++
+    response.once('close', () => {
+      running--
+      if (running === 0) onAnswered()
+    })
+  })
+  return {
+    answered: () =>
+      new Promise<void>((resolve) => {
+        onAnswered = resolve
+        if (running === 0) resolve()
+      }),
+  }
+}
+
+const refuse = () => {
+  const error = new TurbineError('The service is shutting down. Send the request again.', {
+    status: 503,
+    code: 'shutting_down',
+    retryAfterSeconds: 1,
+  })
+  return Response.json(error.toBody(), { status: error.status, headers: { 'retry-after': '1' } })
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const fail = (error: NodeJS.ErrnoException) => reject(listenError(error, host, port))
+    server.once('error', fail)
+    server.listen(port, host, () => {
+      server.off('error', fail)
+      resolve()
+    })
+  })
+}
+
+function listenError(cause: NodeJS.ErrnoException, host: string, port: number): ListenError {
+  const messages: Record<string, string> = {
+    EADDRINUSE: `Port ${port} on ${host} is in use. Stop what listens there, or choose another with --port or TURBINE_PORT (0 takes a free one).`,
+    EACCES: `Port ${port} is not open to this user. Choose one above 1023 with --port or TURBINE_PORT.`,
+    EADDRNOTAVAIL: `This machine has no address ${host}. Choose one of its own with --host or TURBINE_HOST.`,
+    ENOTFOUND: `The host ${host} is unknown. Choose an address of this machine with --host or TURBINE_HOST.`,
+  }
+  const message = messages[cause.code ?? ''] ?? `Cannot listen on ${host}, port ${port}: ${cause.message}`
+  return new ListenError(message, { cause })
+}
+
+function addressOf(server: Server, host: string): string {
+  const address = server.address()
+  const port = address !== null && typeof address === 'object' ? address.port : 0
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+async function settlesWithin(promise: Promise<void>, ms: number): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<boolean>()
+  const timer = setTimeout(() => resolve(false), ms)
+  const settled = await Promise.race([promise.then(() => true), late])
+  clearTimeout(timer)
+  return settled
+}

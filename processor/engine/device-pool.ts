@@ -1,0 +1,75 @@
+import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import { defaultBuckets } from './batch.ts'
+import { Device, type DeviceOptions } from './device.ts'
+import type { DeviceTarget } from './devices.ts'
+import { sessionOptions } from './session-options.ts'
+
+export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {
+  model: CaptionModel
+  devices: DeviceTarget[]
+  /** Threads that one operator is split over; default: all cores on the CPU, one beside a GPU. */
+  intraOpThreads?: number
+  /** Batch sizes that batches are padded to. */
+  buckets?: number[]
+  /** How the graph is built, e.g. `{ trace: true }`. */
+  graph?: Omit<GraphOptions, 'decoder'>
+}
+
+/** The devices that serve a model, each with a thread and a session of its own. */
+export class DevicePool {
+  readonly devices: readonly Device[]
+  /** Batch sizes, ascending. */
+  readonly buckets: readonly number[]
+
+  private constructor(devices: Device[], buckets: number[]) {
+    this.devices = devices
+    this.buckets = buckets
+  }
+
+  /**
+   * Opens a session on every device.
+   *
+   * @throws DeviceOpenError when one cannot be opened; the others are closed then.
+   * @example const pool = await DevicePool.start({ model, devices: (await resolveDevices('auto')).devices })
+   */
+  static async start(options: DevicePoolOptions): Promise<DevicePool> {
+    const { model, devices, intraOpThreads, graph, onCrash, spawn, pause } = options
+    const buckets = [...(options.buckets ?? defaultBuckets)].sort((a, b) => a - b)
+    const bytes = model.buildGraph(graph)
+    const started = await Promise.allSettled(
+      devices.map((target) =>
+        Device.start({
+          target,
+          model,
+          buckets,
+          worker: {
+            graph: bytes,
+            folder: model.folder,
+            options: sessionOptions(target, intraOpThreads),
+            image: model.image,
+          },
+          onCrash,
+          spawn,
+          pause,
+        }),
+      ),
+    )
+    const open = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+    const failed = started.find((result) => result.status === 'rejected')
+    if (failed) {
+      await Promise.all(open.map((device) => device.close()))
+      throw failed.reason
+    }
+    return new DevicePool(open, buckets)
+  }
+
+  /** The largest batch that a device takes. */
+  get maxBatch(): number {
+    return this.buckets.at(-1)!
+  }
+
+  /** Waits for the batches in hand, then ends the threads. */
+  async close(): Promise<void> {
+    await Promise.all(this.devices.map((device) => device.close()))
+  }
+}

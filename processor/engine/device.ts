@@ -1,0 +1,170 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
+import type { CaptionModel } from '../models/model.ts'
+import { captionRows, type DeviceRun, type PaddedRun, padBatch } from './batch.ts'
+import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
+import type { FromWorker, RawOutput, ToWorker, WorkerData } from './device-worker.ts'
+import type { DeviceTarget } from './devices.ts'
+
+export interface DeviceResult {
+  /** For each image its ids as generated: start id, prompt, caption, end id. */
+  ids: number[][]
+  /** The session's run alone. */
+  inferenceMs: number
+  /** Everything that the graph puts out, as it came, padding rows included. */
+  outputs: Record<string, RawOutput>
+}
+
+export interface DeviceOptions {
+  target: DeviceTarget
+  model: Pick<CaptionModel, 'image' | 'endId'>
+  buckets: number[]
+  worker: WorkerData
+  /** Told of every crash; the device restarts by itself. */
+  onCrash?(error: DeviceCrashedError): void
+  /** Starts the thread. */
+  spawn?(data: WorkerData, name: string): Worker
+  /** Waits before a restart. */
+  pause?(ms: number, signal: AbortSignal): Promise<unknown>
+}
+
+/** Pause before the restart after the n-th crash in a row, n from 0: 100 ms, doubling, at most 10 s. */
+export const restartPauseMs = (crashes: number): number => Math.min(10_000, 100 * 2 ** crashes)
+
+const spawnWorker = (data: WorkerData, name: string): Worker =>
+  new Worker(new URL('./device-worker.ts', import.meta.url), { workerData: data, name })
+
+interface Pending {
+  resolve(message: FromWorker): void
+  reject(error: Error): void
+}
+
+/** One device: a thread with a session, which runs one batch at a time and is restarted when it crashes. */
+export class Device {
+  readonly name: string
+  readonly #options: DeviceOptions
+  readonly #closing = new AbortController()
+  #worker: Promise<Worker>
+  #pending: Pending | undefined
+  #last: Promise<unknown> = Promise.resolve()
+  #crashes = 0
+  #closed: Promise<void> | undefined
+
+  private constructor(options: DeviceOptions) {
+    this.name = options.target.name
+    this.#options = options
+    this.#worker = this.#start()
+  }
+
+  /** Opens the session. @throws DeviceOpenError when it cannot be opened. */
+  static async start(options: DeviceOptions): Promise<Device> {
+    const device = new Device(options)
+    await device.#worker
+    return device
+  }
+
+  /**
+   * Captions one batch; a call while another runs waits for it.
+   *
+   * @throws DeviceCrashedError, DeviceRunError, DeviceClosedError, all retriable; RangeError for a batch that is
+   * not well formed.
+   */
+  run(run: DeviceRun): Promise<DeviceResult> {
+    if (this.#closing.signal.aborted) return Promise.reject(new DeviceClosedError(this.name))
+    const result = this.#last.then(() => this.#run(run))
+    this.#last = result.catch(() => undefined)
+    return result
+  }
+
+  /** Waits for the batches that were handed in, then ends the thread. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    this.#closing.abort()
+    await this.#last
+    const worker = await this.#worker.catch(() => undefined)
+    if (worker === undefined) return
+    const ended = new Promise((resolve) => worker.once('exit', resolve))
+    worker.postMessage({ kind: 'close' } satisfies ToWorker)
+    await ended
+  }
+
+  async #run(run: DeviceRun): Promise<DeviceResult> {
+    const { buckets, model } = this.#options
+    const { height, width } = model.image
+    const padded = padBatch(run, buckets, height * width * 3)
+    const reply = await this.#exchange(padded)
+    this.#crashes = 0
+    if (reply.kind !== 'done') {
+      throw new DeviceRunError(this.name, reply.kind === 'failed' ? reply.reason : 'it answered out of turn')
+    }
+    const { outputs, inferenceMs } = reply
+    const { bucket, promptLength } = padded
+    const ids = outputs.ids!.data as BigInt64Array
+    return {
+      ids: captionRows(ids, { count: run.count, bucket, promptLength, endId: model.endId }),
+      inferenceMs,
+      outputs,
+    }
+  }
+
+  async #exchange(run: PaddedRun): Promise<FromWorker> {
+    const worker = await this.#worker.catch((cause: unknown) => {
+      throw new DeviceCrashedError(this.name, cause)
+    })
+    return new Promise((resolve, reject) => {
+      this.#pending = { resolve, reject }
+      worker.postMessage({ kind: 'run', run } satisfies ToWorker)
+    })
+  }
+
+  /** Resolves when the thread has its session; from then on its end is a crash. */
+  #start(): Promise<Worker> {
+    const { spawn = spawnWorker, worker: data } = this.#options
+    const worker = spawn(data, `device ${this.name}`)
+    return new Promise((resolve, reject) => {
+      let ready = false
+      let cause: unknown
+      worker.on('error', (error) => {
+        cause = error
+      })
+      worker.on('message', (message: FromWorker) => {
+        if (message.kind === 'ready') {
+          ready = true
+          resolve(worker)
+        } else this.#settle(message)
+      })
+      worker.on('exit', (code) => {
+        cause ??= new Error(`its thread ended with code ${code}`)
+        if (ready) this.#crashed(cause)
+        else reject(new DeviceOpenError(this.name, cause))
+      })
+    })
+  }
+
+  #settle(message: FromWorker): void {
+    this.#pending?.resolve(message)
+    this.#pending = undefined
+  }
+
+  #crashed(cause: unknown): void {
+    if (this.#closing.signal.aborted && this.#pending === undefined) return
+    const error = new DeviceCrashedError(this.name, cause)
+    this.#restart()
+    this.#pending?.reject(error)
+    this.#pending = undefined
+    this.#options.onCrash?.(error)
+  }
+
+  #restart(): void {
+    const { pause = (ms, signal) => sleep(ms, undefined, { signal }) } = this.#options
+    const { signal } = this.#closing
+    this.#worker = pause(restartPauseMs(this.#crashes++), signal).then(() => this.#start())
+    this.#worker.catch(() => {
+      if (!signal.aborted) this.#restart()
+    })
+  }
+}

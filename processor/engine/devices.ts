@@ -1,0 +1,73 @@
+import { DeviceUnavailableError, InvalidDeviceError } from './device-errors.ts'
+import { probeDevice } from './device-probe.ts'
+
+/** Execution providers of ONNX Runtime that Turbine runs on. */
+export type Provider = 'cpu' | 'cuda' | 'webgpu'
+
+/** A place where a session can live. */
+export interface DeviceTarget {
+  /** As it is asked for and reported: `cpu`, `cuda:0`. */
+  name: string
+  provider: Provider
+  /** Index of the GPU among the visible ones; 0 elsewhere. */
+  deviceId: number
+}
+
+export interface ResolvedDevices {
+  devices: DeviceTarget[]
+  /** One line that says what was chosen and why. */
+  reason: string
+}
+
+export interface ResolveOptions {
+  /** Rejects with DeviceUnavailableError when a session cannot run there. */
+  probe?(target: DeviceTarget): Promise<void>
+}
+
+const cpu: DeviceTarget = { name: 'cpu', provider: 'cpu', deviceId: 0 }
+const webgpu: DeviceTarget = { name: 'webgpu', provider: 'webgpu', deviceId: 0 }
+const cuda = (deviceId: number): DeviceTarget => ({ name: `cuda:${deviceId}`, provider: 'cuda', deviceId })
+
+/**
+ * Reads `auto`, `cpu`, `cuda` (the first GPU), `cuda:0`, `cuda:0,1,2,3` or `webgpu`.
+ *
+ * @throws InvalidDeviceError for anything else, and for a GPU that is named twice.
+ */
+export function parseDevices(spec: string): 'auto' | DeviceTarget[] {
+  const text = spec.trim().toLowerCase()
+  if (text === 'auto') return 'auto'
+  if (text === 'cpu') return [cpu]
+  if (text === 'webgpu') return [webgpu]
+  const match = /^cuda(?::(\d{1,3}(?:,\d{1,3})*))?$/.exec(text)
+  if (match === null) throw new InvalidDeviceError(spec)
+  const ids = (match[1] ?? '0').split(',').map(Number)
+  if (new Set(ids).size < ids.length) throw new InvalidDeviceError(spec)
+  return ids.map(cuda)
+}
+
+/**
+ * The devices to open. `auto` is the first CUDA GPU, or else the CPU; WebGPU is used when it is named only, since
+ * an adapter may well be a software one and slower than the CPU. A device that is named is used or refused.
+ *
+ * @throws InvalidDeviceError, DeviceUnavailableError
+ * @example const { devices, reason } = await resolveDevices('cuda:0,1')
+ */
+export async function resolveDevices(spec: string, options: ResolveOptions = {}): Promise<ResolvedDevices> {
+  const { probe = probeDevice } = options
+  const asked = parseDevices(spec)
+  if (asked === 'auto') return best(probe)
+  for (const target of asked) await probe(target)
+  const names = asked.map((target) => target.name).join(', ')
+  return { devices: asked, reason: `${names}, as asked` }
+}
+
+async function best(probe: (target: DeviceTarget) => Promise<void>): Promise<ResolvedDevices> {
+  const gpu = cuda(0)
+  try {
+    await probe(gpu)
+    return { devices: [gpu], reason: `${gpu.name}, the first CUDA GPU; name more as cuda:0,1` }
+  } catch (error) {
+    if (!(error instanceof DeviceUnavailableError)) throw error
+    return { devices: [cpu], reason: `cpu, since there is no CUDA GPU to use: ${error.reason}` }
+  }
+}

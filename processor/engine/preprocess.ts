@@ -1,0 +1,123 @@
+import sharp, { type KernelEnum, type Sharp } from 'sharp'
+import { maxImagePixels } from '../../edge/contract/caption.ts'
+import { TurbineError } from '../../edge/contract/errors.ts'
+import { checkImage } from '../../edge/contract/image.ts'
+import type { ImageSpec, Resample } from '../models/model.ts'
+
+// One thread for an image: images side by side keep the cores busy, and leave the device its share.
+sharp.concurrency(1)
+// No image is decoded twice, so remembered operations would only hold memory.
+sharp.cache(false)
+
+const kernels = {
+  nearest: 'nearest',
+  bilinear: 'linear',
+  bicubic: 'cubic',
+  lanczos3: 'lanczos3',
+} as const satisfies Record<Resample, keyof KernelEnum>
+
+/** Interleaved RGB, `uint8 [height, width, 3]`. */
+interface Pixels {
+  data: Uint8Array
+  width: number
+  height: number
+}
+
+/**
+ * Decodes an image and writes it into `target`, `uint8 [height, width, 3]` RGB, as the model wants to see it:
+ * orientation applied, transparency on white, colours as 8-bit sRGB, the first frame of an animation, squashed to
+ * the model's size as the BLIP image processor of Hugging Face does. An image of that size is not resampled.
+ * Works on libuv's threads, one per image.
+ *
+ * @throws TurbineError `image_empty` 400, `image_unsupported` 415, `image_too_large` 413 (from the header, before
+ * decoding), `image_invalid` 400. Then `target` is as it was.
+ * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
+ */
+export async function preprocess(bytes: Uint8Array, image: ImageSpec, target: Uint8Array): Promise<void> {
+  const { width, height } = image
+  if (target.length !== height * width * 3) {
+    throw new RangeError(`target has ${target.length} bytes, an image of the model ${height * width * 3}`)
+  }
+  const source = await open(bytes)
+  const shrunk = await decode(shrink(source, image))
+  if (shrunk.width === width && shrunk.height === height) target.set(shrunk.data)
+  else await enlarge(shrunk, image, target)
+}
+
+interface Source {
+  pipeline: Sharp
+  /** Pixels, after the orientation is applied. */
+  width: number
+  height: number
+}
+
+/** Reads the header, and decides by it alone whether the rest is decoded. */
+async function open(bytes: Uint8Array): Promise<Source> {
+  // Only accepted signatures reach the decoder: its own detection would also take SVG, which may name other files.
+  checkImage(bytes, 'image')
+  // 'error' fails on truncated and corrupt pixels, and bears the harmless oddities that 'warning' stumbles over.
+  const pipeline = sharp(bytes, { failOn: 'error', limitInputPixels: maxImagePixels, autoOrient: true })
+  const header = await read(() => pipeline.metadata())
+  return { pipeline, ...header.autoOrient }
+}
+
+/** On white, brought down to the model's size in the axes that are larger. */
+function shrink({ pipeline, ...source }: Source, image: ImageSpec): Sharp {
+  const width = Math.min(source.width, image.width)
+  const height = Math.min(source.height, image.height)
+  const rgb = pipeline.flatten({ background: 'white' })
+  if (width === source.width && height === source.height) return rgb
+  return rgb.resize({ width, height, fit: 'fill', kernel: kernels[image.resample], fastShrinkOnLoad: false })
+}
+
+/**
+ * Brings an image up to the model's size. libvips samples an enlarged pixel at its upper left corner, Pillow at
+ * its centre: the centres are the odd pixels of an image of twice the size.
+ */
+async function enlarge(small: Pixels, image: ImageSpec, target: Uint8Array): Promise<void> {
+  const { data, ...size } = small
+  const twice = await decode(
+    sharp(data, { raw: { ...size, channels: 3 } }).resize({
+      width: 2 * image.width,
+      height: 2 * image.height,
+      fit: 'fill',
+      kernel: kernels[image.resample],
+    }),
+  )
+  for (let y = 0, to = 0; y < image.height; y++) {
+    let from = ((2 * y + 1) * twice.width + 1) * 3
+    for (let x = 0; x < image.width; x++, from += 6) {
+      target[to++] = twice.data[from]!
+      target[to++] = twice.data[from + 1]!
+      target[to++] = twice.data[from + 2]!
+    }
+  }
+}
+
+/** To 8-bit sRGB, the colour space that sharp hands out unless told otherwise. */
+async function decode(pipeline: Sharp): Promise<Pixels> {
+  const { data, info } = await read(() =>
+    pipeline.removeAlpha().raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true }),
+  )
+  return { data, width: info.width, height: info.height }
+}
+
+/** Everything that the decoder finds wrong with the bytes is the image's fault, and only that image's. */
+async function read<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (cause) {
+    if (/pixel limit/i.test(String(cause))) throw tooLarge()
+    const message = 'The image is truncated or corrupt. Send the whole file, unchanged.'
+    throw refuse(400, 'image_invalid', message, cause)
+  }
+}
+
+function tooLarge(): TurbineError {
+  const message = `The image has more than ${maxImagePixels / 1e6} megapixels. Scale it down.`
+  return refuse(413, 'image_too_large', message)
+}
+
+function refuse(status: 400 | 413, code: string, message: string, cause?: unknown): TurbineError {
+  return new TurbineError(message, { status, code, param: 'image', cause })
+}
