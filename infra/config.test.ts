@@ -1,0 +1,79 @@
+import { expect, test } from 'vitest'
+import { ConfigError, describeConfig, loadConfig } from './config.ts'
+
+test('has a default for everything', () => {
+  const { config, warnings } = loadConfig({ env: {} })
+  expect(config).toMatchObject({
+    host: '127.0.0.1',
+    port: 8787,
+    dataDir: '.turbine',
+    device: 'auto',
+    intraOpThreads: 0,
+    maxBatch: 16,
+    queueLimit: 1000,
+    sloMs: 500,
+    logLevel: 'info',
+    logFormat: 'auto',
+    shutdownMs: 25_000,
+    allowPrivateUrls: false,
+  })
+  expect(config.model).toMatch(/infra\/starter-model\/model$/)
+  expect(warnings).toEqual([])
+  expect(Object.isFrozen(config)).toBe(true)
+})
+
+test('flags override the environment, and it the defaults', () => {
+  const env = {
+    TURBINE_PORT: '1',
+    TURBINE_MAX_BATCH: '4',
+    TURBINE_ALLOW_PRIVATE_URLS: 'on',
+    TURBINE_HOST: '',
+  }
+  const { config } = loadConfig({ env, flags: { port: 2, logFormat: 'json', allowPrivateUrls: undefined } })
+  expect(config).toMatchObject({ port: 2, maxBatch: 4, logFormat: 'json', allowPrivateUrls: true })
+  expect(config.host).toBe('127.0.0.1')
+})
+
+test.each([
+  ['TURBINE_PORT', 'http', 'TURBINE_PORT is "http"; allowed: an integer from 0 to 65535.'],
+  ['TURBINE_PORT', '65536', 'TURBINE_PORT is "65536"; allowed: an integer from 0 to 65535.'],
+  ['TURBINE_MAX_BATCH', '1.5', 'TURBINE_MAX_BATCH is "1.5"; allowed: an integer from 1 to 1024.'],
+  ['TURBINE_LOG_FORMAT', 'xml', 'TURBINE_LOG_FORMAT is "xml"; allowed: auto | text | json.'],
+  ['TURBINE_DEVICE', 'gpu', 'TURBINE_DEVICE is "gpu"; allowed: auto | cpu | webgpu | cuda:N | cuda:N,N,....'],
+  ['TURBINE_ALLOW_PRIVATE_URLS', 'maybe', 'TURBINE_ALLOW_PRIVATE_URLS is "maybe"; allowed: on | off.'],
+])('%s=%s is refused in one line', (variable, value, message) => {
+  const load = () => loadConfig({ env: { [variable]: value } })
+  expect(load).toThrow(ConfigError)
+  expect(load).toThrow(message)
+})
+
+test('a bad flag is named as a flag', () => {
+  const load = () => loadConfig({ env: {}, flags: { queueLimit: 0 } })
+  expect(load).toThrow('--queue-limit is "0"; allowed: an integer from 1 to 1000000.')
+})
+
+test.each(['auto', 'cpu', 'webgpu', 'cuda:0', 'cuda:0,1,2'])('takes the device %s', (device) => {
+  expect(loadConfig({ env: { TURBINE_DEVICE: device } }).config.device).toBe(device)
+})
+
+test('warns of variables that do not exist', () => {
+  const { warnings } = loadConfig({ env: { TURBINE_PROT: '1', PORT: '2' } })
+  expect(warnings).toEqual([
+    'TURBINE_PROT is not a setting of Turbine and is ignored. `--help` lists them all.',
+  ])
+})
+
+test('describes every setting, with defaults that are allowed', () => {
+  const rows = describeConfig()
+  expect(rows.map(({ name }) => name)).toEqual(Object.keys(loadConfig({ env: {} }).config))
+  expect(rows.find(({ name }) => name === 'dataDir')).toEqual({
+    name: 'dataDir',
+    variable: 'TURBINE_DATA_DIR',
+    flag: '--data-dir <DIR>',
+    default: '.turbine',
+    allowed: 'a folder, created if it is missing',
+    description: 'Folder of the job stream and the object store; one process at a time.',
+  })
+  expect(rows.find(({ name }) => name === 'allowPrivateUrls')!.flag).toBe('--allow-private-urls')
+  expect(rows.find(({ name }) => name === 'model')!.default).toBe('the bundled starter model')
+})

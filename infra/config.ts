@@ -1,0 +1,219 @@
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+
+/** A setting has a value that is not allowed. The message names the setting, what came and what is allowed. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+  readonly retriable = false
+}
+
+interface Setting<T> {
+  description: string
+  /** As the user writes it. */
+  default: string
+  /** What is allowed, in words. */
+  allowed: string
+  /** From text to the typed value. */
+  schema: z.ZodType<T, string>
+  /** The flag's placeholder in help; a switch has none. */
+  placeholder?: string
+}
+
+const bundledModel = fileURLToPath(new URL('./starter-model/model', import.meta.url))
+
+const oneOf = <const T extends string>(values: readonly T[]) => ({
+  allowed: values.join(' | '),
+  schema: z.enum(values),
+})
+
+const integer = (min: number, max: number) => ({
+  allowed: `an integer from ${min} to ${max}`,
+  schema: z.string().regex(/^\d+$/).transform(Number).pipe(z.int().min(min).max(max)),
+})
+
+const text = (allowed: string) => ({ allowed, schema: z.string().min(1) })
+
+const onOff = {
+  allowed: 'on | off',
+  schema: z.stringbool({ truthy: ['on', 'true', '1', 'yes'], falsy: ['off', 'false', '0', 'no'] }),
+}
+
+const define = <T>(setting: Setting<T>): Setting<T> => setting
+
+/** Every setting of the service, once: parsing, `--help` and the README's table come from here. */
+const settings = {
+  host: define({
+    description: 'Address to listen on; 0.0.0.0 for all.',
+    default: '127.0.0.1',
+    placeholder: 'ADDRESS',
+    ...text('an address or a host name'),
+  }),
+  port: define({
+    description: 'Port to listen on; 0 takes a free one.',
+    default: '8787',
+    placeholder: 'PORT',
+    ...integer(0, 65_535),
+  }),
+  dataDir: define({
+    description: 'Folder of the job stream and the object store; one process at a time.',
+    default: '.turbine',
+    placeholder: 'DIR',
+    ...text('a folder, created if it is missing'),
+  }),
+  model: define({
+    description: 'Model folder in the Hugging Face layout.',
+    default: bundledModel,
+    placeholder: 'DIR',
+    ...text('a folder'),
+  }),
+  device: define({
+    description: 'Where the model runs. auto takes the best device there is and says which.',
+    default: 'auto',
+    placeholder: 'DEVICE',
+    allowed: 'auto | cpu | webgpu | cuda:N | cuda:N,N,...',
+    schema: z.string().regex(/^(auto|cpu|webgpu|cuda:\d+(,\d+)*)$/),
+  }),
+  intraOpThreads: define({
+    description: 'CPU threads that one inference uses; 0 is all cores.',
+    default: '0',
+    placeholder: 'N',
+    ...integer(0, 1024),
+  }),
+  maxBatch: define({
+    description: 'Images in one inference at most.',
+    default: '16',
+    placeholder: 'N',
+    ...integer(1, 1024),
+  }),
+  queueLimit: define({
+    description: 'Images that wait for a device at most; beyond it requests get 429.',
+    default: '1000',
+    placeholder: 'N',
+    ...integer(1, 1_000_000),
+  }),
+  sloMs: define({
+    description: 'Time in which an interactive request without a deadline is to be answered, ms.',
+    default: '500',
+    placeholder: 'MS',
+    ...integer(1, 600_000),
+  }),
+  logLevel: define({
+    description: 'The least level that is logged.',
+    default: 'info',
+    placeholder: 'LEVEL',
+    ...oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
+  }),
+  logFormat: define({
+    description: 'auto is text on a terminal and JSON lines elsewhere.',
+    default: 'auto',
+    placeholder: 'FORMAT',
+    ...oneOf(['auto', 'text', 'json']),
+  }),
+  shutdownMs: define({
+    description:
+      'Time that work in hand gets to finish after SIGTERM, ms; the rest is done after the next start.',
+    default: '25000',
+    placeholder: 'MS',
+    ...integer(0, 3_600_000),
+  }),
+  imageTimeoutMs: define({
+    description: 'Time in which an image address has to deliver its image, ms.',
+    default: '10000',
+    placeholder: 'MS',
+    ...integer(1, 600_000),
+  }),
+  allowPrivateUrls: define({
+    description:
+      'Whether image addresses may be http and lie in private networks. For tests and closed networks.',
+    default: 'off',
+    ...onOff,
+  }),
+}
+
+type Settings = typeof settings
+export type SettingName = keyof Settings
+
+/** The settings of the service, validated. Times are ms. */
+export type Config = { readonly [K in SettingName]: z.output<Settings[K]['schema']> }
+
+export interface ConfigSources {
+  /** Default: the process's. */
+  env?: Record<string, string | undefined>
+  /** What was given on the command line; overrides the environment. */
+  flags?: Partial<Record<SettingName, string | number | boolean>>
+}
+
+/**
+ * Settings from flags, else the environment, else their defaults. A variable `TURBINE_*` that does not exist is a
+ * warning, because a misspelt one would be missed otherwise.
+ *
+ * @throws ConfigError for a value that is not allowed.
+ * @example const { config, warnings } = loadConfig({ flags: { port: 0 } })
+ */
+export function loadConfig({ env = process.env, flags = {} }: ConfigSources = {}): {
+  config: Config
+  warnings: string[]
+} {
+  const values = settingNames.map((name) => [name, parse(name, env, flags)])
+  return { config: Object.freeze(Object.fromEntries(values)), warnings: unknownVariables(env) }
+}
+
+export interface ConfigRow {
+  name: SettingName
+  /** `TURBINE_DATA_DIR` */
+  variable: string
+  /** `--data-dir <DIR>` */
+  flag: string
+  default: string
+  allowed: string
+  description: string
+}
+
+/** All settings in the order in which help and the README list them. */
+export function describeConfig(): ConfigRow[] {
+  return settingNames.map((name) => {
+    const { placeholder, default: value, allowed, description }: Setting<unknown> = settings[name]
+    return {
+      name,
+      variable: variableOf(name),
+      flag: placeholder ? `${flagOf(name)} <${placeholder}>` : flagOf(name),
+      default: value === bundledModel ? 'the bundled starter model' : value,
+      allowed,
+      description,
+    }
+  })
+}
+
+const settingNames = Object.keys(settings) as SettingName[]
+
+function parse(
+  name: SettingName,
+  env: Record<string, string | undefined>,
+  flags: NonNullable<ConfigSources['flags']>,
+): unknown {
+  const flag = flags[name]
+  // An empty variable counts as not set: compose files and shells pass them on like that.
+  const given = flag === undefined ? env[variableOf(name)] || undefined : String(flag)
+  const { schema, allowed, default: fallback }: Setting<unknown> = settings[name]
+  const result = schema.safeParse(given ?? fallback)
+  if (result.success) return result.data
+  const source = flag === undefined ? variableOf(name) : flagOf(name)
+  throw new ConfigError(`${source} is ${JSON.stringify(given)}; allowed: ${allowed}.`)
+}
+
+function unknownVariables(env: Record<string, string | undefined>): string[] {
+  const known = new Set(settingNames.map(variableOf))
+  return Object.keys(env)
+    .filter((variable) => variable.startsWith('TURBINE_') && !known.has(variable))
+    .map((variable) => `${variable} is not a setting of Turbine and is ignored. \`--help\` lists them all.`)
+}
+
+/** `dataDir` -> `TURBINE_DATA_DIR` */
+function variableOf(name: string): string {
+  return `TURBINE_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}`
+}
+
+/** `dataDir` -> `--data-dir` */
+function flagOf(name: string): string {
+  return `--${name.replace(/[A-Z]/g, '-$&').toLowerCase()}`
+}

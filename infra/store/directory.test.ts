@@ -1,0 +1,125 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { openDirectoryStore } from './directory.ts'
+import { describeStore } from './store.contract.ts'
+import { getBytes, PreconditionFailedError, StoreUnavailableError } from './store.ts'
+
+describeStore('directory store', async () => {
+  const path = await mkdtemp(join(tmpdir(), 'turbine-store-'))
+  return {
+    store: await openDirectoryStore(path),
+    reopen: () => openDirectoryStore(path),
+    dispose: () => rm(path, { recursive: true }),
+  }
+})
+
+let directory: string
+let path: string
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'turbine-store-'))
+  path = join(directory, 'data', 'store')
+})
+afterEach(() => rm(directory, { recursive: true }))
+
+test('everything put before the process was killed is whole, and nothing else remains', async () => {
+  const fixture = fileURLToPath(new URL('./fixtures/put-forever.ts', import.meta.url))
+  const child = spawn(process.execPath, [fixture, path], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const exit = once(child, 'exit')
+  const put: string[] = []
+  for await (const line of createInterface({ input: child.stdout })) {
+    put.push(line)
+    if (put.length === 60) child.kill('SIGKILL')
+  }
+  await exit
+  const store = await openDirectoryStore(path)
+  const { objects } = await store.list('objects/')
+  expect(objects.map(({ key }) => key)).toEqual(expect.arrayContaining(put.map((n) => `objects/${n}`)))
+  for (const { key } of objects) {
+    const text = new TextDecoder().decode(await getBytes(store, key))
+    expect(text).toBe(key.slice('objects/'.length).repeat(5000))
+  }
+  expect(await readdir(join(path, 'incoming'))).toEqual([])
+})
+
+test('removes what a cut-off put left', async () => {
+  await openDirectoryStore(path)
+  await writeFile(join(path, 'incoming', 'half'), 'half an obj')
+  await openDirectoryStore(path)
+  expect(await readdir(join(path, 'incoming'))).toEqual([])
+})
+
+test('no temporary file stays after puts, refused and failed ones', async () => {
+  const store = await openDirectoryStore(path)
+  await store.put('a', 'one')
+  const lost = store.put('a', 'two', { ifNoneMatch: '*' })
+  await expect(lost).rejects.toThrow(PreconditionFailedError)
+  const stale = store.put('a', 'two', { ifMatch: 'stale' })
+  await expect(stale).rejects.toThrow(PreconditionFailedError)
+  const broken = new ReadableStream<Uint8Array>({ pull: (controller) => controller.error(new Error('gone')) })
+  await expect(store.put('a', broken)).rejects.toThrow('gone')
+  expect(await readdir(join(path, 'incoming'))).toEqual([])
+})
+
+test('a refused put cancels the body unread', async () => {
+  const store = await openDirectoryStore(path)
+  await store.put('a', 'one')
+  let cancelled = false
+  const body = new ReadableStream<Uint8Array>({
+    cancel: () => {
+      cancelled = true
+    },
+  })
+  await expect(store.put('a', body, { ifNoneMatch: '*' })).rejects.toThrow(PreconditionFailedError)
+  expect(cancelled).toBe(true)
+})
+
+test('deleting the last object of a folder removes the folder', async () => {
+  const store = await openDirectoryStore(path)
+  await store.put('a/b/c', 'x')
+  await store.delete('a/b/c')
+  expect(await readdir(join(path, 'objects'))).toEqual([])
+})
+
+test('files that are not ours are left alone', async () => {
+  const store = await openDirectoryStore(path)
+  await store.put('a', 'x')
+  await writeFile(join(path, 'objects', '.DS_Store'), 'finder')
+  await writeFile(join(path, 'objects', 'README'), 'hand-made')
+  expect((await store.list('')).objects.map(({ key }) => key)).toEqual(['a'])
+})
+
+test('ifNoneMatch holds against another writer of the same folder', async () => {
+  const stores = [await openDirectoryStore(path), await openDirectoryStore(path)]
+  const keys = Array.from({ length: 30 }, (_, i) => `key-${i}`)
+  const puts = keys.flatMap((key) => stores.map((store) => store.put(key, 'x', { ifNoneMatch: '*' })))
+  const results = await Promise.allSettled(puts)
+  expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(keys.length)
+})
+
+test('a damaged file is named', async () => {
+  const store = await openDirectoryStore(path)
+  await store.put('a', 'a body of some length')
+  await truncate(join(path, 'objects', 'a@'), 10)
+  await expect(store.get('a')).rejects.toThrow(StoreUnavailableError)
+  await expect(store.head('a')).rejects.toThrow('a@ is damaged')
+})
+
+test('a content type of any length comes back', async () => {
+  const store = await openDirectoryStore(path)
+  const contentType = `text/plain; note=${'x'.repeat(2000)}`
+  await store.put('a', new Uint8Array(5000), { contentType })
+  expect((await store.head('a'))!.size).toBe(5000)
+  expect((await store.get('a'))!.contentType).toBe(contentType)
+})
+
+test('a path that cannot be a folder is refused', async () => {
+  await writeFile(join(directory, 'data'), '')
+  await expect(openDirectoryStore(path)).rejects.toThrow(StoreUnavailableError)
+})

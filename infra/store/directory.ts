@@ -1,0 +1,207 @@
+import { randomUUID } from 'node:crypto'
+import { link, mkdir, rename, rm, rmdir, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { makeDirectory, syncDirectory } from '../durable.ts'
+import { assertKey, InvalidKeyError } from './key.ts'
+import { KeyLock } from './key-lock.ts'
+import { objectPath } from './key-path.ts'
+import { type ListedKey, listKeys } from './list-keys.ts'
+import {
+  type ObjectBody,
+  type ObjectFileInfo,
+  openObjectFile,
+  readObjectInfo,
+  writeObjectFile,
+} from './object-file.ts'
+import type { ByteRange } from './range.ts'
+import {
+  type ListOptions,
+  type ListPage,
+  type ObjectInfo,
+  type ObjectStore,
+  PreconditionFailedError,
+  type PutOptions,
+  type StoredObject,
+  StoreUnavailableError,
+} from './store.ts'
+
+const maxListLimit = 1000
+/** Files of a listing that are open at once. */
+const infoConcurrency = 32
+
+/**
+ * The object store of one machine: a folder with one file for each object. A put that resolved survives the death
+ * of the process and a power loss; a put that was cut off leaves nothing but a temporary file, which the next open
+ * removes. One process at a time may have the folder open.
+ *
+ * @throws StoreUnavailableError when the folder cannot be created or written.
+ * @example const store = await openDirectoryStore('.turbine/store')
+ */
+export async function openDirectoryStore(path: string): Promise<ObjectStore> {
+  const objects = join(path, 'objects')
+  const incoming = join(path, 'incoming')
+  await guard(async () => {
+    await rm(incoming, { recursive: true, force: true })
+    await makeDirectory(objects)
+    await mkdir(incoming)
+  })
+  return new DirectoryStore(objects, incoming)
+}
+
+class DirectoryStore implements ObjectStore {
+  readonly #objects: string
+  /** Where bodies are written before they are moved into place: the same file system, so that the move is atomic. */
+  readonly #incoming: string
+  readonly #locks = new KeyLock()
+
+  constructor(objects: string, incoming: string) {
+    this.#objects = objects
+    this.#incoming = incoming
+  }
+
+  async put(key: string, body: ObjectBody, options: PutOptions = {}): Promise<{ etag: string }> {
+    const path = this.#path(key)
+    const etag = randomUUID()
+    const temporary = join(this.#incoming, etag)
+    const trailer = { etag, contentType: options.contentType ?? 'application/octet-stream' }
+    try {
+      await guard(async () => {
+        await assertPrecondition(key, path, options)
+        await writeObjectFile(temporary, body, trailer)
+        await this.#locks.run(key, async () => {
+          await assertPrecondition(key, path, options)
+          await moveInto(temporary, path, options.ifNoneMatch !== undefined, key)
+        })
+      })
+    } catch (error) {
+      await rm(temporary, { force: true })
+      if (body instanceof ReadableStream && !body.locked) await body.cancel(error)
+      throw error
+    }
+    return { etag }
+  }
+
+  async get(key: string, range?: ByteRange): Promise<StoredObject | undefined> {
+    const found = await guard(() => openObjectFile(this.#path(key), range))
+    if (!found) return undefined
+    return { ...infoOf(key, found.info), contentType: found.info.contentType, body: found.body }
+  }
+
+  async head(key: string): Promise<ObjectInfo | undefined> {
+    const info = await guard(() => readObjectInfo(this.#path(key)))
+    return info && infoOf(key, info)
+  }
+
+  async delete(key: string): Promise<void> {
+    const path = this.#path(key)
+    await guard(() => this.#locks.run(key, () => removeFile(path)))
+    await removeEmptyFolders(dirname(path), this.#objects)
+  }
+
+  async list(prefix: string, options: ListOptions = {}): Promise<ListPage> {
+    const limit = Math.min(options.limit ?? maxListLimit, maxListLimit)
+    const after = options.continuation ? decodeContinuation(options.continuation) : (options.startAfter ?? '')
+    return guard(async () => {
+      const { keys, more } = await take(listKeys(this.#objects, prefix, after), limit)
+      const objects = await infosOf(keys)
+      return more ? { objects, continuation: encodeContinuation(keys.at(-1)!.key) } : { objects }
+    })
+  }
+
+  async close(): Promise<void> {}
+
+  #path(key: string): string {
+    assertKey(key)
+    return join(this.#objects, ...objectPath(key))
+  }
+}
+
+async function assertPrecondition(key: string, path: string, options: PutOptions): Promise<void> {
+  if (options.ifNoneMatch === undefined && options.ifMatch === undefined) return
+  const info = await readObjectInfo(path)
+  if (options.ifNoneMatch !== undefined && info) throw alreadyExists(key)
+  if (options.ifMatch !== undefined && info?.etag !== options.ifMatch)
+    throw new PreconditionFailedError(`The object "${key}" has changed. Read it again before writing.`)
+}
+
+const alreadyExists = (key: string) => new PreconditionFailedError(`The object "${key}" exists already.`)
+
+/** Moves a file to where its object lives, and makes that durable. `exclusive` fails when there is one already. */
+async function moveInto(temporary: string, path: string, exclusive: boolean, key: string): Promise<void> {
+  const folder = dirname(path)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      if (attempt > 1) await makeDirectory(folder)
+      if (exclusive) {
+        await link(temporary, path)
+        await unlink(temporary)
+      } else await rename(temporary, path)
+      return await syncDirectory(folder)
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EEXIST') throw alreadyExists(key)
+      // The folder is new, or a delete removed it because it was empty for a moment.
+      if (code !== 'ENOENT' || attempt === 10) throw error
+    }
+  }
+}
+
+async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error
+  }
+}
+
+async function removeEmptyFolders(folder: string, root: string): Promise<void> {
+  for (let path = folder; path !== root; path = dirname(path)) {
+    const removed = await rmdir(path).then(
+      () => true,
+      () => false,
+    )
+    if (!removed) return
+  }
+}
+
+async function take<T>(items: AsyncGenerator<T>, limit: number): Promise<{ keys: T[]; more: boolean }> {
+  const keys: T[] = []
+  for await (const item of items) {
+    if (keys.length === limit) return { keys, more: true }
+    keys.push(item)
+  }
+  return { keys, more: false }
+}
+
+/** Objects that are deleted meanwhile are left out. */
+async function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
+  const infos: ObjectInfo[] = []
+  for (let i = 0; i < keys.length; i += infoConcurrency) {
+    const read = async ({ key, path }: ListedKey) => {
+      const info = await readObjectInfo(path)
+      return info ? [infoOf(key, info)] : []
+    }
+    infos.push(...(await Promise.all(keys.slice(i, i + infoConcurrency).map(read))).flat())
+  }
+  return infos
+}
+
+function infoOf(key: string, { size, etag, lastModified }: ObjectFileInfo): ObjectInfo {
+  return { key, size, etag, lastModified }
+}
+
+const encodeContinuation = (key: string) => Buffer.from(key).toString('base64url')
+const decodeContinuation = (continuation: string) => Buffer.from(continuation, 'base64url').toString()
+
+/** Turns errors of the file system into those of the store. */
+async function guard<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof Error && 'syscall' in error)) throw error
+    if ((error as NodeJS.ErrnoException).code === 'ENAMETOOLONG')
+      throw new InvalidKeyError('The object key is too long for this file system. Use a shorter key.')
+    throw new StoreUnavailableError(`The object store's folder failed: ${error.message}`, { cause: error })
+  }
+}

@@ -1,0 +1,133 @@
+import { type FileHandle, open } from 'node:fs/promises'
+import { type ByteRange, resolveRange } from './range.ts'
+import { StoreUnavailableError } from './store.ts'
+
+/**
+ * An object as a file: its bytes, then a trailer with what else is known of it, so that one rename puts all of it
+ * in place. The trailer is JSON, followed by its length (4 bytes, big-endian) and a mark of 4 bytes.
+ */
+export interface Trailer {
+  etag: string
+  contentType: string
+}
+
+export interface ObjectFileInfo extends Trailer {
+  /** Bytes without the trailer. */
+  size: number
+  /** Unix ms. */
+  lastModified: number
+}
+
+const mark = 'TRBN'
+/** Trailers fit, so that one read of a file's end has it. */
+const trailerGuessBytes = 512
+/** Objects up to about this size are read at once, with their trailer. */
+const smallBytes = 64 * 1024
+const chunkBytes = 256 * 1024
+
+export type ObjectBody = Uint8Array | string | ReadableStream<Uint8Array>
+
+/** Writes a new file and syncs it to the disk. A body that is a stream is never whole in memory. */
+export async function writeObjectFile(path: string, body: ObjectBody, trailer: Trailer): Promise<void> {
+  const file = await open(path, 'wx')
+  try {
+    await file.writeFile(contents(body, trailer))
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+async function* contents(body: ObjectBody, trailer: Trailer): AsyncGenerator<Uint8Array> {
+  if (typeof body === 'string') yield Buffer.from(body)
+  else if (body instanceof Uint8Array) yield body
+  else yield* body
+  const json = Buffer.from(JSON.stringify(trailer))
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(json.byteLength)
+  yield Buffer.concat([json, length, Buffer.from(mark)])
+}
+
+/** Undefined when there is no such file. */
+export async function readObjectInfo(path: string): Promise<ObjectFileInfo | undefined> {
+  const file = await openExisting(path)
+  if (!file) return undefined
+  try {
+    return (await readEnd(file, path, trailerGuessBytes)).info
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * Opens an object for reading; what is read stays the same when the object is replaced or deleted meanwhile.
+ * Undefined when there is no such file.
+ * @throws InvalidRangeError
+ */
+export async function openObjectFile(
+  path: string,
+  range?: ByteRange,
+): Promise<{ info: ObjectFileInfo; body: ReadableStream<Uint8Array> } | undefined> {
+  const file = await openExisting(path)
+  if (!file) return undefined
+  try {
+    const { info, bytes, position } = await readEnd(file, path, smallBytes)
+    const { start, end } = resolveRange(info.size, range)
+    if (start < position) return { info, body: streamOf(file, start, end) }
+    await file.close()
+    return { info, body: new Blob([bytes.subarray(start - position, end - position)]).stream() }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+async function openExisting(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    throw error
+  }
+}
+
+interface FileEnd {
+  info: ObjectFileInfo
+  /** The file's last bytes, which lie at `position`. */
+  bytes: Buffer<ArrayBuffer>
+  position: number
+}
+
+async function readEnd(file: FileHandle, path: string, guess: number): Promise<FileEnd> {
+  const { size, mtimeMs } = await file.stat()
+  const position = Math.max(0, size - guess)
+  const bytes = Buffer.alloc(size - position)
+  await file.read(bytes, 0, bytes.byteLength, position)
+  if (bytes.byteLength < 8 || bytes.toString('latin1', bytes.byteLength - 4) !== mark)
+    throw new StoreUnavailableError(`${path} is damaged: it has no trailer. Restore or delete it.`)
+  const length = bytes.readUInt32BE(bytes.byteLength - 8)
+  if (length + 8 > bytes.byteLength && position > 0) return readEnd(file, path, length + 8)
+  const trailer = JSON.parse(bytes.toString('utf8', bytes.byteLength - 8 - length, bytes.byteLength - 8))
+  return { info: { ...trailer, size: size - length - 8, lastModified: mtimeMs }, bytes, position }
+}
+
+/** Bytes `[start, end)` of a file, read as they are asked for; the file is closed at the end or when cancelled. */
+function streamOf(file: FileHandle, start: number, end: number): ReadableStream<Uint8Array> {
+  let position = start
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const chunk = new Uint8Array(Math.min(chunkBytes, end - position))
+        const { bytesRead } = await file.read(chunk, 0, chunk.byteLength, position)
+        position += bytesRead
+        controller.enqueue(chunk.subarray(0, bytesRead))
+        if (position < end && bytesRead > 0) return
+        await file.close()
+        controller.close()
+      },
+      cancel: () => file.close(),
+    },
+    { highWaterMark: 0 },
+  )
+}

@@ -1,0 +1,14 @@
+import { setTimeout } from 'node:timers/promises'
+
+const firstPauseMs = 100
+const longestPauseMs = 10_000
+
+/** Pause before a record is handed in again, ms: 100 after the first failure, doubling up to 10,000. */
+export function backoffMs(failures: number): number {
+  return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs)
+}
+
+/** Ends early, without an error, when the signal aborts. */
+export async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await setTimeout(ms, undefined, { signal }).catch(() => {})
+}

@@ -1,0 +1,40 @@
+/**
+ * The offsets of one partition that are being handled, and how far the partition may be committed: up to the
+ * lowest offset that is not finished. Offsets may have gaps, as Kafka's have where transactions ended.
+ *
+ * @example
+ * const window = new CommitWindow(7n)
+ * window.begin(7n); window.begin(8n)
+ * window.finish(8n); window.position // 7n: 7 is not finished
+ * window.finish(7n); window.position // 9n
+ */
+export class CommitWindow {
+  /** In ascending order, because offsets begin in ascending order and a set keeps the order of insertion. */
+  readonly #unfinished = new Set<bigint>()
+  #next: bigint
+
+  /** @param position the first offset that is not committed yet */
+  constructor(position: bigint) {
+    this.#next = position
+  }
+
+  /**
+   * The offset to commit, in Kafka's sense: the first one to read after a restart. Everything below is finished.
+   */
+  get position(): bigint {
+    const lowest = this.#unfinished.values().next()
+    return lowest.done ? this.#next : lowest.value
+  }
+
+  /** @throws RangeError when the offset does not lie above all offsets that began before it. */
+  begin(offset: bigint): void {
+    if (offset < this.#next) throw new RangeError(`offset ${offset} begins after ${this.#next - 1n}`)
+    this.#unfinished.add(offset)
+    this.#next = offset + 1n
+  }
+
+  /** Finishing an offset twice does nothing: at-least-once delivery can bring a record again. */
+  finish(offset: bigint): void {
+    this.#unfinished.delete(offset)
+  }
+}

@@ -1,0 +1,138 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { ConsumerGroup, type RecordSource } from './consumer-group.ts'
+import { eventually } from './stream.contract.ts'
+import type { ConsumedRecord, ConsumeOptions } from './stream.ts'
+
+const options: ConsumeOptions = { topic: 't', group: 'g', maxInFlight: 4, handle: async () => {} }
+const oneRecord = [{ partition: 0, position: 0n, end: 1n }]
+
+function recordAt(partition: number, offset: bigint): ConsumedRecord {
+  return { topic: 't', partition, offset, timestamp: 0, key: 'k', headers: {}, value: new Uint8Array(0) }
+}
+
+/** A source whose partitions have the offsets below `end`, and which notes what is asked of it. */
+function fakeSource({ end = 1n, ...overrides }: Partial<RecordSource> & { end?: bigint } = {}) {
+  const reads: { partition: number; from: bigint; limit: number }[] = []
+  const commits: ReadonlyMap<number, bigint>[] = []
+  const source: RecordSource = {
+    read: async (partition, from, limit) => {
+      reads.push({ partition, from, limit })
+      const count = Math.min(limit, Number(end - from))
+      return Array.from({ length: count }, (_, i) => recordAt(partition, from + BigInt(i)))
+    },
+    commit: async (positions) => void commits.push(positions),
+    ...overrides,
+  }
+  return { source, reads, commits }
+}
+
+test('fetches no more than there is room for, and takes the partitions in turn', async () => {
+  const { source, reads } = fakeSource({ end: 100n })
+  const ranges = [0, 1].map((partition) => ({ partition, position: 0n, end: 100n }))
+  const group = new ConsumerGroup(source, ranges)
+  const gates: (() => void)[] = []
+  const handle = () => new Promise<void>((resolve) => gates.push(resolve))
+  group.join({ ...options, maxInFlight: 2, handle })
+  await eventually(() => expect(gates).toHaveLength(2))
+  gates[0]!()
+  await eventually(() => expect(gates).toHaveLength(3))
+  expect(reads).toEqual([
+    { partition: 1, from: 0n, limit: 2 },
+    { partition: 0, from: 0n, limit: 1 },
+  ])
+})
+
+test('records that finish in one turn are committed together', async () => {
+  const { source, commits } = fakeSource({ end: 9n })
+  const group = new ConsumerGroup(source, [{ partition: 0, position: 5n, end: 9n }])
+  group.join(options)
+  await eventually(() => expect(commits).toEqual([new Map([[0, 9n]])]))
+})
+
+test('a fetch that fails is told and tried again', async () => {
+  const failure = new Error('the disk is gone')
+  let reads = 0
+  const { source, commits } = fakeSource({
+    read: async (partition, from) => {
+      if (++reads === 1) throw failure
+      return [recordAt(partition, from)]
+    },
+  })
+  const errors: unknown[] = []
+  new ConsumerGroup(source, oneRecord).join({ ...options, onError: (error) => errors.push(error) })
+  await eventually(() => expect(commits).toEqual([new Map([[0, 1n]])]))
+  expect(errors).toEqual([failure])
+})
+
+test('a commit that fails is told, and made up for by the next one', async () => {
+  const failure = new Error('the disk is full')
+  const committed: ReadonlyMap<number, bigint>[] = []
+  const { source } = fakeSource({
+    end: 2n,
+    commit: async (positions) => {
+      committed.push(positions)
+      if (committed.length === 1) throw failure
+    },
+  })
+  const errors: unknown[] = []
+  const group = new ConsumerGroup(source, oneRecord)
+  group.join({ ...options, onError: (error) => errors.push(error) })
+  await eventually(() => expect(errors).toEqual([failure]))
+  group.extend(0, 2n)
+  await eventually(() => expect(committed.at(-1)).toEqual(new Map([[0, 2n]])))
+})
+
+test('close ends the pause after a failed fetch', async () => {
+  const errors: unknown[] = []
+  const { source } = fakeSource({ read: () => Promise.reject(new Error('gone')) })
+  const group = new ConsumerGroup(source, oneRecord)
+  group.join({ ...options, onError: (error) => errors.push(error) })
+  await eventually(() => expect(errors).toHaveLength(1))
+  await group.close()
+  expect(errors).toHaveLength(1)
+})
+
+test('what a closing member does not finish goes to another at once', async () => {
+  const { source } = fakeSource()
+  const group = new ConsumerGroup(source, oneRecord)
+  const stuck = group.join({ ...options, handle: () => new Promise(() => {}) })
+  await eventually(() => expect(stuck.inFlight).toBe(1))
+  const received: bigint[] = []
+  group.join({ ...options, handle: async ({ offset }) => void received.push(offset) })
+  await stuck.close(0)
+  await eventually(() => expect(received).toEqual([0n]))
+})
+
+test('a handler that ends after its member closed does not count', async () => {
+  const { source, commits } = fakeSource()
+  const group = new ConsumerGroup(source, oneRecord)
+  let finish = () => {}
+  const handle = () =>
+    new Promise<void>((resolve) => {
+      finish = resolve
+    })
+  const late = group.join({ ...options, handle })
+  await eventually(() => expect(late.inFlight).toBe(1))
+  await late.close(0)
+  finish()
+  await nextTurn()
+  expect(late.inFlight).toBe(0)
+  expect(commits).toEqual([])
+})
+
+test('a record that waits for its next attempt takes the place of another', async () => {
+  const { source } = fakeSource({ end: 2n })
+  const group = new ConsumerGroup(source, oneRecord)
+  const calls: bigint[] = []
+  const handle = async ({ offset }: ConsumedRecord) => {
+    calls.push(offset)
+    throw new Error('not now')
+  }
+  const consumer = group.join({ ...options, maxInFlight: 1, handle })
+  await eventually(() => expect(calls).toHaveLength(1))
+  group.extend(0, 2n)
+  await nextTurn()
+  expect(calls).not.toContain(1n)
+  await consumer.close()
+})

@@ -1,0 +1,188 @@
+import { backoffMs, pause } from './backoff.ts'
+import { CommitWindow } from './commit-window.ts'
+import { GroupMember } from './group-member.ts'
+import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
+
+/** Where a group's records come from and its positions go. */
+export interface RecordSource {
+  /** Records of the partition from offset `from` on, ascending, at most `limit`. */
+  read(partition: number, from: bigint, limit: number): Promise<ConsumedRecord[]>
+  /** Partition to position: the first offset that is not finished. */
+  commit(positions: ReadonlyMap<number, bigint>): Promise<void>
+}
+
+/** A partition as the group finds it: where it reads on, and the offset that the next new record gets. */
+export interface PartitionRange {
+  partition: number
+  position: bigint
+  end: bigint
+}
+
+interface PartitionProgress {
+  partition: number
+  /** The next offset to fetch. */
+  next: bigint
+  end: bigint
+  window: CommitWindow
+  committed: bigint
+}
+
+/** Records asked for at once; a fetch takes a fraction of a millisecond, so little is gained by more. */
+const fetchLimit = 64
+
+/**
+ * The consumers of one topic and group within this process. Every record goes to one member that has room;
+ * positions are committed in the background as far as the records are finished.
+ */
+export class ConsumerGroup {
+  readonly #source: RecordSource
+  readonly #partitions: PartitionProgress[]
+  readonly #members = new Set<GroupMember>()
+  /** Fetched or released by a member that left, and not yet handed to one. */
+  #ready: ConsumedRecord[] = []
+  #fetching: Promise<void> | undefined
+  #fetchFailures = 0
+  #committing: Promise<void> | undefined
+  #rotation = 0
+  readonly #closing = new AbortController()
+
+  constructor(source: RecordSource, partitions: PartitionRange[]) {
+    this.#source = source
+    this.#partitions = partitions.map(({ partition, position, end }) => ({
+      partition,
+      next: position,
+      end,
+      window: new CommitWindow(position),
+      committed: position,
+    }))
+  }
+
+  join(options: ConsumeOptions): Consumer {
+    const member = new GroupMember(options, {
+      finished: (record) => this.#finish(record),
+      hasRoom: () => this.#pump(),
+      release: (records) => this.#release(records),
+      left: () => this.#leave(member),
+    })
+    this.#members.add(member)
+    this.#pump()
+    return member
+  }
+
+  /** Tells that the partition has records up to `end` (exclusive). */
+  extend(partition: number, end: bigint): void {
+    const progress = this.#partitions[partition]!
+    if (end > progress.end) progress.end = end
+    this.#pump()
+  }
+
+  /** Closes every member, each with its default time to drain. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#members].map((member) => member.close()))
+    this.#closing.abort()
+    await this.#fetching
+  }
+
+  #pump(): void {
+    this.#hand()
+    if (this.#closing.signal.aborted || this.#fetching || this.#room() === 0) return
+    const progress = this.#nextBehind()
+    if (!progress) return
+    this.#fetching = this.#fetch(progress).finally(() => {
+      this.#fetching = undefined
+      this.#pump()
+    })
+  }
+
+  #hand(): void {
+    while (this.#ready.length > 0) {
+      const member = this.#roomiest()
+      if (!member) return
+      member.take(this.#ready.shift()!)
+    }
+  }
+
+  async #fetch(progress: PartitionProgress): Promise<void> {
+    try {
+      const limit = Math.min(this.#room(), fetchLimit)
+      const records = await this.#source.read(progress.partition, progress.next, limit)
+      for (const { offset } of records) progress.window.begin(offset)
+      progress.next = records.length > 0 ? records.at(-1)!.offset + 1n : progress.end
+      this.#ready.push(...records)
+      this.#fetchFailures = 0
+    } catch (error) {
+      this.#report(error)
+      await pause(backoffMs(++this.#fetchFailures), this.#closing.signal)
+    }
+  }
+
+  /** The partitions take turns, so that a long one does not hold up the others. */
+  #nextBehind(): PartitionProgress | undefined {
+    const count = this.#partitions.length
+    for (let i = 1; i <= count; i++) {
+      const progress = this.#partitions[(this.#rotation + i) % count]!
+      if (progress.next >= progress.end) continue
+      this.#rotation = (this.#rotation + i) % count
+      return progress
+    }
+    return undefined
+  }
+
+  #room(): number {
+    return [...this.#members].reduce((sum, member) => sum + member.room, 0)
+  }
+
+  #roomiest(): GroupMember | undefined {
+    const [best] = [...this.#members].sort((a, b) => b.room - a.room)
+    return best && best.room > 0 ? best : undefined
+  }
+
+  #finish(record: ConsumedRecord): void {
+    this.#partitions[record.partition]!.window.finish(record.offset)
+    this.#committing ??= this.#commit()
+  }
+
+  /** Commits until nothing is left to commit; what finishes meanwhile goes along with the next round. */
+  async #commit(): Promise<void> {
+    try {
+      do await this.#commitRound()
+      while (this.#moved().length > 0)
+    } catch (error) {
+      this.#report(error)
+    } finally {
+      this.#committing = undefined
+    }
+  }
+
+  async #commitRound(): Promise<void> {
+    // Records that finish in the same turn are committed together.
+    await undefined
+    const moved = this.#moved()
+    const positions = new Map(moved.map(({ partition, window }) => [partition, window.position]))
+    await this.#source.commit(positions)
+    for (const progress of moved) progress.committed = positions.get(progress.partition)!
+  }
+
+  #moved(): PartitionProgress[] {
+    return this.#partitions.filter(({ window, committed }) => window.position > committed)
+  }
+
+  #release(records: ConsumedRecord[]): void {
+    this.#ready = [...records, ...this.#ready].sort(inOrder)
+    this.#pump()
+  }
+
+  async #leave(member: GroupMember): Promise<void> {
+    this.#members.delete(member)
+    this.#pump()
+    await this.#committing
+  }
+
+  #report(error: unknown): void {
+    for (const member of this.#members) member.options.onError?.(error)
+  }
+}
+
+function inOrder(a: ConsumedRecord, b: ConsumedRecord): number {
+  return a.timestamp - b.timestamp || (a.offset < b.offset ? -1 : 1)
+}

@@ -1,0 +1,98 @@
+import { backoffMs, pause } from './backoff.ts'
+import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
+
+/** What a member tells its group. */
+interface GroupEvents {
+  finished(record: ConsumedRecord): void
+  hasRoom(): void
+  /** Records that this member will not finish. */
+  release(records: ConsumedRecord[]): void
+  /** Called last; resolves when the member's finished records are committed. */
+  left(): Promise<void>
+}
+
+const defaultDrainMs = 10_000
+
+/**
+ * One consumer: hands records to the handler, again after a pause when it rejects, and keeps to `maxInFlight`.
+ * A record that waits for its next attempt keeps its place, so a failing handler slows the fetching down instead
+ * of filling the memory.
+ */
+export class GroupMember implements Consumer {
+  readonly options: ConsumeOptions
+  readonly #events: GroupEvents
+  readonly #held = new Map<ConsumedRecord, Promise<void>>()
+  /** Ends the pauses between attempts. */
+  readonly #closing = new AbortController()
+  /** Tells handlers to give up. */
+  readonly #abort = new AbortController()
+  #closed: Promise<void> | undefined
+  #handling = 0
+
+  constructor(options: ConsumeOptions, events: GroupEvents) {
+    this.options = options
+    this.#events = events
+  }
+
+  get inFlight(): number {
+    return this.#handling
+  }
+
+  /** Records that it takes now. */
+  get room(): number {
+    return this.#closed ? 0 : this.options.maxInFlight - this.#held.size
+  }
+
+  take(record: ConsumedRecord): void {
+    this.#held.set(record, this.#deliver(record))
+  }
+
+  close(drainMs = defaultDrainMs): Promise<void> {
+    this.#closed ??= this.#close(drainMs)
+    return this.#closed
+  }
+
+  async #close(drainMs: number): Promise<void> {
+    this.#closing.abort()
+    await settledWithin(drainMs, [...this.#held.values()])
+    this.#abort.abort(new Error('The consumer is closing.'))
+    const unfinished = [...this.#held.keys()]
+    this.#held.clear()
+    this.#events.release(unfinished)
+    await this.#events.left()
+  }
+
+  /** Resolves when the record is finished, or when it is to be given back because the member closes. */
+  async #deliver(record: ConsumedRecord): Promise<void> {
+    for (let failures = 0; !this.#closing.signal.aborted; ) {
+      if (await this.#handle(record)) {
+        // A member that has closed gave the record back already: its end does not count any more.
+        if (!this.#held.delete(record)) return
+        this.#events.finished(record)
+        this.#events.hasRoom()
+        return
+      }
+      await pause(backoffMs(++failures), this.#closing.signal)
+    }
+  }
+
+  async #handle(record: ConsumedRecord): Promise<boolean> {
+    this.#handling++
+    try {
+      await this.options.handle(record, this.#abort.signal)
+      return true
+    } catch (error) {
+      this.options.onError?.(error)
+      return false
+    } finally {
+      this.#handling--
+    }
+  }
+}
+
+/** Resolves when all have settled, or after `ms`. */
+async function settledWithin(ms: number, promises: Promise<void>[]): Promise<void> {
+  const settled = new AbortController()
+  const all = Promise.allSettled(promises).then(() => settled.abort())
+  await Promise.race([all, pause(ms, settled.signal)])
+}

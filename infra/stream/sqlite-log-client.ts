@@ -1,0 +1,94 @@
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
+import type { LogFailure, LogInput, LogMessage, LogMethod, LogOutput } from './sqlite-log-worker.ts'
+import { StreamUnavailableError } from './stream.ts'
+
+/** The stream's file cannot be opened; the message says why and what to do. */
+export class StreamOpenError extends Error {
+  override readonly name = 'StreamOpenError'
+  readonly retriable = false
+}
+
+interface Waiting {
+  resolve(output: unknown): void
+  reject(error: Error): void
+}
+
+/** The SQLite log in its own thread: the same calls, answered by promises. */
+export class SqliteLogClient {
+  readonly #worker: Worker
+  readonly #waiting = new Map<number, Waiting>()
+  #lastId = 0
+  #ended: StreamUnavailableError | undefined
+
+  private constructor(worker: Worker) {
+    this.#worker = worker
+    worker.on('message', (message: LogMessage) => this.#settle(message))
+    worker.on('error', (error) => this.#end(new StreamUnavailableError(stopped, { cause: error })))
+    worker.on('exit', () => this.#end(new StreamUnavailableError(stopped)))
+  }
+
+  /** @throws StreamOpenError when the file is in use, damaged, or cannot be written. */
+  static async open(path: string): Promise<SqliteLogClient> {
+    const worker = new Worker(new URL('./sqlite-log-worker.ts', import.meta.url), { workerData: path })
+    const [message] = (await once(worker, 'message')) as [LogMessage]
+    if ('opened' in message && !message.opened) throw openError(path, message.failure)
+    return new SqliteLogClient(worker)
+  }
+
+  /**
+   * @param transfer buffers in the input that move to the log's thread and are gone here
+   * @throws StreamUnavailableError when the log cannot do it now or has ended
+   */
+  call<M extends LogMethod>(
+    method: M,
+    input: LogInput<M>,
+    transfer: ArrayBuffer[] = [],
+  ): Promise<LogOutput<M>> {
+    if (this.#ended) return Promise.reject(this.#ended)
+    const id = ++this.#lastId
+    return new Promise<LogOutput<M>>((resolve, reject) => {
+      this.#waiting.set(id, { resolve: (output) => resolve(output as LogOutput<M>), reject })
+      this.#worker.postMessage({ id, method, input }, transfer)
+    })
+  }
+
+  /** Lets the calls under way finish, then closes the file. */
+  async close(): Promise<void> {
+    if (this.#ended) return
+    const exit = once(this.#worker, 'exit')
+    await this.call('close', undefined)
+    await exit
+  }
+
+  #settle(message: LogMessage): void {
+    if ('opened' in message) return
+    const waiting = this.#waiting.get(message.id)
+    this.#waiting.delete(message.id)
+    if ('output' in message) waiting?.resolve(message.output)
+    else
+      waiting?.reject(new StreamUnavailableError(`The job stream's file failed: ${message.failure.message}`))
+  }
+
+  #end(error: StreamUnavailableError): void {
+    this.#ended ??= error
+    for (const { reject } of this.#waiting.values()) reject(this.#ended)
+    this.#waiting.clear()
+  }
+}
+
+const stopped = "The job stream's thread has ended. Restart the service; what it accepted is kept."
+
+function openError(path: string, { reason, message }: LogFailure): StreamOpenError {
+  if (reason === 'in-use')
+    return new StreamOpenError(
+      `${path} is in use by another process. Stop it, or give this one its own TURBINE_DATA_DIR.`,
+    )
+  if (reason === 'newer')
+    return new StreamOpenError(
+      `${path} was written by a newer version of Turbine. Use that version, or another TURBINE_DATA_DIR.`,
+    )
+  return new StreamOpenError(
+    `${path} cannot be opened as a job stream (${message}). Check the disk and the file's permissions, or use another TURBINE_DATA_DIR.`,
+  )
+}

@@ -1,0 +1,202 @@
+import { dirname } from 'node:path'
+import { makeDirectory } from '../durable.ts'
+import { ConsumerGroup } from './consumer-group.ts'
+import { partitionOf } from './partition.ts'
+import type { LogRecord, PartitionEnd } from './sqlite-log.ts'
+import { SqliteLogClient, StreamOpenError } from './sqlite-log-client.ts'
+import {
+  type ConsumedRecord,
+  type ConsumeOptions,
+  type Consumer,
+  type Stream,
+  type StreamRecord,
+  StreamUnavailableError,
+  type TopicOptions,
+} from './stream.ts'
+
+export { StreamOpenError }
+
+/** A topic was used before `ensureTopics` created it. */
+export class UnknownTopicError extends Error {
+  override readonly name = 'UnknownTopicError'
+  readonly retriable = false
+}
+
+export interface SqliteStreamOptions {
+  /** The stream's file; its folder is created. One process at a time can open it. */
+  path: string
+  /** For topics that do not set it: how long records are kept after every group committed them, ms. */
+  retentionMs?: number
+  /** How often records past their retention are deleted, ms. */
+  pruneIntervalMs?: number
+  /** Clock, unix ms. */
+  now?: () => number
+}
+
+/** Bytes of values that one fetch reads at most (and one record more). */
+const fetchBytes = 8 * 1024 * 1024
+
+/**
+ * The job stream of one machine, in a SQLite file. `send` resolves when the records are synced to the disk; sends
+ * that come while another is written share the next sync. Writing happens in a thread of its own, so a slow disk
+ * never holds up the caller's event loop. Delivery is immediate.
+ *
+ * @throws StreamOpenError when another process has the file, or it cannot be opened.
+ * @example
+ * const stream = await openSqliteStream({ path: '.turbine/stream.db' })
+ * await stream.ensureTopics({ jobs: { partitions: 4 } })
+ * await stream.send('jobs', [{ key: 'a', value: bytes, headers: {} }])
+ */
+export async function openSqliteStream(options: SqliteStreamOptions): Promise<Stream> {
+  const { path, retentionMs = 60_000, pruneIntervalMs = 5_000, now = Date.now } = options
+  await makeDirectory(dirname(path)).catch((error: Error) => {
+    throw new StreamOpenError(
+      `${dirname(path)} cannot be created (${error.message}). Use another TURBINE_DATA_DIR.`,
+    )
+  })
+  const log = await SqliteLogClient.open(path)
+  return new SqliteStream(log, await log.call('topics', undefined), { retentionMs, pruneIntervalMs, now })
+}
+
+class SqliteStream implements Stream {
+  readonly #log: SqliteLogClient
+  readonly #settings: Required<Omit<SqliteStreamOptions, 'path'>>
+  readonly #subscriptions = new Map<string, Subscription>()
+  readonly #pruning: NodeJS.Timeout
+  /** Topic to its number of partitions. */
+  #partitions: Map<string, number>
+  #closed: Promise<void> | undefined
+
+  constructor(
+    log: SqliteLogClient,
+    partitions: Map<string, number>,
+    settings: Required<Omit<SqliteStreamOptions, 'path'>>,
+  ) {
+    this.#log = log
+    this.#partitions = partitions
+    this.#settings = settings
+    // A failure is met again by the next send, which reports it.
+    const prune = () => log.call('prune', { now: settings.now() }).catch(() => {})
+    this.#pruning = setInterval(prune, settings.pruneIntervalMs).unref()
+  }
+
+  async ensureTopics(topics: Record<string, TopicOptions>): Promise<void> {
+    const { retentionMs } = this.#settings
+    const entries = Object.entries(topics).map(([topic, options]) => [topic, { retentionMs, ...options }])
+    this.#partitions = await this.#log.call('ensureTopics', Object.fromEntries(entries))
+  }
+
+  async send(topic: string, records: StreamRecord[]): Promise<void> {
+    this.#assertOpen()
+    const partitions = this.#partitionsOf(topic)
+    if (records.length === 0) return
+    const timestamp = this.#settings.now()
+    const rows = records.map(({ key, value, headers }) => ({
+      partition: partitionOf(key, partitions),
+      timestamp,
+      key,
+      headers: JSON.stringify(headers),
+      // A copy that can move to the log's thread: the caller's bytes may be a view on a larger buffer.
+      value: new Uint8Array(value),
+    }))
+    const ends = await this.#log.call(
+      'append',
+      { topic, records: rows },
+      rows.map(({ value }) => value.buffer),
+    )
+    for (const subscription of this.#subscriptions.values()) {
+      if (subscription.topic === topic) subscription.extend(ends)
+    }
+  }
+
+  async consume(options: ConsumeOptions): Promise<Consumer> {
+    this.#assertOpen()
+    const { topic, group } = options
+    this.#partitionsOf(topic)
+    const id = JSON.stringify([topic, group])
+    const subscription = this.#subscriptions.get(id) ?? new Subscription(this.#log, topic, group)
+    this.#subscriptions.set(id, subscription)
+    try {
+      return (await subscription.group).join(options)
+    } catch (error) {
+      this.#subscriptions.delete(id)
+      throw error
+    }
+  }
+
+  async lag(topic: string, group: string): Promise<number> {
+    this.#partitionsOf(topic)
+    return this.#log.call('lag', { topic, group })
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    clearInterval(this.#pruning)
+    await Promise.all([...this.#subscriptions.values()].map(async ({ group }) => (await group).close()))
+    await this.#log.close()
+  }
+
+  #partitionsOf(topic: string): number {
+    const partitions = this.#partitions.get(topic)
+    if (partitions === undefined)
+      throw new UnknownTopicError(`There is no topic "${topic}". Create it with ensureTopics first.`)
+    return partitions
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StreamUnavailableError('The job stream is closed.')
+  }
+}
+
+/** A group's consumers, and how they reach the log. New records may be announced while the group still opens. */
+class Subscription {
+  readonly topic: string
+  readonly group: Promise<ConsumerGroup>
+
+  constructor(log: SqliteLogClient, topic: string, group: string) {
+    this.topic = topic
+    this.group = openGroup(log, topic, group)
+  }
+
+  extend(ends: PartitionEnd[]): void {
+    const tell = (group: ConsumerGroup) => {
+      for (const { partition, end } of ends) group.extend(partition, BigInt(end))
+    }
+    // A group that could not be opened has no consumers, and the call that wanted one has the error.
+    this.group.then(tell, () => {})
+  }
+}
+
+async function openGroup(log: SqliteLogClient, topic: string, group: string): Promise<ConsumerGroup> {
+  const ranges = await log.call('join', { topic, group })
+  const source = {
+    read: async (partition: number, from: bigint, limit: number) => {
+      const query = { topic, partition, from: Number(from), limit, maxBytes: fetchBytes }
+      return (await log.call('read', query)).map((record) => consumedRecord(topic, record))
+    },
+    commit: (committed: ReadonlyMap<number, bigint>) => {
+      const positions = [...committed].map(([partition, position]) => ({
+        partition,
+        position: Number(position),
+      }))
+      return log.call('commit', { topic, group, positions })
+    },
+  }
+  return new ConsumerGroup(
+    source,
+    ranges.map(({ partition, position, end }) => ({
+      partition,
+      position: BigInt(position),
+      end: BigInt(end),
+    })),
+  )
+}
+
+function consumedRecord(topic: string, record: LogRecord): ConsumedRecord {
+  const { partition, offset, timestamp, key, headers, value } = record
+  return { topic, partition, offset: BigInt(offset), timestamp, key, value, headers: JSON.parse(headers) }
+}
