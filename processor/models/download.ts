@@ -45,7 +45,9 @@ export async function downloadFile(options: DownloadOptions): Promise<'downloade
     await fetchPart(part, options)
     if (!(await isIntact(part, file))) {
       await rm(part, { force: true })
-      throw new ChecksumError(`${file.name} came with a wrong checksum twice. Check the network or its proxy, and pull again.`)
+      throw new ChecksumError(
+        `${file.name} came with a wrong checksum twice. Check the network or its proxy, and pull again.`,
+      )
     }
   }
   await rename(part, path)
@@ -69,7 +71,11 @@ async function fetchPart(part: string, options: DownloadOptions): Promise<void> 
   }
 }
 
-async function appendRest(part: string, start: number, { hub, model, file, onProgress }: DownloadOptions): Promise<void> {
+async function appendRest(
+  part: string,
+  start: number,
+  { hub, model, file, onProgress }: DownloadOptions,
+): Promise<void> {
   const response = await requestFile(hub, model, file.name, start)
   const output = await open(part, start > 0 && response.status === 206 ? 'a' : 'w')
   try {
@@ -79,7 +85,8 @@ async function appendRest(part: string, start: number, { hub, model, file, onPro
       bytes += chunk.length
       onProgress?.(bytes)
     }
-    if (bytes > file.size) throw new ChecksumError(`${file.name} is longer than the hub says. Pull again later.`)
+    if (bytes > file.size)
+      throw new ChecksumError(`${file.name} is longer than the hub says. Pull again later.`)
     if (bytes < file.size) throw unreachable(hub, new Error('The answer ended early.'))
     await output.sync()
   } finally {

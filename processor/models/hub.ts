@@ -33,7 +33,11 @@ export class HubError extends Error {
   /** What the hub asks to wait, ms. */
   readonly retryAfterMs: number | undefined
 
-  constructor(message: string, code: HubError['code'], options: { cause?: unknown; retryAfterMs?: number } = {}) {
+  constructor(
+    message: string,
+    code: HubError['code'],
+    options: { cause?: unknown; retryAfterMs?: number } = {},
+  ) {
     super(message, { cause: options.cause })
     this.code = code
     this.retriable = code === 'hub_unreachable' || code === 'hub_busy'
@@ -63,9 +67,13 @@ export async function describeModel(hub: Hub, id: string, revision: string): Pro
   const response = await requestHub(hub, path, { model: `${id} at ${revision}` })
   const info = modelInfo.safeParse(await response.json().catch(() => undefined))
   if (!info.success)
-    throw new HubError(`${hub.endpoint} did not answer as a Hugging Face hub does. Check HF_ENDPOINT.`, 'hub_invalid', {
-      cause: info.error,
-    })
+    throw new HubError(
+      `${hub.endpoint} did not answer as a Hugging Face hub does. Check HF_ENDPOINT.`,
+      'hub_invalid',
+      {
+        cause: info.error,
+      },
+    )
   const files = info.data.siblings.map(({ rfilename: name, size, blobId, lfs }): HubFile => {
     if (lfs) return { name, size: lfs.size, checksum: { algorithm: 'sha256', hex: lfs.sha256 } }
     return { name, size, checksum: { algorithm: 'git-sha1', hex: blobId } }
@@ -98,7 +106,9 @@ async function requestHub(
   const authorization: Record<string, string> = hub.token ? { authorization: `Bearer ${hub.token}` } : {}
   let response: Response
   try {
-    response = await fetch(hub.endpoint.replace(/\/+$/, '') + path, { headers: { ...headers, ...authorization } })
+    response = await fetch(hub.endpoint.replace(/\/+$/, '') + path, {
+      headers: { ...headers, ...authorization },
+    })
   } catch (cause) {
     throw unreachable(hub, cause)
   }

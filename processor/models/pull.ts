@@ -96,7 +96,9 @@ export function selectFiles({ id, files }: HubModel): HubFile[] {
     if (!has(name))
       throw new UnsupportedModelError(`${id} has no ${name}. Choose a model in the Hugging Face layout.`)
   if (!has('tokenizer.json') && !has('vocab.txt'))
-    throw new UnsupportedModelError(`${id} has no tokenizer.json and no vocab.txt. Choose a BLIP captioning model.`)
+    throw new UnsupportedModelError(
+      `${id} has no tokenizer.json and no vocab.txt. Choose a BLIP captioning model.`,
+    )
   return modelFiles.flatMap((name) => files.filter((file) => file.name === name))
 }
 

@@ -1,9 +1,21 @@
 import { parseArgs } from 'node:util'
+import { benchCaption } from './caption.ts'
+import { benchMemory } from './memory.ts'
+import { benchPipeline } from './pipeline.ts'
+import { benchQuality } from './quality.ts'
+import { benchStart } from './start.ts'
 import { benchTurbo } from './turbo.ts'
 
-const usage = `npm run bench -- NAME [--rounds N] [--batch N]
+const usage = `npm run bench -- NAME [options]
 
-  turbo     the encoder with Turbo against a graph without it
+  turbo      the encoder with Turbo against a graph without it        --rounds 7 --batch 1
+  caption    whole captioning, and the starter model's curve          --rounds 5 --batch 8
+  quality    exact captions by schedule and mode, same scenes         --scenes 2000
+  pipeline   the service against the bare engine                      --rounds 7 --batch 16
+  start      time to ready and resident memory                        --rounds 3
+  memory     resident memory over many images                         --images 10000
+
+Each prints a table and ends with one JSON line. Ratios are of sides that ran in turn.
 `
 
 const { values, positionals } = parseArgs({
@@ -11,15 +23,30 @@ const { values, positionals } = parseArgs({
   options: {
     rounds: { type: 'string' },
     batch: { type: 'string' },
+    scenes: { type: 'string' },
+    images: { type: 'string' },
     help: { type: 'boolean' },
   },
 })
-const number = (text: string | undefined, fallback: number) => (text === undefined ? fallback : Number(text))
-const benches: Record<string, () => Promise<void>> = {
-  turbo: () => benchTurbo({ rounds: number(values.rounds, 7), batch: number(values.batch, 1) }),
+
+const number = (name: 'rounds' | 'batch' | 'scenes' | 'images', fallback: number) => {
+  const value = Number(values[name] ?? fallback)
+  if (Number.isInteger(value) && value > 0) return value
+  throw new RangeError(`--${name} has to be a positive integer`)
 }
+
+const benches: Record<string, () => Promise<void>> = {
+  turbo: () => benchTurbo({ rounds: number('rounds', 7), batch: number('batch', 1) }),
+  caption: () => benchCaption({ rounds: number('rounds', 5), batch: number('batch', 8) }),
+  quality: () => benchQuality({ scenes: number('scenes', 2000) }),
+  pipeline: () => benchPipeline({ rounds: number('rounds', 7), batch: number('batch', 16) }),
+  start: () => benchStart({ rounds: number('rounds', 3) }),
+  memory: () => benchMemory({ images: number('images', 10_000) }),
+}
+
 const bench = benches[positionals[0] ?? '']
-if (!bench || values.help) {
+if (bench && !values.help) await bench()
+else {
   console.log(usage)
   process.exitCode = values.help ? 0 : 2
-} else await bench()
+}

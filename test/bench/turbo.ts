@@ -1,12 +1,11 @@
-import * as ort from 'onnxruntime-node'
 import { openBlip } from '../../processor/models/blip.ts'
 import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
-import { openSession } from '../../processor/onnx/session.ts'
-import { perLayer, type Schedule, semanticWeights } from '../../processor/turbo/schedule.ts'
+import { perLayer, semanticWeights } from '../../processor/turbo/schedule.ts'
 import { benchFolder, starterFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
 import { smoothPixels } from './pixels.ts'
 import { blipBase, randomBlip } from './random-blip.ts'
+import { type BareSession, openBareSession } from './session.ts'
 
 /** The encoder alone: a graph without Turbo against the Turbo graph at several r, BLIP-base sizes and the starter. */
 export async function benchTurbo(options: { rounds: number; batch: number }): Promise<void> {
@@ -35,22 +34,21 @@ async function measure(
   rs: number[],
   { rounds, batch }: { rounds: number; batch: number },
 ) {
-  const encoder = (mode: GraphOptions['mode']) =>
-    openSession(model.buildGraph({ mode, decoder: false }), model.folder)
+  const encoder = (mode: GraphOptions['mode']) => openBareSession(model, { mode, decoder: false })
   const plain = await encoder('none')
   const turbo = await encoder('turbo')
   const pixels = smoothPixels(batch, model.image)
-  const run = (session: ort.InferenceSession, r: number) => () => {
-    const perLayerR = perLayer(r, model.layers)
-    return session.run(encoderInputs(model, pixels, { r: perLayerR, weight: semanticWeights(perLayerR) }))
+  const run = (session: BareSession, r: number) => () => {
+    const perLayerR = perLayer(r, model.encoder.layers)
+    return session.run(pixels, { r: perLayerR, weight: semanticWeights(perLayerR) })
   }
   const cases = {
     none: run(plain, 0),
     ...Object.fromEntries(rs.map((r) => [`r${r}`, run(turbo, r)])),
   } as Record<string, () => Promise<unknown>>
   const times = await interleave(cases, rounds)
-  await plain.release()
-  await turbo.release()
+  await plain.close()
+  await turbo.close()
 
   console.log(`encoder of ${model.id}, batch ${batch}, ${rounds} rounds: median ms, speed-up over no Turbo`)
   console.log(`  ${'none'.padEnd(6)}${median(times.none!).toFixed(0).padStart(8)}`)
@@ -60,15 +58,4 @@ async function measure(
       `  ${`r ${r}`.padEnd(6)}${median(times[`r${r}`]!).toFixed(0).padStart(8)}${gain.toFixed(3).padStart(9)}`,
     )
   return { speedups }
-}
-
-function encoderInputs(model: CaptionModel, pixels: Uint8Array, { r, weight }: Schedule) {
-  const { height, width } = model.image
-  const batch = pixels.length / (height * width * 3)
-  return {
-    pixels: new ort.Tensor('uint8', pixels, [batch, height, width, 3]),
-    prompt: new ort.Tensor('int64', new BigInt64Array(batch).fill(BigInt(model.startId)), [batch, 1]),
-    r: new ort.Tensor('int64', BigInt64Array.from(r, BigInt), [model.layers]),
-    weight: new ort.Tensor('float32', Float32Array.from(weight), [model.layers]),
-  }
 }

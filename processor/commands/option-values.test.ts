@@ -1,0 +1,27 @@
+import { InvalidArgumentError } from 'commander'
+import { expect, test } from 'vitest'
+import { anyNumber, count, index, numberOrList, share } from './option-values.ts'
+
+test('values are read', () => {
+  expect(share('0.5')).toBe(0.5)
+  expect(count('3')).toBe(3)
+  expect(index('0')).toBe(0)
+  expect(anyNumber('-1.5')).toBe(-1.5)
+  expect(numberOrList('16')).toBe(16)
+  expect(numberOrList('40,30,0')).toEqual([40, 30, 0])
+})
+
+test.each([
+  [share, '1.1'],
+  [share, '-0.1'],
+  [share, ''],
+  [share, 'half'],
+  [count, '0'],
+  [count, '2.5'],
+  [index, '-1'],
+  [anyNumber, 'Infinity'],
+  [numberOrList, '16,a'],
+  [numberOrList, '40,'],
+] as const)('%o refuses %j', (read, text) => {
+  expect(() => read(text)).toThrow(InvalidArgumentError)
+})

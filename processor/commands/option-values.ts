@@ -1,0 +1,43 @@
+import { InvalidArgumentError } from 'commander'
+
+/** Readers of option values for commander: text in, value out, or one line that says what is allowed. */
+
+/** A number from 0 to 1. */
+export function share(text: string): number {
+  return numberWithin(text, 0, 1, 'a number from 0 to 1')
+}
+
+/** A whole number of at least 1. */
+export function count(text: string): number {
+  return wholeNumber(text, 1, 'a whole number of at least 1')
+}
+
+/** A whole number of at least 0. */
+export function index(text: string): number {
+  return wholeNumber(text, 0, 'a whole number of at least 0')
+}
+
+export function anyNumber(text: string): number {
+  return numberWithin(text, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, 'a number')
+}
+
+/** One whole number for all layers, or a comma list with one for each: `16` or `40,30,20`. */
+export function numberOrList(text: string): number | number[] {
+  const allowed = 'a whole number, or a comma list of them, one per layer (40,30,20)'
+  const values = text.split(',').map((part) => wholeNumber(part, 0, allowed))
+  return text.includes(',') ? values : values[0]!
+}
+
+function wholeNumber(text: string, min: number, allowed: string): number {
+  const value = numberWithin(text, min, Number.MAX_SAFE_INTEGER, allowed)
+  if (!Number.isInteger(value)) throw new InvalidArgumentError(`It must be ${allowed}.`)
+  return value
+}
+
+function numberWithin(text: string, min: number, max: number, allowed: string): number {
+  const value = Number(text)
+  // Number('') is 0, which nobody means by an empty value.
+  if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max)
+    throw new InvalidArgumentError(`It must be ${allowed}.`)
+  return value
+}

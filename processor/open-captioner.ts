@@ -1,0 +1,42 @@
+import type { Config } from '../infra/config.ts'
+import type { Captioner } from './captioner.ts'
+import { bucketsUpTo } from './engine/batch.ts'
+import { resolveDevices } from './engine/devices.ts'
+import type { CaptionModel } from './models/model.ts'
+import { openModel } from './models/open-model.ts'
+import { Pipeline, type PipelineOptions } from './pipeline.ts'
+
+/** A pipeline that runs, with what it was opened from. */
+export interface OpenPipeline {
+  pipeline: Pipeline
+  model: CaptionModel
+  /** Which devices were chosen and why, one line. */
+  devices: string
+}
+
+/**
+ * Opens the configured model on the configured devices.
+ * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError
+ */
+export async function openPipeline(
+  config: Config,
+  options: Pick<PipelineOptions, 'interactiveTargetMs' | 'onBatch' | 'onCrash'>,
+): Promise<OpenPipeline> {
+  const { devices, reason } = await resolveDevices(config.device)
+  const model = await openModel(config.model)
+  const pipeline = await Pipeline.start({
+    model,
+    devices,
+    intraOpThreads: config.intraOpThreads || undefined,
+    buckets: bucketsUpTo(config.maxBatch),
+    queueLimit: config.queueLimit,
+    ...options,
+  })
+  return { pipeline, model, devices: reason }
+}
+
+/** Opens the model for a run over files: nobody waits for single images, so the devices are filled to the brim. */
+export async function openCaptioner(config: Config): Promise<Captioner> {
+  const { pipeline } = await openPipeline(config, { interactiveTargetMs: Number.POSITIVE_INFINITY })
+  return pipeline
+}

@@ -1,0 +1,216 @@
+import { batchSize } from './batch-size.ts'
+import type { CostModel } from './cost-model.ts'
+import type { Place } from './deadline-order.ts'
+import type { Lane } from './lane.ts'
+import { type ControllerOptions, type Demand, PruneController } from './prune-controller.ts'
+import type { ImageQueue, QueuedImage, Waiting } from './queue.ts'
+
+/** What a free device is to run next. */
+export interface Batch<T> {
+  /** The lane that was served; batch images may fill the rows that an interactive batch leaves. */
+  lane: Lane
+  /** 1 to `bucket` images of one group, each of which allows `level`. */
+  images: QueuedImage<T>[]
+  /** Rows to run; those beyond `images` are padding. */
+  bucket: number
+  level: number
+  /** What the cost model expects of the run. */
+  predictedMs: number
+}
+
+export interface BatcherOptions<T> {
+  queue: ImageQueue<T>
+  costs: CostModel
+  /** Devices that pull batches; default 1. */
+  devices?: number
+  /**
+   * Time within which an interactive image should be done, ms: batch work leaves room for it. Infinity when nobody
+   * waits, e.g. when a folder is captioned. Default 500.
+   */
+  interactiveTargetMs?: number
+  /** Time in which an interactive backlog has to be gone, ms; default 1000. */
+  drainMs?: number
+  /** However busy the interactive lane is, the batch lane gets a run about this often, ms; default 5000. */
+  batchTurnMs?: number
+  controller?: ControllerOptions
+}
+
+/** Companions of the head are looked for among this many images for each row of the largest bucket. */
+const scannedPerRow = 16
+/** Share of the devices that batch work is taken to get however many interactive images come in. */
+const leastBatchShare = 0.05
+
+/**
+ * Puts batches together for the devices that ask. Nothing waits for a batch to fill: a free device gets the best
+ * batch that the waiting images make.
+ *
+ * The head of the interactive line leads; without one, the head of the batch line. Its level is what the prune
+ * controller demands, within what the image allows. Images whose own level is the same ride along, in order; those
+ * that would bear a harder one take rows that would be padding; then batch images fill up, as far as the interactive
+ * images in the batch, and those that may come in meanwhile, stay in time. Of the batch sizes that keep the deadlines
+ * it takes the one with the highest rate, and of about equal ones the smallest. When not even the hardest level
+ * holds the line, the rate alone counts: a small batch to save the head would cost those behind it more.
+ *
+ * @example
+ * const batch = batcher.nextBatch(now)
+ * if (batch) costs.observe({ bucket: batch.bucket, level: batch.level, ms: await run(batch) })
+ */
+export class Batcher<T> {
+  readonly #queue: ImageQueue<T>
+  readonly #costs: CostModel
+  readonly #devices: number
+  readonly #interactiveTargetMs: number
+  readonly #drainMs: number
+  readonly #batchTurnMs: number
+  readonly #margin: number
+  readonly #controllers: Record<Lane, PruneController>
+  /** When an interactive batch was first preferred to the batch images that wait. */
+  #batchPassedOverAt: number | undefined
+
+  constructor(options: BatcherOptions<T>) {
+    this.#queue = options.queue
+    this.#costs = options.costs
+    this.#devices = options.devices ?? 1
+    this.#interactiveTargetMs = options.interactiveTargetMs ?? 500
+    this.#drainMs = options.drainMs ?? 1000
+    this.#batchTurnMs = options.batchTurnMs ?? 5000
+    this.#margin = options.controller?.margin ?? 0.1
+    this.#controllers = {
+      interactive: new PruneController(options.controller),
+      // Work that is on time again is not pruned a moment longer: nobody waits for it.
+      batch: new PruneController({ ...options.controller, holdMs: 0 }),
+    }
+  }
+
+  /** The level that the lane's load asked for last; single batches may be below it. */
+  level(lane: Lane): number {
+    return this.#controllers[lane].level
+  }
+
+  /** Takes the next batch out of the queue; undefined when nothing waits. `now` is in unix ms. */
+  nextBatch(now: number): Batch<T> | undefined {
+    const lane = this.#leadingLane(now)
+    const head = this.#queue.line(lane).head
+    if (head === undefined) return undefined
+    const batch = lane === 'interactive' ? this.#ledByInteractive(head, now) : this.#ledByBatch(head, now)
+    for (const { id } of batch.images) this.#queue.remove(id)
+    const passedOver =
+      this.#queue.size('batch') > 0 && batch.images.every((image) => image.lane === 'interactive')
+    this.#batchPassedOverAt = passedOver ? (this.#batchPassedOverAt ?? now) : undefined
+    return batch
+  }
+
+  #leadingLane(now: number): Lane {
+    if (this.#queue.size('interactive') === 0) return 'batch'
+    const waitedMs = this.#batchPassedOverAt === undefined ? 0 : now - this.#batchPassedOverAt
+    return this.#queue.size('batch') > 0 && waitedMs >= this.#batchTurnMs ? 'batch' : 'interactive'
+  }
+
+  #ledByInteractive(head: Waiting<T>, now: number): Batch<T> {
+    const demand = this.#interactiveDemand(now)
+    const level = ownLevel(head, demand)
+    const { riders, joiners } = this.#companions(head, level, demand)
+    const budgetMs = demand.holds ? this.#budgetMs(riders, level, now) : Number.POSITIVE_INFINITY
+    const fits = (ms: number) => ms <= budgetMs
+    const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
+    const members = [...riders, ...joiners].slice(0, bucket)
+    if (this.#queue.size('batch') === 0) return this.#batch('interactive', members, bucket, level)
+
+    const fillers = this.#fillers(head, level, now)
+    const isLastInteractive = members.length === this.#queue.size('interactive')
+    const filledBucket = batchSize(this.#costs, {
+      images: members.length + fillers.length,
+      level,
+      fits: (ms) => isLastInteractive && fits(ms) && this.#leavesRoom(ms, 0, now),
+      least: bucket,
+    })
+    return this.#batch('interactive', [...members, ...fillers].slice(0, filledBucket), filledBucket, level)
+  }
+
+  #ledByBatch(head: Waiting<T>, now: number): Batch<T> {
+    const demand = this.#batchDemand(now)
+    const level = ownLevel(head, demand)
+    const { riders, joiners } = this.#companions(head, level, demand)
+    const waiting = this.#queue.size('interactive')
+    const fits = (ms: number) => this.#leavesRoom(ms, waiting, now)
+    const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
+    return this.#batch('batch', [...riders, ...joiners].slice(0, bucket), bucket, level)
+  }
+
+  #batch(lane: Lane, members: readonly Waiting<T>[], bucket: number, level: number): Batch<T> {
+    const predictedMs = this.#costs.predict(bucket, level)
+    return { lane, images: members.map(({ image }) => image), bucket, level, predictedMs }
+  }
+
+  #interactiveDemand(now: number): Demand {
+    const load = {
+      line: this.#queue.line('interactive'),
+      costs: this.#costs,
+      devices: this.#devices,
+      arrivalRate: this.#queue.arrivalRate('interactive', now),
+      drainMs: this.#drainMs,
+    }
+    return this.#controllers.interactive.decide(load, now)
+  }
+
+  /** Batch work comes after the interactive images that wait, and gets the time that those to come leave it. */
+  #batchDemand(now: number): Demand {
+    const interactiveShare = this.#queue.arrivalRate('interactive', now) / this.#costs.throughput(0)
+    const load = {
+      line: this.#queue.line('batch'),
+      ahead: this.#queue.line('interactive').tally,
+      costs: this.#costs,
+      devices: Math.max(this.#devices - interactiveShare, this.#devices * leastBatchShare),
+      arrivalRate: 0,
+      drainMs: Number.POSITIVE_INFINITY,
+    }
+    return this.#controllers.batch.decide(load, now)
+  }
+
+  /** Images of the head's line and group that may run at `level`: those whose own level it is, and hardier ones. */
+  #companions(head: Waiting<T>, level: number, demand: Demand) {
+    const pick = (accept: (place: Waiting<T>) => boolean) =>
+      this.#pick(head.image.lane, head.image.group, accept)
+    return {
+      riders: pick((place) => ownLevel(place, demand) === level),
+      joiners: pick((place) => place.least <= level && level < ownLevel(place, demand)),
+    }
+  }
+
+  /** Batch images that may run at `level` beside the head without being pruned harder than they need. */
+  #fillers(head: Waiting<T>, level: number, now: number): Waiting<T>[] {
+    const demand = this.#batchDemand(now)
+    return this.#pick(
+      'batch',
+      head.image.group,
+      (place) => place.least <= level && level <= ownLevel(place, demand),
+    )
+  }
+
+  #pick(lane: Lane, group: string, accept: (place: Waiting<T>) => boolean): Waiting<T>[] {
+    const rows = this.#costs.buckets.at(-1)!
+    return this.#queue
+      .line(lane)
+      .pick(rows, rows * scannedPerRow, (place) => place.image.group === group && accept(place))
+  }
+
+  /** How long a run may take so that none of these is late that could be in time. */
+  #budgetMs(places: readonly Place[], level: number, now: number): number {
+    const soonest = this.#costs.predict(this.#costs.buckets[0]!, level)
+    const budgets = places.map(({ deadline }) => (deadline - now) / (1 + this.#margin))
+    return Math.min(...budgets.filter((budget) => budget >= soonest))
+  }
+
+  /** Whether `waiting` interactive images, and those that come in during a run of `ms`, would be in time after it. */
+  #leavesRoom(ms: number, waiting: number, now: number): boolean {
+    const arrivals = 1 + (this.#queue.arrivalRate('interactive', now) * ms) / 1000
+    const nextRunMs = this.#costs.predict(this.#costs.bucketFor(waiting + arrivals), 0)
+    return (ms + nextRunMs) * (1 + this.#margin) <= this.#interactiveTargetMs
+  }
+}
+
+/** The level this image would be run at by itself: what the load demands of it, within what it allows. */
+function ownLevel(place: Place, demand: Demand): number {
+  const demanded = place.due <= demand.until ? demand.level : 0
+  return Math.max(place.least, Math.min(place.hardest, demanded))
+}

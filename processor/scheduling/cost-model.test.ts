@@ -1,0 +1,116 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { CostModel } from './cost-model.ts'
+
+const levels = [1, 0.8, 0.5].map((relativeCost, i) => ({ pruneRatio: i * 0.3, relativeCost }))
+const buckets = [1, 2, 4, 8]
+
+test('a measured cell is the median of its runs', () => {
+  const samples = [90, 10, 12].map((ms) => ({ bucket: 1, level: 0, ms }))
+  expect(new CostModel({ levels, buckets, samples }).predict(1, 0)).toBe(12)
+})
+
+test('unseen sizes are linear through the measured ones', () => {
+  const samples = [
+    { bucket: 2, level: 0, ms: 30 },
+    { bucket: 4, level: 0, ms: 50 },
+  ]
+  const costs = new CostModel({ levels, buckets, samples })
+  expect(buckets.map((bucket) => costs.predict(bucket, 0))).toEqual([20, 30, 50, 90])
+})
+
+test('one measured cell is enough: proportional in size and relative cost', () => {
+  const costs = new CostModel({ levels, buckets, samples: [{ bucket: 4, level: 0, ms: 100 }] })
+  expect(costs.predict(8, 0)).toBe(200)
+  expect(costs.predict(4, 1)).toBeCloseTo(80)
+  expect(costs.predict(1, 2)).toBeCloseTo(12.5)
+})
+
+test('a level between measured ones is linear in relative cost: what pruning does not save stays', () => {
+  const samples = [
+    { bucket: 1, level: 0, ms: 100 },
+    { bucket: 1, level: 2, ms: 75 },
+  ]
+  expect(new CostModel({ levels, buckets, samples }).predict(1, 1)).toBeCloseTo(90)
+})
+
+test('never predicts zero or less, however odd the calibration', () => {
+  const ms = fc.double({ min: 0.1, max: 1000, noNaN: true })
+  const sample = fc.record({ bucket: fc.constantFrom(...buckets), level: fc.nat(2), ms })
+  fc.assert(
+    fc.property(fc.array(sample, { minLength: 1, maxLength: 12 }), (samples) => {
+      const costs = new CostModel({ levels, buckets, samples })
+      for (const bucket of buckets)
+        for (const level of levels.keys()) expect(costs.predict(bucket, level)).toBeGreaterThan(0)
+    }),
+  )
+})
+
+test('refuses to know nothing, and cells that there are not', () => {
+  expect(() => new CostModel({ levels, samples: [] })).toThrow(RangeError)
+  const costs = new CostModel({ levels, buckets, samples: [{ bucket: 1, level: 0, ms: 10 }] })
+  expect(() => costs.predict(3, 0)).toThrow(RangeError)
+  expect(() => costs.observe({ bucket: 1, level: 3, ms: 10 })).toThrow(RangeError)
+})
+
+const seeded = () => new CostModel({ levels, buckets, samples: [{ bucket: 1, level: 0, ms: 10 }] })
+
+test('one outlier moves the prediction by less than a quarter and is soon forgotten', () => {
+  const costs = seeded()
+  costs.observe({ bucket: 1, level: 0, ms: 10_000 })
+  expect(costs.predict(1, 0)).toBeLessThan(12.5)
+  for (let i = 0; i < 10; i++) costs.observe({ bucket: 1, level: 0, ms: 10 })
+  expect(costs.predict(1, 0)).toBeCloseTo(10, 0)
+})
+
+test('follows a lasting change, from any start, and says how far off it was', () => {
+  fc.assert(
+    fc.property(fc.double({ min: 0.05, max: 20, noNaN: true }), (factor) => {
+      const costs = seeded()
+      for (let i = 0; i < 40; i++) costs.observe({ bucket: 4, level: 1, ms: 32 * factor })
+      expect(costs.predict(4, 1) / (32 * factor)).toBeCloseTo(1, 1)
+    }),
+  )
+})
+
+test('a slower device slows every prediction', () => {
+  const costs = seeded()
+  for (let i = 0; i < 30; i++)
+    for (const bucket of buckets) costs.observe({ bucket, level: 0, ms: bucket * 20 })
+  expect(costs.predict(8, 0)).toBeCloseTo(160, 0)
+  expect(costs.predict(8, 2)).toBeGreaterThan(50)
+})
+
+test('its relative error falls while the runs are as predicted and rises when they are not', () => {
+  const costs = seeded()
+  expect(costs.relativeError).toBe(0)
+  for (let i = 0; i < 100; i++) costs.observe({ bucket: 1, level: 0, ms: i % 2 === 0 ? 12 : 8 })
+  expect(costs.relativeError).toBeGreaterThan(0.1)
+  for (let i = 0; i < 100; i++) costs.observe({ bucket: 1, level: 0, ms: 10 })
+  expect(costs.relativeError).toBeLessThan(0.02)
+})
+
+test('the best size has the highest rate, and is small where size gains next to nothing', () => {
+  const measured = (ms: (bucket: number) => number) =>
+    new CostModel({
+      levels,
+      buckets,
+      samples: buckets.map((bucket) => ({ bucket, level: 0, ms: ms(bucket) })),
+    })
+  expect(measured((bucket) => 20 + bucket).best(0)).toEqual({ bucket: 8, msPerImage: 3.5 })
+  expect(measured((bucket) => 0.2 + 10 * bucket).best(0).bucket).toBe(1)
+  expect(measured((bucket) => 10 * bucket).throughput(0)).toBe(100)
+})
+
+test('serves a number between two sizes in one padded run or in several, whichever is faster', () => {
+  const samples = buckets.map((bucket) => ({ bucket, level: 0, ms: 10 * bucket }))
+  const linear = new CostModel({ levels, buckets, samples })
+  expect(linear.servingTimes(0)).toEqual([0, 10, 20, 30, 40, 50, 60, 70, 80])
+  const flat = new CostModel({ levels, buckets, samples: samples.map((sample) => ({ ...sample, ms: 40 })) })
+  expect(flat.servingTimes(0)).toEqual([0, ...buckets.flatMap((_) => [40, 40])])
+})
+
+test('a level that measures slower than one below it counts as no faster', () => {
+  const samples = [10, 12, 5].map((ms, level) => ({ bucket: 1, level, ms }))
+  expect(new CostModel({ levels, buckets: [1], samples }).fastestUpTo()).toEqual([10, 10, 5])
+})

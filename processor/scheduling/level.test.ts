@@ -1,0 +1,14 @@
+import { expect, test } from 'vitest'
+import { hardestAllowed } from './level.ts'
+
+const levels = [0, 0.3, 0.6].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 - pruneRatio }))
+
+test.each([
+  [0, 0],
+  [0.29, 0],
+  [0.3, 1],
+  [0.59, 1],
+  [1, 2],
+])('max prune %d allows level %d', (maxPrune, level) => {
+  expect(hardestAllowed(levels, maxPrune)).toBe(level)
+})

@@ -1,0 +1,15 @@
+/** What scheduling knows of a prune level. Its index in the model's table, ascending in tokens merged, is its name. */
+export interface Level {
+  /** Share of the image tokens that are merged away, 0 to 1; 0 at level 0. */
+  pruneRatio: number
+  /** Expected cost of a run over that of the unpruned model, e.g. the share of FLOPs; 1 at level 0. */
+  relativeCost: number
+}
+
+/** Index of the hardest level that merges at most `maxPrune` (0 to 1) of the image tokens; level 0 always may. */
+export function hardestAllowed(levels: readonly Level[], maxPrune: number): number {
+  return Math.max(
+    0,
+    levels.findLastIndex((level) => level.pruneRatio <= maxPrune),
+  )
+}

@@ -1,0 +1,141 @@
+import { ArrivalRate } from './arrival-rate.ts'
+import { DeadlineOrder, type Place } from './deadline-order.ts'
+import type { Lane } from './lane.ts'
+import { hardestAllowed, type Level } from './level.ts'
+
+/** An image that is ready to run. Times are unix ms. */
+export interface QueuedImage<T> {
+  id: string
+  lane: Lane
+  enqueuedAt: number
+  /** When the answer is wanted. Absent: never late, so never pruned. */
+  deadline?: number
+  /** Highest share of image tokens that may be merged, 0 to 1. */
+  maxPrune: number
+  /** Pins a prune level instead of letting the load decide; lowered to what `maxPrune` allows. */
+  level?: number
+  /** Only images of one group fit into one batch, e.g. those whose prompts have the same length. */
+  group: string
+  payload: T
+}
+
+/** An image in its line. */
+export interface Waiting<T> extends Place {
+  image: QueuedImage<T>
+}
+
+/** A lane's images in the order in which they are served, to look at. */
+export type Line<T = unknown> = Omit<DeadlineOrder<Waiting<T>>, 'add' | 'remove'>
+
+export interface QueueOptions {
+  levels: readonly Level[]
+  /** Images each lane holds at most; default 10,000. */
+  limits?: Partial<Record<Lane, number>>
+  /**
+   * Images without a deadline are ordered as if it were this long after `enqueuedAt`, ms, so that newcomers cannot
+   * pass them for ever. Default: one minute for interactive images, one day for batch images.
+   */
+  patienceMs?: Partial<Record<Lane, number>>
+}
+
+/**
+ * The images that wait for a device: two lanes, each ordered by deadline, ties by arrival. Bounded.
+ *
+ * @example
+ * const queue = new ImageQueue<Pixels>({ levels })
+ * queue.add({ id, lane: 'interactive', enqueuedAt: now, deadline: now + 500, maxPrune: 1, group: '0', payload }, now)
+ */
+export class ImageQueue<T> {
+  readonly #levels: readonly Level[]
+  readonly #limits: Record<Lane, number>
+  readonly #patienceMs: Record<Lane, number>
+  readonly #lines: Record<Lane, DeadlineOrder<Waiting<T>>>
+  readonly #rates: Record<Lane, ArrivalRate> = { interactive: new ArrivalRate(), batch: new ArrivalRate() }
+  readonly #waiting = new Map<string, Waiting<T>>()
+  #arrivals = 0
+
+  constructor({ levels, limits, patienceMs }: QueueOptions) {
+    this.#levels = levels
+    this.#limits = { interactive: 10_000, batch: 10_000, ...limits }
+    this.#patienceMs = { interactive: 60_000, batch: 86_400_000, ...patienceMs }
+    this.#lines = {
+      interactive: new DeadlineOrder(levels.length),
+      batch: new DeadlineOrder(levels.length),
+    }
+  }
+
+  /**
+   * O(log n).
+   * @throws QueueFullError when the lane is at its limit.
+   * @throws DuplicateImageError when an image of this id waits already.
+   */
+  add(image: QueuedImage<T>, now: number): void {
+    if (this.#waiting.has(image.id)) throw new DuplicateImageError(image.id)
+    if (this.isFull(image.lane)) throw new QueueFullError(image.lane, this.#limits[image.lane])
+    const place = this.#placeOf(image)
+    this.#waiting.set(image.id, place)
+    this.#lines[image.lane].add(place)
+    this.#rates[image.lane].observe(now)
+  }
+
+  /** Takes the image out, for a batch or because its caller has gone. O(log n). Undefined when it does not wait. */
+  remove(id: string): QueuedImage<T> | undefined {
+    const place = this.#waiting.get(id)
+    if (place === undefined) return undefined
+    this.#waiting.delete(id)
+    this.#lines[place.image.lane].remove(place)
+    return place.image
+  }
+
+  /** Images of the lane that wait; of both lanes when none is named. */
+  size(lane?: Lane): number {
+    return lane ? this.#lines[lane].size : this.#waiting.size
+  }
+
+  isFull(lane: Lane): boolean {
+    return this.#lines[lane].size >= this.#limits[lane]
+  }
+
+  line(lane: Lane): Line<T> {
+    return this.#lines[lane]
+  }
+
+  /** Images per second that have come into the lane of late. */
+  arrivalRate(lane: Lane, now: number): number {
+    return this.#rates[lane].perSecond(now)
+  }
+
+  #placeOf(image: QueuedImage<T>): Waiting<T> {
+    const { deadline = Number.POSITIVE_INFINITY, level: pinned } = image
+    const allowed = hardestAllowed(this.#levels, image.maxPrune)
+    const neverLate = image.deadline === undefined
+    return {
+      image,
+      deadline,
+      due: image.deadline ?? image.enqueuedAt + this.#patienceMs[image.lane],
+      arrival: this.#arrivals++,
+      least: Math.min(pinned ?? 0, allowed),
+      hardest: Math.min(pinned ?? (neverLate ? 0 : allowed), allowed),
+    }
+  }
+}
+
+/** The lane is at its limit; the image was not taken. */
+export class QueueFullError extends Error {
+  override readonly name = 'QueueFullError'
+  readonly retriable = true
+
+  constructor(lane: Lane, limit: number) {
+    super(`The ${lane} lane is full (${limit} images). Repeat when it has drained.`)
+  }
+}
+
+/** An image of this id waits already; the second one was not taken. */
+export class DuplicateImageError extends Error {
+  override readonly name = 'DuplicateImageError'
+  readonly retriable = false
+
+  constructor(id: string) {
+    super(`Image "${id}" waits already. Remove it first, or give this one an id of its own.`)
+  }
+}

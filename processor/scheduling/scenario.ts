@@ -1,0 +1,103 @@
+import { Batcher, type BatcherOptions } from './batcher.ts'
+import { CostModel } from './cost-model.ts'
+import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
+
+/** Scenes for the tests of this folder: made-up devices, images, and a device that runs on a virtual clock. */
+
+/** Six levels; the hardest takes 40 % of the unpruned time. */
+export const levels = [0, 0.15, 0.3, 0.45, 0.6, 0.8].map((pruneRatio) => ({
+  pruneRatio,
+  relativeCost: 1 - 0.75 * pruneRatio,
+}))
+
+/** A device that takes `fixedMs` for a run and `rowMs` for each unpruned row in it. */
+export function device({
+  fixedMs = 4,
+  rowMs = 20,
+  buckets = [1, 2, 4, 8, 16],
+}: {
+  fixedMs?: number
+  rowMs?: number
+  buckets?: readonly number[]
+} = {}): CostModel {
+  const samples = levels.flatMap(({ relativeCost }, level) =>
+    buckets.map((bucket) => ({ bucket, level, ms: fixedMs + bucket * rowMs * relativeCost })),
+  )
+  return new CostModel({ levels, buckets, samples })
+}
+
+/** An interactive image that came at 0, wants its answer at 500, and may be pruned at will. */
+export function image(id: string, rest: Partial<QueuedImage<string>> = {}): QueuedImage<string> {
+  return {
+    id,
+    lane: 'interactive',
+    enqueuedAt: 0,
+    deadline: 500,
+    maxPrune: 1,
+    group: 'no prompt',
+    payload: `pixels of ${id}`,
+    ...rest,
+  }
+}
+
+/** A queue that holds these images, all of which came at 0. */
+export function queueOf(
+  images: QueuedImage<string>[],
+  options: Partial<QueueOptions> = {},
+): ImageQueue<string> {
+  const queue = new ImageQueue<string>({ levels, ...options })
+  for (const each of images) queue.add(each, 0)
+  return queue
+}
+
+/** What became of an image. */
+export interface Served {
+  image: QueuedImage<string>
+  level: number
+  startedAt: number
+  doneAt: number
+}
+
+/** Serves arrivals, which come at their `enqueuedAt`, on devices that take exactly as long as the cost model says. */
+export function simulate(
+  arrivals: readonly QueuedImage<string>[],
+  { costs = device(), devices = 1, ...options }: Partial<Omit<BatcherOptions<string>, 'queue'>> = {},
+): { served: Served[]; levels: { at: number; level: number }[] } {
+  const queue = new ImageQueue<string>({ levels, limits: { interactive: 1e6, batch: 1e6 } })
+  const batcher = new Batcher({ queue, costs, devices, ...options })
+  const coming = arrivals.toSorted((a, b) => a.enqueuedAt - b.enqueuedAt)
+  const freeAt = new Array<number>(devices).fill(0)
+  const served: Served[] = []
+  const levelsOverTime: { at: number; level: number }[] = []
+  let next = 0
+  let now = 0
+  for (;;) {
+    const free = freeAt.indexOf(Math.min(...freeAt))
+    now = Math.max(now, freeAt[free]!)
+    if (queue.size() === 0) {
+      if (next === coming.length) return { served, levels: levelsOverTime }
+      now = Math.max(now, coming[next]!.enqueuedAt)
+    }
+    while (next < coming.length && coming[next]!.enqueuedAt <= now)
+      queue.add(coming[next]!, coming[next++]!.enqueuedAt)
+    const batch = batcher.nextBatch(now)!
+    freeAt[free] = now + batch.predictedMs
+    levelsOverTime.push({ at: now, level: batcher.level('interactive') })
+    for (const each of batch.images)
+      served.push({ image: each, level: batch.level, startedAt: now, doneAt: now + batch.predictedMs })
+  }
+}
+
+/** Interactive images at `perSecond` from `from` to `to` (ms), evenly, or as a Poisson process with `random`. */
+export function traffic(
+  { from, to, perSecond, random }: { from: number; to: number; perSecond: number; random?: () => number },
+  rest: Partial<QueuedImage<string>> = {},
+): QueuedImage<string>[] {
+  const images: QueuedImage<string>[] = []
+  const gap = () => (random ? -Math.log(1 - random()) : 1) * (1000 / perSecond)
+  for (let at = from + gap(); at < to; at += gap())
+    images.push(
+      image(`${rest.lane ?? ''}${from}-${images.length}`, { enqueuedAt: at, deadline: at + 500, ...rest }),
+    )
+  return images
+}
