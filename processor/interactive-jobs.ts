@@ -73,12 +73,15 @@ async function captionOf(
   try {
     return { ...head, status: 'completed', ...answer(await runJob(options, job, signal)) }
   } catch (error) {
-    if (!(error instanceof TurbineError) || error.code === 'shutting_down') throw error
+    if (!(error instanceof TurbineError) || comesAgain(error)) throw error
     // Another run would fail alike: the caller gets the error, and an operator the record.
     if (error.code === 'inference_failed') await bury(options, record, error)
     return { ...head, status: 'failed', http_status: error.status, ...error.toBody() }
   }
 }
+
+/** Whether the same record can be captioned later. */
+const comesAgain = ({ retriable, code }: TurbineError) => retriable && code !== 'inference_failed'
 
 async function runJob(
   { captioner, store }: InteractiveJobsOptions,
@@ -96,6 +99,7 @@ async function runJob(
     throw new TurbineError('The image of this request is gone. Send the request again.', {
       status: 500,
       code: 'image_lost',
+      retriable: false,
     })
   const { acceptedAt, deadline, maxPrune, prompt } = job
   return captioner.caption({ image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal })

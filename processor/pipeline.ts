@@ -16,7 +16,7 @@ import { type Batch, Batcher } from './scheduling/batcher.ts'
 import { CostModel } from './scheduling/cost-model.ts'
 import type { Lane } from './scheduling/lane.ts'
 import type { Level } from './scheduling/level.ts'
-import { ImageQueue, type QueuedImage } from './scheduling/queue.ts'
+import { ImageQueue, type QueuedImage, QueueFullError } from './scheduling/queue.ts'
 
 export interface PipelineOptions {
   model: CaptionModel
@@ -171,8 +171,8 @@ export class Pipeline implements Captioner {
 
   /**
    * Captions one image.
-   * @throws TurbineError `image_*`, `prompt_too_long`, `shutting_down`, `inference_failed`; QueueFullError; the
-   * signal's reason when it aborts.
+   * @throws TurbineError `image_*`, `prompt_too_long`, `level_unknown`, `queue_full`, `shutting_down`,
+   * `inference_failed`; the signal's reason when it aborts.
    */
   caption(task: CaptionTask): Promise<Captioned> {
     if (this.#closing) return Promise.reject(shuttingDown())
@@ -196,6 +196,7 @@ export class Pipeline implements Captioner {
   async #caption(task: CaptionTask): Promise<Captioned> {
     const { lane, maxPrune = 1, deadline, level, signal, acceptedAt = this.#now() } = task
     signal?.throwIfAborted()
+    this.#checkLevel(level)
     const prompt = this.#promptIds(task.prompt)
     const { image } = this.#options.model
     const pixels = new Uint8Array(image.height * image.width * 3)
@@ -216,10 +217,35 @@ export class Pipeline implements Captioner {
     const onAbort = () => {
       if (this.#queue.remove(queued.id)) reject(signal?.reason)
     }
-    this.#queue.add(queued, this.#now())
+    this.#enqueue(queued)
     signal?.addEventListener('abort', onAbort, { once: true })
     this.#feedDevices()
     return promise.finally(() => signal?.removeEventListener('abort', onAbort))
+  }
+
+  /** @throws TurbineError `queue_full` */
+  #enqueue(image: QueuedImage<Work>): void {
+    try {
+      this.#queue.add(image, this.#now())
+    } catch (error) {
+      if (!(error instanceof QueueFullError)) throw error
+      const admission = this.admission()
+      throw new TurbineError(error.message, {
+        status: 429,
+        code: 'queue_full',
+        retryAfterSeconds: admission.admitted ? 1 : admission.retryAfterSeconds,
+      })
+    }
+  }
+
+  #checkLevel(level: number | undefined): void {
+    const { length } = this.#options.model.levels
+    if (level === undefined || level < length) return
+    throw new TurbineError(`Level ${level} is unknown; ${this.model} has the levels 0 to ${length - 1}.`, {
+      status: 400,
+      code: 'level_unknown',
+      param: 'level',
+    })
   }
 
   /** Start id, then the prompt's ids. */
@@ -289,7 +315,7 @@ export class Pipeline implements Captioner {
       tokensIn: model.encoder.tokens,
       tokensOut,
       queueMs: Math.max(0, startedAt - enqueuedAt),
-      inferenceMs,
+      inferenceMs: Math.round(10 * inferenceMs) / 10,
       model: model.id,
     }
   }

@@ -72,10 +72,10 @@ test('each image has one line, in order, with the pruning it got', async () => {
 
 test('images go in the batch lane with the options of the run', async () => {
   const tasks: CaptionTask[] = []
-  const { run } = runOf([source('a')], { task: { maxPrune: 0.3, level: 2, prompt: 'a picture of' } })
+  const { run } = runOf([source('a')], { task: { level: 2, prompt: 'a picture of' } })
   run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
   await captionSources(run)
-  expect(tasks).toMatchObject([{ lane: 'batch', maxPrune: 0.3, level: 2, prompt: 'a picture of' }])
+  expect(tasks).toMatchObject([{ lane: 'batch', level: 2, prompt: 'a picture of' }])
 })
 
 test('a bad image goes to the errors and the rest goes on', async () => {

@@ -21,7 +21,7 @@ export interface CaptionRun {
   /** Kept up to date while the run goes on. */
   tally: Tally
   /** What every image is captioned with. */
-  task?: Pick<CaptionTask, 'maxPrune' | 'level' | 'prompt'>
+  task?: Pick<CaptionTask, 'level' | 'prompt'>
   /** Images read and captioned at the same time. Default: enough that files are read while the devices work. */
   concurrency?: number
   /** Stops the run: images in hand are finished and written, no other is begun. */

@@ -9,7 +9,7 @@ import { IncompleteError, InterruptedError, UsageError } from './errors.ts'
 import type { FetchImage } from './image-bytes.ts'
 import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
 import { type SignalSource, watchInterruption } from './interruption.ts'
-import { count, index, share } from './option-values.ts'
+import { count, index } from './option-values.ts'
 import {
   eraseLine,
   finishedImages,
@@ -37,7 +37,6 @@ export interface CaptionEnvironment {
 export interface CaptionFlags {
   out: string
   errors?: string
-  maxPrune?: number
   level?: number
   prompt?: string
   model?: string
@@ -74,7 +73,6 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
       'failures, one JSON line per image (default: captions.errors.jsonl beside --out)',
     )
     .option('--level <n>', 'prune level for all images; 0 is none (default: 0 while nothing is late)', index)
-    .option('--max-prune <share>', 'highest share of image tokens that may be merged, 0 to 1', share)
     .option('--prompt <text>', 'text that every caption continues, e.g. "a picture of"')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
@@ -164,7 +162,7 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       errors,
       done: earlier.done,
       tally,
-      task: { maxPrune: flags.maxPrune, level: flags.level, prompt: flags.prompt },
+      task: { level: flags.level, prompt: flags.prompt },
       concurrency: flags.concurrency,
       signal,
     })

@@ -1,9 +1,8 @@
 import { InvalidArgumentError } from 'commander'
 import { expect, test } from 'vitest'
-import { anyNumber, count, index, numberOrList, share } from './option-values.ts'
+import { anyNumber, count, index, numberOrList } from './option-values.ts'
 
 test('values are read', () => {
-  expect(share('0.5')).toBe(0.5)
   expect(count('3')).toBe(3)
   expect(index('0')).toBe(0)
   expect(anyNumber('-1.5')).toBe(-1.5)
@@ -12,11 +11,9 @@ test('values are read', () => {
 })
 
 test.each([
-  [share, '1.1'],
-  [share, '-0.1'],
-  [share, ''],
-  [share, 'half'],
   [count, '0'],
+  [count, ''],
+  [count, 'half'],
   [count, '2.5'],
   [index, '-1'],
   [anyNumber, 'Infinity'],

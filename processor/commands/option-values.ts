@@ -2,11 +2,6 @@ import { InvalidArgumentError } from 'commander'
 
 /** Readers of option values for commander: text in, value out, or one line that says what is allowed. */
 
-/** A number from 0 to 1. */
-export function share(text: string): number {
-  return numberWithin(text, 0, 1, 'a number from 0 to 1')
-}
-
 /** A whole number of at least 1. */
 export function count(text: string): number {
   return wholeNumber(text, 1, 'a whole number of at least 1')
@@ -18,7 +13,7 @@ export function index(text: string): number {
 }
 
 export function anyNumber(text: string): number {
-  return numberWithin(text, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, 'a number')
+  return numberAtLeast(text, Number.NEGATIVE_INFINITY, 'a number')
 }
 
 /** One whole number for all layers, or a comma list with one for each: `16` or `40,30,20`. */
@@ -29,15 +24,15 @@ export function numberOrList(text: string): number | number[] {
 }
 
 function wholeNumber(text: string, min: number, allowed: string): number {
-  const value = numberWithin(text, min, Number.MAX_SAFE_INTEGER, allowed)
-  if (!Number.isInteger(value)) throw new InvalidArgumentError(`It must be ${allowed}.`)
+  const value = numberAtLeast(text, min, allowed)
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError(`It must be ${allowed}.`)
   return value
 }
 
-function numberWithin(text: string, min: number, max: number, allowed: string): number {
+function numberAtLeast(text: string, min: number, allowed: string): number {
   const value = Number(text)
   // Number('') is 0, which nobody means by an empty value.
-  if (text.trim() === '' || !Number.isFinite(value) || value < min || value > max)
+  if (text.trim() === '' || !Number.isFinite(value) || value < min)
     throw new InvalidArgumentError(`It must be ${allowed}.`)
   return value
 }

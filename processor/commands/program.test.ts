@@ -68,8 +68,8 @@ test.each([
   [['capton', 'x'], /unknown command 'capton' \(Did you mean caption\?\) See "npx turbine --help"/],
   [['caption'], /missing required argument 'inputs'\. See/],
   [
-    ['caption', 'x', '--max-prune', '2'],
-    /'--max-prune <share>' argument '2' is invalid\. It must be a number from 0/,
+    ['caption', 'x', '--concurrency', '0'],
+    /'--concurrency <n>' argument '0' is invalid\. It must be a whole number of at least 1/,
   ],
   [['inspect', 'x', '--out', 'y'], /required option '--r <n>' not specified/],
   [

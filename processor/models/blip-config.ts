@@ -69,8 +69,10 @@ export interface BlipConfig {
   /** Per channel, on pixels 0 to 255: `pixel * scale + shift`. */
   normalise: { scale: number[]; shift: number[] }
   resample: Resample
-  /** Ids per caption at most, prompt, start and end token included. */
+  /** Ids per caption at most; start token, prompt and end token count. */
   maxLength: number
+  /** Where generation_config.json has it: ids behind the prompt at most, instead of `maxLength`. */
+  maxNewTokens?: number
 }
 
 /**
@@ -84,8 +86,11 @@ export async function readBlipConfig(folder: string): Promise<BlipConfig> {
   const { vision_config: vision, text_config: text } = config
   checkSizes(folder, vision, text, preprocessor.size)
 
-  const asked = generation.max_new_tokens ? generation.max_new_tokens + 1 : generation.max_length
-  const maxLength = asked ?? text.max_length ?? defaultMaxLength
+  const positions = text.max_position_embeddings
+  const maxNewTokens = generation.max_new_tokens
+    ? Math.min(generation.max_new_tokens, positions - 1)
+    : undefined
+  const maxLength = generation.max_length ?? text.max_length ?? defaultMaxLength
   const factor = preprocessor.do_rescale ? preprocessor.rescale_factor : 1
   const [mean, std] = preprocessor.do_normalize
     ? [preprocessor.image_mean, preprocessor.image_std]
@@ -98,7 +103,8 @@ export async function readBlipConfig(folder: string): Promise<BlipConfig> {
     text,
     normalise: { scale: std.map((s) => factor / s), shift: mean.map((m, c) => -m / std[c]!) },
     resample: resampleOf(folder, preprocessor.resample),
-    maxLength: Math.min(maxLength, text.max_position_embeddings),
+    maxLength: Math.min(maxNewTokens ? maxNewTokens + 1 : maxLength, positions),
+    maxNewTokens,
   }
 }
 

@@ -17,7 +17,13 @@ export async function openBlip(folder: string): Promise<CaptionModel> {
   const config = await readBlipConfig(folder)
   const weights = await Weights.open(join(folder, 'model.safetensors'))
   const { vision, text } = config
-  const tokens = (vision.image_size / vision.patch_size) ** 2 + 1
+  const encoder = {
+    tokens: (vision.image_size / vision.patch_size) ** 2 + 1,
+    layers: vision.num_hidden_layers,
+    width: vision.hidden_size,
+    mlpWidth: vision.intermediate_size,
+    heads: vision.num_attention_heads,
+  }
   const buildGraph = (options: GraphOptions = {}) => new BlipGraph(config, weights, options).build()
   // Building checks every tensor's name and shape, before anything is loaded.
   buildGraph()
@@ -26,17 +32,20 @@ export async function openBlip(folder: string): Promise<CaptionModel> {
     folder,
     image: { height: vision.image_size, width: vision.image_size, resample: config.resample },
     patch: vision.patch_size,
-    layers: vision.num_hidden_layers,
-    tokens,
-    width: vision.hidden_size,
+    encoder,
     maxLength: config.maxLength,
-    maxPromptLength: Math.max(0, config.maxLength - 2),
+    maxPromptLength: maxPromptLength(config),
     startId: text.bos_token_id,
     endId: text.sep_token_id,
     padId: text.pad_token_id,
-    levels: await readLevels(folder, { tokens, layers: vision.num_hidden_layers }),
+    levels: await readLevels(folder, encoder),
     buildGraph,
   }
+}
+
+/** Prompt ids that leave room for the start token and one id more. */
+function maxPromptLength({ maxLength, maxNewTokens, text }: BlipConfig): number {
+  return Math.max(0, (maxNewTokens ? text.max_position_embeddings - maxNewTokens : maxLength - 1) - 1)
 }
 
 /** Keys and values of one layer's attention, per head. */
@@ -182,7 +191,7 @@ class BlipGraph {
   /** Greedy captions: `prompt int64 [B, P]` -> `ids int64 [B, T]`, prompt included. */
   #generate(image: Float, prompt: Int): Int {
     const g = this.#g
-    const { text, maxLength } = this.#config
+    const { text, maxLength, maxNewTokens } = this.#config
     const headWidth = text.hidden_size / text.num_attention_heads
     const batch = g.shape(prompt, 0, 1)
     const layers = Array.from({ length: text.num_hidden_layers }, (_, layer) => layer)
@@ -196,7 +205,9 @@ class BlipGraph {
     )[0]
     const cache = layers.flatMap(() => [g.cast(nothing, this.#type), g.cast(nothing, this.#type)])
     const ended = g.expand(g.cast(g.ints(0), 'bool'), g.concat([batch, g.ints([1])], 0))
-    const trips = g.sub(g.ints(maxLength), g.toScalar(g.shape(prompt, 1, 2)))
+    const trips = maxNewTokens
+      ? g.ints(maxNewTokens)
+      : g.sub(g.ints(maxLength), g.toScalar(g.shape(prompt, 1, 2)))
     const cacheShape = (length: string) => ['B', text.num_attention_heads, length, headWidth]
 
     const outputs = g.loop(

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
+import { type EncoderShape, flopShare } from '../turbo/flops.ts'
 import { perLayer, pruneRatio, type Schedule, semanticWeights, tokenCounts } from '../turbo/schedule.ts'
 
 /** One entry of a model's level table. Level 0 is the unpruned model. */
@@ -10,6 +11,8 @@ export interface PruneLevel extends Schedule {
   tokensOut: number
   /** Share of the image tokens that are merged away, 0 to 1. */
   pruneRatio: number
+  /** FLOPs of the encoder over those of the unpruned one, 0 to 1. */
+  flopShare: number
 }
 
 /** The file beside a model that holds its calibrated levels. */
@@ -30,10 +33,7 @@ const fileSchema = z.object({
  * The model's level table from `turbine.json` in its folder, else levels by the paper's constant r and alpha.
  * @throws ModelFolderError when the file is malformed or its levels do not ascend in tokens merged.
  */
-export async function readLevels(
-  folder: string,
-  encoder: { tokens: number; layers: number },
-): Promise<PruneLevel[]> {
+export async function readLevels(folder: string, encoder: EncoderShape): Promise<PruneLevel[]> {
   const file = join(folder, levelsFile)
   const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined
@@ -51,7 +51,7 @@ export async function readLevels(
   }
   if (schedules.some(({ r, weight }) => r.length !== encoder.layers || weight.length !== encoder.layers))
     throw new ModelFolderError(`${file}: r and weight need ${encoder.layers} entries, one for each layer.`)
-  const levels = schedules.map((schedule) => toLevel(schedule, encoder.tokens))
+  const levels = schedules.map((schedule) => toLevel(schedule, encoder))
   if (levels[0]!.pruneRatio !== 0)
     throw new ModelFolderError(`${file}: the first level has to be the unpruned model, r all zeros.`)
   if (levels.some((level, i) => i > 0 && level.tokensOut >= levels[i - 1]!.tokensOut))
@@ -59,16 +59,24 @@ export async function readLevels(
   return levels
 }
 
-/** Six levels that merge a constant share in every layer, with the paper's alpha: a start for uncalibrated models. */
-export function defaultLevels({ tokens, layers }: { tokens: number; layers: number }): PruneLevel[] {
+/** At most six levels that merge a constant share in every layer, with the paper's alpha: a start for uncalibrated models. */
+export function defaultLevels(encoder: EncoderShape): PruneLevel[] {
+  const { tokens, layers } = encoder
   const most = Math.floor((0.83 * (tokens - 1)) / layers)
-  return [0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => {
+  const levels = [0, 0.2, 0.4, 0.6, 0.8, 1].map((share) => {
     const r = perLayer(Math.round(share * most), layers)
-    return toLevel({ r, weight: semanticWeights(r) }, tokens)
+    return toLevel({ r, weight: semanticWeights(r) }, encoder)
   })
+  // In a small encoder a larger r can reach the threshold sooner and merge less.
+  return levels.filter((level, i) => levels.slice(0, i).every((lower) => level.tokensOut < lower.tokensOut))
 }
 
-function toLevel(schedule: Schedule, tokens: number): PruneLevel {
-  const tokensOut = tokenCounts(tokens, schedule.r).at(-1)!
-  return { ...schedule, tokensOut, pruneRatio: pruneRatio(tokens, tokensOut) }
+function toLevel(schedule: Schedule, encoder: EncoderShape): PruneLevel {
+  const tokensOut = tokenCounts(encoder.tokens, schedule.r).at(-1)!
+  return {
+    ...schedule,
+    tokensOut,
+    pruneRatio: pruneRatio(encoder.tokens, tokensOut),
+    flopShare: flopShare(encoder, schedule.r),
+  }
 }

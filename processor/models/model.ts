@@ -1,3 +1,4 @@
+import type { EncoderShape } from '../turbo/flops.ts'
 import type { PruneLevel } from './levels.ts'
 
 /** Kernels that a Hugging Face `preprocessor_config.json` can name. */
@@ -39,12 +40,8 @@ export interface CaptionModel {
   image: ImageSpec
   /** Side of a square patch, pixels. */
   patch: number
-  /** Encoder layers. */
-  layers: number
-  /** Tokens that enter the encoder, CLS included. */
-  tokens: number
-  /** Width of an image token. */
-  width: number
+  /** Sizes of the vision encoder. */
+  encoder: EncoderShape
   /** Ids per caption at most when there is no prompt, start and end token included. */
   maxLength: number
   /** Prompt ids that a caller may add at most. */

@@ -1,39 +1,41 @@
 import protobuf from 'protobufjs'
 
-/** The messages of onnx.proto3 that Turbine reads and writes; field numbers are the format's own. */
+/** The messages of onnx.proto that Turbine reads and writes; field numbers are the format's own. */
 const schema = `
-syntax = "proto3";
+syntax = "proto2";
 package onnx;
-message StringStringEntryProto { string key = 1; string value = 2; }
+message StringStringEntryProto { optional string key = 1; optional string value = 2; }
 message TensorProto {
-  repeated int64 dims = 1; int32 data_type = 2; repeated float float_data = 4; repeated int32 int32_data = 5;
-  repeated int64 int64_data = 7; string name = 8; bytes raw_data = 9;
-  repeated StringStringEntryProto external_data = 13; int32 data_location = 14;
+  repeated int64 dims = 1; optional int32 data_type = 2; repeated float float_data = 4 [packed = true];
+  repeated int32 int32_data = 5 [packed = true]; repeated int64 int64_data = 7 [packed = true];
+  optional string name = 8; optional bytes raw_data = 9;
+  repeated StringStringEntryProto external_data = 13; optional int32 data_location = 14;
 }
 message TensorShapeProto {
   message Dimension { oneof value { int64 dim_value = 1; string dim_param = 2; } }
   repeated Dimension dim = 1;
 }
 message TypeProto {
-  message Tensor { int32 elem_type = 1; TensorShapeProto shape = 2; }
-  Tensor tensor_type = 1;
+  message Tensor { optional int32 elem_type = 1; optional TensorShapeProto shape = 2; }
+  optional Tensor tensor_type = 1;
 }
-message ValueInfoProto { string name = 1; TypeProto type = 2; }
+message ValueInfoProto { optional string name = 1; optional TypeProto type = 2; }
 message AttributeProto {
-  string name = 1; float f = 2; int64 i = 3; bytes s = 4; TensorProto t = 5; GraphProto g = 6;
-  repeated float floats = 7; repeated int64 ints = 8; repeated bytes strings = 9; int32 type = 20;
+  optional string name = 1; optional float f = 2; optional int64 i = 3; optional bytes s = 4;
+  optional TensorProto t = 5; optional GraphProto g = 6; repeated float floats = 7; repeated int64 ints = 8;
+  repeated bytes strings = 9; optional int32 type = 20;
 }
 message NodeProto {
-  repeated string input = 1; repeated string output = 2; string name = 3; string op_type = 4;
-  repeated AttributeProto attribute = 5; string domain = 7;
+  repeated string input = 1; repeated string output = 2; optional string name = 3; optional string op_type = 4;
+  repeated AttributeProto attribute = 5; optional string domain = 7;
 }
 message GraphProto {
-  repeated NodeProto node = 1; string name = 2; repeated TensorProto initializer = 5;
+  repeated NodeProto node = 1; optional string name = 2; repeated TensorProto initializer = 5;
   repeated ValueInfoProto input = 11; repeated ValueInfoProto output = 12; repeated ValueInfoProto value_info = 13;
 }
-message OperatorSetIdProto { string domain = 1; int64 version = 2; }
+message OperatorSetIdProto { optional string domain = 1; optional int64 version = 2; }
 message ModelProto {
-  int64 ir_version = 1; string producer_name = 2; GraphProto graph = 7;
+  optional int64 ir_version = 1; optional string producer_name = 2; optional GraphProto graph = 7;
   repeated OperatorSetIdProto opset_import = 8; repeated StringStringEntryProto metadata_props = 14;
 }`
 

@@ -1,4 +1,5 @@
 import { open, writeFile } from 'node:fs/promises'
+import { z } from 'zod'
 
 /** Element types of safetensors files that Turbine reads or writes, with their sizes in bytes. */
 const elementBytes = { F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1, F64: 8 } as const
@@ -14,6 +15,9 @@ export interface TensorLocation {
   /** Bytes. */
   length: number
 }
+
+/** The format's own limit. */
+const mostHeaderBytes = 100_000_000
 
 /** A file that is not what it should be; the message says what and where. */
 export class SafetensorsError extends Error {
@@ -33,7 +37,7 @@ export async function readSafetensorsHeader(file: string): Promise<Map<string, T
     const prefix = new DataView(new ArrayBuffer(8))
     const { bytesRead } = await handle.read(prefix, 0, 8, 0)
     const headerBytes = bytesRead === 8 ? Number(prefix.getBigUint64(0, true)) : -1
-    if (headerBytes < 2 || 8 + headerBytes > size)
+    if (headerBytes < 2 || headerBytes > mostHeaderBytes || 8 + headerBytes > size)
       throw new SafetensorsError(`${file} is no safetensors file, or it is cut short.`)
     const header = new Uint8Array(headerBytes)
     await handle.read(header, 0, headerBytes, 8)
@@ -43,31 +47,64 @@ export async function readSafetensorsHeader(file: string): Promise<Map<string, T
   }
 }
 
-type HeaderEntry = { dtype: string; shape: number[]; data_offsets: [number, number] }
+const wholeNumber = z.int().min(0)
+const entrySchema = z.object({
+  dtype: z.string(),
+  shape: z.array(wholeNumber),
+  data_offsets: z.tuple([wholeNumber, wholeNumber]),
+})
+type HeaderEntry = z.infer<typeof entrySchema>
+
+const headerSchema = z.object({ __metadata__: z.unknown() }).partial().catchall(entrySchema)
 
 function parseHeader(file: string, bytes: Uint8Array): Record<string, HeaderEntry> {
+  let json: unknown
   try {
-    return JSON.parse(new TextDecoder().decode(bytes))
+    json = JSON.parse(new TextDecoder().decode(bytes))
   } catch (cause) {
     throw new SafetensorsError(`The header of ${file} is not JSON.`, { cause })
   }
+  const parsed = headerSchema.safeParse(json)
+  if (!parsed.success) throw new SafetensorsError(whyMalformed(file, parsed.error), { cause: parsed.error })
+  const { __metadata__, ...entries } = parsed.data
+  return entries
+}
+
+function whyMalformed(file: string, { issues }: z.ZodError): string {
+  const name = issues[0]?.path[0]
+  return name === undefined
+    ? `The header of ${file} lists no tensors.`
+    : `${file}: tensor ${String(name)} lacks a dtype, a shape or its data_offsets.`
 }
 
 function locate(file: string, header: Record<string, HeaderEntry>, dataStart: number, fileSize: number) {
   const tensors = new Map<string, TensorLocation>()
   for (const [name, entry] of Object.entries(header)) {
-    if (name === '__metadata__') continue
-    const bytes = elementBytes[entry.dtype as SafetensorsType]
-    if (bytes === undefined)
+    if (!isKnownType(entry.dtype))
       throw new SafetensorsError(`${file}: tensor ${name} has the unknown type ${entry.dtype}.`)
     const [start, end] = entry.data_offsets
-    const length = entry.shape.reduce((product, size) => product * size, bytes)
-    if (end - start !== length || dataStart + end > fileSize)
+    const length = entry.shape.reduce((product, size) => product * size, elementBytes[entry.dtype])
+    if (end - start !== length)
+      throw new SafetensorsError(
+        `${file}: tensor ${name} ${entry.dtype} [${entry.shape.join(', ')}] has ${end - start} bytes instead of ${length}.`,
+      )
+    if (dataStart + end > fileSize)
       throw new SafetensorsError(`${file}: tensor ${name} is cut short. Fetch the file again.`)
-    const type = entry.dtype as SafetensorsType
-    tensors.set(name, { type, shape: entry.shape, offset: dataStart + start, length })
+    tensors.set(name, { type: entry.dtype, shape: entry.shape, offset: dataStart + start, length })
   }
+  refuseOverlaps(file, tensors)
   return tensors
+}
+
+const isKnownType = (dtype: string): dtype is SafetensorsType => Object.hasOwn(elementBytes, dtype)
+
+function refuseOverlaps(file: string, tensors: Map<string, TensorLocation>): void {
+  let end = 0
+  for (const [name, { offset, length }] of [...tensors].sort(([, a], [, b]) => a.offset - b.offset)) {
+    if (length > 0 && offset < end)
+      throw new SafetensorsError(`${file}: tensor ${name} overlaps another. Fetch the file again.`)
+    end = Math.max(end, offset + length)
+  }
 }
 
 /** A tensor to write; `data` holds the elements in row-major order. */

@@ -1,6 +1,7 @@
+import { access } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { Float, Graph, Value } from './graph.ts'
-import { readSafetensorsHeader, type TensorLocation } from './safetensors.ts'
+import { readSafetensorsHeader, SafetensorsError, type TensorLocation } from './safetensors.ts'
 
 /** A model folder lacks something, or has it in the wrong shape; the message names it and the remedy. */
 export class ModelFolderError extends Error {
@@ -23,9 +24,14 @@ export class Weights {
     this.#tensors = tensors
   }
 
-  /** @throws SafetensorsError when the file is malformed. */
+  /** @throws ModelFolderError when the file is missing, split into several, or malformed. */
   static async open(file: string): Promise<Weights> {
-    return new Weights(file, await readSafetensorsHeader(file))
+    try {
+      return new Weights(file, await readSafetensorsHeader(file))
+    } catch (cause) {
+      if (cause instanceof SafetensorsError) throw new ModelFolderError(cause.message, { cause })
+      throw new ModelFolderError(await whyUnreadable(file), { cause })
+    }
   }
 
   /** @throws ModelFolderError when the tensor is missing, has another shape or no float type. */
@@ -56,4 +62,14 @@ export class Weights {
     })
     return g.cast(stored, as)
   }
+}
+
+async function whyUnreadable(file: string): Promise<string> {
+  const isSplit = await access(`${file}.index.json`).then(
+    () => true,
+    () => false,
+  )
+  return isSplit
+    ? `${file} is split into several files. Join them: save_pretrained(folder, max_shard_size="100GB") in Python.`
+    : `${file} cannot be read. Pull the model again, or convert it: save_pretrained(folder, safe_serialization=True).`
 }

@@ -16,14 +16,16 @@ export interface LoadReport {
   overheadsMs: number[]
 }
 
-const scenes = heldOutScenes(3, 32).map(async (scene) =>
-  sharp(await renderScene(scene), { raw: { width: SIDE, height: SIDE, channels: 3 } })
-    .jpeg({ quality: 90 })
-    .toBuffer(),
+const pictures = Promise.all(
+  heldOutScenes(3, 32).map(async (scene) =>
+    sharp(await renderScene(scene), { raw: { width: SIDE, height: SIDE, channels: 3 } })
+      .jpeg({ quality: 90 })
+      .toBuffer(),
+  ),
 )
-const encoded = await Promise.all(scenes)
 
 process.on('message', async ({ url, images, callers }: LoadRequest) => {
+  const encoded = await pictures
   let next = 0
   const overheadsMs: number[] = []
   const start = performance.now()

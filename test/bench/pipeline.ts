@@ -31,8 +31,9 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
   const bare = await openBareEngine(config.device, batch)
   const load = fork(client)
   const ask = (request: LoadRequest) =>
-    new Promise<LoadReport>((resolve) => {
+    new Promise<LoadReport>((resolve, reject) => {
       load.once('message', (report) => resolve(report as LoadReport))
+      load.once('exit', (code) => reject(new Error(`the callers ended with code ${code}`)))
       load.send(request)
     })
   const images = 8 * batch

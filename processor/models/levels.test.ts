@@ -1,0 +1,92 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { ModelFolderError } from '../onnx/weights.ts'
+import { defaultLevels, levelsFile, readLevels } from './levels.ts'
+
+const encoder = { tokens: 65, layers: 3, width: 32, mlpWidth: 48, heads: 4 }
+const none = { r: [0, 0, 0], weight: [0, 0, 0] }
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'levels-'))
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+const write = (content: unknown) =>
+  writeFile(join(folder, levelsFile), typeof content === 'string' ? content : JSON.stringify(content))
+
+describe('readLevels', () => {
+  it('reads the table and works out what each level leaves', async () => {
+    await write({
+      levels: [none, { r: [8, 0, 4], weight: [3, 0, 1.5] }, { r: [30, 9, 9], weight: [150, 150, 150] }],
+    })
+    const levels = await readLevels(folder, encoder)
+    expect(levels).toMatchObject([
+      { ...none, tokensOut: 65, pruneRatio: 0, flopShare: 1 },
+      { r: [8, 0, 4], weight: [3, 0, 1.5], tokensOut: 53, pruneRatio: 12 / 64 },
+      // 35 tokens are below the threshold: later layers merge nothing.
+      { r: [30, 9, 9], tokensOut: 35, pruneRatio: 30 / 64 },
+    ])
+    expect(levels[2]!.flopShare).toBeLessThan(levels[1]!.flopShare)
+  })
+
+  it('falls back to the defaults when there is no file', async () => {
+    expect(await readLevels(folder, encoder)).toEqual(defaultLevels(encoder))
+  })
+
+  it.each<[string, unknown, RegExp]>([
+    ['no JSON', '{"levels": [', /is no level table.*Mend or remove it/],
+    ['another shape', { levels: [[0, 0, 0]] }, /is no level table/],
+    ['no levels', { levels: [] }, /is no level table/],
+    ['a negative r', { levels: [none, { r: [-1, 0, 0], weight: [0, 0, 0] }] }, /is no level table/],
+    ['half a token', { levels: [none, { r: [0.5, 0, 0], weight: [0, 0, 0] }] }, /is no level table/],
+    ['too few layers', { levels: [{ r: [0, 0], weight: [0, 0] }] }, /r and weight need 3 entries/],
+    ['too many weights', { levels: [{ r: [0, 0, 0], weight: [0, 0, 0, 0] }] }, /r and weight need 3 entries/],
+    [
+      'a first level that merges',
+      { levels: [{ r: [1, 0, 0], weight: [0, 0, 0] }] },
+      /the first level has to be/,
+    ],
+    ['the same level twice', { levels: [none, none] }, /have to ascend/],
+    [
+      'levels out of order',
+      { levels: [none, { ...none, r: [9, 0, 0] }, { ...none, r: [5, 0, 0] }] },
+      /have to ascend/,
+    ],
+  ])('refuses %s', async (_, content, message) => {
+    await write(content)
+    const error = await readLevels(folder, encoder).catch((thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(ModelFolderError)
+    expect((error as Error).message).toMatch(message)
+    expect((error as Error).message.startsWith(join(folder, levelsFile))).toBe(true)
+  })
+})
+
+describe('defaultLevels', () => {
+  it('merges the same number in every layer, up to 83 % in all', () => {
+    const levels = defaultLevels({ tokens: 577, layers: 12, width: 768, mlpWidth: 3072, heads: 12 })
+    expect(levels.map(({ r }) => r[0])).toEqual([0, 8, 16, 23, 31, 39])
+    expect(levels.at(-1)!.r).toEqual(new Array(12).fill(39))
+    expect(levels.at(-1)!.weight).toEqual(new Array(12).fill(150))
+    expect(levels.at(-1)!.pruneRatio).toBeCloseTo((12 * 39) / 576)
+  })
+
+  it('starts with the unpruned model and ascends in tokens merged, whatever the encoder', () => {
+    const sizes = fc.record({
+      tokens: fc.integer({ min: 2, max: 1025 }),
+      layers: fc.integer({ min: 1, max: 40 }),
+    })
+    fc.assert(
+      fc.property(sizes, (size) => {
+        const levels = defaultLevels({ ...encoder, ...size })
+        expect(levels[0]!.pruneRatio).toBe(0)
+        levels.slice(1).forEach((level, i) => {
+          expect(level.tokensOut).toBeLessThan(levels[i]!.tokensOut)
+        })
+      }),
+    )
+  })
+})
