@@ -7,7 +7,7 @@ import { calibrate } from './engine/calibrate.ts'
 import type { Device } from './engine/device.ts'
 import { DevicePool } from './engine/device-pool.ts'
 import type { DeviceTarget } from './engine/devices.ts'
-import { PixelBuffers } from './engine/pixel-buffers.ts'
+import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
 import { preprocess } from './engine/preprocess.ts'
 import { type CaptionTokenizer, loadTokenizer } from './engine/tokenizer.ts'
 import type { CaptionModel } from './models/model.ts'
@@ -52,8 +52,8 @@ export interface BatchReport {
 
 /** What an image carries through the queue. */
 interface Work {
-  /** `uint8 [H, W, 3]` */
-  pixels: Uint8Array
+  /** Holds the decoded image, `uint8 [H, W, 3]`. */
+  slot: PixelSlot
   /** Start id and prompt. */
   prompt: number[]
   attempts: number
@@ -82,7 +82,10 @@ export class Pipeline implements Captioner {
   readonly #now: () => number
   readonly #pool: DevicePool
   readonly #tokenizer: CaptionTokenizer
-  readonly #buffers: PixelBuffers
+  /** Decoded images that wait. */
+  readonly #images: PixelBuffers
+  /** Batches that run. */
+  readonly #batches: PixelBuffers
   readonly #decoding: LimitFunction
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
@@ -104,7 +107,8 @@ export class Pipeline implements Captioner {
     this.#now = options.now ?? Date.now
     this.#pool = pool
     this.#tokenizer = tokenizer
-    this.#buffers = new PixelBuffers(model.image, pool.maxBatch)
+    this.#images = new PixelBuffers(model.image, 1)
+    this.#batches = new PixelBuffers(model.image, pool.maxBatch)
     this.#decoding = pLimit(decodesAtOnce(options.devices))
     this.#queue = new ImageQueue({
       levels: costs.levels,
@@ -194,15 +198,42 @@ export class Pipeline implements Captioner {
   }
 
   async #caption(task: CaptionTask): Promise<Captioned> {
-    const { lane, maxPrune = 1, deadline, level, signal, acceptedAt = this.#now() } = task
+    const { maxPrune = 1, acceptedAt = this.#now(), level, signal } = task
     signal?.throwIfAborted()
     this.#checkLevel(level)
     const prompt = this.#promptIds(task.prompt)
-    const { image } = this.#options.model
-    const pixels = new Uint8Array(image.height * image.width * 3)
-    await this.#decoding(() => preprocess(task.image, image, pixels))
-    signal?.throwIfAborted()
+    const slot = await this.#decoding(() => this.#decode(task.image))
+    try {
+      signal?.throwIfAborted()
+      return await this.#captionPixels(slot, prompt, { ...task, maxPrune, acceptedAt })
+    } finally {
+      slot.release()
+    }
+  }
 
+  async #decode(image: Uint8Array): Promise<PixelSlot> {
+    const slot = this.#images.take()
+    try {
+      await preprocess(image, this.#options.model.image, slot.pixels)
+      return slot
+    } catch (error) {
+      slot.release()
+      throw error
+    }
+  }
+
+  async #captionPixels(
+    slot: PixelSlot,
+    prompt: number[],
+    {
+      lane,
+      maxPrune,
+      acceptedAt,
+      deadline,
+      level,
+      signal,
+    }: CaptionTask & { maxPrune: number; acceptedAt: number },
+  ): Promise<Captioned> {
     const { promise, resolve, reject } = Promise.withResolvers<Captioned>()
     const queued: QueuedImage<Work> = {
       id: randomUUID(),
@@ -212,7 +243,7 @@ export class Pipeline implements Captioner {
       maxPrune,
       level,
       group: String(prompt.length),
-      payload: { pixels, prompt, attempts: 0, resolve, reject },
+      payload: { slot, prompt, attempts: 0, resolve, reject },
     }
     const onAbort = () => {
       if (this.#queue.remove(queued.id)) reject(signal?.reason)
@@ -277,10 +308,10 @@ export class Pipeline implements Captioner {
     const startedAt = this.#now()
     const { images, bucket, level } = batch
     const schedule = this.#options.model.levels[level]!
-    const slot = this.#buffers.take()
+    const slot = this.#batches.take()
     try {
       images.forEach(({ payload }, i) => {
-        slot.row(i).set(payload.pixels)
+        slot.row(i).set(payload.slot.pixels)
       })
       const prompt = images.map(({ payload }) => payload.prompt)
       const { ids, inferenceMs } = await device.run({

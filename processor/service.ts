@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createApp } from '../edge/app.ts'
-import { maxBodyBytes } from '../edge/contract/caption.ts'
+import { maxBodyBytes, maxHoldMs } from '../edge/contract/caption.ts'
 import type { ModelSummary } from '../edge/contract/model.ts'
 import { groups, topics } from '../edge/contract/topics.ts'
 import type { Admission } from '../edge/deps.ts'
@@ -149,9 +149,12 @@ async function start(
   }
 }
 
-/** Records that wait in the stream count as well as images that wait for a device. */
+/**
+ * Refuses only what could not even be answered late: a caller who is held for `maxHoldMs` gets an address to poll.
+ * Records that wait in the stream count as well as images that wait for a device.
+ */
 function admissionOf(pipeline: Pipeline, consumer: Consumer, config: Config): Admission {
-  const decision = pipeline.admission(Date.now() + config.sloMs)
+  const decision = pipeline.admission(Date.now() + maxHoldMs)
   if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
   if (consumer.inFlight < config.queueLimit) return { admit: true }
   const drainSeconds = config.queueLimit / (pipeline.costs.throughput(0) * pipeline.devices.length)

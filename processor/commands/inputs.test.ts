@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { UsageError } from './errors.ts'
 import { countSources, readSources, resolveInputs } from './inputs.ts'
@@ -53,6 +53,13 @@ test('links are followed, but not in circles', async () => {
 test('a glob gives images in order and walks the folders that match', async () => {
   await touch('x1/b.jpg', 'x1/a.jpg', 'x2/deep/c.jpg', 'y/d.jpg', 'x1.txt')
   expect(await imagesOf([`${folder}/x*`])).toEqual(['x1/a.jpg', 'x1/b.jpg', 'x2/deep/c.jpg'])
+})
+
+test('a relative glob gives relative paths, as a relative folder does', async () => {
+  await touch('x/a.jpg')
+  const here = relative('', folder)
+  expect(await imagesOf([`${here}/?/*.jpg`])).toEqual([join(here, 'x/a.jpg')])
+  expect(await imagesOf([here])).toEqual([join(here, 'x/a.jpg')])
 })
 
 test('a name that looks like a glob and exists is that file', async () => {

@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs'
 import { glob, opendir, realpath, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join, sep } from 'node:path'
+import { basename, dirname, extname, isAbsolute, join, relative, sep } from 'node:path'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { UsageError } from './errors.ts'
 import { readLines } from './lines.ts'
@@ -100,8 +100,10 @@ async function* readManifest(
 
 async function* expand(pattern: string): AsyncGenerator<Source> {
   const matches: { path: string; folder: boolean }[] = []
-  for await (const entry of glob(pattern, { withFileTypes: true }))
-    matches.push({ path: join(entry.parentPath, entry.name), folder: entry.isDirectory() })
+  for await (const entry of glob(pattern, { withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    matches.push({ path: isAbsolute(pattern) ? path : relative('', path), folder: entry.isDirectory() })
+  }
   for (const { path, folder } of matches.sort((a, b) => byCodeUnit(a.path, b.path))) {
     if (folder) yield* walk(path)
     else if (isImageName(path)) yield fileSource(path)

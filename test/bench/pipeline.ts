@@ -51,7 +51,7 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
       overheads.push(...lone.overheadsMs)
     }
   } finally {
-    load.disconnect()
+    if (load.connected) load.disconnect()
     await service.close()
     await bare.close()
     await rm(dataDir, { recursive: true })
