@@ -73,6 +73,12 @@ const settings = {
     allowed: 'auto | cpu | webgpu | cuda:N | cuda:N,N,...',
     schema: z.string().regex(/^(auto|cpu|webgpu|cuda:\d+(,\d+)*)$/),
   }),
+  precision: define({
+    description: 'What the model computes in. auto is float16 on GPUs where captions stay the same.',
+    default: 'auto',
+    placeholder: 'TYPE',
+    ...oneOf(['auto', 'float32', 'float16']),
+  }),
   intraOpThreads: define({
     description: 'CPU threads that one inference uses; 0 is all cores.',
     default: '0',

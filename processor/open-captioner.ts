@@ -1,7 +1,10 @@
+import { readFile } from 'node:fs/promises'
 import type { Config } from '../infra/config.ts'
+import { samplePictures } from '../infra/starter-model/samples.ts'
 import type { Captioner } from './captioner.ts'
 import { bucketsUpTo } from './engine/batch.ts'
-import { resolveDevices } from './engine/devices.ts'
+import { type DeviceTarget, resolveDevices } from './engine/devices.ts'
+import { choosePrecision } from './engine/precision.ts'
 import type { CaptionModel } from './models/model.ts'
 import { openModel } from './models/open-model.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
@@ -24,15 +27,26 @@ export async function openPipeline(
 ): Promise<OpenPipeline> {
   const { devices, reason } = await resolveDevices(config.device)
   const model = await openModel(config.model)
+  const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
   const pipeline = await Pipeline.start({
     model,
     devices,
     intraOpThreads: config.intraOpThreads || undefined,
     buckets: bucketsUpTo(config.maxBatch),
     queueLimit: config.queueLimit,
+    graph: { float16: precision === 'float16' },
     ...options,
   })
-  return { pipeline, model, devices: reason }
+  return { pipeline, model, devices: `${reason}; ${precisionReason}` }
+}
+
+async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
+  if (precision !== 'auto') return { precision, reason: `${precision}, as asked` }
+  return choosePrecision({
+    model,
+    device,
+    images: await Promise.all(samplePictures.map((file) => readFile(file))),
+  })
 }
 
 /** Opens the model for a run over files: nobody waits for single images, so the devices are filled to the brim. */

@@ -10,7 +10,7 @@ import type { DeviceTarget } from './engine/devices.ts'
 import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
 import { preprocess } from './engine/preprocess.ts'
 import { type CaptionTokenizer, loadTokenizer } from './engine/tokenizer.ts'
-import type { CaptionModel } from './models/model.ts'
+import type { CaptionModel, GraphOptions } from './models/model.ts'
 import { type Admission, admission } from './scheduling/admission.ts'
 import { type Batch, Batcher } from './scheduling/batcher.ts'
 import { CostModel } from './scheduling/cost-model.ts'
@@ -25,6 +25,8 @@ export interface PipelineOptions {
   intraOpThreads?: number
   /** Batch sizes, ascending. */
   buckets: number[]
+  /** How the graph is built, e.g. `{ float16: true }`. */
+  graph?: GraphOptions
   /** Images that wait in each lane at most. */
   queueLimit: number
   /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
@@ -128,9 +130,9 @@ export class Pipeline implements Captioner {
    * @throws ModelFolderError, DeviceOpenError
    */
   static async start(options: PipelineOptions): Promise<Pipeline> {
-    const { model, devices, intraOpThreads, buckets, onCrash } = options
+    const { model, devices, intraOpThreads, buckets, graph, onCrash } = options
     const tokenizer = await loadTokenizer(model.folder)
-    const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, onCrash })
+    const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
     const samples = await calibrate(pool.devices[0]!, { model, buckets, budgetMs: calibrationMs })
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare }) => ({
       pruneRatio,

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { createApp } from '../edge/app.ts'
 import { maxBodyBytes, maxHoldMs } from '../edge/contract/caption.ts'
 import type { ModelSummary } from '../edge/contract/model.ts'
@@ -12,6 +11,7 @@ import { createEdgeMetrics } from '../edge/metrics.ts'
 import { serveNode } from '../edge/server.ts'
 import type { Config } from '../infra/config.ts'
 import { createImageFetcher } from '../infra/fetch-image.ts'
+import { samplePictures } from '../infra/starter-model/samples.ts'
 import { openDirectoryStore } from '../infra/store/directory.ts'
 import { openSqliteStream } from '../infra/stream/sqlite.ts'
 import type { Consumer } from '../infra/stream/stream.ts'
@@ -30,12 +30,7 @@ export interface ServiceOptions {
   version: string
 }
 
-const warmUpImage = fileURLToPath(
-  new URL(
-    '../infra/starter-model/samples/small-blue-fish-between-a-small-orange-heart-and-a-large-green-fish-at-sea-by-day.jpg',
-    import.meta.url,
-  ),
-)
+const warmUpImage = samplePictures[0]!
 
 /**
  * The whole of Turbine in one process: the HTTP edge, the durable stream, the processor with its devices, and the

@@ -58,8 +58,7 @@ test('a glob gives images in order and walks the folders that match', async () =
 test('a relative glob gives relative paths, as a relative folder does', async () => {
   await touch('x/a.jpg')
   const here = relative('', folder)
-  expect(await imagesOf([`${here}/?/*.jpg`])).toEqual([join(here, 'x/a.jpg')])
-  expect(await imagesOf([here])).toEqual([join(here, 'x/a.jpg')])
+  expect(await imagesOf([`${here}/?/*.jpg`])).toEqual(await imagesOf([here]))
 })
 
 test('a name that looks like a glob and exists is that file', async () => {
