@@ -1,5 +1,6 @@
 import type { Metrics } from '../infra/telemetry/metrics.ts'
-import type { BatchReport, Pipeline } from './pipeline.ts'
+import type { BatchReport } from './batch-runner.ts'
+import type { Pipeline } from './pipeline.ts'
 
 const lanes = ['interactive', 'batch'] as const
 
@@ -54,9 +55,11 @@ export function measurePipeline(metrics: Metrics) {
             for (const lane of lanes) this.set({ lane }, read(lane))
           },
         })
-      perLane('queue_images', 'Images that wait for a device.', (lane) => pipeline.waiting(lane))
-      perLane('prune_level', 'Prune level that the load asked for last.', (lane) => pipeline.level(lane))
-      perLane('arrival_rate', 'Images per second that come in.', (lane) => pipeline.arrivalRate(lane))
+      perLane('queue_images', 'Images that wait for a device.', (lane) => pipeline.runner.waiting(lane))
+      perLane('prune_level', 'Prune level that the load asked for last.', (lane) =>
+        pipeline.runner.level(lane),
+      )
+      perLane('arrival_rate', 'Images per second that come in.', (lane) => pipeline.runner.arrivalRate(lane))
       metrics.gauge({
         name: 'cost_model_relative_error',
         help: 'How far off the predictions of run times have been of late, 0 is exact.',

@@ -1,8 +1,9 @@
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { BatchReport } from './batch-runner.ts'
 import { openModel } from './models/open-model.ts'
 import { tinyBlip } from './models/tiny-blip.fixture.ts'
-import { type BatchReport, Pipeline } from './pipeline.ts'
+import { Pipeline } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
 const reports: BatchReport[] = []

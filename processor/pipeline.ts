@@ -1,24 +1,20 @@
-import { randomUUID } from 'node:crypto'
 import { availableParallelism } from 'node:os'
 import pLimit, { type LimitFunction } from 'p-limit'
 import { TurbineError } from '../edge/contract/errors.ts'
+import { BatchRunner, type BatchRunnerOptions } from './batch-runner.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
 import { calibrate } from './engine/calibrate.ts'
-import type { Device } from './engine/device.ts'
 import { DevicePool } from './engine/device-pool.ts'
 import type { DeviceTarget } from './engine/devices.ts'
 import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
 import { preprocess } from './engine/preprocess.ts'
 import { type CaptionTokenizer, loadTokenizer } from './engine/tokenizer.ts'
 import type { CaptionModel, GraphOptions } from './models/model.ts'
-import { type Admission, admission } from './scheduling/admission.ts'
-import { type Batch, Batcher } from './scheduling/batcher.ts'
 import { CostModel } from './scheduling/cost-model.ts'
-import type { Lane } from './scheduling/lane.ts'
 import type { Level } from './scheduling/level.ts'
-import { ImageQueue, type QueuedImage, QueueFullError } from './scheduling/queue.ts'
 
-export interface PipelineOptions {
+export interface PipelineOptions
+  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'onBatch'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads that one operator is split over; default: all cores on the CPU. */
@@ -27,44 +23,12 @@ export interface PipelineOptions {
   buckets: number[]
   /** How the graph is built, e.g. `{ float16: true }`. */
   graph?: GraphOptions
-  /** Images that wait in each lane at most. */
-  queueLimit: number
-  /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
-  interactiveTargetMs: number
-  /** Told of every run; for metrics. */
-  onBatch?(run: BatchReport): void
   /** Told when a device's thread died; it restarts by itself. */
   onCrash?(error: Error): void
   /** Unix ms. */
   now?(): number
 }
 
-/** What one run on a device was. */
-export interface BatchReport {
-  device: string
-  lane: Lane
-  /** Images captioned; the rest of the bucket was padding. */
-  images: number
-  bucket: number
-  level: number
-  pruneRatio: number
-  predictedMs: number
-  inferenceMs: number
-}
-
-/** What an image carries through the queue. */
-interface Work {
-  /** Holds the decoded image, `uint8 [H, W, 3]`. */
-  slot: PixelSlot
-  /** Start id and prompt. */
-  prompt: number[]
-  attempts: number
-  resolve(captioned: Captioned): void
-  reject(error: unknown): void
-}
-
-/** Runs of an image's batch that may fail before the image does. */
-const maxAttempts = 3
 /** Calibration takes about this long at start, ms; a run that has begun is finished. */
 const calibrationMs = 1500
 
@@ -80,18 +44,14 @@ export class Pipeline implements Captioner {
   readonly model: string
   readonly concurrency: number
   readonly costs: CostModel
-  readonly #options: PipelineOptions
+  /** What waits and runs. */
+  readonly runner: BatchRunner
+  readonly #model: CaptionModel
   readonly #now: () => number
   readonly #pool: DevicePool
   readonly #tokenizer: CaptionTokenizer
-  /** Decoded images that wait. */
   readonly #images: PixelBuffers
-  /** Batches that run. */
-  readonly #batches: PixelBuffers
   readonly #decoding: LimitFunction
-  readonly #queue: ImageQueue<Work>
-  readonly #batcher: Batcher<Work>
-  readonly #idle: Set<Device>
   readonly #open = new Set<Promise<unknown>>()
   #closing = false
 
@@ -101,28 +61,17 @@ export class Pipeline implements Captioner {
     tokenizer: CaptionTokenizer,
     costs: CostModel,
   ) {
-    const { model, queueLimit, interactiveTargetMs } = options
+    const { model, devices, now = Date.now } = options
     this.model = model.id
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
-    this.#options = options
-    this.#now = options.now ?? Date.now
+    this.runner = new BatchRunner({ ...options, pool, costs, now })
+    this.#model = model
+    this.#now = now
     this.#pool = pool
     this.#tokenizer = tokenizer
     this.#images = new PixelBuffers(model.image, 1)
-    this.#batches = new PixelBuffers(model.image, pool.maxBatch)
-    this.#decoding = pLimit(decodesAtOnce(options.devices))
-    this.#queue = new ImageQueue({
-      levels: costs.levels,
-      limits: { interactive: queueLimit, batch: queueLimit },
-    })
-    this.#batcher = new Batcher({
-      queue: this.#queue,
-      costs,
-      devices: pool.devices.length,
-      interactiveTargetMs,
-    })
-    this.#idle = new Set(pool.devices)
+    this.#decoding = pLimit(decodesAtOnce(devices))
   }
 
   /**
@@ -144,35 +93,6 @@ export class Pipeline implements Captioner {
   /** Names of the devices that serve. */
   get devices(): string[] {
     return this.#pool.devices.map(({ name }) => name)
-  }
-
-  /** Images that wait for a device. */
-  waiting(lane?: Lane): number {
-    return this.#queue.size(lane)
-  }
-
-  /** The prune level that the lane's load asked for last. */
-  level(lane: Lane): number {
-    return this.#batcher.level(lane)
-  }
-
-  /** Images per second that have come into the lane of late. */
-  arrivalRate(lane: Lane): number {
-    return this.#queue.arrivalRate(lane, this.#now())
-  }
-
-  /** Whether one more interactive image can be taken, and if not, when to repeat. */
-  admission(deadline?: number): Admission {
-    return admission(
-      {
-        queue: this.#queue,
-        costs: this.costs,
-        devices: this.#pool.devices.length,
-        interactiveTargetMs: this.#options.interactiveTargetMs,
-      },
-      { deadline },
-      this.#now(),
-    )
   }
 
   /**
@@ -200,14 +120,25 @@ export class Pipeline implements Captioner {
   }
 
   async #caption(task: CaptionTask): Promise<Captioned> {
-    const { maxPrune = 1, acceptedAt = this.#now(), level, signal } = task
+    const { image, maxPrune = 1, acceptedAt = this.#now(), level, signal } = task
     signal?.throwIfAborted()
     this.#checkLevel(level)
     const prompt = this.#promptIds(task.prompt)
-    const slot = await this.#decoding(() => this.#decode(task.image))
+    const slot = await this.#decoding(() => this.#decode(image))
     try {
       signal?.throwIfAborted()
-      return await this.#captionPixels(slot, prompt, { ...task, maxPrune, acceptedAt })
+      const run = await this.runner.run({ ...task, slot, prompt, maxPrune, acceptedAt })
+      const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
+      return {
+        caption: this.#tokenizer.decode(run.ids),
+        pruneLevel: run.level,
+        pruneRatio,
+        tokensIn: this.#model.encoder.tokens,
+        tokensOut,
+        queueMs: run.queueMs,
+        inferenceMs: Math.round(10 * run.inferenceMs) / 10,
+        model: this.model,
+      }
     } finally {
       slot.release()
     }
@@ -216,7 +147,7 @@ export class Pipeline implements Captioner {
   async #decode(image: Uint8Array): Promise<PixelSlot> {
     const slot = this.#images.take()
     try {
-      await preprocess(image, this.#options.model.image, slot.pixels)
+      await preprocess(image, this.#model.image, slot.pixels)
       return slot
     } catch (error) {
       slot.release()
@@ -224,55 +155,8 @@ export class Pipeline implements Captioner {
     }
   }
 
-  async #captionPixels(
-    slot: PixelSlot,
-    prompt: number[],
-    {
-      lane,
-      maxPrune,
-      acceptedAt,
-      deadline,
-      level,
-      signal,
-    }: CaptionTask & { maxPrune: number; acceptedAt: number },
-  ): Promise<Captioned> {
-    const { promise, resolve, reject } = Promise.withResolvers<Captioned>()
-    const queued: QueuedImage<Work> = {
-      id: randomUUID(),
-      lane,
-      enqueuedAt: acceptedAt,
-      deadline,
-      maxPrune,
-      level,
-      group: String(prompt.length),
-      payload: { slot, prompt, attempts: 0, resolve, reject },
-    }
-    const onAbort = () => {
-      if (this.#queue.remove(queued.id)) reject(signal?.reason)
-    }
-    this.#enqueue(queued)
-    signal?.addEventListener('abort', onAbort, { once: true })
-    this.#feedDevices()
-    return promise.finally(() => signal?.removeEventListener('abort', onAbort))
-  }
-
-  /** @throws TurbineError `queue_full` */
-  #enqueue(image: QueuedImage<Work>): void {
-    try {
-      this.#queue.add(image, this.#now())
-    } catch (error) {
-      if (!(error instanceof QueueFullError)) throw error
-      const admission = this.admission()
-      throw new TurbineError(error.message, {
-        status: 429,
-        code: 'queue_full',
-        retryAfterSeconds: admission.admitted ? 1 : admission.retryAfterSeconds,
-      })
-    }
-  }
-
   #checkLevel(level: number | undefined): void {
-    const { length } = this.#options.model.levels
+    const { length } = this.#model.levels
     if (level === undefined || level < length) return
     throw new TurbineError(`Level ${level} is unknown; ${this.model} has the levels 0 to ${length - 1}.`, {
       status: 400,
@@ -283,7 +167,7 @@ export class Pipeline implements Captioner {
 
   /** Start id, then the prompt's ids. */
   #promptIds(prompt: string | undefined): number[] {
-    const { startId, maxPromptLength } = this.#options.model
+    const { startId, maxPromptLength } = this.#model
     const ids = prompt ? this.#tokenizer.encodePrompt(prompt) : []
     if (ids.length > maxPromptLength)
       throw new TurbineError(
@@ -291,102 +175,6 @@ export class Pipeline implements Captioner {
         { status: 400, code: 'prompt_too_long', param: 'prompt' },
       )
     return [startId, ...ids]
-  }
-
-  /** Gives every idle device the best batch that waits. */
-  #feedDevices(): void {
-    for (const device of this.#idle) {
-      const batch = this.#batcher.nextBatch(this.#now())
-      if (batch === undefined) return
-      this.#idle.delete(device)
-      void this.#run(device, batch).finally(() => {
-        this.#idle.add(device)
-        this.#feedDevices()
-      })
-    }
-  }
-
-  async #run(device: Device, batch: Batch<Work>): Promise<void> {
-    const startedAt = this.#now()
-    const { images, bucket, level } = batch
-    const schedule = this.#options.model.levels[level]!
-    const slot = this.#batches.take()
-    try {
-      images.forEach(({ payload }, i) => {
-        slot.row(i).set(payload.slot.pixels)
-      })
-      const prompt = images.map(({ payload }) => payload.prompt)
-      const { ids, inferenceMs } = await device.run({
-        pixels: slot.pixels,
-        count: images.length,
-        prompt,
-        schedule,
-      })
-      this.costs.observe({ bucket, level, ms: inferenceMs })
-      this.#report(device, batch, inferenceMs)
-      images.forEach((image, i) => {
-        image.payload.resolve(this.#captioned(image, ids[i]!, { level, startedAt, inferenceMs }))
-      })
-    } catch (error) {
-      for (const image of images) this.#retry(image, error)
-    } finally {
-      slot.release()
-    }
-  }
-
-  #captioned(
-    { enqueuedAt }: QueuedImage<Work>,
-    ids: number[],
-    { level, startedAt, inferenceMs }: { level: number; startedAt: number; inferenceMs: number },
-  ): Captioned {
-    const { model } = this.#options
-    const { pruneRatio, tokensOut } = model.levels[level]!
-    return {
-      caption: this.#tokenizer.decode(ids),
-      pruneLevel: level,
-      pruneRatio,
-      tokensIn: model.encoder.tokens,
-      tokensOut,
-      queueMs: Math.max(0, startedAt - enqueuedAt),
-      inferenceMs: Math.round(10 * inferenceMs) / 10,
-      model: model.id,
-    }
-  }
-
-  #retry(image: QueuedImage<Work>, cause: unknown): void {
-    const { payload } = image
-    payload.attempts++
-    const retriable = (cause as { retriable?: boolean }).retriable === true
-    if (retriable && payload.attempts < maxAttempts && !this.#queue.isFull(image.lane)) {
-      this.#queue.add(image, this.#now())
-      return
-    }
-    payload.reject(
-      new TurbineError('The model could not run on this image. Send the request again.', {
-        status: 503,
-        code: 'inference_failed',
-        retryAfterSeconds: 1,
-        cause,
-      }),
-    )
-  }
-
-  #report(
-    device: Device,
-    { lane, images, bucket, level, predictedMs }: Batch<Work>,
-    inferenceMs: number,
-  ): void {
-    const { pruneRatio } = this.#options.model.levels[level]!
-    this.#options.onBatch?.({
-      device: device.name,
-      lane,
-      images: images.length,
-      bucket,
-      level,
-      pruneRatio,
-      predictedMs,
-      inferenceMs,
-    })
   }
 }
 

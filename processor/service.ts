@@ -149,7 +149,7 @@ async function start(
  * Records that wait in the stream count as well as images that wait for a device.
  */
 function admissionOf(pipeline: Pipeline, consumer: Consumer, config: Config): Admission {
-  const decision = pipeline.admission(Date.now() + maxHoldMs)
+  const decision = pipeline.runner.admission(Date.now() + maxHoldMs)
   if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
   if (consumer.inFlight < config.queueLimit) return { admit: true }
   const drainSeconds = config.queueLimit / (pipeline.costs.throughput(0) * pipeline.devices.length)

@@ -14,7 +14,7 @@ import { printResult } from './measure.ts'
 import { type DrawnScenes, drawScenes } from './scenes.ts'
 import { openBareSession } from './session.ts'
 
-interface Setting {
+export interface Setting {
   mode: TurboMode
   /** What the weight is, in words. */
   note: string
@@ -30,11 +30,10 @@ export interface Outcome extends Setting {
 
 const batch = 16
 /** Merged per layer: the paper's constant r, and schedules that merge early. */
-const constants = [4, 8, 12, 14, 16]
+const constants = [8, 12, 14, 16]
 const decreasing = [
   [30, 25, 20, 15, 10, 8, 6, 4, 2, 0, 0, 0],
   [40, 30, 20, 15, 10, 8, 6, 4, 2, 0, 0, 0],
-  [60, 40, 20, 10, 6, 4, 2, 0, 0, 0, 0, 0],
 ]
 /** The semantic weight that suits the starter model; the paper's is 5. */
 const starterAlpha = 0.1
@@ -72,16 +71,15 @@ export async function benchQuality({ scenes: count }: { scenes: number }): Promi
 }
 
 function comparisons({ encoder: { layers } }: CaptionModel): Setting[] {
-  return [
-    ...constants.map((r) => perLayer(r, layers)),
-    ...decreasing.map((r) => perLayer(r, layers)),
-  ].flatMap((r) => [
+  const none = perLayer(0, layers)
+  const schedules = [...constants, ...decreasing].map((r) => perLayer(r, layers))
+  const byMode = schedules.flatMap((r): Setting[] => [
     turbo(r, starterAlpha),
-    turbo(r, 5),
-    { mode: 'tome', note: '', schedule: { r, weight: perLayer(0, layers) } },
-    { mode: 'attention', note: '', schedule: { r, weight: perLayer(0, layers) } },
-    { mode: 'random', note: '', schedule: { r, weight: perLayer(0, layers) } },
+    { mode: 'tome', note: '', schedule: { r, weight: none } },
+    { mode: 'attention', note: '', schedule: { r, weight: none } },
+    { mode: 'random', note: '', schedule: { r, weight: none } },
   ])
+  return [...byMode, turbo(schedules[0]!, 5)]
 }
 
 const turbo = (r: number[], alpha: number): Setting => ({
@@ -90,7 +88,7 @@ const turbo = (r: number[], alpha: number): Setting => ({
   schedule: { r, weight: semanticWeights(r, { alpha }) },
 })
 
-const header = `${'mode'.padEnd(10)}${'setting'.padEnd(12)}${'tokens'.padStart(6)}${'FLOPs'.padStart(8)}${'exact'.padStart(9)}  r`
+export const header = `${'mode'.padEnd(10)}${'setting'.padEnd(12)}${'tokens'.padStart(6)}${'FLOPs'.padStart(8)}${'exact'.padStart(9)}  r`
 
 /** Measures settings, one session for each kind of graph, and prints a line for each. */
 export async function measureSettings(

@@ -1,0 +1,233 @@
+import { randomUUID } from 'node:crypto'
+import { TurbineError } from '../edge/contract/errors.ts'
+import type { Device } from './engine/device.ts'
+import type { DevicePool } from './engine/device-pool.ts'
+import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
+import type { CaptionModel } from './models/model.ts'
+import { type Admission, admission } from './scheduling/admission.ts'
+import { type Batch, Batcher } from './scheduling/batcher.ts'
+import type { CostModel } from './scheduling/cost-model.ts'
+import type { Lane } from './scheduling/lane.ts'
+import { ImageQueue, type QueuedImage, QueueFullError } from './scheduling/queue.ts'
+
+export interface BatchRunnerOptions {
+  model: CaptionModel
+  pool: DevicePool
+  costs: CostModel
+  /** Images that wait in each lane at most. */
+  queueLimit: number
+  /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
+  interactiveTargetMs: number
+  /** Told of every run; for metrics. */
+  onBatch?(run: BatchReport): void
+  /** Unix ms. */
+  now(): number
+}
+
+/** What one run on a device was. */
+export interface BatchReport {
+  device: string
+  lane: Lane
+  /** Images captioned; the rest of the bucket was padding. */
+  images: number
+  bucket: number
+  level: number
+  pruneRatio: number
+  predictedMs: number
+  inferenceMs: number
+}
+
+/** A decoded image to run. Times are unix ms. */
+export interface DecodedImage {
+  /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
+  slot: PixelSlot
+  /** Start id and prompt. */
+  prompt: number[]
+  lane: Lane
+  acceptedAt: number
+  deadline?: number
+  /** Highest prune ratio, 0 to 1. */
+  maxPrune: number
+  /** Pins a prune level. */
+  level?: number
+  signal?: AbortSignal
+}
+
+/** What became of an image. */
+export interface RunResult {
+  /** As generated, start and end id included. */
+  ids: number[]
+  level: number
+  /** From acceptance to the start of the batch. */
+  queueMs: number
+  /** The run of the batch the image was in. */
+  inferenceMs: number
+}
+
+/** What an image carries through the queue. */
+interface Work extends Pick<DecodedImage, 'slot' | 'prompt'> {
+  attempts: number
+  resolve(result: RunResult): void
+  reject(error: unknown): void
+}
+
+/** Runs of an image's batch that may fail before the image does. */
+const maxAttempts = 3
+
+/** Keeps the devices of one model busy: whenever one is free, it gets the best batch that the waiting images make. */
+export class BatchRunner {
+  readonly #options: BatchRunnerOptions
+  readonly #buffers: PixelBuffers
+  readonly #queue: ImageQueue<Work>
+  readonly #batcher: Batcher<Work>
+  readonly #idle: Set<Device>
+
+  constructor(options: BatchRunnerOptions) {
+    const { model, pool, costs, queueLimit, interactiveTargetMs } = options
+    this.#options = options
+    this.#buffers = new PixelBuffers(model.image, pool.maxBatch)
+    this.#queue = new ImageQueue({
+      levels: costs.levels,
+      limits: { interactive: queueLimit, batch: queueLimit },
+    })
+    this.#batcher = new Batcher({
+      queue: this.#queue,
+      costs,
+      devices: pool.devices.length,
+      interactiveTargetMs,
+    })
+    this.#idle = new Set(pool.devices)
+  }
+
+  /** Images that wait for a device. */
+  waiting(lane?: Lane): number {
+    return this.#queue.size(lane)
+  }
+
+  /** The prune level that the lane's load asked for last. */
+  level(lane: Lane): number {
+    return this.#batcher.level(lane)
+  }
+
+  /** Images per second that have come into the lane of late. */
+  arrivalRate(lane: Lane): number {
+    return this.#queue.arrivalRate(lane, this.#options.now())
+  }
+
+  /** Whether one more interactive image can be taken, and if not, when to repeat. */
+  admission(deadline?: number): Admission {
+    const { costs, pool, interactiveTargetMs, now } = this.#options
+    const devices = pool.devices.length
+    return admission({ queue: this.#queue, costs, devices, interactiveTargetMs }, { deadline }, now())
+  }
+
+  /** @throws TurbineError `queue_full`, `inference_failed`; the signal's reason when it aborts while the image waits. */
+  run(image: DecodedImage): Promise<RunResult> {
+    const { slot, prompt, lane, acceptedAt, deadline, maxPrune, level, signal } = image
+    const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
+    const queued: QueuedImage<Work> = {
+      id: randomUUID(),
+      lane,
+      enqueuedAt: acceptedAt,
+      deadline,
+      maxPrune,
+      level,
+      group: String(prompt.length),
+      payload: { slot, prompt, attempts: 0, resolve, reject },
+    }
+    const onAbort = () => {
+      if (this.#queue.remove(queued.id)) reject(signal?.reason)
+    }
+    this.#enqueue(queued)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    this.#feedDevices()
+    return promise.finally(() => signal?.removeEventListener('abort', onAbort))
+  }
+
+  #enqueue(image: QueuedImage<Work>): void {
+    try {
+      this.#queue.add(image, this.#options.now())
+    } catch (error) {
+      if (!(error instanceof QueueFullError)) throw error
+      const decision = this.admission()
+      throw new TurbineError(error.message, {
+        status: 429,
+        code: 'queue_full',
+        retryAfterSeconds: decision.admitted ? 1 : decision.retryAfterSeconds,
+      })
+    }
+  }
+
+  #feedDevices(): void {
+    for (const device of this.#idle) {
+      const batch = this.#batcher.nextBatch(this.#options.now())
+      if (batch === undefined) return
+      this.#idle.delete(device)
+      void this.#runBatch(device, batch).finally(() => {
+        this.#idle.add(device)
+        this.#feedDevices()
+      })
+    }
+  }
+
+  async #runBatch(device: Device, batch: Batch<Work>): Promise<void> {
+    const { model, costs, now } = this.#options
+    const startedAt = now()
+    const { images, bucket, level } = batch
+    const slot = this.#buffers.take()
+    try {
+      images.forEach(({ payload }, i) => {
+        slot.row(i).set(payload.slot.pixels)
+      })
+      const { ids, inferenceMs } = await device.run({
+        pixels: slot.pixels,
+        count: images.length,
+        prompt: images.map(({ payload }) => payload.prompt),
+        schedule: model.levels[level]!,
+      })
+      costs.observe({ bucket, level, ms: inferenceMs })
+      this.#report(device, batch, inferenceMs)
+      images.forEach(({ enqueuedAt, payload }, i) => {
+        const queueMs = Math.max(0, startedAt - enqueuedAt)
+        payload.resolve({ ids: ids[i]!, level, queueMs, inferenceMs })
+      })
+    } catch (error) {
+      for (const image of images) this.#retry(image, error)
+    } finally {
+      slot.release()
+    }
+  }
+
+  #retry(image: QueuedImage<Work>, cause: unknown): void {
+    const { payload, lane } = image
+    payload.attempts++
+    const retriable = (cause as { retriable?: boolean }).retriable === true
+    if (retriable && payload.attempts < maxAttempts && !this.#queue.isFull(lane)) {
+      this.#queue.add(image, this.#options.now())
+      return
+    }
+    payload.reject(
+      new TurbineError('The model could not run on this image. Send the request again.', {
+        status: 503,
+        code: 'inference_failed',
+        retryAfterSeconds: 1,
+        cause,
+      }),
+    )
+  }
+
+  #report(device: Device, batch: Batch<Work>, inferenceMs: number): void {
+    const { images, lane, bucket, level, predictedMs } = batch
+    const { pruneRatio } = this.#options.model.levels[level]!
+    this.#options.onBatch?.({
+      device: device.name,
+      lane,
+      images: images.length,
+      bucket,
+      level,
+      pruneRatio,
+      predictedMs,
+      inferenceMs,
+    })
+  }
+}
