@@ -50,7 +50,8 @@ export interface EdgeDeps {
   mailbox: Mailbox
   /** The served models; the first is the default. */
   models(): ModelSummary[]
-  admission(): Admission
+  /** `held`: requests that were let in and are not answered yet. */
+  admission(held: number): Admission
   readiness(): Readiness | Promise<Readiness>
   metrics: EdgeMetrics
   fetchImage: FetchImage

@@ -1,5 +1,5 @@
 import { mkdir, open } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 
 /**
  * Makes the names in a directory survive a power loss. (A file's own sync covers its content; the name that a
@@ -16,7 +16,9 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /** `mkdir -p` whose new directories survive a power loss. */
 export async function makeDirectory(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true })
+  const directory = resolve(path)
+  const first = await mkdir(directory, { recursive: true })
   if (first === undefined) return
-  for (let made = path; made.length >= first.length; made = dirname(made)) await syncDirectory(dirname(made))
+  for (let made = directory; made.length >= first.length; made = dirname(made))
+    await syncDirectory(dirname(made))
 }

@@ -162,6 +162,19 @@ test('a full queue is answered with 429 before the body is read', async () => {
   expect(await response.json()).toMatchObject({ error: { code: 'queue_full', type: 'rate_limit_error' } })
 })
 
+test('a burst is turned away although none of it is in the stream yet', async () => {
+  const sent = Promise.withResolvers<void>()
+  const admission = (held: number) =>
+    held < 2 ? ({ admit: true } as const) : ({ admit: false, retryAfterSeconds: 1 } as const)
+  const edge = fakeEdge({ admission, stream: { send: () => sent.promise } })
+  const ask = () => post(edge, rawRequest(png, { prefer: 'respond-async' }))
+  const taken = [ask(), ask()]
+  expect((await ask()).status).toBe(429)
+  sent.resolve()
+  for (const response of await Promise.all(taken)) expect(response.status).toBe(202)
+  expect((await ask()).status).toBe(202)
+})
+
 test('a stream that is away is answered with 503', async () => {
   const send = () => Promise.reject(new StreamUnavailableError('disk full'))
   const edge = fakeEdge({ stream: { send } })
