@@ -14,7 +14,6 @@ import { createImageFetcher } from '../infra/fetch-image.ts'
 import { samplePictures } from '../infra/starter-model/samples.ts'
 import { openDirectoryStore } from '../infra/store/directory.ts'
 import { openSqliteStream } from '../infra/stream/sqlite.ts'
-import type { Consumer } from '../infra/stream/stream.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import { createMetrics } from '../infra/telemetry/metrics.ts'
 import type { RunningService } from './commands/serve.ts'
@@ -108,7 +107,7 @@ async function start(
     store,
     mailbox,
     models: () => [summary(model, pipeline)],
-    admission: () => admissionOf(pipeline, consumer, config),
+    admission: (held) => admissionOf(pipeline, Math.max(held, consumer.inFlight), config),
     readiness: () => ({
       ready,
       checks: { model: { ok: ready, message: ready ? undefined : 'shutting down' } },
@@ -146,12 +145,12 @@ async function start(
 
 /**
  * Refuses only what could not even be answered late: a caller who is held for `maxHoldMs` gets an address to poll.
- * Records that wait in the stream count as well as images that wait for a device.
+ * `open` requests count whether they are on their way into the stream, wait there or wait for a device.
  */
-function admissionOf(pipeline: Pipeline, consumer: Consumer, config: Config): Admission {
+function admissionOf(pipeline: Pipeline, open: number, config: Config): Admission {
   const decision = pipeline.runner.admission(Date.now() + maxHoldMs)
   if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
-  if (consumer.inFlight < config.queueLimit) return { admit: true }
+  if (open < config.queueLimit) return { admit: true }
   const drainSeconds = config.queueLimit / (pipeline.costs.throughput(0) * pipeline.devices.length)
   return { admit: false, retryAfterSeconds: Math.max(1, Math.ceil(drainSeconds)) }
 }
