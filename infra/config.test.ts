@@ -17,7 +17,7 @@ test('has a default for everything', () => {
     shutdownMs: 25_000,
     allowPrivateUrls: false,
   })
-  expect(config.model).toMatch(/infra\/starter-model\/model$/)
+  expect(config.model).toMatch(/infra\/starter-model\/turbine-starter$/)
   expect(warnings).toEqual([])
   expect(Object.isFrozen(config)).toBe(true)
 })

@@ -1,5 +1,5 @@
-import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
+import { bundledModel } from './starter-model/bundled.ts'
 
 /** A setting has a value that is not allowed. The message names the setting, what came and what is allowed. */
 export class ConfigError extends Error {
@@ -18,8 +18,6 @@ interface Setting<T> {
   /** The flag's placeholder in help; a switch has none. */
   placeholder?: string
 }
-
-const bundledModel = fileURLToPath(new URL('./starter-model/model', import.meta.url))
 
 const oneOf = <const T extends string>(values: readonly T[]) => ({
   allowed: values.join(' | '),

@@ -1,6 +1,5 @@
 #!/usr/bin/env node
 import { enableCompileCache } from 'node:module'
-import { fileURLToPath } from 'node:url'
 import type { ConfigSources } from '../infra/config.ts'
 import packageJson from '../package.json' with { type: 'json' }
 import type { FetchImage } from './commands/image-bytes.ts'
@@ -9,6 +8,7 @@ import type { FetchImage } from './commands/image-bytes.ts'
 enableCompileCache()
 
 const { describeConfig, loadConfig } = await import('../infra/config.ts')
+const { bundledModel } = await import('../infra/starter-model/bundled.ts')
 const { UsageError } = await import('./commands/errors.ts')
 const { runProgram } = await import('./commands/program.ts')
 
@@ -55,7 +55,7 @@ const exitCode = await runProgram(process.argv.slice(2), {
   stderr: process.stderr,
   signals: process,
   fetchImage,
-  bundledModel: fileURLToPath(new URL('../infra/starter-model/model', import.meta.url)),
+  bundledModel,
   dataDir: async () => settle().dataDir,
   startService: async (flags) => {
     const config = settle(flags)

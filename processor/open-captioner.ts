@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import type { Config } from '../infra/config.ts'
-import { samplePictures } from '../infra/starter-model/samples.ts'
+import { bundledPictures } from '../infra/starter-model/bundled.ts'
 import type { Captioner } from './captioner.ts'
 import { bucketsUpTo } from './engine/batch.ts'
 import { type DeviceTarget, resolveDevices } from './engine/devices.ts'
@@ -45,7 +45,7 @@ async function precisionOf({ precision }: Config, model: CaptionModel, device: D
   return choosePrecision({
     model,
     device,
-    images: await Promise.all(samplePictures.map((file) => readFile(file))),
+    images: await Promise.all(bundledPictures.map((file) => readFile(file))),
   })
 }
 

@@ -11,7 +11,7 @@ import { createEdgeMetrics } from '../edge/metrics.ts'
 import { serveNode } from '../edge/server.ts'
 import type { Config } from '../infra/config.ts'
 import { createImageFetcher } from '../infra/fetch-image.ts'
-import { samplePictures } from '../infra/starter-model/samples.ts'
+import { bundledPictures } from '../infra/starter-model/bundled.ts'
 import { openDirectoryStore } from '../infra/store/directory.ts'
 import { openSqliteStream } from '../infra/stream/sqlite.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
@@ -29,7 +29,7 @@ export interface ServiceOptions {
   version: string
 }
 
-const warmUpImage = samplePictures[0]!
+const warmUpImage = bundledPictures[0]!
 
 /**
  * The whole of Turbine in one process: the HTTP edge, the durable stream, the processor with its devices, and the

@@ -1,11 +1,11 @@
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { loadTokenizer } from './tokenizer.ts'
 
-const starterModel = fileURLToPath(new URL('../../infra/starter-model/model', import.meta.url))
+const starterModel = bundledModel
 
 let folder: string
 beforeEach(async () => {

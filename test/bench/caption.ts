@@ -1,7 +1,8 @@
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import type { CaptionModel } from '../../processor/models/model.ts'
 import { openModel } from '../../processor/models/open-model.ts'
 import { perLayer, type Schedule, semanticWeights } from '../../processor/turbo/schedule.ts'
-import { benchFolder, starterFolder } from './folders.ts'
+import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
 import { smoothPixels } from './pixels.ts'
 import { blipBase, randomBlip } from './random-blip.ts'
@@ -13,7 +14,7 @@ const batchSizes = [1, 2, 4, 8, 16]
 /** Whole captioning, pixels to ids: BLIP-base sizes at r = 40, and the starter model at every level and batch size. */
 export async function benchCaption({ rounds, batch }: { rounds: number; batch: number }): Promise<void> {
   const base = await benchBase(await openModel(await randomBlip(benchFolder, blipBase)), { rounds, batch })
-  const starter = await benchStarter(await openModel(starterFolder), rounds)
+  const starter = await benchStarter(await openModel(bundledModel), rounds)
   printResult('caption', { ...base, batch, rounds, starter_images_per_second: starter })
 }
 

@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { levelsFile } from '../../processor/models/levels.ts'
 import type { CaptionModel } from '../../processor/models/model.ts'
 import { openModel } from '../../processor/models/open-model.ts'
 import { flopShare } from '../../processor/turbo/flops.ts'
 import { perLayer, type Schedule, semanticWeights } from '../../processor/turbo/schedule.ts'
-import { starterFolder } from './folders.ts'
 import { printResult } from './measure.ts'
 import { header, measureSettings, type Outcome, type Setting } from './quality.ts'
 import { drawScenes } from './scenes.ts'
@@ -28,7 +28,7 @@ export async function chooseLevels({
   scenes: number
   write: boolean
 }): Promise<void> {
-  const model = await openModel(starterFolder)
+  const model = await openModel(bundledModel)
   const scenes = await drawScenes(seed, count)
   const none = perLayer(0, model.encoder.layers)
   const candidates = targets.map((target) =>

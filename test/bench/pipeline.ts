@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadConfig } from '../../infra/config.ts'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { createLogger } from '../../infra/telemetry/log.ts'
 import { bucketsUpTo } from '../../processor/engine/batch.ts'
 import { DevicePool } from '../../processor/engine/device-pool.ts'
@@ -11,7 +12,6 @@ import { resolveDevices } from '../../processor/engine/devices.ts'
 import { PixelBuffers } from '../../processor/engine/pixel-buffers.ts'
 import { openModel } from '../../processor/models/open-model.ts'
 import { startService } from '../../processor/service.ts'
-import { starterFolder } from './folders.ts'
 import { median, printResult, quantile } from './measure.ts'
 import type { LoadReport, LoadRequest } from './pipeline-client.ts'
 import { drawScenes } from './scenes.ts'
@@ -71,7 +71,7 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
 }
 
 async function openBareEngine(device: string, batch: number) {
-  const model = await openModel(starterFolder)
+  const model = await openModel(bundledModel)
   const { devices } = await resolveDevices(device)
   const pool = await DevicePool.start({ model, devices, buckets: bucketsUpTo(batch) })
   const { pixels } = new PixelBuffers(model.image, batch).take()

@@ -1,3 +1,4 @@
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { loadTokenizer } from '../../processor/engine/tokenizer.ts'
 import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
 import { openModel } from '../../processor/models/open-model.ts'
@@ -9,7 +10,6 @@ import {
   type TurboMode,
   tokenCounts,
 } from '../../processor/turbo/schedule.ts'
-import { starterFolder } from './folders.ts'
 import { printResult } from './measure.ts'
 import { type DrawnScenes, drawScenes } from './scenes.ts'
 import { openBareSession } from './session.ts'
@@ -44,7 +44,7 @@ const seed = 20_261
  * the model's own prune levels, which were chosen on other scenes.
  */
 export async function benchQuality({ scenes: count }: { scenes: number }): Promise<void> {
-  const model = await openModel(starterFolder)
+  const model = await openModel(bundledModel)
   const scenes = await drawScenes(seed, count)
   const r0 = perLayer(0, model.encoder.layers)
   const none: Setting = { mode: 'tome', note: 'none', schedule: { r: r0, weight: r0 } }

@@ -3,7 +3,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { benchFolder, starterFolder } from './folders.ts'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
+import { benchFolder } from './folders.ts'
 import { median, printResult } from './measure.ts'
 import { blipBase, randomBlip } from './random-blip.ts'
 
@@ -11,7 +12,7 @@ const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
 
 /** Seconds from the command to a service that is ready, warm-up caption included, and its resident memory then. */
 export async function benchStart({ rounds }: { rounds: number }): Promise<void> {
-  const folders = { starter: starterFolder, base: await randomBlip(benchFolder, blipBase) }
+  const folders = { starter: bundledModel, base: await randomBlip(benchFolder, blipBase) }
   const starts: Record<keyof typeof folders, Start[]> = { starter: [], base: [] }
   for (let round = 0; round < rounds; round++)
     for (const name of ['starter', 'base'] as const) starts[name].push(await startOnce(folders[name]))

@@ -1,7 +1,8 @@
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { openBlip } from '../../processor/models/blip.ts'
 import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
 import { perLayer, semanticWeights } from '../../processor/turbo/schedule.ts'
-import { benchFolder, starterFolder } from './folders.ts'
+import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
 import { smoothPixels } from './pixels.ts'
 import { blipBase, randomBlip } from './random-blip.ts'
@@ -14,7 +15,7 @@ export async function benchTurbo(options: { rounds: number; batch: number }): Pr
     [0, 8, 16, 24, 32, 40],
     options,
   )
-  const starter = await measure(await openBlip(starterFolder), [0, 4, 8, 12, 14, 16], {
+  const starter = await measure(await openBlip(bundledModel), [0, 4, 8, 12, 14, 16], {
     rounds: options.rounds * 4,
     batch: 8,
   })

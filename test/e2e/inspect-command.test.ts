@@ -1,8 +1,8 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import sharp from 'sharp'
 import { beforeAll, expect, test } from 'vitest'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { PATCH, SIDE } from '../../infra/starter-model/scenes.ts'
 import { loadTokenizer } from '../../processor/engine/tokenizer.ts'
 import { readSafetensorsHeader } from '../../processor/onnx/safetensors.ts'
@@ -11,7 +11,7 @@ import { drawPictures, type Picture } from './pictures.ts'
 import { completedOf, postImage, startService } from './service.ts'
 import { runTurbine, temporaryFolder } from './turbine.ts'
 
-const starter = fileURLToPath(new URL('../../infra/starter-model/model', import.meta.url))
+const starter = bundledModel
 /** Patches and CLS. */
 const tokensIn = (SIDE / PATCH) ** 2 + 1
 

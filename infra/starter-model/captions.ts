@@ -1,0 +1,64 @@
+import { crc32 } from 'node:zlib'
+import { SHAPES } from './shapes.ts'
+
+const PLACE_WORDS = {
+  meadow: 'in a meadow',
+  desert: 'in the desert',
+  sea: 'at sea',
+  snow: 'in the snow',
+  road: 'on a road',
+} as const
+
+export type Kind = keyof typeof SHAPES
+export const KINDS = Object.keys(SHAPES) as Kind[]
+
+export const COLORS = ['red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pink', 'white'] as const
+export type Color = (typeof COLORS)[number]
+
+export const SIZES = ['small', 'large'] as const
+export type Size = (typeof SIZES)[number]
+
+export type Place = keyof typeof PLACE_WORDS
+export const PLACES = Object.keys(PLACE_WORDS) as Place[]
+
+export const TIMES = ['by day', 'at sunset', 'at night'] as const
+export type Time = (typeof TIMES)[number]
+
+/**
+ * How the objects stand to each other, in the order of mention: `X`, `X to the left of Y`, `X above Y`,
+ * `X above Y and Z` (Y left of Z), `X and Y above Z` (X left of Y), `X between Y and Z` (Y left, Z right of X).
+ */
+export const RELATIONS = ['alone', 'left', 'above', 'above-two', 'two-above', 'between'] as const
+export type Relation = (typeof RELATIONS)[number]
+
+/** What the caption says of one object. */
+export type Mention = { kind: Kind; color: Color; size: Size }
+
+/** What the caption says of a scene; the objects are in the order of mention. */
+export type Story = { objects: Mention[]; relation: Relation; place: Place; time: Time }
+
+/** Whether a caption is kept out of training: one in fifty, by a hash of the text. */
+export function isHeldOut(text: string): boolean {
+  return crc32(text) % 50 === 0
+}
+
+/** The caption: a function of what the scene shows, so that every picture has exactly one right caption. */
+export function caption({ objects, relation, place, time }: Story): string {
+  const [x, y, z] = objects.map(({ size, color, kind }) => `a ${size} ${color} ${kind}`)
+  const sentence = {
+    alone: `${x}`,
+    left: `${x} to the left of ${y}`,
+    above: `${x} above ${y}`,
+    'above-two': `${x} above ${y} and ${z}`,
+    'two-above': `${x} and ${y} above ${z}`,
+    between: `${x} between ${y} and ${z}`,
+  }[relation]
+  return `${sentence} ${PLACE_WORDS[place]} ${time}`
+}
+
+/** Every word a caption may hold, in a fixed order: the words of the model's vocabulary. */
+export function captionWords(): string[] {
+  const grammar = ['a', 'to', 'the', 'left', 'of', 'above', 'and', 'between', 'picture', 'photo']
+  const phrases = [...SIZES, ...COLORS, ...KINDS, ...Object.values(PLACE_WORDS), ...TIMES]
+  return [...new Set([...grammar, ...phrases.flatMap((phrase) => phrase.split(' '))])]
+}
