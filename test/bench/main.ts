@@ -12,7 +12,7 @@ const usage = `npm run bench -- NAME [options]
   turbo      the encoder with Turbo against a graph without it        --rounds 7 --batch 1
   caption    whole captioning, and the starter model's curve          --rounds 5 --batch 8
   quality    exact captions by schedule and mode, same scenes         --scenes 2000
-  levels     chooses the starter model's prune levels                 --scenes 600 --write
+  levels     chooses the starter model's prune levels                 --scenes 300 --write
   pipeline   the service against the bare engine                      --rounds 7 --batch 16
   start      time to ready and resident memory                        --rounds 3
   memory     resident memory over many images                         --images 10000
@@ -42,7 +42,7 @@ const benches: Record<string, () => Promise<void>> = {
   turbo: () => benchTurbo({ rounds: number('rounds', 7), batch: number('batch', 1) }),
   caption: () => benchCaption({ rounds: number('rounds', 5), batch: number('batch', 8) }),
   quality: () => benchQuality({ scenes: number('scenes', 2000) }),
-  levels: () => chooseLevels({ scenes: number('scenes', 600), write: values.write }),
+  levels: () => chooseLevels({ scenes: number('scenes', 300), write: values.write }),
   pipeline: () => benchPipeline({ rounds: number('rounds', 7), batch: number('batch', 16) }),
   start: () => benchStart({ rounds: number('rounds', 3) }),
   memory: () => benchMemory({ images: number('images', 10_000) }),

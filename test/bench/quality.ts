@@ -29,12 +29,8 @@ export interface Outcome extends Setting {
 }
 
 const batch = 16
-/** Merged per layer: the paper's constant r, and schedules that merge early. */
-const constants = [8, 12, 14, 16]
-const decreasing = [
-  [30, 25, 20, 15, 10, 8, 6, 4, 2, 0, 0, 0],
-  [40, 30, 20, 15, 10, 8, 6, 4, 2, 0, 0, 0],
-]
+/** Merged per layer: the paper's constant r, and one schedule that merges early. */
+const compared = [perLayer(8, 12), perLayer(14, 12), [40, 30, 20, 15, 10, 8, 6, 4, 2, 0, 0, 0]]
 /** The semantic weight that suits the starter model; the paper's is 5. */
 const starterAlpha = 0.1
 const seed = 20_261
@@ -70,16 +66,16 @@ export async function benchQuality({ scenes: count }: { scenes: number }): Promi
   })
 }
 
-function comparisons({ encoder: { layers } }: CaptionModel): Setting[] {
+/** Every mode at the same schedules; the two hardest levels' are among them. */
+function comparisons({ encoder: { layers }, levels }: CaptionModel): Setting[] {
   const none = perLayer(0, layers)
-  const schedules = [...constants, ...decreasing].map((r) => perLayer(r, layers))
-  const byMode = schedules.flatMap((r): Setting[] => [
+  const byMode = [...compared, ...levels.slice(-2).map(({ r }) => r)].flatMap((r): Setting[] => [
     turbo(r, starterAlpha),
     { mode: 'tome', note: '', schedule: { r, weight: none } },
     { mode: 'attention', note: '', schedule: { r, weight: none } },
     { mode: 'random', note: '', schedule: { r, weight: none } },
   ])
-  return [...byMode, turbo(schedules[0]!, 5)]
+  return [...byMode, turbo(compared[0]!, 5)]
 }
 
 const turbo = (r: number[], alpha: number): Setting => ({
@@ -131,8 +127,8 @@ function line({ mode, note, tokensOut, flops, exact, schedule }: Outcome): strin
 
 /** For every schedule what each mode kept. */
 function comparisonsAtEqualFlops(outcomes: Outcome[]) {
-  const compared = outcomes.filter(({ note }) => note !== 'none' && !note.startsWith('level'))
-  return [...Map.groupBy(compared, ({ schedule }) => schedule.r.join(','))].map(([r, group]) => ({
+  const others = outcomes.filter(({ note }) => note !== 'none' && !note.startsWith('level'))
+  return [...Map.groupBy(others, ({ schedule }) => schedule.r.join(','))].map(([r, group]) => ({
     r,
     flops: group[0]!.flops,
     ...Object.fromEntries(group.map(({ mode, note, exact }) => [note ? `${mode} ${note}` : mode, exact])),
