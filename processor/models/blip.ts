@@ -2,7 +2,7 @@ import { basename, join, resolve } from 'node:path'
 import { type Bool, type Float, Graph, type Int, type Value } from '../onnx/graph.ts'
 import { Weights } from '../onnx/weights.ts'
 import { proportionalAttention } from '../turbo/attention.ts'
-import { type Tokens, turboMerge } from '../turbo/merge.ts'
+import { type Places, sharedPlaces, type Tokens, turboMerge } from '../turbo/merge.ts'
 import { type BlipConfig, type BlipTextConfig, readBlipConfig } from './blip-config.ts'
 import { readLevels } from './levels.ts'
 import type { CaptionModel, GraphOptions } from './model.ts'
@@ -62,6 +62,9 @@ class BlipGraph {
   readonly #options: GraphOptions
   readonly #type: Float['type']
   readonly #loaded = new Map<string, Float>()
+  readonly #tokenShapes = new Map<number, Int>()
+  /** Images in the batch, `int64 [1]`. */
+  #batch: Int | undefined
 
   constructor(config: BlipConfig, weights: Weights, options: GraphOptions) {
     this.#config = config
@@ -74,6 +77,7 @@ class BlipGraph {
     const g = this.#g
     const { image_size: side, num_hidden_layers: layers, hidden_size: width } = this.#config.vision
     const pixels = g.input('pixels', 'uint8', ['B', side, side, 3])
+    this.#batch = g.shape(pixels, 0, 1)
     const prompt = g.input('prompt', 'int64', ['B', 'P'])
     const r = g.input('r', 'int64', [layers])
     const weight = g.input('weight', 'float32', [layers])
@@ -128,18 +132,21 @@ class BlipGraph {
         ? g.expand(g.range(g.toScalar(g.shape(x, 1, 2))), batchAndCount)
         : undefined,
     }
-    for (let layer = 0; layer < vision.num_hidden_layers; layer++)
-      tokens = this.#encoderBlock(
-        layer,
-        tokens,
-        g.slice(r, 0, layer, layer + 1),
-        g.slice(weight, 0, layer, layer + 1),
-      )
+    const layers = vision.num_hidden_layers
+    const rs = g.split(r, layers, 0)
+    const weights = g.split(weight, layers, 0)
+    const places = sharedPlaces(g, x, { tokens: this.#tokenCount(), width: vision.hidden_size })
+    for (let layer = 0; layer < layers; layer++)
+      tokens = this.#encoderBlock(layer, tokens, { r: rs[layer]!, weight: weights[layer]!, places })
     const norm = 'vision_model.post_layernorm'
     return { ...tokens, x: this.#layerNorm(tokens.x, norm, vision.hidden_size, vision.layer_norm_eps) }
   }
 
-  #encoderBlock(layer: number, tokens: Tokens, r: Int, weight: Value<'float32'>): Tokens {
+  #encoderBlock(
+    layer: number,
+    tokens: Tokens,
+    { r, weight, places }: { r: Int; weight: Value<'float32'>; places: Places },
+  ): Tokens {
     const g = this.#g
     const {
       hidden_size: d,
@@ -170,6 +177,7 @@ class BlipGraph {
         ? { ...tokens, x }
         : turboMerge(g, { ...tokens, x }, { keys: k, clsQuery: g.slice(q, 1, 0, 1) }, r, weight, {
             ...attention,
+            places,
             layer,
             tokens: count,
             score: mode,
@@ -345,7 +353,7 @@ class BlipGraph {
   /** `[B, N, from]` -> `[B, N, to]`. */
   #linear(x: Float, name: string, from: number, to: number, g = this.#g): Float {
     const y = this.#flatLinear(g.reshape(x, [-1, from]), name, from, to, g)
-    return g.reshape(y, g.concat([g.shape(x, 0, 2), g.ints([to])], 0))
+    return g.reshape(y, this.#tokenShape(to))
   }
 
   #flatLinear(rows: Float, name: string, from: number, to: number, g: Graph): Float {
@@ -356,11 +364,20 @@ class BlipGraph {
     const g = this.#g
     const grown = g.gelu(this.#flatLinear(g.reshape(x, [-1, width]), first, width, inner, g))
     const back = this.#flatLinear(grown, second, inner, width, g)
-    return g.reshape(back, g.concat([g.shape(x, 0, 2), g.ints([width])], 0))
+    return g.reshape(back, this.#tokenShape(width))
   }
 
   #layerNorm(x: Float, name: string, width: number, epsilon: number, g = this.#g): Float {
     return g.layerNorm(x, this.#load(`${name}.weight`, [width]), this.#load(`${name}.bias`, [width]), epsilon)
+  }
+
+  /** `[B, -1, width]`, to reshape to: computed once in the outermost graph. */
+  #tokenShape(width: number): Int {
+    const known = this.#tokenShapes.get(width)
+    if (known) return known
+    const shape = this.#g.concat([this.#batch!, this.#g.ints([-1, width])], 0)
+    this.#tokenShapes.set(width, shape)
+    return shape
   }
 
   #scalar(g: Graph, value: number): Float {

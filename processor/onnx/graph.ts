@@ -132,6 +132,11 @@ export class Graph {
     return this.cast(this.floats(value), like.type) as F
   }
 
+  /** A constant of the given shape and the element type of `like`. */
+  scalars<F extends Float>(values: number[], dims: number[], like: F): F {
+    return this.cast(this.floats(values, dims), like.type) as F
+  }
+
   // Element by element, with broadcasting.
   add<V extends Value>(a: V, b: V): V {
     return this.#same('Add', a, b)
@@ -295,12 +300,18 @@ export class Graph {
   cumulativeSum<V extends Value>(x: V, axis: number): V {
     return this.op('CumSum', [x, this.ints(axis)], [x.type])[0] as V
   }
+  /** One more element at the end of the last axis of a tensor of this rank. */
+  appendConstant<V extends Float>(x: V, rank: number, value: V): V {
+    const pads = new Array<number>(2 * rank).fill(0)
+    pads[2 * rank - 1] = 1
+    return this.op('Pad', [x, this.ints(pads), value], [x.type], { mode: 'constant' })[0] as V
+  }
   /** A vector of one element as a scalar. */
   toScalar<V extends Value>(x: V): V {
     return this.op('Squeeze', [x], [x.type])[0] as V
   }
 
-  /** Runs one of two branches; both declare the same outputs, in the same order. */
+  /** Runs one of two branches, by a condition of one element; both declare the same outputs, in the same order. */
   branch<T extends DataType[]>(
     condition: Bool,
     types: [...T],

@@ -27,20 +27,22 @@ export function proportionalAttention<V extends Float>(
 ): V {
   const write = (body: Graph, result: V) =>
     body.output(body.uniqueName('attended'), result, ['B', 'N', width])
-  const unmerged = g.toScalar(g.equal(g.shape(q, 1, 2), g.ints([tokens])))
+  const unmerged = g.equal(g.shape(q, 1, 2), g.ints([tokens]))
   const [attended] = g.branch(
     unmerged,
     [q.type],
     (plain) => write(plain, plain.attention(q, k, v, heads, scale)),
     (body) => {
-      const withChannel = (x: V, channel: V) => {
-        const perHead = body.reshape(x, [0, 0, heads, headWidth])
-        const column = body.expand(channel, body.concat([body.shape(perHead, 0, 3), body.ints([1])], 0))
-        return body.reshape(body.concat([perHead, column], 3), [0, 0, heads * (headWidth + 1)])
-      }
+      const split = (x: V) => body.reshape(x, [0, 0, heads, headWidth])
+      const join = (x: V) => body.reshape(x, [0, 0, heads * (headWidth + 1)])
       const logSizes = body.cast(body.unsqueeze(body.log(sizes), 2), k.type) as V
-      const one = body.scalar(1 / scale, q)
-      write(body, body.attention(withChannel(q, one), withChannel(k, logSizes), v, heads, scale))
+      const forEveryHead = body.mul(
+        logSizes,
+        body.scalars(new Array<number>(heads).fill(1), [1, 1, heads, 1], k),
+      )
+      const queries = body.appendConstant(split(q), 4, body.scalar(1 / scale, q))
+      const keys = body.concat([split(k), forEveryHead], 3)
+      write(body, body.attention(join(queries), join(keys), v, heads, scale))
     },
   )
   return attended as V

@@ -2,7 +2,7 @@ import * as ort from 'onnxruntime-node'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { Graph } from '../onnx/graph.ts'
 import { openSession } from '../onnx/session.ts'
-import { turboMerge } from './merge.ts'
+import { sharedPlaces, turboMerge } from './merge.ts'
 import { type ReferenceTokens, referenceMerge } from './reference.ts'
 import type { TurboMode } from './schedule.ts'
 
@@ -25,6 +25,7 @@ async function openModule(score: Score, threshold: number, layer = 1) {
   const r = g.input('r', 'int64', [1])
   const weight = g.input('weight', 'float32', [1])
   const merged = turboMerge(g, { x, sizes, source }, { keys, clsQuery }, r, weight, {
+    places: sharedPlaces(g, x, { tokens: entered, width }),
     heads,
     headWidth,
     scale,

@@ -5,7 +5,39 @@ import { defaultThreshold } from './schedule.ts'
 /** Score by which tokens merge; ToMe is `turbo` run with a weight of 0. */
 export type MergeScore = 'turbo' | 'attention' | 'random'
 
+/** What the modules of all layers share, computed once in the outermost graph. */
+export interface Places {
+  /** 0, 1, ... for the rows of the batch, `int64 [B, 1]`. */
+  rows: Int
+  /** True for every even token that enters the encoder, `bool [B, ceil(N0 / 2)]`. */
+  all: Bool
+  /** False in the same shape. */
+  none: Bool
+  /** `[B, -1, width]` and `[B, -1, 1]`, to reshape to. */
+  tokenShape: Int
+  sizeShape: Int
+}
+
+/** Adds what `turboMerge` needs in every layer. `x` is the hidden state that enters, `[B, N0, width]`. */
+export function sharedPlaces(
+  g: Graph,
+  x: Float,
+  { tokens, width }: { tokens: number; width: number },
+): Places {
+  const batch = g.shape(x, 0, 1)
+  const mask = g.concat([batch, g.ints([Math.ceil(tokens / 2)])], 0)
+  return {
+    rows: g.unsqueeze(g.range(g.toScalar(batch)), 1),
+    all: g.expand(g.cast(g.ints(1), 'bool'), mask),
+    none: g.expand(g.cast(g.ints(0), 'bool'), mask),
+    tokenShape: g.concat([batch, g.ints([-1, width])], 0),
+    sizeShape: g.concat([batch, g.ints([-1, 1])], 0),
+  }
+}
+
 export interface MergeSettings {
+  /** From `sharedPlaces`. */
+  places: Places
   heads: number
   /** Width of a head. */
   headWidth: number
@@ -70,10 +102,10 @@ export function turboMerge(
   }
   const types: DataType[] = [tokens.x.type, 'float32', ...(tokens.source ? (['int64'] as const) : [])]
   const [x, sizes, source] = g.branch(
-    g.toScalar(g.equal(merging, g.ints([0]))),
+    g.equal(merging, g.ints([0])),
     types,
     (same) => write(same, tokens),
-    (body) => write(body, mergeTokens(body, tokens, attention, merging, weight, settings)),
+    (body) => write(body, mergeTokens(body, tokens, attention, { n, r: merging }, weight, settings)),
   ) as unknown as [Float, Value<'float32'>, Int?]
   return { x, sizes, source }
 }
@@ -82,19 +114,32 @@ function mergeTokens(
   g: Graph,
   tokens: Tokens,
   attention: BlockAttention,
-  r: Int,
+  { n, r }: { n: Int; r: Int },
   weight: Value<'float32'>,
   settings: MergeSettings,
 ): Tokens {
+  const { places } = settings
+  const oddCount = g.div(n, g.ints([2]))
+  const evenCount = g.sub(n, oddCount)
   const { redundancy, target } = redundancyOf(g, attention.keys, settings)
   const score = scoreOf(g, redundancy, tokens, attention, weight, settings)
   // CLS is the first even token: it is no candidate, so it never merges away.
   const merged = g.add(g.topIndices(g.slice(score, 1, 1), r), g.ints(1))
-  const kept = allExcept(g, merged, target)
-  const into = g.gatherElements(target, merged, 1)
+  const kept = g.scatterElements(
+    g.slice(places.all, 1, 0, evenCount),
+    merged,
+    g.slice(places.none, 1, 0, r),
+    1,
+  )
+  const onto = g.oneHot(g.gatherElements(target, merged, 1), oddCount, 1)
+  // Whole rows of the flattened batch are moved: much cheaper than gathering element by element.
+  const firstRow = g.mul(places.rows, n)
+  const evens = g.slice(g.ints(evenNumbers(settings.tokens)), 0, 0, evenCount)
+  const keptRows = g.compress(g.add(firstRow, evens), kept)
+  const mergedRows = g.add(firstRow, g.mul(merged, g.ints(2)))
   return {
-    ...mergeInto(g, tokens, merged, kept, into, settings.width),
-    source: tokens.source && follow(g, tokens.source, kept, target, r),
+    ...mergeRows(g, tokens, { keptRows, mergedRows, onto }, settings),
+    source: tokens.source && follow(g, tokens.source, { kept, target, evenCount, r }),
   }
 }
 
@@ -130,19 +175,18 @@ function semanticValue(
   { heads, headWidth, scale }: MergeSettings,
 ): Value<'float32'> {
   // The query spread over a block-diagonal matrix gives the logits of all heads in one product, keys untouched.
-  const query = g.mul(g.cast(clsQuery, 'float32'), g.floats(scale))
   const spread = g.mul(
-    g.transpose(query, [0, 2, 1]),
-    g.floats(headBlocks(heads, headWidth), [heads * headWidth, heads]),
+    g.transpose(g.cast(clsQuery, 'float32'), [0, 2, 1]),
+    g.floats(headBlocks(heads, headWidth, scale), [heads * headWidth, heads]),
   )
   const logits = g.add(g.matmul(g.cast(keys, 'float32'), spread), g.log(sizes))
   return g.mean(g.softmax(g.transpose(logits, [0, 2, 1])), 1)
 }
 
-/** `[heads * headWidth, heads]`: 1 where the row belongs to the column's head. */
-function headBlocks(heads: number, headWidth: number): number[] {
+/** `[heads * headWidth, heads]`: `scale` where the row belongs to the column's head, else 0. */
+function headBlocks(heads: number, headWidth: number, scale: number): number[] {
   return Array.from({ length: heads * headWidth * heads }, (_, i) =>
-    Math.floor(i / heads / headWidth) === i % heads ? 1 : 0,
+    Math.floor(i / heads / headWidth) === i % heads ? scale : 0,
   )
 }
 
@@ -164,40 +208,35 @@ export function randomScores(layer: number, count: number): number[] {
   })
 }
 
-/** True for every even token that is not merged away, `[B, A]`. */
-function allExcept(g: Graph, merged: Int, target: Int): Bool {
-  const all = g.expand(g.cast(g.ints(1), 'bool'), g.shape(target))
-  return g.scatterElements(all, merged, g.expand(g.cast(g.ints(0), 'bool'), g.shape(merged)), 1)
+const evenNumbers = (tokens: number) => Array.from({ length: Math.ceil(tokens / 2) }, (_, i) => 2 * i)
+
+/** Which rows of the flattened batch go where. */
+interface Moves {
+  /** Even tokens that stay, by position, image after image. */
+  keptRows: Int
+  /** Even tokens that merge, `[B, r]`. */
+  mergedRows: Int
+  /** 1 where a merged token goes to an odd one, `float32 [B, odd, r]`. */
+  onto: Value<'float32'>
 }
 
 /** Size-weighted means: kept even tokens, then all odd tokens with what merged into them. */
-function mergeInto(
+function mergeRows(
   g: Graph,
   { x, sizes }: Tokens,
-  merged: Int,
-  kept: Bool,
-  into: Int,
-  width: number,
+  { keptRows, mergedRows, onto }: Moves,
+  { width, places }: MergeSettings,
 ): { x: Float; sizes: Value<'float32'> } {
-  const batch = g.shape(x, 0, 1)
-  const n = g.shape(x, 1, 2)
-  // Whole rows of the flattened batch are moved: much cheaper than gathering element by element.
-  const firstRow = g.unsqueeze(g.mul(g.range(g.toScalar(batch)), n), 1)
-  const evenRows = g.add(firstRow, g.mul(g.range(g.toScalar(g.shape(kept, 1, 2))), g.ints(2)))
-  const keptRows = g.compress(evenRows, kept)
-  const mergedRows = g.add(firstRow, g.mul(merged, g.ints(2)))
-  const onto = g.oneHot(into, g.div(n, g.ints([2])), 1)
-
-  const move = <V extends Float>(rows: V, columns: number): { kept: V; merged: V; odd: V } => {
-    const flat = g.reshape(rows, [-1, columns])
+  const move = <V extends Float>(tokens: V, columns: number, shape: Int) => {
+    const flat = g.reshape(tokens, [-1, columns])
     return {
-      kept: g.reshape(g.gather(flat, keptRows), g.concat([batch, g.ints([-1, columns])], 0)),
+      kept: g.reshape(g.gather(flat, keptRows), shape),
       merged: g.gather(flat, mergedRows),
-      odd: odd(g, rows),
+      odd: odd(g, tokens),
     }
   }
-  const size = move(sizes, 1)
-  const token = move(x, width)
+  const size = move(sizes, 1, places.sizeShape)
+  const token = move(x, width, places.tokenShape)
   const newSizes = g.add(size.odd, g.matmul(onto, size.merged))
   const sum = g.add(
     g.mul(g.cast(token.odd, 'float32'), size.odd),
@@ -211,8 +250,11 @@ function mergeInto(
 }
 
 /** `source` after this merge: where the token that held a patch went. */
-function follow(g: Graph, source: Int, kept: Bool, target: Int, r: Int): Int {
-  const evenCount = g.shape(kept, 1, 2)
+function follow(
+  g: Graph,
+  source: Int,
+  { kept, target, evenCount, r }: { kept: Bool; target: Int; evenCount: Int; r: Int },
+): Int {
   const keptCount = g.sub(evenCount, r)
   const rank = g.sub(g.cumulativeSum(g.cast(kept, 'int64'), 1), g.ints(1))
   const evenTo = g.where(kept, rank, g.add(target, keptCount))

@@ -32,6 +32,7 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
   const load = fork(client)
   const ask = (request: LoadRequest) =>
     new Promise<LoadReport>((resolve, reject) => {
+      load.removeAllListeners()
       load.once('message', (report) => resolve(report as LoadReport))
       load.once('exit', (code) => reject(new Error(`the callers ended with code ${code}`)))
       load.send(request)
