@@ -9,7 +9,7 @@ import { benchTurbo } from './turbo.ts'
 
 const usage = `npm run bench -- NAME [options]
 
-  turbo      the encoder with Turbo against a graph without it        --rounds 5 --batch 8
+  turbo      the encoder with Turbo against a graph without it        --rounds 9 --batch 8
   caption    whole captioning, and the starter model's curve          --rounds 5 --batch 8
   quality    exact captions by schedule and mode, same scenes         --scenes 2000
   levels     chooses the starter model's prune levels                 --scenes 300 --write
@@ -39,7 +39,7 @@ const number = (name: 'rounds' | 'batch' | 'scenes' | 'images', fallback: number
 }
 
 const benches: Record<string, () => Promise<void>> = {
-  turbo: () => benchTurbo({ rounds: number('rounds', 5), batch: number('batch', 8) }),
+  turbo: () => benchTurbo({ rounds: number('rounds', 9), batch: number('batch', 8) }),
   caption: () => benchCaption({ rounds: number('rounds', 5), batch: number('batch', 8) }),
   quality: () => benchQuality({ scenes: number('scenes', 2000) }),
   levels: () => chooseLevels({ scenes: number('scenes', 300), write: values.write }),

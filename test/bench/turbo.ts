@@ -10,21 +10,21 @@ import { type BareSession, openBareSession } from './session.ts'
 
 /** The encoder alone: a graph without Turbo against the Turbo graph at several r, BLIP-base sizes and the starter. */
 export async function benchTurbo(options: { rounds: number; batch: number }): Promise<void> {
-  const base = await measure(
-    await openBlip(await randomBlip(benchFolder, blipBase)),
-    [0, 8, 16, 24, 32, 40],
-    options,
-  )
+  const model = await openBlip(await randomBlip(benchFolder, blipBase))
+  const base = await measure(model, [0, 16, 40], options)
+  const lone = await measure(model, [0, 16, 40], { rounds: 2 * options.rounds, batch: 1 })
   const starter = await measure(await openBlip(bundledModel), [0, 4, 8, 12, 14, 16], {
-    rounds: options.rounds * 4,
+    rounds: 2 * options.rounds,
     batch: 8,
   })
+  const overhead = ({ speedups }: typeof base) => 1 / speedups.get(0)! - 1
   printResult('turbo', {
     speedup_r40: base.speedups.get(40),
-    overhead_r0: 1 / base.speedups.get(0)! - 1,
-    speedup_r16: base.speedups.get(16),
+    overhead_r0: overhead(base),
+    batch_1_speedup_r40: lone.speedups.get(40),
+    batch_1_overhead_r0: overhead(lone),
     starter_speedup_r14: starter.speedups.get(14),
-    starter_overhead_r0: 1 / starter.speedups.get(0)! - 1,
+    starter_overhead_r0: overhead(starter),
     batch: options.batch,
     rounds: options.rounds,
   })
