@@ -170,12 +170,11 @@ class BlipGraph {
       layer === 0 || mode === 'none'
         ? g.attention(q, k, v, heads, attention.scale)
         : proportionalAttention(g, { q, k, v }, tokens.sizes, count, attention)
-    const x = g.add(tokens.x, this.#linear(attended, `${at}.self_attn.projection`, d, d))
-
+    const update = this.#linear(attended, `${at}.self_attn.projection`, d, d)
     const merged =
       mode === 'none'
-        ? { ...tokens, x }
-        : turboMerge(g, { ...tokens, x }, { keys: k, clsQuery: g.slice(q, 1, 0, 1) }, r, weight, {
+        ? { ...tokens, x: g.add(tokens.x, update) }
+        : turboMerge(g, tokens, { update, keys: k, clsQuery: g.slice(q, 1, 0, 1) }, r, weight, {
             ...attention,
             places,
             layer,

@@ -48,12 +48,15 @@ interface Model {
  */
 export class Graph {
   readonly #model: Model
+  /** Branches and loop bodies have a graph around them. */
+  readonly #isBody: boolean
   readonly #nodes: NodeProto[] = []
   readonly #inputs: ValueInfoProto[] = []
   readonly #outputs: ValueInfoProto[] = []
 
   constructor(parent?: Graph) {
     this.#model = parent ? parent.#model : { names: 0, initializers: [], constants: new Map() }
+    this.#isBody = parent !== undefined
   }
 
   input<T extends DataType>(name: string, type: T, shape: Shape): Value<T> {
@@ -61,8 +64,19 @@ export class Graph {
     return { name, type }
   }
 
-  /** Declares a value as an output. The name is the caller's for the outermost graph. */
+  /**
+   * Declares a value as an output. In a branch or a loop body the name is of no account: outputs count by their order,
+   * and a value that was computed there is put out as it is, since naming it would copy it.
+   */
   output(name: string, value: Value, shape: Shape): void {
+    if (
+      this.#isBody &&
+      this.#computed(value) &&
+      !this.#outputs.some((output) => output.name === value.name)
+    ) {
+      this.#outputs.push(valueInfo(value.name, value.type, shape))
+      return
+    }
     this.#nodes.push({ opType: 'Identity', input: [value.name], output: [name], name })
     this.#outputs.push(valueInfo(name, value.type, shape))
   }
@@ -349,6 +363,10 @@ export class Graph {
       ],
       graph: { ...this.#toGraph('graph'), initializer: this.#model.initializers },
     })
+  }
+
+  #computed({ name }: Value): boolean {
+    return this.#nodes.some(({ output }) => output.includes(name))
   }
 
   #body(build: (g: Graph) => void): GraphProto {

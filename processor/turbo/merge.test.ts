@@ -24,7 +24,8 @@ async function openModule(score: Score, threshold: number, layer = 1) {
   const clsQuery = g.input('clsQuery', 'float32', ['B', 1, heads * headWidth])
   const r = g.input('r', 'int64', [1])
   const weight = g.input('weight', 'float32', [1])
-  const merged = turboMerge(g, { x, sizes, source }, { keys, clsQuery }, r, weight, {
+  const half = g.mul(x, g.floats(0.5))
+  const merged = turboMerge(g, { x: half, sizes, source }, { update: half, keys, clsQuery }, r, weight, {
     places: sharedPlaces(g, x, { tokens: entered, width }),
     heads,
     headWidth,

@@ -64,8 +64,13 @@ export interface Tokens {
   source?: Int
 }
 
-/** What the block's attention saw. */
+/** What the block's attention saw and gave. */
 export interface BlockAttention {
+  /**
+   * What it adds to the hidden state, `[B, N, D]`. The module does the sum: a branch that passed the hidden state
+   * through would have to copy it.
+   */
+  update: Float
   /** Keys with their bias, unscaled, `[B, N, heads * headWidth]`. */
   keys: Float
   /** Query of the CLS token, `[B, 1, heads * headWidth]`. */
@@ -73,7 +78,7 @@ export interface BlockAttention {
 }
 
 /**
- * Adds the Turbo module to a graph, between a block's attention (residual added) and its MLP: merges the `r` even
+ * Adds the Turbo module to a graph, between a block's attention, whose update it adds, and its MLP: merges the `r` even
  * tokens of highest score `E = R - weight * v` into their most similar odd tokens. R is the mutual redundancy (the
  * highest cosine to an odd token's key), v the semantic value (attention that CLS pays to the token, mean over heads).
  * Kept even tokens come first, by position, then all odd ones. Nothing changes when r is 0.
@@ -104,11 +109,20 @@ export function turboMerge(
   const [x, sizes, source] = g.branch(
     g.equal(merging, g.ints([0])),
     types,
-    (same) => write(same, tokens),
-    (body) => write(body, mergeTokens(body, tokens, attention, { n, r: merging }, weight, settings)),
+    (same) => write(same, attended(same, tokens, attention)),
+    (body) =>
+      write(
+        body,
+        mergeTokens(body, attended(body, tokens, attention), attention, { n, r: merging }, weight, settings),
+      ),
   ) as unknown as [Float, Value<'float32'>, Int?]
   return { x, sizes, source }
 }
+
+const attended = (g: Graph, tokens: Tokens, { update }: BlockAttention): Tokens => ({
+  ...tokens,
+  x: g.add(tokens.x, update),
+})
 
 function mergeTokens(
   g: Graph,
