@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { TurbineError } from '../edge/contract/errors.ts'
-import type { Device } from './engine/device.ts'
+import type { Device, DeviceResult } from './engine/device.ts'
 import type { DevicePool } from './engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
 import type { CaptionModel } from './models/model.ts'
@@ -163,36 +163,43 @@ export class BatchRunner {
       const batch = this.#batcher.nextBatch(this.#options.now())
       if (batch === undefined) return
       this.#idle.delete(device)
-      void this.#runBatch(device, batch).finally(() => {
-        this.#idle.add(device)
-        this.#feedDevices()
-      })
+      void this.#runBatch(device, batch)
     }
   }
 
   async #runBatch(device: Device, batch: Batch<Work>): Promise<void> {
-    const { model, costs, now } = this.#options
-    const startedAt = now()
+    const startedAt = this.#options.now()
+    const answer = await this.#execute(device, batch).catch((error: unknown) => {
+      for (const image of batch.images) this.#retry(image, error)
+    })
+    // The device gets its next batch before this one's captions are worked on: it does not wait for them.
+    this.#idle.add(device)
+    this.#feedDevices()
+    if (answer === undefined) return
+    const { ids, inferenceMs } = answer
+    batch.images.forEach(({ enqueuedAt, payload }, i) => {
+      const queueMs = Math.max(0, startedAt - enqueuedAt)
+      payload.resolve({ ids: ids[i]!, level: batch.level, queueMs, inferenceMs })
+    })
+  }
+
+  async #execute(device: Device, batch: Batch<Work>): Promise<DeviceResult> {
+    const { model, costs } = this.#options
     const { images, bucket, level } = batch
     const slot = this.#buffers.take()
     try {
       images.forEach(({ payload }, i) => {
         slot.row(i).set(payload.slot.pixels)
       })
-      const { ids, inferenceMs } = await device.run({
+      const result = await device.run({
         pixels: slot.pixels,
         count: images.length,
         prompt: images.map(({ payload }) => payload.prompt),
         schedule: model.levels[level]!,
       })
-      costs.observe({ bucket, level, ms: inferenceMs })
-      this.#report(device, batch, inferenceMs)
-      images.forEach(({ enqueuedAt, payload }, i) => {
-        const queueMs = Math.max(0, startedAt - enqueuedAt)
-        payload.resolve({ ids: ids[i]!, level, queueMs, inferenceMs })
-      })
-    } catch (error) {
-      for (const image of images) this.#retry(image, error)
+      costs.observe({ bucket, level, ms: result.inferenceMs })
+      this.#report(device, batch, result.inferenceMs)
+      return result
     } finally {
       slot.release()
     }

@@ -13,7 +13,7 @@ const usage = `npm run bench -- NAME [options]
   caption    whole captioning, and the starter model's curve          --rounds 5 --batch 8
   quality    exact captions by schedule and mode, same scenes         --scenes 2000
   levels     chooses the starter model's prune levels                 --scenes 300 --write
-  pipeline   the service against the bare engine                      --rounds 7 --batch 16
+  pipeline   the service against the bare engine                      --rounds 5 --batch 16
   start      time to ready and resident memory                        --rounds 3
   memory     resident memory over many images                         --images 10000
 
@@ -43,7 +43,7 @@ const benches: Record<string, () => Promise<void>> = {
   caption: () => benchCaption({ rounds: number('rounds', 5), batch: number('batch', 8) }),
   quality: () => benchQuality({ scenes: number('scenes', 2000) }),
   levels: () => chooseLevels({ scenes: number('scenes', 300), write: values.write }),
-  pipeline: () => benchPipeline({ rounds: number('rounds', 7), batch: number('batch', 16) }),
+  pipeline: () => benchPipeline({ rounds: number('rounds', 5), batch: number('batch', 16) }),
   start: () => benchStart({ rounds: number('rounds', 3) }),
   memory: () => benchMemory({ images: number('images', 10_000) }),
 }
