@@ -39,24 +39,32 @@ const warmUpImage = bundledPictures[0]!
  * line with its remedy
  */
 export async function startService({ config, log, version }: ServiceOptions): Promise<RunningService> {
-  const opened: (() => Promise<void>)[] = []
+  const closers: Closer[] = []
+  const close = async (ms: number) => {
+    const drainUntil = Date.now() + ms
+    for (const closer of closers.reverse()) await closer(Math.max(0, drainUntil - Date.now()))
+  }
   try {
-    return await start({ config, log, version }, (close) => opened.push(close))
+    const started = await start({ config, log, version }, (closer) => closers.push(closer))
+    return { ...started, close: () => close(config.shutdownMs) }
   } catch (error) {
-    for (const close of opened.reverse()) await close()
+    await close(0)
     throw error
   }
 }
 
+/** Closes one part; `drainMs` is what is left for work in hand. What was opened last is closed first. */
+type Closer = (drainMs: number) => Promise<void>
+
 async function start(
   { config, log, version }: ServiceOptions,
-  onFailure: (close: () => Promise<void>) => void,
-): Promise<RunningService> {
+  onClose: (closer: Closer) => void,
+): Promise<Omit<RunningService, 'close'>> {
   // The stream first: its lock keeps a second process out of the whole folder.
   const stream = await openSqliteStream({ path: join(config.dataDir, 'stream.db') })
-  onFailure(() => stream.close())
+  onClose(() => stream.close())
   const store = await openDirectoryStore(join(config.dataDir, 'store'))
-  onFailure(() => store.close())
+  onClose(() => store.close())
   await stream.ensureTopics({
     [topics.interactive]: { partitions: 4 },
     [topics.deadLetter]: { partitions: 1 },
@@ -72,7 +80,7 @@ async function start(
       log.error({ err }, 'a device crashed and is restarted')
     },
   })
-  onFailure(() => pipeline.close())
+  onClose(() => pipeline.close())
   measured.watch(pipeline)
   log.info({ model: model.id, levels: model.levels.length, device: devices }, 'model is ready')
   const warmUp = await pipeline.caption({ image: await readFile(warmUpImage), lane: 'interactive' })
@@ -92,14 +100,14 @@ async function start(
     }),
     onError: (err) => log.warn({ err }, 'a record could not be handled now; it comes again'),
   })
-  onFailure(() => consumer.close())
+  onClose((drainMs) => consumer.close(drainMs))
 
   const images = createImageFetcher({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
   })
-  onFailure(() => images.close())
+  onClose(() => images.close())
 
   let ready = true
   const app = createApp({
@@ -126,21 +134,11 @@ async function start(
     releaseWaiting: mailbox.release,
   })
 
-  return {
-    url: server.address,
-    warmUpCaption: warmUp.caption,
-    warmUpImage,
-    async close() {
-      ready = false
-      const drainUntil = Date.now() + config.shutdownMs
-      await server.close(config.shutdownMs)
-      await consumer.close(Math.max(0, drainUntil - Date.now()))
-      await pipeline.close()
-      await images.close()
-      await store.close()
-      await stream.close()
-    },
-  }
+  onClose((drainMs) => {
+    ready = false
+    return server.close(drainMs)
+  })
+  return { url: server.address, warmUpCaption: warmUp.caption, warmUpImage }
 }
 
 /**

@@ -37,16 +37,12 @@ export async function calibrate(
   return samples
 }
 
-/** Corners first: the smallest and the largest batch, unpruned and hardest; then everything between. */
+/** Corners first: the smallest and the largest batch, unpruned and hardest; then everything between. Each once. */
 function cells(buckets: number[], levels: number): { bucket: number; level: number }[] {
-  const corners = [
-    { bucket: buckets[0]!, level: 0 },
-    { bucket: buckets[0]!, level: levels - 1 },
-    { bucket: buckets.at(-1)!, level: 0 },
-    { bucket: buckets.at(-1)!, level: levels - 1 },
-  ]
+  const corners = [buckets[0]!, buckets.at(-1)!].flatMap((bucket) =>
+    [0, levels - 1].map((level) => ({ bucket, level })),
+  )
   const all = buckets.flatMap((bucket) => Array.from({ length: levels }, (_, level) => ({ bucket, level })))
-  const isCorner = (cell: { bucket: number; level: number }) =>
-    corners.some(({ bucket, level }) => bucket === cell.bucket && level === cell.level)
-  return [...corners, ...all.filter((cell) => !isCorner(cell))]
+  const byName = new Map([...corners, ...all].map((cell) => [`${cell.bucket}/${cell.level}`, cell]))
+  return [...byName.values()]
 }

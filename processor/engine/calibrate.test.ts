@@ -1,0 +1,48 @@
+import { beforeAll, expect, it } from 'vitest'
+import type { CaptionModel } from '../models/model.ts'
+import { openModel } from '../models/open-model.ts'
+import { tinyBlip } from '../models/tiny-blip.fixture.ts'
+import type { DeviceRun } from './batch.ts'
+import { calibrate } from './calibrate.ts'
+
+let model: CaptionModel
+beforeAll(async () => {
+  model = await openModel(tinyBlip)
+})
+
+/** A device that takes no time; the n-th run says that it took n ms. */
+function deviceOf(runs: DeviceRun[]) {
+  return {
+    async run(run: DeviceRun) {
+      runs.push(run)
+      return { ids: [], inferenceMs: runs.length, outputs: {} }
+    },
+  }
+}
+
+it('measures the corners first, then everything between, once each', async () => {
+  const runs: DeviceRun[] = []
+  const samples = await calibrate(deviceOf(runs), { model, buckets: [1, 2, 4], budgetMs: 60_000 })
+  const hardest = model.levels.length - 1
+  // The first run sets up memory and does not count.
+  expect(samples.slice(0, 4)).toEqual([
+    { bucket: 1, level: 0, ms: 2 },
+    { bucket: 1, level: hardest, ms: 3 },
+    { bucket: 4, level: 0, ms: 4 },
+    { bucket: 4, level: hardest, ms: 5 },
+  ])
+  expect(new Set(samples.map(({ bucket, level }) => `${bucket}/${level}`)).size).toBe(3 * model.levels.length)
+  expect(samples).toHaveLength(3 * model.levels.length)
+})
+
+it('measures one run however small the budget is', async () => {
+  const runs: DeviceRun[] = []
+  const samples = await calibrate(deviceOf(runs), { model, buckets: [1, 2], budgetMs: -1 })
+  expect(samples).toEqual([{ bucket: 1, level: 0, ms: 2 }])
+})
+
+it('measures a single batch size and a single level once', async () => {
+  const runs: DeviceRun[] = []
+  const single = { ...model, levels: model.levels.slice(0, 1) }
+  expect(await calibrate(deviceOf(runs), { model: single, buckets: [1], budgetMs: 60_000 })).toHaveLength(1)
+})

@@ -1,0 +1,149 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import type { FinishedCaption } from '../edge/contract/caption.ts'
+import { TurbineError } from '../edge/contract/errors.ts'
+import { type CaptionJob, encodeJob } from '../edge/contract/job.ts'
+import { keys } from '../edge/contract/keys.ts'
+import { topics } from '../edge/contract/topics.ts'
+import { openDirectoryStore } from '../infra/store/directory.ts'
+import { getJson, type ObjectStore } from '../infra/store/store.ts'
+import type { ConsumedRecord, StreamRecord } from '../infra/stream/stream.ts'
+import type { Captioned, CaptionTask } from './captioner.ts'
+import { interactiveJobs } from './interactive-jobs.ts'
+
+const startedAt = 1000
+const job: CaptionJob = {
+  id: 'cap_1',
+  tenant: 'default',
+  model: 'tiny',
+  image: Uint8Array.of(1, 2, 3),
+  acceptedAt: 2000,
+  deadline: 2500,
+  maxPrune: 0.5,
+  replyTo: 'local:cap_1',
+}
+const captioned: Captioned = {
+  caption: 'a fish',
+  pruneLevel: 1,
+  pruneRatio: 0.25,
+  tokensIn: 65,
+  tokensOut: 49,
+  queueMs: 3,
+  inferenceMs: 4,
+  model: 'tiny',
+}
+
+let folder: string
+let store: ObjectStore
+let tasks: CaptionTask[]
+let delivered: FinishedCaption[]
+let dead: StreamRecord[]
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'turbine-jobs-'))
+  store = await openDirectoryStore(folder)
+  tasks = []
+  delivered = []
+  dead = []
+})
+afterEach(async () => {
+  await store.close()
+  await rm(folder, { recursive: true })
+})
+
+/** Handles one record with a captioner that answers, or fails with, what is given. */
+function handle(record: ConsumedRecord, outcome: Captioned | Error = captioned): Promise<void> {
+  const handler = interactiveJobs({
+    captioner: {
+      model: 'tiny',
+      concurrency: 1,
+      close: async () => {},
+      async caption(task) {
+        tasks.push(task)
+        if (outcome instanceof Error) throw outcome
+        return outcome
+      },
+    },
+    store,
+    stream: {
+      async send(topic, records) {
+        expect(topic).toBe(topics.deadLetter)
+        dead.push(...records)
+      },
+    },
+    deliver: (_, caption) => delivered.push(caption),
+    now: () => startedAt,
+  })
+  return handler(record, new AbortController().signal)
+}
+
+const recordOf = (change: Partial<CaptionJob> = {}, timestamp = 2000): ConsumedRecord => ({
+  ...encodeJob({ ...job, ...change }),
+  topic: topics.interactive,
+  partition: 2,
+  offset: 7n,
+  timestamp,
+})
+const stored = () => getJson<FinishedCaption>(store, keys.caption('default', 'cap_1'))
+
+it('stores the caption and announces it', async () => {
+  await handle(recordOf())
+  expect(tasks).toMatchObject([{ lane: 'interactive', acceptedAt: 2000, deadline: 2500, maxPrune: 0.5 }])
+  expect(await stored()).toMatchObject({ status: 'completed', caption: 'a fish', created: 2 })
+  expect(delivered).toEqual([await stored()])
+})
+
+it('does not caption again what has its result from before the start', async () => {
+  await handle(recordOf())
+  await handle(recordOf({}, startedAt - 1))
+  expect(tasks).toHaveLength(1)
+  expect(delivered).toHaveLength(2)
+})
+
+it('captions what was only marked as queued before the start', async () => {
+  await store.put(keys.caption('default', 'cap_1'), JSON.stringify({ status: 'queued' }))
+  await handle(recordOf({}, startedAt - 1))
+  expect(await stored()).toMatchObject({ status: 'completed' })
+})
+
+it('fetches an image that travels by key, and removes it', async () => {
+  const key = keys.captionImage('default', 'cap_1')
+  await store.put(key, Uint8Array.of(9, 9))
+  await handle(recordOf({ image: { key } }))
+  expect([...tasks[0]!.image]).toEqual([9, 9])
+  expect(await store.head(key)).toBeUndefined()
+})
+
+it.each([
+  ['an image that cannot be captioned', new TurbineError('no', { status: 400, code: 'image_invalid' }), {}],
+  ['a model that is gone', captioned, { model: 'other' }],
+  ['an image that is gone', captioned, { image: { key: 'captions/default/none.image' } }],
+])('answers %s as failed', async (_, outcome, change) => {
+  await handle(recordOf(change), outcome)
+  expect(await stored()).toMatchObject({ status: 'failed' })
+  expect(delivered).toHaveLength(1)
+  expect(dead).toEqual([])
+})
+
+it.each(['shutting_down', 'queue_full'])('leaves the record for later on %s', async (code) => {
+  const busy = new TurbineError('later', { status: code === 'queue_full' ? 429 : 503, code })
+  await expect(handle(recordOf(), busy)).rejects.toBe(busy)
+  expect(await stored()).toBeUndefined()
+})
+
+it('keeps a record that the model cannot run on with the dead letters, and tells the caller', async () => {
+  await handle(recordOf(), new TurbineError('broken', { status: 503, code: 'inference_failed' }))
+  expect(await stored()).toMatchObject({ status: 'failed', http_status: 503 })
+  expect(dead).toMatchObject([
+    { headers: { 'turbine-id': 'cap_1', 'origin-partition': '2', 'origin-offset': '7', cause: 'broken' } },
+  ])
+})
+
+it('keeps a record that cannot be read with the dead letters', async () => {
+  const record = recordOf()
+  delete record.headers.deadline
+  await handle(record)
+  expect(dead).toMatchObject([{ headers: { 'origin-topic': topics.interactive } }])
+  expect(tasks).toEqual([])
+})
