@@ -1,5 +1,6 @@
 import { basename, join, resolve } from 'node:path'
-import { type Bool, type Float, Graph, type Int, type Value } from '../onnx/graph.ts'
+import { Graph } from '../onnx/graph.ts'
+import type { Bool, Float, Int, Value } from '../onnx/operators.ts'
 import { Weights } from '../onnx/weights.ts'
 import { proportionalAttention } from '../turbo/attention.ts'
 import { type Places, sharedPlaces, type Tokens, turboMerge } from '../turbo/merge.ts'

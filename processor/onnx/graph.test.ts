@@ -1,6 +1,7 @@
 import * as ort from 'onnxruntime-node'
 import { describe, expect, it } from 'vitest'
-import { Graph, type Int, type Value } from './graph.ts'
+import { Graph } from './graph.ts'
+import type { Int, Value } from './operators.ts'
 import { decodeModel } from './proto.ts'
 import { openSession } from './session.ts'
 

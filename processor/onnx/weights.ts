@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises'
 import { basename } from 'node:path'
-import type { Float, Graph, Value } from './graph.ts'
+import type { Graph } from './graph.ts'
+import type { Float, Value } from './operators.ts'
 import { readSafetensorsHeader, SafetensorsError, type TensorLocation } from './safetensors.ts'
 
 /** A model folder lacks something, or has it in the wrong shape; the message names it and the remedy. */

@@ -1,4 +1,5 @@
-import type { Float, Graph, Value } from '../onnx/graph.ts'
+import type { Graph } from '../onnx/graph.ts'
+import type { Float, Value } from '../onnx/operators.ts'
 
 export interface AttentionSettings {
   heads: number

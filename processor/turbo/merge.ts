@@ -1,4 +1,5 @@
-import type { Bool, Float, Graph, Int, Value } from '../onnx/graph.ts'
+import type { Graph } from '../onnx/graph.ts'
+import type { Bool, Float, Int, Value } from '../onnx/operators.ts'
 import type { DataType } from '../onnx/proto.ts'
 import { defaultThreshold } from './schedule.ts'
 

@@ -1,0 +1,228 @@
+import { type DataType, dataTypes, type GraphProto } from './proto.ts'
+
+/** A tensor in a graph under construction: a name and its element type. */
+export interface Value<T extends DataType = DataType> {
+  readonly name: string
+  readonly type: T
+}
+
+export type Float = Value<'float32'> | Value<'float16'>
+export type Int = Value<'int64'>
+export type Bool = Value<'bool'>
+
+/** Sizes; a string names a size that is known at run time only. */
+export type Shape = (number | string)[]
+
+export type AttributeValue = number | string | number[] | { float: number } | { graph: GraphProto }
+export type Attributes = Record<string, AttributeValue>
+
+/** ONNX Runtime's own operators. */
+export const runtimeDomain = 'com.microsoft'
+
+/** ONNX's operators as calls: values in, values out, element types kept. Where the nodes go is the graph's affair. */
+export abstract class Operators {
+  /** Adds one node; `types` are the element types of its outputs. */
+  abstract op<T extends DataType[]>(
+    opType: string,
+    inputs: (Value | undefined)[],
+    types: [...T],
+    attributes?: Attributes,
+    domain?: string,
+  ): { [K in keyof T]: Value<T[K]> }
+  /** An int64 constant: a number is a scalar, a list a vector. */
+  abstract ints(values: number | number[]): Int
+  /** A float32 constant, scalar or vector, or of the shape given. */
+  abstract floats(values: number | number[], dims?: number[]): Value<'float32'>
+
+  /** A scalar constant of the element type of `like`. */
+  scalar<F extends Float>(value: number, like: F): F {
+    return this.cast(this.floats(value), like.type) as F
+  }
+
+  /** A constant of the given shape and the element type of `like`. */
+  scalars<F extends Float>(values: number[], dims: number[], like: F): F {
+    return this.cast(this.floats(values, dims), like.type) as F
+  }
+
+  // Element by element, with broadcasting.
+  add<V extends Value>(a: V, b: V): V {
+    return this.#same('Add', a, b)
+  }
+  sub<V extends Value>(a: V, b: V): V {
+    return this.#same('Sub', a, b)
+  }
+  mul<V extends Value>(a: V, b: V): V {
+    return this.#same('Mul', a, b)
+  }
+  div<V extends Value>(a: V, b: V): V {
+    return this.#same('Div', a, b)
+  }
+  min<V extends Value>(a: V, b: V): V {
+    return this.#same('Min', a, b)
+  }
+  log<V extends Float>(x: V): V {
+    return this.#same('Log', x)
+  }
+  /** `x / 2 * (1 + erf(x / sqrt 2))`. */
+  gelu<V extends Float>(x: V): V {
+    return this.#same('Gelu', x)
+  }
+  equal(a: Value, b: Value): Bool {
+    return this.op('Equal', [a, b], ['bool'])[0]
+  }
+  less(a: Value, b: Value): Bool {
+    return this.op('Less', [a, b], ['bool'])[0]
+  }
+  or(a: Bool, b: Bool): Bool {
+    return this.#same('Or', a, b)
+  }
+  not(a: Bool): Bool {
+    return this.#same('Not', a)
+  }
+  where<V extends Value>(condition: Bool, a: V, b: V): V {
+    return this.op('Where', [condition, a, b], [a.type])[0] as V
+  }
+  cast<T extends DataType>(x: Value, to: T): Value<T> {
+    if (x.type === to) return x as Value<T>
+    return this.op('Cast', [x], [to], { to: dataTypes[to] })[0]
+  }
+
+  // Products and normalisations.
+  matmul<V extends Float>(a: V, b: V): V {
+    return this.#same('MatMul', a, b)
+  }
+  /** `x [M, K] @ weight [N, K] transposed + bias [N]`: a linear layer on the weight as PyTorch stores it. */
+  gemm<V extends Float>(x: V, weight: V, bias?: V): V {
+    return this.op('Gemm', bias ? [x, weight, bias] : [x, weight], [x.type], { transB: 1 })[0] as V
+  }
+  softmax<V extends Float>(x: V, axis = -1): V {
+    return this.op('Softmax', [x], [x.type], { axis })[0] as V
+  }
+  layerNorm<V extends Float>(x: V, scale: V, bias: V, epsilon: number): V {
+    return this.op('LayerNormalization', [x, scale, bias], [x.type], {
+      axis: -1,
+      epsilon: { float: epsilon },
+    })[0] as V
+  }
+  /** `x [B, C, H, W]`, `weight [O, C, k, k]` -> `[B, O, H / k, W / k]`. */
+  patchConv<V extends Float>(x: V, weight: V, bias: V, patch: number): V {
+    return this.op('Conv', [x, weight, bias], [x.type], {
+      kernel_shape: [patch, patch],
+      strides: [patch, patch],
+    })[0] as V
+  }
+  /**
+   * Fused attention of ONNX Runtime: `query [B, S, heads * dq]`, `key [B, T, heads * dq]`,
+   * `value [B, T, heads * dv]` -> `[B, S, heads * dv]`.
+   */
+  attention<V extends Float>(query: V, key: V, value: V, heads: number, scale: number): V {
+    return this.op(
+      'MultiHeadAttention',
+      [query, key, value],
+      [query.type],
+      { num_heads: heads, scale: { float: scale } },
+      runtimeDomain,
+    )[0] as V
+  }
+
+  // Reductions over one axis.
+  max<V extends Value>(x: V, axis: number, keep = false): V {
+    return this.#reduce('ReduceMax', x, axis, keep)
+  }
+  mean<V extends Float>(x: V, axis: number, keep = false): V {
+    return this.#reduce('ReduceMean', x, axis, keep)
+  }
+  /** Euclidean norm. */
+  norm<V extends Float>(x: V, axis: number, keep = false): V {
+    return this.#reduce('ReduceL2', x, axis, keep)
+  }
+  /** True where all are true along every axis: a scalar. */
+  all(x: Bool): Bool {
+    const least = this.op('ReduceMin', [this.cast(x, 'int32')], ['int32'], { keepdims: 0 })[0]
+    return this.cast(least, 'bool')
+  }
+  argmax(x: Value, axis: number, keep = false): Int {
+    return this.op('ArgMax', [x], ['int64'], { axis, keepdims: keep ? 1 : 0 })[0]
+  }
+  /** Indices of the k largest along the last axis, in no order; equal values: the lower index first. */
+  topIndices(x: Value, k: Int): Int {
+    return this.op('TopK', [x, k], [x.type, 'int64'], { axis: -1, largest: 1, sorted: 0 })[1] as Int
+  }
+
+  // Shapes and places.
+  /** Sizes of the axes `from` (included) to `to` (excluded) as a vector. */
+  shape(x: Value, from = 0, to?: number): Int {
+    const attributes: Attributes = to === undefined ? { start: from } : { start: from, end: to }
+    return this.op('Shape', [x], ['int64'], attributes)[0]
+  }
+  /** 0 keeps the size of that axis, -1 is what remains. */
+  reshape<V extends Value>(x: V, shape: number[] | Int): V {
+    const to = Array.isArray(shape) ? this.ints(shape) : shape
+    return this.op('Reshape', [x, to], [x.type])[0] as V
+  }
+  transpose<V extends Value>(x: V, perm: number[]): V {
+    return this.op('Transpose', [x], [x.type], { perm })[0] as V
+  }
+  unsqueeze<V extends Value>(x: V, axis: number): V {
+    return this.op('Unsqueeze', [x, this.ints([axis])], [x.type])[0] as V
+  }
+  expand<V extends Value>(x: V, shape: Int): V {
+    return this.op('Expand', [x, shape], [x.type])[0] as V
+  }
+  concat<V extends Value>(values: V[], axis: number): V {
+    return this.op('Concat', values, [values[0]!.type], { axis })[0] as V
+  }
+  /** Equal parts along an axis. */
+  split<V extends Value>(x: V, parts: number, axis: number): V[] {
+    const types = new Array<DataType>(parts).fill(x.type)
+    return this.op('Split', [x], types, { axis, num_outputs: parts }) as unknown as V[]
+  }
+  /** `x[start:end:step]` along an axis; without `end` to its end. */
+  slice<V extends Value>(x: V, axis: number, start: number, end?: number | Int, step = 1): V {
+    const to = end === undefined ? this.ints([2 ** 31]) : typeof end === 'number' ? this.ints([end]) : end
+    const inputs = [x, this.ints([start]), to, this.ints([axis]), this.ints([step])]
+    return this.op('Slice', inputs, [x.type])[0] as V
+  }
+  gather<V extends Value>(x: V, indices: Int, axis = 0): V {
+    return this.op('Gather', [x, indices], [x.type], { axis })[0] as V
+  }
+  gatherElements<V extends Value>(x: V, indices: Int, axis: number): V {
+    return this.op('GatherElements', [x, indices], [x.type], { axis })[0] as V
+  }
+  scatterElements<V extends Value>(x: V, indices: Int, updates: V, axis: number): V {
+    return this.op('ScatterElements', [x, indices, updates], [x.type], { axis })[0] as V
+  }
+  /** The elements of the flattened x for which the flattened mask is true, as a vector. */
+  compress<V extends Value>(x: V, mask: Bool): V {
+    return this.op('Compress', [x, mask], [x.type])[0] as V
+  }
+  /** 1 at each index along a new axis of the given depth, else 0. */
+  oneHot(indices: Int, depth: Int, axis: number): Value<'float32'> {
+    return this.op('OneHot', [indices, depth, this.floats([0, 1])], ['float32'], { axis })[0]
+  }
+  /** 0, 1, ... below a scalar limit. */
+  range(limit: Int): Int {
+    return this.op('Range', [this.ints(0), limit, this.ints(1)], ['int64'])[0]
+  }
+  cumulativeSum<V extends Value>(x: V, axis: number): V {
+    return this.op('CumSum', [x, this.ints(axis)], [x.type])[0] as V
+  }
+  /** One more element at the end of the last axis of a tensor of this rank. */
+  appendConstant<V extends Float>(x: V, rank: number, value: V): V {
+    const pads = new Array<number>(2 * rank).fill(0)
+    pads[2 * rank - 1] = 1
+    return this.op('Pad', [x, this.ints(pads), value], [x.type], { mode: 'constant' })[0] as V
+  }
+  /** A vector of one element as a scalar. */
+  toScalar<V extends Value>(x: V): V {
+    return this.op('Squeeze', [x], [x.type])[0] as V
+  }
+
+  #same<V extends Value>(opType: string, ...inputs: V[]): V {
+    return this.op(opType, inputs, [inputs[0]!.type])[0] as V
+  }
+
+  #reduce<V extends Value>(opType: string, x: V, axis: number, keep: boolean): V {
+    return this.op(opType, [x, this.ints([axis])], [x.type], { keepdims: keep ? 1 : 0 })[0] as V
+  }
+}
