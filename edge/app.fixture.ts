@@ -1,11 +1,12 @@
 import { expect } from 'vitest'
-import { type ObjectStore, PreconditionFailedError } from '../infra/store/store.ts'
+import { memoryStore } from '../infra/store/memory.fixture.ts'
 import type { StreamRecord } from '../infra/stream/stream.ts'
 import { createCaption } from './api/caption-routes.ts'
 import { createApp } from './app.ts'
 import type { FinishedCaption } from './contract/caption.ts'
 import type { ErrorBody } from './contract/errors.ts'
 import type { ModelSummary } from './contract/model.ts'
+import { defaultTenant } from './contract/tenant.ts'
 import type { EdgeDeps, RequestSample } from './deps.ts'
 
 type Body = NonNullable<RequestInit['body']>
@@ -64,29 +65,6 @@ export const failed = (id: string): FinishedCaption => ({
   },
 })
 
-/** An object store in a map, for what the edge does with one. */
-export function memoryStore() {
-  const objects = new Map<string, Uint8Array>()
-  const store: ObjectStore = {
-    async put(key, body, options) {
-      if (options?.ifNoneMatch && objects.has(key)) throw new PreconditionFailedError(key)
-      objects.set(key, new Uint8Array(await new Response(body as Body).arrayBuffer()))
-      return { etag: '1' }
-    },
-    async get(key) {
-      const bytes = objects.get(key)
-      if (!bytes) return undefined
-      const body = new Response(bytes as Body).body!
-      return { key, size: bytes.length, etag: '1', lastModified: 0, contentType: 'application/json', body }
-    },
-    head: async () => undefined,
-    delete: async (key) => void objects.delete(key),
-    list: async () => ({ objects: [] }),
-    close: async () => {},
-  }
-  return { objects, store }
-}
-
 /** A whole edge on fakes: by default every request is answered at once with a completed caption. */
 export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
   const sent: { topic: string; record: StreamRecord }[] = []
@@ -101,6 +79,7 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
     },
     store,
     mailbox: {
+      deliver: () => false,
       open: (id) => ({
         replyTo: `test:${id}`,
         wait: async (ms) => {
@@ -110,6 +89,12 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
         close: () => {},
       }),
     },
+    accounts: {
+      configured: async () => false,
+      tenantOfKey: async () => undefined,
+      defaultTenant: async () => defaultTenant,
+    },
+    limiter: { acquire: async () => ({ granted: true, release: () => {} }) },
     models: () => [starter],
     admission: () => ({ admit: true }),
     readiness: () => ({ ready: true, checks: { model: { ok: true } } }),
@@ -134,11 +119,13 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
 
 /** A mailbox whose callers wait in vain. */
 export const emptyMailbox: EdgeDeps['mailbox'] = {
+  deliver: () => false,
   open: (id) => ({ replyTo: `test:${id}`, wait: async () => undefined, close: () => {} }),
 }
 
 /** A mailbox that answers with what `finish` makes of the request's id. */
 export const mailboxWith = (finish: (id: string) => FinishedCaption): EdgeDeps['mailbox'] => ({
+  deliver: () => false,
   open: (id) => ({ replyTo: `test:${id}`, wait: async () => finish(id), close: () => {} }),
 })
 

@@ -1,10 +1,15 @@
 import { OpenAPIHono } from '@hono/zod-openapi'
 import { methodNotAllowed } from 'hono/method-not-allowed'
+import { addBatches } from './api/batches.ts'
 import { addCaptions } from './api/captions.ts'
+import { addChat } from './api/chat.ts'
 import { addDocument } from './api/document.ts'
+import { addFiles } from './api/files.ts'
 import { addHealth } from './api/health.ts'
 import { addMetrics } from './api/metrics.ts'
 import { addModels } from './api/models.ts'
+import { addReplies } from './api/replies.ts'
+import { addUploads } from './api/uploads.ts'
 import type { EdgeDeps, EdgeEnv } from './deps.ts'
 import { measureAccess } from './guard/access-metrics.ts'
 import { onError, onMethodNotAllowed, onNotFound } from './guard/errors.ts'
@@ -27,7 +32,12 @@ export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   app.notFound(onNotFound)
   addDocument(app, deps)
   addCaptions(app, deps)
+  addChat(app, deps)
+  addFiles(app, deps)
+  addUploads(app, deps)
+  addBatches(app, deps)
   addModels(app, deps)
+  addReplies(app, deps)
   addHealth(app, deps)
   addMetrics(app, deps)
   return app

@@ -1,7 +1,8 @@
 import type { RequestIdVariables } from 'hono/request-id'
-import type { ObjectStore } from '../infra/store/store.ts'
+import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { ModelSummary } from './contract/model.ts'
+import type { Tenant } from './contract/tenant.ts'
 import type { Mailbox } from './mailbox.ts'
 
 /** Whether one more request can be taken now. */
@@ -43,13 +44,47 @@ export type FetchImage = (
   options: { maxBytes: number; signal: AbortSignal },
 ) => Promise<Uint8Array>
 
+/** Who may call. */
+export interface Accounts {
+  /** Whether any API key exists. Where none does, only this machine may call, as the tenant `default`. */
+  configured(): Promise<boolean>
+  /** Whose key this is; undefined when it is nobody's. */
+  tenantOfKey(key: string): Promise<Tenant | undefined>
+  /** The tenant `default` as it is kept, with its grants. */
+  defaultTenant(): Promise<Tenant>
+}
+
+/** What a tenant has left of one of its limits. */
+export interface LimitState {
+  limit: number
+  remaining: number
+  /** Seconds until `remaining` is `limit` again. */
+  resetSeconds: number
+}
+
+export type Permit =
+  | { granted: true; requests?: LimitState; release(): void | Promise<void> }
+  | { granted: false; reason: 'rate' | 'in_flight'; requests?: LimitState; retryAfterSeconds: number }
+
+/** Counts a tenant's requests, over all instances of the edge where there are several. */
+export interface Limiter {
+  /** One more request of the tenant; whoever is granted it releases it when it is answered. */
+  acquire(tenant: Tenant): Promise<Permit>
+}
+
 /** Everything around the edge: it holds no state and touches no platform itself. */
 export interface EdgeDeps {
   stream: Pick<Stream, 'send'>
   store: ObjectStore
+  /** Other buckets, for `s3://` addresses; absent where there is no S3. */
+  buckets?: Buckets
+  accounts: Accounts
+  limiter: Limiter
   mailbox: Mailbox
+  /** What processors sign their replies with; absent where they are in this process. */
+  replySecret?: string
   /** The served models; the first is the default. */
-  models(): ModelSummary[]
+  models(): ModelSummary[] | Promise<ModelSummary[]>
   /** `held`: requests that were let in and are not answered yet. */
   admission(held: number): Admission
   readiness(): Readiness | Promise<Readiness>
@@ -67,5 +102,5 @@ export interface EdgeDeps {
 
 /** What the guards leave for the routes. */
 export interface EdgeEnv {
-  Variables: RequestIdVariables & { tenant: string }
+  Variables: RequestIdVariables & { tenant: Tenant }
 }

@@ -10,22 +10,22 @@ test('a caption that comes while its caller waits is handed over', async () => {
   const mailbox = createMailbox()
   const letterbox = mailbox.open('a')
   const waited = letterbox.wait(60_000, never)
-  expect(mailbox.deliver(letterbox.replyTo, completed('a'))).toBe(true)
+  expect(mailbox.deliver('a', completed('a'))).toBe(true)
   expect(await waited).toEqual(completed('a'))
 })
 
 test('a caption that comes before the wait is handed over, even to a wait of 0 ms', async () => {
   const mailbox = createMailbox()
   const letterbox = mailbox.open('a')
-  mailbox.deliver(letterbox.replyTo, completed('a'))
+  mailbox.deliver('a', completed('a'))
   expect(await letterbox.wait(0, never)).toEqual(completed('a'))
 })
 
 test('captions do not get mixed up', async () => {
   const mailbox = createMailbox()
   const [a, b] = [mailbox.open('a'), mailbox.open('b')]
-  mailbox.deliver(b.replyTo, completed('b'))
-  mailbox.deliver(a.replyTo, completed('a'))
+  mailbox.deliver('b', completed('b'))
+  mailbox.deliver('a', completed('a'))
   expect(await a.wait(60_000, never)).toEqual(completed('a'))
   expect(await b.wait(60_000, never)).toEqual(completed('b'))
 })
@@ -57,6 +57,6 @@ test('nobody takes a caption at a closed or unknown address', () => {
   const mailbox = createMailbox()
   const letterbox = mailbox.open('a')
   letterbox.close()
-  expect(mailbox.deliver(letterbox.replyTo, completed('a'))).toBe(false)
+  expect(mailbox.deliver('a', completed('a'))).toBe(false)
   expect(mailbox.deliver('local:other', completed('a'))).toBe(false)
 })

@@ -13,37 +13,41 @@ export interface Letterbox {
 /** Opens a letterbox per waiting request. */
 export interface Mailbox {
   open(id: string): Letterbox
+  /** Hands a finished caption to whoever waits for it; false when nobody does. */
+  deliver(id: string, caption: FinishedCaption): boolean | Promise<boolean>
 }
 
-/** The mailbox of an edge that runs in one process with its processor. */
+/** The mailbox of an edge in one process: whoever waits, waits here. */
 export interface LocalMailbox extends Mailbox {
-  /** Hands a finished caption to whoever waits for it; false when nobody does. */
-  deliver(replyTo: string, caption: FinishedCaption): boolean
+  deliver(id: string, caption: FinishedCaption): boolean
   /** Ends every wait at once, without a caption. */
   release(): void
 }
 
+/** The `reply-to` address of a letterbox in the processor's own process. */
+const localAddress = (id: string) => `local:${id}`
+
 /**
+ * @param addressOf the `reply-to` address of a request; default: one for a processor in this process
  * @example
  * const letterbox = mailbox.open(id)
- * // ... the job goes out with letterbox.replyTo; the processor calls mailbox.deliver(replyTo, caption) ...
+ * // ... the job goes out with letterbox.replyTo; the finished caption comes in by mailbox.deliver(id, caption) ...
  * const caption = await letterbox.wait(25_000, signal)
  */
-export function createMailbox(): LocalMailbox {
+export function createMailbox(addressOf: (id: string) => string = localAddress): LocalMailbox {
   const waiting = new Map<string, (caption: FinishedCaption | undefined) => void>()
   return {
     open(id) {
-      const replyTo = `local:${id}`
       const letter = Promise.withResolvers<FinishedCaption | undefined>()
-      waiting.set(replyTo, letter.resolve)
+      waiting.set(id, letter.resolve)
       return {
-        replyTo,
+        replyTo: addressOf(id),
         wait: (ms, signal) => withLimit(letter.promise, ms, signal),
-        close: () => waiting.delete(replyTo),
+        close: () => waiting.delete(id),
       }
     },
-    deliver(replyTo, caption) {
-      const resolve = waiting.get(replyTo)
+    deliver(id, caption) {
+      const resolve = waiting.get(id)
       resolve?.(caption)
       return resolve !== undefined
     },

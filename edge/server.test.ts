@@ -66,6 +66,7 @@ test('a caller who hangs up is waited for no longer', async () => {
   const mailbox = createMailbox()
   const gone = Promise.withResolvers<void>()
   const watched: EdgeDeps['mailbox'] = {
+    deliver: () => false,
     open: (id) => {
       const letterbox = mailbox.open(id)
       return { ...letterbox, close: () => gone.resolve(letterbox.close()) }

@@ -98,6 +98,7 @@ test('a caller who left before is not sent for; one who left while waiting gets 
   const left = { respondAsync: false, signal: caller.signal }
   const { deps, sent, objects } = fakeEdge({
     mailbox: {
+      deliver: () => false,
       open: () => ({
         replyTo: 'test:1',
         wait: async () => void caller.abort(),
@@ -114,6 +115,7 @@ test('a caller who left before is not sent for; one who left while waiting gets 
 test('the letterbox is closed whether the job went out or not', async () => {
   let open = 0
   const mailbox = {
+    deliver: () => false,
     open: (id: string) => {
       open++
       return { ...mailboxWith(completed).open(id), close: () => void open-- }

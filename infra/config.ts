@@ -17,6 +17,10 @@ interface Setting<T> {
   schema: z.ZodType<T, string>
   /** The flag's placeholder in help; a switch has none. */
   placeholder?: string
+  /** The environment variable, where it is not `TURBINE_` and the setting's name. */
+  variable?: string
+  /** Not to be given on a command line, where other users of the machine can read it. */
+  secret?: true
 }
 
 const oneOf = <const T extends string>(values: readonly T[]) => ({
@@ -30,6 +34,13 @@ const integer = (min: number, max: number) => ({
 })
 
 const text = (allowed: string) => ({ allowed, schema: z.string().min(1) })
+
+/** A text that may be missing. */
+const optional = (allowed: string) => ({
+  allowed,
+  default: '',
+  schema: z.string().transform((value) => value || undefined),
+})
 
 const onOff = {
   allowed: 'on | off',
@@ -132,6 +143,95 @@ const settings = {
     default: 'off',
     ...onOff,
   }),
+  publicUrl: define({
+    description: "The edge's own address, as the processors reach it to answer. Default: where it listens.",
+    placeholder: 'URL',
+    ...optional('an http or https address'),
+  }),
+  replySecret: define({
+    description: 'What processors sign their answers to the edges with; the same in the whole fleet.',
+    secret: true,
+    ...optional('a text of at least 16 characters'),
+    schema: z
+      .string()
+      .refine((value) => value === '' || value.length >= 16)
+      .transform((value) => value || undefined),
+  }),
+  partitions: define({
+    description: 'Partitions of the topics that are created; no more processors than that share a lane.',
+    default: '12',
+    placeholder: 'N',
+    ...integer(1, 10_000),
+  }),
+  kafkaBrokers: define({
+    description: 'Kafka brokers, separated by commas. Without them the stream lies in the data folder.',
+    variable: 'KAFKA_BROKERS',
+    placeholder: 'HOST:PORT,...',
+    ...optional('host:port, separated by commas'),
+  }),
+  kafkaTls: define({
+    description: 'Whether the connections to Kafka are encrypted.',
+    variable: 'KAFKA_TLS',
+    default: 'off',
+    ...onOff,
+  }),
+  kafkaCa: define({
+    description: "PEM file of the authority that signed the brokers' certificates. Default: the system's.",
+    variable: 'KAFKA_CA',
+    placeholder: 'FILE',
+    ...optional('a file'),
+  }),
+  kafkaSasl: define({
+    description: 'How the service names itself to Kafka.',
+    variable: 'KAFKA_SASL',
+    default: 'none',
+    placeholder: 'MECHANISM',
+    ...oneOf(['none', 'plain', 'scram-sha-256', 'scram-sha-512']),
+  }),
+  kafkaUsername: define({
+    description: 'User name at Kafka.',
+    variable: 'KAFKA_USERNAME',
+    placeholder: 'NAME',
+    ...optional('a text'),
+  }),
+  kafkaPassword: define({
+    description: 'Password at Kafka.',
+    variable: 'KAFKA_PASSWORD',
+    secret: true,
+    ...optional('a text'),
+  }),
+  s3Bucket: define({
+    description: "The service's own bucket.",
+    variable: 'S3_BUCKET',
+    default: 'turbine',
+    placeholder: 'NAME',
+    ...text('a bucket that exists'),
+  }),
+  s3Endpoint: define({
+    description: 'S3 server. Without it the store lies in the data folder, or, with Kafka, at AWS.',
+    variable: 'S3_ENDPOINT',
+    placeholder: 'URL',
+    ...optional('an http or https address'),
+  }),
+  s3Region: define({
+    description: 'Region of the buckets.',
+    variable: 'AWS_REGION',
+    default: 'us-east-1',
+    placeholder: 'REGION',
+    ...text('a region'),
+  }),
+  s3AccessKeyId: define({
+    description: "Access key at S3. Default: what the AWS SDK finds, e.g. the machine's role.",
+    variable: 'AWS_ACCESS_KEY_ID',
+    secret: true,
+    ...optional('a text'),
+  }),
+  s3SecretAccessKey: define({
+    description: 'Secret of the access key.',
+    variable: 'AWS_SECRET_ACCESS_KEY',
+    secret: true,
+    ...optional('a text'),
+  }),
 }
 
 type Settings = typeof settings
@@ -166,8 +266,8 @@ export interface ConfigRow {
   name: SettingName
   /** `TURBINE_DATA_DIR` */
   variable: string
-  /** `--data-dir <DIR>` */
-  flag: string
+  /** `--data-dir <DIR>`; absent for a secret. */
+  flag: string | undefined
   default: string
   allowed: string
   description: string
@@ -176,12 +276,12 @@ export interface ConfigRow {
 /** All settings in the order in which help and the README list them. */
 export function describeConfig(): ConfigRow[] {
   return settingNames.map((name) => {
-    const { placeholder, default: value, allowed, description }: Setting<unknown> = settings[name]
+    const { placeholder, default: value, allowed, description, secret }: Setting<unknown> = settings[name]
     return {
       name,
       variable: variableOf(name),
-      flag: placeholder ? `${flagOf(name)} <${placeholder}>` : flagOf(name),
-      default: value === bundledModel ? 'the bundled starter model' : value,
+      flag: secret ? undefined : placeholder ? `${flagOf(name)} <${placeholder}>` : flagOf(name),
+      default: value === bundledModel ? 'the bundled starter model' : value || 'none',
       allowed,
       description,
     }
@@ -213,8 +313,9 @@ function unknownVariables(env: Record<string, string | undefined>): string[] {
 }
 
 /** `dataDir` -> `TURBINE_DATA_DIR` */
-function variableOf(name: string): string {
-  return `TURBINE_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}`
+function variableOf(name: SettingName): string {
+  const { variable }: Setting<unknown> = settings[name]
+  return variable ?? `TURBINE_${name.replace(/[A-Z]/g, '_$&').toUpperCase()}`
 }
 
 /** `dataDir` -> `--data-dir` */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createApp } from '../edge/app.ts'
 import { maxBodyBytes, maxHoldMs } from '../edge/contract/caption.ts'
 import type { ModelSummary } from '../edge/contract/model.ts'
+import { defaultTenant } from '../edge/contract/tenant.ts'
 import { groups, topics } from '../edge/contract/topics.ts'
 import type { Admission } from '../edge/deps.ts'
 import { createMailbox } from '../edge/mailbox.ts'
@@ -94,7 +95,7 @@ async function start(
       captioner: pipeline,
       store,
       stream,
-      deliver: mailbox.deliver,
+      deliver: (_replyTo, caption) => void mailbox.deliver(caption.id, caption),
       onDeadLetter: (err) => log.error({ err }, 'a record went to the dead letters'),
       now: Date.now,
     }),
@@ -113,6 +114,12 @@ async function start(
   const app = createApp({
     stream,
     store,
+    accounts: {
+      configured: async () => false,
+      tenantOfKey: async () => undefined,
+      defaultTenant: async () => defaultTenant,
+    },
+    limiter: { acquire: async () => ({ granted: true, release: () => {} }) },
     mailbox,
     models: () => [summary(model, pipeline)],
     admission: (held) => admissionOf(pipeline, Math.max(held, consumer.inFlight), config),

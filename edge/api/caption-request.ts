@@ -32,7 +32,7 @@ export async function readCaptionRequest(c: Context<EdgeEnv>, deps: RequestDeps)
 
 async function readRaw(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
   const query = parse(captionQuerySchema, queryOf(c))
-  const model = findModel(deps.models(), query.model).id
+  const model = findModel(await deps.models(), query.model).id
   const image = await bodyBytes(c)
   checkImage(image)
   return {
@@ -47,7 +47,7 @@ async function readRaw(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
 async function readJson(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
   refuseQuery(c)
   const request = parse(captionRequestSchema, parseJson(new TextDecoder().decode(await bodyBytes(c))))
-  const model = findModel(deps.models(), request.model).id
+  const model = findModel(await deps.models(), request.model).id
   const image = await imageAt(request.image_url, deps.fetchImage, c.req.raw.signal)
   checkImage(image, 'image_url')
   return {

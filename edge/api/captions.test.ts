@@ -103,6 +103,7 @@ test('a caller who went away gets no answer and no mark', async () => {
   const caller = new AbortController()
   const edge = fakeEdge({
     mailbox: {
+      deliver: () => false,
       open: () => ({ replyTo: 'test:1', wait: async () => void caller.abort(), close: () => {} }),
     },
   })

@@ -24,7 +24,7 @@ export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     const ask = await readCaptionRequest(c, deps)
     const respondAsync = prefersAsync(c.req.header('prefer'))
     const traceparent = validTraceparent(c.req.header('traceparent'))
-    const submission = { ...ask, tenant: c.get('tenant'), receivedAt, traceparent }
+    const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
     const caption = await submitCaption(deps, submission, { respondAsync, signal: c.req.raw.signal })
     if (!caption) return callerGone()
     if (caption.status === 'queued' && respondAsync) c.header('Preference-Applied', 'respond-async')
@@ -33,7 +33,7 @@ export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
 
   app.openAPIRegistry.registerPath(getCaption)
   app.get('/v1/captions/:id', async (c) =>
-    answerCaption(c, await findCaption(deps.store, c.get('tenant'), c.req.param('id'))),
+    answerCaption(c, await findCaption(deps.store, c.get('tenant').id, c.req.param('id'))),
   )
 }
 

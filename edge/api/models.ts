@@ -49,10 +49,10 @@ const getModel = createRoute({
 
 /** `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's shapes. */
 export function addModels(app: OpenAPIHono<EdgeEnv>, { models }: Pick<EdgeDeps, 'models'>): void {
-  app.openapi(listModels, (c) => c.json({ object: 'list' as const, data: models() }, 200))
+  app.openapi(listModels, async (c) => c.json({ object: 'list' as const, data: await models() }, 200))
   app.openAPIRegistry.registerPath(getModel)
   // Ids can hold a slash, as in `Salesforce/blip-image-captioning-base`, and people type it as it is.
-  app.get('/v1/models/:id{.+}', (c) => c.json(findModel(models(), c.req.param('id')), 200))
+  app.get('/v1/models/:id{.+}', async (c) => c.json(findModel(await models(), c.req.param('id')), 200))
 }
 
 /**

@@ -1,7 +1,54 @@
-/** Every object key of the store, named once. */
+/** Digits of a shard's number in a key: keys sort as numbers do. */
+const shardDigits = 8
+
+/** Every object key of the store, named once. Tenants and ids are of letters, digits, `-` and `_`. */
 export const keys = {
   /** The result of one interactive request, or the mark that it is queued. */
   caption: (tenant: string, id: string) => `captions/${tenant}/${id}.json`,
   /** The bytes of an image that is too large to travel inside a record. */
   captionImage: (tenant: string, id: string) => `captions/${tenant}/${id}.image`,
+
+  /** A `StoredFile`: the File object and where its bytes lie. */
+  file: (tenant: string, id: string) => `${keys.files(tenant)}${id}.json`,
+  /** Prefix of all files of a tenant. */
+  files: (tenant: string) => `files/${tenant}/info/`,
+  fileContent: (tenant: string, id: string) => `files/${tenant}/content/${id}`,
+
+  /** A `StoredUpload`. */
+  upload: (tenant: string, id: string) => `uploads/${tenant}/info/${id}.json`,
+  uploadPart: (tenant: string, upload: string, part: string) => `uploads/${tenant}/content/${upload}/${part}`,
+  uploadParts: (tenant: string, upload: string) => `uploads/${tenant}/content/${upload}/`,
+
+  /** A `StoredBatch`. */
+  batch: (tenant: string, id: string) => `${keys.batches(tenant)}${id}.json`,
+  /** Prefix of all batches of a tenant. */
+  batches: (tenant: string) => `batches/${tenant}/`,
+  /** Exists while the batch is not in its final state: what planners look after. */
+  openBatch: (tenant: string, id: string) => `${keys.openBatches}${tenant}/${id}`,
+  openBatches: 'open-batches/',
+  /** Exists when the batch is to be cancelled. */
+  batchCancel: (tenant: string, id: string) => `batch-work/${tenant}/${id}/cancel`,
+  /** The coordinator's own state. */
+  batchProgress: (tenant: string, id: string) => `batch-work/${tenant}/${id}/progress.json`,
+  /** The shards' places in the manifest, once it has been read to its end. */
+  batchPlan: (tenant: string, id: string) => `batch-work/${tenant}/${id}/plan.jsonl`,
+  /** The manifest that was made of a prefix of a bucket. */
+  batchManifest: (tenant: string, id: string) => `batch-work/${tenant}/${id}/manifest.jsonl`,
+  /** The results of one shard. */
+  batchShard: (tenant: string, id: string, shard: number) =>
+    `${keys.batchShards(tenant, id)}${String(shard).padStart(shardDigits, '0')}`,
+  batchShards: (tenant: string, id: string) => `batch-work/${tenant}/${id}/shards/`,
+
+  /** A `ServedModel`, written by the processors that serve it. */
+  model: (id: string) => `${keys.models}${encodeURIComponent(id)}.json`,
+  models: 'models/',
+
+  /** A `StoredApiKey`, by the SHA-256 of the key in hex. */
+  apiKey: (hash: string) => `${keys.apiKeys}${hash}.json`,
+  apiKeys: 'api-keys/',
+  /** A `Tenant`. */
+  tenant: (id: string) => `${keys.tenants}${id}.json`,
+  tenants: 'tenants/',
+  /** The claim of an idempotency key, by its SHA-256 in hex. */
+  idempotency: (tenant: string, hash: string) => `idempotency/${tenant}/${hash}.json`,
 } as const

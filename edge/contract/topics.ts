@@ -1,13 +1,45 @@
+import type { TopicOptions } from '../../infra/stream/stream.ts'
+
 /** Every topic of the job stream, named once. */
 export const topics = {
+  /** One record for each interactive request. */
   interactive: 'turbine.interactive',
+  /** One record for each shard of a batch. */
   batch: 'turbine.batch',
+  /** What the planner is told: batches created and cancelled, shards done. */
   control: 'turbine.control',
+  /** Records that nothing could be made of. */
   deadLetter: 'turbine.dead-letter',
 } as const
 
-/** Consumer groups, one per lane. */
+/** Consumer groups: one per lane, the planners', and the one that remembers which dead letters were dealt with. */
 export const groups = {
   interactive: 'turbine-processor-interactive',
   batch: 'turbine-processor-batch',
+  control: 'turbine-planner',
+  deadLetter: 'turbine-dead-letter',
 } as const
+
+const hourMs = 3_600_000
+const dayMs = 24 * hourMs
+
+/**
+ * How each topic is to be. Interactive records carry images of up to 512 KiB, and what gathered at an edge is sent
+ * as one batch of records. Replicas of a processor are capped by the partitions.
+ */
+export const topicLayout = (partitions = 12): Record<string, TopicOptions> => ({
+  [topics.interactive]: {
+    partitions,
+    retentionMs: dayMs,
+    maxMessageBytes: 8 * 1024 * 1024,
+    groups: [groups.interactive],
+  },
+  [topics.batch]: { partitions, retentionMs: 14 * dayMs, groups: [groups.batch] },
+  [topics.control]: { partitions, retentionMs: 14 * dayMs, groups: [groups.control] },
+  [topics.deadLetter]: {
+    partitions: 1,
+    retentionMs: 30 * dayMs,
+    maxMessageBytes: 8 * 1024 * 1024,
+    groups: [groups.deadLetter],
+  },
+})

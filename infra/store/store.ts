@@ -59,6 +59,9 @@ export interface ObjectStore {
   close(): Promise<void>
 }
 
+/** Any bucket by its name, with the service's own rights: whoever asks must have checked the caller's. */
+export type Buckets = (bucket: string) => ObjectStore
+
 export class PreconditionFailedError extends Error {
   override readonly name = 'PreconditionFailedError'
   readonly retriable = false

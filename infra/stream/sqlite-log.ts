@@ -94,7 +94,9 @@ export class SqliteLog {
   }
 
   /** Creates the topics that are missing and sets the retention of all; answers every topic's partition count. */
-  ensureTopics(topics: Record<string, Required<TopicOptions>>): Map<string, number> {
+  ensureTopics(
+    topics: Record<string, Required<Pick<TopicOptions, 'partitions' | 'retentionMs'>>>,
+  ): Map<string, number> {
     for (const [topic, { partitions, retentionMs }] of Object.entries(topics)) {
       this.#prepare(
         `INSERT INTO topics VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET retention_ms = excluded.retention_ms`,

@@ -8,6 +8,7 @@ import {
   type ConsumedRecord,
   type ConsumeOptions,
   type Consumer,
+  type SendOptions,
   type Stream,
   type StreamRecord,
   StreamUnavailableError,
@@ -82,12 +83,18 @@ class SqliteStream implements Stream {
 
   async ensureTopics(topics: Record<string, TopicOptions>): Promise<void> {
     const { retentionMs } = this.#settings
-    const entries = Object.entries(topics).map(([topic, options]) => [topic, { retentionMs, ...options }])
+    const entries = Object.entries(topics).map(([topic, options]) => {
+      return [topic, { partitions: options.partitions, retentionMs: options.retentionMs ?? retentionMs }]
+    })
     this.#partitions = await this.#log.call('ensureTopics', Object.fromEntries(entries))
+    for (const [topic, { groups = [] }] of Object.entries(topics)) {
+      for (const group of groups) await this.#log.call('join', { topic, group })
+    }
   }
 
-  async send(topic: string, records: StreamRecord[]): Promise<void> {
+  async send(topic: string, records: StreamRecord[], { signal }: SendOptions = {}): Promise<void> {
     this.#assertOpen()
+    signal?.throwIfAborted()
     const partitions = this.#partitionsOf(topic)
     if (records.length === 0) return
     const timestamp = this.#settings.now()
@@ -127,6 +134,16 @@ class SqliteStream implements Stream {
   async lag(topic: string, group: string): Promise<number> {
     this.#partitionsOf(topic)
     return this.#log.call('lag', { topic, group })
+  }
+
+  async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
+    this.#partitionsOf(topic)
+    const ranges = await this.#log.call('join', { topic, group })
+    const read = async ({ partition, position }: (typeof ranges)[number]) => {
+      const query = { topic, partition, from: position, limit, maxBytes: fetchBytes }
+      return (await this.#log.call('read', query)).map((record) => consumedRecord(topic, record))
+    }
+    return (await Promise.all(ranges.map(read))).flat()
   }
 
   close(): Promise<void> {

@@ -68,6 +68,28 @@ export function describeStream(name: string, makeStream: () => Promise<StreamUnd
       }
     })
 
+    test('peek shows what a group has not committed, and takes nothing', async () => {
+      await stream.ensureTopics({ [topic]: { partitions: 2, groups: [group] } })
+      await stream.send(topic, [recordOf('a'), recordOf('b')])
+      const first = await collect()
+      await eventually(async () => expect(await stream.lag(topic, group)).toBe(0))
+      await first.close()
+      await stream.send(topic, [recordOf('c'), recordOf('d'), recordOf('e')])
+      for (let i = 0; i < 2; i++)
+        expect(keysOf(await stream.peek(topic, group, 10)).sort()).toEqual(['c', 'd', 'e'])
+      expect((await stream.peek(topic, group, 1)).length).toBeLessThan(3)
+      const second = await collect()
+      await eventually(() => expect(keysOf(second.records).sort()).toEqual(['c', 'd', 'e']))
+    })
+
+    test('a group that is named with its topic gets what came before its first consumer', async () => {
+      await stream.ensureTopics({ [topic]: { partitions: 2, groups: [group] } })
+      await stream.send(topic, [recordOf('a'), recordOf('b')])
+      expect(await stream.lag(topic, group)).toBe(2)
+      const { records } = await collect()
+      await eventually(() => expect(keysOf(records).sort()).toEqual(['a', 'b']))
+    })
+
     test('delivers what is sent while a consumer waits', async () => {
       await stream.ensureTopics({ [topic]: { partitions: 1 } })
       const { records } = await collect()

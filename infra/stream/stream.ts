@@ -18,6 +18,15 @@ export interface TopicOptions {
   partitions: number
   /** Records older than this may be dropped once every group has committed them, ms. */
   retentionMs?: number
+  /** Bytes of a record, or of records sent together, at most; the broker's default where it is left out. */
+  maxMessageBytes?: number
+  /** Groups that start at the topic's first record, whenever their first consumer comes. */
+  groups?: string[]
+}
+
+export interface SendOptions {
+  /** Gives up when it aborts; the stream may or may not have taken the records then. */
+  signal?: AbortSignal
 }
 
 export interface ConsumeOptions {
@@ -58,10 +67,12 @@ export interface Stream {
    * Resolves when the stream has all records durably; rejects when it has not or may not have them.
    * @throws StreamUnavailableError (retriable) when the stream cannot take them now.
    */
-  send(topic: string, records: StreamRecord[]): Promise<void>
+  send(topic: string, records: StreamRecord[], options?: SendOptions): Promise<void>
   consume(options: ConsumeOptions): Promise<Consumer>
   /** Records of the topic that the group has not committed yet. */
   lag(topic: string, group: string): Promise<number>
+  /** The first records that the group has not committed yet, at most `limit` of each partition; takes none. */
+  peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]>
   close(): Promise<void>
 }
 

@@ -8,11 +8,13 @@ test('an option is named like its setting and says variable, values and default'
   expect(option.description).toMatch(/auto \| text \| json \(TURBINE_LOG_FORMAT, default: auto\)$/)
 })
 
-test('every setting is an option and has a line in the help', () => {
+test('every setting that is no secret is an option; every one has a line in the help', () => {
   const settings = describeConfig()
   expect(settingOptions(settings).map((option) => option.attributeName())).toEqual(
-    settings.map(({ name }) => name),
+    settings.filter(({ flag }) => flag !== undefined).map(({ name }) => name),
   )
+  const secrets = settings.filter(({ flag }) => flag === undefined).map(({ name }) => name)
+  expect(secrets).toEqual(['replySecret', 'kafkaPassword', 's3AccessKeyId', 's3SecretAccessKey'])
   const help = describeVariables(settings)
   for (const { variable } of settings) expect(help).toContain(`  ${variable} `)
   expect(help).toContain('HF_TOKEN')

@@ -8,9 +8,12 @@ export function settingOption(settings: ConfigRow[], name: SettingName): Option 
   return optionOf(setting)
 }
 
-export const settingOptions = (settings: ConfigRow[]): Option[] => settings.map(optionOf)
+/** All settings that may be given on the command line. */
+export const settingOptions = (settings: ConfigRow[]): Option[] =>
+  settings.filter(({ flag }) => flag !== undefined).map(optionOf)
 
-function optionOf({ flag, variable, default: value, allowed, description }: ConfigRow): Option {
+function optionOf({ name, flag, variable, default: value, allowed, description }: ConfigRow): Option {
+  if (flag === undefined) throw new RangeError(`The setting "${name}" is a secret and has no option.`)
   const choices = flag.includes('<') && allowed.includes(' | ') ? `; ${allowed}` : ''
   const text = description.replace(/\.$/, '').replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase())
   return new Option(flag, `${text}${choices} (${variable}, default: ${value})`)
