@@ -3,12 +3,34 @@ import { defineConfig } from 'vitest/config'
 /** Where to write the results as JSON as well. */
 const report = process.env.VITEST_JSON_REPORT
 
+/** Tests against real servers: Kafka, S3, workerd. */
+const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
+
 export default defineConfig({
   test: {
-    include: ['{edge,processor,infra,test}/**/*.test.ts'],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     maxWorkers: 2,
     reporters: report ? ['default', ['json', { outputFile: report }]] : ['default'],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'unit',
+          include: ['{edge,processor,infra,test}/**/*.test.ts'],
+          exclude: [integration],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'integration',
+          include: [integration],
+          globalSetup: 'test/servers/setup.ts',
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
   },
 })

@@ -45,6 +45,7 @@ export const completed = (id: string): FinishedCaption => ({
     prune_ratio: 0,
     tokens_in: 197,
     tokens_out: 197,
+    output_tokens: 3,
     queue_ms: 1,
     inference_ms: 20,
     model: 'starter',

@@ -25,6 +25,8 @@ export interface Captioned {
   pruneRatio: number
   tokensIn: number
   tokensOut: number
+  /** Tokens of the caption. */
+  outputTokens: number
   /** From acceptance to the start of the batch. */
   queueMs: number
   /** The run of the batch the image was in. */

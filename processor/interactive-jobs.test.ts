@@ -30,6 +30,7 @@ const captioned: Captioned = {
   pruneRatio: 0.25,
   tokensIn: 65,
   tokensOut: 49,
+  outputTokens: 4,
   queueMs: 3,
   inferenceMs: 4,
   model: 'tiny',

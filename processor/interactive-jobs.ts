@@ -113,6 +113,7 @@ function answer(captioned: Captioned) {
       prune_ratio: captioned.pruneRatio,
       tokens_in: captioned.tokensIn,
       tokens_out: captioned.tokensOut,
+      output_tokens: captioned.outputTokens,
       queue_ms: captioned.queueMs,
       inference_ms: captioned.inferenceMs,
       model: captioned.model,

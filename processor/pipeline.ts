@@ -131,6 +131,7 @@ export class Pipeline implements Captioner {
       const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
       return {
         caption: this.#tokenizer.decode(run.ids),
+        outputTokens: run.ids.length,
         pruneLevel: run.level,
         pruneRatio,
         tokensIn: this.#model.encoder.tokens,

@@ -33,6 +33,7 @@ const example = {
     prune_ratio: 0,
     tokens_in: 577,
     tokens_out: 577,
+    output_tokens: 9,
     queue_ms: 1.2,
     inference_ms: 84.5,
     model: 'starter',

@@ -52,6 +52,7 @@ export const pruningSchema = z
       .openapi({ description: 'Share of the image tokens (CLS not counted) merged away, 0 to 1.' }),
     tokens_in: z.int().openapi({ description: 'Tokens that entered the encoder, CLS included.' }),
     tokens_out: z.int().openapi({ description: 'Tokens that left the encoder, CLS included.' }),
+    output_tokens: z.int().openapi({ description: 'Tokens of the caption.' }),
     queue_ms: z.number().openapi({ description: 'From acceptance to the start of the batch, ms.' }),
     inference_ms: z.number().openapi({ description: 'The run of the batch the image was in, ms.' }),
     model: z.string().openapi({ description: 'Id of the model that captioned.' }),

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import type { Slice } from '../../infra/store/slices.ts'
 
 /** A file in OpenAI's shape. Times are unix seconds. */
 export const fileSchema = z
@@ -14,17 +15,6 @@ export const fileSchema = z
   })
   .openapi('File')
 export type File = z.infer<typeof fileSchema>
-
-/** Some bytes of the service's own bucket, or of another one. */
-export interface Slice {
-  /** The bucket of an `s3://` address; absent: the service's own store. */
-  bucket?: string
-  key: string
-  /** First byte. */
-  start: number
-  /** Byte behind the last one. */
-  end: number
-}
 
 /** A file as it is kept: a file that came in parts stays in parts, so nothing is ever copied. */
 export interface StoredFile {

@@ -1,6 +1,6 @@
+import type { Slice } from '../../infra/store/slices.ts'
 import type { BatchEndpoint } from './batch.ts'
 import { TurbineError } from './errors.ts'
-import type { Slice } from './file.ts'
 
 /**
  * Up to 256 consecutive lines of a batch as they travel over the stream: not the lines themselves but where they

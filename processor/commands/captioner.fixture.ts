@@ -34,6 +34,7 @@ export class FakeCaptioner implements Captioner {
       pruneRatio: 0.5,
       tokensIn: 197,
       tokensOut: 99,
+      outputTokens: 4,
       queueMs: 1.52,
       inferenceMs: 12.34,
       model: this.model,

@@ -1,0 +1,61 @@
+import type { Buckets, ObjectStore } from './store.ts'
+
+/** Some bytes of an object in the service's own store, or in another bucket. */
+export interface Slice {
+  /** Another bucket; absent: the service's own store. */
+  bucket?: string
+  key: string
+  /** First byte. */
+  start: number
+  /** Byte behind the last one. */
+  end: number
+}
+
+/** What slices are read from. */
+export interface SliceStores {
+  store: ObjectStore
+  buckets?: Buckets
+}
+
+/** An object that slices lie in is gone, or there is no S3 to read it from. */
+export class MissingSliceError extends Error {
+  override readonly name = 'MissingSliceError'
+  readonly retriable = false
+}
+
+export const sliceBytes = (slices: readonly Slice[]) =>
+  slices.reduce((bytes, { start, end }) => bytes + end - start, 0)
+
+/**
+ * The slices that hold the bytes `[start, end)` of what `slices` are together.
+ * @example cutSlices([{ key: 'a', start: 0, end: 10 }, { key: 'b', start: 5, end: 9 }], 8, 12)
+ * // [{ key: 'a', start: 8, end: 10 }, { key: 'b', start: 5, end: 7 }]
+ */
+export function cutSlices(slices: readonly Slice[], start: number, end = sliceBytes(slices)): Slice[] {
+  const cut: Slice[] = []
+  let offset = 0
+  for (const slice of slices) {
+    const first = Math.max(start - offset, 0)
+    const last = Math.min(end - offset, slice.end - slice.start)
+    if (first < last) cut.push({ ...slice, start: slice.start + first, end: slice.start + last })
+    offset += slice.end - slice.start
+  }
+  return cut
+}
+
+/**
+ * The bytes of the slices, one after the other, streamed.
+ * @throws MissingSliceError, StoreUnavailableError while it is read
+ */
+export async function* readSlices(
+  slices: readonly Slice[],
+  { store, buckets }: SliceStores,
+): AsyncGenerator<Uint8Array> {
+  for (const { bucket, key, start, end } of slices) {
+    if (start === end) continue
+    const from = bucket === undefined ? store : buckets?.(bucket)
+    const object = await from?.get(key, { start, end: end - 1 })
+    if (!object) throw new MissingSliceError(`There is no object "${key}"${bucket ? ` in ${bucket}` : ''}.`)
+    yield* object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>
+  }
+}
