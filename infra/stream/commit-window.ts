@@ -26,6 +26,11 @@ export class CommitWindow {
     return lowest.done ? this.#next : lowest.value
   }
 
+  /** The offset behind everything that began. */
+  get next(): bigint {
+    return this.#next
+  }
+
   /** @throws RangeError when the offset does not lie above all offsets that began before it. */
   begin(offset: bigint): void {
     if (offset < this.#next) throw new RangeError(`offset ${offset} begins after ${this.#next - 1n}`)

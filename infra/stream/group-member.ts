@@ -91,7 +91,7 @@ export class GroupMember implements Consumer {
 }
 
 /** Resolves when all have settled, or after `ms`. */
-async function settledWithin(ms: number, promises: Promise<void>[]): Promise<void> {
+export async function settledWithin(ms: number, promises: Promise<unknown>[]): Promise<void> {
   const settled = new AbortController()
   const all = Promise.allSettled(promises).then(() => settled.abort())
   await Promise.race([all, pause(ms, settled.signal)])

@@ -1,13 +1,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import type { LogFailure, LogInput, LogMessage, LogMethod, LogOutput } from './sqlite-log-worker.ts'
-import { StreamUnavailableError } from './stream.ts'
-
-/** The stream's file cannot be opened; the message says why and what to do. */
-export class StreamOpenError extends Error {
-  override readonly name = 'StreamOpenError'
-  readonly retriable = false
-}
+import { StreamOpenError, StreamUnavailableError } from './stream.ts'
 
 interface Waiting {
   resolve(output: unknown): void

@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { openSqliteStream, StreamOpenError, UnknownTopicError } from './sqlite.ts'
+import { openSqliteStream } from './sqlite.ts'
 import { describeStream, eventually } from './stream.contract.ts'
-import type { Stream } from './stream.ts'
+import { type Stream, StreamOpenError, UnknownTopicError } from './stream.ts'
 
 describeStream('SQLite stream', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'turbine-stream-'))

@@ -3,25 +3,19 @@ import { makeDirectory } from '../durable.ts'
 import { ConsumerGroup } from './consumer-group.ts'
 import { partitionOf } from './partition.ts'
 import type { LogRecord, PartitionEnd } from './sqlite-log.ts'
-import { SqliteLogClient, StreamOpenError } from './sqlite-log-client.ts'
+import { SqliteLogClient } from './sqlite-log-client.ts'
 import {
   type ConsumedRecord,
   type ConsumeOptions,
   type Consumer,
   type SendOptions,
   type Stream,
+  StreamOpenError,
   type StreamRecord,
   StreamUnavailableError,
   type TopicOptions,
+  UnknownTopicError,
 } from './stream.ts'
-
-export { StreamOpenError }
-
-/** A topic was used before `ensureTopics` created it. */
-export class UnknownTopicError extends Error {
-  override readonly name = 'UnknownTopicError'
-  readonly retriable = false
-}
 
 export interface SqliteStreamOptions {
   /** The stream's file; its folder is created. One process at a time can open it. */

@@ -65,7 +65,8 @@ export interface Stream {
   ensureTopics(topics: Record<string, TopicOptions>): Promise<void>
   /**
    * Resolves when the stream has all records durably; rejects when it has not or may not have them.
-   * @throws StreamUnavailableError (retriable) when the stream cannot take them now.
+   * @throws StreamUnavailableError (retriable) when the stream cannot take them now; UnknownTopicError,
+   * RecordTooLargeError.
    */
   send(topic: string, records: StreamRecord[], options?: SendOptions): Promise<void>
   consume(options: ConsumeOptions): Promise<Consumer>
@@ -79,4 +80,22 @@ export interface Stream {
 export class StreamUnavailableError extends Error {
   override readonly name = 'StreamUnavailableError'
   readonly retriable = true
+}
+
+/** A topic was used before `ensureTopics` created it. */
+export class UnknownTopicError extends Error {
+  override readonly name = 'UnknownTopicError'
+  readonly retriable = false
+}
+
+/** A record is larger than its topic takes; sending it again does not help. */
+export class RecordTooLargeError extends Error {
+  override readonly name = 'RecordTooLargeError'
+  readonly retriable = false
+}
+
+/** The stream cannot be opened; the message says why and what to do. */
+export class StreamOpenError extends Error {
+  override readonly name = 'StreamOpenError'
+  readonly retriable = false
 }

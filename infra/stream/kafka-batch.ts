@@ -1,0 +1,57 @@
+import type { Message } from 'kafkajs'
+import type { StreamRecord } from './stream.ts'
+
+/** What is sent together, or may be. */
+export interface Size {
+  bytes: number
+  records: number
+}
+
+export interface SizedMessage {
+  message: Message
+  size: Size
+}
+
+/** More than what Kafka adds to a record: lengths, offset, time stamp. */
+const recordOverheadBytes = 100
+
+/** The record as kafkajs takes it, on the same bytes, and what it takes up at most. */
+export function sizedMessage({ key, value, headers }: StreamRecord): SizedMessage {
+  const texts = [key, ...Object.entries(headers).flat()]
+  const textBytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
+  const bytes = value.byteLength + textBytes + recordOverheadBytes
+  const view = Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  return { message: { key, value: view, headers }, size: { bytes, records: 1 } }
+}
+
+export function sumOf(sizes: Size[]): Size {
+  const sum = { bytes: 0, records: 0 }
+  for (const { bytes, records } of sizes) {
+    sum.bytes += bytes
+    sum.records += records
+  }
+  return sum
+}
+
+/** How many of the first stay within the limits together; one at least, so that nothing waits for ever. */
+export function countFitting(sizes: Size[], limits: Size): number {
+  const sum = { bytes: 0, records: 0 }
+  const beyond = sizes.findIndex(({ bytes, records }) => {
+    sum.bytes += bytes
+    sum.records += records
+    return sum.bytes > limits.bytes || sum.records > limits.records
+  })
+  return beyond < 0 ? sizes.length : Math.max(1, beyond)
+}
+
+/** The messages in their order, cut into parts within the limits. */
+export function partsOf(messages: SizedMessage[], limits: Size): SizedMessage[][] {
+  const sizes = messages.map(({ size }) => size)
+  const parts: SizedMessage[][] = []
+  for (let start = 0; start < messages.length; ) {
+    const end = start + countFitting(sizes.slice(start, start + limits.records), limits)
+    parts.push(messages.slice(start, end))
+    start = end
+  }
+  return parts
+}

@@ -1,0 +1,312 @@
+import type {
+  ConsumerConfig,
+  ConsumerGroupJoinEvent,
+  ConsumerRunConfig,
+  EachBatchPayload,
+  Consumer as KafkaJsConsumer,
+} from 'kafkajs'
+import { backoffMs, pause } from './backoff.ts'
+import { GroupMember, settledWithin } from './group-member.ts'
+import { explainFailure, type KafkaOptions, protocolErrorType, retry } from './kafka-connection.ts'
+import { PartitionProgress } from './kafka-partition.ts'
+import { consumedRecord } from './kafka-record.ts'
+import { type ConsumedRecord, type ConsumeOptions, type Consumer, StreamUnavailableError } from './stream.ts'
+
+/** The part of a kafkajs consumer that is used. */
+export type ConsumerClient = Pick<
+  KafkaJsConsumer,
+  'connect' | 'disconnect' | 'subscribe' | 'run' | 'seek' | 'on' | 'events'
+>
+
+export interface KafkaConsumerOptions extends ConsumeOptions, Pick<KafkaOptions, 'brokers'> {
+  /** Of the topic. */
+  partitions: number
+  /** A consumer that is silent for so long has lost its partitions, ms. */
+  sessionTimeoutMs?: number
+  createClient(config: ConsumerConfig): ConsumerClient
+}
+
+const heartbeatMs = 1_000
+/** How long the broker waits for records; a fetch that waits is also what delays a rebalance. */
+const fetchWaitMs = 500
+/** Commits are this far apart: what finishes in between is committed together. */
+const commitPauseMs = 100
+/** Pause before joining anew at most; kafkajs has tried for a while already. */
+const rejoinMs = 1_000
+/** How long commits and goodbyes at the end may take; what fails is delivered again. */
+const leaveMs = 5_000
+const MiB = 1024 * 1024
+
+/** Errors by which a broker says that the group is being dealt out anew: part of everyday life. */
+const rebalanceErrors = ['REBALANCE_IN_PROGRESS', 'ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID']
+
+/**
+ * One member of a Kafka group that handles many records at once and commits only what is done.
+ *
+ * Fetching. kafkajs fetches from all its partitions, hands each one's records to `#receive` and fetches again when
+ * these calls have returned. They return when all records have been handed to handlers and there is room for more, so
+ * one fetch at most waits in memory; until then they send the heartbeats. (`pause` of kafkajs would do it too, but it
+ * notices a `resume` only after a time of waiting.) How long handlers take does not matter to the membership.
+ *
+ * Rebalances. A partition that stays is read on from where we are. One that comes back, or comes for the first time,
+ * is read from where the group stands; what is in hand here, or done and not committed, is not handed out again. What
+ * is in hand of a partition that has gone is finished, but nothing is committed for it.
+ *
+ * Crashes. kafkajs gives up on many kinds of trouble, and on some for good; then it is thrown away and a new one joins
+ * in its place, for as long as it takes.
+ */
+export class KafkaConsumer implements Consumer {
+  readonly #options: KafkaConsumerOptions
+  readonly #member: GroupMember
+  readonly #partitions = new Map<number, PartitionProgress>()
+  /** Those with records to hand out; they take turns. */
+  readonly #turns = new Set<PartitionProgress>()
+  readonly #origins = new Map<ConsumedRecord, PartitionProgress>()
+  readonly #running: Promise<void>
+  /** No new rounds of commits. */
+  readonly #draining = new AbortController()
+  readonly #leaving = new AbortController()
+  /** By which the broker knows us; the same one means that we have not missed a rebalance. */
+  #memberId: string | undefined
+  #assigned: ReadonlySet<number> = new Set()
+  #failures = 0
+  /** Resolves when everything fetched is handed out and there is room for more. */
+  #room: PromiseWithResolvers<void> | undefined
+  #commitOffsets: EachBatchPayload['commitOffsetsIfNecessary'] | undefined
+  #committing: Promise<void> | undefined
+
+  constructor(options: KafkaConsumerOptions) {
+    this.#options = options
+    this.#member = new GroupMember(options, {
+      finished: (record) => this.#finish(record),
+      hasRoom: () => this.#handOut(),
+      // Not committed, so whoever has the partition next gets them.
+      release: () => {},
+      left: () => this.#leave(),
+    })
+    this.#running = this.#run()
+  }
+
+  get inFlight(): number {
+    return this.#member.inFlight
+  }
+
+  close(drainMs?: number): Promise<void> {
+    return this.#member.close(drainMs)
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#leaving.signal.aborted) {
+      try {
+        await this.#belong()
+      } catch (cause) {
+        const message = explainFailure(cause, this.#options)
+        this.#options.onError?.(new StreamUnavailableError(message, { cause }))
+        await pause(Math.min(backoffMs(++this.#failures), rejoinMs), this.#leaving.signal)
+      }
+    }
+  }
+
+  /** Belongs to the group until it is left, or rejects when kafkajs has crashed. */
+  async #belong(): Promise<void> {
+    const client = this.#createClient()
+    const crashed = Promise.withResolvers<void>()
+    crashed.promise.catch(() => {})
+    client.on(client.events.CRASH, ({ payload }) => crashed.reject(payload.error))
+    client.on(client.events.GROUP_JOIN, ({ payload }) => this.#onJoin(client, payload))
+    this.#leaving.signal.addEventListener('abort', () => crashed.resolve(), { once: true })
+    const joined = this.#join(client)
+    try {
+      await Promise.race([joined.then(() => crashed.promise), crashed.promise])
+    } finally {
+      this.#interrupt()
+      // kafkajs leaves the group only once it has joined it.
+      const left = joined.catch(() => {}).then(() => client.disconnect())
+      await settledWithin(leaveMs, [left])
+    }
+  }
+
+  #interrupt(): void {
+    this.#commitOffsets = undefined
+    this.#assigned = new Set()
+    this.#turns.clear()
+    for (const progress of this.#partitions.values()) progress.interrupt()
+  }
+
+  #createClient(): ConsumerClient {
+    const { group, partitions, sessionTimeoutMs = 10_000, createClient } = this.#options
+    return createClient({
+      groupId: group,
+      sessionTimeout: sessionTimeoutMs,
+      heartbeatInterval: heartbeatMs,
+      rebalanceTimeout: 30_000,
+      maxWaitTimeInMs: fetchWaitMs,
+      allowAutoTopicCreation: false,
+      retry: { ...retry, restartOnFailure: async () => false },
+      ...fetchSizes(partitions),
+    })
+  }
+
+  async #join(client: ConsumerClient): Promise<void> {
+    const { topic, partitions } = this.#options
+    const run: ConsumerRunConfig = {
+      autoCommit: false,
+      eachBatchAutoResolve: false,
+      partitionsConsumedConcurrently: partitions,
+      eachBatch: (payload) => this.#receive(payload),
+    }
+    await client.connect()
+    // From the beginning: else a group without commits would skip what came while it was away.
+    if (!this.#leaving.signal.aborted) await client.subscribe({ topics: [topic], fromBeginning: true })
+    if (!this.#leaving.signal.aborted) await client.run(run)
+  }
+
+  #onJoin(client: ConsumerClient, { memberId, memberAssignment }: ConsumerGroupJoinEvent['payload']): void {
+    const { topic } = this.#options
+    const stayed = memberId === this.#memberId
+    this.#memberId = memberId
+    this.#assigned = new Set(memberAssignment[topic])
+    this.#failures = 0
+    for (const progress of this.#partitions.values()) {
+      const { partition, assigned, next } = progress
+      progress.assigned = this.#assigned.has(partition)
+      if (stayed && assigned && progress.assigned && next !== undefined) {
+        client.seek({ topic, partition, offset: String(next) })
+      } else {
+        progress.interrupt()
+        this.#turns.delete(progress)
+      }
+    }
+    this.#handOut()
+  }
+
+  async #receive({ batch, ...session }: EachBatchPayload): Promise<void> {
+    // Fetched before a rebalance: it is fetched again, by whom it belongs to.
+    if (session.isStale() || !this.#assigned.has(batch.partition)) return
+    this.#commitOffsets = session.commitOffsetsIfNecessary
+    const progress = this.#add(batch)
+    // Not resolved, so it is fetched again.
+    if (!progress) return
+    this.#turns.add(progress)
+    // The next fetch starts behind it, also when this call fails with the connection.
+    session.resolveOffset(batch.lastOffset())
+    this.#handOut()
+    this.#commitSoon()
+    await this.#untilRoom(session.heartbeat)
+  }
+
+  #add({ partition, messages }: EachBatchPayload['batch']): PartitionProgress | undefined {
+    const known = this.#partitions.get(partition)
+    const added = known?.add(messages)
+    if (added === 'taken') return known
+    if (added === 'doubtful') return undefined
+    if (known) this.#turns.delete(known)
+    const progress = new PartitionProgress(partition, BigInt(messages[0]!.offset))
+    progress.add(messages)
+    this.#partitions.set(partition, progress)
+    return progress
+  }
+
+  #handOut(): void {
+    while (this.#member.room > 0) {
+      const [progress] = this.#turns
+      if (!progress) break
+      this.#turns.delete(progress)
+      const message = progress.take()
+      if (progress.waiting > 0) this.#turns.add(progress)
+      if (!message) continue
+      const record = consumedRecord(this.#options.topic, progress.partition, message)
+      this.#origins.set(record, progress)
+      this.#member.take(record)
+    }
+    if (!this.#hasRoom()) return
+    this.#room?.resolve()
+    this.#room = undefined
+  }
+
+  #hasRoom(): boolean {
+    return this.#leaving.signal.aborted || (this.#turns.size === 0 && this.#member.room > 0)
+  }
+
+  /** Keeps the membership until there is room; rejects when it is lost. */
+  async #untilRoom(heartbeat: () => Promise<void>): Promise<void> {
+    if (this.#hasRoom()) return
+    this.#room ??= Promise.withResolvers()
+    const lost = Promise.withResolvers<never>()
+    const beating = setInterval(() => heartbeat().catch(lost.reject), heartbeatMs / 2)
+    try {
+      await Promise.race([this.#room.promise, lost.promise])
+    } finally {
+      clearInterval(beating)
+    }
+  }
+
+  #finish(record: ConsumedRecord): void {
+    this.#origins.get(record)?.finish(record.offset)
+    this.#origins.delete(record)
+    this.#commitSoon()
+  }
+
+  #commitSoon(): void {
+    if (this.#draining.signal.aborted || this.#uncommitted().length === 0) return
+    this.#committing ??= this.#commitInRounds()
+  }
+
+  async #commitInRounds(): Promise<void> {
+    for (let failures = 0; this.#uncommitted().length > 0 && !this.#draining.signal.aborted; ) {
+      await pause(Math.max(commitPauseMs, failures && backoffMs(failures)), this.#draining.signal)
+      failures = (await this.#commit()) ? 0 : failures + 1
+    }
+    this.#committing = undefined
+  }
+
+  #uncommitted(): PartitionProgress[] {
+    return [...this.#partitions.values()].filter(({ uncommitted }) => uncommitted !== undefined)
+  }
+
+  /** @returns whether the group has it */
+  async #commit(): Promise<boolean> {
+    const positions = this.#uncommitted().map((progress) => ({ progress, position: progress.uncommitted! }))
+    if (positions.length === 0 || !this.#commitOffsets) return false
+    const partitions = positions.map(({ progress, position }) => ({
+      partition: progress.partition,
+      offset: String(position),
+    }))
+    try {
+      // Not `commitOffsets` of kafkajs: that tries again after a rebalance, also for partitions that have gone.
+      await this.#commitOffsets({ topics: [{ topic: this.#options.topic, partitions }] })
+      for (const { progress, position } of positions) progress.committed(position)
+      return true
+    } catch (cause) {
+      const message = 'Offsets could not be committed. They will be, or their records come again.'
+      if (!rebalanceErrors.includes(protocolErrorType(cause) ?? ''))
+        this.#options.onError?.(new StreamUnavailableError(message, { cause }))
+      return false
+    }
+  }
+
+  async #leave(): Promise<void> {
+    this.#draining.abort()
+    await settledWithin(leaveMs, [this.#commitLast()])
+    this.#leaving.abort()
+    this.#handOut()
+    await this.#running
+  }
+
+  async #commitLast(): Promise<void> {
+    await this.#committing
+    for (let failures = 0; this.#uncommitted().length > 0 && failures < 5; ) {
+      if (!(await this.#commit())) await pause(backoffMs(++failures), this.#leaving.signal)
+    }
+  }
+}
+
+/**
+ * Bytes that one fetch brings at most. kafkajs asks for partitions always in the same order, and a broker fills the
+ * answer in this order: with less than all partitions can bring, those at the end would get nothing as long as the
+ * others are behind. Batches of producers (900 kB) fit into each.
+ */
+export function fetchSizes(partitions: number): { maxBytesPerPartition: number; maxBytes: number } {
+  const maxBytesPerPartition = Math.min(8 * MiB, Math.max(MiB, Math.floor((16 * MiB) / partitions)))
+  return { maxBytesPerPartition, maxBytes: partitions * maxBytesPerPartition }
+}

@@ -1,0 +1,166 @@
+import type { Admin, Kafka } from 'kafkajs'
+import {
+  createKafka,
+  explainFailure,
+  type KafkaOptions,
+  orOpenError,
+  unknownTopic,
+} from './kafka-connection.ts'
+import { KafkaConsumer } from './kafka-consumer.ts'
+import { type PartitionSlice, readSlices } from './kafka-peek.ts'
+import { KafkaProducer } from './kafka-producer.ts'
+import {
+  type ConsumedRecord,
+  type ConsumeOptions,
+  type Consumer,
+  type SendOptions,
+  type Stream,
+  type StreamRecord,
+  StreamUnavailableError,
+  type TopicOptions,
+  UnknownTopicError,
+} from './stream.ts'
+import { ensureTopics } from './topics.ts'
+
+export interface KafkaStreamOptions extends KafkaOptions {
+  /** A consumer that is silent for so long has lost its partitions, ms; default 10,000. */
+  sessionTimeoutMs?: number
+  /** How long a send may take in all, ms; default 30,000. */
+  sendTimeoutMs?: number
+}
+
+/**
+ * The job stream of a fleet, in Apache Kafka.
+ *
+ * @throws StreamOpenError when Kafka cannot be reached or refuses; it is tried for about ten seconds
+ * @example
+ * const stream = await openKafkaStream({ brokers: ['127.0.0.1:9092'] })
+ * await stream.ensureTopics({ jobs: { partitions: 12, groups: ['workers'] } })
+ * await stream.send('jobs', [{ key: 'a', value: bytes, headers: {} }])
+ */
+export async function openKafkaStream(options: KafkaStreamOptions): Promise<Stream> {
+  const kafka = createKafka(options)
+  const admin = await orOpenError(options, () => connectAdmin(kafka))
+  return new KafkaStream(kafka, admin, options)
+}
+
+class KafkaStream implements Stream {
+  readonly #kafka: Kafka
+  readonly #options: KafkaStreamOptions
+  readonly #producer: KafkaProducer
+  readonly #consumers = new Set<Consumer>()
+  /** Topics that were seen to exist. */
+  readonly #topics = new Set<string>()
+  #admin: Promise<Admin> | undefined
+  #closed: Promise<void> | undefined
+
+  constructor(kafka: Kafka, admin: Admin, options: KafkaStreamOptions) {
+    this.#kafka = kafka
+    this.#options = options
+    this.#producer = new KafkaProducer(options)
+    this.#admin = Promise.resolve(admin)
+  }
+
+  async ensureTopics(topics: Record<string, TopicOptions>): Promise<void> {
+    await this.#administer((admin) => ensureTopics(this.#kafka, admin, topics))
+  }
+
+  async send(topic: string, records: StreamRecord[], options?: SendOptions): Promise<void> {
+    this.#assertOpen()
+    await this.#producer.send(topic, records, options)
+  }
+
+  async consume(options: ConsumeOptions): Promise<Consumer> {
+    const { brokers, sessionTimeoutMs } = this.#options
+    const partitions = (await this.#positions(options.topic, options.group)).length
+    this.#assertOpen()
+    const consumer = new KafkaConsumer({
+      ...options,
+      brokers,
+      sessionTimeoutMs,
+      partitions,
+      createClient: (config) => this.#kafka.consumer(config),
+    })
+    this.#consumers.add(consumer)
+    return consumer
+  }
+
+  async lag(topic: string, group: string): Promise<number> {
+    const slices = await this.#positions(topic, group)
+    return Number(slices.reduce((sum, { from, end }) => sum + (end - from), 0n))
+  }
+
+  async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
+    const slices = await this.#positions(topic, group)
+    try {
+      return await readSlices(this.#kafka, { topic, group, slices, limit })
+    } catch (cause) {
+      throw this.#unavailable(cause)
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= this.#close()
+    return this.#closed
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#consumers].map((consumer) => consumer.close()))
+    await this.#producer.close()
+    await this.#disconnectAdmin()
+  }
+
+  /** For each partition, from where on the group has not committed, and where the records end. */
+  #positions(topic: string, group: string): Promise<PartitionSlice[]> {
+    return this.#administer(async (admin) => {
+      if (!this.#topics.has(topic) && !(await admin.listTopics()).includes(topic)) throw unknownTopic(topic)
+      this.#topics.add(topic)
+      // The committed offsets first: what is committed in between must not lie behind the end.
+      const [committed] = await admin.fetchOffsets({ groupId: group, topics: [topic] })
+      const offsets = await admin.fetchTopicOffsets(topic)
+      const positions = new Map(
+        committed?.partitions.map(({ partition, offset }) => [partition, BigInt(offset)]),
+      )
+      return offsets.map(({ partition, low, high }) => {
+        const position = positions.get(partition) ?? -1n
+        // Retention may have removed records that were never committed.
+        const from = position < BigInt(low) ? BigInt(low) : position
+        return { partition, from, end: BigInt(high) }
+      })
+    })
+  }
+
+  async #administer<T>(work: (admin: Admin) => Promise<T>): Promise<T> {
+    this.#assertOpen()
+    this.#admin ??= connectAdmin(this.#kafka)
+    const admin = this.#admin
+    try {
+      return await work(await admin)
+    } catch (cause) {
+      if (cause instanceof UnknownTopicError) throw cause
+      // It may be the connection: the next call opens one of its own.
+      if (this.#admin === admin) void this.#disconnectAdmin()
+      throw this.#unavailable(cause)
+    }
+  }
+
+  async #disconnectAdmin(): Promise<void> {
+    const admin = this.#admin
+    this.#admin = undefined
+    await admin?.then((connected) => connected.disconnect()).catch(() => {})
+  }
+
+  #unavailable(cause: unknown): StreamUnavailableError {
+    return new StreamUnavailableError(explainFailure(cause, this.#options), { cause })
+  }
+
+  #assertOpen(): void {
+    if (this.#closed) throw new StreamUnavailableError('The job stream is closed.')
+  }
+}
+
+async function connectAdmin(kafka: Kafka): Promise<Admin> {
+  const admin = kafka.admin()
+  await admin.connect()
+  return admin
+}

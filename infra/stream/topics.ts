@@ -1,0 +1,237 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Admin, Kafka } from 'kafkajs'
+import { createKafka, type KafkaOptions, orOpenError, protocolErrorType } from './kafka-connection.ts'
+import type { TopicOptions } from './stream.ts'
+
+/** How the topics of a stream are to be, by name. */
+export type TopicLayout = Record<string, TopicOptions>
+
+export interface TopicReport {
+  topic: string
+  ok: boolean
+  /** Absent for a topic that does not exist. */
+  partitions?: number
+  /** What is wrong with it and what to do, a line each. */
+  findings: string[]
+}
+
+/** A topic as Kafka has it. Limits are -1 where there is none. */
+export interface TopicState {
+  partitions: number
+  retentionMs: number
+  maxMessageBytes: number
+  /** Groups with the number of partitions that they have never committed. */
+  uncommitted: Record<string, number>
+  /** Whether one broker's loss would be the loss of records, though there are others to hold copies. */
+  singleCopy: boolean
+}
+
+/** Producers put records of up to this many bytes together into one batch. */
+const leastMessageBytes = 1_000_000
+const topicResource = 2
+/** Of a setting that somebody made for the topic, as opposed to what the broker has for all. */
+const setForTopic = 1
+/** What Kafka calls our limits. */
+const limitNames = { retentionMs: 'retention.ms', maxMessageBytes: 'max.message.bytes' } as const
+
+/**
+ * Makes the topics that are missing, raises limits that are too low, and commits the start for groups that have not
+ * committed anything: a scaler cannot see the lag of a group without commits. Partitions of a topic that exists stay
+ * as they are, because keys would move.
+ *
+ * @throws StreamOpenError when Kafka cannot be reached or refuses
+ */
+export function createTopics(options: KafkaOptions, layout: TopicLayout): Promise<void> {
+  return administer(options, (admin, kafka) => ensureTopics(kafka, admin, layout))
+}
+
+/**
+ * Compares the topics with the layout; changes nothing.
+ * @throws StreamOpenError when Kafka cannot be reached or refuses
+ */
+export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise<TopicReport[]> {
+  return administer(options, async (admin) => {
+    const existing = new Set(await admin.listTopics())
+    const reports = Object.entries(layout).map(async ([topic, asked]): Promise<TopicReport> => {
+      const state = existing.has(topic) ? await describeTopic(admin, topic, asked.groups ?? []) : undefined
+      const findings = findingsOf(topic, asked, state)
+      return { topic, ok: findings.length === 0, partitions: state?.partitions, findings }
+    })
+    return Promise.all(reports)
+  })
+}
+
+/** What is wrong with a topic; undefined is one that does not exist. */
+export function findingsOf(topic: string, asked: TopicOptions, state: TopicState | undefined): string[] {
+  const create = 'npx turbine topics create'
+  if (!state) return [`does not exist: ${create}`]
+  const { partitions, uncommitted, singleCopy } = state
+  const addPartitions = `kafka-topics.sh --alter --topic ${topic} --partitions ${asked.partitions}`
+  const fewPartitions = `has ${partitions} partitions of ${asked.partitions}, so at most ${partitions} consumers share it: ${addPartitions}`
+  const lowLimits = limitsToRaise(asked, state).map(
+    ({ name, has, needs }) => `${name} is ${has}, less than ${needs}: ${create}`,
+  )
+  const missingStarts = Object.entries(uncommitted).map(
+    ([group, count]) => `group ${group} has no offsets on ${count} partitions: ${create}`,
+  )
+  return [
+    ...(partitions < asked.partitions ? [fewPartitions] : []),
+    ...lowLimits,
+    ...missingStarts,
+    ...(singleCopy ? ['has one copy of each record: reassign it with more replicas'] : []),
+  ]
+}
+
+export async function ensureTopics(kafka: Kafka, admin: Admin, layout: TopicLayout): Promise<void> {
+  const existing = new Set(await admin.listTopics())
+  const missing = Object.entries(layout).filter(([topic]) => !existing.has(topic))
+  if (missing.length > 0) await createMissing(admin, missing)
+  for (const [topic, asked] of Object.entries(layout)) {
+    if (existing.has(topic)) await raiseLimits(admin, topic, asked)
+    for (const group of asked.groups ?? []) await commitStart(kafka, admin, topic, group)
+  }
+}
+
+async function createMissing(admin: Admin, topics: [string, TopicOptions][]): Promise<void> {
+  const configs = topics.map(([topic, asked]) => ({
+    topic,
+    numPartitions: asked.partitions,
+    configEntries: entries([
+      // Retention counts from when the broker got a record, whatever its sender's clock says.
+      ['message.timestamp.type', 'LogAppendTime'],
+      ...limitsIn(asked),
+    ]),
+  }))
+  // With as many copies as the brokers' default says.
+  await admin.createTopics({ topics: configs, waitForLeaders: true })
+}
+
+async function raiseLimits(admin: Admin, topic: string, asked: TopicOptions): Promise<void> {
+  const settings = await describeSettings(admin, topic)
+  const raised = limitsToRaise(asked, limitsOf(settings)).map(
+    ({ name, needs }): Entry => [name, String(needs)],
+  )
+  if (raised.length === 0) return
+  // What is not named in the request goes back to the broker's default, so all that was set is named again.
+  const kept = settings
+    .filter(({ configSource }) => configSource === setForTopic)
+    .map(({ configName, configValue }): Entry => [configName, configValue])
+  const configEntries = entries([...new Map([...kept, ...raised])])
+  const resource = { type: topicResource, name: topic, configEntries }
+  await admin.alterConfigs({ validateOnly: false, resources: [resource] })
+}
+
+type Limits = Pick<TopicState, 'retentionMs' | 'maxMessageBytes'>
+type Entry = [name: string, value: string]
+
+const limits = ['retentionMs', 'maxMessageBytes'] as const
+
+function limitsIn(asked: TopicOptions): Entry[] {
+  return limits.flatMap((limit) => {
+    const value = asked[limit]
+    return value === undefined ? [] : [[limitNames[limit], String(value)] satisfies Entry]
+  })
+}
+
+/** The limits that are lower than what is asked for, or than what producers need. */
+function limitsToRaise(asked: TopicOptions, state: Limits): { name: string; has: number; needs: number }[] {
+  const least: Limits = { retentionMs: 0, maxMessageBytes: leastMessageBytes }
+  return limits
+    .map((limit) => ({ name: limitNames[limit], has: state[limit], needs: asked[limit] ?? least[limit] }))
+    .filter(({ has, needs }) => has >= 0 && has < needs)
+}
+
+type Settings = Awaited<ReturnType<typeof describeSettings>>
+
+async function describeSettings(admin: Admin, topic: string) {
+  const resources = [{ type: topicResource, name: topic }]
+  const described = await admin.describeConfigs({ resources, includeSynonyms: false })
+  return described.resources[0]?.configEntries ?? []
+}
+
+function limitsOf(settings: Settings): Limits {
+  const limitOf = (name: string) => {
+    return Number(settings.find(({ configName }) => configName === name)?.configValue ?? -1)
+  }
+  return {
+    retentionMs: limitOf(limitNames.retentionMs),
+    maxMessageBytes: limitOf(limitNames.maxMessageBytes),
+  }
+}
+
+async function describeTopic(admin: Admin, topic: string, groups: string[]): Promise<TopicState> {
+  const settings = await describeSettings(admin, topic)
+  const { topics } = await admin.fetchTopicMetadata({ topics: [topic] })
+  const { brokers } = await admin.describeCluster()
+  const partitions = topics[0]!.partitions
+  const starts = groups.map(async (group): Promise<[string, number]> => {
+    return [group, (await withoutCommit(admin, topic, group)).length]
+  })
+  return {
+    partitions: partitions.length,
+    ...limitsOf(settings),
+    uncommitted: Object.fromEntries((await Promise.all(starts)).filter(([, count]) => count > 0)),
+    singleCopy: brokers.length > 1 && partitions.some(({ replicas }) => replicas.length === 1),
+  }
+}
+
+/** Partitions of the topic on which the group has never committed. */
+async function withoutCommit(admin: Admin, topic: string, group: string): Promise<number[]> {
+  const [offsets] = await admin.fetchOffsets({ groupId: group, topics: [topic] })
+  return offsets!.partitions.filter(({ offset }) => Number(offset) < 0).map(({ partition }) => partition)
+}
+
+/** A topic is made before its partitions have leaders, which kafkajs does not wait for in every call. */
+async function onceLed<T>(ask: () => Promise<T>): Promise<T> {
+  for (let attempts = 1; ; attempts++) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (attempts === 50 || protocolErrorType(error) !== 'NOT_LEADER_FOR_PARTITION') throw error
+      await wait(100)
+    }
+  }
+}
+
+/**
+ * Commits the first offset on partitions where the group has none. A group with members does that itself. (kafkajs's
+ * own `setOffsets` takes five seconds.)
+ */
+async function commitStart(kafka: Kafka, admin: Admin, topic: string, group: string): Promise<void> {
+  const missing = await withoutCommit(admin, topic, group)
+  if (missing.length === 0) return
+  const { groups } = await admin.describeGroups([group])
+  if (groups.some(({ members }) => members.length > 0)) return
+  const offsets = await onceLed(() => admin.fetchTopicOffsets(topic))
+  const starts = offsets.filter(({ partition }) => missing.includes(partition))
+  const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, allowAutoTopicCreation: false })
+  const crashed = Promise.withResolvers<never>()
+  consumer.on(consumer.events.CRASH, ({ payload }) => crashed.reject(payload.error))
+  consumer.on(consumer.events.GROUP_JOIN, () => consumer.pause([{ topic }]))
+  try {
+    await consumer.connect()
+    await consumer.subscribe({ topics: [topic], fromBeginning: true })
+    await consumer.run({ autoCommit: false, eachBatch: async () => {} })
+    const commits = starts.map(({ partition, low }) => ({ topic, partition, offset: low }))
+    await Promise.race([consumer.commitOffsets(commits), crashed.promise])
+  } finally {
+    await consumer.disconnect()
+  }
+}
+
+function administer<T>(options: KafkaOptions, work: (admin: Admin, kafka: Kafka) => Promise<T>): Promise<T> {
+  return orOpenError(options, async () => {
+    const kafka = createKafka(options)
+    const admin = kafka.admin()
+    try {
+      await admin.connect()
+      return await work(admin, kafka)
+    } finally {
+      await admin.disconnect()
+    }
+  })
+}
+
+function entries(pairs: Iterable<Entry>): { name: string; value: string }[] {
+  return [...pairs].map(([name, value]) => ({ name, value }))
+}
