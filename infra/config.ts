@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { bundledModel } from './starter-model/bundled.ts'
+import { bundledModel } from './starter-model/folder.ts'
 
 /** A setting has a value that is not allowed. The message names the setting, what came and what is allowed. */
 export class ConfigError extends Error {
@@ -234,6 +234,9 @@ const settings = {
   }),
 }
 
+/** What commands read that talk to a service which runs elsewhere. */
+const clientVariables = ['TURBINE_URL', 'TURBINE_API_KEY']
+
 type Settings = typeof settings
 export type SettingName = keyof Settings
 
@@ -306,7 +309,7 @@ function parse(
 }
 
 function unknownVariables(env: Record<string, string | undefined>): string[] {
-  const known = new Set(settingNames.map(variableOf))
+  const known = new Set([...settingNames.map(variableOf), ...clientVariables])
   return Object.keys(env)
     .filter((variable) => variable.startsWith('TURBINE_') && !known.has(variable))
     .map((variable) => `${variable} is not a setting of Turbine and is ignored. \`--help\` lists them all.`)

@@ -5,32 +5,19 @@ import {
   type Lookup,
   RefusedAddressError,
 } from './guarded-connector.ts'
+import {
+  contentTypeOf,
+  faultOf,
+  type ImageResponseHead,
+  imageRequestHeaders,
+  parseImageAddress,
+  readLimited,
+  redirectOf,
+} from './image-address.ts'
+import { ImageFetchError, imageFetchFaults } from './image-fetch-error.ts'
 import { anyAddress, isPublicAddress } from './public-address.ts'
 
-export type ImageFetchCode =
-  | 'image_url_content_type'
-  | 'image_url_invalid'
-  | 'image_url_private'
-  | 'image_url_redirects'
-  | 'image_url_status'
-  | 'image_url_timeout'
-  | 'image_url_too_large'
-  | 'image_url_unreachable'
-
-/** An image address could not be fetched. The message says why and what to do, without the address. */
-export class ImageFetchError extends Error {
-  override readonly name = 'ImageFetchError'
-  /** Stable, machine-readable name. */
-  readonly code: ImageFetchCode
-  /** Whether the same address can work later. */
-  readonly retriable: boolean
-
-  constructor(code: ImageFetchCode, message: string, options: { retriable?: boolean; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause })
-    this.code = code
-    this.retriable = options.retriable ?? false
-  }
-}
+export { ImageFetchError } from './image-fetch-error.ts'
 
 export interface ImageFetcherOptions {
   /** Bytes of an image at most. */
@@ -79,14 +66,14 @@ export function createImageFetcher(options: ImageFetcherOptions): ImageFetcher {
   const agent = new Agent({ connect: guardedConnector({ allows, lookup, timeoutMs }) })
 
   async function fetchWithin(signal: AbortSignal, address: string): Promise<FetchedImage> {
-    let url = parseAddress(address, schemes)
+    let url = parseImageAddress(address, schemes)
     for (let redirects = 0; ; redirects++) {
-      const response = await request(url, { dispatcher: agent, signal, headers: requestHeaders })
-      const location = redirectOf(response)
+      const response = await request(url, { dispatcher: agent, signal, headers: imageRequestHeaders })
+      const location = redirectOf(headOf(response))
       if (location === undefined) return readImage(response, maxBytes)
       discard(response)
-      if (redirects === maxRedirects) throw tooManyRedirects(maxRedirects)
-      url = parseAddress(location, schemes, url)
+      if (redirects === maxRedirects) throw imageFetchFaults.tooManyRedirects(maxRedirects)
+      url = parseImageAddress(location, schemes, url)
     }
   }
 
@@ -97,62 +84,26 @@ export function createImageFetcher(options: ImageFetcherOptions): ImageFetcher {
         return await fetchWithin(signal ? AbortSignal.any([deadline, signal]) : deadline, address)
       } catch (error) {
         signal?.throwIfAborted()
-        throw deadline.aborted ? timedOut(timeoutMs) : asFetchError(error)
+        throw deadline.aborted ? imageFetchFaults.timedOut(timeoutMs) : asFetchError(error)
       }
     },
     close: () => agent.destroy(),
   }
 }
 
-const requestHeaders = { 'user-agent': 'turbine', accept: 'image/*', 'accept-encoding': 'identity' }
-const redirectStatuses = new Set([301, 302, 303, 307, 308])
-const acceptedTypes = /^(image\/[\w.+-]+|(application|binary)\/octet-stream)$/
-
-function parseAddress(address: string, schemes: string[], base?: URL): URL {
-  const url = URL.parse(address, base?.href)
-  if (!url) throw invalid('is not an address. Send an https address or a data: URL')
-  if (!schemes.includes(url.protocol.slice(0, -1)))
-    throw invalid(`leads to ${url.protocol.slice(0, -1)}; only ${schemes.join(' and ')} can be fetched`)
-  if (url.username || url.password) throw invalid('has a user name or password. Leave them out')
-  return url
-}
-
-function redirectOf({ statusCode, headers }: Dispatcher.ResponseData): string | undefined {
-  const { location } = headers
-  return redirectStatuses.has(statusCode) && location !== undefined ? String(location) : undefined
-}
+const headOf = ({ statusCode, headers }: Dispatcher.ResponseData): ImageResponseHead => ({
+  status: statusCode,
+  header: (name) => headers[name]?.toString(),
+})
 
 async function readImage(response: Dispatcher.ResponseData, maxBytes: number): Promise<FetchedImage> {
-  const contentType = contentTypeOf(response)
-  const fault = faultOf(response, contentType, maxBytes)
+  const head = headOf(response)
+  const fault = faultOf(head, maxBytes)
   if (fault) {
     discard(response)
     throw fault
   }
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of response.body) {
-    size += chunk.byteLength
-    if (size > maxBytes) throw tooLarge(maxBytes)
-    chunks.push(chunk)
-  }
-  return { bytes: Buffer.concat(chunks), contentType }
-}
-
-/** What can be said against a response before its body is read. */
-function faultOf(
-  { statusCode, headers }: Dispatcher.ResponseData,
-  contentType: string,
-  maxBytes: number,
-): ImageFetchError | undefined {
-  if (statusCode !== 200) return badStatus(statusCode)
-  if (!acceptedTypes.test(contentType)) return badType(contentType)
-  return Number(headers['content-length'] ?? 0) > maxBytes ? tooLarge(maxBytes) : undefined
-}
-
-function contentTypeOf({ headers }: Dispatcher.ResponseData): string {
-  const [type = ''] = String(headers['content-type'] ?? 'application/octet-stream').split(';')
-  return type.trim().toLowerCase()
+  return { bytes: await readLimited(response.body, maxBytes), contentType: contentTypeOf(head) }
 }
 
 /** Ends a response whose body nobody wants, however long it is. */
@@ -161,53 +112,9 @@ function discard({ body }: Dispatcher.ResponseData): void {
   body.destroy()
 }
 
-function asFetchError(error: unknown): unknown {
+function asFetchError(error: unknown): ImageFetchError {
   if (error instanceof ImageFetchError) return error
-  if (error instanceof RefusedAddressError) return refused()
-  const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : ''
-  return new ImageFetchError(
-    'image_url_unreachable',
-    `The image address cannot be reached${code}. Check that it opens from outside of your network.`,
-    { retriable: true, cause: error },
-  )
+  return error instanceof RefusedAddressError
+    ? imageFetchFaults.refused()
+    : imageFetchFaults.unreachable(error)
 }
-
-const invalid = (what: string) => new ImageFetchError('image_url_invalid', `The image address ${what}.`)
-
-const refused = () =>
-  new ImageFetchError(
-    'image_url_private',
-    'The image address leads into a private network. Use a public address, or send the image itself.',
-  )
-
-const tooManyRedirects = (max: number) =>
-  new ImageFetchError(
-    'image_url_redirects',
-    `The image address redirects more than ${max} times. Use the address that it ends at.`,
-  )
-
-const badStatus = (status: number) =>
-  new ImageFetchError(
-    'image_url_status',
-    `The image address answered with status ${status}. Check that it is right and public.`,
-    { retriable: status >= 500 || status === 429 || status === 408 },
-  )
-
-const badType = (type: string) =>
-  new ImageFetchError(
-    'image_url_content_type',
-    `The image address answered with ${type.slice(0, 100) || 'an empty content type'}. Use an address that answers with image/*.`,
-  )
-
-const tooLarge = (maxBytes: number) =>
-  new ImageFetchError(
-    'image_url_too_large',
-    `The image at the address has more than ${maxBytes} bytes. Use a smaller one.`,
-  )
-
-const timedOut = (timeoutMs: number) =>
-  new ImageFetchError(
-    'image_url_timeout',
-    `The image address did not deliver within ${timeoutMs} ms. Use a faster one, or send the image itself.`,
-    { retriable: true },
-  )

@@ -123,3 +123,18 @@ test('a path that cannot be a folder is refused', async () => {
   await writeFile(join(directory, 'data'), '')
   await expect(openDirectoryStore(path)).rejects.toThrow(StoreUnavailableError)
 })
+
+test('a guest leaves what another process is putting alone', async () => {
+  const store = await openDirectoryStore(path)
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+  const writer = writable.getWriter()
+  const put = store.put('slow', readable)
+  await writer.write(Buffer.from('half '))
+  const guest = await openDirectoryStore(path, { guest: true })
+  await guest.put('key', 'of a guest')
+  await writer.write(Buffer.from('and half'))
+  await writer.close()
+  await put
+  expect(Buffer.from((await getBytes(guest, 'slow'))!).toString()).toBe('half and half')
+  expect(await getBytes(store, 'key')).toBeDefined()
+})

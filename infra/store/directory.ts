@@ -32,18 +32,19 @@ const infoConcurrency = 32
 /**
  * The object store of one machine: a folder with one file for each object. A put that resolved survives the death
  * of the process and a power loss; a put that was cut off leaves nothing but a temporary file, which the next open
- * removes. One process at a time may have the folder open.
+ * removes. One process at a time may work with the folder; a command that looks into it or puts something small
+ * opens it as a `guest`, which leaves the other's temporary files alone.
  *
  * @throws StoreUnavailableError when the folder cannot be created or written.
  * @example const store = await openDirectoryStore('.turbine/store')
  */
-export async function openDirectoryStore(path: string): Promise<ObjectStore> {
+export async function openDirectoryStore(path: string, { guest = false } = {}): Promise<ObjectStore> {
   const objects = join(path, 'objects')
   const incoming = join(path, 'incoming')
   await guard(async () => {
-    await rm(incoming, { recursive: true, force: true })
+    if (!guest) await rm(incoming, { recursive: true, force: true })
     await makeDirectory(objects)
-    await mkdir(incoming)
+    await mkdir(incoming, { recursive: true })
   })
   return new DirectoryStore(objects, incoming)
 }

@@ -1,4 +1,4 @@
-import { InvalidKeyError } from './key.ts'
+import { assertKey } from './key.ts'
 import { type ByteRange, resolveRange } from './range.ts'
 import { type ObjectInfo, type ObjectStore, PreconditionFailedError, type PutOptions } from './store.ts'
 
@@ -8,6 +8,8 @@ interface MemoryObject extends ObjectInfo {
   bytes: Uint8Array<ArrayBuffer>
   contentType: string
 }
+
+const compareBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
 /** An object store in a map, for tests of what uses one. */
 export function memoryStore() {
@@ -22,15 +24,16 @@ export function memoryStore() {
 
   const store: ObjectStore = {
     async put(key, body, options = {}) {
-      if (key === '') throw new InvalidKeyError('The key is empty.')
+      assertKey(key)
       const bytes = new Uint8Array(await new Response(body as Body).arrayBuffer())
       assertPrecondition(key, options)
       const etag = String(++version)
       const contentType = options.contentType ?? 'application/octet-stream'
-      stored.set(key, { key, size: bytes.length, etag, lastModified: version, bytes, contentType })
+      stored.set(key, { key, size: bytes.length, etag, lastModified: Date.now(), bytes, contentType })
       return { etag }
     },
     async get(key, range?: ByteRange) {
+      assertKey(key)
       const object = stored.get(key)
       if (!object) return undefined
       const { start, end } = resolveRange(object.size, range)
@@ -38,13 +41,19 @@ export function memoryStore() {
       return { ...infoOf(object), contentType: object.contentType, body }
     },
     async head(key) {
+      assertKey(key)
       const object = stored.get(key)
       return object && infoOf(object)
     },
-    delete: async (key) => void stored.delete(key),
+    async delete(key) {
+      assertKey(key)
+      stored.delete(key)
+    },
     async list(prefix, { limit = 1000, continuation, startAfter = '' } = {}) {
       const after = continuation ?? startAfter
-      const keys = [...stored.keys()].filter((key) => key.startsWith(prefix) && key > after).sort()
+      const keys = [...stored.keys()]
+        .filter((key) => key.startsWith(prefix) && compareBytes(key, after) > 0)
+        .sort(compareBytes)
       const page = keys.slice(0, limit)
       const objects = page.map((key) => infoOf(stored.get(key)!))
       return keys.length > limit ? { objects, continuation: page.at(-1)! } : { objects }

@@ -14,8 +14,17 @@ export interface StoreUnderTest {
   dispose(): Promise<void>
 }
 
-/** What every ObjectStore promises. */
-export function describeStore(name: string, makeStore: () => Promise<StoreUnderTest>): void {
+export interface StoreLimits {
+  /** The server keeps objects as files under their keys: no segments above 255 bytes, and no `a` beside `a/b`. */
+  keysArePaths?: boolean
+}
+
+/** What every ObjectStore promises, as far as the server behind it can hold it. */
+export function describeStore(
+  name: string,
+  makeStore: () => Promise<StoreUnderTest>,
+  { keysArePaths = false }: StoreLimits = {},
+): void {
   describe(name, () => {
     let tested: StoreUnderTest
     let store: ObjectStore
@@ -172,7 +181,8 @@ export function describeStore(name: string, makeStore: () => Promise<StoreUnderT
         'a\\b',
         'a:*?<>|',
       ]
-      keys.push('é'.repeat(512), 'x'.repeat(1024), `${'y'.repeat(300)}/${'z'.repeat(300)}`)
+      if (keysArePaths) keys.push(Array(8).fill('é'.repeat(63)).join('/'))
+      else keys.push('é'.repeat(512), 'x'.repeat(1024), `${'y'.repeat(300)}/${'z'.repeat(300)}`)
       await putAll(keys)
       for (const key of keys) expect(await textOf(key)).toBe(key)
       expect(await keysOf(store, '')).toEqual([...keys].sort(byBytes))
@@ -184,20 +194,12 @@ export function describeStore(name: string, makeStore: () => Promise<StoreUnderT
     })
 
     test('lists below a prefix, in the order of bytes', async () => {
-      await putAll(['a', 'a-b', 'a/b', 'a/b/c', 'a/bc', 'a0', 'b/a', '\uffee', '🐟'])
-      expect(await keysOf(store, '')).toEqual([
-        'a',
-        'a-b',
-        'a/b',
-        'a/b/c',
-        'a/bc',
-        'a0',
-        'b/a',
-        '\uffee',
-        '🐟',
-      ])
-      expect(await keysOf(store, 'a/')).toEqual(['a/b', 'a/b/c', 'a/bc'])
-      expect(await keysOf(store, 'a/b')).toEqual(['a/b', 'a/b/c', 'a/bc'])
+      const above = keysArePaths ? [] : ['a/b']
+      const keys = ['a-b', ...above, 'a/b/c', 'a/bc', 'a0', 'b/a', '\uffee', '🐟']
+      await putAll(keysArePaths ? keys : ['a', ...keys])
+      expect(await keysOf(store, '')).toEqual(keysArePaths ? keys : ['a', ...keys])
+      expect(await keysOf(store, 'a/')).toEqual([...above, 'a/b/c', 'a/bc'])
+      expect(await keysOf(store, 'a/b')).toEqual([...above, 'a/b/c', 'a/bc'])
       expect(await keysOf(store, 'a/b/')).toEqual(['a/b/c'])
       expect(await keysOf(store, '../')).toEqual([])
       expect(await keysOf(store, 'nothing')).toEqual([])

@@ -1,0 +1,27 @@
+import { expect, test } from 'vitest'
+import { createReadiness } from './readiness.ts'
+
+test('is ready when every probe fulfils, and says which does not and why', async () => {
+  let away = false
+  let time = 0
+  const store = async () => {
+    if (away) throw new Error('The object store is away.')
+  }
+  const readiness = createReadiness({ store, model: () => {} }, { keepMs: 1000, now: () => time })
+  expect(await readiness()).toEqual({ ready: true, checks: { store: { ok: true }, model: { ok: true } } })
+  away = true
+  expect((await readiness()).ready).toBe(true)
+  time = 1000
+  expect(await readiness()).toEqual({
+    ready: false,
+    checks: { store: { ok: false, message: 'The object store is away.' }, model: { ok: true } },
+  })
+})
+
+test('a probe that never answers is a failed one', async () => {
+  const readiness = createReadiness({ stream: () => new Promise(() => {}) }, { timeoutMs: 1 })
+  expect(await readiness()).toEqual({
+    ready: false,
+    checks: { stream: { ok: false, message: 'did not answer within 1 ms' } },
+  })
+})

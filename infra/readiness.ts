@@ -1,0 +1,63 @@
+export interface Check {
+  ok: boolean
+  message?: string
+}
+
+export interface Readiness {
+  ready: boolean
+  checks: Record<string, Check>
+}
+
+/** What is looked at: it fulfils when all is well, and rejects with what is wrong. */
+export type Probe = () => unknown
+
+export interface ReadinessOptions {
+  /** A probe that takes longer counts as failed, ms; default 3000. */
+  timeoutMs?: number
+  /** How long a result is answered again, ms; default 2000. */
+  keepMs?: number
+  /** Ms from any fixed point. */
+  now?: () => number
+}
+
+/**
+ * Looks whether everything that a process needs is there. Results are kept for a moment, so that asking often costs
+ * nothing.
+ *
+ * @example
+ * const readiness = createReadiness({ store: () => store.head('ready') })
+ * await readiness() // { ready: false, checks: { store: { ok: false, message: 'The object store ...' } } }
+ */
+export function createReadiness(
+  probes: Record<string, Probe>,
+  { timeoutMs = 3000, keepMs = 2000, now = () => performance.now() }: ReadinessOptions = {},
+): () => Promise<Readiness> {
+  let last: { at: number; result: Promise<Readiness> } | undefined
+  const look = async (): Promise<Readiness> => {
+    const entries = Object.entries(probes).map(
+      async ([name, probe]) => [name, await check(probe, timeoutMs)] as const,
+    )
+    const checks = Object.fromEntries(await Promise.all(entries))
+    return { ready: Object.values(checks).every(({ ok }) => ok), checks }
+  }
+  return () => {
+    if (!last || now() - last.at >= keepMs) last = { at: now(), result: look() }
+    return last.result
+  }
+}
+
+async function check(probe: Probe, timeoutMs: number): Promise<Check> {
+  const timedOut = Promise.withResolvers<never>()
+  const timer = setTimeout(
+    () => timedOut.reject(new Error(`did not answer within ${timeoutMs} ms`)),
+    timeoutMs,
+  )
+  try {
+    await Promise.race([probe(), timedOut.promise])
+    return { ok: true }
+  } catch (error) {
+    return { ok: false, message: error instanceof Error ? error.message : String(error) }
+  } finally {
+    clearTimeout(timer)
+  }
+}

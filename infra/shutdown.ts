@@ -1,0 +1,40 @@
+/** Closes one part; `drainMs` is what is left for work in hand. */
+export type Closer = (drainMs: number) => Promise<unknown>
+
+/**
+ * What a process has opened, to be closed in reverse: what was opened last is closed first.
+ *
+ * @example
+ * const shutdown = new Shutdown()
+ * const stream = await openStream()
+ * shutdown.add(() => stream.close())
+ * await shutdown.run(25_000)
+ */
+export class Shutdown {
+  readonly #closers: Closer[] = []
+  #running: Promise<void> | undefined
+
+  /** Whether it has begun. */
+  get begun(): boolean {
+    return this.#running !== undefined
+  }
+
+  add(closer: Closer): void {
+    this.#closers.push(closer)
+  }
+
+  /** Closes everything within about `ms`; a part that fails to close does not keep the others from it. */
+  run(ms: number): Promise<void> {
+    this.#running ??= this.#run(ms)
+    return this.#running
+  }
+
+  async #run(ms: number): Promise<void> {
+    const until = Date.now() + ms
+    const failures: unknown[] = []
+    for (const close of this.#closers.reverse()) {
+      await close(Math.max(0, until - Date.now())).catch((error) => failures.push(error))
+    }
+    if (failures.length > 0) throw failures[0]
+  }
+}

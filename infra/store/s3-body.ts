@@ -1,0 +1,88 @@
+export interface ReceivedOptions {
+  /** What a failure of the connection becomes. */
+  toError(error: unknown): Error
+  /** How long a read may wait for the next bytes, ms. */
+  stallMs: number
+}
+
+/**
+ * The body of a response as the store hands it out: a connection that breaks or falls silent is the store's error.
+ * Only time in which somebody waits for bytes counts, so it may be read as slowly as one likes.
+ */
+export function receivedBody(
+  body: ReadableStream<Uint8Array>,
+  { toError, stallMs }: ReceivedOptions,
+): ReadableStream<Uint8Array> {
+  const reader = body.getReader()
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        try {
+          const { done, value } = await within(stallMs, reader.read())
+          if (done) controller.close()
+          else controller.enqueue(value)
+        } catch (error) {
+          controller.error(toError(error))
+          reader.cancel(error).catch(() => {})
+        }
+      },
+      cancel: (reason) => reader.cancel(reason),
+    },
+    { highWaterMark: 0 },
+  )
+}
+
+async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  const silence = Promise.withResolvers<never>()
+  const timer = setTimeout(() => {
+    silence.reject(Object.assign(new Error(`No bytes came for ${ms} ms.`), { name: 'TimeoutError' }))
+  }, ms)
+  try {
+    return await Promise.race([promise, silence.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** A stream on its way to S3. */
+export interface SentBody {
+  stream: ReadableStream<Uint8Array>
+  /** Set when the stream itself failed, and not S3. */
+  failure?: { error: unknown }
+  /** Tells the stream that nobody reads on. */
+  cancel(reason: unknown): Promise<void>
+}
+
+/** Watches a stream, to tell its own failure from one of S3. One of more than `maxBytes` fails with `tooLarge()`. */
+export function sentBody(
+  body: ReadableStream<Uint8Array>,
+  { maxBytes, tooLarge }: { maxBytes: number; tooLarge(): Error },
+): SentBody {
+  const reader = body.getReader()
+  let size = 0
+  const read = async () => {
+    const { done, value } = await reader.read()
+    size += value?.byteLength ?? 0
+    if (size > maxBytes) throw tooLarge()
+    return done ? undefined : value
+  }
+  const sent: SentBody = {
+    stream: new ReadableStream<Uint8Array>(
+      {
+        async pull(controller) {
+          try {
+            const chunk = await read()
+            if (chunk) controller.enqueue(chunk)
+            else controller.close()
+          } catch (error) {
+            sent.failure = { error }
+            controller.error(error)
+          }
+        },
+      },
+      { highWaterMark: 0 },
+    ),
+    cancel: (reason) => reader.cancel(reason).catch(() => {}),
+  }
+  return sent
+}

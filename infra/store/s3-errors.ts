@@ -1,0 +1,123 @@
+import { InvalidKeyError } from './key.ts'
+import { StoreUnavailableError } from './store.ts'
+
+/** S3 refuses a request, and would refuse it again. */
+export class S3RequestError extends Error {
+  override readonly name = 'S3RequestError'
+  readonly retriable = false
+}
+
+/** The bucket is not there, or closed to the service; others on the same server may work. */
+export class BucketUnavailableError extends StoreUnavailableError {
+  readonly fault: 'missing' | 'forbidden'
+
+  constructor(fault: 'missing' | 'forbidden', message: string, options: ErrorOptions) {
+    super(message, options)
+    this.fault = fault
+  }
+}
+
+/** Where a request went, for messages. */
+export interface S3Place {
+  /** `S3 at http://127.0.0.1:7070` */
+  server: string
+  bucket: string
+}
+
+/** What an error of the SDK says. */
+export interface S3Fault {
+  /** S3's code, e.g. `NoSuchKey`, or that of the connection, e.g. `ECONNREFUSED`. */
+  code: string
+  /** Of the HTTP response; undefined where nobody answered. */
+  status: number | undefined
+}
+
+interface SdkError {
+  name?: string
+  code?: unknown
+  message?: string
+  $metadata?: { httpStatusCode?: number }
+}
+
+export function s3Fault(error: unknown): S3Fault {
+  const { name, code, message, $metadata } = error as SdkError
+  const status = $metadata?.httpStatusCode
+  // Errors of the connection have their code where Node puts it; workerd has only a text.
+  const named = typeof code === 'string' ? code : name
+  return { status, code: named && named !== 'Error' ? named : (message ?? 'no code') }
+}
+
+const missingObjectCodes = new Set(['NoSuchKey', 'NotFound'])
+
+/**
+ * There is no such object. Only by S3's own code: servers answer with 404 for other reasons too, and what is there
+ * must not be taken for missing. The answer to HEAD has no code, so `NotFound` can be the bucket as well.
+ */
+export const isMissingObject = ({ code }: S3Fault) => missingObjectCodes.has(code)
+
+const missingBucketCodes = new Set(['NoSuchBucket', 'InvalidBucketName'])
+
+const refusedStatuses = new Set([301, 401, 403])
+/** Faults of the credentials or the region that come with a status that says less. */
+const refusedCodes = new Set([
+  'AuthorizationHeaderMalformed',
+  'CredentialsProviderError',
+  'ExpiredToken',
+  'IllegalLocationConstraintException',
+  'InvalidToken',
+  'PermanentRedirect',
+  // What versitygw calls an unknown access key.
+  'XAdminUserNotFound',
+])
+
+/** What passes, beside all of 5xx. */
+const passingStatuses = new Set([408, 429])
+const passingCodes = new Set([
+  'BadDigest',
+  'ConditionalRequestConflict',
+  'IncompleteBody',
+  'OperationAborted',
+  'RequestTimeout',
+])
+
+/** An error of the SDK as one of the store's, with the remedy. */
+export function storeError(
+  error: unknown,
+  place: S3Place,
+): StoreUnavailableError | S3RequestError | InvalidKeyError {
+  const fault = s3Fault(error)
+  const options = { cause: error }
+  if (fault.code === 'KeyTooLongError')
+    return new InvalidKeyError(`The object key is too long for ${place.server}. Use a shorter key.`)
+  if (missingBucketCodes.has(fault.code))
+    return new BucketUnavailableError(
+      'missing',
+      `${place.server} has no bucket "${place.bucket}". Create it, or name another one (S3_BUCKET for the service's own).`,
+      options,
+    )
+  if (fault.code === 'AccessDenied')
+    return new BucketUnavailableError(
+      'forbidden',
+      `${place.server} denies access to the bucket "${place.bucket}". Allow the key to list, read, write and delete there.`,
+      options,
+    )
+  if (refusedStatuses.has(fault.status ?? 0) || refusedCodes.has(fault.code))
+    return new StoreUnavailableError(
+      `${place.server} refuses access to the bucket "${place.bucket}" (${fault.code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.`,
+      options,
+    )
+  if (fault.status === undefined)
+    return new StoreUnavailableError(
+      `${place.server} cannot be reached (${fault.code}). Check S3_ENDPOINT, and that the server runs.`,
+      options,
+    )
+  if (fault.status >= 500 || passingStatuses.has(fault.status) || passingCodes.has(fault.code))
+    return new StoreUnavailableError(
+      `${place.server} cannot serve now (${fault.status} ${fault.code}). Look at its health if this lasts.`,
+      options,
+    )
+  return new S3RequestError(
+    `${place.server} refused a request to the bucket "${place.bucket}": ${fault.status} ${fault.code}: ${(error as Error).message}`,
+    options,
+  )
+}

@@ -1,0 +1,150 @@
+import { type HeadObjectCommandOutput, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
+import { Upload } from '@aws-sdk/lib-storage'
+import { sentBody } from './s3-body.ts'
+import { isMissingObject, S3RequestError, s3Fault } from './s3-errors.ts'
+import { PreconditionFailedError, type PutOptions, StoreUnavailableError } from './store.ts'
+
+/** What a put works on. */
+export interface PutTarget {
+  bucket: string
+  client: S3Client
+  /** Gives each request more time: a part is larger than most objects, and putting parts together takes a while. */
+  uploads: S3Client
+  /** Bytes of one part of a stream, 5 MiB at least. */
+  partBytes: number
+  /** @throws the error of the store */
+  head(key: string): Promise<HeadObjectCommandOutput | undefined>
+  toError(error: unknown): Error
+}
+
+/** S3's own limit. */
+const maxParts = 10_000
+/** Parts of one stream that are sent at once. */
+const partsInFlight = 2
+/** How often bytes are put that lose races against other writers. */
+const maxTries = 4
+const pauseMs = 50
+
+/** What all requests of one put have in common. */
+interface PutRequest {
+  Bucket: string
+  Key: string
+  ContentType: string
+  IfNoneMatch: '*' | undefined
+  IfMatch: string | undefined
+  Metadata: { 'put-id': string }
+}
+
+/**
+ * Puts an object: bytes in one request, a stream in parts of which a few are in memory. Each put is marked in the
+ * object's metadata, so that a writer knows its own object again.
+ * @throws PreconditionFailedError; what the body failed with; the error of the store
+ */
+export async function putObject(
+  target: PutTarget,
+  key: string,
+  body: Uint8Array | ReadableStream<Uint8Array>,
+  { contentType = 'application/octet-stream', ifNoneMatch, ifMatch }: PutOptions = {},
+): Promise<{ etag: string }> {
+  const request: PutRequest = {
+    Bucket: target.bucket,
+    Key: key,
+    ContentType: contentType,
+    IfNoneMatch: ifNoneMatch,
+    IfMatch: ifMatch,
+    Metadata: { 'put-id': crypto.randomUUID() },
+  }
+  const put = body instanceof ReadableStream ? putStream : putBytes
+  return { etag: await put(target, request, body as Uint8Array & ReadableStream<Uint8Array>) }
+}
+
+async function putBytes(target: PutTarget, request: PutRequest, bytes: Uint8Array): Promise<string> {
+  for (let tries = 1; ; tries++) {
+    try {
+      const { ETag } = await target.client.send(new PutObjectCommand({ ...request, Body: bytes }))
+      return ETag!
+    } catch (error) {
+      const etag = await etagOfRefused(target, request, error)
+      if (etag) return etag
+      if (tries === maxTries) throw lostRace(request, error)
+      await new Promise((resolve) => setTimeout(resolve, pauseMs * tries))
+    }
+  }
+}
+
+async function putStream(
+  target: PutTarget,
+  request: PutRequest,
+  body: ReadableStream<Uint8Array>,
+): Promise<string> {
+  const maxBytes = target.partBytes * maxParts
+  const source = sentBody(body, { maxBytes, tooLarge: () => tooLarge(request, maxBytes) })
+  try {
+    // Before anything is sent, because S3 refuses a stream only when all of it is there.
+    if (isConditional(request)) assertPrecondition(request, await target.head(request.Key))
+    return await upload(target, request, source.stream)
+  } catch (error) {
+    await source.cancel(error)
+    throw source.failure ? source.failure.error : error
+  }
+}
+
+async function upload(
+  target: PutTarget,
+  request: PutRequest,
+  stream: ReadableStream<Uint8Array>,
+): Promise<string> {
+  const { uploads: client, partBytes: partSize } = target
+  const params = { ...request, Body: stream }
+  try {
+    const { ETag } = await new Upload({ client, params, partSize, queueSize: partsInFlight }).done()
+    return ETag!
+  } catch (error) {
+    const etag = await etagOfRefused(target, request, error)
+    if (etag) return etag
+    throw lostRace(request, error)
+  }
+}
+
+/**
+ * What a put means that failed: the etag, when S3 had taken it and only the answer was lost, so that the SDK's next
+ * attempt met the object of the first; undefined, when another writer was there at that moment and the put may be
+ * repeated.
+ * @throws PreconditionFailedError; the error of the store
+ */
+async function etagOfRefused(
+  target: PutTarget,
+  request: PutRequest,
+  error: unknown,
+): Promise<string | undefined> {
+  if (!isRefusal(request, error)) throw target.toError(error)
+  const object = await target.head(request.Key)
+  if (object?.Metadata?.['put-id'] === request.Metadata['put-id']) return object.ETag
+  assertPrecondition(request, object)
+  return undefined
+}
+
+const isConditional = ({ IfNoneMatch, IfMatch }: PutRequest) =>
+  IfNoneMatch !== undefined || IfMatch !== undefined
+
+const refusalCodes = new Set(['ConditionalRequestConflict', 'NoSuchUpload'])
+
+/** Whether S3 found the condition not to hold, another writer at work, or the upload's parts put together already. */
+function isRefusal(request: PutRequest, error: unknown): boolean {
+  const fault = s3Fault(error)
+  if (refusalCodes.has(fault.code) || fault.status === 412) return true
+  return request.IfMatch !== undefined && isMissingObject(fault)
+}
+
+function assertPrecondition({ Key, IfNoneMatch, IfMatch }: PutRequest, object?: { ETag?: string }): void {
+  if (IfNoneMatch !== undefined && object)
+    throw new PreconditionFailedError(`The object "${Key}" exists already.`)
+  if (IfMatch !== undefined && object?.ETag !== IfMatch)
+    throw new PreconditionFailedError(`The object "${Key}" has changed. Read it again before writing.`)
+}
+
+const lostRace = ({ Key }: PutRequest, cause: unknown) =>
+  new StoreUnavailableError(`Other writers were in the way of the object "${Key}". Put it again.`, { cause })
+
+const tooLarge = ({ Key }: PutRequest, maxBytes: number) =>
+  new S3RequestError(`The object "${Key}" has more than ${maxBytes} bytes. Put it as several objects.`)

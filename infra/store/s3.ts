@@ -1,0 +1,88 @@
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { S3Bucket } from './s3-bucket.ts'
+import type { Buckets } from './store.ts'
+
+export interface S3Options {
+  /** Where the server is, for other servers than AWS; buckets are part of the path then, not of the host name. */
+  endpoint?: string
+  region: string
+  /** Both or none; without them the SDK looks where it always does: environment, profile, the machine's role. */
+  accessKeyId?: string
+  secretAccessKey?: string
+  /** Time that a request gets, ms; default 10,000. */
+  requestMs?: number
+  /** How often a request is tried that fails in passing; default 3. */
+  attempts?: number
+  /** How long a read may wait for the next bytes, ms; default 30,000. */
+  stallMs?: number
+  /**
+   * Streams go up in parts of this size, two at a time; 5 MiB at least, and 10,000 parts are the largest object. Each
+   * stream takes about four parts of memory. Default 8 MiB: objects up to 80 GiB.
+   */
+  partBytes?: number
+}
+
+export interface S3 {
+  /** The store in a bucket. Nothing is sent before it is used; closing it does nothing. */
+  bucket: Buckets
+  /** Ends the connections. */
+  close(): void
+}
+
+const connectMs = 2000
+const uploadRequestMs = 60_000
+/** The time to connect runs while a request waits for a free socket, so there are enough of them. */
+const maxSockets = 1000
+
+/**
+ * Object stores in the buckets of an S3 server. Runs in Node and in workerd, where a bundle has to name the parser of
+ * XML that needs no DOM: `@aws-sdk/xml-builder` is to be `@aws-sdk/xml-builder/dist-cjs/index.js`.
+ *
+ * @example
+ * const s3 = openS3({ endpoint: 'http://127.0.0.1:7070', region: 'us-east-1', accessKeyId, secretAccessKey })
+ * await s3.bucket('turbine').put('a/b', 'text')
+ */
+export function openS3(options: S3Options): S3 {
+  const { endpoint, region, requestMs = 10_000, stallMs = 30_000, partBytes = 8 * 1024 * 1024 } = options
+  const client = new S3Client(clientConfig(options, requestMs))
+  const uploads = new S3Client(clientConfig(options, Math.max(requestMs, uploadRequestMs)))
+  const server = endpoint ? `S3 at ${endpoint}` : `S3 in ${region}`
+  return {
+    bucket: (name) => new S3Bucket(name, { client, uploads, server, partBytes, stallMs }),
+    close() {
+      client.destroy()
+      uploads.destroy()
+    },
+  }
+}
+
+function clientConfig(options: S3Options, requestTimeout: number): S3ClientConfig {
+  const { endpoint, region, accessKeyId, secretAccessKey, attempts = 3 } = options
+  const credentials = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined
+  return {
+    region,
+    ...(endpoint ? { endpoint, forcePathStyle: true } : { followRegionRedirects: true }),
+    ...(credentials && { credentials }),
+    maxAttempts: attempts,
+    // The signature covers the bytes already, and not every server knows the newer checksums.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: {
+      connectionTimeout: connectMs,
+      requestTimeout,
+      throwOnRequestTimeout: true,
+      httpAgent: { maxSockets },
+      httpsAgent: { maxSockets },
+      customFetch: retriableFetch,
+    },
+  }
+}
+
+/** What the SDK calls in workerd. It would not repeat a request after a broken connection, because it does not know workerd's words for it. */
+async function retriableFetch(request: Request): Promise<Response> {
+  try {
+    return await fetch(request)
+  } catch (error) {
+    throw Object.assign(error as Error, { $retryable: {} })
+  }
+}
