@@ -12,7 +12,9 @@ import { addReplies } from './api/replies.ts'
 import { addUploads } from './api/uploads.ts'
 import type { EdgeDeps, EdgeEnv } from './deps.ts'
 import { measureAccess } from './guard/access-metrics.ts'
+import { admit } from './guard/admission.ts'
 import { onError, onMethodNotAllowed, onNotFound } from './guard/errors.ts'
+import { limitRate } from './guard/rate-limit.ts'
 import { nameRequest } from './guard/request-id.ts'
 import { identifyTenant } from './guard/tenant.ts'
 
@@ -26,13 +28,16 @@ import { identifyTenant } from './guard/tenant.ts'
  */
 export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   const app = new OpenAPIHono<EdgeEnv>()
-  app.use(nameRequest(deps.newId), measureAccess(deps), identifyTenant())
-  app.use(methodNotAllowed({ app, onMethodNotAllowed }))
+  app.use(nameRequest(deps.newId), measureAccess(deps), methodNotAllowed({ app, onMethodNotAllowed }))
+  // Outside of /v1 lies what is open to everybody, and replies, which are signed.
+  app.use('/v1/*', identifyTenant(deps.accounts), limitRate(deps))
   app.onError(onError(deps.log))
   app.notFound(onNotFound)
   addDocument(app, deps)
-  addCaptions(app, deps)
-  addChat(app, deps)
+  // One for both: it counts the requests that are let in.
+  const gate = admit(deps.admission)
+  addCaptions(app, deps, gate)
+  addChat(app, deps, gate)
   addFiles(app, deps)
   addUploads(app, deps)
   addBatches(app, deps)

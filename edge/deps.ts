@@ -1,4 +1,5 @@
 import type { RequestIdVariables } from 'hono/request-id'
+import type { Readiness } from '../infra/readiness.ts'
 import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { ModelSummary } from './contract/model.ts'
@@ -7,12 +8,6 @@ import type { Mailbox } from './mailbox.ts'
 
 /** Whether one more request can be taken now. */
 export type Admission = { admit: true } | { admit: false; retryAfterSeconds: number }
-
-export interface Readiness {
-  ready: boolean
-  /** What was looked at, e.g. `{ model: { ok: false, message: 'warming up' } }`. */
-  checks: Record<string, { ok: boolean; message?: string }>
-}
 
 /** One answered request. `route` is the pattern, so that there are few of them. */
 export interface RequestSample {

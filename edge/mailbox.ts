@@ -58,7 +58,7 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
 }
 
 /** The promise's value, or undefined when `ms` pass or `signal` aborts before. */
-function withLimit<T>(promise: Promise<T>, ms: number, signal: AbortSignal): Promise<T | undefined> {
+export function withLimit<T>(promise: Promise<T>, ms: number, signal: AbortSignal): Promise<T | undefined> {
   return new Promise((resolve) => {
     const finish = (value?: T) => {
       clearTimeout(timer)

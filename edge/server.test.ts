@@ -87,9 +87,9 @@ test('while it drains, callers who wait get their caption', async () => {
   const mailbox = createMailbox()
   const { url, server } = await serve({ stream }, mailbox)
   const response = fetch(url, rawRequest(pngHeader()))
-  const replyTo = await arrived
+  await arrived
   const closed = server.close(60_000)
-  mailbox.deliver(replyTo, completed('cap_2'))
+  mailbox.deliver('cap_2', completed('cap_2'))
   expect((await response).status).toBe(200)
   expect((await response).headers.get('connection')).toBe('close')
   await closed
@@ -111,7 +111,7 @@ test('a request that is only just arriving when the drain begins is refused', as
   const mailbox = createMailbox()
   const { url, server } = await serve({ stream }, mailbox)
   const waiting = fetch(url, rawRequest(pngHeader()))
-  const replyTo = await arrived
+  await arrived
 
   const socket = connect(Number(new URL(url).port), '127.0.0.1')
   const next = async () => String((await once(socket, 'data'))[0])
@@ -125,7 +125,7 @@ test('a request that is only just arriving when the drain begins is refused', as
   expect(refusal).toContain('connection: close')
   expect(refusal).toContain('shutting_down')
 
-  mailbox.deliver(replyTo, completed('cap_2'))
+  mailbox.deliver('cap_2', completed('cap_2'))
   expect((await waiting).status).toBe(200)
   await closed
 })

@@ -1,4 +1,5 @@
-import { expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
+import { StreamUnavailableError } from '../infra/stream/stream.ts'
 import { completed, emptyMailbox, fakeEdge, mailboxWith } from './app.fixture.ts'
 import { decodeJob, maxInlineImageBytes } from './contract/job.ts'
 import { remainingHoldMs, type Submission, submitCaption } from './submit.ts'
@@ -13,6 +14,8 @@ const submission: Submission = {
 }
 const held = { respondAsync: false, signal: new AbortController().signal }
 const asked = { ...held, respondAsync: true }
+
+afterEach(() => void vi.useRealTimers())
 
 test('the job says all that the request asked, and where the answer is awaited', async () => {
   const { deps, sent } = fakeEdge({ now: () => received + 20 })
@@ -56,6 +59,37 @@ test('an image whose job the stream refused does not stay in the store', async (
   const large = { ...submission, image: new Uint8Array(maxInlineImageBytes + 1) }
   await expect(submitCaption(deps, large, held)).rejects.toBe(refused)
   expect(objects.size).toBe(0)
+})
+
+test.each([
+  [100, 2_000],
+  [5_000, 5_000],
+  [undefined, 25_000],
+  [86_400_000, 25_000],
+])('with a deadline of %s ms the stream gets %s ms to take the job', async (deadlineMs, allowed) => {
+  vi.useFakeTimers()
+  const cause = new Error('the broker is away')
+  const { deps } = fakeEdge({
+    stream: {
+      send: (_topic, _records, options) =>
+        new Promise((_, reject) => options?.signal?.addEventListener('abort', () => reject(cause))),
+    },
+  })
+  const outcome = submitCaption(deps, { ...submission, deadlineMs }, held).catch((error: unknown) => error)
+  let failed = false
+  void outcome.then(() => {
+    failed = true
+  })
+  await vi.advanceTimersByTimeAsync(allowed - 1)
+  expect(failed).toBe(false)
+  await vi.advanceTimersByTimeAsync(1)
+  expect(await outcome).toBeInstanceOf(StreamUnavailableError)
+})
+
+test('a job that the stream took leaves no timer behind', async () => {
+  vi.useFakeTimers()
+  await submitCaption(fakeEdge().deps, submission, held)
+  expect(vi.getTimerCount()).toBe(0)
 })
 
 test('nobody is answered before the stream has the job', async () => {

@@ -6,11 +6,8 @@ import {
   maxBodyBytes,
   turbineOptionsSchema,
 } from '../contract/caption.ts'
-import { errorResponse, jsonResponse } from './responses.ts'
-
-/** A number that came as text. What is no number stays text, for the schema to refuse by name. */
-const fromText = <Schema extends z.ZodType>(schema: Schema) =>
-  z.preprocess((text) => (typeof text === 'string' && text.trim() !== '' ? Number(text) : text), schema)
+import { fromText } from './query.ts'
+import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors } from './responses.ts'
 
 /** The options of a request whose body is the image itself. */
 export const captionQuerySchema = z.strictObject({
@@ -66,8 +63,6 @@ const unavailable = errorResponse(
   'The service cannot take requests now.',
 )
 
-const internal = errorResponse(500, 'internal_error', 'Something failed inside the service.')
-
 export const createCaption = createRoute({
   method: 'post',
   path: '/v1/captions',
@@ -81,6 +76,10 @@ export const createCaption = createRoute({
     query: captionQuerySchema,
     headers: z.object({
       prefer: z.string().optional().openapi({ description: '`respond-async`: an address at once.' }),
+      'idempotency-key': z.string().optional().openapi({
+        description:
+          'A repeat with the same key and body is answered as the first request, and not run again.',
+      }),
     }),
     body: {
       required: true,
@@ -104,7 +103,15 @@ export const createCaption = createRoute({
       '"turbine.max_prune" must be a number from 0 to 1, but 2 came.',
       'A field is missing, unknown or wrong, or the image is empty, broken or out of reach.',
     ),
+    401: serviceErrors[401],
+    403: errorResponse(
+      403,
+      's3_not_granted',
+      'This tenant may not read s3://photos/a.jpg.',
+      'The image lies where the tenant may not read, or the service takes no requests from elsewhere.',
+    ),
     404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
+    ...idempotencyErrors,
     413: errorResponse(
       413,
       'image_too_large',
@@ -118,7 +125,7 @@ export const createCaption = createRoute({
       'The content type or the image format is not accepted.',
     ),
     429: errorResponse(429, 'queue_full', 'The queue is full. Send the request again in 2 s.'),
-    500: internal,
+    500: serviceErrors[500],
     503: unavailable,
   },
 })
@@ -135,8 +142,10 @@ export const getCaption = createRoute({
     200: jsonResponse('The caption.', captionSchema, example),
     202: { ...queued, headers: { 'Retry-After': queuedHeaders['Retry-After'] } },
     400: errorResponse(400, 'image_invalid', 'The image is cut off.', 'The image could not be captioned.'),
+    401: serviceErrors[401],
+    403: serviceErrors[403],
     404: errorResponse(404, 'caption_not_found', 'There is no caption "cap_1".'),
-    500: internal,
+    500: serviceErrors[500],
     503: unavailable,
   },
 })

@@ -1,31 +1,32 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { getJson } from '../../infra/store/store.ts'
 import { type Caption, maxBodyBytes } from '../contract/caption.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { admit } from '../guard/admission.ts'
 import { limitBody } from '../guard/body-limit.ts'
 import { callerGone } from '../guard/errors.ts'
-import { submitCaption } from '../submit.ts'
 import { readCaptionRequest } from './caption-request.ts'
 import { captionIdPattern, createCaption, getCaption } from './caption-routes.ts'
+import { requestCaption } from './request-caption.ts'
 
 /**
  * `POST /v1/captions` and `GET /v1/captions/{id}`. They are documented apart from being routed, because a body
  * here can be an image or JSON and a failed caption brings its own status, which typed routes cannot say.
  */
-export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
+export function addCaptions(
+  app: OpenAPIHono<EdgeEnv>,
+  deps: EdgeDeps,
+  gate: MiddlewareHandler<EdgeEnv>,
+): void {
   app.openAPIRegistry.registerPath(createCaption)
-  app.post('/v1/captions', admit(deps.admission), limitBody(maxBodyBytes), async (c) => {
+  app.post('/v1/captions', gate, limitBody(maxBodyBytes), async (c) => {
     const receivedAt = deps.now()
     const ask = await readCaptionRequest(c, deps)
     const respondAsync = prefersAsync(c.req.header('prefer'))
-    const traceparent = validTraceparent(c.req.header('traceparent'))
-    const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
-    const caption = await submitCaption(deps, submission, { respondAsync, signal: c.req.raw.signal })
+    const caption = await requestCaption(c, deps, ask, { receivedAt, respondAsync })
     if (!caption) return callerGone()
     if (caption.status === 'queued' && respondAsync) c.header('Preference-Applied', 'respond-async')
     return answerCaption(c, caption)
@@ -62,7 +63,3 @@ async function findCaption(store: EdgeDeps['store'], tenant: string, id: string)
 /** Whether a `Prefer` header (RFC 7240) asks for `respond-async`. */
 const prefersAsync = (header = '') =>
   header.split(',').some((preference) => preference.split(';')[0]!.trim().toLowerCase() === 'respond-async')
-
-/** A trace's parent as W3C Trace Context writes it; anything else is left behind. */
-const validTraceparent = (header = '') =>
-  /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(header) ? header : undefined

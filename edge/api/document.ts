@@ -14,6 +14,11 @@ const indexSchema = z
 const addresses = {
   'POST /v1/captions': 'Caption an image: its bytes, or JSON with image_url.',
   'GET /v1/captions/{id}': 'The result of a request that was answered with 202.',
+  'POST /v1/chat/completions': 'The same for clients that speak to OpenAI.',
+  'POST /v1/files': 'Upload the input of a batch.',
+  'POST /v1/uploads': 'The same in parts, for large files.',
+  'POST /v1/batches': 'Caption every image that a file or a bucket names.',
+  'GET /v1/batches/{id}': 'How far a batch is, and where its output is.',
   'GET /v1/models': 'The served models and their prune levels.',
   'GET /health/ready': 'Whether requests are taken.',
   'GET /metrics': 'Metrics for Prometheus.',
@@ -56,11 +61,17 @@ export function addDocument(app: OpenAPIHono<EdgeEnv>, { version }: Pick<EdgeDep
     const curl = `curl --data-binary @photo.jpg -H 'content-type: image/jpeg' ${new URL('/v1/captions', c.req.url)}`
     return c.json({ name: 'Turbine', version, addresses, try: curl }, 200)
   })
+  const key = app.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', {
+    type: 'http',
+    scheme: 'bearer',
+    description: 'An API key. A service without any answers its own machine only.',
+  })
   app.openapi(getDocument, (c) => {
     const document = app.getOpenAPI31Document({
       openapi: '3.1.0',
       info: { title: 'Turbine', version, description: 'Captions images, pruning image tokens by load.' },
       servers: [{ url: '/' }],
+      security: [{ [key.name]: [] }, {}],
     })
     return c.json({ ...document }, 200)
   })

@@ -27,3 +27,39 @@ export function errorResponse(
   const response = jsonResponse(description, errorBodySchema, example)
   return status === 429 || status === 503 ? { ...response, headers: retryAfter } : response
 }
+
+/** What every route that needs a key and the store can answer. */
+export const serviceErrors = {
+  401: errorResponse(401, 'invalid_api_key', 'The API key is wrong or was revoked.'),
+  403: errorResponse(
+    403,
+    'keys_required',
+    'This service has no API keys yet, so it answers programs on its own machine only.',
+  ),
+  429: errorResponse(
+    429,
+    'rate_limit_exceeded',
+    'This tenant has sent its requests of this minute. Send this one again in 2 s.',
+  ),
+  500: errorResponse(500, 'internal_error', 'Something failed inside the service.'),
+  503: errorResponse(
+    503,
+    'store_unavailable',
+    'The object store cannot be reached now. Send the request again.',
+    'The service cannot work now.',
+  ),
+}
+
+/** What an `Idempotency-Key` can lead to, where repeats must have the same body. */
+export const idempotencyErrors = {
+  409: errorResponse(
+    409,
+    'idempotency_key_in_use',
+    'A request with this Idempotency-Key is still at work. Send the request again.',
+  ),
+  422: errorResponse(
+    422,
+    'idempotency_key_reused',
+    'This Idempotency-Key came with another request before. Use a new key for each new request.',
+  ),
+}

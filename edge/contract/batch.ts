@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { expiresAfterSchema } from './file.ts'
 
 /** What a line of a batch may ask for. */
 export const batchEndpoints = ['/v1/chat/completions', '/v1/captions'] as const
@@ -82,6 +83,49 @@ export const batchSchema = z
   .openapi('Batch')
 export type Batch = z.infer<typeof batchSchema>
 
+/** Pairs, characters of a key and characters of a value that a batch's metadata has at most. */
+export const metadataLimits = { pairs: 16, key: 64, value: 512 }
+
+/** What a batch is created from. */
+export const batchRequestSchema = z
+  .strictObject({
+    input_file_id: z.string().min(1).optional().openapi({
+      description: 'A file of purpose `batch`. Exactly one of this and `turbine.input_uri` is needed.',
+    }),
+    endpoint: z.enum(batchEndpoints).openapi({ description: 'Whose answers the output has.' }),
+    completion_window: z.string().openapi({
+      description:
+        'From 1 minute to 30 days, as `15m`, `24h` or `3d`. A batch is pruned only as far as it must to be done in time.',
+      example: '24h',
+    }),
+    model: z.string().min(1).optional().openapi({
+      description: 'A model id from `GET /v1/models`. Default: the model that is served.',
+    }),
+    metadata: z
+      .record(z.string(), z.string())
+      .nullish()
+      .openapi({
+        description: `At most ${metadataLimits.pairs} pairs; keys of at most ${metadataLimits.key} characters, values of at most ${metadataLimits.value}.`,
+      }),
+    output_expires_after: expiresAfterSchema.nullish(),
+    turbine: z
+      .strictObject({
+        input_uri: z.string().optional().openapi({
+          description:
+            '`s3://bucket/manifest.jsonl`, or `s3://bucket/prefix/` for every image below it, where this tenant may read.',
+        }),
+        output_uri: z.string().optional().openapi({
+          description: '`s3://bucket/prefix/`, where this tenant may write: the output files go there.',
+        }),
+        max_prune: z.number().min(0).max(1).optional().openapi({
+          description: 'Highest share of image tokens that may be merged, 0 to 1. Default: 1.',
+        }),
+      })
+      .optional(),
+  })
+  .openapi('BatchRequest')
+export type BatchRequest = z.infer<typeof batchRequestSchema>
+
 /** A batch as it is kept under `keys.batch`: written once by the edge, afterwards by its coordinator alone. */
 export interface StoredBatch {
   tenant: string
@@ -92,3 +136,9 @@ export interface StoredBatch {
 
 /** Lines of a shard at most. */
 export const maxShardLines = 256
+
+/** What lies under `keys.batchCancel`. */
+export interface CancelMark {
+  /** Unix seconds. */
+  cancelling_at: number
+}

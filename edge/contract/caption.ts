@@ -28,7 +28,8 @@ export type TurbineOptions = z.infer<typeof turbineOptionsSchema>
 export const captionRequestSchema = z
   .strictObject({
     image_url: z.string().min(1).openapi({
-      description: 'A `data:` URL with a base64 image, or a public https address.',
+      description:
+        'A `data:` URL with a base64 image, a public https address, or an `s3://` address that this tenant may read.',
       example: 'https://example.com/photo.jpg',
     }),
     model: z.string().min(1).optional().openapi({

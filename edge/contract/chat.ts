@@ -136,3 +136,40 @@ export function chatCompletion(answer: {
     turbine,
   }
 }
+
+/** One piece of a chat completion that is streamed. With `include_usage` all but the last have a null `usage`. */
+export interface ChatChunk {
+  id: string
+  object: 'chat.completion.chunk'
+  created: number
+  model: string
+  choices: {
+    index: 0
+    delta: { role?: 'assistant'; content?: string }
+    logprobs: null
+    finish_reason: 'stop' | null
+  }[]
+  usage?: ChatUsage | null
+  turbine?: Pruning
+}
+
+/** A chat completion in the pieces in which it is streamed; the caption comes in one. */
+export function chatChunks(completion: ChatCompletion, includeUsage: boolean): ChatChunk[] {
+  const { id, created, model, usage, turbine, choices } = completion
+  const chunk = (chosen: ChatChunk['choices']): ChatChunk => ({
+    id,
+    object: 'chat.completion.chunk',
+    created,
+    model,
+    choices: chosen,
+    ...(includeUsage ? { usage: null } : {}),
+  })
+  const choice = (delta: ChatChunk['choices'][0]['delta'], finish_reason: 'stop' | null = null) =>
+    chunk([{ index: 0, delta, logprobs: null, finish_reason }])
+  return [
+    choice({ role: 'assistant', content: '' }),
+    choice({ content: choices[0].message.content }),
+    { ...choice({}, 'stop'), turbine },
+    ...(includeUsage ? [{ ...chunk([]), usage }] : []),
+  ]
+}

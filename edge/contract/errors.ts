@@ -8,7 +8,7 @@ export type ErrorType =
 
 export interface ErrorDetails {
   /** HTTP status of the answer. */
-  status: 400 | 401 | 403 | 404 | 405 | 408 | 409 | 413 | 415 | 422 | 429 | 500 | 503
+  status: 400 | 401 | 403 | 404 | 405 | 408 | 409 | 413 | 415 | 416 | 422 | 429 | 500 | 503
   type?: ErrorType
   /** Stable, machine-readable name, e.g. `image_invalid`. */
   code: string

@@ -14,6 +14,7 @@ const job: fc.Arbitrary<CaptionJob> = fc.record(
     prompt: fc.string({ unit: 'grapheme' }),
     replyTo: fc.string(),
     traceparent: fc.string(),
+    repeatable: fc.constant(true as const),
   },
   { requiredKeys: ['id', 'tenant', 'model', 'image', 'acceptedAt', 'deadline', 'maxPrune'] },
 )

@@ -16,6 +16,8 @@ export interface CaptionJob {
   /** Where the finished caption is announced; absent when nobody waits. */
   replyTo?: string
   traceparent?: string
+  /** The same job can come more than once: its result is looked for before it is run. */
+  repeatable?: true
 }
 
 /** Images above this many bytes go to the store first and travel by key. */
@@ -43,6 +45,7 @@ export function encodeJob(job: CaptionJob): EncodedJob {
   if (job.prompt !== undefined) headers.prompt = job.prompt
   if (job.replyTo !== undefined) headers['reply-to'] = job.replyTo
   if (job.traceparent !== undefined) headers.traceparent = job.traceparent
+  if (job.repeatable) headers.repeatable = '1'
   return { key: job.id, value: inline ? (job.image as Uint8Array) : new Uint8Array(0), headers }
 }
 
@@ -74,6 +77,7 @@ export function decodeJob(record: { value: Uint8Array; headers: Record<string, s
     prompt: headers.prompt,
     replyTo: headers['reply-to'],
     traceparent: headers.traceparent,
+    repeatable: headers.repeatable === '1' || undefined,
   }
 }
 

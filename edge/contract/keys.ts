@@ -51,4 +51,7 @@ export const keys = {
   tenants: 'tenants/',
   /** The claim of an idempotency key, by its SHA-256 in hex. */
   idempotency: (tenant: string, hash: string) => `idempotency/${tenant}/${hash}.json`,
+
+  /** How often a process died while it handled a record; gone when the record is done. */
+  crashMark: (topic: string, partition: number, record: string) => `crashes/${topic}/${partition}/${record}`,
 } as const

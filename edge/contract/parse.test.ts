@@ -89,3 +89,17 @@ test('any JSON is a request or a short error that names a field', () => {
     }),
   )
 })
+
+const nullable = z.object({
+  pairs: z.record(z.string(), z.string()).nullish(),
+  window: z.object({ seconds: z.int().min(1).max(9) }).nullish(),
+  count: z.literal(1).nullish(),
+})
+
+test.each([
+  [{ pairs: { a: 1 } }, '"pairs.a" must be a string, but 1 came.'],
+  [{ window: { seconds: 0 } }, '"window.seconds" must be an integer from 1 to 9, but 0 came.'],
+  [{ count: 2 }, '"count" must be 1, but 2 came.'],
+])('%j: what may be null, and the names that a record has, are looked through', (value, message) => {
+  expect(() => parse(nullable, value)).toThrow(message)
+})

@@ -52,12 +52,20 @@ function badValue(issue: z.core.$ZodIssue | undefined, schema: z.ZodType, value:
 function schemaAt(schema: z.ZodType, path: PropertyKey[]): JsonSchema | undefined {
   const root: JsonSchema = z.toJSONSchema(schema, { unrepresentable: 'any' })
   return path.reduce<JsonSchema | undefined>((node, key) => {
-    const child = typeof key === 'number' ? node?.items : node?.properties?.[String(key)]
-    return typeof child === 'object' && !Array.isArray(child) ? (child as JsonSchema) : undefined
+    const child =
+      typeof key === 'number' ? node?.items : (node?.properties?.[String(key)] ?? node?.additionalProperties)
+    return typeof child === 'object' && !Array.isArray(child) ? withoutNull(child as JsonSchema) : undefined
   }, root)
 }
 
+/** The one thing that a field may hold beside null. */
+function withoutNull(schema: JsonSchema): JsonSchema {
+  const [other, ...more] = schema.anyOf?.filter(({ type }) => type !== 'null') ?? []
+  return other && more.length === 0 ? other : schema
+}
+
 function describeAllowed(schema: JsonSchema | undefined): string {
+  if (schema?.const !== undefined) return JSON.stringify(schema.const)
   if (schema?.enum) return `one of ${schema.enum.map((value) => JSON.stringify(value)).join(', ')}`
   switch (schema?.type) {
     case 'number':

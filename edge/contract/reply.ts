@@ -15,7 +15,7 @@ export const timestampHeader = 'turbine-timestamp'
 /** A reply older (or newer) than this is refused, ms. */
 export const maxReplyAgeMs = 120_000
 /** Path of an edge where replies come in. */
-export const replyPath = (id: string) => `/internal/replies/${id}`
+export const replyPath = <Id extends string>(id: Id) => `/internal/replies/${id}` as const
 
 export type ReplyFault = 'malformed' | 'stale' | 'forged'
 

@@ -23,6 +23,8 @@ export interface ShardJob {
   slices: Slice[]
   /** Number of the first line in the manifest, from 1; empty lines count. */
   firstLine: number
+  /** Lines that are not empty. */
+  lines: number
   /** Numbers of lines whose `custom_id` an earlier line of the manifest has. */
   duplicates: number[]
 }
@@ -83,12 +85,14 @@ export function encodeShardJob(job: ShardJob) {
   }
 }
 
+const shardJobFields = ['tenant', 'batch', 'shard', 'slices', 'firstLine', 'lines', 'expiresAt'] as const
+
 /**
  * Record to shard.
  * @throws TurbineError `record_unreadable`
  */
 export function decodeShardJob(record: { value: Uint8Array }): ShardJob {
-  return decodeJson<ShardJob>(record, ['tenant', 'batch', 'shard', 'slices', 'firstLine', 'expiresAt'])
+  return decodeJson<ShardJob>(record, shardJobFields)
 }
 
 /** What the planners are told. All of a batch goes to one partition, so to one planner. */
@@ -110,7 +114,7 @@ export function decodeControl(record: { value: Uint8Array }): Control {
   return decodeJson<Control>(record, ['type', 'tenant', 'batch'])
 }
 
-function decodeJson<T extends object>({ value }: { value: Uint8Array }, fields: (keyof T)[]): T {
+function decodeJson<T extends object>({ value }: { value: Uint8Array }, fields: readonly (keyof T)[]): T {
   let parsed: unknown
   try {
     parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(value))

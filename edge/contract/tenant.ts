@@ -1,9 +1,9 @@
 import { z } from 'zod'
 import { TurbineError } from './errors.ts'
 
-/** Leave to read or write below an `s3://` address. */
+/** Leave to read or write at an `s3://` address. */
 const grantSchema = z.strictObject({
-  /** `s3://bucket/prefix/`: every object whose address starts with it. */
+  /** `s3://bucket/prefix/`: every object below it. Without the last slash: this one object. */
   uri: z.string().regex(/^s3:\/\/[^/]+\//),
   access: z.enum(['read', 'write']),
 })
@@ -73,12 +73,14 @@ export function assertGranted(
   param?: string,
 ): S3Address {
   const address = parseS3Uri(uri, param)
-  const granted = tenant.grants.some(
-    (grant) => grant.access === access && `s3://${address.bucket}/${address.key}`.startsWith(grant.uri),
-  )
-  if (granted) return address
+  const asked = `s3://${address.bucket}/${address.key}`
+  if (tenant.grants.some((grant) => grant.access === access && covers(grant.uri, asked))) return address
   throw new TurbineError(
     `This tenant may not ${access} ${uri.slice(0, 200)}. Ask the operator to grant it: npx turbine tenants grant ${tenant.id} --${access} s3://${address.bucket}/...`,
     { status: 403, code: 's3_not_granted', param },
   )
 }
+
+/** Not by text alone: who may read `s3://data/a` has no business in `s3://data/abc`. */
+const covers = (granted: string, asked: string) =>
+  granted.endsWith('/') ? asked.startsWith(granted) : asked === granted

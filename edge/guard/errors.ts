@@ -4,8 +4,9 @@ import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv, Log } from '../deps.ts'
 
-/** Answers with an error in OpenAI's shape, and `Retry-After` where a repeat makes sense. */
+/** Answers with an error in OpenAI's shape, `Retry-After` where a repeat makes sense, and how to name oneself on 401. */
 export function respondError(c: Context<EdgeEnv>, error: TurbineError): Response {
+  if (error.status === 401) c.header('WWW-Authenticate', 'Bearer realm="turbine"')
   if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
   return c.json(error.toBody(), error.status)
 }

@@ -1,9 +1,50 @@
-import type { MiddlewareHandler } from 'hono'
-import { defaultTenant } from '../contract/tenant.ts'
-import type { EdgeEnv } from '../deps.ts'
+import type { Context, MiddlewareHandler } from 'hono'
+import { TurbineError } from '../contract/errors.ts'
+import type { Tenant } from '../contract/tenant.ts'
+import type { Accounts, EdgeEnv } from '../deps.ts'
+import { isLocalRequest } from './loopback.ts'
 
-/** Says whose request it is. Without API keys everybody is the same tenant. */
-export const identifyTenant = (): MiddlewareHandler<EdgeEnv> => async (c, next) => {
-  c.set('tenant', defaultTenant)
-  await next()
+/**
+ * Says whose request it is, by its API key. Where no keys exist, requests from this machine are the tenant
+ * `default`, with whatever key, because SDKs insist on sending one.
+ * @throws TurbineError `missing_api_key`, `invalid_api_key`, `keys_required`
+ */
+export const identifyTenant =
+  (accounts: Accounts): MiddlewareHandler<EdgeEnv> =>
+  async (c, next) => {
+    c.set('tenant', await tenantOf(c, accounts))
+    await next()
+  }
+
+async function tenantOf(c: Context<EdgeEnv>, accounts: Accounts): Promise<Tenant> {
+  const key = keyIn(c)
+  const tenant = key === undefined ? undefined : await accounts.tenantOfKey(key)
+  if (tenant) return tenant
+  if (await accounts.configured()) throw key === undefined ? missingKey() : invalidKey()
+  if (!isLocalRequest(c.req.raw)) throw keysRequired()
+  return accounts.defaultTenant()
 }
+
+/** From `Authorization: Bearer KEY`, else from `x-api-key`. */
+function keyIn(c: Context<EdgeEnv>): string | undefined {
+  const bearer = /^bearer +(\S+) *$/i.exec(c.req.header('authorization') ?? '')?.[1]
+  return bearer ?? (c.req.header('x-api-key') || undefined)
+}
+
+const missingKey = () =>
+  new TurbineError('The API key is missing. Send it as "Authorization: Bearer sk-turbine-...".', {
+    status: 401,
+    code: 'missing_api_key',
+  })
+
+const invalidKey = () =>
+  new TurbineError(
+    'The API key is wrong or was revoked. Ask the operator for a new one: npx turbine keys create --tenant NAME.',
+    { status: 401, code: 'invalid_api_key' },
+  )
+
+const keysRequired = () =>
+  new TurbineError(
+    'This service has no API keys yet, so it answers programs on its own machine only, at http://localhost or http://127.0.0.1. Make a key with "npx turbine keys create --tenant NAME".',
+    { status: 403, code: 'keys_required' },
+  )

@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest'
+import { assertGranted, parseS3Uri, type Tenant, tenantSchema } from './tenant.ts'
+
+const tenant: Tenant = {
+  id: 'acme',
+  grants: [
+    { uri: 's3://photos/2026/', access: 'read' },
+    { uri: 's3://photos/list.jsonl', access: 'read' },
+    { uri: 's3://results/', access: 'write' },
+  ],
+  limits: {},
+}
+
+test.each([
+  ['s3://photos/a/b.jpg', { bucket: 'photos', key: 'a/b.jpg' }],
+  ['s3://photos/', { bucket: 'photos', key: '' }],
+  ['s3://photos', { bucket: 'photos', key: '' }],
+])('%s is an address', (uri, address) => {
+  expect(parseS3Uri(uri)).toEqual(address)
+})
+
+test.each([
+  'https://photos/a',
+  's3:/photos/a',
+  's3://',
+  's3:///a',
+  's3://A/b',
+  's3://ab/../c',
+  's3://photos/./a',
+])('%s is no address', (uri) => {
+  expect(() => parseS3Uri(uri, 'image_url')).toThrow(
+    expect.objectContaining({ code: 's3_uri_invalid', status: 400, param: 'image_url' }),
+  )
+})
+
+test.each([
+  ['read', 's3://photos/2026/a.jpg'],
+  ['read', 's3://photos/2026/'],
+  ['read', 's3://photos/list.jsonl'],
+  ['write', 's3://results/run/'],
+] as const)('may %s %s', (access, uri) => {
+  expect(assertGranted(tenant, access, uri)).toEqual(parseS3Uri(uri))
+})
+
+test.each([
+  ['write', 's3://photos/2026/a.jpg'],
+  ['read', 's3://results/run/'],
+  ['read', 's3://photos/2026'],
+  ['read', 's3://photos/2025/a.jpg'],
+  ['read', 's3://photos-private/2026/a.jpg'],
+  ['read', 's3://photos/list.jsonl.bak'],
+  ['read', 's3://photos/'],
+] as const)('may not %s %s, and learns how to be granted it', (access, uri) => {
+  expect(() => assertGranted(tenant, access, uri, 'turbine.input_uri')).toThrow(
+    expect.objectContaining({
+      code: 's3_not_granted',
+      status: 403,
+      param: 'turbine.input_uri',
+      message: expect.stringContaining(`npx turbine tenants grant acme --${access} s3://`),
+    }),
+  )
+})
+
+test.each(['Acme', '', 'a b', '-a', 'a/b', 'x'.repeat(64)])('"%s" is no name of a tenant', (id) => {
+  expect(tenantSchema.safeParse({ id }).success).toBe(false)
+})
+
+test('a tenant starts without grants and limits', () => {
+  expect(tenantSchema.parse({ id: 'acme' })).toEqual({ id: 'acme', grants: [], limits: {} })
+})

@@ -1,0 +1,64 @@
+import { randomUUID } from 'node:crypto'
+import type { Backends } from '../infra/backends.ts'
+import type { Config } from '../infra/config.ts'
+import { createImageFetcher } from '../infra/fetch-image.ts'
+import type { Shutdown } from '../infra/shutdown.ts'
+import type { Logger } from '../infra/telemetry/log.ts'
+import type { Metrics } from '../infra/telemetry/metrics.ts'
+import { createApp } from './app.ts'
+import { maxBodyBytes } from './contract/caption.ts'
+import type { EdgeDeps } from './deps.ts'
+import { assertExposable, createAccounts } from './guard/accounts.ts'
+import { createLimiter } from './guard/limits.ts'
+import type { LocalMailbox } from './mailbox.ts'
+import { createEdgeMetrics } from './metrics.ts'
+import { serveNode } from './server.ts'
+
+export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'admission' | 'readiness'> {
+  config: Config
+  log: Logger
+  version: string
+  backends: Backends
+  metrics: Metrics
+  mailbox: LocalMailbox
+}
+
+/**
+ * Serves the edge on Node.
+ * @returns its address
+ * @throws ListenError, and what `assertExposable` throws where keys are missing
+ */
+export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): Promise<string> {
+  const { config, log, backends, mailbox } = options
+  const accounts = createAccounts({ store: backends.store, now: Date.now })
+  await assertExposable({ host: config.host, accounts })
+  const images = createImageFetcher({
+    maxBytes: maxBodyBytes,
+    timeoutMs: config.imageTimeoutMs,
+    allowPrivate: config.allowPrivateUrls,
+  })
+  shutdown.add(() => images.close())
+  const app = createApp({
+    stream: backends.stream,
+    store: backends.store,
+    buckets: backends.buckets,
+    accounts,
+    limiter: createLimiter({ now: Date.now }),
+    mailbox,
+    replySecret: config.replySecret,
+    models: options.models,
+    admission: options.admission,
+    readiness: options.readiness,
+    metrics: createEdgeMetrics(options.metrics),
+    fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,
+    now: Date.now,
+    newId: randomUUID,
+    log,
+    sloMs: config.sloMs,
+    version: options.version,
+  })
+  const { host, port } = config
+  const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })
+  shutdown.add((drainMs) => server.close(drainMs))
+  return server.address
+}
