@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest'
+import { memoryStore } from '../../infra/store/memory.fixture.ts'
+import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
+import { starter } from '../app.fixture.ts'
+import { keys } from '../contract/keys.ts'
+import { forgetModelMs } from '../contract/served-model.ts'
+import { createServedModels } from './served-models.ts'
+
+/** A fleet's store whose clock and health the test decides. */
+function fleet() {
+  const { store } = memoryStore()
+  const state = { now: 1_790_000_000_000, away: false, lists: 0 }
+  const guarded: ObjectStore = {
+    ...store,
+    list: async (...args) => {
+      state.lists++
+      if (state.away) throw new StoreUnavailableError('away')
+      return store.list(...args)
+    },
+  }
+  return {
+    state,
+    models: createServedModels({ store: guarded, now: () => state.now }),
+    announce: (id: string, seenAt = state.now) =>
+      store.put(keys.model(id), JSON.stringify({ model: { ...starter, id }, seenAt })),
+  }
+}
+
+const ids = (models: { id: string }[]) => models.map(({ id }) => id)
+
+test('lists what is served, in the order of the ids', async () => {
+  const { models, announce } = fleet()
+  await announce('owner/b')
+  await announce('a')
+  expect(ids(await models())).toEqual(['a', 'owner/b'])
+})
+
+test('reads the list again only when it is old', async () => {
+  const { models, announce, state } = fleet()
+  await announce('a')
+  await models()
+  await announce('b')
+  state.now += 9_999
+  expect(ids(await models())).toEqual(['a'])
+  expect(state.lists).toBe(1)
+  state.now += 1
+  expect(ids(await models())).toEqual(['a', 'b'])
+})
+
+test('keeps the list through an outage of the store, and fails where there never was one', async () => {
+  const { models, announce, state } = fleet()
+  await announce('a')
+  state.away = true
+  await expect(models()).rejects.toThrow(StoreUnavailableError)
+  state.away = false
+  await models()
+  state.away = true
+  state.now += 60_000
+  expect(ids(await models())).toEqual(['a'])
+})
+
+test('forgets a model that nobody has spoken of for a day', async () => {
+  const { models, announce, state } = fleet()
+  await announce('old')
+  state.now += forgetModelMs - 1
+  await announce('new')
+  expect(ids(await models())).toEqual(['new', 'old'])
+  state.now += 1
+  expect(ids(await models())).toEqual(['new'])
+})

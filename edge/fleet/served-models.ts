@@ -1,0 +1,37 @@
+import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { keys } from '../contract/keys.ts'
+import type { ModelSummary } from '../contract/model.ts'
+import { forgetModelMs, type ServedModel } from '../contract/served-model.ts'
+import { remember } from '../guard/remembered.ts'
+
+export interface ServedModelsOptions {
+  store: ObjectStore
+  /** Unix ms. */
+  now(): number
+  /** How long a list counts as fresh, ms; default 10,000. */
+  ttlMs?: number
+}
+
+/**
+ * What the processors of a fleet serve, as they keep writing it into the store; in the order of the ids, so that
+ * every edge has the same default. While one caller reads the list again the others get the old one, and through an
+ * outage of the store everybody does.
+ *
+ * @returns a function; it rejects with StoreUnavailableError where no list was ever read
+ * @example
+ * const models = createServedModels({ store, now: Date.now })
+ * const [byDefault] = await models()
+ */
+export function createServedModels({ store, now, ttlMs = 10_000 }: ServedModelsOptions) {
+  const listed = remember({ load: () => readModels(store), freshMs: () => ttlMs, now })
+  return async (): Promise<ModelSummary[]> =>
+    (await listed(keys.models))
+      .filter(({ seenAt }) => now() - seenAt < forgetModelMs)
+      .map(({ model }) => model)
+}
+
+async function readModels(store: ObjectStore): Promise<ServedModel[]> {
+  const { objects } = await store.list(keys.models)
+  const found = await Promise.all(objects.map(({ key }) => getJson<ServedModel>(store, key)))
+  return found.filter((model) => model !== undefined)
+}

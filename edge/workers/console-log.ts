@@ -1,0 +1,31 @@
+import { redact } from '../../infra/telemetry/redact.ts'
+
+const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
+
+type LogLine = (fields: Record<string, unknown>, message: string) => void
+
+export interface ConsoleLogOptions {
+  /** The least level that is logged; default info. */
+  level?: string
+  /** Default: the console, which Workers Logs reads. */
+  write?(line: string): void
+}
+
+/**
+ * A logger for platforms without Node: JSON lines, in the shape and with the discretion of the service's own logger.
+ *
+ * @example
+ * const log = createConsoleLog()
+ * log.warn({ id }, 'a reply came late')
+ */
+export function createConsoleLog(options: ConsoleLogOptions = {}) {
+  const { level: least = 'info', write = (line) => console.log(line) } = options
+  const at = (level: string): LogLine => {
+    if (levels.indexOf(level) < levels.indexOf(least)) return () => {}
+    return (fields, message) => {
+      const line = { level, time: new Date().toISOString(), ...(redact(fields) as object), msg: message }
+      write(JSON.stringify(line))
+    }
+  }
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
+}

@@ -1,0 +1,89 @@
+import { createWebImageFetcher } from '../../infra/fetch-image-web.ts'
+import { createReadiness } from '../../infra/readiness.ts'
+import { openS3 } from '../../infra/store/s3.ts'
+import packageJson from '../../package.json' with { type: 'json' }
+import { maxBodyBytes } from '../contract/caption.ts'
+import { replyPath } from '../contract/reply.ts'
+import type { EdgeDeps } from '../deps.ts'
+import { createServedModels } from '../fleet/served-models.ts'
+import { createAccounts } from '../guard/accounts.ts'
+import { createConsoleLog } from './console-log.ts'
+import { type WorkerEnv, workerConfig } from './env.ts'
+import { createObjectLimiter } from './limiter.ts'
+import { createObjectMailbox } from './mailbox.ts'
+import type { Background } from './objects.ts'
+import { createProducerPool } from './producer-pool.ts'
+import { requestLog } from './request-log.ts'
+
+export interface WorkerPlatform {
+  /** Scheme and host of the request that is being answered. */
+  origin(): string
+  background: Background
+}
+
+/**
+ * Everything around the edge, from what a Worker is bound to.
+ * @throws ConfigError
+ */
+export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatform): EdgeDeps {
+  const config = workerConfig(env)
+  const now = Date.now
+  const newId = () => crypto.randomUUID()
+  const log = createConsoleLog({ level: config.logLevel })
+  const s3 = openS3({
+    endpoint: config.s3Endpoint,
+    region: config.s3Region,
+    accessKeyId: config.s3AccessKeyId,
+    secretAccessKey: config.s3SecretAccessKey,
+  })
+  const store = s3.bucket(config.s3Bucket)
+  const stream = createProducerPool({
+    objects: env.PRODUCER,
+    producers: config.producers,
+    background,
+    newId,
+  })
+  const models = createServedModels({ store, now })
+  const images = createWebImageFetcher({
+    maxBytes: maxBodyBytes,
+    timeoutMs: config.imageTimeoutMs,
+    allowPrivate: config.allowPrivateUrls,
+  })
+  return {
+    stream,
+    store,
+    buckets: s3.bucket,
+    accounts: createAccounts({ store, now }),
+    limiter: createObjectLimiter({ objects: env.LIMITER, background }),
+    mailbox: createObjectMailbox({
+      objects: env.MAILBOX,
+      mailboxes: config.mailboxes,
+      addressOf: (id) => `${config.publicUrl?.replace(/\/$/, '') ?? origin()}${replyPath(id)}`,
+      background,
+      log,
+    }),
+    replySecret: config.replySecret,
+    models,
+    // How long the processors' queue is cannot be known here; what is bounded is the memory of this isolate.
+    admission: (held) =>
+      held < config.queueLimit ? { admit: true } : { admit: false, retryAfterSeconds: 1 },
+    readiness: createReadiness(
+      {
+        store: () => store.head('ready'),
+        stream: stream.assertReachable,
+        models: async () => {
+          if ((await models()).length === 0) throw new Error('No processor has announced a model yet.')
+        },
+      },
+      // A request must not wait for the I/O of another, which ends with it.
+      { keepMs: 0 },
+    ),
+    metrics: requestLog(log),
+    fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,
+    now,
+    newId,
+    log,
+    sloMs: config.sloMs,
+    version: packageJson.version,
+  }
+}

@@ -1,0 +1,17 @@
+import { DurableObject } from 'cloudflare:workers'
+import type { Tenant } from '../contract/tenant.ts'
+import { type LimitDecision, TenantLimits } from '../guard/limits.ts'
+import type { LimiterCalls } from './limiter.ts'
+
+/** Counts one tenant's requests. An eviction forgets the count, and comes only after seconds without a request. */
+export class LimiterObject extends DurableObject<unknown> implements LimiterCalls {
+  readonly #counted = new TenantLimits()
+
+  async acquire(limits: Tenant['limits']): Promise<LimitDecision> {
+    return this.#counted.acquire(limits, Date.now())
+  }
+
+  async release(lease: number): Promise<void> {
+    this.#counted.release(lease)
+  }
+}

@@ -1,0 +1,68 @@
+import { DurableObject } from 'cloudflare:workers'
+import { Kafka } from 'kafkajs'
+import { explainFailure, type KafkaOptions, kafkaConfig } from '../../infra/stream/kafka-connection.ts'
+import { KafkaProducer } from '../../infra/stream/kafka-producer.ts'
+import type { StreamRecord } from '../../infra/stream/stream.ts'
+import { topics } from '../contract/topics.ts'
+import { createConsoleLog } from './console-log.ts'
+import { type WorkerEnv, workerConfig } from './env.ts'
+import type { ProducerCalls, SendOutcome } from './producer-pool.ts'
+
+/** An isolate has 128 MB, and several of these can be in one; kafkajs copies what it sends a few times. */
+const maxQueuedBytes = 8 * 1024 * 1024
+/** A send that was acknowledged so lately proves that Kafka is there, ms. */
+const provenMs = 10_000
+
+/**
+ * Holds a connection to Kafka for all requests. When it is evicted, or Cloudflare ends the connection (after 15
+ * minutes at the latest), the next record opens another one.
+ */
+export class ProducerObject extends DurableObject<WorkerEnv> implements ProducerCalls {
+  readonly #kafka: KafkaOptions
+  readonly #producer: KafkaProducer
+  readonly #sends = new Map<string, AbortController>()
+  #acknowledgedAt = Number.NEGATIVE_INFINITY
+
+  constructor(context: unknown, env: WorkerEnv) {
+    super(context, env)
+    const { kafka, logLevel } = workerConfig(env)
+    const log = createConsoleLog({ level: logLevel })
+    this.#kafka = { ...kafka, onLog: (level, message, fields) => log[level](fields, message) }
+    this.#producer = new KafkaProducer({ ...this.#kafka, maxQueuedBytes })
+  }
+
+  async send(ticket: string, topic: string, records: StreamRecord[]): Promise<SendOutcome> {
+    const abandoned = new AbortController()
+    this.#sends.set(ticket, abandoned)
+    try {
+      await this.#producer.send(topic, records, { signal: abandoned.signal })
+      this.#acknowledgedAt = Date.now()
+      return { sent: true }
+    } catch (error) {
+      const { name, message } = error instanceof Error ? error : new Error(String(error))
+      return { sent: false, name, message }
+    } finally {
+      this.#sends.delete(ticket)
+    }
+  }
+
+  async abandon(ticket: string): Promise<void> {
+    this.#sends.get(ticket)?.abort()
+  }
+
+  async fault(): Promise<string | undefined> {
+    if (Date.now() - this.#acknowledgedAt < provenMs) return undefined
+    // Once and quietly: whoever asks is told.
+    const kafka = new Kafka({ ...kafkaConfig({ ...this.#kafka, onLog: undefined }), retry: { retries: 0 } })
+    const admin = kafka.admin()
+    try {
+      await admin.connect()
+      await admin.fetchTopicMetadata({ topics: [topics.interactive] })
+      return undefined
+    } catch (error) {
+      return explainFailure(error, this.#kafka)
+    } finally {
+      await admin.disconnect().catch(() => undefined)
+    }
+  }
+}

@@ -1,0 +1,105 @@
+import { partitionOf } from '../../infra/stream/partition.ts'
+import {
+  RecordTooLargeError,
+  type SendOptions,
+  type Stream,
+  type StreamRecord,
+  StreamUnavailableError,
+  UnknownTopicError,
+} from '../../infra/stream/stream.ts'
+import type { Background, ObjectNamespace } from './objects.ts'
+
+/** How a send ended. Errors cross between objects as data, because they lose their class on the way. */
+export type SendOutcome = { sent: true } | { sent: false; name: string; message: string }
+
+/** What a producer object can be asked. */
+export interface ProducerCalls {
+  /** Resolves when Kafka has the records, or with the reason why it has not. `ticket` names this send. */
+  send(ticket: string, topic: string, records: StreamRecord[]): Promise<SendOutcome>
+  /** Nobody waits for this send any more. */
+  abandon(ticket: string): Promise<void>
+  /** Why records cannot be sent now; undefined when they can. */
+  fault(): Promise<string | undefined>
+}
+
+export interface ProducerPoolOptions {
+  objects: ObjectNamespace<ProducerCalls>
+  /** How many there are. Few make large batches, which is cheap; many share the load, which is quick. */
+  producers: number
+  background: Background
+  newId(): string
+}
+
+export interface ProducerPool extends Pick<Stream, 'send'> {
+  /** @throws StreamUnavailableError when Kafka cannot be reached */
+  assertReachable(): Promise<void>
+}
+
+/**
+ * Sends records to Kafka through a pool of Durable Objects, since a request on Workers cannot keep a connection
+ * open for the next one. Records of one key go through one object, so they keep their order.
+ */
+export function createProducerPool({
+  objects,
+  producers,
+  background,
+  newId,
+}: ProducerPoolOptions): ProducerPool {
+  return {
+    async send(topic, records, { signal }: SendOptions = {}) {
+      const [first] = records
+      if (!first) return
+      signal?.throwIfAborted()
+      const producer = objects.getByName(nameOf(partitionOf(first.key, producers)))
+      const ticket = newId()
+      const sending = producer.send(ticket, topic, records).catch(unreachable)
+      const outcome = await unlessAborted(sending, signal, () =>
+        background(producer.abandon(ticket).catch(() => undefined)),
+      )
+      if (!outcome.sent) throw asError(outcome)
+    },
+    async assertReachable() {
+      const fault = await objects
+        .getByName(nameOf(0))
+        .fault()
+        .catch((error: unknown) => unreachable(error).message)
+      if (fault !== undefined) throw new StreamUnavailableError(fault)
+    },
+  }
+}
+
+const nameOf = (producer: number) => `producer-${producer}`
+
+/** An object is lost for a moment when the Worker is deployed anew, or when it has too much to do. */
+const unreachable = (error: unknown) => ({
+  sent: false as const,
+  name: 'StreamUnavailableError',
+  message: `The producer of the edge is out of reach: ${error instanceof Error ? error.message : String(error)}`,
+})
+
+const errors: Record<string, new (message: string) => Error> = {
+  UnknownTopicError,
+  RecordTooLargeError,
+}
+
+const asError = ({ name, message }: Extract<SendOutcome, { sent: false }>) =>
+  new (errors[name] ?? StreamUnavailableError)(message)
+
+/** The value of `work`; the signal's reason as soon as it aborts, and then `onAbort` is called. */
+async function unlessAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal | undefined,
+  onAbort: () => void,
+): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = () => {
+    onAbort()
+    aborted.reject(signal?.reason)
+  }
+  signal?.addEventListener('abort', abort, { once: true })
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal?.removeEventListener('abort', abort)
+  }
+}
