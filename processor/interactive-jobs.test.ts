@@ -11,6 +11,8 @@ import { openDirectoryStore } from '../infra/store/directory.ts'
 import { getJson, type ObjectStore } from '../infra/store/store.ts'
 import type { ConsumedRecord, StreamRecord } from '../infra/stream/stream.ts'
 import type { Captioned, CaptionTask } from './captioner.ts'
+import { reviveDeadLetter } from './dead-letter-records.ts'
+import { withDeadLetters } from './dead-letters.ts'
 import { interactiveJobs } from './interactive-jobs.ts'
 
 const startedAt = 1000
@@ -55,7 +57,7 @@ afterEach(async () => {
 
 /** Handles one record with a captioner that answers, or fails with, what is given. */
 function handle(record: ConsumedRecord, outcome: Captioned | Error = captioned): Promise<void> {
-  const handler = interactiveJobs({
+  const jobs = interactiveJobs({
     captioner: {
       model: 'tiny',
       concurrency: 1,
@@ -67,16 +69,16 @@ function handle(record: ConsumedRecord, outcome: Captioned | Error = captioned):
       },
     },
     store,
-    stream: {
-      async send(topic, records) {
-        expect(topic).toBe(topics.deadLetter)
-        dead.push(...records)
-      },
-    },
     deliver: (_, caption) => delivered.push(caption),
     now: () => startedAt,
   })
-  return handler(record, new AbortController().signal)
+  const stream = {
+    async send(topic: string, records: StreamRecord[]) {
+      expect(topic).toBe(topics.deadLetter)
+      dead.push(...records)
+    },
+  }
+  return withDeadLetters(jobs, { stream, attempts: 1 })(record, new AbortController().signal)
 }
 
 const recordOf = (change: Partial<CaptionJob> = {}, timestamp = 2000): ConsumedRecord => ({
@@ -98,6 +100,37 @@ it('stores the caption and announces it', async () => {
 it('does not caption again what has its result from before the start', async () => {
   await handle(recordOf())
   await handle(recordOf({}, startedAt - 1))
+  expect(tasks).toHaveLength(1)
+  expect(delivered).toHaveLength(2)
+})
+
+it('does not caption again what may be a repeat and has its result', async () => {
+  await handle(recordOf({ repeatable: true }))
+  await handle(recordOf({ repeatable: true }))
+  expect(tasks).toHaveLength(1)
+  expect(delivered).toHaveLength(2)
+})
+
+it('lets a repeat wait for the one that is being captioned', async () => {
+  const inferred = Promise.withResolvers<Captioned>()
+  const jobs = interactiveJobs({
+    captioner: {
+      model: 'tiny',
+      concurrency: 2,
+      close: async () => {},
+      caption: (task) => {
+        tasks.push(task)
+        return inferred.promise
+      },
+    },
+    store,
+    deliver: (_, caption) => delivered.push(caption),
+    now: () => startedAt,
+  })
+  const { signal } = new AbortController()
+  const both = [1, 2].map(() => jobs.handle(recordOf({ repeatable: true }), signal))
+  inferred.resolve(captioned)
+  await Promise.all(both)
   expect(tasks).toHaveLength(1)
   expect(delivered).toHaveLength(2)
 })
@@ -139,6 +172,23 @@ it('keeps a record that the model cannot run on with the dead letters, and tells
   expect(dead).toMatchObject([
     { headers: { 'turbine-id': 'cap_1', 'origin-partition': '2', 'origin-offset': '7', cause: 'broken' } },
   ])
+})
+
+it('tells the caller when a record is given up for an error that is not its own', async () => {
+  await handle(recordOf(), new TypeError('a defect'))
+  expect(dead).toHaveLength(1)
+  expect(await stored()).toMatchObject({ http_status: 500, error: { code: 'internal_error' } })
+  expect(delivered).toEqual([await stored()])
+})
+
+it('keeps the image of a record that is given up, and captions it without haste when it is sent again', async () => {
+  const key = keys.captionImage('default', 'cap_1')
+  await store.put(key, Uint8Array.of(9, 9))
+  await handle(recordOf({ image: { key } }), new TypeError('a defect'))
+  const { record } = reviveDeadLetter({ ...recordOf(), ...dead[0]! })!
+  await handle({ ...recordOf(), ...record, timestamp: startedAt - 1 })
+  expect(await stored()).toMatchObject({ status: 'completed' })
+  expect(tasks.at(-1)).toMatchObject({ acceptedAt: startedAt - 1, deadline: undefined })
 })
 
 it('keeps a record that cannot be read with the dead letters', async () => {

@@ -2,19 +2,19 @@ import type { FinishedCaption } from '../edge/contract/caption.ts'
 import { TurbineError } from '../edge/contract/errors.ts'
 import { type CaptionJob, decodeJob } from '../edge/contract/job.ts'
 import { keys } from '../edge/contract/keys.ts'
-import { topics } from '../edge/contract/topics.ts'
+import { KeyLock } from '../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../infra/store/store.ts'
-import type { ConsumedRecord, Stream } from '../infra/stream/stream.ts'
+import type { ConsumedRecord } from '../infra/stream/stream.ts'
 import type { Captioned, Captioner } from './captioner.ts'
+import { isRetry } from './dead-letter-records.ts'
+import type { RecordHandler } from './dead-letters.ts'
+import { pruningOf } from './pruning.ts'
 
 export interface InteractiveJobsOptions {
   captioner: Captioner
   store: ObjectStore
-  stream: Pick<Stream, 'send'>
   /** Hands the finished caption to whoever waits at the job's `reply-to` address. */
   deliver(replyTo: string, caption: FinishedCaption): void
-  /** Told of records that nothing could be made of. */
-  onDeadLetter?(cause: unknown): void
   /** Unix ms. */
   now(): number
 }
@@ -24,68 +24,97 @@ export interface InteractiveJobsOptions {
  * the store before the promise fulfils, so before the record is committed; a record that comes a second time, after a
  * crash, finds its result there and is not captioned again.
  *
- * Rejects, so that the record comes again, only when the processor shuts down or the store is away.
+ * Rejects when the record can be captioned later, because the processor shuts down or the store is away, and when it
+ * is one for the dead letters; then `onDead` gives the caller a failed caption.
  */
-export function interactiveJobs(options: InteractiveJobsOptions) {
+export function interactiveJobs(options: InteractiveJobsOptions): RecordHandler {
   const startedAt = options.now()
-  return async (record: ConsumedRecord, signal: AbortSignal): Promise<void> => {
-    let job: CaptionJob
-    try {
-      job = decodeJob(record)
-    } catch (cause) {
-      return bury(options, record, cause)
-    }
-    const known = record.timestamp < startedAt ? await finishedCaption(options.store, job) : undefined
-    const caption = known ?? (await finish(options, record, job, signal))
+  const repeats = new KeyLock()
+  const run = async (job: CaptionJob, record: ConsumedRecord, signal: AbortSignal) => {
+    const cameBefore = record.timestamp < startedAt || job.repeatable
+    const known = cameBefore ? await finishedCaption(options.store, job, record) : undefined
+    const caption = known ?? (await captionOf(options, job, record, signal))
+    if (!known) await keep(options, job, caption)
     if (job.replyTo) options.deliver(job.replyTo, caption)
     if (!(job.image instanceof Uint8Array)) await options.store.delete(job.image.key)
   }
+  return {
+    async handle(record, signal) {
+      const job = decodeJob(record)
+      // A repeat may come while the first is being captioned: then it waits, and finds the result.
+      await (job.repeatable ? repeats.run(job.id, () => run(job, record, signal)) : run(job, record, signal))
+    },
+    // An image that travels by key stays: the record can be sent again.
+    async onDead(record, cause) {
+      const job = jobOf(record)
+      if (!job) return
+      const known = await finishedCaption(options.store, job, record)
+      const caption = known ?? failed(job, cause instanceof TurbineError ? cause : internal(cause))
+      if (!known) await keep(options, job, caption)
+      if (job.replyTo) options.deliver(job.replyTo, caption)
+    },
+  }
 }
 
-async function finishedCaption(store: ObjectStore, job: CaptionJob): Promise<FinishedCaption | undefined> {
+/** Undefined for a record that cannot be read. */
+function jobOf(record: ConsumedRecord): CaptionJob | undefined {
+  try {
+    return decodeJob(record)
+  } catch {
+    return undefined
+  }
+}
+
+async function finishedCaption(
+  store: ObjectStore,
+  job: CaptionJob,
+  record: ConsumedRecord,
+): Promise<FinishedCaption | undefined> {
   const stored = await getJson<FinishedCaption | { status: 'queued' }>(
     store,
     keys.caption(job.tenant, job.id),
   )
-  return stored && stored.status !== 'queued' ? stored : undefined
+  if (!stored || stored.status === 'queued') return undefined
+  return stored.status === 'failed' && isRetry(record) ? undefined : stored
 }
 
-async function finish(
-  options: InteractiveJobsOptions,
-  record: ConsumedRecord,
-  job: CaptionJob,
-  signal: AbortSignal,
-): Promise<FinishedCaption> {
-  const caption = await captionOf(options, record, job, signal)
-  await options.store.put(keys.caption(job.tenant, job.id), JSON.stringify(caption), {
+async function keep({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) {
+  await store.put(keys.caption(job.tenant, job.id), JSON.stringify(caption), {
     contentType: 'application/json',
   })
-  return caption
 }
 
 async function captionOf(
   options: InteractiveJobsOptions,
-  record: ConsumedRecord,
   job: CaptionJob,
+  record: ConsumedRecord,
   signal: AbortSignal,
 ): Promise<FinishedCaption> {
-  const head = { id: job.id, object: 'caption', created: Math.floor(job.acceptedAt / 1000) } as const
   try {
-    return { ...head, status: 'completed', ...answer(await runJob(options, job, signal)) }
+    const captioned = await runJob(options, isRetry(record) ? unhurried(job, record) : job, signal)
+    return {
+      ...headOf(job),
+      status: 'completed',
+      caption: captioned.caption,
+      turbine: pruningOf(captioned),
+    }
   } catch (error) {
-    if (!(error instanceof TurbineError) || comesAgain(error)) throw error
-    // Another run would fail alike: the caller gets the error, and an operator the record.
-    if (error.code === 'inference_failed') await bury(options, record, error)
-    return { ...head, status: 'failed', http_status: error.status, ...error.toBody() }
+    // Where the image or the request is at fault, the caller gets the error; all else is not for the caller.
+    if (!(error instanceof TurbineError) || error.retriable) throw error
+    return failed(job, error)
   }
 }
 
-/** Whether the same record can be captioned later. */
-const comesAgain = ({ retriable, code }: TurbineError) => retriable && code !== 'inference_failed'
+/** A job that is sent again has nobody who waits for it: it is never late. */
+const unhurried = (job: CaptionJob, record: ConsumedRecord) => ({
+  ...job,
+  acceptedAt: record.timestamp,
+  deadline: undefined,
+})
 
 async function runJob(
   { captioner, store }: InteractiveJobsOptions,
-  job: CaptionJob,
+  job: Omit<CaptionJob, 'deadline'> & { deadline?: number },
   signal: AbortSignal,
 ): Promise<Captioned> {
   if (job.model !== captioner.model)
@@ -105,35 +134,19 @@ async function runJob(
   return captioner.caption({ image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal })
 }
 
-function answer(captioned: Captioned) {
-  return {
-    caption: captioned.caption,
-    turbine: {
-      prune_level: captioned.pruneLevel,
-      prune_ratio: captioned.pruneRatio,
-      tokens_in: captioned.tokensIn,
-      tokens_out: captioned.tokensOut,
-      output_tokens: captioned.outputTokens,
-      queue_ms: captioned.queueMs,
-      inference_ms: captioned.inferenceMs,
-      model: captioned.model,
-    },
-  }
-}
+const headOf = (job: CaptionJob) =>
+  ({ id: job.id, object: 'caption', created: Math.floor(job.acceptedAt / 1000) }) as const
 
-/** Keeps a record that cannot be handled, with its origin and its cause. */
-async function bury(
-  { stream, onDeadLetter }: InteractiveJobsOptions,
-  record: ConsumedRecord,
-  cause: unknown,
-) {
-  onDeadLetter?.(cause)
-  const { key, value, headers, topic, partition, offset } = record
-  const origin = {
-    'origin-topic': topic,
-    'origin-partition': String(partition),
-    'origin-offset': String(offset),
-  }
-  const message = cause instanceof Error ? cause.message : String(cause)
-  await stream.send(topics.deadLetter, [{ key, value, headers: { ...headers, ...origin, cause: message } }])
-}
+const failed = (job: CaptionJob, error: TurbineError): FinishedCaption => ({
+  ...headOf(job),
+  status: 'failed',
+  http_status: error.status,
+  ...error.toBody(),
+})
+
+const internal = (cause: unknown) =>
+  new TurbineError('The service failed on this request. Its operator can find out why in the dead letters.', {
+    status: 500,
+    code: 'internal_error',
+    cause,
+  })

@@ -1,0 +1,112 @@
+import type { StoredBatch } from '../edge/contract/batch.ts'
+import { keys } from '../edge/contract/keys.ts'
+import { decodeShardJob, encodeControl, type ShardJob, type ShardTally } from '../edge/contract/shard.ts'
+import { topics } from '../edge/contract/topics.ts'
+import { MissingSliceError, type SliceStores } from '../infra/store/slices.ts'
+import { getJson, type ObjectStore } from '../infra/store/store.ts'
+import type { ConsumedRecord, Stream } from '../infra/stream/stream.ts'
+import type { Metrics } from '../infra/telemetry/metrics.ts'
+import { measureBatches } from './batch-metrics.ts'
+import { failedShard, type ShardFault } from './batches/failed-shard.ts'
+import { readShard, writeShard } from './batches/shard-object.ts'
+import { createShardRunner, type ShardResults, type ShardRunnerOptions } from './batches/shard-runner.ts'
+import { isRetry } from './dead-letter-records.ts'
+import type { RecordHandler } from './dead-letters.ts'
+
+export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 'captioner' | 'images'> {
+  stream: Pick<Stream, 'send'>
+  metrics: Metrics
+  log: { warn(fields: Record<string, unknown>, message: string): void }
+  /** Unix ms. */
+  now(): number
+}
+
+/**
+ * Handles records of the batch topic, each a shard: runs its lines, writes their results as one object, and tells the
+ * planners. The object is written once, so a shard that runs twice counts once: the first results stay. Only a
+ * shard that was sent again out of the dead letters takes the place of its error lines, while its batch is under way.
+ *
+ * Rejects, with nothing written, when the shard can be run later, because the processor shuts down or a store is
+ * away, and when it is one for the dead letters; then `onDead` makes error lines of its lines.
+ */
+export function batchJobs(options: BatchJobsOptions): RecordHandler {
+  const { captioner, store, stream, log } = options
+  const metrics = measureBatches(options.metrics)
+  const runShard = createShardRunner({ ...options, ...metrics })
+
+  async function handle(record: ConsumedRecord, signal: AbortSignal): Promise<void> {
+    const job = decodeShardJob(record)
+    const stored = await readShard(store, job)
+    if (stored && !isRetry(record)) return finish(job, stored.tally, 'known')
+    if (stored && !(await isUnderWay(store, job)))
+      return log.warn(nameOf(job), 'a shard was sent again, but its batch has ended')
+    const results = await run(job, signal)
+    if (!results) return metrics.onShard('cancelled')
+    await finish(job, await writeShard(store, job, results, stored), 'done')
+  }
+
+  async function run(job: ShardJob, signal: AbortSignal): Promise<ShardResults | undefined> {
+    if (job.model !== captioner.model) return fail(job, modelGone(job.model, captioner.model))
+    try {
+      return await runShard(job, signal)
+    } catch (error) {
+      if (!(error instanceof MissingSliceError)) throw error
+      return fail(job, inputGone)
+    }
+  }
+
+  async function fail(job: ShardJob, fault: ShardFault): Promise<ShardResults> {
+    const results = await failedShard(job, fault, options)
+    metrics.onFailed(fault.code, results.tally.failed)
+    return results
+  }
+
+  async function onDead(record: ConsumedRecord): Promise<void> {
+    const job = jobOf(record)
+    if (!job) return
+    const stored = await readShard(store, job)
+    const tally = stored?.tally ?? (await writeShard(store, job, await fail(job, shardFailed)))
+    await finish(job, tally, 'dead')
+  }
+
+  async function finish(job: ShardJob, tally: ShardTally, end: 'done' | 'known' | 'dead'): Promise<void> {
+    const { tenant, batch, shard } = job
+    await stream.send(topics.control, [encodeControl({ type: 'shard_done', tenant, batch, shard, tally })])
+    metrics.onShard(end)
+  }
+
+  return { handle, onDead }
+}
+
+/** Whether the results of the batch have not been put together yet. */
+async function isUnderWay(store: ObjectStore, { tenant, batch }: ShardJob): Promise<boolean> {
+  const status = (await getJson<StoredBatch>(store, keys.batch(tenant, batch)))?.batch.status
+  return status === 'validating' || status === 'in_progress'
+}
+
+/** Undefined for a record that cannot be read. */
+function jobOf(record: ConsumedRecord): ShardJob | undefined {
+  try {
+    return decodeShardJob(record)
+  } catch {
+    return undefined
+  }
+}
+
+const nameOf = ({ tenant, batch, shard }: ShardJob) => ({ tenant, batch, shard })
+
+const modelGone = (asked: string, served: string) => ({
+  code: 'model_not_found',
+  message: `The model "${asked}" is not served any more; "${served}" is. Make a batch for that one.`,
+})
+
+const inputGone = {
+  code: 'input_not_found',
+  message: 'The input was deleted before this line was read. Make the batch again, and keep its input.',
+}
+
+const shardFailed = {
+  code: 'shard_failed',
+  message:
+    'The service failed on the lines around this one. Send it again; the operator finds the reason in the dead letters.',
+}

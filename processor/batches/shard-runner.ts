@@ -1,0 +1,148 @@
+import pLimit from 'p-limit'
+import { maxBodyBytes } from '../../edge/contract/caption.ts'
+import { keys } from '../../edge/contract/keys.ts'
+import { encodeShard, type ShardJob, type ShardTally } from '../../edge/contract/shard.ts'
+import { type Tenant, tenantSchema } from '../../edge/contract/tenant.ts'
+import { readSlices, type SliceStores } from '../../infra/store/slices.ts'
+import { getJson } from '../../infra/store/store.ts'
+import { cached } from './cached.ts'
+import { type ManifestLine, readLines } from './lines.ts'
+import { BatchExpiredError, createLineRunner, type LineOutcome, type LineRunnerOptions } from './run-line.ts'
+
+export interface ShardRunnerOptions
+  extends SliceStores,
+    Pick<LineRunnerOptions, 'captioner' | 'images' | 'sleep' | 'now' | 'onFetched'> {
+  /** Images fetched at the same time, over all shards; default: enough for far sources and fast devices. */
+  fetches?: number
+  /** Bytes of images held at the same time; default: as if those being fetched were all as large as allowed. */
+  imageBytes?: number
+  /** Told what came of each line. */
+  onLine?(outcome: LineOutcome): void
+  /** Told how the number of lines that are being run changes. */
+  onInFlight?(change: 1 | -1): void
+}
+
+/** The results of a shard, ready to be stored. */
+export interface ShardResults {
+  tally: ShardTally
+  /** As `encodeShard` makes it. */
+  object: Uint8Array
+}
+
+/** Runs a shard from its first line to its last; undefined when its batch is cancelled. */
+export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
+
+const leastFetches = 32
+const cancelLookMs = 1_000
+const tenantLookMs = 10_000
+/** The longest that a timer can wait. */
+const maxTimerMs = 2 ** 31 - 1
+
+/**
+ * Runs shards of batches: reads their lines, fetches the images, captions them in the batch lane. Lines run side by
+ * side, over all shards together; the results are in the order of the lines.
+ *
+ * A run rejects when the shard is to come again: the store is away, the processor shuts down, the signal aborts.
+ * @throws MissingSliceError when the manifest is gone
+ */
+export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
+  const { captioner, store, now, onLine, onInFlight } = options
+  const { fetches = Math.max(leastFetches, captioner.concurrency), imageBytes = fetches * maxBodyBytes } =
+    options
+  const tenantOf = cached({ load: (id) => readTenant(options, id), forMs: tenantLookMs, now })
+  const isCancelled = cached({
+    load: async (marker) => (await store.head(marker)) !== undefined,
+    forMs: cancelLookMs,
+    now,
+  })
+  const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
+  // While the devices' share is captioned, as many again are on their way.
+  const inFlight = pLimit(fetches + captioner.concurrency)
+
+  return async (job, signal) => {
+    const lines = await linesOf(job, options)
+    const stopping = new AbortController()
+    const expiry = startExpiry(job.expiresAt - now())
+    const signals = { signal: AbortSignal.any([signal, stopping.signal]), expiry: expiry.signal }
+    const marker = keys.batchCancel(job.tenant, job.batch)
+    const run = async (line: ManifestLine) => {
+      onInFlight?.(1)
+      try {
+        signals.signal.throwIfAborted()
+        if (await isCancelled(marker)) throw new BatchCancelledError()
+        const outcome = await runLine(line, job, signals)
+        if (outcome) onLine?.(outcome)
+        return outcome
+      } catch (error) {
+        stopping.abort(error)
+        throw error
+      } finally {
+        onInFlight?.(-1)
+      }
+    }
+    try {
+      return encodeResults(await settled(lines.map((line) => inFlight(run, line))))
+    } catch (error) {
+      const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
+      if (first instanceof BatchCancelledError) return undefined
+      throw first
+    } finally {
+      expiry.clear()
+    }
+  }
+}
+
+/** A signal that aborts when the batch expires, in `ms`, unless it is cleared before. */
+function startExpiry(ms: number): { signal: AbortSignal; clear(): void } {
+  const expiry = new AbortController()
+  const timer = setTimeout(() => expiry.abort(new BatchExpiredError()), clamp(ms, 0, maxTimerMs))
+  return { signal: expiry.signal, clear: () => clearTimeout(timer) }
+}
+
+class BatchCancelledError extends Error {
+  override readonly name = 'BatchCancelledError'
+  readonly retriable = false
+}
+
+/** The tenant as it is kept; one that was never written has no grants. */
+async function readTenant({ store }: SliceStores, id: string): Promise<Tenant> {
+  return tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id })
+}
+
+/** Every line of the shard, empty ones too. */
+export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
+  const lines: ManifestLine[] = []
+  const bytes = readSlices(job.slices, stores)
+  for await (const some of readLines(bytes, { firstLine: job.firstLine })) lines.push(...some)
+  return lines
+}
+
+/** As `Promise.all`, but rejects when the last has ended: whatever runs again does not meet what ran before. */
+async function settled<T>(promises: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises)
+  return Promise.all(promises)
+}
+
+/** The object of a shard's results; lines that are empty have none. */
+export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResults {
+  const tally = { completed: 0, failed: 0, dropped: 0, pruneRatioSum: 0, inputTokens: 0, outputTokens: 0 }
+  const output: string[] = []
+  const errors: string[] = []
+  for (const outcome of outcomes) {
+    if (!outcome) continue
+    if ('captioned' in outcome) {
+      const { pruneRatio, tokensIn, outputTokens } = outcome.captioned
+      tally.completed++
+      tally.pruneRatioSum += pruneRatio
+      tally.inputTokens += tokensIn
+      tally.outputTokens += outputTokens
+      output.push(outcome.text)
+    } else {
+      tally[outcome.dropped ? 'dropped' : 'failed']++
+      errors.push(outcome.text)
+    }
+  }
+  return { tally, object: encodeShard(tally, output, errors) }
+}
+
+const clamp = (value: number, min: number, max: number) => Math.min(Math.max(value, min), max)
