@@ -1,6 +1,6 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --disable-warning=TimeoutNegativeWarning
 import { enableCompileCache } from 'node:module'
-import type { ConfigSources } from '../infra/config.ts'
+import type { Config, ConfigSources } from '../infra/config.ts'
 import packageJson from '../package.json' with { type: 'json' }
 import type { FetchImage } from './commands/image-bytes.ts'
 
@@ -25,6 +25,20 @@ function settle(flags: ConfigSources['flags'] = {}) {
   } catch (error) {
     throw error instanceof Error ? new UsageError(error.message, { cause: error }) : error
   }
+}
+
+async function createLog({ logLevel, logFormat }: Config) {
+  const { createLogger } = await import('../infra/telemetry/log.ts')
+  return createLogger({ level: logLevel, format: logFormat })
+}
+
+/** How Kafka is reached, for commands that make no sense without it. */
+async function kafka() {
+  const config = settle()
+  const { kafkaOptions } = await import('../infra/backends.ts')
+  const options = await kafkaOptions(config, await createLog(config))
+  if (options) return options
+  throw new UsageError('KAFKA_BROKERS is not set. Name the brokers, e.g. KAFKA_BROKERS=kafka:9092.')
 }
 
 const fetchImage: FetchImage = async (url) => {
@@ -57,12 +71,31 @@ const exitCode = await runProgram(process.argv.slice(2), {
   fetchImage,
   bundledModel,
   dataDir: async () => settle().dataDir,
-  startService: async (flags) => {
+  openStore: async () => {
+    const { openStores } = await import('../infra/backends.ts')
+    return (await openStores(settle(), { guest: true })).store
+  },
+  openStream: async () => {
+    const config = settle()
+    const { openStream } = await import('../infra/backends.ts')
+    const { topicLayout } = await import('../edge/contract/topics.ts')
+    const stream = await openStream(config, await createLog(config))
+    await stream.ensureTopics(topicLayout(config.partitions))
+    return stream
+  },
+  defaultPartitions: () => settle().partitions,
+  createTopics: async (layout) => {
+    const { createTopics } = await import('../infra/stream/topics.ts')
+    return createTopics(await kafka(), layout)
+  },
+  checkTopics: async (layout) => {
+    const { checkTopics } = await import('../infra/stream/topics.ts')
+    return checkTopics(await kafka(), layout)
+  },
+  startService: async (role, flags) => {
     const config = settle(flags)
-    const { createLogger } = await import('../infra/telemetry/log.ts')
-    const { startService } = await import('./service.ts')
-    const log = createLogger({ level: config.logLevel, format: config.logFormat })
-    return startService({ config, log, version: packageJson.version })
+    const { startRole } = await import('./service.ts')
+    return startRole(role, { config, log: await createLog(config), version: packageJson.version })
   },
   openCaptioner: async ({ model, device }) => {
     const config = settle({ model, device })

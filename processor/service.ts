@@ -1,28 +1,25 @@
-import { randomUUID } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import { createApp } from '../edge/app.ts'
-import { maxBodyBytes, maxHoldMs } from '../edge/contract/caption.ts'
+import { maxHoldMs } from '../edge/contract/caption.ts'
 import type { ModelSummary } from '../edge/contract/model.ts'
-import { defaultTenant } from '../edge/contract/tenant.ts'
-import { groups, topics } from '../edge/contract/topics.ts'
+import { groups, topicLayout, topics } from '../edge/contract/topics.ts'
 import type { Admission } from '../edge/deps.ts'
-import { createMailbox } from '../edge/mailbox.ts'
+import { createServedModels } from '../edge/fleet/served-models.ts'
 import { createEdgeMetrics } from '../edge/metrics.ts'
 import { serveNode } from '../edge/server.ts'
-import type { Config } from '../infra/config.ts'
-import { createImageFetcher } from '../infra/fetch-image.ts'
-import { bundledPictures } from '../infra/starter-model/bundled.ts'
-import { openDirectoryStore } from '../infra/store/directory.ts'
-import { openSqliteStream } from '../infra/stream/sqlite.ts'
+import { startEdge } from '../edge/start-edge.ts'
+import { type Backends, openBackends } from '../infra/backends.ts'
+import { type Config, ConfigError } from '../infra/config.ts'
+import { createReadiness } from '../infra/readiness.ts'
+import { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
-import { createMetrics } from '../infra/telemetry/metrics.ts'
-import type { RunningService } from './commands/serve.ts'
-import { interactiveJobs } from './interactive-jobs.ts'
+import { createMetrics, type Metrics } from '../infra/telemetry/metrics.ts'
+import { startPlanner } from './batches/planner.ts'
+import type { Role, RunningService } from './commands/serve.ts'
 import type { CaptionModel } from './models/model.ts'
-import { openPipeline } from './open-captioner.ts'
+import { operationsApp } from './operations.ts'
 import type { Pipeline } from './pipeline.ts'
-import { measurePipeline } from './pipeline-metrics.ts'
+import { openReplies } from './replies.ts'
+import { announceModel } from './served-model.ts'
+import { type RunningProcessor, startProcessor } from './start-processor.ts'
 
 export interface ServiceOptions {
   config: Config
@@ -30,132 +27,171 @@ export interface ServiceOptions {
   version: string
 }
 
-const warmUpImage = bundledPictures[0]!
+/** What the parts of one process share. */
+interface Process extends ServiceOptions {
+  backends: Backends
+  metrics: Metrics
+  shutdown: Shutdown
+}
+
+/** Partitions of an embedded stream: its consumers are in one process. */
+const embeddedPartitions = 4
 
 /**
- * The whole of Turbine in one process: the HTTP edge, the durable stream, the processor with its devices, and the
- * object store. Resolves when the model has captioned a picture and requests can come.
+ * Starts the whole of Turbine, or one part of a fleet. Resolves when it is ready: a model has captioned a picture,
+ * requests can come.
  *
- * @throws ModelFolderError, DeviceUnavailableError, StreamOpenError, StoreUnavailableError, ListenError: each is one
- * line with its remedy
+ * @throws ModelFolderError, DeviceUnavailableError, StreamOpenError, StoreUnavailableError, ListenError, ConfigError:
+ * each is one line with its remedy
  */
-export async function startService({ config, log, version }: ServiceOptions): Promise<RunningService> {
-  const closers: Closer[] = []
-  const close = async (ms: number) => {
-    const drainUntil = Date.now() + ms
-    for (const closer of closers.reverse()) await closer(Math.max(0, drainUntil - Date.now()))
+export function startRole(role: Role, options: ServiceOptions): Promise<RunningService> {
+  switch (role) {
+    case 'serve':
+      return startService(options)
+    case 'edge':
+      return startEdgeProcess(options)
+    case 'processor':
+      return startProcessorProcess(options)
+    case 'planner':
+      return startPlannerProcess(options)
   }
+}
+
+/** The HTTP edge, a planner and a processor with its devices in one process. */
+function startService(options: ServiceOptions): Promise<RunningService> {
+  return run(options, async (process) => {
+    const { config, log } = process
+    const replies = openReplies(process.config, process)
+    const processor = await startProcessor({ ...process, deliver: replies.deliver }, process.shutdown)
+    const model = () => summary(processor.model, processor.pipeline)
+    await startPlanning(process)
+    const url = await startEdge(
+      {
+        ...process,
+        mailbox: replies.mailbox,
+        models: () => [model()],
+        admission: (held) => admissionOf(processor, held, config),
+        readiness: readinessOf(process),
+      },
+      process.shutdown,
+    )
+    replies.listenAt(url)
+    log.debug({ url }, 'listening')
+    return { url, warmUp: processor.warmUp }
+  })
+}
+
+/** The HTTP edge alone, on Node, for a fleet. */
+function startEdgeProcess(options: ServiceOptions): Promise<RunningService> {
+  return run(fleetOnly(options), async (process) => {
+    const { backends, config } = process
+    const replies = openReplies(process.config, process)
+    const models = createServedModels({ store: backends.store, now: Date.now })
+    const url = await startEdge(
+      {
+        ...process,
+        mailbox: replies.mailbox,
+        models,
+        admission: (held) =>
+          held < config.queueLimit ? { admit: true } : { admit: false, retryAfterSeconds: 1 },
+        readiness: readinessOf(process),
+      },
+      process.shutdown,
+    )
+    replies.listenAt(url)
+    return { url }
+  })
+}
+
+/** A processor with its devices, for a fleet: takes jobs of both lanes. */
+function startProcessorProcess(options: ServiceOptions): Promise<RunningService> {
+  return run(fleetOnly(options), async (process) => {
+    const { backends, log, shutdown } = process
+    const replies = openReplies(process.config, process)
+    const processor = await startProcessor({ ...process, deliver: replies.deliver }, shutdown)
+    const announcement = announceModel({
+      store: backends.store,
+      model: () => summary(processor.model, processor.pipeline),
+      now: Date.now,
+      log,
+    })
+    shutdown.add(() => announcement.close())
+    return { url: await serveOperations(process), warmUp: processor.warmUp }
+  })
+}
+
+/** A planner, for a fleet: cuts batches into shards, joins their results. */
+function startPlannerProcess(options: ServiceOptions): Promise<RunningService> {
+  return run(fleetOnly(options), async (process) => {
+    await startPlanning(process)
+    return { url: await serveOperations(process) }
+  })
+}
+
+/** Opens what every process needs, and closes what is open when a part cannot start. */
+async function run(
+  options: ServiceOptions,
+  start: (process: Process) => Promise<Omit<RunningService, 'close'>>,
+): Promise<RunningService> {
+  const { config, log } = options
+  const shutdown = new Shutdown()
   try {
-    const started = await start({ config, log, version }, (closer) => closers.push(closer))
-    return { ...started, close: () => close(config.shutdownMs) }
+    const backends = await openBackends(config, log)
+    shutdown.add(() => backends.close())
+    await backends.stream.ensureTopics(
+      topicLayout(config.kafkaBrokers === undefined ? embeddedPartitions : config.partitions),
+    )
+    const started = await start({ ...options, backends, shutdown, metrics: createMetrics() })
+    return { ...started, close: () => shutdown.run(config.shutdownMs) }
   } catch (error) {
-    await close(0)
+    await shutdown.run(0).catch((err) => log.warn({ err }, 'closing after a failed start failed too'))
     throw error
   }
 }
 
-/** Closes one part; `drainMs` is what is left for work in hand. What was opened last is closed first. */
-type Closer = (drainMs: number) => Promise<void>
+/** @throws ConfigError unless a fleet's stream and secret are set */
+function fleetOnly(options: ServiceOptions): ServiceOptions {
+  const { kafkaBrokers } = options.config
+  if (kafkaBrokers !== undefined) return options
+  throw new ConfigError(
+    'KAFKA_BROKERS is not set. A part of a fleet needs it, and S3_ENDPOINT; "npx turbine serve" is all parts in one process, with neither.',
+  )
+}
 
-async function start(
-  { config, log, version }: ServiceOptions,
-  onClose: (closer: Closer) => void,
-): Promise<Omit<RunningService, 'close'>> {
-  // The stream first: its lock keeps a second process out of the whole folder.
-  const stream = await openSqliteStream({ path: join(config.dataDir, 'stream.db') })
-  onClose(() => stream.close())
-  const store = await openDirectoryStore(join(config.dataDir, 'store'))
-  onClose(() => store.close())
-  await stream.ensureTopics({
-    [topics.interactive]: { partitions: 4 },
-    [topics.deadLetter]: { partitions: 1 },
-  })
+async function startPlanning({ backends, log, metrics, shutdown }: Process): Promise<void> {
+  const planner = await startPlanner({ ...backends, log, metrics, now: Date.now })
+  shutdown.add((drainMs) => planner.close(drainMs))
+}
 
-  const metrics = createMetrics()
-  const measured = measurePipeline(metrics)
-  const { pipeline, model, devices } = await openPipeline(config, {
-    interactiveTargetMs: config.sloMs,
-    onBatch: measured.onBatch,
-    onCrash: (err) => {
-      measured.onCrash()
-      log.error({ err }, 'a device crashed and is restarted')
-    },
-  })
-  onClose(() => pipeline.close())
-  measured.watch(pipeline)
-  log.info({ model: model.id, levels: model.levels.length, device: devices }, 'model is ready')
-  const warmUp = await pipeline.caption({ image: await readFile(warmUpImage), lane: 'interactive' })
+async function serveOperations(process: Process): Promise<string> {
+  const { config, log, metrics, shutdown } = process
+  const app = operationsApp({ readiness: readinessOf(process), metrics: createEdgeMetrics(metrics), log })
+  const server = await serveNode(app, { host: config.host, port: config.port })
+  shutdown.add((drainMs) => server.close(drainMs))
+  return server.address
+}
 
-  const mailbox = createMailbox()
-  const consumer = await stream.consume({
-    topic: topics.interactive,
-    group: groups.interactive,
-    maxInFlight: config.queueLimit,
-    handle: interactiveJobs({
-      captioner: pipeline,
-      store,
-      stream,
-      deliver: (_replyTo, caption) => void mailbox.deliver(caption.id, caption),
-      onDeadLetter: (err) => log.error({ err }, 'a record went to the dead letters'),
-      now: Date.now,
-    }),
-    onError: (err) => log.warn({ err }, 'a record could not be handled now; it comes again'),
+/** Whether the stream and the store answer, and the process is not on its way out. */
+function readinessOf({ backends: { stream, store }, shutdown }: Process) {
+  const readiness = createReadiness({
+    stream: () => stream.lag(topics.interactive, groups.interactive),
+    store: () => store.head('ready'),
   })
-  onClose((drainMs) => consumer.close(drainMs))
-
-  const images = createImageFetcher({
-    maxBytes: maxBodyBytes,
-    timeoutMs: config.imageTimeoutMs,
-    allowPrivate: config.allowPrivateUrls,
-  })
-  onClose(() => images.close())
-
-  let ready = true
-  const app = createApp({
-    stream,
-    store,
-    accounts: {
-      configured: async () => false,
-      tenantOfKey: async () => undefined,
-      defaultTenant: async () => defaultTenant,
-    },
-    limiter: { acquire: async () => ({ granted: true, release: () => {} }) },
-    mailbox,
-    models: () => [summary(model, pipeline)],
-    admission: (held) => admissionOf(pipeline, Math.max(held, consumer.inFlight), config),
-    readiness: () => ({
-      ready,
-      checks: { model: { ok: ready, message: ready ? undefined : 'shutting down' } },
-    }),
-    metrics: createEdgeMetrics(metrics),
-    fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,
-    now: Date.now,
-    newId: randomUUID,
-    log,
-    sloMs: config.sloMs,
-    version,
-  })
-  const server = await serveNode(app, {
-    host: config.host,
-    port: config.port,
-    releaseWaiting: mailbox.release,
-  })
-
-  onClose((drainMs) => {
-    ready = false
-    return server.close(drainMs)
-  })
-  return { url: server.address, warmUpCaption: warmUp.caption, warmUpImage }
+  return async () => {
+    const { ready, checks } = await readiness()
+    const process = shutdown.begun ? { ok: false, message: 'shutting down' } : { ok: true }
+    return { ready: ready && process.ok, checks: { ...checks, process } }
+  }
 }
 
 /**
  * Refuses only what could not even be answered late: a caller who is held for `maxHoldMs` gets an address to poll.
- * `open` requests count whether they are on their way into the stream, wait there or wait for a device.
+ * `held` requests count whether they are on their way into the stream, wait there or wait for a device.
  */
-function admissionOf(pipeline: Pipeline, open: number, config: Config): Admission {
+function admissionOf({ pipeline, inFlight }: RunningProcessor, held: number, config: Config): Admission {
   const decision = pipeline.runner.admission(Date.now() + maxHoldMs)
   if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
-  if (open < config.queueLimit) return { admit: true }
+  if (Math.max(held, inFlight()) < config.queueLimit) return { admit: true }
   const drainSeconds = config.queueLimit / (pipeline.costs.throughput(0) * pipeline.devices.length)
   return { admit: false, retryAfterSeconds: Math.max(1, Math.ceil(drainSeconds)) }
 }

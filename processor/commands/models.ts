@@ -1,11 +1,12 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { Command } from 'commander'
-import type { PullProgress } from '../models/pull.ts'
 import { UsageError } from './errors.ts'
-import { eraseLine, type ProgressStream, RateMeter } from './progress.ts'
-import { formatBytes, formatDuration, formatShare } from './quantities.ts'
+import type { ProgressStream } from './progress.ts'
+import { formatBytes } from './quantities.ts'
 import { quoteForShell } from './shell.ts'
+import { formatTable } from './table.ts'
+import { TransferLine } from './transfer-line.ts'
 
 /** What the commands need from outside. */
 export interface ModelsEnvironment {
@@ -66,7 +67,7 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
   if (!/^https?:\/\/./.test(endpoint) || !URL.canParse(endpoint))
     throw new UsageError(`HF_ENDPOINT is "${endpoint}", which is not an http(s) address.`)
   const folder = flags.out ?? join(await environment.dataDir(), 'models', id.replace('/', '--'))
-  const line = new PullLine(stderr)
+  const line = new TransferLine(stderr)
   const { commit } = await pullModel({
     hub: { endpoint, token: env.HF_TOKEN || undefined },
     id,
@@ -77,35 +78,6 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
   }).finally(() => line.clear())
   stderr.write(`Pulled ${id} (${commit.slice(0, 8)}) into ${folder}. Use it with:\n`)
   stdout.write(`npx turbine serve --model ${quoteForShell(folder)}\n`)
-}
-
-/** One line that is redrawn on a terminal, and one line per ten percent in a log. */
-class PullLine {
-  readonly #stream: ProgressStream
-  readonly #meter = new RateMeter()
-  #step = -1
-
-  constructor(stream: ProgressStream) {
-    this.#stream = stream
-  }
-
-  show({ file, bytes, totalBytes }: PullProgress): void {
-    const now = performance.now()
-    const step = Math.floor(this.#stream.isTTY ? now / 100 : (bytes / totalBytes) * 10)
-    if (step === this.#step) return
-    this.#step = step
-    this.#meter.sample(now, bytes)
-    const rate = this.#meter.rate()
-    const parts = [`${formatBytes(bytes)} of ${formatBytes(totalBytes)} (${formatShare(bytes / totalBytes)})`]
-    if (rate !== undefined && bytes < totalBytes)
-      parts.push(`${formatBytes(rate)}/s`, `${formatDuration(((totalBytes - bytes) / rate) * 1000)} left`)
-    const text = `${file}: ${parts.join(', ')}`
-    this.#stream.write(this.#stream.isTTY ? `${eraseLine}${text}` : `${text}\n`)
-  }
-
-  clear(): void {
-    if (this.#stream.isTTY) this.#stream.write(eraseLine)
-  }
 }
 
 interface ListedModel {
@@ -129,11 +101,12 @@ export async function runList({ dataDir, bundledModel, stdout }: ModelsEnvironme
     const folder = join(root, name)
     models.push({ name: name.replace('--', '/'), size: await sizeOfModel(folder), folder })
   }
-  const width = Math.max(...models.map(({ name }) => name.length))
-  for (const { name, size, folder } of models) {
-    const state = size === undefined ? 'incomplete' : formatBytes(size)
-    stdout.write(`${name.padEnd(width)}  ${state.padStart(10)}  ${folder}\n`)
-  }
+  const rows = models.map(({ name, size, folder }) => [
+    name,
+    size === undefined ? 'incomplete' : formatBytes(size),
+    folder,
+  ])
+  stdout.write(formatTable(rows, { right: [1] }))
 }
 
 async function sizeOfModel(folder: string): Promise<number | undefined> {

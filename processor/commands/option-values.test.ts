@@ -1,10 +1,12 @@
 import { InvalidArgumentError } from 'commander'
 import { expect, test } from 'vitest'
-import { anyNumber, count, index, numberOrList } from './option-values.ts'
+import { anyNumber, count, index, keyValue, numberOrList, share } from './option-values.ts'
 
 test('values are read', () => {
   expect(count('3')).toBe(3)
   expect(index('0')).toBe(0)
+  expect(share('0.5')).toBe(0.5)
+  expect(keyValue('b=x=y', { a: '1' })).toEqual({ a: '1', b: 'x=y' })
   expect(anyNumber('-1.5')).toBe(-1.5)
   expect(numberOrList('16')).toBe(16)
   expect(numberOrList('40,30,0')).toEqual([40, 30, 0])
@@ -16,6 +18,10 @@ test.each([
   [count, 'half'],
   [count, '2.5'],
   [index, '-1'],
+  [share, '1.1'],
+  [share, '-0.1'],
+  [keyValue, '=1'],
+  [keyValue, 'a'],
   [anyNumber, 'Infinity'],
   [numberOrList, '16,a'],
   [numberOrList, '40,'],

@@ -12,6 +12,21 @@ export function index(text: string): number {
   return wholeNumber(text, 0, 'a whole number of at least 0')
 }
 
+/** A number from 0 to 1. */
+export function share(text: string): number {
+  const allowed = 'a number from 0 to 1'
+  const value = numberAtLeast(text, 0, allowed)
+  if (value > 1) throw new InvalidArgumentError(`It must be ${allowed}.`)
+  return value
+}
+
+/** Collects `key=value` options, one at a time, into one record. */
+export function keyValue(text: string, earlier: Record<string, string> = {}): Record<string, string> {
+  const equals = text.indexOf('=')
+  if (equals < 1) throw new InvalidArgumentError('It must be key=value.')
+  return { ...earlier, [text.slice(0, equals)]: text.slice(equals + 1) }
+}
+
 export function anyNumber(text: string): number {
   return numberAtLeast(text, Number.NEGATIVE_INFINITY, 'a number')
 }

@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import { expect, test } from 'vitest'
 import { describeConfig } from '../../infra/config.ts'
+import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { FakeCaptioner } from './captioner.fixture.ts'
 import { type ProgramEnvironment, runProgram } from './program.ts'
 import type { ServeFlags } from './serve.ts'
@@ -22,16 +23,23 @@ async function turbine(args: string[], parts: Partial<ProgramEnvironment> = {}) 
       throw new Error('There is no model here.')
     },
     fetchImage: async () => Buffer.from(''),
-    startService: async (flags) => {
+    startService: async (_role, flags) => {
       served.push(flags)
       setImmediate(() => signals.emit('SIGTERM', 'SIGTERM'))
-      return { url: '', warmUpCaption: '', warmUpImage: '', close: async () => {} }
+      return { url: '', close: async () => {} }
     },
     stdin: (async function* () {})(),
     stdout,
     stderr: { write: (text: string) => (printed.stderr += text) },
     signals,
     dataDir: async () => 'data',
+    openStore: async () => memoryStore().store,
+    openStream: async () => {
+      throw new Error('There is no stream here.')
+    },
+    defaultPartitions: () => 12,
+    createTopics: async () => {},
+    checkTopics: async () => [],
     bundledModel: 'bundled',
     env: {},
     version: '1.2.3',

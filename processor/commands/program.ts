@@ -1,17 +1,27 @@
 import { Command, CommanderError } from 'commander'
 import type { ConfigRow } from '../../infra/config.ts'
+import { batchCommand } from './batch.ts'
+import type { BatchEnvironment } from './batch-session.ts'
 import { type CaptionEnvironment, captionCommand } from './caption.ts'
+import { type DeadLetterEnvironment, deadLetterCommand } from './dead-letter.ts'
 import { describeError, exitCodeOf, isClosedPipe } from './errors.ts'
 import { type InspectEnvironment, inspectCommand } from './inspect.ts'
+import { type KeysEnvironment, keysCommand } from './keys.ts'
 import { type ModelsEnvironment, modelsCommand } from './models.ts'
-import { type ServeEnvironment, serveCommand } from './serve.ts'
+import { type ServeEnvironment, serveCommands } from './serve.ts'
 import { describeVariables } from './settings.ts'
+import { tenantsCommand } from './tenants.ts'
+import { type TopicsEnvironment, topicsCommand } from './topics.ts'
 
 /** What the commands need from outside. */
-export type ProgramEnvironment = CaptionEnvironment &
+export type ProgramEnvironment = BatchEnvironment &
+  CaptionEnvironment &
+  DeadLetterEnvironment &
   InspectEnvironment &
+  KeysEnvironment &
+  ModelsEnvironment &
   ServeEnvironment &
-  ModelsEnvironment & {
+  TopicsEnvironment & {
     version: string
     /** All settings; they become options, and lines of `--help`. */
     settings: ConfigRow[]
@@ -23,6 +33,7 @@ const examples = `
 Examples:
   npx turbine serve
   npx turbine caption ./photos --out captions.jsonl
+  npx turbine batch submit manifest.jsonl --watch --out captions.jsonl
   npx turbine inspect photo.jpg --r 16 --out seen --picture
   npx turbine models pull Salesforce/blip-image-captioning-base
 
@@ -30,7 +41,7 @@ Examples:
 `
 
 /**
- * Runs one command line, `turbine serve | caption | inspect | models`. What fails is told in one line on standard
+ * Runs one command line, e.g. `turbine serve`. What fails is told in one line on standard
  * error.
  * @param args what follows the program's name
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal, 141 nobody reads the output
@@ -52,11 +63,19 @@ function createProgram(environment: ProgramEnvironment): Command {
   const program = new Command('turbine')
     .description('Caption images with vision-language models that merge image tokens as the load asks for.')
     .version(version, '-v, --version', 'print the version')
-    .addCommand(serveCommand(environment, settings))
-    .addCommand(captionCommand(environment, settings))
-    .addCommand(inspectCommand(environment, settings))
-    .addCommand(modelsCommand(environment))
-    .addHelpText('after', `${examples}\n${describeVariables(settings)}`)
+  const commands = [
+    ...serveCommands(environment, settings),
+    captionCommand(environment, settings),
+    batchCommand(environment),
+    inspectCommand(environment, settings),
+    modelsCommand(environment),
+    keysCommand(environment),
+    tenantsCommand(environment),
+    topicsCommand(environment),
+    deadLetterCommand(environment),
+  ]
+  for (const command of commands) program.addCommand(command)
+  program.addHelpText('after', `${examples}\n${describeVariables(settings)}`)
   unify(program, 'npx turbine', environment)
   return program
 }

@@ -50,3 +50,19 @@ test('a log gets plain lines, a terminal one line that is redrawn and taken away
   expect(shown(false)).toBe('50 images, 50.0 images/s\nA note.\n')
   expect(shown(true)).toBe('\r\x1b[K50  50.0/s\r\x1b[KA note.\n\r\x1b[K')
 })
+
+test('what was done before it is shown is no part of the rate', () => {
+  let text = ''
+  let now = 0
+  const counts = { ...newTally(), captioned: 5000 }
+  const progress = showProgress({
+    stream: { write: (part) => (text += part) },
+    tally: counts,
+    now: () => now,
+  })
+  counts.captioned = 5020
+  now = 1000
+  progress.tick()
+  progress.close()
+  expect(text).toBe('5,020 images, 20.0 images/s\n')
+})

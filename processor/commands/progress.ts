@@ -42,10 +42,16 @@ export interface Progress {
 /** Takes away a line that has no line end yet. */
 export const eraseLine = '\r\x1b[K'
 
+/** Prints a line of its own where a progress line may stand; that is drawn again below it. */
+export function printNote(stream: ProgressStream, text: string): void {
+  stream.write(stream.isTTY === true ? `${eraseLine}${text}\n` : `${text}\n`)
+}
+
 export function showProgress({ stream, tally, now = () => performance.now() }: ProgressOptions): Progress {
   const terminal = stream.isTTY === true
   const meter = new RateMeter()
-  meter.sample(now(), 0)
+  // What was done before is no part of the rate.
+  meter.sample(now(), tally.captioned + tally.failed)
   const tick = () => {
     meter.sample(now(), tally.captioned + tally.failed)
     const line = { tally, rate: meter.rate() }
@@ -58,7 +64,7 @@ export function showProgress({ stream, tally, now = () => performance.now() }: P
   return {
     rate: () => meter.rate(),
     tick,
-    note: (text) => stream.write(terminal ? `${eraseLine}${text}\n` : `${text}\n`),
+    note: (text) => printNote(stream, text),
     close: () => {
       clearInterval(timer)
       if (terminal) stream.write(eraseLine)

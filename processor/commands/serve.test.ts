@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { runServe, type ServeFlags } from './serve.ts'
+import { type Role, runServe, type ServeFlags } from './serve.ts'
 import { FakeSignals } from './signals.fixture.ts'
 
 test('a signal closes the service, and the command is over when it is closed', async () => {
@@ -7,13 +7,12 @@ test('a signal closes the service, and the command is over when it is closed', a
   const events: string[] = []
   let printed = ''
   const environment = {
-    startService: async ({ port }: ServeFlags) => {
-      events.push(`start ${port}`)
+    startService: async (role: Role, { port }: ServeFlags) => {
+      events.push(`${role} ${port}`)
       setImmediate(() => signals.emit('SIGTERM', 'SIGTERM'))
       return {
         url: 'http://127.0.0.1:1234',
-        warmUpCaption: 'a red fish',
-        warmUpImage: '/pictures/it is.jpg',
+        warmUp: { caption: 'a red fish', image: '/pictures/it is.jpg' },
         close: async () => {
           events.push('closed')
         },
@@ -23,8 +22,8 @@ test('a signal closes the service, and the command is over when it is closed', a
     stdout: { write: (text: string) => (printed += text) },
     stderr: { write: () => true },
   }
-  await runServe({ port: '0' }, environment)
-  expect(events).toEqual(['start 0', 'closed'])
+  await runServe('serve', { port: '0' }, environment)
+  expect(events).toEqual(['serve 0', 'closed'])
   expect(printed).toContain('Turbine is ready at http://127.0.0.1:1234')
   expect(printed).toContain('"a red fish"')
   expect(printed).toMatch(/curl --data-binary @'.*it is\.jpg' .*http:\/\/127\.0\.0\.1:1234\/v1\/captions/)

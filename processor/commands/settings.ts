@@ -23,6 +23,8 @@ function optionOf({ name, flag, variable, default: value, allowed, description }
 export function describeVariables(settings: ConfigRow[]): string {
   const rows = [
     ...settings.map(({ variable, default: value, description }) => [variable, description, value] as const),
+    ['TURBINE_URL', 'Service that `turbine batch` talks to.', 'http://127.0.0.1:8787'] as const,
+    ['TURBINE_API_KEY', 'API key that `turbine batch` calls with.', 'none'] as const,
     ['HF_ENDPOINT', 'Hub that models are pulled from.', 'https://huggingface.co'] as const,
     ['HF_TOKEN', 'Access token for private and gated models.', 'none'] as const,
   ]

@@ -3,7 +3,9 @@ import { benchCaption } from './caption.ts'
 import { chooseLevels } from './levels.ts'
 import { benchMemory } from './memory.ts'
 import { benchPipeline } from './pipeline.ts'
+import { benchPlanner } from './planner.ts'
 import { benchQuality } from './quality.ts'
+import { benchService } from './service.ts'
 import { benchStart } from './start.ts'
 import { benchTurbo } from './turbo.ts'
 
@@ -14,6 +16,8 @@ const usage = `npm run bench -- NAME [options]
   quality    exact captions by schedule and mode, same scenes         --scenes 2000
   levels     chooses the starter model's prune levels                 --scenes 300 --write
   pipeline   the service against the bare engine                      --rounds 5 --batch 16
+  service    Worker, Kafka, processor and S3 against the bare engine  --rounds 5 --batch 16
+  planner    planning and joining a large batch                       --lines 1000000
   start      time to ready and resident memory                        --rounds 3
   memory     resident memory over many images                         --images 10000
 
@@ -27,12 +31,13 @@ const { values, positionals } = parseArgs({
     batch: { type: 'string' },
     scenes: { type: 'string' },
     images: { type: 'string' },
+    lines: { type: 'string' },
     write: { type: 'boolean', default: false },
     help: { type: 'boolean' },
   },
 })
 
-const number = (name: 'rounds' | 'batch' | 'scenes' | 'images', fallback: number) => {
+const number = (name: 'rounds' | 'batch' | 'scenes' | 'images' | 'lines', fallback: number) => {
   const value = Number(values[name] ?? fallback)
   if (Number.isInteger(value) && value > 0) return value
   throw new RangeError(`--${name} has to be a positive integer`)
@@ -44,6 +49,8 @@ const benches: Record<string, () => Promise<void>> = {
   quality: () => benchQuality({ scenes: number('scenes', 2000) }),
   levels: () => chooseLevels({ scenes: number('scenes', 300), write: values.write }),
   pipeline: () => benchPipeline({ rounds: number('rounds', 5), batch: number('batch', 16) }),
+  service: () => benchService({ rounds: number('rounds', 5), batch: number('batch', 16) }),
+  planner: () => benchPlanner({ lines: number('lines', 1_000_000) }),
   start: () => benchStart({ rounds: number('rounds', 3) }),
   memory: () => benchMemory({ images: number('images', 10_000) }),
 }

@@ -4,17 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { loadConfig } from '../../infra/config.ts'
-import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { createLogger } from '../../infra/telemetry/log.ts'
-import { bucketsUpTo } from '../../processor/engine/batch.ts'
-import { DevicePool } from '../../processor/engine/device-pool.ts'
-import { resolveDevices } from '../../processor/engine/devices.ts'
-import { PixelBuffers } from '../../processor/engine/pixel-buffers.ts'
-import { openModel } from '../../processor/models/open-model.ts'
-import { startService } from '../../processor/service.ts'
+import { startRole } from '../../processor/service.ts'
+import { openBareEngine } from './bare-engine.ts'
 import { median, printResult, quantile } from './measure.ts'
 import type { LoadReport, LoadRequest } from './pipeline-client.ts'
-import { drawScenes } from './scenes.ts'
 
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 
@@ -27,7 +21,7 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
   const { rounds, batch } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'turbine-pipeline-'))
   const { config } = loadConfig({ flags: { port: 0, dataDir, maxBatch: batch } })
-  const service = await startService({ config, log: createLogger({ level: 'warn' }), version: 'bench' })
+  const service = await startRole('serve', { config, log: createLogger({ level: 'warn' }), version: 'bench' })
   const bare = await openBareEngine(config.device, batch)
   const load = fork(client)
   const ask = (request: LoadRequest) =>
@@ -70,22 +64,4 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
     batch,
     rounds,
   })
-}
-
-async function openBareEngine(device: string, batch: number) {
-  const model = await openModel(bundledModel)
-  const { devices } = await resolveDevices(device)
-  const pool = await DevicePool.start({ model, devices, buckets: bucketsUpTo(batch) })
-  const { pixels } = new PixelBuffers(model.image, batch).take()
-  pixels.set((await drawScenes(5, batch)).pixels)
-  const prompt = Array.from({ length: batch }, () => [model.startId])
-  return {
-    async imagesPerSecond(images: number): Promise<number> {
-      const start = performance.now()
-      for (let done = 0; done < images; done += batch)
-        await pool.devices[0]!.run({ pixels, count: batch, prompt, schedule: model.levels[0]! })
-      return (1000 * images) / (performance.now() - start)
-    },
-    close: () => pool.close(),
-  }
 }

@@ -1,0 +1,75 @@
+import { expect, test } from 'vitest'
+import { memoryStore } from '../../infra/store/memory.fixture.ts'
+import { Printed, runCommand } from './command.fixture.ts'
+import { tenantsCommand } from './tenants.ts'
+
+function fakeTerminal() {
+  const { store, objects } = memoryStore()
+  const run = async (...args: string[]) => {
+    const printed = new Printed()
+    const environment = { openStore: async () => store, stdout: printed.out, stderr: printed.err }
+    const code = await runCommand(tenantsCommand(environment), args, printed)
+    return { code, stdout: printed.stdout, stderr: printed.stderr }
+  }
+  const show = async (name = 'acme') => JSON.parse((await run('show', name)).stdout)
+  return { run, show, objects }
+}
+
+test('grants are added, shown and taken back', async () => {
+  const { run, show } = fakeTerminal()
+  const granted = await run(
+    ...['grant', 'acme', '--read', 's3://photos/', '--read', 's3://lists/a.jsonl', '--write', 's3://results'],
+  )
+  expect(granted.code).toBe(0)
+  expect(JSON.parse(granted.stdout)).toEqual({
+    id: 'acme',
+    grants: [
+      { uri: 's3://photos/', access: 'read' },
+      { uri: 's3://lists/a.jsonl', access: 'read' },
+      { uri: 's3://results/', access: 'write' },
+    ],
+    limits: {},
+  })
+  expect(await show()).toEqual(JSON.parse(granted.stdout))
+  await run('revoke-grant', 'acme', '--read', 's3://photos/', '--write', 's3://results/')
+  expect((await show()).grants).toEqual([{ uri: 's3://lists/a.jsonl', access: 'read' }])
+})
+
+test('limits are set one by one and lifted with none', async () => {
+  const { run, show } = fakeTerminal()
+  await run('limit', 'acme', '--requests-per-minute', '600', '--in-flight', '50')
+  await run('limit', 'acme', '--open-batches', '3', '--in-flight', 'none')
+  expect((await show()).limits).toEqual({ requestsPerMinute: 600, openBatches: 3 })
+})
+
+test('the list has a line for each tenant', async () => {
+  const { run } = fakeTerminal()
+  await run('limit', 'acme', '--requests-per-minute', '600', '--in-flight', '50')
+  await run('grant', 'bolt', '--read', 's3://photos/')
+  expect((await run('list')).stdout).toBe(
+    'acme  0 grants  600 requests/min, 50 in flight\nbolt  1 grant   no limits\n',
+  )
+})
+
+test('without tenants the list says how to make one', async () => {
+  const { stdout, stderr } = await fakeTerminal().run('list')
+  expect(stdout).toBe('')
+  expect(stderr).toContain('npx turbine keys create --tenant NAME')
+})
+
+test.each([
+  [['show', 'acme'], /There is no tenant "acme"\. "npx turbine tenants list"/],
+  [['show', 'ACME'], /lower-case letters/],
+  [['grant', 'acme'], /Name an address: --read/],
+  [['grant', 'acme', '--read', 'photos/'], /like s3:\/\/bucket\/prefix\//],
+  [['grant', 'acme', '--read', 's3://photos/../other/'], /like s3:\/\/bucket\/prefix\//],
+  [['revoke-grant', 'acme', '--read', 's3://photos/'], /acme has no grant to read s3:\/\/photos\//],
+  [['limit', 'acme'], /Name a limit/],
+  [['limit', 'acme', '--in-flight', '0'], /whole number of at least 1, or none/],
+])('wrong usage is exit code 2, says what is right and changes nothing: %j', async (args, message) => {
+  const { run, objects } = fakeTerminal()
+  const { code, stdout, stderr } = await run(...args)
+  expect([code, stdout]).toEqual([2, ''])
+  expect(stderr).toMatch(message)
+  expect(objects.size).toBe(0)
+})

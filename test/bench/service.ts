@@ -1,0 +1,166 @@
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { basename } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { encodeJob } from '../../edge/contract/job.ts'
+import { groups, topics } from '../../edge/contract/topics.ts'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
+import { openKafkaStream } from '../../infra/stream/kafka.ts'
+import type { Stream } from '../../infra/stream/stream.ts'
+import { startKafka } from '../servers/kafka.ts'
+import { startS3 } from '../servers/s3.ts'
+import { startWorker } from '../servers/worker.ts'
+import { openBareEngine } from './bare-engine.ts'
+import { median, printResult, quantile } from './measure.ts'
+import { encodedPictures, type LoadReport, type LoadRequest } from './pipeline-client.ts'
+
+const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
+const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
+const secret = 'a secret for benchmarks only'
+
+/**
+ * What the distributed service costs over the bare engine, on the starter model, unpruned: images per second from
+ * Kafka in to S3 out, against full batches that are decoded already; and what a lone request, and one of 32, takes
+ * longer than its inference through Worker, Kafka, processor and back, with where it goes. Broker, S3 server,
+ * workerd and callers share the machine's cores with the processor.
+ */
+export async function benchService({ rounds, batch }: { rounds: number; batch: number }): Promise<void> {
+  const [kafka, s3] = await Promise.all([startKafka(), startS3()])
+  await s3.createBucket('turbine')
+  const processor = await startProcessor({
+    KAFKA_BROKERS: kafka.brokers,
+    S3_ENDPOINT: s3.endpoint,
+    AWS_ACCESS_KEY_ID: s3.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+    TURBINE_REPLY_SECRET: secret,
+    TURBINE_MAX_BATCH: String(batch),
+    TURBINE_PORT: '0',
+    TURBINE_LOG_LEVEL: 'warn',
+    TURBINE_SLO_MS: '60000',
+  })
+  const worker = await startWorker({ kafka, s3, vars: { TURBINE_REPLY_SECRET: secret } })
+  const stream = await openKafkaStream({ brokers: [kafka.brokers] })
+  const bare = await openBareEngine('cpu', batch)
+  const load = fork(client)
+  const ratios: number[] = []
+  const rates: number[] = []
+  const lone: LoadReport[] = []
+  const crowd: LoadReport[] = []
+  const images = 48 * batch
+  try {
+    const url = await readyAt(worker.url)
+    await ask(load, { url, images: 4 * batch, callers: batch })
+    await captionFromKafka(stream, 4 * batch)
+    for (let round = 0; round < rounds; round++) {
+      const bareRate = await bare.imagesPerSecond(images)
+      const rate = await captionFromKafka(stream, images)
+      rates.push(rate)
+      ratios.push(rate / bareRate)
+      lone.push(await ask(load, { url, images: 24, callers: 1 }))
+      crowd.push(await ask(load, { url, images: 320, callers: 32 }))
+    }
+  } finally {
+    if (load.connected) load.disconnect()
+    await stream.close()
+    processor.kill('SIGTERM')
+    await once(processor, 'exit')
+    await worker.dispose()
+    await bare.close()
+    await Promise.all([kafka.dispose(), s3.dispose()])
+  }
+  const overheads = lone.flatMap(({ overheadsMs }) => overheadsMs)
+  const crowded = crowd.flatMap(({ overheadsMs }) => overheadsMs)
+  const parts = partsOf(lone)
+  console.log(
+    `${median(rates).toFixed(1)} images/s from Kafka to S3, ${(100 * median(ratios)).toFixed(0)} % of the engine`,
+  )
+  console.log(
+    `a lone request takes ${median(overheads).toFixed(1)} ms longer than its inference (median), of that`,
+  )
+  for (const [part, ms] of Object.entries(parts)) console.log(`  ${part.padEnd(8)} ${ms.toFixed(1)} ms`)
+  printResult('service', {
+    kept: median(ratios),
+    images_per_second: median(rates),
+    overhead_ms_p50: median(overheads),
+    overhead_ms_p90: quantile(overheads, 0.9),
+    ...Object.fromEntries(Object.entries(parts).map(([part, ms]) => [`${part}_ms_p50`, ms])),
+    overhead_ms_p50_at_32: median(crowded),
+    images_per_second_at_32: median(crowd.map(({ imagesPerSecond }) => imagesPerSecond)),
+    batch,
+    rounds,
+  })
+}
+
+/** Sends jobs for which nobody waits, and measures until their results lie in the store: then they are committed. */
+async function captionFromKafka(stream: Stream, images: number): Promise<number> {
+  const pictures = await encodedPictures
+  const now = Date.now()
+  const jobs = Array.from({ length: images }, (_, i) =>
+    encodeJob({
+      id: `cap_${randomUUID()}`,
+      tenant: 'default',
+      model: basename(bundledModel),
+      image: pictures[i % pictures.length]!,
+      acceptedAt: now,
+      deadline: now + 3_600_000,
+      maxPrune: 0,
+    }),
+  )
+  const start = performance.now()
+  for (let i = 0; i < images; i += 64) await stream.send(topics.interactive, jobs.slice(i, i + 64))
+  while ((await stream.lag(topics.interactive, groups.interactive)) > 0) await delay(20)
+  return (1000 * images) / (performance.now() - start)
+}
+
+/** Medians of where the time of lone requests goes, ms; together about the overhead. */
+function partsOf(reports: LoadReport[]): Record<'edge' | 'produce' | 'fetch' | 'reply', number> {
+  const requests = reports.flatMap(({ parts }) => parts)
+  const middle = (of: (request: (typeof requests)[number]) => number) => median(requests.map(of))
+  return {
+    edge: middle(({ totalMs, produceMs, waitMs }) => totalMs - produceMs - waitMs),
+    produce: middle(({ produceMs }) => produceMs),
+    fetch: middle(({ produceMs, queueMs }) => queueMs - produceMs),
+    reply: middle(
+      ({ produceMs, waitMs, queueMs, inferenceMs }) => produceMs + waitMs - queueMs - inferenceMs,
+    ),
+  }
+}
+
+async function startProcessor(env: Record<string, string>): Promise<ChildProcess> {
+  const child = spawn(
+    process.execPath,
+    ['--disable-warning=TimeoutNegativeWarning', cli, 'processor', '--device', 'cpu'],
+    {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  let printed = ''
+  child.stdout.setEncoding('utf8')
+  for await (const text of child.stdout) {
+    printed += text
+    if (/is ready/.test(printed)) return child
+  }
+  throw new Error('the processor ended before it was ready')
+}
+
+/** Waits until the edge knows the model. */
+async function readyAt(url: string): Promise<string> {
+  for (;;) {
+    const response = await fetch(`${url}/v1/models`)
+    const { data } = (await response.json()) as { data?: unknown[] }
+    if (data && data.length > 0) return url
+    await delay(200)
+  }
+}
+
+function ask(load: ChildProcess, request: LoadRequest): Promise<LoadReport> {
+  return new Promise((resolve, reject) => {
+    load.removeAllListeners()
+    load.once('message', (report) => resolve(report as LoadReport))
+    load.once('exit', (code) => reject(new Error(`the callers ended with code ${code}`)))
+    load.send(request)
+  })
+}
