@@ -197,6 +197,14 @@ describe('a shard that is given up', () => {
   )
 })
 
+test('a shard that comes again after its batch has ended leaves nothing behind', async () => {
+  await store.put(keys.batch('acme', 'batch_1'), JSON.stringify({ batch: { status: 'completed' } }))
+  const { handle, warnings } = processor()
+  await handle(recordOf(), signal)
+  expect(objects.has(shardKey(job))).toBe(false)
+  expect([sender.sent, warnings.length]).toEqual([[], 1])
+})
+
 test('a record that cannot be read is one for the dead letters, and there is nobody to tell', async () => {
   const record = consumed({ value: new TextEncoder().encode('{"tenant":') }, { topic: topics.batch })
   await withDeadLetters(processor(), { stream: sender })(record, signal)

@@ -1,9 +1,9 @@
-import type { StoredBatch } from '../edge/contract/batch.ts'
+import type { BatchStatus, StoredBatch } from '../edge/contract/batch.ts'
 import { keys } from '../edge/contract/keys.ts'
 import { decodeShardJob, encodeControl, type ShardJob, type ShardTally } from '../edge/contract/shard.ts'
 import { topics } from '../edge/contract/topics.ts'
 import { MissingSliceError, type SliceStores } from '../infra/store/slices.ts'
-import { getJson, type ObjectStore } from '../infra/store/store.ts'
+import { getJson } from '../infra/store/store.ts'
 import type { ConsumedRecord, Stream } from '../infra/stream/stream.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import { measureBatches } from './batch-metrics.ts'
@@ -38,8 +38,10 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     const job = decodeShardJob(record)
     const stored = await readShard(store, job)
     if (stored && !isRetry(record)) return finish(job, stored.tally, 'known')
-    if (stored && !(await isUnderWay(store, job)))
-      return log.warn(nameOf(job), 'a shard was sent again, but its batch has ended')
+    const status = (await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch)))?.batch.status
+    // Its results would lie there for ever: those of the batch have been put together and cleared away.
+    if (status && !acceptsShards(status))
+      return log.warn(nameOf(job), 'a shard came again, but its batch has ended')
     const results = await run(job, signal)
     if (!results) return metrics.onShard('cancelled')
     await finish(job, await writeShard(store, job, results, stored), 'done')
@@ -79,10 +81,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
 }
 
 /** Whether the results of the batch have not been put together yet. */
-async function isUnderWay(store: ObjectStore, { tenant, batch }: ShardJob): Promise<boolean> {
-  const status = (await getJson<StoredBatch>(store, keys.batch(tenant, batch)))?.batch.status
-  return status === 'validating' || status === 'in_progress'
-}
+const acceptsShards = (status: BatchStatus) => status === 'validating' || status === 'in_progress'
 
 /** Undefined for a record that cannot be read. */
 function jobOf(record: ConsumedRecord): ShardJob | undefined {

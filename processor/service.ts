@@ -158,8 +158,10 @@ function fleetOnly(options: ServiceOptions): ServiceOptions {
   )
 }
 
-async function startPlanning({ backends, log, metrics, shutdown }: Process): Promise<void> {
-  const planner = await startPlanner({ ...backends, log, metrics, now: Date.now })
+async function startPlanning({ config, backends, log, metrics, shutdown }: Process): Promise<void> {
+  // Nobody else can hold the batches of an embedded stream, so after a crash they are taken up again at once.
+  const owner = config.kafkaBrokers === undefined ? 'this-machine' : undefined
+  const planner = await startPlanner({ ...backends, log, metrics, owner, now: Date.now })
   shutdown.add((drainMs) => planner.close(drainMs))
 }
 

@@ -1,6 +1,6 @@
 import type { ShardJob, ShardTally } from '../../edge/contract/shard.ts'
 import type { SliceStores } from '../../infra/store/slices.ts'
-import { mapInOrder } from '../commands/ordered-map.ts'
+import { mapInOrder } from '../ordered-map.ts'
 import { expiredShard } from './expired-shard.ts'
 import { writeShard } from './shard-object.ts'
 

@@ -1,6 +1,6 @@
 import type { ShardTally } from '../../edge/contract/shard.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
-import { mapInOrder } from '../commands/ordered-map.ts'
+import { mapInOrder } from '../ordered-map.ts'
 import { addTallies, emptyTally } from './batch-work.ts'
 import type { ShardParts } from './shard-results.ts'
 

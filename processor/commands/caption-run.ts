@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import type { Captioned, Captioner, CaptionTask } from '../captioner.ts'
+import { mapInOrder } from '../ordered-map.ts'
 import { type ErrorLine, entryKey, type OutputLine } from './earlier-run.ts'
 import { UsageError } from './errors.ts'
 import type { Fingerprints } from './fingerprints.ts'
 import { type FetchImage, readImage } from './image-bytes.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
-import { mapInOrder } from './ordered-map.ts'
 import type { Tally } from './progress.ts'
 
 export interface CaptionRun {

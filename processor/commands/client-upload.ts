@@ -1,8 +1,8 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import type { File as BatchFile } from '../../edge/contract/file.ts'
+import { mapInOrder } from '../ordered-map.ts'
 import type { Client } from './client.ts'
 import { UsageError } from './errors.ts'
-import { mapInOrder } from './ordered-map.ts'
 
 export interface UploadOptions {
   path: string
