@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disable-warning=TimeoutNegativeWarning
+#!/usr/bin/env node
 import { enableCompileCache } from 'node:module'
 import type { Config, ConfigSources } from '../infra/config.ts'
 import packageJson from '../package.json' with { type: 'json' }

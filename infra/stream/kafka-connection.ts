@@ -1,4 +1,5 @@
 import { type ISocketFactory, Kafka, type KafkaConfig, logLevel, type SASLOptions } from 'kafkajs'
+import './kafka-idle.ts'
 import { StreamOpenError, UnknownTopicError } from './stream.ts'
 
 /** How Kafka is reached. Runs on Node and on Workers. */

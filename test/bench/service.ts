@@ -56,6 +56,9 @@ export async function benchService({ rounds, batch }: { rounds: number; batch: n
     for (let round = 0; round < rounds; round++) {
       const bareRate = await bare.imagesPerSecond(images)
       const rate = await captionFromKafka(stream, images)
+      console.log(
+        `round ${round + 1}: ${bareRate.toFixed(1)} images/s alone, ${rate.toFixed(1)} from Kafka to S3`,
+      )
       rates.push(rate)
       ratios.push(rate / bareRate)
       lone.push(await ask(load, { url, images: 24, callers: 1 }))
@@ -129,14 +132,10 @@ function partsOf(reports: LoadReport[]): Record<'edge' | 'produce' | 'fetch' | '
 }
 
 async function startProcessor(env: Record<string, string>): Promise<ChildProcess> {
-  const child = spawn(
-    process.execPath,
-    ['--disable-warning=TimeoutNegativeWarning', cli, 'processor', '--device', 'cpu'],
-    {
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  )
+  const child = spawn(process.execPath, [cli, 'processor', '--device', 'cpu'], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
   let printed = ''
   child.stdout.setEncoding('utf8')
   for await (const text of child.stdout) {

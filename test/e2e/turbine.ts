@@ -52,7 +52,7 @@ export async function temporaryFolder(): Promise<string> {
 
 /** Starts a command in a process of its own, on the CPU and without the settings of whoever runs the tests. */
 export function startTurbine(args: string[], { env = {}, cwd }: TurbineOptions = {}): Turbine {
-  const child = spawn(process.execPath, ['--disable-warning=TimeoutNegativeWarning', cli, ...args], {
+  const child = spawn(process.execPath, [cli, ...args], {
     cwd,
     env: { ...neutralEnv(), ...env },
   })
