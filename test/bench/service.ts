@@ -4,13 +4,17 @@ import { once } from 'node:events'
 import { basename } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { maxShardLines } from '../../edge/contract/batch.ts'
 import { encodeJob } from '../../edge/contract/job.ts'
+import { encodeShardJob } from '../../edge/contract/shard.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
+import { openS3 } from '../../infra/store/s3.ts'
+import type { Slice } from '../../infra/store/slices.ts'
 import { openKafkaStream } from '../../infra/stream/kafka.ts'
 import type { Stream } from '../../infra/stream/stream.ts'
 import { startKafka } from '../servers/kafka.ts'
-import { startS3 } from '../servers/s3.ts'
+import { type S3Server, startS3 } from '../servers/s3.ts'
 import { startWorker } from '../servers/worker.ts'
 import { openBareEngine } from './bare-engine.ts'
 import { median, printResult, quantile } from './measure.ts'
@@ -22,7 +26,7 @@ const secret = 'a secret for benchmarks only'
 
 /**
  * What the distributed service costs over the bare engine, on the starter model, unpruned: images per second from
- * Kafka in to S3 out, against full batches that are decoded already; and what a lone request, and one of 32, takes
+ * Kafka in to S3 out, in shards of a batch and as single jobs, against full batches that are decoded already; and what a lone request, and one of 32, takes
  * longer than its inference through Worker, Kafka, processor and back, with where it goes. Broker, S3 server,
  * workerd and callers share the machine's cores with the processor.
  */
@@ -44,23 +48,30 @@ export async function benchService({ rounds, batch }: { rounds: number; batch: n
   const stream = await openKafkaStream({ brokers: [kafka.brokers] })
   const bare = await openBareEngine('cpu', batch)
   const load = fork(client)
-  const ratios: number[] = []
-  const rates: number[] = []
+  const lanes = { batch: newLane(), interactive: newLane() }
+  const bareRates: number[] = []
   const lone: LoadReport[] = []
   const crowd: LoadReport[] = []
-  const images = 48 * batch
+  // Whole shards, and enough of them that the first and the last batches, which are not full, count for little.
+  const images = 4 * maxShardLines
   try {
+    const manifest = await putManifest(s3, maxShardLines)
     const url = await readyAt(worker.url)
     await ask(load, { url, images: 4 * batch, callers: batch })
-    await captionFromKafka(stream, 4 * batch)
+    await captionJobs(stream, 4 * batch)
     for (let round = 0; round < rounds; round++) {
       const bareRate = await bare.imagesPerSecond(images)
-      const rate = await captionFromKafka(stream, images)
-      console.log(
-        `round ${round + 1}: ${bareRate.toFixed(1)} images/s alone, ${rate.toFixed(1)} from Kafka to S3`,
-      )
-      rates.push(rate)
-      ratios.push(rate / bareRate)
+      bareRates.push(bareRate)
+      const rates = {
+        batch: await captionShards(stream, manifest, images / maxShardLines),
+        interactive: await captionJobs(stream, images),
+      }
+      for (const lane of ['batch', 'interactive'] as const) {
+        lanes[lane].rates.push(rates[lane])
+        lanes[lane].ratios.push(rates[lane] / bareRate)
+      }
+      const [alone, shards, jobs] = [bareRate, rates.batch, rates.interactive].map((rate) => rate.toFixed(1))
+      console.log(`round ${round + 1}: ${alone} images/s alone, ${shards} in shards, ${jobs} as single jobs`)
       lone.push(await ask(load, { url, images: 24, callers: 1 }))
       crowd.push(await ask(load, { url, images: 320, callers: 32 }))
     }
@@ -74,30 +85,81 @@ export async function benchService({ rounds, batch }: { rounds: number; batch: n
     await Promise.all([kafka.dispose(), s3.dispose()])
   }
   const overheads = lone.flatMap(({ overheadsMs }) => overheadsMs)
-  const crowded = crowd.flatMap(({ overheadsMs }) => overheadsMs)
   const parts = partsOf(lone)
-  console.log(
-    `${median(rates).toFixed(1)} images/s from Kafka to S3, ${(100 * median(ratios)).toFixed(0)} % of the engine`,
-  )
+  const { batch: shards, interactive: jobs } = lanes
+  console.log(`from Kafka to S3: ${describe(shards)} in shards of a batch, ${describe(jobs)} as single jobs`)
   console.log(
     `a lone request takes ${median(overheads).toFixed(1)} ms longer than its inference (median), of that`,
   )
   for (const [part, ms] of Object.entries(parts)) console.log(`  ${part.padEnd(8)} ${ms.toFixed(1)} ms`)
+  // The engine alone would need this long for the 32 that wait at any time.
+  const engineMs = median(bareRates.map((rate) => (1000 * 32) / rate))
+  const crowdMs = median(crowd.flatMap(({ parts }) => parts.map(({ totalMs }) => totalMs)))
   printResult('service', {
-    kept: median(ratios),
-    images_per_second: median(rates),
+    kept: median(shards.ratios),
+    images_per_second: median(shards.rates),
+    kept_single_jobs: median(jobs.ratios),
+    images_per_second_single_jobs: median(jobs.rates),
     overhead_ms_p50: median(overheads),
     overhead_ms_p90: quantile(overheads, 0.9),
     ...Object.fromEntries(Object.entries(parts).map(([part, ms]) => [`${part}_ms_p50`, ms])),
-    overhead_ms_p50_at_32: median(crowded),
+    overhead_ms_p50_at_32: crowdMs - engineMs,
+    latency_ms_p50_at_32: crowdMs,
     images_per_second_at_32: median(crowd.map(({ imagesPerSecond }) => imagesPerSecond)),
     batch,
     rounds,
   })
 }
 
+interface Lane {
+  /** Images per second of every round, and over those of the engine alone. */
+  rates: number[]
+  ratios: number[]
+}
+
+const newLane = (): Lane => ({ rates: [], ratios: [] })
+
+const describe = ({ rates, ratios }: Lane) =>
+  `${median(rates).toFixed(1)} images/s (${(100 * median(ratios)).toFixed(0)} % of the engine)`
+
+/** A manifest with the images in its lines. */
+async function putManifest(s3: S3Server, lines: number): Promise<Slice> {
+  const pictures = await encodedPictures
+  const text = Array.from({ length: lines }, (_, i) => {
+    const picture = Buffer.from(pictures[i % pictures.length]!).toString('base64')
+    return `${JSON.stringify({ custom_id: `scene-${i}`, image_url: `data:image/jpeg;base64,${picture}` })}\n`
+  }).join('')
+  const client = openS3({ ...s3, region: 'us-east-1' })
+  await client.bucket('turbine').put('manifest.jsonl', text)
+  client.close()
+  return { key: 'manifest.jsonl', start: 0, end: text.length }
+}
+
+/** Sends shards, and measures until their results lie in the store: then they are committed. */
+async function captionShards(stream: Stream, manifest: Slice, shards: number): Promise<number> {
+  const now = Date.now()
+  const batch = `batch_${randomUUID()}`
+  const jobs = Array.from({ length: shards }, (_, shard) =>
+    encodeShardJob({
+      tenant: 'default',
+      batch,
+      shard,
+      endpoint: '/v1/captions',
+      model: basename(bundledModel),
+      maxPrune: 0,
+      createdAt: now,
+      expiresAt: now + 86_400_000,
+      slices: [manifest],
+      firstLine: 1 + shard * maxShardLines,
+      lines: maxShardLines,
+      duplicates: [],
+    }),
+  )
+  return rateOf(stream, 'batch', shards * maxShardLines, () => stream.send(topics.batch, jobs))
+}
+
 /** Sends jobs for which nobody waits, and measures until their results lie in the store: then they are committed. */
-async function captionFromKafka(stream: Stream, images: number): Promise<number> {
+async function captionJobs(stream: Stream, images: number): Promise<number> {
   const pictures = await encodedPictures
   const now = Date.now()
   const jobs = Array.from({ length: images }, (_, i) =>
@@ -111,9 +173,20 @@ async function captionFromKafka(stream: Stream, images: number): Promise<number>
       maxPrune: 0,
     }),
   )
+  return rateOf(stream, 'interactive', images, async () => {
+    for (let i = 0; i < images; i += 64) await stream.send(topics.interactive, jobs.slice(i, i + 64))
+  })
+}
+
+async function rateOf(
+  stream: Stream,
+  lane: 'batch' | 'interactive',
+  images: number,
+  send: () => Promise<void>,
+): Promise<number> {
   const start = performance.now()
-  for (let i = 0; i < images; i += 64) await stream.send(topics.interactive, jobs.slice(i, i + 64))
-  while ((await stream.lag(topics.interactive, groups.interactive)) > 0) await delay(20)
+  await send()
+  while ((await stream.lag(topics[lane], groups[lane])) > 0) await delay(20)
   return (1000 * images) / (performance.now() - start)
 }
 
