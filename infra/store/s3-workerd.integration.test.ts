@@ -10,7 +10,7 @@ import { Miniflare } from 'miniflare'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { createBucket } from '../../test/servers/s3.ts'
 
-const compatibility = { compatibility_date: '2026-11-01', compatibility_flags: ['nodejs_compat'] }
+const compatibility = { compatibility_date: '2026-10-20', compatibility_flags: ['nodejs_compat'] }
 
 describe.skipIf(!inject('s3'))('the S3 store in workerd', () => {
   let worker: Miniflare
