@@ -53,6 +53,8 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
     },
   }) as Server
   server.keepAliveTimeout = keepAliveMs
+  // Large files take their time; heads do not, and have a limit of their own.
+  server.requestTimeout = 0
   const requests = trackRequests(server)
   await listen(server, host, port)
   return {

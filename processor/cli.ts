@@ -75,6 +75,7 @@ const exitCode = await runProgram(process.argv.slice(2), {
     const { openStores } = await import('../infra/backends.ts')
     return (await openStores(settle(), { guest: true })).store
   },
+  ownBucket: () => settle().s3Bucket,
   openStream: async () => {
     const config = settle()
     const { openStream } = await import('../infra/backends.ts')

@@ -93,7 +93,8 @@ export async function startProcessor(
     ),
     onError,
   })
-  shutdown.add((drainMs) => batch.close(drainMs))
+  // Together: a shard can take all of the time, and callers wait for the interactive ones.
+  shutdown.add((drainMs) => Promise.all([interactive.close(drainMs), batch.close(drainMs)]))
   return { pipeline, model, warmUp: { caption, image }, inFlight: () => interactive.inFlight }
 }
 

@@ -52,6 +52,15 @@ test('the caption is the answer of the assistant', async () => {
   expect(job.prompt).toBeUndefined()
 })
 
+test('the beginning of a caption is as long as a prompt may be', async () => {
+  const request = asking(image())
+  const messages = [...request.messages, { role: 'assistant', content: 'a'.repeat(201) }]
+  const { edge, response } = chat({ ...request, messages })
+  expect((await response).status).toBe(400)
+  expect(await errorOf(await response)).toMatchObject({ code: 'prompt_too_long', param: 'messages' })
+  expect(edge.sent).toEqual([])
+})
+
 test("a last message of the assistant is the caption's beginning", async () => {
   const request = asking(image())
   const messages = [...request.messages, { role: 'assistant', content: 'a photo of' }]

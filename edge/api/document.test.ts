@@ -6,6 +6,7 @@ const { app } = fakeEdge()
 interface Operation {
   requestBody: { content: Record<string, unknown> }
   parameters: { name: string; required?: boolean; schema: unknown }[]
+  responses: Record<string, unknown>
 }
 
 interface Document {
@@ -32,6 +33,13 @@ test('it is OpenAPI 3.1 and raw images are documented', () => {
   expect(document.openapi).toBe('3.1.0')
   const types = Object.keys(caption.requestBody.content)
   expect(types).toEqual(['application/json', 'image/*', 'application/octet-stream'])
+})
+
+test('what a key can be refused with is documented wherever one is asked for', () => {
+  const guarded = Object.entries(document.paths).filter(([path]) => path.startsWith('/v1/'))
+  for (const [path, operations] of guarded)
+    for (const { responses } of Object.values(operations))
+      expect(Object.keys(responses), path).toEqual(expect.arrayContaining(['401', '403', '500', '503']))
 })
 
 test('the limits that validate are the limits in the document', () => {

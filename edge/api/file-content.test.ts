@@ -36,6 +36,16 @@ test('bytes that are gone are 404 before anything is answered', async () => {
   expect(await errorOf(response)).toMatchObject({ code: 'file_content_missing' })
 })
 
+test('a file whose name is no well-formed text has its bytes all the same', async () => {
+  const edge = resourceEdge()
+  await edge.deps.store.put('bytes', '01234567')
+  const file = { ...output, filename: 'out\ud800.jsonl' }
+  await edge.keepOutput('default', { file, slices: [{ key: 'bytes', start: 0, end: 8 }] })
+  const response = await edge.call('GET', '/v1/files/file-out/content')
+  expect(response.status).toBe(200)
+  expect(response.headers.get('content-disposition')).toBe("attachment; filename*=UTF-8''out%EF%BF%BD.jsonl")
+})
+
 test('a file of several parts is read as one, and so is a range of it', async () => {
   const edge = resourceEdge()
   await edge.deps.store.put('parts/a', '0123')

@@ -21,7 +21,10 @@ export async function answerContent(
   c.header('Content-Length', String(end - start))
   // Whatever the bytes are, no browser is to show them as a page of this service.
   c.header('Content-Type', 'application/octet-stream')
-  c.header('Content-Disposition', `attachment; filename*=UTF-8''${encodeURIComponent(file.filename)}`)
+  c.header(
+    'Content-Disposition',
+    `attachment; filename*=UTF-8''${encodeURIComponent(file.filename.toWellFormed())}`,
+  )
   c.header('X-Content-Type-Options', 'nosniff')
   return c.body(body, range ? 206 : 200)
 }

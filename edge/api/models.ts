@@ -2,7 +2,7 @@ import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { TurbineError } from '../contract/errors.ts'
 import { type ModelSummary, modelListSchema, modelSchema } from '../contract/model.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { errorResponse, jsonResponse } from './responses.ts'
+import { errorResponse, jsonResponse, serviceErrors } from './responses.ts'
 
 const example: ModelSummary = {
   id: 'starter',
@@ -31,6 +31,7 @@ const listModels = createRoute({
       object: 'list',
       data: [example],
     }),
+    ...serviceErrors,
   },
 })
 
@@ -44,6 +45,7 @@ const getModel = createRoute({
   responses: {
     200: jsonResponse('The model.', modelSchema, example),
     404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
+    ...serviceErrors,
   },
 })
 

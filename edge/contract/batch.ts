@@ -25,7 +25,9 @@ const stamp = z.int().nullable()
 
 export const usageSchema = z.object({
   input_tokens: z.int().openapi({ description: 'Image and prompt tokens.' }),
+  input_tokens_details: z.object({ cached_tokens: z.int() }),
   output_tokens: z.int(),
+  output_tokens_details: z.object({ reasoning_tokens: z.int() }),
   total_tokens: z.int(),
 })
 

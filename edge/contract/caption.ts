@@ -7,6 +7,9 @@ export const maxImagePixels = 64_000_000
 /** A caller is held at most this long, ms; then the answer is 202 with an address. */
 export const maxHoldMs = 25_000
 
+/** Characters of a prompt at most. */
+export const maxPromptCharacters = 200
+
 /** What a caller may ask of the service beyond the caption. */
 export const turbineOptionsSchema = z
   .strictObject({
@@ -35,7 +38,7 @@ export const captionRequestSchema = z
     model: z.string().min(1).optional().openapi({
       description: 'A model id from `GET /v1/models`. Default: the model that is served.',
     }),
-    prompt: z.string().max(200).optional().openapi({
+    prompt: z.string().max(maxPromptCharacters).optional().openapi({
       description: 'Text that the caption continues, e.g. `a picture of`. Default: none.',
     }),
     turbine: turbineOptionsSchema.optional(),

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import { type Pruning, turbineOptionsSchema } from './caption.ts'
+import { maxPromptCharacters, type Pruning, turbineOptionsSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
 import { parse } from './parse.ts'
 
@@ -44,7 +44,7 @@ export interface ChatAsk {
  * Reads a chat request. What the user and the system say is not given to the model, since a captioner follows no
  * instructions; a last message of the assistant is, as the beginning of the caption.
  *
- * @throws TurbineError of `parse`, `image_missing`, `too_many_images`
+ * @throws TurbineError of `parse`, `image_missing`, `too_many_images`, `prompt_too_long`
  */
 export function readChat(body: unknown): ChatAsk {
   const request = parse(chatRequestSchema, body)
@@ -58,12 +58,22 @@ export function readChat(body: unknown): ChatAsk {
   return {
     model: request.model,
     imageUrl: images[0]!,
-    prompt: last.role === 'assistant' ? textOf(last.content) || undefined : undefined,
+    prompt: last.role === 'assistant' ? promptOf(last.content) : undefined,
     maxPrune: request.turbine?.max_prune,
     deadlineMs: request.turbine?.deadline_ms,
     stream: request.stream ?? false,
     includeUsage: request.stream_options?.include_usage ?? false,
   }
+}
+
+/** @throws TurbineError `prompt_too_long` */
+function promptOf(content: z.infer<typeof message>['content']): string | undefined {
+  const prompt = textOf(content)
+  if (prompt.length <= maxPromptCharacters) return prompt || undefined
+  throw new TurbineError(
+    `The last message of the assistant has ${prompt.length} characters; at most ${maxPromptCharacters} can begin a caption. Shorten it.`,
+    { status: 400, code: 'prompt_too_long', param: 'messages' },
+  )
 }
 
 const textOf = (content: z.infer<typeof message>['content']) =>

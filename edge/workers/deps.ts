@@ -35,6 +35,8 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     region: config.s3Region,
     accessKeyId: config.s3AccessKeyId,
     secretAccessKey: config.s3SecretAccessKey,
+    // Uploads share the memory of an isolate; objects may still have 50 GB.
+    partBytes: 5 * 1024 * 1024,
   })
   const store = s3.bucket(config.s3Bucket)
   const stream = createProducerPool({

@@ -12,6 +12,8 @@ import type { ProducerCalls, SendOutcome } from './producer-pool.ts'
 const maxQueuedBytes = 8 * 1024 * 1024
 /** A send that was acknowledged so lately proves that Kafka is there, ms. */
 const provenMs = 10_000
+/** How long a look at Kafka is answered again, ms. */
+const keepFaultMs = 2_000
 
 /**
  * Holds a connection to Kafka for all requests. When it is evicted, or Cloudflare ends the connection (after 15
@@ -22,6 +24,7 @@ export class ProducerObject extends DurableObject<WorkerEnv> implements Producer
   readonly #producer: KafkaProducer
   readonly #sends = new Map<string, AbortController>()
   #acknowledgedAt = Number.NEGATIVE_INFINITY
+  #looked: { at: number; fault: Promise<string | undefined> } | undefined
 
   constructor(context: unknown, env: WorkerEnv) {
     super(context, env)
@@ -50,8 +53,15 @@ export class ProducerObject extends DurableObject<WorkerEnv> implements Producer
     this.#sends.get(ticket)?.abort()
   }
 
+  /** Asked by whoever wants to know whether the service is ready, so the answer is kept for a moment. */
   async fault(): Promise<string | undefined> {
     if (Date.now() - this.#acknowledgedAt < provenMs) return undefined
+    if (!this.#looked || Date.now() - this.#looked.at >= keepFaultMs)
+      this.#looked = { at: Date.now(), fault: this.#look() }
+    return this.#looked.fault
+  }
+
+  async #look(): Promise<string | undefined> {
     // Once and quietly: whoever asks is told.
     const kafka = new Kafka({ ...kafkaConfig({ ...this.#kafka, onLog: undefined }), retry: { retries: 0 } })
     const admin = kafka.admin()

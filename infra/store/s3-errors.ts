@@ -1,20 +1,10 @@
 import { InvalidKeyError } from './key.ts'
-import { StoreUnavailableError } from './store.ts'
+import { BucketUnavailableError, StoreUnavailableError } from './store.ts'
 
 /** S3 refuses a request, and would refuse it again. */
 export class S3RequestError extends Error {
   override readonly name = 'S3RequestError'
   readonly retriable = false
-}
-
-/** The bucket is not there, or closed to the service; others on the same server may work. */
-export class BucketUnavailableError extends StoreUnavailableError {
-  readonly fault: 'missing' | 'forbidden'
-
-  constructor(fault: 'missing' | 'forbidden', message: string, options: ErrorOptions) {
-    super(message, options)
-    this.fault = fault
-  }
 }
 
 /** Where a request went, for messages. */

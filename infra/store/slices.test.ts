@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { memoryStore } from './memory.fixture.ts'
 import { cutSlices, MissingSliceError, readSlices, type Slice, sliceBytes } from './slices.ts'
+import { BucketUnavailableError } from './store.ts'
 
 const alphabet = 'abcdefghijklmnopqrstuvwxyz'
 
@@ -68,4 +69,20 @@ test('says which object is missing', async () => {
   await expect(read([{ key: 'gone', start: 0, end: 1 }], { store })).rejects.toThrow(MissingSliceError)
   await expect(read(inBucket, { store, buckets })).rejects.toThrow('There is no object "gone" in theirs.')
   await expect(read(inBucket, { store })).rejects.toThrow(MissingSliceError)
+})
+
+test.each([2, 5])('finds out that an object of 10 bytes has only %i left', async (left) => {
+  const { store } = memoryStore()
+  await store.put('k', alphabet.slice(0, left))
+  const slices = [{ key: 'k', start: 4, end: 10 }]
+  await expect(read(slices, { store })).rejects.toThrow(MissingSliceError)
+})
+
+test("another's bucket that is closed is missing for good, the service's own store is waited for", async () => {
+  const closed = new BucketUnavailableError('forbidden', 'The bucket is closed.', {})
+  const store = { ...memoryStore().store, get: () => Promise.reject(closed) }
+  const slice = { key: 'k', start: 0, end: 1 }
+  const buckets = () => store
+  await expect(read([{ ...slice, bucket: 'theirs' }], { store, buckets })).rejects.toThrow(MissingSliceError)
+  await expect(read([slice], { store })).rejects.toBe(closed)
 })

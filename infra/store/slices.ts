@@ -1,4 +1,5 @@
-import type { Buckets, ObjectStore } from './store.ts'
+import { InvalidRangeError } from './range.ts'
+import { type Buckets, BucketUnavailableError, type ObjectStore } from './store.ts'
 
 /** Some bytes of an object in the service's own store, or in another bucket. */
 export interface Slice {
@@ -17,7 +18,7 @@ export interface SliceStores {
   buckets?: Buckets
 }
 
-/** An object that slices lie in is gone, or there is no S3 to read it from. */
+/** An object that slices lie in is gone or has become shorter, or there is no S3 to read it from. */
 export class MissingSliceError extends Error {
   override readonly name = 'MissingSliceError'
   readonly retriable = false
@@ -54,8 +55,21 @@ export async function* readSlices(
   for (const { bucket, key, start, end } of slices) {
     if (start === end) continue
     const from = bucket === undefined ? store : buckets?.(bucket)
-    const object = await from?.get(key, { start, end: end - 1 })
-    if (!object) throw new MissingSliceError(`There is no object "${key}"${bucket ? ` in ${bucket}` : ''}.`)
+    const name = `"${key}"${bucket ? ` in ${bucket}` : ''}`
+    const object = await from?.get(key, { start, end: end - 1 }).catch((error: unknown): never => {
+      if (error instanceof InvalidRangeError)
+        throw new MissingSliceError(`The object ${name} has become shorter.`, { cause: error })
+      // Another's bucket that is gone or closed does not come back by waiting, as the service's own store does.
+      if (bucket !== undefined && error instanceof BucketUnavailableError)
+        throw new MissingSliceError(error.message, { cause: error })
+      throw error
+    })
+    if (!object) throw new MissingSliceError(`There is no object ${name}.`)
+    // A store cuts off a range that goes beyond the object.
+    if (object.size < end) {
+      await object.body.cancel()
+      throw new MissingSliceError(`The object ${name} has become shorter.`)
+    }
     yield* object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>
   }
 }

@@ -73,6 +73,16 @@ export class StoreUnavailableError extends Error {
   readonly retriable = true
 }
 
+/** The bucket is not there, or closed to the service; others on the same server may work. */
+export class BucketUnavailableError extends StoreUnavailableError {
+  readonly fault: 'missing' | 'forbidden'
+
+  constructor(fault: 'missing' | 'forbidden', message: string, options: ErrorOptions) {
+    super(message, options)
+    this.fault = fault
+  }
+}
+
 /** The whole object, or undefined. */
 export async function getBytes(store: ObjectStore, key: string): Promise<Uint8Array | undefined> {
   const object = await store.get(key)

@@ -33,6 +33,8 @@ export async function readSlices(
     retry: { restartOnFailure: async () => false },
   })
   const done = Promise.withResolvers<void>()
+  // It may be rejected before anybody waits for it.
+  done.promise.catch(() => {})
   const take = (partition: number, messages: KafkaMessage[]) => {
     const slice = unread.get(partition)
     if (!slice) return

@@ -206,6 +206,8 @@ async function commitStart(kafka: Kafka, admin: Admin, topic: string, group: str
   const starts = offsets.filter(({ partition }) => missing.includes(partition))
   const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, allowAutoTopicCreation: false })
   const crashed = Promise.withResolvers<never>()
+  // It may be rejected before anybody waits for it.
+  crashed.promise.catch(() => {})
   consumer.on(consumer.events.CRASH, ({ payload }) => crashed.reject(payload.error))
   consumer.on(consumer.events.GROUP_JOIN, () => consumer.pause([{ topic }]))
   try {

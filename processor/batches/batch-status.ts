@@ -23,7 +23,9 @@ export function withCounts(batch: Batch, { lines, tally, counting }: Counts): Ba
   const { completed, failed, inputTokens, outputTokens, pruneRatioSum } = tally
   const usage = {
     input_tokens: inputTokens,
+    input_tokens_details: { cached_tokens: 0 },
     output_tokens: outputTokens,
+    output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: inputTokens + outputTokens,
   }
   return {

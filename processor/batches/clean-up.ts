@@ -15,11 +15,9 @@ export async function cleanUpBatch(store: ObjectStore, ref: BatchRef): Promise<v
   const { tenant, batch } = ref
   const limit = pLimit(deletesAtOnce)
   const remove = (key: string) => limit(() => store.delete(key))
-  const removed: Promise<void>[] = []
-  for await (const shard of listShards(store, ref))
-    removed.push(remove(keys.batchShard(tenant, batch, shard)))
-  removed.push(remove(keys.batchManifest(tenant, batch)), remove(keys.batchPlan(tenant, batch)))
-  await Promise.all(removed)
+  const unneeded = [keys.batchManifest(tenant, batch), keys.batchPlan(tenant, batch)]
+  for await (const shard of listShards(store, ref)) unneeded.push(keys.batchShard(tenant, batch, shard))
+  await Promise.all(unneeded.map(remove))
   await store.delete(keys.batchProgress(tenant, batch))
   await store.delete(keys.openBatch(tenant, batch))
 }

@@ -77,11 +77,13 @@ export class Coordinator {
 
   /** Looks for batches that nobody looks after, until it is closed. */
   async sweep(): Promise<void> {
-    const { clock, outages } = this.#options
+    const { clock, outages, log } = this.#options
     const { signal } = this.#closing
     const attempt = outages.attempts()
     while (!signal.aborted) {
-      await attempt(() => this.#sweepOnce())
+      await attempt(() => this.#sweepOnce()).catch((err: unknown) => {
+        if (!signal.aborted) log.error({ err }, 'open batches could not be looked through; it is tried again')
+      })
       await clock.sleep(sweepMs, signal)
     }
   }

@@ -2,8 +2,12 @@ import { expect, test } from 'vitest'
 import type { Tenant } from '../../edge/contract/tenant.ts'
 import { ImageFetchError, imageFetchFaults } from '../../infra/image-fetch-error.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
-import { BucketUnavailableError } from '../../infra/store/s3-errors.ts'
-import { type Buckets, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
+import {
+  type Buckets,
+  BucketUnavailableError,
+  type ObjectStore,
+  StoreUnavailableError,
+} from '../../infra/store/store.ts'
 import { createImageSource, type ImageAsk, type ImageSourceOptions } from './image-source.ts'
 
 const tenant: Tenant = {

@@ -4,8 +4,7 @@ import { assertGranted, type Tenant } from '../../edge/contract/tenant.ts'
 import type { ImageFetcher } from '../../infra/fetch-image.ts'
 import { ImageFetchError } from '../../infra/image-fetch-error.ts'
 import { InvalidKeyError } from '../../infra/store/key.ts'
-import { BucketUnavailableError } from '../../infra/store/s3-errors.ts'
-import type { Buckets, StoredObject } from '../../infra/store/store.ts'
+import { type Buckets, BucketUnavailableError, type StoredObject } from '../../infra/store/store.ts'
 import { pause } from '../../infra/stream/backoff.ts'
 
 export interface ImageSourceOptions {

@@ -99,6 +99,20 @@ test('leaves nothing when it fails, whichever side fails', async () => {
   expect([objects.has('output'), objects.has('errors')]).toEqual([false, false])
 })
 
+test('tells why the store gave up between the last piece and the end', async () => {
+  const { store } = memoryStore()
+  await putShards(store, 1)
+  const late: Pick<ObjectStore, 'put'>['put'] = async (_, body) => {
+    const reader = (body as ReadableStream<Uint8Array>).getReader()
+    await reader.read()
+    const more = reader.read()
+    await reader.cancel()
+    await more
+    throw new StoreUnavailableError('a part was lost')
+  }
+  await expect(join(store, 1, { ...store, put: late })).rejects.toThrow(StoreUnavailableError)
+})
+
 test('refuses an object that is not whole', async () => {
   const { store } = memoryStore()
   const whole = encodeShard(emptyTally, ['a line'], [])

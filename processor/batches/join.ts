@@ -89,7 +89,13 @@ class FileUpload {
   async end(): Promise<void> {
     if (!this.#started) return
     const { body, put } = this.#started
-    if (body.desiredSize !== null) body.close()
+    try {
+      body.close()
+    } catch (error) {
+      // The store has given up: it says why.
+      await put
+      throw error
+    }
     await put
   }
 

@@ -11,7 +11,7 @@ import {
   type SliceStores,
   sliceBytes,
 } from '../../infra/store/slices.ts'
-import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { BucketUnavailableError, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import { LineSplitter, type ManifestLine } from './lines.ts'
 import { isOutage, type Outages } from './outages.ts'
 import { imageManifest } from './prefix-manifest.ts'
@@ -49,7 +49,7 @@ export function locateManifest(stored: StoredBatch, options: ManifestOptions): P
   if (!objects) throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: there is no S3.`)
   if (key === '' || key.endsWith('/')) return locateImages(stored, objects, options)
   return options.outages.outlast(async () => {
-    const object = await objects.head(key)
+    const object = await objects.head(key).catch(asInputError)
     if (!object) throw new BatchInputError('input_not_found', `There is no object ${input_uri}.`)
     return [{ bucket, key, start: 0, end: object.size }]
   }, options.signal)
@@ -66,6 +66,14 @@ function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): P
   }, signal)
 }
 
+const prefixOf = (uri: string) => parseS3Uri(uri).key
+
+/** A caller's bucket that is gone or closed does not come back by waiting. */
+function asInputError(error: unknown): never {
+  if (!(error instanceof BucketUnavailableError)) throw error
+  throw new BatchInputError('input_not_found', error.message, { cause: error })
+}
+
 /** The manifest is written once: a planner that takes over finds it, whatever has come to the prefix since. */
 function locateImages(
   { tenant, batch }: StoredBatch,
@@ -77,6 +85,7 @@ function locateImages(
     if (!(await store.head(key))) {
       const prefix = batch.turbine.input_uri!
       const lines = imageManifest({ prefix, bucket: images, outages, signal })
+      await images.list(prefixOf(prefix), { limit: 1 }).catch(asInputError)
       await store.put(key, ReadableStream.from(lines), { contentType: 'application/jsonl' })
     }
     const manifest = await store.head(key)

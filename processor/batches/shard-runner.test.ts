@@ -59,6 +59,16 @@ describe('the results of a shard', () => {
     })
   })
 
+  test('cost nothing for empty lines, however many there are', async () => {
+    let begun = 0
+    const { store, run } = setUp({ onInFlight: (change) => (begun += Math.max(change, 0)) })
+    const blank = Array.from({ length: 300_000 }, (_, i) => (i % 2 === 0 ? '' : ' \r'))
+    const job = await shardOf(store, ['https://x/a.jpg', ...blank, 'https://x/b.jpg'])
+    const { output } = await resultsOf(run, job)
+    expect(output.map(({ custom_id }) => custom_id)).toEqual(['line-1', 'line-300002'])
+    expect(begun).toBe(2)
+  })
+
   test('are captions, or chat completions, as the endpoint has them', async () => {
     const { store, run } = setUp()
     const line = '{"custom_id": "a", "image_url": "https://x/a.jpg"}'

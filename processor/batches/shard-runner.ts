@@ -109,11 +109,13 @@ async function readTenant({ store }: SliceStores, id: string): Promise<Tenant> {
   return tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id })
 }
 
-/** Every line of the shard, empty ones too. */
+/** The lines of the shard without the empty ones: of those there can be millions. */
 export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
   const lines: ManifestLine[] = []
   const bytes = readSlices(job.slices, stores)
-  for await (const some of readLines(bytes, { firstLine: job.firstLine })) lines.push(...some)
+  for await (const some of readLines(bytes, { firstLine: job.firstLine })) {
+    for (const line of some) if (line.text?.trim() !== '') lines.push(line)
+  }
   return lines
 }
 

@@ -6,6 +6,8 @@ import { StoreUnavailableError } from '../../infra/store/store.ts'
 import { Printed, runCommand } from './command.fixture.ts'
 import { keysCommand } from './keys.ts'
 
+const ownBucket = () => 'turbine'
+
 const now = Date.UTC(2026, 10, 23)
 
 function fakeTerminal() {
@@ -17,7 +19,7 @@ function fakeTerminal() {
   }
   const run = async (...args: string[]) => {
     const printed = new Printed()
-    const environment = { openStore, stdout: printed.out, stderr: printed.err, now: () => now }
+    const environment = { openStore, ownBucket, stdout: printed.out, stderr: printed.err, now: () => now }
     const code = await runCommand(keysCommand(environment), args, printed)
     return { code, stdout: printed.stdout, stderr: printed.stderr }
   }
@@ -88,7 +90,7 @@ test.each([
 test('a store that is away is one line', async () => {
   const printed = new Printed()
   const openStore = () => Promise.reject(new StoreUnavailableError('The store cannot be reached.'))
-  const command = keysCommand({ openStore, stdout: printed.out, stderr: printed.err })
+  const command = keysCommand({ openStore, ownBucket, stdout: printed.out, stderr: printed.err })
   expect(await runCommand(command, ['list'], printed)).toBe(1)
   expect(printed.stderr).toBe('turbine: The store cannot be reached.\n')
 })

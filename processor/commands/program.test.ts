@@ -34,6 +34,7 @@ async function turbine(args: string[], parts: Partial<ProgramEnvironment> = {}) 
     signals,
     dataDir: async () => 'data',
     openStore: async () => memoryStore().store,
+    ownBucket: () => 'turbine',
     openStream: async () => {
       throw new Error('There is no stream here.')
     },

@@ -4,6 +4,8 @@ import type { ObjectStore } from '../../infra/store/store.ts'
 export interface TenantsEnvironment {
   /** The service's object store. */
   openStore(): Promise<ObjectStore>
+  /** Where the service keeps its own state. */
+  ownBucket(): string
   stdout: { write(text: string): unknown }
   stderr: { write(text: string): unknown }
 }

@@ -7,7 +7,12 @@ function fakeTerminal() {
   const { store, objects } = memoryStore()
   const run = async (...args: string[]) => {
     const printed = new Printed()
-    const environment = { openStore: async () => store, stdout: printed.out, stderr: printed.err }
+    const environment = {
+      openStore: async () => store,
+      ownBucket: () => 'turbine',
+      stdout: printed.out,
+      stderr: printed.err,
+    }
     const code = await runCommand(tenantsCommand(environment), args, printed)
     return { code, stdout: printed.stdout, stderr: printed.stderr }
   }
@@ -33,6 +38,14 @@ test('grants are added, shown and taken back', async () => {
   expect(await show()).toEqual(JSON.parse(granted.stdout))
   await run('revoke-grant', 'acme', '--read', 's3://photos/', '--write', 's3://results/')
   expect((await show()).grants).toEqual([{ uri: 's3://lists/a.jsonl', access: 'read' }])
+})
+
+test("the service's own bucket cannot be granted", async () => {
+  const { run } = fakeTerminal()
+  const refused = await run('grant', 'acme', '--read', 's3://turbine/files/')
+  expect(refused.code).toBe(2)
+  expect(refused.stderr).toContain("lies in the service's own bucket")
+  expect((await run('grant', 'acme', '--read', 's3://turbine-photos/')).code).toBe(0)
 })
 
 test('limits are set one by one and lifted with none', async () => {

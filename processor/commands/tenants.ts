@@ -95,6 +95,11 @@ export async function runGrant(
   environment: TenantsEnvironment,
 ): Promise<void> {
   const grants = grantsOf(flags)
+  const own = grants.find(({ uri }) => uri.startsWith(`s3://${environment.ownBucket()}/`))
+  if (own)
+    throw new UsageError(
+      `${own.uri} lies in the service's own bucket, where all tenants' work is. Grant another one.`,
+    )
   print(environment, await change(environment, name, (tenant) => addGrants(tenant, grants)))
 }
 
