@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
+import type { StoredBatch } from '../../edge/contract/batch.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import type { Slice } from '../../infra/store/slices.ts'
-import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
-import { readManifest } from './manifest.ts'
+import { BucketUnavailableError, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
+import { locateManifest, readManifest } from './manifest.ts'
 import { Outages } from './outages.ts'
 import { imageManifest } from './prefix-manifest.ts'
 import { VirtualClock } from './virtual-clock.fixture.ts'
@@ -92,3 +93,16 @@ test('a manifest of a bucket goes through all pages', async () => {
   expect(lines).toHaveLength(25)
   expect(lines[24]).toEqual({ custom_id: '24.jpg', image_url: 's3://bucket/p/24.jpg' })
 })
+
+test.each(['s3://theirs/work.jsonl', 's3://theirs/photos/'])(
+  'a bucket that is closed ends the batch, since waiting does not open it: %s',
+  async (input_uri) => {
+    const { store } = memoryStore()
+    const refuse = () => Promise.reject(new BucketUnavailableError('forbidden', 'It is closed.', {}))
+    const closed = { ...store, head: refuse, list: refuse }
+    const outages = new Outages({ clock: new VirtualClock(), log })
+    const stored = { tenant: 'acme', batch: { id: 'batch_1', turbine: { input_uri } } } as StoredBatch
+    const options = { store, buckets: () => closed, outages, signal, now: () => 0 }
+    await expect(locateManifest(stored, options)).rejects.toMatchObject({ code: 'input_not_found' })
+  },
+)
