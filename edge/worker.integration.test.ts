@@ -225,7 +225,10 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
     expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
     const patient = post(500)
     await kafka.start()
-    expect(await (await patient).json()).toMatchObject({ caption: 'an image of 500 bytes' })
+    const { id, status } = (await (await patient).json()) as Caption
+    // The processor may be back later than a caller is held: the job waits for it all the same.
+    expect(['completed', 'queued']).toContain(status)
+    await expect.poll(() => jobs.map((job) => job.id), { timeout: 60_000 }).toContain(id)
     expect(await (await post(600)).json()).toMatchObject({ caption: 'an image of 600 bytes' })
   })
 })
