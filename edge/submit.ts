@@ -1,4 +1,4 @@
-import { getJson, PreconditionFailedError } from '../infra/store/store.ts'
+import { putOnce } from '../infra/store/store.ts'
 import { StreamUnavailableError } from '../infra/stream/stream.ts'
 import { type Caption, maxHoldMs } from './contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes } from './contract/job.ts'
@@ -159,13 +159,6 @@ export async function markQueued(
   { store }: Pick<SubmitDeps, 'store'>,
   { id, created, tenant }: { id: string; created: number; tenant: string },
 ): Promise<Caption> {
-  const key = keys.caption(tenant, id)
   const queued: Caption = { id, object: 'caption', status: 'queued', created }
-  try {
-    await store.put(key, JSON.stringify(queued), { contentType: 'application/json', ifNoneMatch: '*' })
-    return queued
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
-    return (await getJson<Caption>(store, key)) ?? queued
-  }
+  return putOnce<Caption>(store, keys.caption(tenant, id), queued)
 }

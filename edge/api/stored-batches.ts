@@ -1,5 +1,5 @@
-import { getJson, PreconditionFailedError } from '../../infra/store/store.ts'
-import { type Batch, type CancelMark, isFinal, type StoredBatch } from '../contract/batch.ts'
+import { getJson, PreconditionFailedError, putOnce } from '../../infra/store/store.ts'
+import { type Batch, type CancelMark, isFinal, newBatch, type StoredBatch } from '../contract/batch.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { keys } from '../contract/keys.ts'
 import { type Control, encodeControl } from '../contract/shard.ts'
@@ -96,47 +96,13 @@ async function keepBatch(
   { store, now }: EdgeDeps,
   tenant: string,
   id: string,
-  ask: BatchAsk,
+  { windowSeconds, outputExpiresAfter, ...ask }: BatchAsk,
 ): Promise<Batch> {
-  const { outputExpiresAfter } = ask
-  const batch = newBatch(id, ask, Math.floor(now() / 1000))
+  const created_at = Math.floor(now() / 1000)
+  const batch = newBatch({ ...ask, id, created_at, expires_at: created_at + windowSeconds })
   const stored: StoredBatch = { tenant, batch, outputExpiresAfter }
-  const key = keys.batch(tenant, id)
-  try {
-    await store.put(key, JSON.stringify(stored), { ...asJson, ifNoneMatch: '*' })
-    return batch
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
-    return (await getJson<StoredBatch>(store, key))?.batch ?? batch
-  }
+  return (await putOnce(store, keys.batch(tenant, id), stored)).batch
 }
-
-/** `created_at` is in unix seconds. */
-const newBatch = (id: string, ask: BatchAsk, created_at: number): Batch => ({
-  id,
-  object: 'batch',
-  endpoint: ask.endpoint,
-  model: ask.model,
-  errors: null,
-  input_file_id: ask.input_file_id,
-  completion_window: ask.completion_window,
-  status: 'validating',
-  output_file_id: null,
-  error_file_id: null,
-  created_at,
-  in_progress_at: null,
-  expires_at: created_at + ask.windowSeconds,
-  finalizing_at: null,
-  completed_at: null,
-  failed_at: null,
-  expired_at: null,
-  cancelling_at: null,
-  cancelled_at: null,
-  request_counts: { total: 0, completed: 0, failed: 0 },
-  usage: null,
-  metadata: ask.metadata,
-  turbine: { ...ask.turbine, prune_ratio_mean: null, counting: true },
-})
 
 /** Nobody was promised the batch. Failing at this must not hide the cause, and at worst the batch is run for nobody. */
 async function withdraw({ store }: EdgeDeps, tenant: string, id: string): Promise<void> {

@@ -1,4 +1,4 @@
-import { getJson, type ObjectStore, PreconditionFailedError } from '../../infra/store/store.ts'
+import { getJson, type ObjectStore, putOnce } from '../../infra/store/store.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { File, StoredFile } from '../contract/file.ts'
 import { keys } from '../contract/keys.ts'
@@ -31,15 +31,8 @@ export async function requireFile(deps: FileDeps, tenant: string, id: string): P
 }
 
 /** Keeps a file, unless one of its id is kept already. @returns the one that is kept */
-export async function keepFile(store: ObjectStore, tenant: string, stored: StoredFile): Promise<StoredFile> {
-  const key = keys.file(tenant, stored.file.id)
-  try {
-    await store.put(key, JSON.stringify(stored), { contentType: 'application/json', ifNoneMatch: '*' })
-    return stored
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
-    return (await getJson<StoredFile>(store, key)) ?? stored
-  }
+export function keepFile(store: ObjectStore, tenant: string, stored: StoredFile): Promise<StoredFile> {
+  return putOnce(store, keys.file(tenant, stored.file.id), stored)
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { Slice } from '../../infra/store/slices.ts'
-import { getJson, type ObjectStore, PreconditionFailedError } from '../../infra/store/store.ts'
+import { type ObjectStore, PreconditionFailedError, putOnce } from '../../infra/store/store.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { StoredUpload, Upload } from '../contract/file.ts'
 import { keys } from '../contract/keys.ts'
@@ -45,14 +45,7 @@ export function assertPending({ id, status }: Upload): void {
 
 /** Begins an upload, unless there is one of its id already. @returns the one that is kept */
 export async function keepUpload(store: ObjectStore, tenant: string, stored: StoredUpload): Promise<Upload> {
-  const key = keys.upload(tenant, stored.upload.id)
-  try {
-    await store.put(key, JSON.stringify(stored), { contentType: 'application/json', ifNoneMatch: '*' })
-    return stored.upload
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
-    return (await getJson<StoredUpload>(store, key))?.upload ?? stored.upload
-  }
+  return (await putOnce(store, keys.upload(tenant, stored.upload.id), stored)).upload
 }
 
 /** @throws TurbineError `upload_changed` (retriable) when another request was first */

@@ -128,6 +128,39 @@ export const batchRequestSchema = z
   .openapi('BatchRequest')
 export type BatchRequest = z.infer<typeof batchRequestSchema>
 
+/** What a batch is asked for, as far as the Batch object shows it. */
+export type BatchIntent = Pick<
+  Batch,
+  | 'id'
+  | 'endpoint'
+  | 'model'
+  | 'input_file_id'
+  | 'completion_window'
+  | 'created_at'
+  | 'expires_at'
+  | 'metadata'
+> & { turbine: Pick<Batch['turbine'], 'input_uri' | 'output_uri' | 'max_prune'> }
+
+/** A batch that nobody has looked at yet. */
+export const newBatch = ({ turbine, ...intent }: BatchIntent): Batch => ({
+  object: 'batch',
+  ...intent,
+  errors: null,
+  status: 'validating',
+  output_file_id: null,
+  error_file_id: null,
+  in_progress_at: null,
+  finalizing_at: null,
+  completed_at: null,
+  failed_at: null,
+  expired_at: null,
+  cancelling_at: null,
+  cancelled_at: null,
+  request_counts: { total: 0, completed: 0, failed: 0 },
+  usage: null,
+  turbine: { ...turbine, prune_ratio_mean: null, counting: true },
+})
+
 /** A batch as it is kept under `keys.batch`: written once by the edge, afterwards by its coordinator alone. */
 export interface StoredBatch {
   tenant: string

@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { InvalidKeyError } from './key.ts'
 import { InvalidRangeError } from './range.ts'
-import { getBytes, getJson, type ObjectStore, PreconditionFailedError } from './store.ts'
+import { getBytes, getJson, type ObjectStore, PreconditionFailedError, putOnce } from './store.ts'
 
 /** One store under test, empty at first. */
 export interface StoreUnderTest {
@@ -135,6 +135,12 @@ export function describeStore(
       expect(lost).toHaveLength(4)
       for (const { reason } of lost) expect(reason).toBeInstanceOf(PreconditionFailedError)
       expect(await textOf('a')).toBe(`body ${won + 1}`)
+    })
+
+    test('of several that put an object once all get the one that is kept', async () => {
+      const kept = await Promise.all([1, 2, 3, 4, 5].map((n) => putOnce(store, 'a', { n })))
+      expect(new Set(kept.map(({ n }) => n)).size).toBe(1)
+      expect(await getJson(store, 'a')).toEqual(kept[0])
     })
 
     test('ifMatch writes only over the etag that it names', async () => {

@@ -94,3 +94,17 @@ export async function getJson<T>(store: ObjectStore, key: string): Promise<T | u
   const object = await store.get(key)
   return object && ((await new Response(object.body).json()) as T)
 }
+
+/**
+ * Puts an object as JSON, unless there is one already.
+ * @returns the object that is kept: this one, or the one that was first
+ */
+export async function putOnce<T>(store: ObjectStore, key: string, value: T): Promise<T> {
+  try {
+    await store.put(key, JSON.stringify(value), { contentType: 'application/json', ifNoneMatch: '*' })
+    return value
+  } catch (error) {
+    if (!(error instanceof PreconditionFailedError)) throw error
+    return (await getJson<T>(store, key)) ?? value
+  }
+}

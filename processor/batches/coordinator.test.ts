@@ -404,6 +404,21 @@ describe('outages', () => {
     ])
   })
 
+  test('a look at the open batches that fails is repeated', async () => {
+    const world = new PlannerWorld()
+    world.listFault = new Error('The list is garbled.')
+    const planner = start(world)
+    const id = await world.createBatch(manifestOf(3))
+    world.control = []
+    await world.clock.advance(20_000)
+    expect(world.troubles[0]).toBe(
+      'open batches could not be looked through; it is tried again: Error: The list is garbled.',
+    )
+    world.listFault = undefined
+    await world.clock.advance(20_000)
+    expect((await finish(world, planner, id)).status).toBe('completed')
+  })
+
   test('the stream is away for a minute', async () => {
     const world = new PlannerWorld()
     const planner = start(world)

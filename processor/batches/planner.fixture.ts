@@ -1,4 +1,4 @@
-import type { Batch, StoredBatch } from '../../edge/contract/batch.ts'
+import { type Batch, newBatch, type StoredBatch } from '../../edge/contract/batch.ts'
 import type { StoredFile } from '../../edge/contract/file.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import {
@@ -53,6 +53,8 @@ export class PlannerWorld {
   readonly calls: string[] = []
   storeIsAway = false
   streamIsAway = false
+  /** What the store answers to planners in place of lists, if anything. */
+  listFault: Error | undefined
   #planners = 0
   #batches = 0
 
@@ -126,9 +128,23 @@ export class PlannerWorld {
     const file = `file-${number}`
     const uri = change.turbine?.input_uri
     if (uri === undefined) await this.putFile(file, text)
+    const created_at = Math.floor(this.clock.now() / 1000)
     const stored: StoredBatch = {
       tenant,
-      batch: { ...newBatch(id, uri === undefined ? file : null, this.clock.now()), ...change },
+      batch: {
+        ...newBatch({
+          id,
+          endpoint: '/v1/captions',
+          model: 'm',
+          input_file_id: uri === undefined ? file : null,
+          completion_window: '24h',
+          created_at,
+          expires_at: created_at + 24 * 3600,
+          metadata: null,
+          turbine: { max_prune: 1 },
+        }),
+        ...change,
+      },
     }
     await this.memory.store.put(keys.batch(tenant, id), JSON.stringify(stored))
     await this.memory.store.put(keys.openBatch(tenant, id), JSON.stringify({ tenant, batch: id }))
@@ -232,6 +248,7 @@ export class PlannerWorld {
   #flaky(store: ObjectStore): ObjectStore {
     return wrap(store, async (call, name) => {
       if (this.storeIsAway) throw new StoreUnavailableError('The store is away.')
+      if (this.listFault && name.startsWith('list ')) throw this.listFault
       const result = await call()
       this.calls.push(name)
       return result
@@ -248,35 +265,6 @@ function wrap(store: ObjectStore, via: <T>(call: () => Promise<T>, name: string)
     delete: (key) => via(() => store.delete(key), `delete ${key}`),
     list: (prefix, ...args) => via(() => store.list(prefix, ...args), `list ${prefix}`),
     close: () => store.close(),
-  }
-}
-
-function newBatch(id: string, input_file_id: string | null, now: number): Batch {
-  const created_at = Math.floor(now / 1000)
-  return {
-    id,
-    object: 'batch',
-    endpoint: '/v1/captions',
-    model: 'm',
-    errors: null,
-    input_file_id,
-    completion_window: '24h',
-    status: 'validating',
-    output_file_id: null,
-    error_file_id: null,
-    created_at,
-    in_progress_at: null,
-    expires_at: created_at + 24 * 3600,
-    finalizing_at: null,
-    completed_at: null,
-    failed_at: null,
-    expired_at: null,
-    cancelling_at: null,
-    cancelled_at: null,
-    request_counts: { total: 0, completed: 0, failed: 0 },
-    usage: null,
-    metadata: null,
-    turbine: { max_prune: 1, prune_ratio_mean: null, counting: true },
   }
 }
 

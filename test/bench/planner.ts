@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pLimit from 'p-limit'
-import type { Batch, StoredBatch } from '../../edge/contract/batch.ts'
+import { newBatch, type StoredBatch } from '../../edge/contract/batch.ts'
 import type { StoredFile } from '../../edge/contract/file.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { encodeShard } from '../../edge/contract/shard.ts'
@@ -108,7 +108,20 @@ async function putBatch(store: ObjectStore, tenant: string, lines: number): Prom
     slices: [{ key, start: 0, end: size }],
   }
   await store.put(keys.file(tenant, file), JSON.stringify(stored))
-  const storedBatch: StoredBatch = { tenant, batch: newBatch(created_at) }
+  const storedBatch: StoredBatch = {
+    tenant,
+    batch: newBatch({
+      id: batch,
+      endpoint: '/v1/captions',
+      model: 'turbine-starter',
+      input_file_id: file,
+      completion_window: '24h',
+      created_at,
+      expires_at: created_at + 24 * 3600,
+      metadata: null,
+      turbine: { max_prune: 1 },
+    }),
+  }
   await store.put(keys.batch(tenant, batch), JSON.stringify(storedBatch))
 }
 
@@ -166,32 +179,6 @@ function resultLine(number: number): string {
   }
   return outputLine({ id, customId: `image-${number}`, statusCode: 200, requestId, body })
 }
-
-const newBatch = (created_at: number): Batch => ({
-  id: batch,
-  object: 'batch',
-  endpoint: '/v1/captions',
-  model: 'turbine-starter',
-  errors: null,
-  input_file_id: file,
-  completion_window: '24h',
-  status: 'validating',
-  output_file_id: null,
-  error_file_id: null,
-  created_at,
-  in_progress_at: null,
-  expires_at: created_at + 24 * 3600,
-  finalizing_at: null,
-  completed_at: null,
-  failed_at: null,
-  expired_at: null,
-  cancelling_at: null,
-  cancelled_at: null,
-  request_counts: { total: 0, completed: 0, failed: 0 },
-  usage: null,
-  metadata: null,
-  turbine: { max_prune: 1, prune_ratio_mean: null, counting: true },
-})
 
 async function removeAll(store: ObjectStore, tenant: string): Promise<void> {
   const limit = pLimit(8)

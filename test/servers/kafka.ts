@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { createKafka } from '../../infra/stream/kafka-connection.ts'
 import { makeCertificates } from './certificates.ts'
 import { serverProperties, user } from './kafka-properties.ts'
-import { cacheFolder, freePorts, hasCommand, run } from './tools.ts'
+import { cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
 
 /** Addresses of the listeners that want more than a connection. */
 export interface SecureListeners {
@@ -150,13 +150,6 @@ class Broker {
       await Promise.allSettled([admin.disconnect(), producer.disconnect()])
     }
   }
-}
-
-/** However this process ends, its end of the pipe closes, and the shell behind it ends the broker. */
-function endWithThisProcess(child: ChildProcess): void {
-  const script = 'cat > /dev/null; kill -9 "$0"'
-  const watch = spawn('sh', ['-c', script, String(child.pid)], { stdio: ['pipe', 'ignore', 'ignore'] })
-  child.once('exit', () => watch.kill('SIGKILL'))
 }
 
 async function formatStorage(

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
-import { cacheFolder, freePorts, hasCommand, run } from './tools.ts'
+import { cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
 
 /** How an S3 server is reached. */
 export interface S3Access {
@@ -119,11 +119,4 @@ async function isHealthy(endpoint: string): Promise<boolean> {
     ({ ok }) => ok,
     () => false,
   )
-}
-
-/** However this process ends, its end of the pipe closes, and the shell behind it ends the server. */
-function endWithThisProcess(child: ChildProcess): void {
-  const script = 'cat > /dev/null; kill -9 "$0"'
-  const watch = spawn('sh', ['-c', script, String(child.pid)], { stdio: ['pipe', 'ignore', 'ignore'] })
-  child.once('exit', () => watch.kill('SIGKILL'))
 }

@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process'
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { accessSync, constants } from 'node:fs'
 import { createServer, type Server } from 'node:net'
 import { homedir } from 'node:os'
@@ -54,4 +54,11 @@ function portOf(server: Server): number {
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('The server has no port.')
   return address.port
+}
+
+/** However this process ends, its end of the pipe closes, and the shell behind it ends the server. */
+export function endWithThisProcess(child: ChildProcess): void {
+  const script = 'cat > /dev/null; kill -9 "$0"'
+  const watch = spawn('sh', ['-c', script, String(child.pid)], { stdio: ['pipe', 'ignore', 'ignore'] })
+  child.once('exit', () => watch.kill('SIGKILL'))
 }
