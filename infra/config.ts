@@ -112,6 +112,26 @@ const settings = {
     placeholder: 'MS',
     ...integer(1, 600_000),
   }),
+  pruning: define({
+    description:
+      'How hard images are pruned: as the load asks, never, or always at one level. max_prune holds in any case.',
+    default: 'adaptive',
+    placeholder: 'HOW',
+    allowed: 'adaptive | off | a prune level',
+    schema: z.string().regex(/^(adaptive|off|\d{1,3})$/),
+  }),
+  lanes: define({
+    description: 'Jobs that a processor takes: those of callers who wait, those of batches, or both.',
+    default: 'both',
+    placeholder: 'LANES',
+    ...oneOf(['both', 'interactive', 'batch']),
+  }),
+  repay: define({
+    description:
+      'Whether lines of a batch that were pruned while it was late are captioned again at full quality before its window ends.',
+    default: 'off',
+    ...onOff,
+  }),
   logLevel: define({
     description: 'The least level that is logged.',
     default: 'info',

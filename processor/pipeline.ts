@@ -83,9 +83,10 @@ export class Pipeline implements Captioner {
     const tokenizer = await loadTokenizer(model.folder)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
     const samples = await calibrate(pool.devices[0]!, { model, buckets, budgetMs: calibrationMs })
-    const levels: Level[] = model.levels.map(({ pruneRatio, flopShare }) => ({
+    const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,
       relativeCost: flopShare,
+      exact: quality?.exact,
     }))
     return new Pipeline(options, pool, tokenizer, new CostModel({ levels, buckets, samples }))
   }

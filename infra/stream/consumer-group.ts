@@ -57,6 +57,11 @@ export class ConsumerGroup {
     }))
   }
 
+  /** Members now. */
+  get size(): number {
+    return this.#members.size
+  }
+
   join(options: ConsumeOptions): Consumer {
     const member = new GroupMember(options, {
       finished: (record) => this.#finish(record),

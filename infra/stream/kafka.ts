@@ -13,6 +13,7 @@ import {
   type ConsumedRecord,
   type ConsumeOptions,
   type Consumer,
+  type GroupState,
   type SendOptions,
   type Stream,
   type StreamRecord,
@@ -86,8 +87,18 @@ class KafkaStream implements Stream {
   }
 
   async lag(topic: string, group: string): Promise<number> {
+    return lagOf(await this.#positions(topic, group))
+  }
+
+  async groupState(topic: string, group: string): Promise<GroupState> {
     const slices = await this.#positions(topic, group)
-    return Number(slices.reduce((sum, { from, end }) => sum + (end - from), 0n))
+    const { groups } = await this.#administer((admin) => admin.describeGroups([group]))
+    return {
+      lag: lagOf(slices),
+      taken: Number(slices.reduce((sum, { end }) => sum + end, 0n)),
+      members: groups[0]?.members.length ?? 0,
+      partitions: slices.length,
+    }
   }
 
   async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
@@ -158,6 +169,9 @@ class KafkaStream implements Stream {
     if (this.#closed) throw new StreamUnavailableError('The job stream is closed.')
   }
 }
+
+const lagOf = (slices: PartitionSlice[]) =>
+  Number(slices.reduce((sum, { from, end }) => sum + (end - from), 0n))
 
 async function connectAdmin(kafka: Kafka): Promise<Admin> {
   const admin = kafka.admin()

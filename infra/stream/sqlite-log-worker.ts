@@ -9,7 +9,7 @@ export type LogMethod =
   | 'join'
   | 'read'
   | 'commit'
-  | 'lag'
+  | 'counts'
   | 'prune'
   | 'close'
 export type LogInput<M extends LogMethod> = Parameters<SqliteLog[M]>[0]
@@ -71,7 +71,7 @@ function serve(log: SqliteLog): void {
   }
 }
 
-const reads: ReadonlySet<LogMethod> = new Set<LogMethod>(['topics', 'read', 'lag'])
+const reads: ReadonlySet<LogMethod> = new Set<LogMethod>(['topics', 'read', 'counts'])
 const writes: ReadonlySet<LogMethod> = new Set<LogMethod>([
   'ensureTopics',
   'append',
@@ -115,8 +115,8 @@ function invoke(log: SqliteLog, { method, input }: LogRequest): unknown {
       return log.read(input)
     case 'commit':
       return log.commit(input)
-    case 'lag':
-      return log.lag(input)
+    case 'counts':
+      return log.counts(input)
     case 'prune':
       return log.prune(input)
     case 'close':

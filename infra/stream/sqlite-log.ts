@@ -191,15 +191,18 @@ export class SqliteLog {
       update.run(position, commit.topic, commit.group, partition)
   }
 
-  /** Records that the group has not committed; for a group that is not known, all that are kept. */
-  lag({ topic, group }: { topic: string; group: string }): number {
+  /**
+   * `lag`: records that the group has not committed; for a group that is not known, all that are kept. `taken`:
+   * records that the topic ever took.
+   */
+  counts({ topic, group }: { topic: string; group: string }): { lag: number; taken: number } {
     const row = this.#prepare(
-      `SELECT TOTAL(next_offset - COALESCE(
+      `SELECT TOTAL(next_offset) AS taken, TOTAL(next_offset - COALESCE(
            (SELECT position FROM positions WHERE topic = partitions.topic
               AND partition = partitions.partition AND group_name = ?), ${firstOffset})) AS lag
          FROM partitions WHERE topic = ?`,
     ).get(group, topic)
-    return Number(row?.lag)
+    return { lag: Number(row?.lag), taken: Number(row?.taken) }
   }
 
   /**

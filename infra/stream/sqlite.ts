@@ -8,6 +8,7 @@ import {
   type ConsumedRecord,
   type ConsumeOptions,
   type Consumer,
+  type GroupState,
   type SendOptions,
   type Stream,
   StreamOpenError,
@@ -114,7 +115,7 @@ class SqliteStream implements Stream {
     this.#assertOpen()
     const { topic, group } = options
     this.#partitionsOf(topic)
-    const id = JSON.stringify([topic, group])
+    const id = subscriptionId(topic, group)
     const subscription = this.#subscriptions.get(id) ?? new Subscription(this.#log, topic, group)
     this.#subscriptions.set(id, subscription)
     try {
@@ -127,7 +128,14 @@ class SqliteStream implements Stream {
 
   async lag(topic: string, group: string): Promise<number> {
     this.#partitionsOf(topic)
-    return this.#log.call('lag', { topic, group })
+    return (await this.#log.call('counts', { topic, group })).lag
+  }
+
+  async groupState(topic: string, group: string): Promise<GroupState> {
+    const partitions = this.#partitionsOf(topic)
+    const counts = await this.#log.call('counts', { topic, group })
+    const subscription = this.#subscriptions.get(subscriptionId(topic, group))
+    return { ...counts, partitions, members: subscription ? (await subscription.group).size : 0 }
   }
 
   async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
@@ -162,6 +170,8 @@ class SqliteStream implements Stream {
     if (this.#closed) throw new StreamUnavailableError('The job stream is closed.')
   }
 }
+
+const subscriptionId = (topic: string, group: string) => JSON.stringify([topic, group])
 
 /** A group's consumers, and how they reach the log. New records may be announced while the group still opens. */
 class Subscription {

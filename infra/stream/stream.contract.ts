@@ -289,6 +289,23 @@ export function describeStream(name: string, makeStream: () => Promise<StreamUnd
       expect(new Set(records.map(({ partition }) => partition))).toEqual(new Set([0]))
     })
 
+    test('a group is counted: what it has before it, what came in all, who shares it', async () => {
+      await stream.ensureTopics({ [topic]: { partitions: 3, groups: [group] } })
+      const records = ['a', 'b', 'c', 'd', 'e'].map((key) => recordOf(key))
+      await stream.send(topic, records)
+      expect(await stream.groupState(topic, group)).toEqual({ lag: 5, taken: 5, members: 0, partitions: 3 })
+      const consumers = [await collect(), await collect()]
+      await eventually(async () => {
+        const state = await stream.groupState(topic, group)
+        expect(state).toEqual({ lag: 0, taken: 5, members: 2, partitions: 3 })
+      })
+      await consumers[0]!.close()
+      await stream.send(topic, records)
+      await eventually(async () =>
+        expect(await stream.groupState(topic, group)).toMatchObject({ lag: 0, taken: 10, members: 1 }),
+      )
+    })
+
     test('lag counts what the group has not committed', async () => {
       await stream.ensureTopics({ [topic]: { partitions: 3 } })
       expect(await stream.lag(topic, group)).toBe(0)

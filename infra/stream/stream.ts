@@ -56,6 +56,18 @@ export interface Consumer {
   close(drainMs?: number): Promise<void>
 }
 
+/** Where a consumer group stands in a topic. */
+export interface GroupState {
+  /** Records that the group has not committed yet. */
+  lag: number
+  /** Records that the topic has taken since it was made: its growth is the rate at which they come. */
+  taken: number
+  /** Consumers that share the topic now. */
+  members: number
+  /** More members than that have nothing to do. */
+  partitions: number
+}
+
 /**
  * The job stream: topics with partitions, consumer groups with committed offsets, at-least-once delivery.
  * Filled by SQLite on one machine and by Kafka in a fleet.
@@ -72,6 +84,8 @@ export interface Stream {
   consume(options: ConsumeOptions): Promise<Consumer>
   /** Records of the topic that the group has not committed yet. */
   lag(topic: string, group: string): Promise<number>
+  /** How the group keeps up, and with how many consumers; over all processes of the fleet. */
+  groupState(topic: string, group: string): Promise<GroupState>
   /** The first records that the group has not committed yet, at most `limit` of each partition; takes none. */
   peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]>
   close(): Promise<void>

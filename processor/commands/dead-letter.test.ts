@@ -39,6 +39,7 @@ const boundStream = (): Stream => ({
   send: (topic, records) => stream.send(topic, records),
   consume: (options) => stream.consume(options),
   lag: (topic, group) => stream.lag(topic, group),
+  groupState: (topic, group) => stream.groupState(topic, group),
   peek: (topic, group, limit) => stream.peek(topic, group, limit),
   close: () => stream.close(),
 })

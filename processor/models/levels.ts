@@ -13,17 +13,29 @@ export interface PruneLevel extends Schedule {
   pruneRatio: number
   /** FLOPs of the encoder over those of the unpruned one, 0 to 1. */
   flopShare: number
+  /** What calibration measured; absent for levels that nobody calibrated. */
+  quality?: LevelQuality
+}
+
+/** How well the captions of a level agree with the unpruned ones, on pictures that the level was not chosen by. */
+export interface LevelQuality {
+  /** Share of captions that are equal, 0 to 1. */
+  exact: number
+  /** CIDEr-D over that of equal captions, 0 to 1. */
+  cider: number
 }
 
 /** The file beside a model that holds its calibrated levels. */
 export const levelsFile = 'turbine.json'
 
+const share = z.number().min(0).max(1)
 const fileSchema = z.object({
   levels: z
     .array(
       z.object({
         r: z.array(z.int().min(0)),
         weight: z.array(z.number()),
+        quality: z.object({ exact: share, cider: share }).optional(),
       }),
     )
     .min(1),
@@ -40,7 +52,7 @@ export async function readLevels(folder: string, encoder: EncoderShape): Promise
     throw new ModelFolderError(`${file} cannot be read.`, { cause: error })
   })
   if (text === undefined) return defaultLevels(encoder)
-  let schedules: Schedule[]
+  let schedules: z.output<typeof fileSchema>['levels']
   try {
     schedules = fileSchema.parse(JSON.parse(text)).levels
   } catch (cause) {
@@ -71,7 +83,7 @@ export function defaultLevels(encoder: EncoderShape): PruneLevel[] {
   return levels.filter((level, i) => levels.slice(0, i).every((lower) => level.tokensOut < lower.tokensOut))
 }
 
-function toLevel(schedule: Schedule, encoder: EncoderShape): PruneLevel {
+function toLevel(schedule: Schedule & { quality?: LevelQuality }, encoder: EncoderShape): PruneLevel {
   const tokensOut = tokenCounts(encoder.tokens, schedule.r).at(-1)!
   return {
     ...schedule,

@@ -4,6 +4,8 @@ export interface Level {
   pruneRatio: number
   /** Expected cost of a run over that of the unpruned model, e.g. the share of FLOPs; 1 at level 0. */
   relativeCost: number
+  /** Share of captions that are the same as unpruned ones, 0 to 1; absent where nobody measured it. */
+  exact?: number
 }
 
 /** Index of the hardest level that merges at most `maxPrune` (0 to 1) of the image tokens; level 0 always may. */
