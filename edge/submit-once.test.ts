@@ -61,6 +61,14 @@ test('a failure is replayed too', async () => {
   expect(await errorOf(repeat)).toMatchObject({ code: 'image_invalid' })
 })
 
+test('a request that was turned away is tried anew by its repeat, under the same id', async () => {
+  const edge = edgeOf({ mailbox: emptyMailbox })
+  const { id } = (await (await post(edge, keyed(), '?deadline_ms=1')).json()) as { id: string }
+  await store(edge, id, { ...failed(id), http_status: 429 })
+  await post(edge, keyed(), '?deadline_ms=1')
+  expect(ids(edge)).toEqual([id, id])
+})
+
 test('a repeat whose result is late is told the address', async () => {
   const edge = edgeOf({ mailbox: emptyMailbox })
   const { id } = (await (await post(edge, keyed(), '?deadline_ms=1')).json()) as { id: string }

@@ -36,8 +36,10 @@ export async function submitOnce(
   if (!first) return { caption: await submitCaption(deps, submission, hold), replayed: false }
   const claimed = first.standing === 'running' ? await outcomeOf(deps, submission, hold, claim) : first
   if (!claimed) return { caption: undefined, replayed: false }
-  if (claimed.standing === 'accepted')
-    return { caption: await awaitStored(deps, submission, hold, claimed.id), replayed: true }
+  if (claimed.standing === 'accepted') {
+    const caption = await awaitStored(deps, submission, hold, claimed.id)
+    if (!wasTurnedAway(caption)) return { caption, replayed: true }
+  }
   try {
     return { caption: await submitCaption(deps, submission, hold, claimed), replayed: false }
   } catch (error) {
@@ -45,6 +47,10 @@ export async function submitOnce(
     throw error
   }
 }
+
+/** It was not begun, so a repeat is a new try. */
+const wasTurnedAway = (caption: Caption | undefined) =>
+  caption?.status === 'failed' && caption.http_status === 429
 
 /** How it ends with the request that has the key now: undefined when the caller went away meanwhile. */
 async function outcomeOf(

@@ -50,7 +50,16 @@ const recordOf = (shard = job) => consumed(encodeShardJob(shard), { topic: topic
 const stored = () => decodeShard(objects.get(shardKey(job))!)
 const announced = () =>
   sender.sent.filter(({ topic }) => topic === topics.control).map(({ record }) => decodeControl(record))
-const tally = { completed: 2, failed: 1, dropped: 0, pruneRatioSum: 1, inputTokens: 394, outputTokens: 8 }
+const tally = {
+  completed: 2,
+  failed: 1,
+  dropped: 0,
+  pruneRatioSum: 1,
+  inputTokens: 394,
+  outputTokens: 8,
+  pruned: 2,
+  repaid: 0,
+}
 const done = { type: 'shard_done', tenant: 'acme', batch: 'batch_1', shard: 0, tally }
 
 test('a shard is run, stored and announced', async () => {
@@ -180,7 +189,7 @@ describe('a shard that is given up', () => {
       await store.put(keys.batch('acme', 'batch_1'), JSON.stringify({ batch: { status } }))
       await processor().handle(retry, signal)
       expect(stored().header).toMatchObject(tally)
-      expect(announced().at(-1)).toEqual(done)
+      expect(announced().at(-1)).toEqual({ ...done, replaced: true })
     },
   )
 
@@ -203,6 +212,59 @@ test('a shard that comes again after its batch has ended leaves nothing behind',
   await handle(recordOf(), signal)
   expect(objects.has(shardKey(job))).toBe(false)
   expect([sender.sent, warnings.length]).toEqual([[], 1])
+})
+
+describe('pruned lines that are to be captioned again', () => {
+  const again = () => recordOf({ ...job, repay: { until: 100_000 } })
+
+  test('are, and the planner is told', async () => {
+    await processor().handle(recordOf(), signal)
+    const { handle, metrics } = processor()
+    await handle(again(), signal)
+    expect(stored().output.map(({ response }) => response?.body.turbine)).toMatchObject(
+      Array(2).fill({ repaid: true }),
+    )
+    expect(announced().at(-1)).toMatchObject({ type: 'shard_repaid', shard: 0, pending: 0 })
+    const text = await metrics.render()
+    expect(text).toContain('turbine_shards_total{end="repaid"} 1')
+    expect(text).toContain('turbine_batch_lines_repaid_total 2')
+    expect(text).not.toContain('turbine_batch_lines_total{')
+  })
+
+  test.each([
+    ['the input is gone', async () => store.delete(job.slices[0]!.key), {}],
+    ['another model is served', async () => {}, { model: 'another' }],
+  ])('stay as they are when %s, for good', async (_, change, captions) => {
+    await processor().handle(recordOf(), signal)
+    const before = objects.get(shardKey(job))
+    await change()
+    await processor({ captions }).handle(again(), signal)
+    expect(objects.get(shardKey(job))).toBe(before)
+    expect(announced().at(-1)).toEqual({ ...done, type: 'shard_repaid', pending: 0 })
+  })
+
+  test('stay as they are, for good, when a processor fails on them', async () => {
+    await processor().handle(recordOf(), signal)
+    const before = objects.get(shardKey(job))
+    const broken = processor({ captions: { fail: () => new TypeError('a defect') } })
+    await withDeadLetters(broken, { stream: sender, attempts: 1 })(again(), signal)
+    expect(objects.get(shardKey(job))).toBe(before)
+    expect(announced().at(-1)).toEqual({ ...done, type: 'shard_repaid', pending: 0 })
+  })
+
+  test('stay as they are when the batch is cancelled or over', async () => {
+    await processor().handle(recordOf(), signal)
+    const before = objects.get(shardKey(job))
+    await store.put(keys.batchCancel('acme', 'batch_1'), '{}')
+    await processor().handle(again(), signal)
+    expect(objects.get(shardKey(job))).toBe(before)
+    await store.delete(shardKey(job))
+    await processor().handle(again(), signal)
+    expect([objects.has(shardKey(job)), announced()]).toEqual([
+      false,
+      [done, { ...done, type: 'shard_repaid', pending: 2 }],
+    ])
+  })
 })
 
 test('a record that cannot be read is one for the dead letters, and there is nobody to tell', async () => {

@@ -1,6 +1,12 @@
 import type { BatchStatus, StoredBatch } from '../edge/contract/batch.ts'
 import { keys } from '../edge/contract/keys.ts'
-import { decodeShardJob, encodeControl, type ShardJob, type ShardTally } from '../edge/contract/shard.ts'
+import {
+  type Control,
+  decodeShardJob,
+  encodeControl,
+  type ShardJob,
+  type ShardTally,
+} from '../edge/contract/shard.ts'
 import { topics } from '../edge/contract/topics.ts'
 import { MissingSliceError, type SliceStores } from '../infra/store/slices.ts'
 import { getJson } from '../infra/store/store.ts'
@@ -8,6 +14,7 @@ import type { ConsumedRecord, Stream } from '../infra/stream/stream.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import { measureBatches } from './batch-metrics.ts'
 import { failedShard, type ShardFault } from './batches/failed-shard.ts'
+import { createShardRepayer, type Repaid, type RepayJob } from './batches/repay-shard.ts'
 import { readShard, writeShard } from './batches/shard-object.ts'
 import { createShardRunner, type ShardResults, type ShardRunnerOptions } from './batches/shard-runner.ts'
 import { isRetry } from './dead-letter-records.ts'
@@ -24,7 +31,8 @@ export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 
 /**
  * Handles records of the batch topic, each a shard: runs its lines, writes their results as one object, and tells the
  * planners. The object is written once, so a shard that runs twice counts once: the first results stay. Only a
- * shard that was sent again out of the dead letters takes the place of its error lines, while its batch is under way.
+ * shard that was sent again out of the dead letters takes the place of its error lines, while its batch is under way,
+ * and pruned lines are captioned again where a planner asks for it.
  *
  * Rejects, with nothing written, when the shard can be run later, because the processor shuts down or a store is
  * away, and when it is one for the dead letters; then `onDead` makes error lines of its lines.
@@ -33,9 +41,11 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   const { captioner, store, stream, log } = options
   const metrics = measureBatches(options.metrics)
   const runShard = createShardRunner({ ...options, ...metrics })
+  const repayShard = createShardRepayer(options)
 
   async function handle(record: ConsumedRecord, signal: AbortSignal): Promise<void> {
     const job = decodeShardJob(record)
+    if (isRepay(job)) return repay(job, signal)
     const stored = await readShard(store, job)
     if (stored && !isRetry(record)) return finish(job, stored.tally, 'known')
     const status = (await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch)))?.batch.status
@@ -44,7 +54,32 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
       return log.warn(nameOf(job), 'a shard came again, but its batch has ended')
     const results = await run(job, signal)
     if (!results) return metrics.onShard('cancelled')
-    await finish(job, await writeShard(store, job, results, stored), 'done')
+    const tally = await writeShard(store, job, results, stored)
+    await finish(job, tally, 'done', stored ? { replaced: true } : {})
+  }
+
+  async function repay(job: RepayJob, signal: AbortSignal): Promise<void> {
+    const repaid = job.model === captioner.model ? await repayOrKeep(job, signal) : await keep(job)
+    if (!repaid) return metrics.onShard('cancelled')
+    metrics.onRepaid(repaid.lines)
+    const { tally, pending } = repaid
+    await announce({ type: 'shard_repaid', ...nameOf(job), tally, pending })
+    metrics.onShard('repaid')
+  }
+
+  async function repayOrKeep(job: RepayJob, signal: AbortSignal): Promise<Repaid | undefined> {
+    try {
+      return await repayShard(job, signal)
+    } catch (error) {
+      if (!(error instanceof MissingSliceError)) throw error
+      return keep(job)
+    }
+  }
+
+  /** The shard stays as it is, for good. */
+  async function keep(job: RepayJob): Promise<Repaid | undefined> {
+    const stored = await readShard(store, job)
+    return stored && { tally: stored.tally, lines: 0, pending: 0 }
   }
 
   async function run(job: ShardJob, signal: AbortSignal): Promise<ShardResults | undefined> {
@@ -66,22 +101,35 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   async function onDead(record: ConsumedRecord): Promise<void> {
     const job = jobOf(record)
     if (!job) return
+    if (isRepay(job)) {
+      const kept = await keep(job)
+      if (kept) await announce({ type: 'shard_repaid', ...nameOf(job), tally: kept.tally, pending: 0 })
+      return metrics.onShard('dead')
+    }
     const stored = await readShard(store, job)
     const tally = stored?.tally ?? (await writeShard(store, job, await fail(job, shardFailed)))
     await finish(job, tally, 'dead')
   }
 
-  async function finish(job: ShardJob, tally: ShardTally, end: 'done' | 'known' | 'dead'): Promise<void> {
-    const { tenant, batch, shard } = job
-    await stream.send(topics.control, [encodeControl({ type: 'shard_done', tenant, batch, shard, tally })])
+  async function finish(
+    job: ShardJob,
+    tally: ShardTally,
+    end: 'done' | 'known' | 'dead',
+    how: { replaced?: true } = {},
+  ): Promise<void> {
+    await announce({ type: 'shard_done', ...nameOf(job), tally, ...how })
     metrics.onShard(end)
   }
+
+  const announce = (control: Control) => stream.send(topics.control, [encodeControl(control)])
 
   return { handle, onDead }
 }
 
 /** Whether the results of the batch have not been put together yet. */
 const acceptsShards = (status: BatchStatus) => status === 'validating' || status === 'in_progress'
+
+const isRepay = (job: ShardJob): job is RepayJob => job.repay !== undefined
 
 /** Undefined for a record that cannot be read. */
 function jobOf(record: ConsumedRecord): ShardJob | undefined {

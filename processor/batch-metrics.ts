@@ -1,8 +1,11 @@
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import type { LineOutcome } from './batches/run-line.ts'
 
-/** What became of a shard: `known` when its results lay in the store already. */
-export type ShardEnd = 'done' | 'known' | 'cancelled' | 'dead'
+/**
+ * What became of a shard: `known` when its results lay in the store already; `repaid` when its pruned lines were
+ * captioned again, or those for which there was time.
+ */
+export type ShardEnd = 'done' | 'known' | 'cancelled' | 'dead' | 'repaid'
 
 /** Metrics of the batch lane. */
 export function measureBatches(metrics: Metrics) {
@@ -15,6 +18,10 @@ export function measureBatches(metrics: Metrics) {
     name: 'batch_lines_total',
     help: 'Lines of batches handled, by the code of their error; completed lines have the code ok.',
     labelNames: ['code'],
+  })
+  const repaid = metrics.counter({
+    name: 'batch_lines_repaid_total',
+    help: 'Lines of batches that were pruned and were captioned again at full quality.',
   })
   const inFlight = metrics.gauge({
     name: 'batch_lines_in_flight',
@@ -30,6 +37,7 @@ export function measureBatches(metrics: Metrics) {
     onShard: (end: ShardEnd) => shards.inc({ end }),
     onLine: (outcome: LineOutcome) => lines.inc({ code: 'captioned' in outcome ? 'ok' : outcome.code }),
     onFailed: (code: string, count: number) => lines.inc({ code }, count),
+    onRepaid: (count: number) => repaid.inc(count),
     onInFlight: (change: 1 | -1) => inFlight.inc(change),
     onFetched: (seconds: number) => fetching.observe(seconds),
   }

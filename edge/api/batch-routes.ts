@@ -115,7 +115,8 @@ export const cancelBatch = createRoute({
   operationId: 'cancelBatch',
   tags: ['batches'],
   summary: 'Stop a batch and keep what is done',
-  description: 'It is `cancelling` for a few seconds, then `cancelled` with the files of what was done.',
+  description:
+    'It is `cancelling` for a few seconds, then `cancelled` with the files of what was done. A batch whose lines are all done by then is `completed`.',
   request: { params },
   responses: {
     200: jsonResponse('The batch.', batchSchema, {

@@ -63,6 +63,13 @@ test('JSON with an address is fetched, up to the limit of a body', async () => {
   expect(jobOf(edge).image).toEqual(png)
 })
 
+test('a caller who was turned away is told when to come back', async () => {
+  const overloaded = (id: string) => ({ ...failed(id), http_status: 429, retry_after: 7 })
+  const response = await post(fakeEdge({ mailbox: mailboxWith(overloaded) }), rawRequest(png))
+  expect(response.status).toBe(429)
+  expect(response.headers.get('retry-after')).toBe('7')
+})
+
 test('a caption that failed is answered with its own status and error', async () => {
   const response = await post(fakeEdge({ mailbox: mailboxWith(failed) }), rawRequest(png))
   expect(response.status).toBe(400)

@@ -1,6 +1,5 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
-import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { getJson } from '../../infra/store/store.ts'
 import { type Caption, maxBodyBytes } from '../contract/caption.ts'
 import { TurbineError } from '../contract/errors.ts'
@@ -8,6 +7,7 @@ import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 import { limitBody } from '../guard/body-limit.ts'
 import { callerGone } from '../guard/errors.ts'
+import { answerFailed } from './answer-failed.ts'
 import { readCaptionRequest } from './caption-request.ts'
 import { captionIdPattern, createCaption, getCaption } from './caption-routes.ts'
 import { requestCaption } from './request-caption.ts'
@@ -43,7 +43,7 @@ function answerCaption(c: Context<EdgeEnv>, caption: Caption): Response {
     case 'completed':
       return c.json(caption, 200)
     case 'failed':
-      return c.json({ error: caption.error }, caption.http_status as ContentfulStatusCode)
+      return answerFailed(c, caption)
     case 'queued':
       c.header('Location', `/v1/captions/${caption.id}`)
       c.header('Retry-After', '1')

@@ -1,6 +1,5 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
-import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { type Caption, maxBodyBytes } from '../contract/caption.ts'
 import { type ChatAsk, type ChatCompletion, chatChunks, chatCompletion, readChat } from '../contract/chat.ts'
 import { TurbineError } from '../contract/errors.ts'
@@ -8,6 +7,7 @@ import { checkImage } from '../contract/image.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 import { limitBody } from '../guard/body-limit.ts'
 import { callerGone, respondError } from '../guard/errors.ts'
+import { answerFailed } from './answer-failed.ts'
 import { chatExample, createChatCompletion } from './chat-routes.ts'
 import { imageAt } from './image-url.ts'
 import { readJson } from './json-body.ts'
@@ -48,7 +48,7 @@ function answerChat(c: Context<EdgeEnv>, { stream, includeUsage }: ChatAsk, capt
       return stream ? answerStream(c, completion, includeUsage) : c.json(completion, 200)
     }
     case 'failed':
-      return c.json({ error: caption.error }, caption.http_status as ContentfulStatusCode)
+      return answerFailed(c, caption)
     case 'queued':
       c.header('Location', `/v1/captions/${caption.id}`)
       return respondError(c, captionPending(caption.id))

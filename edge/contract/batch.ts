@@ -77,6 +77,9 @@ export const batchSchema = z
         .number()
         .nullable()
         .openapi({ description: 'Mean over the captioned images of the share of image tokens merged away.' }),
+      repaid: z.int().optional().openapi({
+        description: 'Lines that were pruned, and were captioned again at full quality since. Absent: none.',
+      }),
       counting: z
         .boolean()
         .openapi({ description: 'The input is still being read: request_counts.total grows.' }),

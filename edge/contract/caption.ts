@@ -60,6 +60,10 @@ export const pruningSchema = z
     queue_ms: z.number().openapi({ description: 'From acceptance to the start of the batch, ms.' }),
     inference_ms: z.number().openapi({ description: 'The run of the batch the image was in, ms.' }),
     model: z.string().openapi({ description: 'Id of the model that captioned.' }),
+    repaid: z.literal(true).optional().openapi({
+      description:
+        'A line of a batch: it was pruned while the batch was late, and was captioned again at full quality since.',
+    }),
   })
   .openapi('Pruning')
 
@@ -94,6 +98,8 @@ export const captionSchema = z
       /** HTTP status that the waiting caller gets. */
       http_status: z.int(),
       error: errorSchema,
+      /** Seconds after which a repeat makes sense. */
+      retry_after: z.int().optional(),
     }),
     z.object({
       id: z.string(),

@@ -3,6 +3,8 @@ import type { ModelSummary } from './model.ts'
 /** What the processors of a fleet tell the edges about a model they serve; refreshed while any of them runs. */
 export interface ServedModel {
   model: ModelSummary
+  /** Images per second that a processor serves unpruned. */
+  throughput: number
   /** Unix ms. */
   seenAt: number
 }

@@ -27,6 +27,13 @@ export interface ShardJob {
   lines: number
   /** Numbers of lines whose `custom_id` an earlier line of the manifest has. */
   duplicates: number[]
+  /** Set when the shard is done, and only its pruned lines are to be captioned again, at full quality. */
+  repay?: Repay
+}
+
+export interface Repay {
+  /** Unix ms; later nothing of the shard is written any more. */
+  until: number
 }
 
 /** What came of a shard. */
@@ -39,11 +46,16 @@ export interface ShardTally {
   pruneRatioSum: number
   inputTokens: number
   outputTokens: number
+  /** Completed lines whose image was pruned; earlier versions did not count them. */
+  pruned?: number
+  /** Completed lines that were captioned again at full quality. */
+  repaid?: number
 }
 
 /**
  * The object that holds the results of a shard: a line of JSON, `ShardHeader`; then the output lines; then the error
- * lines. It is written once, so whoever comes second finds the results of the first.
+ * lines. It is written once, so whoever comes second finds the results of the first; what takes its place is written
+ * only where it is still the same.
  */
 export interface ShardHeader extends ShardTally {
   /** Bytes of the output lines, line ends included. */
@@ -99,7 +111,17 @@ export function decodeShardJob(record: { value: Uint8Array }): ShardJob {
 export type Control =
   | { type: 'batch_created'; tenant: string; batch: string }
   | { type: 'batch_cancelled'; tenant: string; batch: string }
-  | { type: 'shard_done'; tenant: string; batch: string; shard: number; tally: ShardTally }
+  /** `replaced`: its results took the place of earlier ones. */
+  | { type: 'shard_done'; tenant: string; batch: string; shard: number; tally: ShardTally; replaced?: true }
+  /** `pending`: pruned lines that were not tried, for the devices had other work. */
+  | {
+      type: 'shard_repaid'
+      tenant: string
+      batch: string
+      shard: number
+      tally: ShardTally
+      pending: number
+    }
 
 export function encodeControl(control: Control) {
   return {

@@ -23,14 +23,18 @@ export interface ServedModelsOptions {
  * const [byDefault] = await models()
  */
 export function createServedModels({ store, now, ttlMs = 10_000 }: ServedModelsOptions) {
-  const listed = remember({ load: () => readModels(store), freshMs: () => ttlMs, now })
+  const listed = remember({ load: () => readServedModels(store), freshMs: () => ttlMs, now })
   return async (): Promise<ModelSummary[]> =>
     (await listed(keys.models))
       .filter(({ seenAt }) => now() - seenAt < forgetModelMs)
       .map(({ model }) => model)
 }
 
-async function readModels(store: ObjectStore): Promise<ServedModel[]> {
+/**
+ * What the processors last said of each model, however long ago.
+ * @throws StoreUnavailableError
+ */
+export async function readServedModels(store: ObjectStore): Promise<ServedModel[]> {
   const { objects } = await store.list(keys.models)
   const found = await Promise.all(objects.map(({ key }) => getJson<ServedModel>(store, key)))
   return found.filter((model) => model !== undefined)

@@ -1,7 +1,7 @@
 import type { Batch } from '../../edge/contract/batch.ts'
 import { keys } from '../../edge/contract/keys.ts'
-import { encodeShardJob, type ShardJob, type ShardTally } from '../../edge/contract/shard.ts'
-import { topics } from '../../edge/contract/topics.ts'
+import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { ShardJob, ShardTally } from '../../edge/contract/shard.ts'
 import { getJson } from '../../infra/store/store.ts'
 import type { Claim, Seal } from './batch-claim.ts'
 import { BatchRecord } from './batch-record.ts'
@@ -9,24 +9,21 @@ import type { BatchRef } from './batch-ref.ts'
 import { type BatchError, begun, cancelling, concluded, finalizing, withCounts } from './batch-status.ts'
 import { BatchWork } from './batch-work.ts'
 import { Changes } from './changes.ts'
-import { countShards } from './count-shards.ts'
+import { dueAt } from './due.ts'
+import { EarlyFiles } from './early-files.ts'
 import { expireShards } from './expire-shards.ts'
 import { type JoinFilesOptions, joinFiles, writeFiles } from './join-files.ts'
-import { Patience } from './patience.ts'
-import { shardJob } from './plan.ts'
 import { planBatch } from './plan-batch.ts'
+import { Repayment } from './repayment.ts'
 import type { RunDeps } from './run-deps.ts'
+import { ShardSender } from './shard-sender.ts'
 
 /** How often a batch looks around and tells how far it is, ms. */
 const beatMs = 1_000
-/** Shards that are sent together at most. */
-const sendAtOnce = 100
 /** Processors see within a second that a batch is cancelled; what they finish until then counts, ms. */
 const cancelGraceMs = 3_000
 /** Processors end the shards that they have begun by themselves when a batch expires, ms. */
 const expiryGraceMs = 10_000
-/** How often it is decided whether to look for shards, ms. */
-const watchMs = 5_000
 /** From so many shards on, the files are begun while shards are still being done. */
 const earlyFilesShards = 64
 
@@ -41,10 +38,14 @@ export class BatchRun {
   #batch: Batch
   /** Set when nothing more is run. */
   #seal: Seal | undefined
+  /** Whether the seal is in the store. */
+  #sealKept: boolean
   /** Why the batch cannot be run. */
   #faults: BatchError[] = []
   #cancelled = false
-  #earlyFiles: ReturnType<typeof writeFiles> | undefined
+  readonly #sender: ShardSender
+  readonly #earlyFiles: EarlyFiles
+  readonly #repayment: Repayment
   /** What came of the shards that are in the files. */
   #joined: ShardTally | undefined
   /** When the last shard was done, unix ms. */
@@ -58,7 +59,11 @@ export class BatchRun {
     this.#work = new BatchWork(before?.work)
     this.#batch = stored.batch
     this.#seal = before?.seal
+    this.#sealKept = this.#seal !== undefined
     this.#doneAt = since
+    this.#sender = this.#createSender()
+    this.#earlyFiles = this.#createEarlyFiles()
+    this.#repayment = this.#createRepayment()
     const current = () => ({ batch: this.#counted(), work: this.#work.toState(), seal: this.#seal })
     this.#record = new BatchRecord({ claim, owner: deps.owner, clock: deps.clock, current })
   }
@@ -72,19 +77,38 @@ export class BatchRun {
     return this.#mayRun && !this.#work.complete
   }
 
-  /** The results of a shard are in the store. */
-  shardDone(shard: number, tally: ShardTally): void {
-    if (this.#seal || !this.#work.finish(shard, tally)) return
+  /** What is left of it to run; undefined when that is nothing. */
+  get pace(): BatchPace | undefined {
+    const { linesLeft } = this.#work
+    if (!this.sending || linesLeft === 0) return undefined
+    const { id, turbine } = this.#batch
+    return { batch: id, deadline: dueAt(this.#batch), linesLeft, maxPrune: turbine.max_prune }
+  }
+
+  /**
+   * The results of a shard are in the store.
+   * @param replaced whether they took the place of earlier ones
+   */
+  shardDone(shard: number, tally: ShardTally, { replaced = false } = {}): void {
+    if (this.#seal) return
+    // The files may have the earlier ones. They are begun again.
+    if (replaced) void this.#earlyFiles.drop()
+    if (!this.#work.finish(shard, tally)) return
     this.#doneAt = this.#deps.clock.now()
     this.#deps.onShardDone()
     this.#changes.announce()
   }
 
-  /** The batch is to stop. `at`: unix seconds. */
+  /** A processor has captioned pruned lines of a shard again, but for `pending` ones. */
+  shardRepaid(shard: number, tally: ShardTally, pending: number): void {
+    if (!this.#seal) this.#repayment.answered(shard, tally, pending)
+  }
+
+  /** The batch is to stop: no line is run any more. One that has all its results completes. `at`: unix seconds. */
   cancel(at = Math.floor(this.#deps.clock.now() / 1000)): void {
     if (this.#seal || this.#cancelled) return
     this.#cancelled = true
-    this.#batch = cancelling(this.#batch, at)
+    if (!this.#work.complete) this.#batch = cancelling(this.#batch, at)
     this.#changes.announce()
   }
 
@@ -95,7 +119,7 @@ export class BatchRun {
   async run(signal: AbortSignal): Promise<void> {
     const stopping = new AbortController()
     const both = AbortSignal.any([signal, stopping.signal])
-    const tasks = [this.#plan(both), this.#send(both), this.#beat(both), this.#watch(both)]
+    const tasks = [this.#plan(both), this.#send(both), this.#beat(both), this.#sender.watch(both)]
     const concluding = this.#conclude(both)
     const failure = new Promise<never>((_, reject) => {
       for (const task of tasks) task.catch(reject)
@@ -104,7 +128,7 @@ export class BatchRun {
       await Promise.race([concluding, failure])
     } finally {
       stopping.abort(new Error('The batch is over.'))
-      await Promise.allSettled([...tasks, concluding, this.#earlyFiles])
+      await Promise.allSettled([...tasks, concluding, this.#earlyFiles.files])
     }
   }
 
@@ -136,32 +160,8 @@ export class BatchRun {
 
   async #send(signal: AbortSignal): Promise<void> {
     // What another planner sent may be done since.
-    if (this.#claim.before) await this.#count(signal)
-    for (;;) {
-      const room = Math.min(this.#deps.window() - this.#work.outstanding.size, sendAtOnce)
-      const shards = this.#mayRun ? this.#work.next(room) : []
-      if (shards.length === 0) {
-        await this.#changes.next(signal)
-        continue
-      }
-      await this.#sendShards(shards, signal)
-      this.#work.markSent(shards)
-      this.#batch = begun(this.#batch, this.#deps.clock.now())
-    }
-  }
-
-  async #sendShards(shards: number[], signal: AbortSignal): Promise<void> {
-    const { outages, stream } = this.#deps
-    const records = shards.map((shard) => encodeShardJob(this.#job(shard)))
-    await outages.outlast(() => stream.send(topics.batch, records, { signal }), signal)
-  }
-
-  #job(shard: number): ShardJob {
-    const { endpoint, model, turbine, expires_at, created_at } = this.#batch
-    const maxPrune = turbine.max_prune
-    const times = { expiresAt: expires_at * 1000, createdAt: created_at * 1000 }
-    const base = { ...this.#ref, endpoint, model, maxPrune, ...times }
-    return shardJob(base, this.#work.manifest, shard, this.#work.shards[shard]!)
+    if (this.#claim.before) await this.#sender.count(signal)
+    await this.#sender.run(signal)
   }
 
   /** Says that it is alive and how far it is, and looks whether it is to stop. */
@@ -175,39 +175,11 @@ export class BatchRun {
         if (cancel) this.cancel(cancel.cancelling_at)
         await this.#record.save()
       })
-      this.#beginFiles(signal)
+      if (!this.#seal && this.#work.sent >= earlyFilesShards) this.#earlyFiles.begin(signal)
       await clock.sleep(beatMs, signal)
       signal.throwIfAborted()
       this.#changes.announce()
     }
-  }
-
-  /** Finds shards that are done without a word, and sends those again that seem to be lost. */
-  async #watch(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#deps
-    const patience = new Patience(clock.now())
-    for (;;) {
-      await clock.sleep(watchMs, signal)
-      signal.throwIfAborted()
-      if (this.#seal || this.#work.outstanding.size === 0) continue
-      const { count, resend } = patience.decide(clock.now(), this.#doneAt)
-      if (count) await this.#count(signal)
-      if (resend) await this.#sendAgain(signal)
-    }
-  }
-
-  async #sendAgain(signal: AbortSignal): Promise<void> {
-    const lost = [...this.#work.outstanding].filter((shard) => shard < this.#work.shards.length)
-    for (let first = 0; first < lost.length && this.#mayRun; first += sendAtOnce) {
-      await this.#sendShards(lost.slice(first, first + sendAtOnce), signal)
-    }
-  }
-
-  /** Counts the shards whose results are in the store. */
-  async #count(signal: AbortSignal): Promise<void> {
-    const { store, outages } = this.#deps
-    const done = (shard: number, tally: ShardTally) => this.shardDone(shard, tally)
-    await outages.outlast(() => countShards(store, this.#ref, this.#work, done), signal)
   }
 
   async #conclude(signal: AbortSignal): Promise<void> {
@@ -217,7 +189,13 @@ export class BatchRun {
     const { ending, errors } = this.#seal
     this.#batch = finalizing(this.#batch, ending, clock.now())
     await outages.outlast(() => this.#record.save(), signal)
-    const files = await joinFiles({ ...this.#deps, ...this.#filesOptions(signal), begun: this.#earlyFiles })
+    this.#sealKept = true
+    this.#changes.announce()
+    const files = await joinFiles({
+      ...this.#deps,
+      ...this.#filesOptions(() => this.#shardsInOrder(), signal),
+      begun: this.#earlyFiles.files,
+    })
     const failed = this.#work.lines - files.tally.completed
     this.#joined = ending === 'failed' ? { ...files.tally, failed } : files.tally
     const conclusion = { ...files, ending, errors: [...errors, ...files.errors] }
@@ -232,7 +210,10 @@ export class BatchRun {
         await this.#untilQuiet(cancelGraceMs, signal)
         return { ending: 'failed', errors: this.#faults }
       }
-      if (this.#work.complete) return { ending: 'completed', errors: [] }
+      if (this.#work.complete) {
+        await this.#repay(signal)
+        return { ending: 'completed', errors: [] }
+      }
       if (this.#cancelled) {
         await this.#untilQuiet(cancelGraceMs, signal)
         return { ending: 'cancelled', errors: [] }
@@ -248,7 +229,7 @@ export class BatchRun {
   /** Lets processors end what they have in hand. */
   async #untilQuiet(graceMs: number, signal: AbortSignal): Promise<void> {
     if (this.#work.outstanding.size > 0) await this.#deps.clock.sleep(graceMs, signal)
-    await this.#count(signal)
+    await this.#sender.count(signal)
   }
 
   async #expire(signal: AbortSignal): Promise<void> {
@@ -259,34 +240,65 @@ export class BatchRun {
   }
 
   *#missingJobs(): Generator<ShardJob> {
-    for (const shard of this.#work.missing()) yield this.#job(shard)
+    for (const shard of this.#work.missing()) yield this.#sender.job(shard)
   }
 
-  /** Begins the files of a large batch while its shards are still being done. */
-  #beginFiles(signal: AbortSignal): void {
-    if (this.#seal || this.#earlyFiles || this.#work.sent < earlyFilesShards) return
-    const giveBack = this.#deps.takePlace()
-    if (!giveBack) return
-    this.#earlyFiles = writeFiles(this.#filesOptions(signal), this.#batch.turbine.output_uri)
-    // What fails is begun again when all shards are done.
-    this.#earlyFiles.catch(() => {}).finally(giveBack)
+  /** Has pruned lines captioned again, where the service does that. What another planner asked for is waited for. */
+  async #repay(signal: AbortSignal): Promise<void> {
+    if (!this.#repayment.worthwhile && this.#work.repay.asked === 0) return
+    await this.#earlyFiles.drop()
+    await this.#repayment.run(signal)
   }
 
-  #filesOptions(signal: AbortSignal): JoinFilesOptions {
+  #createSender(): ShardSender {
+    return new ShardSender({
+      ...this.#deps,
+      ref: this.#ref,
+      batch: this.#batch,
+      work: this.#work,
+      changes: this.#changes,
+      mayRun: () => this.#mayRun,
+      doneAt: () => this.#doneAt,
+      onDone: (shard, tally) => this.shardDone(shard, tally),
+      onSent: () => {
+        this.#batch = begun(this.#batch, this.#deps.clock.now())
+      },
+    })
+  }
+
+  #createRepayment(): Repayment {
+    return new Repayment({
+      ...this.#deps,
+      ref: this.#ref,
+      work: this.#work,
+      changes: this.#changes,
+      until: dueAt(this.#batch),
+      goesOn: () => this.#deps.repay && !this.#cancelled,
+      save: () => this.#record.save(),
+      send: (shards, repay, signal) => this.#sender.send(shards, signal, { repay }),
+    })
+  }
+
+  #createEarlyFiles(): EarlyFiles {
+    return new EarlyFiles({
+      work: this.#work,
+      changes: this.#changes,
+      isOver: () => this.#seal !== undefined,
+      isKept: () => this.#sealKept,
+      takePlace: () => this.#deps.takePlace(),
+      write: (shards, signal) =>
+        writeFiles(this.#filesOptions(shards, signal), this.#batch.turbine.output_uri),
+    })
+  }
+
+  #filesOptions(shards: () => AsyncIterable<number>, signal: AbortSignal): JoinFilesOptions {
     const { store, buckets } = this.#deps
-    const stored = { ...this.#claim.stored, batch: this.#batch }
-    return { store, buckets, stored, shards: () => this.#shardsInOrder(signal), signal }
+    return { store, buckets, stored: { ...this.#claim.stored, batch: this.#batch }, shards, signal }
   }
 
-  /** The shards that count, each as soon as it is done. */
-  async *#shardsInOrder(signal: AbortSignal): AsyncGenerator<number> {
-    const begunEarly = this.#seal === undefined
-    for (let shard = 0; !this.#seal || shard < this.#work.doneEnd; shard++) {
-      while (!this.#seal && !this.#work.isDone(shard)) await this.#changes.next(signal)
-      // Which shards count is certain only once it is kept.
-      if (begunEarly && this.#seal && !this.#work.complete) throw new Error('The batch ends early.')
-      if (this.#work.isDone(shard)) yield shard
-    }
+  /** The shards that count, when that is certain. */
+  async *#shardsInOrder(): AsyncGenerator<number> {
+    for (let shard = 0; shard < this.#work.doneEnd; shard++) if (this.#work.isDone(shard)) yield shard
   }
 
   #counted(): Batch {

@@ -36,6 +36,7 @@ export function withCounts(batch: Batch, { lines, tally, counting }: Counts): Ba
       ...batch.turbine,
       counting,
       prune_ratio_mean: completed === 0 ? null : pruneRatioSum / completed,
+      ...(tally.repaid ? { repaid: tally.repaid } : {}),
     },
   }
 }

@@ -2,6 +2,7 @@ import type { ShardTally } from '../../edge/contract/shard.ts'
 import type { Slice } from '../../infra/store/slices.ts'
 import type { PlannedShard } from './plan.ts'
 import type { Plan } from './plan-file.ts'
+import { type RepayState, RepayWork } from './repay-work.ts'
 import { ShardSet } from './shard-set.ts'
 
 /** What is kept of a batch's work, so that another planner can go on with it. */
@@ -14,28 +15,33 @@ export interface WorkState {
   done: string
   /** Of the shards that are done. */
   tally: ShardTally
+  /** Absent when no line was pruned. */
+  repay?: RepayState
 }
 
-export const emptyTally: ShardTally = {
+export const emptyTally: Required<ShardTally> = {
   completed: 0,
   failed: 0,
   dropped: 0,
   pruneRatioSum: 0,
   inputTokens: 0,
   outputTokens: 0,
+  pruned: 0,
+  repaid: 0,
 }
 
 /** The sum of what came of several shards. */
-export const addTallies = (a: ShardTally, b: ShardTally): ShardTally => ({
-  completed: a.completed + b.completed,
-  failed: a.failed + b.failed,
-  dropped: a.dropped + b.dropped,
-  pruneRatioSum: a.pruneRatioSum + b.pruneRatioSum,
-  inputTokens: a.inputTokens + b.inputTokens,
-  outputTokens: a.outputTokens + b.outputTokens,
-})
+export const addTallies = (a: ShardTally, b: ShardTally) => combine(a, b, 1)
 
-/** The shards of a batch: which there are, which were sent, which are done. */
+const combine = (a: ShardTally, b: ShardTally, sign: 1 | -1): Required<ShardTally> => {
+  const sum = { ...emptyTally }
+  for (const field of tallyFields) sum[field] = (a[field] ?? 0) + sign * (b[field] ?? 0)
+  return sum
+}
+
+const tallyFields = Object.keys(emptyTally) as (keyof ShardTally)[]
+
+/** The shards of a batch: which there are, which were sent, which are done, which are to be captioned again. */
 export class BatchWork {
   /** Where the manifest lies. */
   manifest: readonly Slice[] = []
@@ -43,6 +49,7 @@ export class BatchWork {
   usable = 0
   /** Whether the manifest has been read to its end. */
   planned = false
+  readonly repay: RepayWork
   #shards: PlannedShard[] = []
   #lines: number
   #sent: number
@@ -56,6 +63,7 @@ export class BatchWork {
     this.#sent = state?.sent ?? 0
     this.#done = ShardSet.parse(state?.done ?? '')
     this.#tally = state?.tally ?? emptyTally
+    this.repay = new RepayWork(state?.repay)
     for (let shard = this.#done.firstMissing; shard < this.#sent; shard++) {
       if (!this.#done.has(shard)) this.#outstanding.add(shard)
     }
@@ -75,6 +83,12 @@ export class BatchWork {
     return this.#tally
   }
 
+  /** Lines without a result that can be run, as far as is known; those that are at fault may count until they are met. */
+  get linesLeft(): number {
+    const { completed, failed, dropped } = this.#tally
+    return Math.max(0, Math.min(this.usable, this.#lines - completed - failed - dropped))
+  }
+
   /** Shards that were sent and are not done. */
   get outstanding(): ReadonlySet<number> {
     return this.#outstanding
@@ -89,8 +103,9 @@ export class BatchWork {
     return this.#done.firstMissing
   }
 
-  /** Whether every shard is done. */
+  /** Whether every shard is done; known without the plan where repaying has begun, which is when all are. */
   get complete(): boolean {
+    if (this.repay.begun) return true
     return this.planned && this.#done.firstMissing >= this.#shards.length
   }
 
@@ -139,6 +154,19 @@ export class BatchWork {
     if (!this.#done.add(shard)) return false
     this.#outstanding.delete(shard)
     this.#tally = addTallies(this.#tally, tally)
+    if (tally.pruned) this.repay.add(shard)
+    return true
+  }
+
+  /**
+   * A processor has answered for a shard whose pruned lines were to be captioned again.
+   * @param pending lines that were not tried
+   * @returns false when nobody waited for it
+   */
+  repaid(shard: number, tally: ShardTally, pending: number): boolean {
+    const before = this.repay.answer(shard, tally, pending)
+    if (!before) return false
+    this.#tally = addTallies(combine(this.#tally, before, -1), tally)
     return true
   }
 
@@ -150,6 +178,12 @@ export class BatchWork {
   }
 
   toState(): WorkState {
-    return { lines: this.#lines, sent: this.#sent, done: this.#done.toString(), tally: this.#tally }
+    return {
+      lines: this.#lines,
+      sent: this.#sent,
+      done: this.#done.toString(),
+      tally: this.#tally,
+      repay: this.repay.toState(),
+    }
   }
 }

@@ -18,20 +18,6 @@ function start(world: PlannerWorld): TestPlanner {
   return planner
 }
 
-/** Lets processors and a planner work until the batch is over. */
-async function finish(world: PlannerWorld, planner: TestPlanner, batch: string) {
-  await world.clock.until(async () => {
-    await world.process(8)
-    world.deliver(planner)
-    return isFinal((await world.batch(batch)).status)
-  })
-  await world.clock.advance(2_000)
-  return world.batch(batch)
-}
-
-const customIds = async (world: PlannerWorld, file: string | null) =>
-  (await world.fileLines(file)).map(({ custom_id }) => custom_id)
-
 const leftovers = (world: PlannerWorld) =>
   world.memory.objects.keys().filter((key) => /^(batch-work|open-batches)/.test(key))
 
@@ -39,7 +25,7 @@ describe('a batch', () => {
   test('of one line', async () => {
     const world = new PlannerWorld()
     const id = await world.createBatch('https://example.com/a.jpg')
-    const batch = await finish(world, start(world), id)
+    const batch = await world.finish(start(world), id)
     expect(batch).toMatchObject({
       status: 'completed',
       error_file_id: null,
@@ -50,16 +36,16 @@ describe('a batch', () => {
     })
     for (const stamp of [batch.in_progress_at, batch.finalizing_at, batch.completed_at])
       expect(stamp).toBeGreaterThanOrEqual(batch.created_at)
-    expect(await customIds(world, batch.output_file_id)).toEqual(['line-1'])
+    expect(await world.customIds(batch.output_file_id)).toEqual(['line-1'])
     expect(leftovers(world)).toEqual([])
   })
 
   test('has every line once in its output, in the order of the input', async () => {
     const world = new PlannerWorld()
     const id = await world.createBatch(manifestOf(3000))
-    const batch = await finish(world, start(world), id)
+    const batch = await world.finish(start(world), id)
     expect(batch.request_counts).toEqual({ total: 3000, completed: 3000, failed: 0 })
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(3000))
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3000))
     expect(world.troubles).toEqual([])
   })
 
@@ -73,12 +59,12 @@ describe('a batch', () => {
       'nonsense',
       '{"custom_id":"y"}',
     ]
-    const batch = await finish(world, start(world), await world.createBatch(lines.join('\n')))
+    const batch = await world.finish(start(world), await world.createBatch(lines.join('\n')))
     expect(batch).toMatchObject({
       status: 'completed',
       request_counts: { total: 5, completed: 2, failed: 3 },
     })
-    expect(await customIds(world, batch.output_file_id)).toEqual(['line-1', 'x'])
+    expect(await world.customIds(batch.output_file_id)).toEqual(['line-1', 'x'])
     expect((await world.fileLines(batch.error_file_id)).map(({ error }) => error)).toMatchObject([
       { code: 'duplicate_custom_id', line: 3 },
       { code: 'invalid_json_line', line: 5 },
@@ -88,7 +74,7 @@ describe('a batch', () => {
 
   test('fails when no line is usable, with the lines that are at fault, and sends nothing', async () => {
     const world = new PlannerWorld()
-    const batch = await finish(world, start(world), await world.createBatch('nonsense\n{}\n'))
+    const batch = await world.finish(start(world), await world.createBatch('nonsense\n{}\n'))
     expect(batch).toMatchObject({
       status: 'failed',
       in_progress_at: null,
@@ -108,7 +94,7 @@ describe('a batch', () => {
   test('of which only the last of very many lines is usable runs', async () => {
     const world = new PlannerWorld()
     const id = await world.createBatch(`${'bad\n'.repeat(1000)}https://example.com/a.jpg\n`)
-    const batch = await finish(world, start(world), id)
+    const batch = await world.finish(start(world), id)
     expect(batch).toMatchObject({ status: 'completed', request_counts: { completed: 1, failed: 1000 } })
   })
 
@@ -117,14 +103,14 @@ describe('a batch', () => {
     ['\n\r\n', 'empty_batch'],
   ])('of nothing (%j) fails', async (text, code) => {
     const world = new PlannerWorld()
-    const batch = await finish(world, start(world), await world.createBatch(text))
+    const batch = await world.finish(start(world), await world.createBatch(text))
     expect(batch).toMatchObject({ status: 'failed', errors: { data: [{ code }] } })
   })
 
   test('whose input is gone fails', async () => {
     const world = new PlannerWorld()
     const id = await world.createBatch(manifestOf(1), { input_file_id: 'file-other' })
-    expect(await finish(world, start(world), id)).toMatchObject({
+    expect(await world.finish(start(world), id)).toMatchObject({
       status: 'failed',
       errors: { data: [{ code: 'input_not_found', param: 'input_file_id' }] },
     })
@@ -159,61 +145,23 @@ describe('a batch', () => {
     await world.clock.advance(2_000)
     expect(world.jobs.map((job) => decodeShardJob(job).batch)).toEqual([...Array(16).fill(large), small])
   })
-})
 
-describe('a large batch', () => {
-  /** A batch of 79 shards, all sent, the first ones done. */
-  async function begin(world: PlannerWorld, planner: TestPlanner) {
-    const id = await world.createBatch(manifestOf(20_000))
+  test('that is pressed for time has more shards in the stream than one of its size that is not', async () => {
+    const world = new PlannerWorld()
+    const planner = start(world)
+    const expires_at = Math.floor(world.clock.now() / 1000) + 1800
+    const relaxed = await world.createBatch(manifestOf(20_000))
+    const pressed = await world.createBatch(manifestOf(20_000, 'b'), { expires_at })
     world.deliver(planner)
-    await world.clock.until(async () => {
-      if ((await world.progress(id))?.work.sent === 79) return true
-      await world.process(2)
+    for (let i = 0; i < 12; i++) {
+      await world.clock.advance(2_000)
+      await world.process(3)
       world.deliver(planner)
-      return false
-    })
-    await world.clock.advance(3_000)
-    return id
-  }
-
-  const resultsRead = (world: PlannerWorld, id: string) =>
-    world.calls.filter((call) => call === `get ${keys.batchShard('acme', id, 0)}`).length
-
-  test('has its files begun while shards are being done', async () => {
-    const world = new PlannerWorld()
-    const planner = start(world)
-    const id = await begin(world, planner)
-    expect(await world.batch(id)).toMatchObject({ status: 'in_progress' })
-    expect(resultsRead(world, id)).toBe(1)
-    const batch = await finish(world, planner, id)
-    expect(resultsRead(world, id)).toBe(1)
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(20_000))
-  })
-
-  test('has them begun anew when the store fails', async () => {
-    const world = new PlannerWorld()
-    const planner = start(world)
-    const id = await begin(world, planner)
-    world.storeIsAway = true
-    await world.process(1)
-    world.deliver(planner)
-    await world.clock.advance(5_000)
-    world.storeIsAway = false
-    const batch = await finish(world, planner, id)
-    expect(resultsRead(world, id)).toBe(2)
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(20_000))
-  })
-
-  test('has no file before it is kept which shards count', async () => {
-    const world = new PlannerWorld()
-    const planner = start(world)
-    const id = await begin(world, planner)
-    await world.cancelBatch(id)
-    const batch = await finish(world, planner, id)
-    expect(batch.status).toBe('cancelled')
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(batch.request_counts.completed))
-    // What was begun early is given up.
-    expect(resultsRead(world, id)).toBe(2)
+    }
+    await world.clock.advance(2_000)
+    const waiting = (id: string) => world.jobs.filter((job) => decodeShardJob(job).batch === id).length
+    expect(waiting(pressed)).toBeGreaterThan(2 * waiting(relaxed))
+    expect(waiting(relaxed)).toBeGreaterThan(0)
   })
 })
 
@@ -250,10 +198,10 @@ describe('input and output', () => {
       counting: true,
     }
     const id = await world.createBatch('', { turbine })
-    const batch = await finish(world, start(world), id)
+    const batch = await world.finish(start(world), id)
     expect(batch.status).toBe('completed')
     expect(world.buckets.get('results')!.objects.keys()).toEqual([`today/${id}_output.jsonl`])
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(5))
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(5))
     const file = await getJson<StoredFile>(world.memory.store, keys.file('acme', batch.output_file_id!))
     expect(file).toMatchObject({
       file: { filename: `${id}_output.jsonl`, purpose: 'batch_output', created_at: batch.finalizing_at },
@@ -267,9 +215,9 @@ describe('input and output', () => {
     for (const key of ['2024/b.PNG', '2024/a.jpg', '2024/deep/c.webp', '2024/readme.txt', '2023/old.jpg'])
       await bucket.put(key, 'bytes')
     const turbine = { input_uri: 's3://pictures/2024/', max_prune: 1, prune_ratio_mean: null, counting: true }
-    const batch = await finish(world, start(world), await world.createBatch('', { turbine }))
+    const batch = await world.finish(start(world), await world.createBatch('', { turbine }))
     expect(batch.request_counts.total).toBe(3)
-    expect(await customIds(world, batch.output_file_id)).toEqual(['a.jpg', 'b.PNG', 'deep/c.webp'])
+    expect(await world.customIds(batch.output_file_id)).toEqual(['a.jpg', 'b.PNG', 'deep/c.webp'])
     expect(leftovers(world)).toEqual([])
   })
 
@@ -281,7 +229,7 @@ describe('input and output', () => {
       ['s3://pictures/none.jsonl', 'input_not_found'],
     ]) {
       const turbine = { input_uri, max_prune: 1, prune_ratio_mean: null, counting: true }
-      const batch = await finish(world, planner, await world.createBatch('', { turbine }))
+      const batch = await world.finish(planner, await world.createBatch('', { turbine }))
       expect(batch.errors?.data).toMatchObject([{ code, param: 'turbine.input_uri' }])
     }
   })
@@ -294,7 +242,7 @@ describe('input and output', () => {
       keys.batch('acme', id),
       JSON.stringify({ ...stored, outputExpiresAfter: 3600 }),
     )
-    const batch = await finish(world, start(world), id)
+    const batch = await world.finish(start(world), id)
     const file = await getJson<StoredFile>(world.memory.store, keys.file('acme', batch.output_file_id!))
     expect(file!.file.expires_at).toBe(batch.created_at + 3600)
   })
@@ -316,14 +264,14 @@ describe('cancel', () => {
     await world.clock.advance(1_000)
     expect(await world.batch(id)).toMatchObject({ status: 'cancelling', in_progress_at: expect.any(Number) })
     expect(world.jobs.length).toBe(sent)
-    const batch = await finish(world, planner, id)
+    const batch = await world.finish(planner, id)
     expect(batch).toMatchObject({
       status: 'cancelled',
       request_counts: { total: 10_000, completed: 768, failed: 0 },
       error_file_id: null,
     })
     expect(batch.cancelled_at! - batch.cancelling_at!).toBeLessThan(10)
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(768))
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(768))
     expect(leftovers(world)).toEqual([keys.batchCancel('acme', id)])
   })
 
@@ -336,7 +284,7 @@ describe('cancel', () => {
     await world.cancelBatch(id, { silently: true })
     await world.clock.advance(2_000)
     expect((await world.batch(id)).status).toBe('cancelling')
-    expect(await finish(world, planner, id)).toMatchObject({ status: 'cancelled', output_file_id: null })
+    expect(await world.finish(planner, id)).toMatchObject({ status: 'cancelled', output_file_id: null })
   })
 
   test('counts what was finished but not told', async () => {
@@ -348,7 +296,7 @@ describe('cancel', () => {
     await world.process(2)
     world.control = []
     await world.cancelBatch(id)
-    const batch = await finish(world, planner, id)
+    const batch = await world.finish(planner, id)
     expect(batch.request_counts.completed).toBe(512)
   })
 })
@@ -370,7 +318,7 @@ describe('expiry', () => {
       request_counts: { total: 602, completed: 256, failed: 2 },
     })
     expect(batch.expired_at! - batch.expires_at).toBeLessThan(30)
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(256))
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(256))
     const errors = await world.fileLines(batch.error_file_id)
     expect(errors.map(({ custom_id }) => custom_id)).toEqual([...idsOf(600).slice(256), null, 'a-1'])
     expect(errors.slice(0, 344).every(({ error }) => error?.code === 'batch_expired')).toBe(true)
@@ -393,9 +341,9 @@ describe('outages', () => {
     world.deliver(planner)
     await world.clock.advance(60_000)
     world.storeIsAway = false
-    const batch = await finish(world, planner, id)
+    const batch = await world.finish(planner, id)
     expect(batch.request_counts).toEqual({ total: 2000, completed: 2000, failed: 0 })
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(2000))
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(2000))
     await world.clock.advance(5_000)
     const told = world.logged.map(({ message }) => message)
     expect(told.filter((message) => /held|go on/.test(message))).toEqual([
@@ -416,7 +364,7 @@ describe('outages', () => {
     )
     world.listFault = undefined
     await world.clock.advance(20_000)
-    expect((await finish(world, planner, id)).status).toBe('completed')
+    expect((await world.finish(planner, id)).status).toBe('completed')
   })
 
   test('the stream is away for a minute', async () => {
@@ -428,7 +376,7 @@ describe('outages', () => {
     await world.clock.advance(60_000)
     expect((await world.batch(id)).status).toBe('validating')
     world.streamIsAway = false
-    expect((await finish(world, planner, id)).status).toBe('completed')
+    expect((await world.finish(planner, id)).status).toBe('completed')
     expect(world.troubles).toEqual(['batches are held until it is back'])
   })
 
@@ -436,12 +384,12 @@ describe('outages', () => {
     const world = new PlannerWorld()
     const output_uri = `s3://results/${'long/'.repeat(300)}`
     const turbine = { output_uri, max_prune: 1, prune_ratio_mean: null, counting: true }
-    const batch = await finish(world, start(world), await world.createBatch(manifestOf(3), { turbine }))
+    const batch = await world.finish(start(world), await world.createBatch(manifestOf(3), { turbine }))
     expect(batch).toMatchObject({
       status: 'completed',
       errors: { data: [{ code: 'output_uri_unavailable', param: 'turbine.output_uri' }] },
     })
-    expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(3))
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3))
   })
 
   test('shards that are done without a word are found', async () => {
@@ -469,6 +417,6 @@ describe('outages', () => {
     expect(world.jobs).toEqual([])
     await world.clock.advance(6 * 60_000)
     expect(world.jobs.map((job) => decodeShardJob(job).shard)).toEqual([0])
-    expect((await finish(world, planner, id)).status).toBe('completed')
+    expect((await world.finish(planner, id)).status).toBe('completed')
   })
 })

@@ -1,17 +1,20 @@
 import pLimit from 'p-limit'
 import type { BatchStatus } from '../../edge/contract/batch.ts'
 import { keys } from '../../edge/contract/keys.ts'
+import type { BatchPace } from '../../edge/contract/pace.ts'
 import type { Control } from '../../edge/contract/shard.ts'
 import type { ObjectInfo } from '../../infra/store/store.ts'
 import { ArrivalRate } from '../scheduling/arrival-rate.ts'
+import { pressingRate } from '../scheduling/desired-replicas.ts'
 import { claimBatch } from './batch-claim.ts'
 import { type BatchRef, refOfMarker } from './batch-ref.ts'
 import { BatchRun } from './batch-run.ts'
 import { cleanUpBatch } from './clean-up.ts'
 import { isOutage, type PlannerLog } from './outages.ts'
 import { OwnershipLostError } from './owned-object.ts'
+import { announcePaces } from './pace-announcer.ts'
 import type { RunDeps } from './run-deps.ts'
-import { sendWindow } from './send-window.ts'
+import { type Senders, sendWindow } from './send-window.ts'
 
 /** How often the open batches are looked through, ms. */
 const sweepMs = 5_000
@@ -25,10 +28,14 @@ const largeManifestsAtOnce = 4
 const earlyFilesAtOnce = 4
 /** Over how long the rate of shards is taken, ms. */
 const rateMs = 15_000
+/** For so long it counts what the batches need together, ms. */
+const sendersMs = 1_000
 
 export interface CoordinatorOptions
   extends Pick<RunDeps, 'store' | 'buckets' | 'stream' | 'clock' | 'outages' | 'owner'> {
   log: PlannerLog
+  /** Whether pruned lines are captioned again when a batch is done before its time; default: not. */
+  repay?: boolean
   onLines?(more: number): void
   onShardDone?(): void
   onEnded?(status: BatchStatus): void
@@ -57,6 +64,8 @@ export class Coordinator {
   readonly #reading = pLimit(largeManifestsAtOnce)
   readonly #closing = new AbortController()
   #earlyFiles = 0
+  #senders: Senders & { until: number } = { batches: 0, need: 0, until: 0 }
+  #announcing: { close(): Promise<void> } | undefined
 
   constructor(options: CoordinatorOptions) {
     this.#options = options
@@ -65,6 +74,11 @@ export class Coordinator {
   /** Batches that are looked after. */
   get activeBatches(): number {
     return this.#runs().length
+  }
+
+  /** Those that have lines to run, and how far they are. */
+  get paces(): BatchPace[] {
+    return this.#runs().flatMap(({ pace }) => pace ?? [])
   }
 
   /** Takes in what the stream says of a batch. It is only ever a hint: nothing is lost with it but time. */
@@ -88,12 +102,17 @@ export class Coordinator {
     }
   }
 
+  /** Tells the processors how far the batches are, until it is closed. */
+  announcePaces(): void {
+    this.#announcing ??= announcePaces({ ...this.#options, batches: () => this.paces })
+  }
+
   /** Lets go of all batches; another planner goes on with them. */
   async close(): Promise<void> {
     this.#closing.abort(new Error('The planner shuts down.'))
     const entries = [...this.#entries.values()]
     for (const { stop } of entries) stop.abort(this.#closing.signal.reason)
-    await Promise.allSettled(entries.map(({ ended }) => ended))
+    await Promise.allSettled([...entries.map(({ ended }) => ended), this.#announcing?.close()])
   }
 
   async #sweepOnce(): Promise<void> {
@@ -169,10 +188,11 @@ export class Coordinator {
   }
 
   #runDeps(): RunDeps {
-    const { store, buckets, stream, clock, outages, owner, onLines, onShardDone } = this.#options
+    const { store, buckets, stream, clock, outages, owner, repay, onLines, onShardDone } = this.#options
     return {
       ...{ store, buckets, stream, clock, outages, owner },
-      window: () => this.#window(),
+      repay: repay ?? false,
+      window: (needed) => this.#window(needed),
       inTurn: (read) => this.#reading(read),
       takePlace: () => this.#takePlace(),
       onLines: (more) => onLines?.(more),
@@ -183,9 +203,18 @@ export class Coordinator {
     }
   }
 
-  #window(): number {
-    const shardsPerSecond = this.#shardRate.perSecond(this.#options.clock.now())
-    return sendWindow({ shardsPerSecond, batches: this.#runs().filter(({ sending }) => sending).length })
+  #window(need: number): number {
+    const now = this.#options.clock.now()
+    if (now >= this.#senders.until) this.#senders = { ...this.#countSenders(now), until: now + sendersMs }
+    return sendWindow({ shardsPerSecond: this.#shardRate.perSecond(now), need, senders: this.#senders })
+  }
+
+  #countSenders(now: number): Senders {
+    const sending = this.#runs().filter((run) => run.sending)
+    const needs = sending.map(({ pace }) =>
+      pace ? pressingRate([{ deadline: pace.deadline, images: pace.linesLeft }], now) : 0,
+    )
+    return { batches: sending.length, need: needs.reduce((sum, need) => sum + need, 0) }
   }
 
   #takePlace(): (() => void) | undefined {
@@ -200,6 +229,7 @@ export class Coordinator {
 }
 
 function tell(run: BatchRun, control: Control): void {
-  if (control.type === 'shard_done') run.shardDone(control.shard, control.tally)
+  if (control.type === 'shard_done') run.shardDone(control.shard, control.tally, control)
+  if (control.type === 'shard_repaid') run.shardRepaid(control.shard, control.tally, control.pending)
   if (control.type === 'batch_cancelled') run.cancel()
 }

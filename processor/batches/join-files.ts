@@ -25,7 +25,8 @@ export interface JoinedFiles {
   errors: BatchError[]
 }
 
-interface Written extends Joined {
+/** Files whose bytes are written, and that nobody sees yet. */
+export interface WrittenFiles extends Joined {
   output: BatchFile
   error: BatchFile
 }
@@ -37,7 +38,7 @@ interface Written extends Joined {
 export async function writeFiles(
   { stored, shards, signal, store, buckets }: JoinFilesOptions,
   outputUri: string | undefined,
-): Promise<Written> {
+): Promise<WrittenFiles> {
   const output = batchFile('output', stored, { outputUri })
   const error = batchFile('error', stored, { outputUri })
   const targetOf = ({ bucket, key }: BatchFile) => {
@@ -58,7 +59,7 @@ export async function writeFiles(
 
 export interface FinishFilesOptions extends JoinFilesOptions {
   /** The files, where they were begun before the last shard was done. */
-  begun?: Promise<Written>
+  begun?: Promise<WrittenFiles>
   outages: Outages
   clock: Clock
 }
@@ -84,7 +85,9 @@ export async function joinFiles(options: FinishFilesOptions): Promise<JoinedFile
   }
 }
 
-async function finishFiles(options: FinishFilesOptions): Promise<{ written: Written; errors: BatchError[] }> {
+async function finishFiles(
+  options: FinishFilesOptions,
+): Promise<{ written: WrittenFiles; errors: BatchError[] }> {
   const { begun, stored, outages, clock, signal } = options
   const { output_uri } = stored.batch.turbine
   const early = await begun?.catch(() => undefined)
@@ -107,7 +110,7 @@ async function finishFiles(options: FinishFilesOptions): Promise<{ written: Writ
 async function keepFiles(
   options: FinishFilesOptions,
   cause: unknown,
-): Promise<{ written: Written; errors: BatchError[] }> {
+): Promise<{ written: WrittenFiles; errors: BatchError[] }> {
   const { outages, signal, stored } = options
   const written = await outages.outlast(() => writeFiles(options, undefined), signal)
   const message = `${stored.batch.turbine.output_uri} could not be written: ${cause instanceof Error ? cause.message : String(cause)} The results are in the batch's files instead.`

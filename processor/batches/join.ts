@@ -17,7 +17,7 @@ export interface JoinTarget {
 export interface JoinOptions {
   /** Numbers of the shards in their order. It may wait for one that is not done yet. */
   shards: AsyncIterable<number>
-  read(shard: number): Promise<ShardParts>
+  read(shard: number): Promise<Omit<ShardParts, 'etag'>>
   output: JoinTarget
   errors: JoinTarget
   signal: AbortSignal

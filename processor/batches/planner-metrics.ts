@@ -1,5 +1,13 @@
 import type { BatchStatus } from '../../edge/contract/batch.ts'
+import type { BatchPace } from '../../edge/contract/pace.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { pressingRate } from '../scheduling/desired-replicas.ts'
+
+/** What the gauges show. */
+export interface PlannerState {
+  activeBatches: number
+  paces: readonly BatchPace[]
+}
 
 /** Metrics of a planner. */
 export function measurePlanner(metrics: Metrics) {
@@ -20,14 +28,32 @@ export function measurePlanner(metrics: Metrics) {
     onLines: (more: number) => lines.inc(more),
     onShardDone: () => shards.inc(),
     onEnded: (status: BatchStatus) => ended.inc({ status }),
-    watch(activeBatches: () => number): void {
-      metrics.gauge({
-        name: 'active_batches',
-        help: 'Batches that this planner looks after.',
-        collect() {
-          this.set(activeBatches())
-        },
-      })
+    /** @param now unix ms */
+    watch(state: PlannerState, now: () => number): void {
+      const show = (name: string, help: string, value: () => number) =>
+        metrics.gauge({
+          name,
+          help,
+          collect() {
+            this.set(value())
+          },
+        })
+      show('active_batches', 'Batches that this planner looks after.', () => state.activeBatches)
+      show('batch_lines_left', 'Lines without a result, of the batches that this planner looks after.', () =>
+        state.paces.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
+      )
+      show(
+        'batch_needed_lines_per_second',
+        'Rate at which lines must be done for all batches of this planner to be in time.',
+        () => pressingRate(state.paces.map(loadOf), now()),
+      )
+      show(
+        'batch_least_seconds_left',
+        'Time until the first batch of this planner with lines left is due; +Inf without one.',
+        () => Math.min(...state.paces.map(({ deadline }) => (deadline - now()) / 1000)),
+      )
     },
   }
 }
+
+const loadOf = ({ deadline, linesLeft }: BatchPace) => ({ deadline, images: linesLeft })

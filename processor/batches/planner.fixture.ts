@@ -1,13 +1,7 @@
-import { type Batch, newBatch, type StoredBatch } from '../../edge/contract/batch.ts'
+import { type Batch, isFinal, newBatch, type StoredBatch } from '../../edge/contract/batch.ts'
 import type { StoredFile } from '../../edge/contract/file.ts'
 import { keys } from '../../edge/contract/keys.ts'
-import {
-  type Control,
-  decodeControl,
-  decodeShardJob,
-  encodeControl,
-  type ShardJob,
-} from '../../edge/contract/shard.ts'
+import { decodeControl, decodeShardJob, encodeControl } from '../../edge/contract/shard.ts'
 import { topics } from '../../edge/contract/topics.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { readSlices } from '../../infra/store/slices.ts'
@@ -15,16 +9,18 @@ import { getJson, type ObjectStore, StoreUnavailableError } from '../../infra/st
 import { type StreamRecord, StreamUnavailableError } from '../../infra/stream/stream.ts'
 import type { StoredProgress } from './batch-claim.ts'
 import { Coordinator } from './coordinator.ts'
-import { type ManifestLine, parseManifestLine } from './lines.ts'
 import { Outages, type PlannerLog } from './outages.ts'
-import { duplicateFault } from './plan.ts'
-import { outputLine, resultIds } from './result-lines.ts'
-import { faulty, type LineOutcome } from './run-line.ts'
-import { writeShard } from './shard-object.ts'
-import { encodeResults, linesOf } from './shard-runner.ts'
+import { TestProcessors } from './processors.fixture.ts'
 import { VirtualClock } from './virtual-clock.fixture.ts'
 
 const tenant = 'acme'
+
+/** A line of a result file, as far as tests look at it. */
+export interface WorldLine {
+  custom_id: string
+  response: { body: { turbine: { prune_level: number; repaid?: boolean } } } | null
+  error: { code: string } | null
+}
 
 /** A planner that can be killed at any moment. */
 export interface TestPlanner {
@@ -46,17 +42,21 @@ export class PlannerWorld {
   jobs: StreamRecord[] = []
   /** Records that no planner has heard. */
   control: StreamRecord[] = []
-  /** Lines that were run, by `custom_id`: how often. */
-  readonly runs = new Map<string, number>()
   readonly logged: { level: string; message: string }[] = []
   /** Calls of planners, each as `get some/key`, when they were answered. */
   readonly calls: string[] = []
   storeIsAway = false
   streamIsAway = false
+  /** Calls of the store that match it are never answered, nor done. */
+  hung: RegExp | undefined
+  /** Whether planners have pruned lines captioned again. */
+  repay = false
   /** What the store answers to planners in place of lists, if anything. */
   listFault: Error | undefined
   #planners = 0
   #batches = 0
+
+  readonly processors = new TestProcessors(this.memory.store, this.clock, (name) => this.bucket(name))
 
   /** The store as everybody sees it. */
   readonly store = this.#flaky(this.memory.store)
@@ -94,7 +94,9 @@ export class PlannerWorld {
       outages: new Outages({ clock: this.clock, log: this.log }),
       owner: `planner-${++this.#planners}`,
       log: this.log,
+      repay: this.repay,
     })
+    coordinator.announcePaces()
     void coordinator.sweep()
     return {
       coordinator,
@@ -194,18 +196,30 @@ export class PlannerWorld {
   /** Runs shards as processors do, at most `count`. */
   async process(count = Number.POSITIVE_INFINITY): Promise<void> {
     for (const record of this.jobs.splice(0, count)) {
-      const job = decodeShardJob(record)
-      if (await this.memory.store.head(keys.batchCancel(tenant, job.batch))) continue
-      const results = encodeResults((await linesOf(job, this.#stores)).map((line) => this.#run(job, line)))
-      const tally = await writeShard(this.memory.store, job, results)
-      const { batch, shard } = job
-      const done: Control = { type: 'shard_done', tenant, batch, shard, tally }
-      this.control.push(encodeControl(done))
+      const done = await this.processors.handle(decodeShardJob(record))
+      if (done) this.control.push(encodeControl(done))
     }
   }
 
-  /** The lines of a file, parsed; undefined when there is no such file. */
-  async fileLines(id: string | null): Promise<{ custom_id: string; error: { code: string } | null }[]> {
+  /** Lets processors and a planner work until the batch is over, and is cleaned up. */
+  async finish(planner: TestPlanner, id: string, { limitMs = 3_600_000 } = {}): Promise<Batch> {
+    const isOver = async () => {
+      await this.process(8)
+      this.deliver(planner)
+      return isFinal((await this.batch(id)).status)
+    }
+    await this.clock.until(isOver, { limitMs })
+    await this.clock.advance(2_000)
+    return this.batch(id)
+  }
+
+  /** The `custom_id`s of a file, in its order. */
+  async customIds(file: string | null): Promise<string[]> {
+    return (await this.fileLines(file)).map(({ custom_id }) => custom_id)
+  }
+
+  /** The lines of a file, parsed; none when there is no such file. */
+  async fileLines(id: string | null): Promise<WorldLine[]> {
     const stored =
       id === null ? undefined : await getJson<StoredFile>(this.memory.store, keys.file(tenant, id))
     if (!stored) return []
@@ -223,30 +237,9 @@ export class PlannerWorld {
     return { store: this.memory.store, buckets: (name: string) => this.bucket(name) }
   }
 
-  #run(job: ShardJob, line: ManifestLine): LineOutcome | undefined {
-    const read = parseManifestLine(line, job)
-    if (read === undefined) return undefined
-    if ('fault' in read) return faulty(job, line, read.fault)
-    const { customId } = read.ask
-    if (job.duplicates.includes(line.number)) return faulty(job, line, duplicateFault(customId))
-    this.runs.set(customId, (this.runs.get(customId) ?? 0) + 1)
-    const { id, requestId } = resultIds(job.batch, line.number)
-    const captioned = {
-      caption: 'a cat',
-      pruneLevel: 0,
-      pruneRatio: 0.5,
-      tokensIn: 10,
-      tokensOut: 5,
-      outputTokens: 2,
-      queueMs: 0,
-      inferenceMs: 0,
-      model: 'm',
-    }
-    return { text: outputLine({ id, customId, statusCode: 200, requestId, body: {} }), captioned }
-  }
-
   #flaky(store: ObjectStore): ObjectStore {
     return wrap(store, async (call, name) => {
+      if (this.hung?.test(name)) return new Promise<never>(() => {})
       if (this.storeIsAway) throw new StoreUnavailableError('The store is away.')
       if (this.listFault && name.startsWith('list ')) throw this.listFault
       const result = await call()

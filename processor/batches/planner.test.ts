@@ -8,6 +8,7 @@ import { openSqliteStream } from '../../infra/stream/sqlite.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
 import { idsOf, manifestOf, PlannerWorld } from './planner.fixture.ts'
 import { startPlanner } from './planner.ts'
+import { measurePlanner } from './planner-metrics.ts'
 
 const closers: (() => Promise<unknown>)[] = []
 
@@ -52,6 +53,17 @@ test('plans what the stream brings and counts what processors say', async () => 
   const text = await metrics.render()
   expect(text).toContain('turbine_planned_lines_total 700')
   expect(text).toContain('turbine_batches_ended_total{status="completed"} 1')
+  expect(text).toContain('turbine_batch_lines_left 0')
+})
+
+test('shows what is left, and how fast it has to go', async () => {
+  const metrics = createMetrics({ process: false })
+  const batch = (linesLeft: number, deadline: number) => ({ batch: 'b', maxPrune: 1, linesLeft, deadline })
+  const state = { activeBatches: 3, paces: [batch(5000, 500_000), batch(10_000, 1_100_000)] }
+  measurePlanner(metrics).watch(state, () => 100_000)
+  expect(await metrics.render()).toMatch(/lines_left 15000\n.*per_second 15\n.*seconds_left 400\n/s)
+  state.paces = []
+  expect(await metrics.render()).toMatch(/lines_left 0\n.*per_second 0\n.*seconds_left \+Inf\n/s)
 })
 
 test('a control record that cannot be read goes to the dead letters', async () => {

@@ -5,7 +5,7 @@ import type { Buckets, ObjectStore } from '../../infra/store/store.ts'
 import { pause } from '../../infra/stream/backoff.ts'
 import type { Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
-import { withDeadLetters } from '../dead-letters.ts'
+import { type DeadLetterOptions, withDeadLetters } from '../dead-letters.ts'
 import { Coordinator } from './coordinator.ts'
 import { Outages, type PlannerLog } from './outages.ts'
 import { measurePlanner } from './planner-metrics.ts'
@@ -21,7 +21,11 @@ export interface PlannerOptions {
   /** Unix ms. */
   now(): number
   log: PlannerLog
+  /** Whether pruned lines are captioned again when a batch is done before its time; default: not. */
+  repay?: boolean
   metrics?: Metrics
+  /** Told of every record that was given up. */
+  onDeadLetter?: DeadLetterOptions['onDeadLetter']
   /**
    * Names this planner in the store. A planner of the same name takes its batches over at once; only where there
    * can be but one may it be the same after a restart. Default: a new name.
@@ -46,24 +50,28 @@ export interface Planner {
  * await planner.close(5000)
  */
 export async function startPlanner(options: PlannerOptions): Promise<Planner> {
-  const { store, buckets, stream, now, log, owner = randomUUID() } = options
+  const { store, buckets, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options
   const clock = { now, sleep: pause }
   const measured = options.metrics && measurePlanner(options.metrics)
   const outages = new Outages({ clock, log })
-  const coordinator = new Coordinator({ store, buckets, stream, clock, outages, owner, log, ...measured })
-  measured?.watch(() => coordinator.activeBatches)
+  const coordinator = new Coordinator({
+    ...{ store, buckets, stream, clock, outages, owner, log, repay },
+    ...measured,
+  })
+  measured?.watch(coordinator, now)
   const consumer = await stream.consume({
     topic: topics.control,
     group: groups.control,
     maxInFlight,
     handle: withDeadLetters(
       { handle: async (record) => coordinator.handle(decodeControl(record)) },
-      { stream, onDeadLetter: (err) => log.error({ err }, 'a record went to the dead letters') },
+      { stream, onDeadLetter },
     ),
     onError: (err) => log.warn({ err }, 'a record could not be handled now; it comes again'),
   })
   const sweeping = coordinator.sweep()
   sweeping.catch((err: unknown) => log.error({ err }, 'open batches are not looked through any more'))
+  coordinator.announcePaces()
   return {
     activeBatches: () => coordinator.activeBatches,
     async close(drainMs) {

@@ -8,8 +8,10 @@ export interface RunDeps extends SliceStores {
   clock: Clock
   outages: Outages
   owner: string
-  /** Shards that one batch may have in the stream. */
-  window(): number
+  /** Whether pruned lines are captioned again when a batch is done before its time. */
+  repay: boolean
+  /** Shards that a batch may have in the stream. `needed`: lines per second that it takes to be done in time. */
+  window(needed: number): number
   /** Lets a few large manifests be read at a time. */
   inTurn<T>(read: () => Promise<T>): Promise<T>
   /** A place among the few batches that may begin their files early; undefined when all are taken. */

@@ -1,4 +1,3 @@
-import pLimit from 'p-limit'
 import type { BatchLine, LineFault } from '../../edge/contract/batch-line.ts'
 import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { chatCompletion } from '../../edge/contract/chat.ts'
@@ -15,9 +14,10 @@ import type { ImageSource } from './image-source.ts'
 import { type ManifestLine, parseManifestLine } from './lines.ts'
 import { duplicateFault } from './plan.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
+import { inTurns } from './turns.ts'
 
 export interface LineRunnerOptions {
-  captioner: Captioner
+  captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
   tenantOf(id: string): Promise<Tenant>
   /** Images fetched at the same time at most. */
@@ -37,11 +37,14 @@ export type LineOutcome =
   /** `dropped`: it was not begun. */
   | { text: string; code: string; dropped: boolean }
 
-export interface LineSignals {
+/** How a line is run. */
+export interface LineRun {
   /** Ends everything. */
   signal: AbortSignal
   /** Ends the fetching of images when the batch expires, with a `BatchExpiredError`. */
   expiry: AbortSignal
+  /** Of the lines that wait, the one with the lowest goes first. */
+  turn: number
 }
 
 /** The batch expired while an image was fetched. */
@@ -51,32 +54,28 @@ export class BatchExpiredError extends Error {
 }
 
 /** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to come again. */
-export type LineRunner = (
-  line: ManifestLine,
-  job: ShardJob,
-  signals: LineSignals,
-) => Promise<LineOutcome | undefined>
+export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>
 
 /** Runs lines of all shards of a process, as many at a time as keep the devices busy and the memory bounded. */
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
   const { captioner, now } = options
   const budget = new ByteBudget(options.imageBytes)
-  const fetching = pLimit(options.fetches)
-  const captioning = pLimit(captioner.concurrency)
+  const fetching = inTurns(options.fetches)
+  const captioning = inTurns(captioner.concurrency)
 
-  async function run(ask: BatchLine, job: ShardJob, signals: LineSignals): Promise<Captioned> {
-    const { image, release } = await fetching(() => fetchHeld(ask.imageUrl, job.tenant, signals))
+  async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
+    const { image, release } = await fetching(run.turn, () => fetchHeld(ask.imageUrl, job.tenant, run))
     try {
       checkImage(image, 'image_url')
-      const task = taskOf(ask, job, image, signals.signal)
-      return await captioning(() => captionWhenTaken(options, task))
+      const task = taskOf(ask, job, image, run.signal)
+      return await captioning(run.turn, () => captionWhenTaken(options, task))
     } finally {
       release()
     }
   }
 
   /** The memory is reserved before the size is known, and held until the image is captioned. */
-  async function fetchHeld(url: string, tenant: string, { signal, expiry }: LineSignals) {
+  async function fetchHeld(url: string, tenant: string, { signal, expiry }: LineRun) {
     const reservation = await budget.reserve(maxBodyBytes)
     try {
       const image = await fetchImage(options, url, tenant, AbortSignal.any([signal, expiry]))
@@ -89,7 +88,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     }
   }
 
-  return async (line, job, signals) => {
+  return async (line, job, run) => {
     const read = parseManifestLine(line, job)
     if (read === undefined) return undefined
     if ('fault' in read) return faulty(job, line, read.fault)
@@ -98,9 +97,9 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     if (job.duplicates.includes(number)) return faulty(job, line, duplicateFault(ask.customId))
     if (now() >= job.expiresAt) return expired(job, number, ask.customId)
     try {
-      return captioned(job, number, ask, await run(ask, job, signals), now())
+      return captioned(job, number, ask, await caption(ask, job, run), now())
     } catch (error) {
-      if (signals.signal.aborted) throw error
+      if (run.signal.aborted) throw error
       if (error instanceof BatchExpiredError) return expired(job, number, ask.customId)
       return refused(job, number, ask.customId, faultOf(error))
     }
@@ -187,7 +186,7 @@ function captioned(
   const answer = {
     created: Math.floor(now / 1000),
     caption: result.caption,
-    turbine: pruningOf(result),
+    turbine: { ...pruningOf(result), ...(job.repay ? { repaid: true as const } : {}) },
   }
   const name = requestId.replace(/^req_/, '')
   const body =

@@ -21,12 +21,8 @@ export async function readShard(store: ObjectStore, shard: ShardName): Promise<S
   const object = await store.get(keyOf(shard), { start: 0, end: maxShardHeaderBytes - 1 })
   if (!object) return undefined
   const start = new Uint8Array(await new Response(object.body).arrayBuffer())
-  const { completed, failed, dropped, pruneRatioSum, inputTokens, outputTokens } =
-    decodeShardHeader(start).header
-  return {
-    tally: { completed, failed, dropped, pruneRatioSum, inputTokens, outputTokens },
-    etag: object.etag,
-  }
+  const { outputBytes, errorBytes, ...tally } = decodeShardHeader(start).header
+  return { tally, etag: object.etag }
 }
 
 /**
@@ -38,7 +34,7 @@ export async function writeShard(
   store: ObjectStore,
   shard: ShardName,
   { tally, object }: ShardResults,
-  replaced?: StoredShard,
+  replaced?: Pick<StoredShard, 'etag'>,
 ): Promise<ShardTally> {
   const condition = replaced ? { ifMatch: replaced.etag } : { ifNoneMatch: '*' as const }
   try {

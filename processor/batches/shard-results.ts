@@ -26,6 +26,8 @@ export interface ShardParts {
   output: Uint8Array
   /** Error lines with their line ends. */
   errors: Uint8Array
+  /** Of the object. */
+  etag: string
 }
 
 /** A shard's results are not there, or not whole. */
@@ -37,17 +39,36 @@ export class ShardObjectError extends Error {
 /** @throws ShardObjectError when they are not there or not whole */
 export async function readShardParts(
   store: Pick<ObjectStore, 'get'>,
-  { tenant, batch }: BatchRef,
+  ref: BatchRef,
   shard: number,
 ): Promise<ShardParts> {
+  const parts = await findShardParts(store, ref, shard)
+  if (parts) return parts
+  throw new ShardObjectError(`There is no object "${keys.batchShard(ref.tenant, ref.batch, shard)}".`)
+}
+
+/**
+ * Undefined when the shard has no results, or none any more.
+ * @throws ShardObjectError when they are not whole
+ */
+export async function findShardParts(
+  store: Pick<ObjectStore, 'get'>,
+  { tenant, batch }: BatchRef,
+  shard: number,
+): Promise<ShardParts | undefined> {
   const key = keys.batchShard(tenant, batch, shard)
   const object = await store.get(key)
-  if (!object) throw new ShardObjectError(`There is no object "${key}".`)
+  if (!object) return undefined
   const bytes = new Uint8Array(await new Response(object.body).arrayBuffer())
   const { header, bodyStart } = decodeShardHeader(bytes)
   const { outputBytes, errorBytes, ...tally } = header
   const errorsStart = bodyStart + outputBytes
   if (bytes.length !== errorsStart + errorBytes)
     throw new ShardObjectError(`The object "${key}" is not as long as its header says.`)
-  return { tally, output: bytes.subarray(bodyStart, errorsStart), errors: bytes.subarray(errorsStart) }
+  return {
+    tally,
+    output: bytes.subarray(bodyStart, errorsStart),
+    errors: bytes.subarray(errorsStart),
+    etag: object.etag,
+  }
 }

@@ -308,3 +308,27 @@ test('no more is fetched and captioned at a time than is allowed, over all shard
   expect(most).toEqual({ fetching: 3, captioning: 2, lines: 5 })
   expect(now).toEqual({ fetching: 0, captioning: 0, lines: 0 })
 })
+
+test('where shards meet, the lines of the more urgent batch go first, though it came later', async () => {
+  const order: string[] = []
+  const free = Promise.withResolvers<void>()
+  const { store, run } = setUp({
+    fetches: 1,
+    captions: { concurrency: 1 },
+    images: async (url, ask) => {
+      order.push(url)
+      await free.promise
+      return fakeImages(url, ask)
+    },
+  })
+  const urls = (name: string) => Array.from({ length: 10 }, (_, i) => `https://x/${name}${i}.jpg`)
+  const relaxed = run(await shardOf(store, urls('relaxed'), { expiresAt: 3_600_000 }), signal)
+  await new Promise((resolve) => setImmediate(resolve))
+  const pressed = run(await shardOf(store, urls('pressed'), { expiresAt: 61_000 }), signal)
+  await new Promise((resolve) => setImmediate(resolve))
+  free.resolve()
+  await Promise.all([relaxed, pressed])
+  // Only what was under way already is before them.
+  expect(order.indexOf(urls('pressed')[9]!)).toBeLessThanOrEqual(12)
+  expect(order).toHaveLength(20)
+})

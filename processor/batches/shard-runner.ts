@@ -1,17 +1,23 @@
-import pLimit from 'p-limit'
 import { maxBodyBytes } from '../../edge/contract/caption.ts'
-import { keys } from '../../edge/contract/keys.ts'
 import { encodeShard, type ShardJob, type ShardTally } from '../../edge/contract/shard.ts'
-import { type Tenant, tenantSchema } from '../../edge/contract/tenant.ts'
 import { readSlices, type SliceStores } from '../../infra/store/slices.ts'
-import { getJson } from '../../infra/store/store.ts'
-import { cached } from './cached.ts'
+import type { Captioner } from '../captioner.ts'
+import { emptyTally } from './batch-work.ts'
 import { type ManifestLine, readLines } from './lines.ts'
-import { BatchExpiredError, createLineRunner, type LineOutcome, type LineRunnerOptions } from './run-line.ts'
+import {
+  BatchExpiredError,
+  createLineRunner,
+  type LineOutcome,
+  type LineRun,
+  type LineRunnerOptions,
+} from './run-line.ts'
+import { createLookUps } from './shard-look-ups.ts'
+import { inTurns, turnOf } from './turns.ts'
 
 export interface ShardRunnerOptions
   extends SliceStores,
-    Pick<LineRunnerOptions, 'captioner' | 'images' | 'sleep' | 'now' | 'onFetched'> {
+    Pick<LineRunnerOptions, 'images' | 'sleep' | 'now' | 'onFetched'> {
+  captioner: Captioner
   /** Images fetched at the same time, over all shards; default: enough for far sources and fast devices. */
   fetches?: number
   /** Bytes of images held at the same time; default: as if those being fetched were all as large as allowed. */
@@ -33,44 +39,41 @@ export interface ShardResults {
 export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
 
 const leastFetches = 32
-const cancelLookMs = 1_000
-const tenantLookMs = 10_000
 /** The longest that a timer can wait. */
 const maxTimerMs = 2 ** 31 - 1
 
 /**
  * Runs shards of batches: reads their lines, fetches the images, captions them in the batch lane. Lines run side by
- * side, over all shards together; the results are in the order of the lines.
+ * side, over all shards together, those of the more urgent batch first; the results are in the order of the lines.
  *
  * A run rejects when the shard is to come again: the store is away, the processor shuts down, the signal aborts.
  * @throws MissingSliceError when the manifest is gone
  */
 export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
-  const { captioner, store, now, onLine, onInFlight } = options
+  const { captioner, now, onLine, onInFlight } = options
   const { fetches = Math.max(leastFetches, captioner.concurrency), imageBytes = fetches * maxBodyBytes } =
     options
-  const tenantOf = cached({ load: (id) => readTenant(options, id), forMs: tenantLookMs, now })
-  const isCancelled = cached({
-    load: async (marker) => (await store.head(marker)) !== undefined,
-    forMs: cancelLookMs,
-    now,
-  })
+  const { tenantOf, isCancelled } = createLookUps(options)
   const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
   // While the devices' share is captioned, as many again are on their way.
-  const inFlight = pLimit(fetches + captioner.concurrency)
+  const inTurn = inTurns(fetches + captioner.concurrency)
 
   return async (job, signal) => {
     const lines = await linesOf(job, options)
     const stopping = new AbortController()
     const expiry = startExpiry(job.expiresAt - now())
-    const signals = { signal: AbortSignal.any([signal, stopping.signal]), expiry: expiry.signal }
-    const marker = keys.batchCancel(job.tenant, job.batch)
+    const turn = turnOf(job.expiresAt, now())
+    const how: LineRun = {
+      signal: AbortSignal.any([signal, stopping.signal]),
+      expiry: expiry.signal,
+      turn,
+    }
     const run = async (line: ManifestLine) => {
       onInFlight?.(1)
       try {
-        signals.signal.throwIfAborted()
-        if (await isCancelled(marker)) throw new BatchCancelledError()
-        const outcome = await runLine(line, job, signals)
+        how.signal.throwIfAborted()
+        if (await isCancelled(job)) throw new BatchCancelledError()
+        const outcome = await runLine(line, job, how)
         if (outcome) onLine?.(outcome)
         return outcome
       } catch (error) {
@@ -81,7 +84,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       }
     }
     try {
-      return encodeResults(await settled(lines.map((line) => inFlight(run, line))))
+      return encodeResults(await settled(lines.map((line) => inTurn(turn, () => run(line)))))
     } catch (error) {
       const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
       if (first instanceof BatchCancelledError) return undefined
@@ -104,11 +107,6 @@ class BatchCancelledError extends Error {
   readonly retriable = false
 }
 
-/** The tenant as it is kept; one that was never written has no grants. */
-async function readTenant({ store }: SliceStores, id: string): Promise<Tenant> {
-  return tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id })
-}
-
 /** The lines of the shard without the empty ones: of those there can be millions. */
 export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
   const lines: ManifestLine[] = []
@@ -120,21 +118,22 @@ export async function linesOf(job: ShardJob, stores: SliceStores): Promise<Manif
 }
 
 /** As `Promise.all`, but rejects when the last has ended: whatever runs again does not meet what ran before. */
-async function settled<T>(promises: Promise<T>[]): Promise<T[]> {
+export async function settled<T>(promises: Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(promises)
   return Promise.all(promises)
 }
 
 /** The object of a shard's results; lines that are empty have none. */
 export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResults {
-  const tally = { completed: 0, failed: 0, dropped: 0, pruneRatioSum: 0, inputTokens: 0, outputTokens: 0 }
+  const tally = { ...emptyTally }
   const output: string[] = []
   const errors: string[] = []
   for (const outcome of outcomes) {
     if (!outcome) continue
     if ('captioned' in outcome) {
-      const { pruneRatio, tokensIn, outputTokens } = outcome.captioned
+      const { pruneLevel, pruneRatio, tokensIn, outputTokens } = outcome.captioned
       tally.completed++
+      if (pruneLevel > 0) tally.pruned++
       tally.pruneRatioSum += pruneRatio
       tally.inputTokens += tokensIn
       tally.outputTokens += outputTokens

@@ -5,6 +5,7 @@ export class ShardSet {
   #bits = new Uint8Array(initialBytes)
   /** Every number below this one is in the set. */
   #firstMissing = 0
+  #size = 0
 
   /** From what `toString` gave. */
   static parse(text: string): ShardSet {
@@ -14,6 +15,11 @@ export class ShardSet {
       if (bytes[shard >> 3]! & (1 << (shard & 7))) set.add(shard)
     }
     return set
+  }
+
+  /** How many numbers are in the set. */
+  get size(): number {
+    return this.#size
   }
 
   /** The lowest number that is not in the set. */
@@ -37,6 +43,7 @@ export class ShardSet {
     if (this.has(shard)) return false
     if (shard >> 3 >= this.#bits.length) this.#grow(shard)
     this.#bits[shard >> 3]! |= 1 << (shard & 7)
+    this.#size++
     while (this.has(this.#firstMissing)) this.#firstMissing++
     return true
   }

@@ -4,9 +4,6 @@ import { isFinal } from '../../edge/contract/batch.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { idsOf, manifestOf, PlannerWorld } from './planner.fixture.ts'
 
-const customIds = async (world: PlannerWorld, file: string | null) =>
-  (await world.fileLines(file)).map(({ custom_id }) => custom_id)
-
 const lines = 1500
 
 test('whenever planners die, the next one finishes with every line once and in order', async () => {
@@ -37,7 +34,7 @@ test('whenever planners die, the next one finishes with every line once and in o
         status: 'completed',
         request_counts: { total: lines, completed: lines, failed: 0 },
       })
-      expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(lines))
+      expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(lines))
       expect(world.troubles).toEqual([])
     }),
     { numRuns: 40 },
@@ -86,7 +83,7 @@ test('of two planners, one has the batch; the stream decides which', async () =>
     return isFinal((await world.batch(id)).status)
   })
   const batch = await world.batch(id)
-  expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(5000))
+  expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(5000))
   expect(world.troubles).toEqual([])
   first.kill()
   second.kill()
@@ -132,8 +129,8 @@ test('a planner that is closed lets another go on at once', async () => {
   })
   second.kill()
   const batch = await world.batch(id)
-  expect(await customIds(world, batch.output_file_id)).toEqual(idsOf(2000))
-  expect([...world.runs.values()].every((runs) => runs === 1)).toBe(true)
+  expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(2000))
+  expect([...world.processors.runs.values()].every((runs) => runs === 1)).toBe(true)
 })
 
 test('whenever the planner of a cancelled batch dies, its counts and its file agree', async () => {
@@ -171,6 +168,6 @@ test('whenever the planner of a cancelled batch dies, its counts and its file ag
       status: 'cancelled',
       completed: counted,
     })
-    expect(await customIds(world, output_file_id)).toEqual(idsOf(counted))
+    expect(await world.customIds(output_file_id)).toEqual(idsOf(counted))
   }
 })
