@@ -4,7 +4,8 @@ import type { Device, DeviceResult } from './engine/device.ts'
 import type { DevicePool } from './engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
 import type { CaptionModel } from './models/model.ts'
-import { type Admission, admission } from './scheduling/admission.ts'
+import { type Admission, admission, type Newcomer } from './scheduling/admission.ts'
+import type { Backlog } from './scheduling/backlog.ts'
 import { type Batch, Batcher } from './scheduling/batcher.ts'
 import type { CostModel } from './scheduling/cost-model.ts'
 import type { Lane } from './scheduling/lane.ts'
@@ -18,6 +19,8 @@ export interface BatchRunnerOptions {
   queueLimit: number
   /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
   interactiveTargetMs: number
+  /** Images that will have to be served here and are not in the queue yet. */
+  beyond?(lane: Lane, now: number): readonly Backlog[]
   /** Told of every run; for metrics. */
   onBatch?(run: BatchReport): void
   /** Unix ms. */
@@ -27,14 +30,20 @@ export interface BatchRunnerOptions {
 /** What one run on a device was. */
 export interface BatchReport {
   device: string
-  lane: Lane
-  /** Images captioned; the rest of the bucket was padding. */
-  images: number
+  /** Images captioned, by their lane; the rest of the bucket was padding. */
+  images: Record<Lane, number>
+  /** Those of them that were done after their deadline. */
+  late: Record<Lane, number>
   bucket: number
   level: number
   pruneRatio: number
+  /** Share of captions that differ from unpruned ones at this level, 0 to 1; 0 where nobody measured it. */
+  qualitySpent: number
   predictedMs: number
   inferenceMs: number
+  /** When the run began and ended, unix ms. */
+  from: number
+  to: number
 }
 
 /** A decoded image to run. Times are unix ms. */
@@ -73,6 +82,8 @@ interface Work extends Pick<DecodedImage, 'slot' | 'prompt'> {
 
 /** Runs of an image's batch that may fail before the image does. */
 const maxAttempts = 3
+/** Without a batch for so long a lane's load asks for nothing, ms. */
+const quietMs = 10_000
 
 /** Keeps the devices of one model busy: whenever one is free, it gets the best batch that the waiting images make. */
 export class BatchRunner {
@@ -81,6 +92,10 @@ export class BatchRunner {
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
   readonly #idle: Set<Device>
+  /** When the devices that run now are expected to be free, unix ms. */
+  readonly #freeAt = new Map<Device, number>()
+  /** When the lane last led a batch, unix ms. */
+  readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
 
   constructor(options: BatchRunnerOptions) {
     const { model, pool, costs, queueLimit, interactiveTargetMs } = options
@@ -95,6 +110,7 @@ export class BatchRunner {
       costs,
       devices: pool.devices.length,
       interactiveTargetMs,
+      beyond: options.beyond,
     })
     this.#idle = new Set(pool.devices)
   }
@@ -104,9 +120,16 @@ export class BatchRunner {
     return this.#queue.size(lane)
   }
 
-  /** The prune level that the lane's load asked for last. */
+  /** The prune level that the lane's load asks for; 0 once the lane has been quiet for a while. */
   level(lane: Lane): number {
-    return this.#batcher.level(lane)
+    const isQuiet = this.#options.now() - this.#ledAt[lane] > quietMs
+    return isQuiet ? 0 : this.#batcher.level(lane)
+  }
+
+  /** How long the image that is served next in the lane has waited, ms; 0 when none waits. */
+  age(lane: Lane): number {
+    const head = this.#queue.line(lane).head
+    return head ? Math.max(0, this.#options.now() - head.image.enqueuedAt) : 0
   }
 
   /** Images per second that have come into the lane of late. */
@@ -115,10 +138,27 @@ export class BatchRunner {
   }
 
   /** Whether one more interactive image can be taken, and if not, when to repeat. */
-  admission(deadline?: number): Admission {
-    const { costs, pool, interactiveTargetMs, now } = this.#options
-    const devices = pool.devices.length
-    return admission({ queue: this.#queue, costs, devices, interactiveTargetMs }, { deadline }, now())
+  admission(image: Newcomer = {}): Admission {
+    const { costs, pool, interactiveTargetMs, beyond } = this.#options
+    const now = this.#options.now()
+    return admission(
+      {
+        queue: this.#queue,
+        costs,
+        devices: pool.devices.length,
+        interactiveTargetMs,
+        runningMs: this.#runningMs(now),
+        beyond: beyond?.('interactive', now),
+      },
+      image,
+      now,
+    )
+  }
+
+  /** Time until a device is free, ms. */
+  #runningMs(now: number): number {
+    if (this.#idle.size > 0) return 0
+    return Math.max(0, Math.min(...this.#freeAt.values()) - now)
   }
 
   /** @throws TurbineError `queue_full`, `inference_failed`; the signal's reason when it aborts while the image waits. */
@@ -163,6 +203,7 @@ export class BatchRunner {
       const batch = this.#batcher.nextBatch(this.#options.now())
       if (batch === undefined) return
       this.#idle.delete(device)
+      this.#freeAt.set(device, this.#options.now() + batch.predictedMs)
       void this.#runBatch(device, batch)
     }
   }
@@ -174,6 +215,7 @@ export class BatchRunner {
     })
     // The device gets its next batch before this one's captions are worked on: it does not wait for them.
     this.#idle.add(device)
+    this.#freeAt.delete(device)
     this.#feedDevices()
     if (answer === undefined) return
     const { ids, inferenceMs } = answer
@@ -187,6 +229,8 @@ export class BatchRunner {
     const { model, costs } = this.#options
     const { images, bucket, level } = batch
     const slot = this.#buffers.take()
+    const from = this.#options.now()
+    this.#ledAt[batch.lane] = from
     try {
       images.forEach(({ payload }, i) => {
         slot.row(i).set(payload.slot.pixels)
@@ -198,7 +242,7 @@ export class BatchRunner {
         schedule: model.levels[level]!,
       })
       costs.observe({ bucket, level, ms: result.inferenceMs })
-      this.#report(device, batch, result.inferenceMs)
+      this.#report(device, batch, { inferenceMs: result.inferenceMs, from })
       return result
     } finally {
       slot.release()
@@ -223,18 +267,28 @@ export class BatchRunner {
     )
   }
 
-  #report(device: Device, batch: Batch<Work>, inferenceMs: number): void {
-    const { images, lane, bucket, level, predictedMs } = batch
-    const { pruneRatio } = this.#options.model.levels[level]!
-    this.#options.onBatch?.({
+  #report(device: Device, batch: Batch<Work>, run: Pick<BatchReport, 'inferenceMs' | 'from'>): void {
+    const { costs, now, onBatch } = this.#options
+    const { images, bucket, level, predictedMs } = batch
+    const { pruneRatio, exact = 1 } = costs.levels[level]!
+    const to = now()
+    onBatch?.({
+      ...run,
+      to,
       device: device.name,
-      lane,
-      images: images.length,
+      images: perLane(images),
+      late: perLane(images.filter(({ deadline = to }) => to > deadline)),
       bucket,
       level,
       pruneRatio,
+      qualitySpent: 1 - exact,
       predictedMs,
-      inferenceMs,
     })
   }
+}
+
+/** How many images there are of each lane: images of batches fill the rows that interactive ones leave. */
+function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {
+  const interactive = images.filter(({ lane }) => lane === 'interactive').length
+  return { interactive, batch: images.length - interactive }
 }

@@ -15,6 +15,8 @@ export interface CaptionTask {
   prompt?: string
   /** Pins a prune level instead of letting the load decide. */
   level?: number
+  /** Work for devices that have nothing else to do: it comes after everything that waits. Default: false. */
+  idle?: boolean
   signal?: AbortSignal
 }
 

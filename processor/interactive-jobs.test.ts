@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { FinishedCaption } from '../edge/contract/caption.ts'
 import { TurbineError } from '../edge/contract/errors.ts'
 import { type CaptionJob, encodeJob } from '../edge/contract/job.ts'
@@ -13,7 +13,7 @@ import type { ConsumedRecord, StreamRecord } from '../infra/stream/stream.ts'
 import type { Captioned, CaptionTask } from './captioner.ts'
 import { reviveDeadLetter } from './dead-letter-records.ts'
 import { withDeadLetters } from './dead-letters.ts'
-import { interactiveJobs } from './interactive-jobs.ts'
+import { type InteractiveJobsOptions, interactiveJobs } from './interactive-jobs.ts'
 
 const startedAt = 1000
 const job: CaptionJob = {
@@ -56,7 +56,11 @@ afterEach(async () => {
 })
 
 /** Handles one record with a captioner that answers, or fails with, what is given. */
-function handle(record: ConsumedRecord, outcome: Captioned | Error = captioned): Promise<void> {
+function handle(
+  record: ConsumedRecord,
+  outcome: Captioned | Error = captioned,
+  more: Partial<InteractiveJobsOptions> = {},
+): Promise<void> {
   const jobs = interactiveJobs({
     captioner: {
       model: 'tiny',
@@ -71,6 +75,7 @@ function handle(record: ConsumedRecord, outcome: Captioned | Error = captioned):
     store,
     deliver: (_, caption) => delivered.push(caption),
     now: () => startedAt,
+    ...more,
   })
   const stream = {
     async send(topic: string, records: StreamRecord[]) {
@@ -158,6 +163,39 @@ it.each([
   expect(await stored()).toMatchObject({ status: 'failed' })
   expect(delivered).toHaveLength(1)
   expect(dead).toEqual([])
+})
+
+describe('a processor that cannot answer in time', () => {
+  const reasons: string[] = []
+  const overload: Partial<InteractiveJobsOptions> = {
+    admission: () => ({ admitted: false, reason: 'late', retryAfterSeconds: 3 }),
+    onShed: (reason) => reasons.push(reason),
+  }
+
+  it('turns the request away and says when to come back', async () => {
+    reasons.length = 0
+    await handle(recordOf(), captioned, overload)
+    expect(tasks).toEqual([])
+    expect(reasons).toEqual(['late'])
+    expect(delivered).toMatchObject([
+      { status: 'failed', http_status: 429, retry_after: 3, error: { code: 'overloaded' } },
+    ])
+    expect(await stored()).toEqual(delivered[0])
+  })
+
+  it.each([
+    ['nobody waits for', { replyTo: undefined }],
+    ['was given an address for, since its deadline is past', { deadline: startedAt }],
+  ])('captions what %s', async (_, change) => {
+    await handle(recordOf(change), captioned, overload)
+    expect(await stored()).toMatchObject({ status: 'completed' })
+  })
+
+  it('captions what it turned away when it comes again', async () => {
+    await handle(recordOf({ repeatable: true }), captioned, overload)
+    await handle(recordOf({ repeatable: true }))
+    expect(await stored()).toMatchObject({ status: 'completed' })
+  })
 })
 
 it.each(['shutting_down', 'queue_full'])('leaves the record for later on %s', async (code) => {

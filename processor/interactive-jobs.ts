@@ -9,10 +9,16 @@ import type { Captioned, Captioner } from './captioner.ts'
 import { isRetry } from './dead-letter-records.ts'
 import type { RecordHandler } from './dead-letters.ts'
 import { pruningOf } from './pruning.ts'
+import { ReplyTime } from './reply-time.ts'
+import type { Admission, Newcomer } from './scheduling/admission.ts'
 
 export interface InteractiveJobsOptions {
   captioner: Captioner
   store: ObjectStore
+  /** Whether an image can be done in time; default: always. */
+  admission?(image: Newcomer): Admission
+  /** Told of every request that is turned away. */
+  onShed?(reason: 'full' | 'late'): void
   /** Hands the finished caption to whoever waits at the job's `reply-to` address. */
   deliver(replyTo: string, caption: FinishedCaption): void
   /** Unix ms. */
@@ -24,18 +30,26 @@ export interface InteractiveJobsOptions {
  * the store before the promise fulfils, so before the record is committed; a record that comes a second time, after a
  * crash, finds its result there and is not captioned again.
  *
+ * A request that could not be answered in time however hard images were pruned is turned away with 429, while its
+ * caller waits; whoever was given an address already is served, however late.
+ *
  * Rejects when the record can be captioned later, because the processor shuts down or the store is away, and when it
  * is one for the dead letters; then `onDead` gives the caller a failed caption.
  */
 export function interactiveJobs(options: InteractiveJobsOptions): RecordHandler {
   const startedAt = options.now()
   const repeats = new KeyLock()
+  const replying = new ReplyTime()
   const run = async (job: CaptionJob, record: ConsumedRecord, signal: AbortSignal) => {
     const cameBefore = record.timestamp < startedAt || job.repeatable
     const known = cameBefore ? await finishedCaption(options.store, job, record) : undefined
-    const caption = known ?? (await captionOf(options, job, record, signal))
+    // What comes after the model takes its part of the time that there is.
+    const hurried = { ...job, deadline: job.deadline - replying.ms }
+    const caption = known ?? shed(options, hurried) ?? (await captionOf(options, hurried, record, signal))
+    const captionedAt = options.now()
     if (!known) await keep(options, job, caption)
     if (job.replyTo) options.deliver(job.replyTo, caption)
+    if (!known) replying.observe(options.now() - captionedAt)
     if (!(job.image instanceof Uint8Array)) await options.store.delete(job.image.key)
   }
   return {
@@ -75,7 +89,23 @@ async function finishedCaption(
     keys.caption(job.tenant, job.id),
   )
   if (!stored || stored.status === 'queued') return undefined
-  return stored.status === 'failed' && isRetry(record) ? undefined : stored
+  return isRepeatable(stored, record) ? undefined : stored
+}
+
+/** What was turned away was not begun; what failed may be sent again by the operator. */
+const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
+  caption.status === 'failed' && (isRetry(record) || caption.http_status === 429)
+
+/** The answer to a request that is turned away; undefined for one that is served. */
+function shed(
+  { admission, onShed, now }: InteractiveJobsOptions,
+  job: CaptionJob,
+): FinishedCaption | undefined {
+  if (!job.replyTo || now() >= job.deadline) return undefined
+  const decision = admission?.(job) ?? { admitted: true }
+  if (decision.admitted) return undefined
+  onShed?.(decision.reason)
+  return failed(job, overloaded(decision.retryAfterSeconds))
 }
 
 async function keep({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) {
@@ -142,7 +172,14 @@ const failed = (job: CaptionJob, error: TurbineError): FinishedCaption => ({
   status: 'failed',
   http_status: error.status,
   ...error.toBody(),
+  ...(error.retryAfterSeconds !== undefined && { retry_after: error.retryAfterSeconds }),
 })
+
+const overloaded = (retryAfterSeconds: number) =>
+  new TurbineError(
+    `The service has too much work to answer in time. Send the request again in ${retryAfterSeconds} s.`,
+    { status: 429, code: 'overloaded', retryAfterSeconds },
+  )
 
 const internal = (cause: unknown) =>
   new TurbineError('The service failed on this request. Its operator can find out why in the dead letters.', {

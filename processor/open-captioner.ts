@@ -3,6 +3,7 @@ import type { Config } from '../infra/config.ts'
 import { bundledPictures } from '../infra/starter-model/bundled.ts'
 import type { Captioner } from './captioner.ts'
 import { bucketsUpTo } from './engine/batch.ts'
+import { openCostCache } from './engine/cost-cache.ts'
 import { type DeviceTarget, resolveDevices } from './engine/devices.ts'
 import { choosePrecision } from './engine/precision.ts'
 import type { CaptionModel } from './models/model.ts'
@@ -17,22 +18,38 @@ export interface OpenPipeline {
   devices: string
 }
 
+export interface OpenPipelineOptions
+  extends Pick<
+    PipelineOptions,
+    'interactiveTargetMs' | 'level' | 'beyond' | 'onBatch' | 'onCacheError' | 'onCrash'
+  > {
+  /** Where what is measured of the devices is kept for the next start; default: nowhere. */
+  costFolder?: string
+}
+
 /**
  * Opens the configured model on the configured devices.
- * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError
+ * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, TurbineError `level_unknown`
  */
 export async function openPipeline(
   config: Config,
-  options: Pick<PipelineOptions, 'interactiveTargetMs' | 'onBatch' | 'onCrash'>,
+  { costFolder, ...options }: OpenPipelineOptions,
 ): Promise<OpenPipeline> {
   const { devices, reason } = await resolveDevices(config.device)
   const model = await openModel(config.model)
   const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
+  const intraOpThreads = config.intraOpThreads || undefined
+  const buckets = bucketsUpTo(config.maxBatch)
+  const device = devices[0]!.name
+  const settings = { precision, intraOpThreads }
   const pipeline = await Pipeline.start({
     model,
     devices,
-    intraOpThreads: config.intraOpThreads || undefined,
-    buckets: bucketsUpTo(config.maxBatch),
+    intraOpThreads,
+    buckets,
+    costCache: costFolder
+      ? await openCostCache({ folder: costFolder, model, device, buckets, settings })
+      : undefined,
     queueLimit: config.queueLimit,
     graph: { float16: precision === 'float16' },
     ...options,
@@ -40,7 +57,8 @@ export async function openPipeline(
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }
 }
 
-async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
+/** What the configured model computes in on a device, and why. */
+export async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
   if (precision !== 'auto') return { precision, reason: `${precision}, as asked` }
   return choosePrecision({
     model,

@@ -1,5 +1,6 @@
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import type { BatchReport } from './batch-runner.ts'
+import { BusyShare } from './busy-share.ts'
 import type { Pipeline } from './pipeline.ts'
 
 const lanes = ['interactive', 'batch'] as const
@@ -32,15 +33,45 @@ export function measurePipeline(metrics: Metrics) {
     help: 'Sum of the prune ratios of captioned images: over images_total it is the mean.',
     labelNames: ['lane'],
   })
+  const quality = metrics.counter({
+    name: 'quality_spent_sum',
+    help: 'Expected captions that differ from unpruned ones, by the calibrated level table; over images_total it is their share.',
+    labelNames: ['lane'],
+  })
+  const late = metrics.counter({
+    name: 'late_images_total',
+    help: 'Images that were captioned after their deadline.',
+    labelNames: ['lane'],
+  })
+  const busyShares = new Map<string, BusyShare>()
   const crashes = metrics.counter({ name: 'device_crashes_total', help: 'Devices that had to be restarted.' })
 
+  const shed = metrics.counter({
+    name: 'shed_total',
+    help: 'Requests that were turned away: late could not have been answered in time, full had no room.',
+    labelNames: ['reason'],
+  })
+
   return {
-    onBatch({ device, lane, images: count, bucket, level, pruneRatio, inferenceMs }: BatchReport): void {
-      images.inc({ lane, level }, count)
+    onBatch(run: BatchReport): void {
+      const { device, bucket, level, inferenceMs } = run
       batches.inc({ device, bucket, level })
       inference.observe({ device }, inferenceMs / 1000)
       busy.inc({ device }, inferenceMs / 1000)
-      pruned.inc({ lane }, pruneRatio * count)
+      for (const lane of lanes) {
+        const count = run.images[lane]
+        if (count === 0) continue
+        images.inc({ lane, level }, count)
+        pruned.inc({ lane }, run.pruneRatio * count)
+        quality.inc({ lane }, run.qualitySpent * count)
+        late.inc({ lane }, run.late[lane])
+      }
+      const share = busyShares.get(device) ?? new BusyShare()
+      busyShares.set(device, share)
+      share.observe(run)
+    },
+    onShed(reason: 'full' | 'late'): void {
+      shed.inc({ reason })
     },
     onCrash(): void {
       crashes.inc()
@@ -56,10 +87,29 @@ export function measurePipeline(metrics: Metrics) {
           },
         })
       perLane('queue_images', 'Images that wait for a device.', (lane) => pipeline.runner.waiting(lane))
-      perLane('prune_level', 'Prune level that the load asked for last.', (lane) =>
-        pipeline.runner.level(lane),
+      perLane(
+        'queue_age_seconds',
+        'How long the image that is served next has waited.',
+        (lane) => pipeline.runner.age(lane) / 1000,
       )
+      perLane('prune_level', 'Prune level that the load asks for.', (lane) => pipeline.runner.level(lane))
       perLane('arrival_rate', 'Images per second that come in.', (lane) => pipeline.runner.arrivalRate(lane))
+      metrics.gauge({
+        name: 'device_busy_share',
+        help: 'Share of its time that the device ran batches in the last ten seconds, 0 to 1.',
+        labelNames: ['device'],
+        collect() {
+          for (const device of pipeline.devices)
+            this.set({ device }, busyShares.get(device)?.at(Date.now()) ?? 0)
+        },
+      })
+      metrics.gauge({
+        name: 'replica_images_per_second',
+        help: 'Images per second that this processor serves unpruned, as its cost model says.',
+        collect() {
+          this.set(pipeline.throughput)
+        },
+      })
       metrics.gauge({
         name: 'cost_model_relative_error',
         help: 'How far off the predictions of run times have been of late, 0 is exact.',

@@ -55,7 +55,7 @@ describe('Pipeline', () => {
     for (const image of images) oneByOne.push(await caption(image))
     reports.length = 0
     expect(await Promise.all(images.map(caption))).toEqual(oneByOne)
-    expect(reports.reduce((sum, report) => sum + report.images, 0)).toBe(images.length)
+    expect(reports.reduce((sum, report) => sum + report.images.batch, 0)).toBe(images.length)
   })
 
   it('runs a pinned level and says so', async () => {

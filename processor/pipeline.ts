@@ -1,36 +1,44 @@
+import { readFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import pLimit, { type LimitFunction } from 'p-limit'
 import { TurbineError } from '../edge/contract/errors.ts'
+import { bundledPictures } from '../infra/starter-model/bundled.ts'
 import { BatchRunner, type BatchRunnerOptions } from './batch-runner.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { calibrate } from './engine/calibrate.ts'
+import type { CostCache } from './engine/cost-cache.ts'
 import { DevicePool } from './engine/device-pool.ts'
 import type { DeviceTarget } from './engine/devices.ts'
 import { PixelBuffers, type PixelSlot } from './engine/pixel-buffers.ts'
 import { preprocess } from './engine/preprocess.ts'
 import { type CaptionTokenizer, loadTokenizer } from './engine/tokenizer.ts'
 import type { CaptionModel, GraphOptions } from './models/model.ts'
-import { CostModel } from './scheduling/cost-model.ts'
+import type { Backlog } from './scheduling/backlog.ts'
+import type { CostModel } from './scheduling/cost-model.ts'
+import type { Lane } from './scheduling/lane.ts'
 import type { Level } from './scheduling/level.ts'
+import { seedCosts } from './seed-costs.ts'
 
 export interface PipelineOptions
-  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'onBatch'> {
+  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'beyond' | 'onBatch'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads that one operator is split over; default: all cores on the CPU. */
   intraOpThreads?: number
   /** Batch sizes, ascending. */
   buckets: number[]
+  /** Pins every image to this prune level, within what the image allows; default: the load decides. */
+  level?: number
+  /** What earlier starts measured; default: nothing is kept. */
+  costCache?: CostCache
   /** How the graph is built, e.g. `{ float16: true }`. */
   graph?: GraphOptions
+  /** Told that what was measured at start could not be kept. */
+  onCacheError?(error: unknown): void
   /** Told when a device's thread died; it restarts by itself. */
   onCrash?(error: Error): void
   /** Unix ms. */
   now?(): number
 }
-
-/** Calibration takes about this long at start, ms; a run that has begun is finished. */
-const calibrationMs = 1500
 
 /**
  * Images in, captions out, on one machine: decoding ahead of the devices, the queue of two lanes, and for each free
@@ -53,6 +61,10 @@ export class Pipeline implements Captioner {
   readonly #images: PixelBuffers
   readonly #decoding: LimitFunction
   readonly #open = new Set<Promise<unknown>>()
+  readonly #level: number | undefined
+  /** Deadlines of interactive images that are being decoded, or wait for it, unix ms. */
+  readonly #undecoded = new Map<symbol, number>()
+  readonly #targetMs: number
   #closing = false
 
   private constructor(
@@ -61,34 +73,55 @@ export class Pipeline implements Captioner {
     tokenizer: CaptionTokenizer,
     costs: CostModel,
   ) {
-    const { model, devices, now = Date.now } = options
+    const { model, level, interactiveTargetMs, beyond, now = Date.now } = options
     this.model = model.id
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
-    this.runner = new BatchRunner({ ...options, pool, costs, now })
+    this.#level = level
+    this.#targetMs = interactiveTargetMs
+    this.runner = new BatchRunner({
+      ...options,
+      pool,
+      costs,
+      now,
+      beyond: (lane, at) => [...this.#beingDecoded(lane), ...(beyond?.(lane, at) ?? [])],
+    })
     this.#model = model
     this.#now = now
     this.#pool = pool
     this.#tokenizer = tokenizer
     this.#images = new PixelBuffers(model.image, 1)
-    this.#decoding = pLimit(decodesAtOnce(devices))
+    this.#decoding = pLimit(costs.decodersAtOnce)
   }
 
   /**
    * Opens the model on every device and measures what a run costs.
-   * @throws ModelFolderError, DeviceOpenError
+   * @throws ModelFolderError, DeviceOpenError, TurbineError `level_unknown`
    */
   static async start(options: PipelineOptions): Promise<Pipeline> {
-    const { model, devices, intraOpThreads, buckets, graph, onCrash } = options
+    const { model, devices, intraOpThreads, buckets, graph, level, costCache, onCacheError, onCrash } =
+      options
+    checkLevel(model, level)
     const tokenizer = await loadTokenizer(model.folder)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
-    const samples = await calibrate(pool.devices[0]!, { model, buckets, budgetMs: calibrationMs })
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,
       relativeCost: flopShare,
       exact: quality?.exact,
     }))
-    return new Pipeline(options, pool, tokenizer, new CostModel({ levels, buckets, samples }))
+    const pixels = new Uint8Array(model.image.height * model.image.width * 3)
+    await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
+    const decodersAtOnce = decodesAtOnce(devices)
+    const costs = await seedCosts(pool.devices[0]!, {
+      ...{ model, buckets, pixels, levels, decodersAtOnce },
+      ...{ cache: costCache, onCacheError },
+    })
+    return new Pipeline(options, pool, tokenizer, costs)
+  }
+
+  /** Images per second that all devices together serve unpruned. */
+  get throughput(): number {
+    return this.costs.throughput(0) * this.#pool.devices.length
   }
 
   /** Names of the devices that serve. */
@@ -121,14 +154,15 @@ export class Pipeline implements Captioner {
   }
 
   async #caption(task: CaptionTask): Promise<Captioned> {
-    const { image, maxPrune = 1, acceptedAt = this.#now(), level, signal } = task
+    const { image, maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
     signal?.throwIfAborted()
-    this.#checkLevel(level)
+    checkLevel(this.#model, level)
     const prompt = this.#promptIds(task.prompt)
-    const slot = await this.#decoding(() => this.#decode(image))
+    const slot = await this.#decodeInTurn(image, task)
     try {
       signal?.throwIfAborted()
-      const run = await this.runner.run({ ...task, slot, prompt, maxPrune, acceptedAt })
+      const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
+      const run = await this.runner.run({ ...task, deadline, level, slot, prompt, maxPrune, acceptedAt })
       const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
       return {
         caption: this.#tokenizer.decode(run.ids),
@@ -146,25 +180,34 @@ export class Pipeline implements Captioner {
     }
   }
 
+  /** Of batch images the planners tell how many are to come. */
+  #beingDecoded(lane: Lane): Backlog[] {
+    if (lane === 'batch' || this.#undecoded.size === 0) return []
+    const deadline = Math.max(...this.#undecoded.values())
+    return [{ deadline, images: this.#undecoded.size, hardest: this.costs.levels.length - 1 }]
+  }
+
+  async #decodeInTurn(image: Uint8Array, { lane, deadline }: CaptionTask): Promise<PixelSlot> {
+    const waiting = Symbol()
+    if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
+    try {
+      return await this.#decoding(() => this.#decode(image))
+    } finally {
+      this.#undecoded.delete(waiting)
+    }
+  }
+
   async #decode(image: Uint8Array): Promise<PixelSlot> {
     const slot = this.#images.take()
+    const from = performance.now()
     try {
       await preprocess(image, this.#model.image, slot.pixels)
+      this.costs.observeDecoding(performance.now() - from)
       return slot
     } catch (error) {
       slot.release()
       throw error
     }
-  }
-
-  #checkLevel(level: number | undefined): void {
-    const { length } = this.#model.levels
-    if (level === undefined || level < length) return
-    throw new TurbineError(`Level ${level} is unknown; ${this.model} has the levels 0 to ${length - 1}.`, {
-      status: 400,
-      code: 'level_unknown',
-      param: 'level',
-    })
   }
 
   /** Start id, then the prompt's ids. */
@@ -178,6 +221,16 @@ export class Pipeline implements Captioner {
       )
     return [startId, ...ids]
   }
+}
+
+/** @throws TurbineError `level_unknown` */
+function checkLevel({ id, levels: { length } }: CaptionModel, level: number | undefined): void {
+  if (level === undefined || level < length) return
+  throw new TurbineError(`Level ${level} is unknown; ${id} has the levels 0 to ${length - 1}.`, {
+    status: 400,
+    code: 'level_unknown',
+    param: 'level',
+  })
 }
 
 /** Images that are decoded side by side: on a CPU the model needs most of the cores for itself. */

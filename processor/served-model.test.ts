@@ -23,6 +23,7 @@ function start(put?: ObjectStore['put']) {
   const announcement = announceModel({
     store: { put: put ?? store.put },
     model: () => model,
+    throughput: () => 90,
     log: { warn: ({ err }: Record<string, unknown>) => void warnings.push(err) },
     everyMs: 20,
     sleep: (ms, signal) =>
@@ -51,12 +52,12 @@ function start(put?: ObjectStore['put']) {
 test('the model is announced at once and again and again, until it is closed', async () => {
   const { announcement, settle, turn, seen } = start()
   await settle()
-  expect(await seen()).toEqual({ model, seenAt: 1000 })
+  expect(await seen()).toEqual({ model, throughput: 90, seenAt: 1000 })
   await turn()
-  expect(await seen()).toEqual({ model, seenAt: 1020 })
+  expect(await seen()).toEqual({ model, throughput: 90, seenAt: 1020 })
   await announcement.close()
   await turn()
-  expect(await seen()).toEqual({ model, seenAt: 1020 })
+  expect(await seen()).toEqual({ model, throughput: 90, seenAt: 1020 })
 })
 
 test('it goes on through an outage, which the log is told of once', async () => {

@@ -1,13 +1,15 @@
 import { keys } from '../edge/contract/keys.ts'
 import type { ModelSummary } from '../edge/contract/model.ts'
 import { announceModelMs, type ServedModel } from '../edge/contract/served-model.ts'
+import { repeat } from '../infra/repeat.ts'
 import type { ObjectStore } from '../infra/store/store.ts'
-import { pause } from '../infra/stream/backoff.ts'
 
 export interface AnnounceModelOptions {
   store: Pick<ObjectStore, 'put'>
   /** The model as it is served now. */
   model(): ModelSummary
+  /** Images per second that this processor serves unpruned. */
+  throughput(): number
   /** Told once of an outage, however long it is. */
   log: { warn(fields: Record<string, unknown>, message: string): void }
   /** Default `announceModelMs`. */
@@ -23,28 +25,15 @@ export interface AnnounceModelOptions {
  * closed. A store that is away is tried again at the next turn.
  */
 export function announceModel(options: AnnounceModelOptions): { close(): Promise<void> } {
-  const { store, model, log, everyMs = announceModelMs, sleep = pause, now } = options
-  const closing = new AbortController()
-  const announce = async () => {
-    const served: ServedModel = { model: model(), seenAt: now() }
-    await store.put(keys.model(served.model.id), JSON.stringify(served), { contentType: 'application/json' })
+  const { store, model, throughput, log, everyMs = announceModelMs, sleep, now } = options
+  const announce = () => {
+    const served: ServedModel = { model: model(), throughput: throughput(), seenAt: now() }
+    return store.put(keys.model(served.model.id), JSON.stringify(served), { contentType: 'application/json' })
   }
-  const running = (async () => {
-    for (let wasAway = false; !closing.signal.aborted; ) {
-      const err = await announce().then(
-        () => undefined,
-        (error: unknown) => error,
-      )
-      const isAway = err !== undefined
-      if (isAway && !wasAway) log.warn({ err }, 'the served model could not be announced; it is tried again')
-      wasAway = isAway
-      await sleep(everyMs, closing.signal)
-    }
-  })()
-  return {
-    close() {
-      closing.abort()
-      return running
-    },
-  }
+  return repeat(announce, {
+    everyMs,
+    failure: 'the served model could not be announced; it is tried again',
+    log,
+    sleep,
+  })
 }

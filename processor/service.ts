@@ -1,25 +1,30 @@
 import { maxHoldMs } from '../edge/contract/caption.ts'
 import type { ModelSummary } from '../edge/contract/model.ts'
+import { announceModelMs } from '../edge/contract/served-model.ts'
 import { groups, topicLayout, topics } from '../edge/contract/topics.ts'
 import type { Admission } from '../edge/deps.ts'
-import { createServedModels } from '../edge/fleet/served-models.ts'
+import { createServedModels, readServedModels } from '../edge/fleet/served-models.ts'
 import { createEdgeMetrics } from '../edge/metrics.ts'
 import { serveNode } from '../edge/server.ts'
 import { startEdge } from '../edge/start-edge.ts'
 import { type Backends, openBackends } from '../infra/backends.ts'
 import { type Config, ConfigError } from '../infra/config.ts'
 import { createReadiness } from '../infra/readiness.ts'
+import { repeat } from '../infra/repeat.ts'
 import { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../infra/telemetry/metrics.ts'
 import { startPlanner } from './batches/planner.ts'
 import type { Role, RunningService } from './commands/serve.ts'
+import { watchDeadLetters } from './dead-letter-metrics.ts'
+import type { DeadLetterOptions } from './dead-letters.ts'
 import type { CaptionModel } from './models/model.ts'
 import { operationsApp } from './operations.ts'
 import type { Pipeline } from './pipeline.ts'
 import { openReplies } from './replies.ts'
 import { announceModel } from './served-model.ts'
 import { type RunningProcessor, startProcessor } from './start-processor.ts'
+import { watchFleet } from './watch-fleet.ts'
 
 export interface ServiceOptions {
   config: Config
@@ -32,6 +37,8 @@ interface Process extends ServiceOptions {
   backends: Backends
   metrics: Metrics
   shutdown: Shutdown
+  /** Told of every record that was given up. */
+  onDeadLetter: DeadLetterOptions['onDeadLetter']
 }
 
 /** Partitions of an embedded stream: its consumers are in one process. */
@@ -112,6 +119,7 @@ function startProcessorProcess(options: ServiceOptions): Promise<RunningService>
     const announcement = announceModel({
       store: backends.store,
       model: () => summary(processor.model, processor.pipeline),
+      throughput: () => processor.pipeline.throughput,
       now: Date.now,
       log,
     })
@@ -124,6 +132,7 @@ function startProcessorProcess(options: ServiceOptions): Promise<RunningService>
 function startPlannerProcess(options: ServiceOptions): Promise<RunningService> {
   return run(fleetOnly(options), async (process) => {
     await startPlanning(process)
+    watchFleetFromAfar(process)
     return { url: await serveOperations(process) }
   })
 }
@@ -141,7 +150,9 @@ async function run(
     await backends.stream.ensureTopics(
       topicLayout(config.kafkaBrokers === undefined ? embeddedPartitions : config.partitions),
     )
-    const started = await start({ ...options, backends, shutdown, metrics: createMetrics() })
+    const metrics = createMetrics()
+    const onDeadLetter = watchDeadLetters({ metrics, log })
+    const started = await start({ ...options, backends, shutdown, metrics, onDeadLetter })
     return { ...started, close: () => shutdown.run(config.shutdownMs) }
   } catch (error) {
     await shutdown.run(0).catch((err) => log.warn({ err }, 'closing after a failed start failed too'))
@@ -158,11 +169,28 @@ function fleetOnly(options: ServiceOptions): ServiceOptions {
   )
 }
 
-async function startPlanning({ config, backends, log, metrics, shutdown }: Process): Promise<void> {
+async function startPlanning(process: Process): Promise<void> {
+  const { config, backends, shutdown } = process
   // Nobody else can hold the batches of an embedded stream, so after a crash they are taken up again at once.
   const owner = config.kafkaBrokers === undefined ? 'this-machine' : undefined
-  const planner = await startPlanner({ ...backends, log, metrics, owner, now: Date.now })
+  // Who pins the level wants that one.
+  const repay = config.repay && config.pruning === 'adaptive'
+  const planner = await startPlanner({ ...process, ...backends, owner, repay, now: Date.now })
   shutdown.add((drainMs) => planner.close(drainMs))
+}
+
+/** What the processors say that one of them can do counts also while none of them runs. */
+function watchFleetFromAfar(process: Process): void {
+  const { backends, log, shutdown } = process
+  let throughput: number | undefined
+  const look = async () => {
+    const [latest] = (await readServedModels(backends.store)).toSorted((a, b) => b.seenAt - a.seenAt)
+    throughput = latest?.throughput
+  }
+  const failure = 'what processors can do could not be seen; it is tried again'
+  const looking = repeat(look, { everyMs: announceModelMs, failure, log })
+  shutdown.add(() => looking.close())
+  watchFleet({ ...process, throughput: () => throughput })
 }
 
 async function serveOperations(process: Process): Promise<string> {
@@ -191,10 +219,10 @@ function readinessOf({ backends: { stream, store }, shutdown }: Process) {
  * `held` requests count whether they are on their way into the stream, wait there or wait for a device.
  */
 function admissionOf({ pipeline, inFlight }: RunningProcessor, held: number, config: Config): Admission {
-  const decision = pipeline.runner.admission(Date.now() + maxHoldMs)
+  const decision = pipeline.runner.admission({ deadline: Date.now() + maxHoldMs })
   if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
   if (Math.max(held, inFlight()) < config.queueLimit) return { admit: true }
-  const drainSeconds = config.queueLimit / (pipeline.costs.throughput(0) * pipeline.devices.length)
+  const drainSeconds = config.queueLimit / pipeline.throughput
   return { admit: false, retryAfterSeconds: Math.max(1, Math.ceil(drainSeconds)) }
 }
 

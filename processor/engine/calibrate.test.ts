@@ -6,8 +6,10 @@ import type { DeviceRun } from './batch.ts'
 import { calibrate } from './calibrate.ts'
 
 let model: CaptionModel
+let pixels: Uint8Array
 beforeAll(async () => {
   model = await openModel(tinyBlip)
+  pixels = new Uint8Array(model.image.height * model.image.width * 3).fill(7)
 })
 
 /** A device that takes no time; the n-th run says that it took n ms. */
@@ -22,7 +24,7 @@ function deviceOf(runs: DeviceRun[]) {
 
 it('measures the corners first, then everything between, once each', async () => {
   const runs: DeviceRun[] = []
-  const samples = await calibrate(deviceOf(runs), { model, buckets: [1, 2, 4], budgetMs: 60_000 })
+  const samples = await calibrate(deviceOf(runs), { model, pixels, buckets: [1, 2, 4], budgetMs: 60_000 })
   const hardest = model.levels.length - 1
   // The first run sets up memory and does not count.
   expect(samples.slice(0, 4)).toEqual([
@@ -37,12 +39,14 @@ it('measures the corners first, then everything between, once each', async () =>
 
 it('measures one run however small the budget is', async () => {
   const runs: DeviceRun[] = []
-  const samples = await calibrate(deviceOf(runs), { model, buckets: [1, 2], budgetMs: -1 })
+  const samples = await calibrate(deviceOf(runs), { model, pixels, buckets: [1, 2], budgetMs: -1 })
   expect(samples).toEqual([{ bucket: 1, level: 0, ms: 2 }])
 })
 
 it('measures a single batch size and a single level once', async () => {
   const runs: DeviceRun[] = []
   const single = { ...model, levels: model.levels.slice(0, 1) }
-  expect(await calibrate(deviceOf(runs), { model: single, buckets: [1], budgetMs: 60_000 })).toHaveLength(1)
+  expect(
+    await calibrate(deviceOf(runs), { model: single, pixels, buckets: [1], budgetMs: 60_000 }),
+  ).toHaveLength(1)
 })

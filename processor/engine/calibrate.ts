@@ -7,20 +7,23 @@ export interface CalibrateOptions {
   model: CaptionModel
   /** Batch sizes, ascending. */
   buckets: number[]
+  /** What the images show, `uint8 [H, W, 3]`: something whose caption is of usual length. */
+  pixels: Uint8Array
   /** No further run begins after this long, ms. At least one is measured. */
   budgetMs: number
 }
 
 /**
- * Measures runs of grey images on a device, the most telling ones first, as many as the budget allows: what a cost
+ * Measures runs of one image on a device, the most telling ones first, as many as the budget allows: what a cost
  * model starts from. The very first run, which sets up memory, is not counted.
  */
 export async function calibrate(
   device: Pick<Device, 'run'>,
-  { model, buckets, budgetMs }: CalibrateOptions,
+  { model, buckets, pixels: image, budgetMs }: CalibrateOptions,
 ): Promise<CostSample[]> {
-  const { pixels } = new PixelBuffers(model.image, buckets.at(-1)!).take()
-  pixels.fill(128)
+  const slot = new PixelBuffers(model.image, buckets.at(-1)!).take()
+  for (let row = 0; row < buckets.at(-1)!; row++) slot.row(row).set(image)
+  const { pixels } = slot
   const measure = async (bucket: number, level: number): Promise<CostSample> => {
     const prompt = Array.from({ length: bucket }, () => [model.startId])
     const schedule = model.levels[level]!

@@ -10,21 +10,28 @@ test('an empty queue takes an image even when its deadline cannot be met', () =>
   expect(admission({ queue: queueOf([]), costs }, { deadline: 1 }, 0)).toEqual({ admitted: true })
 })
 
-test('a full lane refuses until the line has been served at the hardest level', () => {
+test('a full lane refuses, for as long as it takes to have room', () => {
   const queue = queueOf(waiting(100), { limits: { interactive: 100 } })
-  const refused = { admitted: false, reason: 'full', retryAfterSeconds: 4 }
+  const refused = { admitted: false, reason: 'full', retryAfterSeconds: 1 }
   expect(admission({ queue, costs, interactiveTargetMs: Infinity }, {}, 0)).toEqual(refused)
-  expect(admission({ queue, costs, devices: 4 }, {}, 0)).toMatchObject({ retryAfterSeconds: 1 })
 })
 
-test('refuses what would be far too late at the hardest level, and only that', () => {
-  // 40 ms each at the hardest level: 25 images are the second that an image with half a second may wait.
-  expect(admission({ queue: queueOf(waiting(25)), costs }, { deadline: 600 }, 0).admitted).toBe(true)
+test('refuses what would be late at the hardest level, and only that', () => {
+  // 40 ms each at the hardest level, and a margin of a tenth.
+  expect(admission({ queue: queueOf(waiting(11)), costs }, { deadline: 600 }, 0).admitted).toBe(true)
   expect(admission({ queue: queueOf(waiting(31)), costs }, { deadline: 600 }, 0)).toEqual({
     admitted: false,
     reason: 'late',
-    retryAfterSeconds: 2,
+    retryAfterSeconds: 1,
   })
+})
+
+test('a run that keeps the device busy and images that are being decoded are in the way too', () => {
+  const queue = queueOf(waiting(11))
+  expect(admission({ queue, costs, runningMs: 100 }, { deadline: 600 }, 0).admitted).toBe(false)
+  const beyond = [{ deadline: 550, images: 3, hardest: 5 }]
+  expect(admission({ queue, costs, beyond }, { deadline: 600 }, 0).admitted).toBe(false)
+  expect(admission({ queue, costs, beyond }, { deadline: 540 }, 0).admitted).toBe(true)
 })
 
 test('a deadline shorter than the interactive target is no reason to refuse', () => {

@@ -1,7 +1,9 @@
+import type { Backlog } from './backlog.ts'
 import type { CostModel } from './cost-model.ts'
-import type { Tally } from './deadline-order.ts'
-import { work } from './prune-controller.ts'
+import { sum } from './deadline-order.ts'
+import { hardestAllowed } from './level.ts'
 import type { ImageQueue } from './queue.ts'
+import { servingPlan, work } from './serving-plan.ts'
 
 /** Whether one more interactive image can be taken, and if not, why and when to repeat. */
 export type Admission =
@@ -15,31 +17,82 @@ export interface AdmissionOptions {
   devices?: number
   /** Time within which an interactive image should be done, ms; default 500. */
   interactiveTargetMs?: number
+  /** Time until a device is free, ms; default 0. */
+  runningMs?: number
+  /** Interactive images that were taken and are not in the queue yet; default none. */
+  beyond?: readonly Backlog[]
+  /** An image is refused when it would miss its deadline if every run took this share longer; default 0.1. */
+  margin?: number
 }
 
-/** An image is refused when it would wait this many times longer than it has. */
-const hopelessFactor = 2
+/** What is known of an image before it is taken. */
+export interface Newcomer {
+  /** Unix ms; absent: never late. */
+  deadline?: number
+  /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
+  maxPrune?: number
+}
+
+/** An image has at least the time of this many unpruned runs, each with one image. */
+const loneRuns = 4
+/** Looks along the line for the moment from which on an image would be taken; the end of the line is the last one. */
+const looks = 8
 
 /**
- * Looks whether an interactive image with this `deadline` (unix ms; absent: never late) can be taken at `now`. It
- * cannot when the lane is full, or when the images that would be served before it take, at the hardest level, more
- * than twice as long as it has; an image always has the interactive target at least, since a caller with a shorter
- * deadline asked for speed and not for a refusal. `retryAfterSeconds` is when the present line will have been served.
+ * Looks whether an interactive image can be taken at `now`. It cannot when the lane is full, nor when it would miss its
+ * deadline even if every image were pruned as hard as it allows: the run that keeps the devices busy, the images due
+ * no later than it, in the line and beyond it, and then its own run would take longer than it has. It has the
+ * interactive target at least, since a caller with a shorter deadline asked for speed and not for a refusal, and the
+ * time of four runs, so that a device that is slow on a single image still serves a few callers. An image that finds
+ * the device idle and nothing before it is always taken, and one that is never late is refused only by a full lane.
+ *
+ * `retryAfterSeconds`, at least 1, is when the same image would be taken if nobody else came.
  */
 export function admission(
-  { queue, costs, devices = 1, interactiveTargetMs = 500 }: AdmissionOptions,
-  { deadline = Number.POSITIVE_INFINITY }: { deadline?: number },
+  options: AdmissionOptions,
+  { deadline = Number.POSITIVE_INFINITY, maxPrune = 1 }: Newcomer,
   now: number,
 ): Admission {
-  const line = queue.line('interactive')
-  const msPerImage = costs.fastestUpTo()
-  const servedInMs = (tally: Tally) => work(tally, msPerImage, msPerImage.length - 1) / devices
-  const hasMs = Math.max(deadline - now, interactiveTargetMs)
+  const { queue, costs, interactiveTargetMs = 500, margin = 0.1 } = options
+  const loneRunsMs = loneRuns * costs.predict(costs.buckets[0]!, 0)
+  const hasMs = Math.max(deadline - now, interactiveTargetMs, loneRunsMs) / (1 + margin)
+  const doneIn = serviceTime(options, maxPrune)
   const full = queue.isFull('interactive')
-  if (!full && servedInMs(line.aheadOf(deadline)) <= hopelessFactor * hasMs) return { admitted: true }
+  if (!full && doneIn(deadline) <= hasMs) return { admitted: true }
   return {
     admitted: false,
     reason: full ? 'full' : 'late',
-    retryAfterSeconds: Math.max(1, Math.ceil(servedInMs(line.tally) / 1000)),
+    retryAfterSeconds: secondsUntil((waitMs) => doneIn(deadline + waitMs) - hasMs),
   }
+}
+
+/**
+ * How long it takes, at the hardest levels, until an image due at `due` is done, ms from now; 0 when nothing is in its
+ * way.
+ */
+function serviceTime(
+  { queue, costs, devices = 1, runningMs = 0, beyond = [] }: AdmissionOptions,
+  maxPrune: number,
+): (due: number) => number {
+  const plan = servingPlan({ costs, devices })
+  const hardest = costs.levels.length - 1
+  const ownMs = plan.msPerImage[hardestAllowed(costs.levels, maxPrune)]!
+  return (due) => {
+    const tally = [...queue.line('interactive').aheadOf(due)]
+    for (const backlog of beyond) if (backlog.deadline <= due) tally[backlog.hardest]! += backlog.images
+    const images = sum(tally)
+    if (images === 0 && runningMs <= 0) return 0
+    return runningMs + plan.finish(hardest, images + 1, work(tally, plan.msPerImage, hardest) + ownMs)
+  }
+}
+
+/** Whole seconds, at least 1, after which no more waiting is left: what is before an image that comes later differs. */
+function secondsUntil(waitLeft: (waitMs: number) => number): number {
+  let seconds = 1
+  for (let look = 1; look <= looks; look++) {
+    const needed = Math.ceil(waitLeft(look < looks ? 1000 * seconds : Number.POSITIVE_INFINITY) / 1000)
+    if (needed <= seconds) return seconds
+    seconds = needed
+  }
+  return seconds
 }

@@ -5,7 +5,7 @@ export interface BatchSizeOptions {
   images: number
   level: number
   /** Whether a run that takes this long is acceptable. */
-  fits(ms: number): boolean
+  fits(ms: number, bucket: number): boolean
   /** Buckets below this one are not considered; it is the answer when none fits. Default: the smallest. */
   least?: number
 }
@@ -16,7 +16,7 @@ export function batchSize(costs: CostModel, { images, level, fits, least }: Batc
   let chosenRate = 0
   for (const bucket of costs.buckets) {
     const ms = costs.predict(bucket, level)
-    if (bucket < chosen || !fits(ms)) continue
+    if (bucket < chosen || !fits(ms, bucket)) continue
     const rate = Math.min(images, bucket) / ms
     if (rate > chosenRate * (1 + worthwhileGain)) {
       chosen = bucket

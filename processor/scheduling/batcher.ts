@@ -1,8 +1,11 @@
+import { type Backlog, imagesOf } from './backlog.ts'
 import { batchSize } from './batch-size.ts'
 import type { CostModel } from './cost-model.ts'
-import type { Place } from './deadline-order.ts'
+import type { Place, Tally } from './deadline-order.ts'
 import type { Lane } from './lane.ts'
-import { type ControllerOptions, type Demand, PruneController } from './prune-controller.ts'
+import { latestStarts } from './latest-starts.ts'
+import type { Demand } from './least-level.ts'
+import { type ControllerOptions, PruneController } from './prune-controller.ts'
 import type { ImageQueue, QueuedImage, Waiting } from './queue.ts'
 
 /** What a free device is to run next. */
@@ -30,11 +33,21 @@ export interface BatcherOptions<T> {
   interactiveTargetMs?: number
   /** Time in which an interactive backlog has to be gone, ms; default 1000. */
   drainMs?: number
+  /** Images of a lane that these devices will have to serve but that are not in their queue yet; default none. */
+  beyond?(lane: Lane, now: number): readonly Backlog[]
   /** However busy the interactive lane is, the batch lane gets a run about this often, ms; default 5000. */
   batchTurnMs?: number
   controller?: ControllerOptions
 }
 
+/** When a decision is made, and what is on its way to the queue then. */
+interface Moment {
+  now: number
+  beyond: Record<Lane, readonly Backlog[]>
+}
+
+/** Companions are looked at for this many runs ahead, so that a run leaves time for those after it. */
+const runsAhead = 4
 /** Companions of the head are looked for among this many images for each row of the largest bucket. */
 const scannedPerRow = 16
 /** Share of the devices that batch work is taken to get however many interactive images come in. */
@@ -62,6 +75,7 @@ export class Batcher<T> {
   readonly #interactiveTargetMs: number
   readonly #drainMs: number
   readonly #batchTurnMs: number
+  readonly #beyond: (lane: Lane, now: number) => readonly Backlog[]
   readonly #margin: number
   readonly #controllers: Record<Lane, PruneController>
   /** When an interactive batch was first preferred to the batch images that wait. */
@@ -74,6 +88,7 @@ export class Batcher<T> {
     this.#interactiveTargetMs = options.interactiveTargetMs ?? 500
     this.#drainMs = options.drainMs ?? 1000
     this.#batchTurnMs = options.batchTurnMs ?? 5000
+    this.#beyond = options.beyond ?? (() => [])
     this.#margin = options.controller?.margin ?? 0.1
     this.#controllers = {
       interactive: new PruneController(options.controller),
@@ -92,7 +107,10 @@ export class Batcher<T> {
     const lane = this.#leadingLane(now)
     const head = this.#queue.line(lane).head
     if (head === undefined) return undefined
-    const batch = lane === 'interactive' ? this.#ledByInteractive(head, now) : this.#ledByBatch(head, now)
+    const beyond = { interactive: this.#beyond('interactive', now), batch: this.#beyond('batch', now) }
+    const moment = { now, beyond }
+    const batch =
+      lane === 'interactive' ? this.#ledByInteractive(head, moment) : this.#ledByBatch(head, moment)
     for (const { id } of batch.images) this.#queue.remove(id)
     const passedOver =
       this.#queue.size('batch') > 0 && batch.images.every((image) => image.lane === 'interactive')
@@ -106,33 +124,34 @@ export class Batcher<T> {
     return this.#queue.size('batch') > 0 && waitedMs >= this.#batchTurnMs ? 'batch' : 'interactive'
   }
 
-  #ledByInteractive(head: Waiting<T>, now: number): Batch<T> {
-    const demand = this.#interactiveDemand(now)
+  #ledByInteractive(head: Waiting<T>, moment: Moment): Batch<T> {
+    const demand = this.#interactiveDemand(moment)
     const level = ownLevel(head, demand)
     const { riders, joiners } = this.#companions(head, level, demand)
-    const budgetMs = demand.holds ? this.#budgetMs(riders, level, now) : Number.POSITIVE_INFINITY
-    const fits = (ms: number) => ms <= budgetMs
+    const hasMs = demand.holds ? this.#timeFor(riders, level, moment.now) : () => Number.POSITIVE_INFINITY
+    const fits = (ms: number, rows: number) => ms <= hasMs(rows)
     const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
     const members = [...riders, ...joiners].slice(0, bucket)
-    if (this.#queue.size('batch') === 0) return this.#batch('interactive', members, bucket, level)
-
-    const fillers = this.#fillers(head, level, now)
     const isLastInteractive = members.length === this.#queue.size('interactive')
+    const hasRoom = members.length < (isLastInteractive ? this.#costs.buckets.at(-1)! : bucket)
+    if (!hasRoom || this.#queue.size('batch') === 0) return this.#batch('interactive', members, bucket, level)
+
+    const fillers = this.#fillers(head, level, moment)
     const filledBucket = batchSize(this.#costs, {
       images: members.length + fillers.length,
       level,
-      fits: (ms) => isLastInteractive && fits(ms) && this.#leavesRoom(ms, 0, now),
+      fits: (ms, rows) => isLastInteractive && fits(ms, rows) && this.#leavesRoom(ms, 0, moment),
       least: bucket,
     })
     return this.#batch('interactive', [...members, ...fillers].slice(0, filledBucket), filledBucket, level)
   }
 
-  #ledByBatch(head: Waiting<T>, now: number): Batch<T> {
-    const demand = this.#batchDemand(now)
+  #ledByBatch(head: Waiting<T>, moment: Moment): Batch<T> {
+    const demand = this.#batchDemand(moment)
     const level = ownLevel(head, demand)
     const { riders, joiners } = this.#companions(head, level, demand)
     const waiting = this.#queue.size('interactive')
-    const fits = (ms: number) => this.#leavesRoom(ms, waiting, now)
+    const fits = (ms: number) => this.#leavesRoom(ms, waiting, moment)
     const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
     return this.#batch('batch', [...riders, ...joiners].slice(0, bucket), bucket, level)
   }
@@ -142,9 +161,10 @@ export class Batcher<T> {
     return { lane, images: members.map(({ image }) => image), bucket, level, predictedMs }
   }
 
-  #interactiveDemand(now: number): Demand {
+  #interactiveDemand({ now, beyond }: Moment): Demand {
     const load = {
       line: this.#queue.line('interactive'),
+      beyond: beyond.interactive,
       costs: this.#costs,
       devices: this.#devices,
       arrivalRate: this.#queue.arrivalRate('interactive', now),
@@ -153,12 +173,18 @@ export class Batcher<T> {
     return this.#controllers.interactive.decide(load, now)
   }
 
-  /** Batch work comes after the interactive images that wait, and gets the time that those to come leave it. */
-  #batchDemand(now: number): Demand {
-    const interactiveShare = this.#queue.arrivalRate('interactive', now) / this.#costs.throughput(0)
+  /**
+   * Batch work comes after the interactive images that wait or are on their way, and gets the time that those to come
+   * leave it.
+   */
+  #batchDemand({ now, beyond }: Moment): Demand {
+    const interactiveMs = this.#queue.arrivalRate('interactive', now) * this.#costs.best(0).msPerImage
+    const interactiveShare = interactiveMs / 1000
     const load = {
       line: this.#queue.line('batch'),
-      ahead: this.#queue.line('interactive').tally,
+      ahead: withBacklogs(this.#queue.line('interactive').tally, beyond.interactive),
+      beyond: beyond.batch,
+      expires: true,
       costs: this.#costs,
       devices: Math.max(this.#devices - interactiveShare, this.#devices * leastBatchShare),
       arrivalRate: 0,
@@ -178,8 +204,8 @@ export class Batcher<T> {
   }
 
   /** Batch images that may run at `level` beside the head without being pruned harder than they need. */
-  #fillers(head: Waiting<T>, level: number, now: number): Waiting<T>[] {
-    const demand = this.#batchDemand(now)
+  #fillers(head: Waiting<T>, level: number, moment: Moment): Waiting<T>[] {
+    const demand = this.#batchDemand(moment)
     return this.#pick(
       'batch',
       head.image.group,
@@ -191,22 +217,40 @@ export class Batcher<T> {
     const rows = this.#costs.buckets.at(-1)!
     return this.#queue
       .line(lane)
-      .pick(rows, rows * scannedPerRow, (place) => place.image.group === group && accept(place))
+      .pick(rows * runsAhead, rows * scannedPerRow, (place) => place.image.group === group && accept(place))
   }
 
-  /** How long a run may take so that none of these is late that could be in time. */
-  #budgetMs(places: readonly Place[], level: number, now: number): number {
-    const soonest = this.#costs.predict(this.#costs.buckets[0]!, level)
-    const budgets = places.map(({ deadline }) => (deadline - now) / (1 + this.#margin))
-    return Math.min(...budgets.filter((budget) => budget >= soonest))
+  /**
+   * How long a run with the first images of these may take so that those in it, and those left for later runs, are in
+   * time at this level; if not all can be, only those in it count. Images that cannot be in time anyway do not count.
+   */
+  #timeFor(places: readonly Place[], level: number, now: number): (images: number) => number {
+    const runMs = this.#costs.runTimes(level)
+    const ends = places
+      .map(({ deadline }) => (deadline - now) / (1 + this.#margin))
+      .map((end) => (end < runMs[1]! ? Number.POSITIVE_INFINITY : end))
+    const oneDevice = ends.filter((_, rank) => rank % this.#devices === 0)
+    const starts = latestStarts(oneDevice, runMs)
+    const allInTime = starts[0]! >= 0
+    return (images) => {
+      const own = Math.min(...ends.slice(0, images))
+      return allInTime ? Math.min(own, starts[images] ?? Number.POSITIVE_INFINITY) : own
+    }
   }
 
   /** Whether `waiting` interactive images, and those that come in during a run of `ms`, would be in time after it. */
-  #leavesRoom(ms: number, waiting: number, now: number): boolean {
-    const arrivals = 1 + (this.#queue.arrivalRate('interactive', now) * ms) / 1000
+  #leavesRoom(ms: number, waiting: number, { now, beyond }: Moment): boolean {
+    const expected = (this.#queue.arrivalRate('interactive', now) * ms) / 1000
+    const arrivals = 1 + Math.max(expected, imagesOf(beyond.interactive))
     const nextRunMs = this.#costs.predict(this.#costs.bucketFor(waiting + arrivals), 0)
     return (ms + nextRunMs) * (1 + this.#margin) <= this.#interactiveTargetMs
   }
+}
+
+function withBacklogs(tally: Tally, backlogs: readonly Backlog[]): Tally {
+  const all = [...tally]
+  for (const { images, hardest } of backlogs) all[hardest]! += images
+  return all
 }
 
 /** The level this image would be run at by itself: what the load demands of it, within what it allows. */

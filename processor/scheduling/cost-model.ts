@@ -1,11 +1,8 @@
+import { type CostSample, seedCells } from './cost-cells.ts'
+import { DecodingCost } from './decoding-cost.ts'
 import type { Level } from './level.ts'
 
-/** One measured run: `bucket` rows at a prune level took `ms`. */
-export interface CostSample {
-  bucket: number
-  level: number
-  ms: number
-}
+export type { CostSample } from './cost-cells.ts'
 
 export interface CostModelOptions {
   levels: readonly Level[]
@@ -13,6 +10,8 @@ export interface CostModelOptions {
   buckets?: readonly number[]
   /** At least one calibration run. More cells measured means fewer extrapolated. */
   samples: readonly CostSample[]
+  /** Images that are decoded side by side for this device; default 1. */
+  decodersAtOnce?: number
 }
 
 /** The batch size a level is best run at. */
@@ -31,27 +30,32 @@ const outlierFactor = 2
 const errorWeight = 0.05
 
 /**
- * Predicts how long a device takes for a batch: `cell[level][bucket] * pace`, ms.
+ * Predicts how long a device takes for a batch: `cell[level][bucket] * pace`, ms, and how fast decoding can supply it.
  *
- * Cells start as medians of the calibration runs; cells without one are linear in the batch size, and linear in the
- * relative cost of the level, through the nearest measured cells. Each observed run moves its cell, and moves the pace
- * that all cells share (a hot device, a noisy neighbour), in log space. A run counts as at most twice as slow or fast
- * as predicted: an outlier moves the prediction by a fifth and is forgotten in a few runs, while a lasting change is
- * followed in about ten.
+ * Cells start from the calibration runs (`seedCells`). Each observed run moves its cell, and moves the pace that all
+ * cells share (a hot device, a noisy neighbour), in log space. A run counts as at most twice as slow or fast as
+ * predicted: an outlier, a slow first run among them, moves the prediction by a quarter at most and is forgotten in a
+ * few runs, while a lasting change is followed in about ten.
  */
 export class CostModel {
   readonly buckets: readonly number[]
   readonly levels: readonly Level[]
+  readonly decodersAtOnce: number
   readonly #cells: number[][]
+  readonly #decoding = new DecodingCost()
   #pace = 1
   #relativeError = 0
+  /** What follows from the cells; forgotten when a run changes them. */
+  #derived: Derived | undefined
 
-  /** @throws RangeError when there is no sample. */
-  constructor({ levels, buckets = [1, 2, 4, 8, 16], samples }: CostModelOptions) {
+  /** @throws RangeError when there is no sample, or one that took no time or endless time. */
+  constructor({ levels, buckets = [1, 2, 4, 8, 16], samples, decodersAtOnce = 1 }: CostModelOptions) {
     if (samples.length === 0)
       throw new RangeError('A cost model needs at least one calibration run: measure one batch at level 0.')
+    for (const { ms } of samples) checkDuration(ms, 'A calibration run')
     this.levels = levels
     this.buckets = buckets
+    this.decodersAtOnce = decodersAtOnce
     this.#cells = seedCells(levels, buckets, samples)
   }
 
@@ -72,108 +76,123 @@ export class CostModel {
 
   /** The batch size with the highest rate at this level; of sizes about as good, the smallest. */
   best(level: number): BestRun {
-    let best: BestRun = { bucket: 0, msPerImage: Number.POSITIVE_INFINITY }
-    for (const bucket of this.buckets) {
-      const msPerImage = this.predict(bucket, level) / bucket
-      if (msPerImage * (1 + worthwhileGain) < best.msPerImage) best = { bucket, msPerImage }
-    }
-    return best
+    return this.#follows().best[level]!
   }
 
   /**
    * For each level the ms per image, at the best batch size, of the fastest level up to it: a level that measures
    * slower than one below it gains nothing.
    */
-  fastestUpTo(): number[] {
-    return lowestSoFar(this.levels.map((_, level) => this.best(level).msPerImage))
+  fastestUpTo(): readonly number[] {
+    return this.#follows().fastestUpTo
   }
 
   /**
    * Shortest time in which one device serves 0, 1, 2, ... images at this level, up to the largest bucket, ms: one run,
    * or several where that costs less than padding.
    */
-  servingTimes(level: number): number[] {
-    const times = [0]
-    for (let images = 1; images <= this.buckets.at(-1)!; images++) {
-      let shortest = Number.POSITIVE_INFINITY
-      for (const bucket of this.buckets)
-        shortest = Math.min(shortest, this.predict(bucket, level) + times[Math.max(0, images - bucket)]!)
-      times.push(shortest)
-    }
-    return times
+  servingTimes(level: number): readonly number[] {
+    return this.#follows().servingTimes[level]!
   }
 
-  /** Images per second of one device at the level's best batch size. */
+  /** Time of one run with 0, 1, 2, ... images at this level, padded to a batch size, up to the largest bucket, ms. */
+  runTimes(level: number): readonly number[] {
+    return this.#follows().runTimes[level]!
+  }
+
+  /** Images per second of one device at the level's best batch size, as far as decoding can supply them. */
   throughput(level: number): number {
-    return 1000 / this.best(level).msPerImage
+    return Math.min(1000 / this.best(level).msPerImage, this.decodingRate)
   }
 
-  /** Corrects the model by a run. @throws RangeError when there is no such bucket or level. */
+  /** Corrects the model by a run. @throws RangeError when there is no such bucket or level, or `ms` is no duration. */
   observe({ bucket, level, ms }: CostSample): void {
-    const ratio = ms / this.predict(bucket, level)
-    this.#relativeError += errorWeight * (Math.abs(ratio - 1) - this.#relativeError)
-    const step = clamp(Math.log(ratio), -Math.log(outlierFactor), Math.log(outlierFactor))
+    const predicted = this.predict(bucket, level)
+    checkDuration(ms, 'A run')
+    this.#relativeError += errorWeight * (Math.abs(ms / predicted - 1) - this.#relativeError)
+    const step = Math.log(Math.min(Math.max(ms / predicted, 1 / outlierFactor), outlierFactor))
     this.#cells[level]![this.buckets.indexOf(bucket)]! *= Math.exp(cellWeight * step)
     this.#pace *= Math.exp(paceWeight * step)
+    this.#derived = undefined
   }
 
   /** How far off the predictions have been of late: mean of `|observed / predicted - 1|`, exponentially weighted. */
   get relativeError(): number {
     return this.#relativeError
   }
+
+  /** Takes in what decoding one image cost. @throws RangeError when `ms` is no duration. */
+  observeDecoding(ms: number): void {
+    checkDuration(ms, 'Decoding an image')
+    this.#decoding.observe(ms)
+  }
+
+  /** What decoding one image costs of late, ms; 0 until one was observed. */
+  get decodingMs(): number {
+    return this.#decoding.ms
+  }
+
+  /** Images per second that decoding can supply; Infinity until one was observed. */
+  get decodingRate(): number {
+    return (1000 * this.decodersAtOnce) / this.decodingMs
+  }
+
+  /** The present cells as if each had been measured: what seeds a model that knows what this one has learned. */
+  samples(): CostSample[] {
+    return this.#cells.flatMap((row, level) =>
+      row.map((ms, index) => ({ bucket: this.buckets[index]!, level, ms: ms * this.#pace })),
+    )
+  }
+
+  #follows(): Derived {
+    this.#derived ??= derive(this.#cells, this.buckets, this.#pace)
+    return this.#derived
+  }
 }
 
-interface Point {
-  x: number
-  y: number
+interface Derived {
+  best: readonly BestRun[]
+  fastestUpTo: readonly number[]
+  servingTimes: readonly (readonly number[])[]
+  runTimes: readonly (readonly number[])[]
 }
 
-function seedCells(
-  levels: readonly Level[],
-  buckets: readonly number[],
-  samples: readonly CostSample[],
-): number[][] {
-  const rows = levels.map((_, level) => {
-    const points = medians(samples.filter((sample) => sample.level === level))
-    return points.length > 0 ? buckets.map((bucket) => throughPoints(points, bucket)) : undefined
-  })
-  const column = (index: number): Point[] =>
-    levels
-      .flatMap(({ relativeCost }, level) => {
-        const y = rows[level]?.[index]
-        return y === undefined ? [] : [{ x: relativeCost, y }]
-      })
-      .sort((a, b) => a.x - b.x)
-  return levels.map(
-    ({ relativeCost }, level) =>
-      rows[level] ?? buckets.map((_, index) => throughPoints(column(index), relativeCost)),
+function derive(cells: readonly number[][], buckets: readonly number[], pace: number): Derived {
+  const runs = cells.map((row) => row.map((ms) => ms * pace))
+  const best = runs.map((times) => bestRun(times, buckets))
+  return {
+    best,
+    fastestUpTo: lowestSoFar(best.map(({ msPerImage }) => msPerImage)),
+    servingTimes: runs.map((times) => servingTimes(times, buckets)),
+    runTimes: runs.map((times) => runTimes(times, buckets)),
+  }
+}
+
+function bestRun(times: readonly number[], buckets: readonly number[]): BestRun {
+  let best: BestRun = { bucket: 0, msPerImage: Number.POSITIVE_INFINITY }
+  for (const [index, bucket] of buckets.entries()) {
+    const msPerImage = times[index]! / bucket
+    if (msPerImage * (1 + worthwhileGain) < best.msPerImage) best = { bucket, msPerImage }
+  }
+  return best
+}
+
+function servingTimes(times: readonly number[], buckets: readonly number[]): number[] {
+  const serving = [0]
+  for (let images = 1; images <= buckets.at(-1)!; images++) {
+    let shortest = Number.POSITIVE_INFINITY
+    for (let index = 0; index < buckets.length; index++)
+      shortest = Math.min(shortest, times[index]! + serving[Math.max(0, images - buckets[index]!)]!)
+    serving.push(shortest)
+  }
+  return serving
+}
+
+function runTimes(times: readonly number[], buckets: readonly number[]): number[] {
+  const padded = buckets.flatMap((bucket, index) =>
+    new Array<number>(bucket - (buckets[index - 1] ?? 0)).fill(times[index]!),
   )
-}
-
-/** One point for each batch size that was measured, ascending. */
-function medians(samples: readonly CostSample[]): Point[] {
-  return [...Map.groupBy(samples, ({ bucket }) => bucket)]
-    .map(([x, runs]) => {
-      const times = runs.map(({ ms }) => ms).sort((a, b) => a - b)
-      return { x, y: times[times.length >> 1]! }
-    })
-    .sort((a, b) => a.x - b.x)
-}
-
-/**
- * The line through the two measured points next to `x`, or through the origin when there is only one. Beyond the
- * measured points it never falls and never cuts below the origin, so that no prediction turns zero or negative.
- */
-function throughPoints(points: readonly Point[], x: number): number {
-  const above = points.findIndex((point) => point.x >= x)
-  const right = clamp(above < 0 ? points.length - 1 : above, 1, points.length - 1)
-  const a = points[right - 1]
-  const b = points[right]
-  if (a === undefined || b === undefined) return (points[0]!.y / points[0]!.x) * x
-  const slope = (b.y - a.y) / (b.x - a.x)
-  if (x < a.x) return a.y - clamp(slope, 0, a.y / a.x) * (a.x - x)
-  if (x > b.x) return b.y + Math.max(slope, 0) * (x - b.x)
-  return a.y + slope * (x - a.x)
+  return [0, ...padded]
 }
 
 /** The running minimum. */
@@ -185,6 +204,7 @@ export function lowestSoFar(values: readonly number[]): number[] {
   })
 }
 
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(Math.max(value, low), high)
+function checkDuration(ms: number, what: string): void {
+  if (ms > 0 && Number.isFinite(ms)) return
+  throw new RangeError(`${what} cannot have taken ${ms} ms: measure with performance.now() before and after.`)
 }

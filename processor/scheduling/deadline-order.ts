@@ -17,10 +17,14 @@ export type Tally = readonly number[]
 interface Block<P> {
   places: P[]
   tally: number[]
+  /** Tallies of the places before every 32nd, made when asked for and dropped when the block changes. */
+  marks?: Tally[]
 }
 
 /** Places a block holds at most: few enough that a splice is cheap, enough that 100,000 places are few blocks. */
 const blockSize = 512
+/** Places from one mark of a block to the next. */
+const markEvery = 32
 /** A walk visits this many places one by one; from then on only the last place of each block. */
 const visitedOneByOne = 256
 
@@ -112,18 +116,23 @@ export class DeadlineOrder<P extends Place> {
 
   /** Tally of the places that a newcomer with this `due` would stand behind. */
   aheadOf(due: number): Tally {
-    const tally = this.#tally.map(() => 0)
-    for (const block of this.#blocks) {
-      if (block.places.at(-1)!.due <= due) {
-        addInto(tally, block.tally)
-        continue
+    return this.aheadOfEach([due])[0]!
+  }
+
+  /** The same for several `dues`, ascending, in one pass. The tallies start with `ahead`, as those of a walk do. */
+  aheadOfEach(dues: readonly number[], ahead: Tally = []): Tally[] {
+    const before = this.#tally.map((_, level) => ahead[level] ?? 0)
+    let index = 0
+    return dues.map((due) => {
+      let block = this.#blocks[index]
+      while (block && block.places.at(-1)!.due <= due) {
+        addInto(before, block.tally)
+        block = this.#blocks[++index]
       }
-      for (const place of block.places) {
-        if (place.due > due) return tally
-        tally[place.hardest]! += 1
-      }
-    }
-    return tally
+      const tally = [...before]
+      if (block) addUpTo(tally, block, due)
+      return tally
+    })
   }
 
   /** The last block whose first place stands before `place` or is it; the first block when there is none. */
@@ -140,6 +149,7 @@ export class DeadlineOrder<P extends Place> {
 
   #count(block: Block<P>, place: P, change: 1 | -1): void {
     block.tally[place.hardest]! += change
+    block.marks = undefined
     this.#tally[place.hardest]! += change
     this.#size += change
   }
@@ -166,10 +176,12 @@ export class DeadlineOrder<P extends Place> {
   }
 }
 
-const isBefore = (a: Place, b: Place) => a.due < b.due || (a.due === b.due && a.arrival < b.arrival)
+type Position = Pick<Place, 'due' | 'arrival'>
+
+const isBefore = (a: Position, b: Position) => a.due < b.due || (a.due === b.due && a.arrival < b.arrival)
 
 /** Index behind the last place that stands before `place` or is it. */
-function insertionPoint(places: readonly Place[], place: Place): number {
+function insertionPoint(places: readonly Place[], place: Position): number {
   let low = 0
   let high = places.length
   while (low < high) {
@@ -180,10 +192,30 @@ function insertionPoint(places: readonly Place[], place: Place): number {
   return low
 }
 
+/** Adds the places of the block that are due by `due`. */
+function addUpTo(tally: number[], block: Block<Place>, due: number): void {
+  const { places } = block
+  block.marks ??= marksOf(places, tally.length)
+  const end = insertionPoint(places, { due, arrival: Number.POSITIVE_INFINITY })
+  const mark = Math.floor(end / markEvery)
+  addInto(tally, block.marks[mark]!)
+  for (let at = mark * markEvery; at < end; at++) tally[places[at]!.hardest]! += 1
+}
+
+function marksOf(places: readonly Place[], levels: number): Tally[] {
+  const tally = new Array<number>(levels).fill(0)
+  const marks: Tally[] = []
+  for (const [at, { hardest }] of places.entries()) {
+    if (at % markEvery === 0) marks.push([...tally])
+    tally[hardest]! += 1
+  }
+  return marks
+}
+
 function addInto(tally: number[], other: Tally): void {
   for (let level = 0; level < other.length; level++) tally[level]! += other[level]!
 }
 
-function sum(values: readonly number[]): number {
+export function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0)
 }

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type Load, leastLevel, PruneController } from './prune-controller.ts'
+import { type Load, leastLevel } from './least-level.ts'
+import { PruneController } from './prune-controller.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, queueOf } from './scenario.ts'
 

@@ -1,4 +1,5 @@
-import { Batcher, type BatcherOptions } from './batcher.ts'
+import { admission } from './admission.ts'
+import { type Batch, Batcher, type BatcherOptions } from './batcher.ts'
 import { CostModel } from './cost-model.ts'
 import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
 
@@ -58,33 +59,58 @@ export interface Served {
   doneAt: number
 }
 
-/** Serves arrivals, which come at their `enqueuedAt`, on devices that take exactly as long as the cost model says. */
-export function simulate(
-  arrivals: readonly QueuedImage<string>[],
-  { costs = device(), devices = 1, ...options }: Partial<Omit<BatcherOptions<string>, 'queue'>> = {},
-): { served: Served[]; levels: { at: number; level: number }[] } {
+export interface SimulateOptions extends Partial<Omit<BatcherOptions<string>, 'queue'>> {
+  /** Whether interactive images may be refused; default false. */
+  admits?: boolean
+  /** How long a run takes; default: exactly as long as the cost model says. */
+  runMs?(batch: Batch<string>): number
+}
+
+/** What became of the arrivals, and what the devices did. */
+export interface Outcome {
+  served: Served[]
+  refused: QueuedImage<string>[]
+  /** What the interactive lane asked for at each batch. */
+  levels: { at: number; level: number }[]
+  /** Device time that was spent, ms. */
+  busyMs: number
+}
+
+/** Serves arrivals, which come at their `enqueuedAt`, on a virtual clock. */
+export function simulate(arrivals: readonly QueuedImage<string>[], options: SimulateOptions = {}): Outcome {
+  const { costs = device(), devices = 1, admits = false, runMs = ({ predictedMs }) => predictedMs } = options
   const queue = new ImageQueue<string>({ levels, limits: { interactive: 1e6, batch: 1e6 } })
-  const batcher = new Batcher({ queue, costs, devices, ...options })
+  const batcher = new Batcher({ ...options, queue, costs, devices })
   const coming = arrivals.toSorted((a, b) => a.enqueuedAt - b.enqueuedAt)
   const freeAt = new Array<number>(devices).fill(0)
-  const served: Served[] = []
-  const levelsOverTime: { at: number; level: number }[] = []
+  const outcome: Outcome = { served: [], refused: [], levels: [], busyMs: 0 }
+  const arrive = (each: QueuedImage<string>) => {
+    const runningMs = Math.max(0, Math.min(...freeAt) - each.enqueuedAt)
+    const isTaken =
+      !admits ||
+      each.lane === 'batch' ||
+      admission({ queue, costs, devices, runningMs }, each, each.enqueuedAt).admitted
+    if (isTaken) queue.add(each, each.enqueuedAt)
+    else outcome.refused.push(each)
+  }
   let next = 0
   let now = 0
   for (;;) {
     const free = freeAt.indexOf(Math.min(...freeAt))
     now = Math.max(now, freeAt[free]!)
     if (queue.size() === 0) {
-      if (next === coming.length) return { served, levels: levelsOverTime }
+      if (next === coming.length) return outcome
       now = Math.max(now, coming[next]!.enqueuedAt)
     }
-    while (next < coming.length && coming[next]!.enqueuedAt <= now)
-      queue.add(coming[next]!, coming[next++]!.enqueuedAt)
-    const batch = batcher.nextBatch(now)!
-    freeAt[free] = now + batch.predictedMs
-    levelsOverTime.push({ at: now, level: batcher.level('interactive') })
+    while (next < coming.length && coming[next]!.enqueuedAt <= now) arrive(coming[next++]!)
+    const batch = batcher.nextBatch(now)
+    if (batch === undefined) continue
+    const ms = runMs(batch)
+    freeAt[free] = now + ms
+    outcome.busyMs += ms
+    outcome.levels.push({ at: now, level: batcher.level('interactive') })
     for (const each of batch.images)
-      served.push({ image: each, level: batch.level, startedAt: now, doneAt: now + batch.predictedMs })
+      outcome.served.push({ image: each, level: batch.level, startedAt: now, doneAt: now + ms })
   }
 }
 

@@ -1,0 +1,69 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { availableParallelism, cpus, hostname } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { CaptionModel } from '../models/model.ts'
+import type { CostSample } from '../scheduling/cost-model.ts'
+
+/** What an earlier start measured, in a file. */
+export interface CostCache {
+  /** Undefined when there is nothing, or nothing that can be read. */
+  read(): Promise<CostSample[] | undefined>
+  write(samples: CostSample[]): Promise<void>
+}
+
+export interface CostCacheOptions {
+  /** Where the files lie; it is made. */
+  folder: string
+  model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder'>
+  /** Name of the device, e.g. `cpu`. */
+  device: string
+  buckets: number[]
+  /** Further settings that change how long a run takes. */
+  settings: Record<string, unknown>
+}
+
+const samplesSchema = z
+  .array(z.object({ bucket: z.int().min(1), level: z.int().min(0), ms: z.number().positive() }))
+  .min(1)
+
+/**
+ * Keeps what was measured, in a file for each model, device and version: a restart on the same machine, of the same
+ * weights, levels and version of ONNX Runtime finds it, all else measures anew.
+ */
+export async function openCostCache({ folder, ...measured }: CostCacheOptions): Promise<CostCache> {
+  const file = join(folder, `${await nameOf(measured)}.json`)
+  return {
+    async read() {
+      try {
+        return samplesSchema.parse(JSON.parse(await readFile(file, 'utf8')))
+      } catch {
+        return undefined
+      }
+    },
+    async write(samples) {
+      await mkdir(folder, { recursive: true })
+      const part = `${file}.${randomUUID()}`
+      await writeFile(part, JSON.stringify(samples))
+      await rename(part, file)
+    },
+  }
+}
+
+async function nameOf({
+  model,
+  device,
+  buckets,
+  settings,
+}: Omit<CostCacheOptions, 'folder'>): Promise<string> {
+  const weights = await stat(join(model.folder, 'model.safetensors'))
+  const schedules = model.levels.map(({ r, weight }) => ({ r, weight }))
+  const identity = {
+    model: [model.id, model.encoder, schedules, weights.size, weights.mtimeMs],
+    machine: [hostname(), cpus()[0]?.model, availableParallelism(), device],
+    runtime: [createRequire(import.meta.url)('onnxruntime-node/package.json').version, buckets, settings],
+  }
+  return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 32)
+}

@@ -1,0 +1,180 @@
+import { imagesOf } from './backlog.ts'
+import type { CostModel } from './cost-model.ts'
+import type { Place } from './deadline-order.ts'
+import { latestStarts } from './latest-starts.ts'
+import { type Checkpoint, eachDeadline, type Lineup } from './service-order.ts'
+import { type ServingPlan, servingPlan, work } from './serving-plan.ts'
+
+/** What the devices have before them when one of them is free. */
+export interface Load extends Lineup {
+  costs: CostModel
+  /** Devices that serve the line; a fraction when part of their time goes elsewhere. */
+  devices: number
+  /** Images per second that come in. */
+  arrivalRate: number
+  /** Time in which a backlog has to be gone although more images come in, ms; Infinity: only deadlines count. */
+  drainMs: number
+}
+
+/** The level that a line needs. */
+export interface Demand {
+  level: number
+  /** Images due later than this (unix ms) are in time at a lower level and need not be pruned for it. */
+  until: number
+  /** False when even the hardest level is too slow. */
+  holds: boolean
+}
+
+/** How careful a look at the load is. */
+export interface Caution {
+  /** Every run is taken to last this share longer than predicted. */
+  margin: number
+  /** Count the arrivals to come even while no more waits than one round of batches takes; default false. */
+  anticipate?: boolean
+}
+
+/** Images at the head of the line, for each device, that are looked at run by run. */
+const cutImages = 64
+
+/**
+ * The least level with which the load's deadlines are met and its backlog drains.
+ *
+ * Where an image, or the last one of a backlog, would miss its deadline the level rises, just until it is in time; so
+ * the level that is left is the least one with which every deadline is met. What could not be in time even if it were
+ * alone asks for nothing: no pruning saves it. Nor does pruning make decoding faster, so nothing is asked for to be
+ * done sooner than it can have been decoded.
+ *
+ * That takes every run for one of the best size. A head that is in a hurry may not leave time for such a run, and small
+ * ones take longer in all; so a line that has to drain is also looked at run by run at its head, and the level rises
+ * until there is a way to cut it into runs that all end in time.
+ */
+export function leastLevel(load: Load, { now, ...caution }: Caution & { now: number }): Demand {
+  return leastLevels(load, [caution], now)[0]!
+}
+
+/** The least level for each of several degrees of caution, in one look along the load. */
+export function leastLevels(load: Load, cautions: readonly Caution[], now: number): Demand[] {
+  const plan = servingPlan(load)
+  const drains = Number.isFinite(load.drainMs)
+  const searches = cautions.map((caution) => new LevelSearch(plan, { ...caution, drains }))
+  const decodingMs = 1000 / load.costs.decodingRate
+  eachDeadline(load, { plan, now }, (checkpoint) => {
+    const leftMs = checkpoint.deadline - now
+    for (const search of searches) search.meet(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
+  })
+  if (drains) {
+    const head = load.line.pick(cutImages * load.devices, Number.POSITIVE_INFINITY, () => true)
+    for (const search of searches) {
+      search.drain(load)
+      search.cut(head, load, now)
+    }
+  }
+  return searches.map(({ demand }) => demand)
+}
+
+/** Rises from level to level, no further than what it is shown asks for. */
+class LevelSearch {
+  readonly #plan: ServingPlan
+  readonly #slowdown: number
+  readonly #anticipate: boolean
+  readonly #drains: boolean
+  #step = 0
+  #until = Number.NEGATIVE_INFINITY
+  #holds = true
+
+  constructor(
+    plan: ServingPlan,
+    {
+      margin,
+      anticipate = false,
+      drains,
+    }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
+  ) {
+    this.#plan = plan
+    this.#slowdown = 1 + margin
+    this.#anticipate = anticipate
+    this.#drains = drains
+  }
+
+  get demand(): Demand {
+    const level = this.#plan.steps[this.#step]!
+    return { level, until: this.#drains ? Number.POSITIVE_INFINITY : this.#until, holds: this.#holds }
+  }
+
+  /** Rises until the checkpoint is done within `leftMs`, or else within what its decoding takes. */
+  meet(checkpoint: Checkpoint, leftMs: number, decodedInMs: number): void {
+    const { steps, soonest } = this.#plan
+    if (this.#drains && !this.#holds) return
+    const budget = leftMs / this.#slowdown
+    if (budget < soonest[checkpoint.hardest]!) return
+    const latest = Math.max(budget, decodedInMs)
+    const before = this.#step
+    while (checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
+    if (this.#step > before) this.#until = checkpoint.deadline
+    else if (!this.#drains && this.#step > 0 && checkpoint.deadline > this.#until) {
+      const lowerMisses = checkpoint.finish(steps[this.#step - 1]!) > latest
+      if (lowerMisses) this.#until = checkpoint.deadline
+    }
+  }
+
+  /** Rises until the backlog is gone within the drain time. */
+  drain(load: Load): void {
+    const { steps } = this.#plan
+    const hasMs = (load.devices * load.drainMs) / this.#slowdown
+    const takesMs = (level: number) =>
+      drainWork(load, level, { anticipate: this.#anticipate, plan: this.#plan })
+    while (takesMs(steps[this.#step]!) > hasMs && this.#canRise()) this.#step++
+  }
+
+  /** Rises until the head of the line can be cut into runs that all end in time. */
+  cut(head: readonly Place[], { costs, devices }: Load, now: number): void {
+    const { steps } = this.#plan
+    const canBeCut = (level: number) => {
+      const ends = latestEnds(head, { level, plan: this.#plan, now, slowdown: this.#slowdown })
+      const oneDevice = ends.filter((_, rank) => rank % devices === 0)
+      return latestStarts(oneDevice, costs.runTimes(level))[0]! >= 0
+    }
+    while (!canBeCut(steps[this.#step]!) && this.#canRise()) this.#step++
+  }
+
+  #canRise(): boolean {
+    const higher = this.#step < this.#plan.steps.length - 1
+    if (!higher) this.#holds = false
+    return higher
+  }
+}
+
+/**
+ * Device time at `level` of the images that wait beyond one round of batches and of those that come in within the drain
+ * time, ms. Those to come are taken to bear what those that wait bear on average.
+ */
+function drainWork(
+  { line, beyond = [], costs, devices, arrivalRate, drainMs }: Load,
+  level: number,
+  { anticipate, plan: { msPerImage } }: { anticipate: boolean; plan: ServingPlan },
+): number {
+  const waiting = line.size + imagesOf(beyond)
+  const backlog = Math.max(0, waiting - devices * costs.buckets.at(-1)!)
+  if (backlog === 0 && !anticipate) return 0
+  const decodable = line.size + (costs.decodingRate * drainMs) / 1000
+  const images = Math.min(backlog + (arrivalRate * drainMs) / 1000, decodable)
+  let workMs = work(line.tally, msPerImage, level)
+  for (const { images, hardest } of beyond) workMs += images * msPerImage[Math.min(hardest, level)]!
+  return images * (workMs / Math.max(1, waiting))
+}
+
+/** Latest ends, ms from now, of the images that run at `level`; milder ones take their time before them. */
+function latestEnds(
+  places: readonly Place[],
+  { level, plan, now, slowdown }: { level: number; plan: ServingPlan; now: number; slowdown: number },
+): number[] {
+  const { msPerImage, soonest, devices } = plan
+  const ends: number[] = []
+  let milderMs = 0
+  for (const { hardest, deadline } of places) {
+    const budget = (deadline - now) / slowdown
+    if (hardest < level) milderMs += msPerImage[hardest]! / devices
+    else ends.push(budget < soonest[hardest]! ? Number.POSITIVE_INFINITY : budget - milderMs)
+  }
+  return ends
+}
