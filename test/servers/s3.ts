@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rename, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
-import { cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
+import { canInstall, type GoTool, installGoTool } from './go-tools.ts'
+import { endWithThisProcess, freePorts } from './tools.ts'
 
 /** How an S3 server is reached. */
 export interface S3Access {
@@ -25,21 +25,23 @@ export interface S3Server extends S3Access {
   dispose(): Promise<void>
 }
 
-const version = '1.8.0'
-const goPackage = `github.com/versity/versitygw/cmd/versitygw@v${version}`
-const binary = join(cacheFolder(`versitygw-${version}`), 'versitygw')
+const versitygw: GoTool = {
+  name: 'versitygw',
+  package: 'github.com/versity/versitygw/cmd/versitygw',
+  version: 'v1.8.0',
+}
 const credentials = { accessKeyId: 'turbine', secretAccessKey: 'turbine-test-secret' }
 const readyWithinMs = 20_000
 
 /** Whether the server is in the cache, or Go to build it with is there. */
-export const canStartS3 = () => existsSync(binary) || goCommand() !== undefined
+export const canStartS3 = () => canInstall(versitygw)
 
 /**
  * Starts an S3 server on a free loopback port. It is built the first time, which takes some minutes, and stays in the
  * user's cache. It ends with this process at the latest.
  */
 export async function startS3(): Promise<S3Server> {
-  await build()
+  const binary = await installGoTool(versitygw)
   const [port] = await freePorts(1)
   const address = `127.0.0.1:${port}`
   const access = { endpoint: `http://${address}`, ...credentials }
@@ -81,24 +83,6 @@ export async function createBucket({ endpoint, ...credentials }: S3Access, name:
   const client = new S3Client({ endpoint, region: 'us-east-1', credentials, forcePathStyle: true })
   await client.send(new CreateBucketCommand({ Bucket: name }))
   client.destroy()
-}
-
-function goCommand(): string | undefined {
-  const installed = '/usr/local/go/bin/go'
-  if (hasCommand('go')) return 'go'
-  return existsSync(installed) ? installed : undefined
-}
-
-async function build(): Promise<void> {
-  if (existsSync(binary)) return
-  const go = goCommand()
-  if (!go) throw new Error('The S3 server for tests is built with Go. Install it, or set S3_ENDPOINT.')
-  await mkdir(dirname(binary), { recursive: true })
-  const folder = await mkdtemp(join(dirname(binary), 'build-'))
-  await run(go, ['install', goPackage], { env: { ...process.env, GOBIN: folder } })
-  // Several test runs may build at once.
-  await rename(join(folder, 'versitygw'), binary)
-  await rm(folder, { recursive: true })
 }
 
 async function untilHealthy(server: ChildProcess, endpoint: string): Promise<void> {

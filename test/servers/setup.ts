@@ -1,4 +1,5 @@
 import type { TestProject } from 'vitest/node'
+import { canUseGo } from './go-tools.ts'
 import { canStartKafka, startKafka } from './kafka.ts'
 
 /** How tests reach the real servers; undefined where there are none, so that suites skip. */
@@ -26,7 +27,8 @@ const nothing = async () => {}
  */
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const [kafka, s3] = await Promise.all([openKafka(), openS3()])
-  const missing = [kafka, s3].flatMap((server) => server.missing ?? [])
+  const tools = canUseGo() ? [] : ['for the chart, the compose file and the alert rules install Go.']
+  const missing = [...[kafka, s3].flatMap((server) => server.missing ?? []), ...tools]
   if (missing.length > 0) console.warn(`Integration tests are skipped: ${missing.join(' ')}`)
   provide('kafka', kafka.access)
   provide('kafkaOfOwn', canStartKafka())
