@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import OpenAI from 'openai'
 import { openS3 } from '../../infra/store/s3.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
-import { runTurbine, startTurbine, type Turbine } from '../e2e/turbine.ts'
+import { runTurbine, startTurbine, type Turbine, temporaryFolder } from '../e2e/turbine.ts'
 import { startKafka } from '../servers/kafka.ts'
 import { startS3 } from '../servers/s3.ts'
 import { startWorker } from '../servers/worker.ts'
@@ -56,6 +56,7 @@ export async function startFleet({ env: more = {} }: FleetOptions = {}): Promise
     TURBINE_REPLY_SECRET: replySecret,
     TURBINE_ALLOW_PRIVATE_URLS: 'on',
     TURBINE_PARTITIONS: '4',
+    TURBINE_DATA_DIR: await temporaryFolder(),
     TURBINE_PORT: '0',
     TURBINE_LOG_LEVEL: 'warn',
     ...more,

@@ -1,0 +1,212 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import type { Caption } from '../../edge/contract/caption.ts'
+import { Autoscaler } from '../../processor/simulator/autoscaler.ts'
+import { drawPictures, type Picture } from '../e2e/pictures.ts'
+import { metric } from '../e2e/service.ts'
+import { canStartS3 } from '../servers/s3.ts'
+import { throttle } from '../servers/throttle.ts'
+import { type Fleet, linesOf, type Part, startFleet, until } from './fleet.ts'
+
+/** Each processor gets this share of the machine: three of them are to fit beside the broker and the edge. */
+const share = 0.22
+/** Requests per second; the high rate is more than one processor serves unpruned, and less than three do. */
+const rates = { low: 4, high: 26 }
+/** As KEDA polls and the autoscaler decides, but sooner. */
+const turnMs = 3_000
+const sloMs = 1_500
+
+interface Answer {
+  at: number
+  status: number
+  caption: Caption
+}
+
+/** What the operator sees, a line each turn. */
+interface Moment {
+  second: number
+  requests: number
+  desired: number
+  replicas: number
+  /** Mean over what was answered in the turn; undefined when nothing was. */
+  pruned: number | undefined
+}
+
+describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
+  let fleet: Fleet
+  let pictures: Picture[]
+  const replicas: { part: Part; slow: { stop(): void } }[] = []
+  const leaving: Promise<unknown>[] = []
+  const answers: Answer[] = []
+  const moments: Moment[] = []
+  let rate = rates.low
+  let asked = 0
+  let captioned = 0
+
+  beforeAll(async () => {
+    const env = { TURBINE_SLO_MS: String(sloMs), TURBINE_INTRA_OP_THREADS: '2' }
+    ;[fleet, pictures] = await Promise.all([startFleet({ env }), drawPictures(16)])
+    await fleet.start('planner')
+    await scaleTo(1)
+  })
+  afterAll(async () => {
+    for (const { slow } of replicas) slow.stop()
+    await fleet?.dispose()
+  })
+
+  async function scaleTo(count: number): Promise<void> {
+    while (replicas.length < count) {
+      const part = await fleet.start('processor')
+      replicas.push({ part, slow: throttle(part.turbine.pid, share) })
+    }
+    for (const { part, slow } of replicas.splice(count)) {
+      captioned += await metric(part, 'turbine_images_total')
+      slow.stop()
+      part.turbine.kill('SIGTERM')
+      leaving.push(part.turbine.exited)
+    }
+  }
+
+  async function ask(key: string): Promise<void> {
+    const { jpeg } = pictures[asked++ % pictures.length]!
+    const headers = { authorization: `Bearer ${key}`, 'content-type': 'image/jpeg' }
+    for (;;) {
+      const response = await fetch(`${fleet.url}/v1/captions`, { method: 'POST', body: jpeg, headers })
+      if (response.status === 429) {
+        await response.body?.cancel()
+        await delay(1000 * Number(response.headers.get('retry-after') ?? 1))
+        continue
+      }
+      answers.push({ at: Date.now(), status: response.status, caption: (await response.json()) as Caption })
+      return
+    }
+  }
+
+  /** Sends requests at the present rate, whatever becomes of them, until told to stop. */
+  async function load(key: string, stop: AbortSignal): Promise<void> {
+    const open: Promise<void>[] = []
+    for (let next = Date.now(); !stop.aborted; next += 1000 / rate) {
+      open.push(ask(key))
+      await delay(Math.max(0, next - Date.now()))
+    }
+    await Promise.all(open)
+  }
+
+  const ratioOf = ({ caption }: Answer) => (caption.status === 'completed' ? caption.turbine.prune_ratio : 0)
+
+  /** Mean prune ratio of what was answered in the last turn. */
+  function prunedLately(): number | undefined {
+    const recent = answers.filter(({ at }) => Date.now() - at < turnMs)
+    return recent.length > 0
+      ? recent.reduce((sum, answer) => sum + ratioOf(answer), 0) / recent.length
+      : undefined
+  }
+
+  test('1 to 3 to 1 processors under load: nothing lost, nothing doubled, and full quality comes back', async () => {
+    const key = await fleet.keyOf('acme')
+    const openai = fleet.openai(key)
+    const stop = new AbortController()
+    const loading = load(key, stop.signal)
+    const autoscaler = new Autoscaler({ min: 1, max: 3, scaleDownWindowMs: 4 * turnMs })
+    const start = Date.now()
+    let scaling: Promise<void> | undefined
+    const turn = async () => {
+      await delay(turnMs)
+      const desired = Math.max(
+        ...(await Promise.all(replicas.map(({ part }) => desiredBy(part.url, 'interactive')))),
+      )
+      const count = autoscaler.decide({ values: [desired], replicas: replicas.length }, Date.now())
+      if (!scaling && count !== replicas.length) {
+        scaling = scaleTo(count).finally(() => {
+          scaling = undefined
+        })
+      }
+      const second = Math.round((Date.now() - start) / 1000)
+      moments.push({
+        second,
+        requests: rate,
+        desired,
+        replicas: replicas.length,
+        pruned: prunedLately(),
+      })
+    }
+    const turnsUntil = (done: () => boolean) => until(turn, done, 0)
+
+    await turnsUntil(() => answers.length > 10)
+    const file = await openai.files.create({ purpose: 'batch', file: manifest(pictures, 200) })
+    const batch = await openai.batches.create({
+      input_file_id: file.id,
+      endpoint: '/v1/captions' as '/v1/embeddings',
+      completion_window: '24h',
+    })
+    rate = rates.high
+    await turnsUntil(() => (moments.at(-1)?.pruned ?? 0) > 0)
+    await turnsUntil(() => replicas.length === 3 && !scaling)
+    await turnsUntil(() => moments.length > 2 && moments.slice(-2).every(({ pruned }) => pruned === 0))
+    rate = rates.low
+    await turnsUntil(() => replicas.length === 1 && !scaling)
+    await turn()
+    stop.abort()
+    await loading
+    await Promise.all(leaving)
+    const done = await until(
+      () => openai.batches.retrieve(batch.id),
+      ({ status }) => status === 'completed',
+    )
+    captioned += await metric(replicas[0]!.part, 'turbine_images_total')
+    print(moments)
+
+    expect(answers).toHaveLength(asked)
+    for (const { status } of answers) expect([200, 202]).toContain(status)
+    expect(new Set(answers.map(({ caption }) => caption.id)).size).toBe(asked)
+    const late = answers.filter(({ caption }) => caption.status === 'queued')
+    for (const { caption } of late) expect((await finished(key, caption.id)).status).toBe('completed')
+    const output = linesOf<{ custom_id: string }>(
+      await (await openai.files.content(done.output_file_id!)).text(),
+    )
+    expect(output.map(({ custom_id }) => custom_id)).toEqual(
+      Array.from({ length: 200 }, (_, i) => `line-${i}`),
+    )
+    expect(moments.at(-1)).toMatchObject({ replicas: 1, pruned: 0 })
+    const results = asked + 200
+    console.log(
+      `${results} results, ${late.length} of them late, ${captioned - results} images captioned again`,
+    )
+  }, 400_000)
+
+  async function finished(key: string, id: string): Promise<Caption> {
+    const headers = { authorization: `Bearer ${key}` }
+    const poll = async () =>
+      (await (await fetch(`${fleet.url}/v1/captions/${id}`, { headers })).json()) as Caption
+    return until(poll, ({ status }) => status !== 'queued')
+  }
+})
+
+/** What a process says that the fleet needs; 0 while it does not know. */
+async function desiredBy(url: string, lane: string): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const value = new RegExp(`^turbine_desired_replicas\\{lane="${lane}"\\} (\\S+)$`, 'm').exec(text)
+  return Number(value?.[1] ?? 0)
+}
+
+function manifest(pictures: Picture[], lines: number): File {
+  const text = Array.from({ length: lines }, (_, i) => {
+    const image = Buffer.from(pictures[i % pictures.length]!.jpeg).toString('base64')
+    return `${JSON.stringify({ custom_id: `line-${i}`, image_url: `data:image/jpeg;base64,${image}` })}\n`
+  })
+  return new File(text, 'work.jsonl')
+}
+
+function print(moments: Moment[]): void {
+  console.log('second  requests/s  desired  replicas  mean prune ratio')
+  for (const { second, requests, desired, replicas, pruned } of moments)
+    console.log(
+      [
+        String(second).padStart(6),
+        String(requests).padStart(12),
+        desired.toFixed(2).padStart(9),
+        String(replicas).padStart(10),
+        (pruned?.toFixed(3) ?? 'no answers').padStart(18),
+      ].join(''),
+    )
+}
