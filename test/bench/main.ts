@@ -1,7 +1,8 @@
 import { parseArgs } from 'node:util'
+import { benchBurst } from './burst.ts'
 import { benchCaption } from './caption.ts'
-import { chooseLevels } from './levels.ts'
 import { benchMemory } from './memory.ts'
+import { benchMixed } from './mixed.ts'
 import { benchPipeline } from './pipeline.ts'
 import { benchPlanner } from './planner.ts'
 import { benchQuality } from './quality.ts'
@@ -14,9 +15,10 @@ const usage = `npm run bench -- NAME [options]
   turbo      the encoder with Turbo against a graph without it        --rounds 9 --batch 8
   caption    whole captioning, and the starter model's curve          --rounds 5 --batch 8
   quality    exact captions by schedule and mode, same scenes         --scenes 2000
-  levels     chooses the starter model's prune levels                 --scenes 300 --write
   pipeline   the service against the bare engine                      --rounds 5 --batch 16
   service    Worker, Kafka, processor and S3 against the bare engine  --rounds 5 --batch 16
+  burst      a tenfold burst: full quality, fixed levels, adaptive    --rounds 1 --seconds 20 --percent 80 --levels 5,6,7
+  mixed      batches that saturate, beside interactive requests       --rounds 3 --seconds 20
   planner    planning and joining a large batch                       --lines 1000000
   start      time to ready and resident memory                        --rounds 3
   memory     resident memory over many images                         --images 10000
@@ -32,12 +34,17 @@ const { values, positionals } = parseArgs({
     scenes: { type: 'string' },
     images: { type: 'string' },
     lines: { type: 'string' },
-    write: { type: 'boolean', default: false },
+    seconds: { type: 'string' },
+    percent: { type: 'string' },
+    levels: { type: 'string' },
     help: { type: 'boolean' },
   },
 })
 
-const number = (name: 'rounds' | 'batch' | 'scenes' | 'images' | 'lines', fallback: number) => {
+const number = (
+  name: 'rounds' | 'batch' | 'scenes' | 'images' | 'lines' | 'seconds' | 'percent',
+  fallback: number,
+) => {
   const value = Number(values[name] ?? fallback)
   if (Number.isInteger(value) && value > 0) return value
   throw new RangeError(`--${name} has to be a positive integer`)
@@ -47,9 +54,16 @@ const benches: Record<string, () => Promise<void>> = {
   turbo: () => benchTurbo({ rounds: number('rounds', 9), batch: number('batch', 8) }),
   caption: () => benchCaption({ rounds: number('rounds', 5), batch: number('batch', 8) }),
   quality: () => benchQuality({ scenes: number('scenes', 2000) }),
-  levels: () => chooseLevels({ scenes: number('scenes', 300), write: values.write }),
   pipeline: () => benchPipeline({ rounds: number('rounds', 5), batch: number('batch', 16) }),
   service: () => benchService({ rounds: number('rounds', 5), batch: number('batch', 16) }),
+  burst: () =>
+    benchBurst({
+      rounds: number('rounds', 1),
+      seconds: number('seconds', 20),
+      percent: number('percent', 80),
+      levels: values.levels?.split(',').map(Number),
+    }),
+  mixed: () => benchMixed({ rounds: number('rounds', 3), seconds: number('seconds', 20) }),
   planner: () => benchPlanner({ lines: number('lines', 1_000_000) }),
   start: () => benchStart({ rounds: number('rounds', 3) }),
   memory: () => benchMemory({ images: number('images', 10_000) }),

@@ -14,14 +14,14 @@ import { printResult } from './measure.ts'
 import { type DrawnScenes, drawScenes } from './scenes.ts'
 import { openBareSession } from './session.ts'
 
-export interface Setting {
+interface Setting {
   mode: TurboMode
   /** What the weight is, in words. */
   note: string
   schedule: Schedule
 }
 
-export interface Outcome extends Setting {
+interface Outcome extends Setting {
   tokensOut: number
   flops: number
   /** Share of exact captions. */
@@ -84,10 +84,10 @@ const turbo = (r: number[], alpha: number): Setting => ({
   schedule: { r, weight: semanticWeights(r, { alpha }) },
 })
 
-export const header = `${'mode'.padEnd(10)}${'setting'.padEnd(12)}${'tokens'.padStart(6)}${'FLOPs'.padStart(8)}${'exact'.padStart(9)}  r`
+const header = `${'mode'.padEnd(10)}${'setting'.padEnd(12)}${'tokens'.padStart(6)}${'FLOPs'.padStart(8)}${'exact'.padStart(9)}  r`
 
 /** Measures settings, one session for each kind of graph, and prints a line for each. */
-export async function measureSettings(
+async function measureSettings(
   model: CaptionModel,
   scenes: DrawnScenes,
   settings: Setting[],

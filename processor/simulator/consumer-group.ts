@@ -1,0 +1,66 @@
+import FlatQueue from 'flatqueue'
+
+/**
+ * Which member a partition's records go to, and the records that wait because nobody may take them now. As the
+ * processors' consumers do it: partitions go round the members in turn, and the whole group stops for a moment whenever
+ * somebody joins or leaves.
+ */
+export class ConsumerGroup<Member, Item> {
+  readonly partitions: number
+  /** Records that wait, in the order of their offsets. */
+  readonly #waiting: FlatQueue<Item>[]
+  #owners: (Member | undefined)[]
+  readonly #partitionsOf = new Map<Member, number[]>()
+  #size = 0
+  #stopped = false
+
+  constructor(partitions: number) {
+    this.partitions = partitions
+    this.#waiting = Array.from({ length: partitions }, () => new FlatQueue<Item>())
+    this.#owners = new Array(partitions).fill(undefined)
+  }
+
+  /** Records that wait in all partitions. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** Nobody gets a record from now until `assign`. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  /** Partition p goes to member p modulo their number, as the round-robin assigner has it. */
+  assign(members: readonly Member[]): void {
+    this.#stopped = false
+    this.#owners = this.#waiting.map((_, partition) => members[partition % members.length])
+    this.#partitionsOf.clear()
+    for (const member of members) this.#partitionsOf.set(member, [])
+    this.#owners.forEach((owner, partition) => {
+      if (owner !== undefined) this.#partitionsOf.get(owner)!.push(partition)
+    })
+  }
+
+  /** Who gets the partition's records now. */
+  ownerOf(partition: number): Member | undefined {
+    return this.#stopped ? undefined : this.#owners[partition]
+  }
+
+  /** Leaves a record in its partition; one that came before others there goes before them. */
+  park(item: Item, { partition, offset }: { partition: number; offset: number }): void {
+    this.#waiting[partition]!.push(item, offset)
+    this.#size++
+  }
+
+  /** Takes the records out that wait for this member, at most `room` of them, partition by partition. */
+  takeFor(member: Member, room: number): Item[] {
+    const taken: Item[] = []
+    if (this.#stopped || this.#size === 0) return taken
+    for (const partition of this.#partitionsOf.get(member) ?? []) {
+      const waiting = this.#waiting[partition]!
+      while (taken.length < room && waiting.length > 0) taken.push(waiting.pop()!)
+    }
+    this.#size -= taken.length
+    return taken
+  }
+}

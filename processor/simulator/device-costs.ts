@@ -1,0 +1,139 @@
+import { readFile } from 'node:fs/promises'
+import { z } from 'zod'
+import { CostModel, type CostSample } from '../scheduling/cost-model.ts'
+import type { Level } from '../scheduling/level.ts'
+import { SimulationInputError } from './errors.ts'
+
+/** What a processor with one device takes for its work, as it was measured. Times are ms. */
+export interface DeviceCosts {
+  /** What was measured, in words. */
+  device: string
+  /** The model's prune levels, ascending. */
+  levels: readonly Level[]
+  /** Batch sizes, ascending. */
+  buckets: readonly number[]
+  /** Runs of single cells; what lies between is interpolated as the cost model does it. */
+  samples: readonly CostSample[]
+  /** From the caller to the processor: HTTP and the stream. */
+  ingestMs: number
+  /** Decoding of one image; 0 where it costs nothing worth speaking of. */
+  decodeMs: number
+  /** Images that are decoded side by side. */
+  decoders: number
+  /** From the end of the run to the caller: result and reply. */
+  overheadMs: number
+}
+
+const ms = z.number().positive()
+const share = z.number().min(0).max(1)
+
+/** A cost table as a file holds it. */
+const fileSchema = z
+  .object({
+    device: z.string().default('unknown device'),
+    buckets: z.array(z.int().positive()).min(1),
+    levels: z
+      .array(
+        z.object({
+          pruneRatio: share,
+          relativeCost: z.number().positive().max(1).optional(),
+          exact: share.optional(),
+          ms: z.array(ms),
+        }),
+      )
+      .min(1),
+    ingestMs: z.number().nonnegative().default(0),
+    decodeMs: z.number().nonnegative().default(0),
+    decoders: z.int().positive().default(1),
+    overheadMs: z.number().nonnegative().default(0),
+  })
+  .refine(({ buckets }) => buckets.every((bucket, i) => i === 0 || bucket > buckets[i - 1]!), {
+    message: 'buckets have to ascend',
+  })
+  .refine(({ levels, buckets }) => levels.every((level) => level.ms.length === buckets.length), {
+    message: 'each level needs as many "ms" as there are buckets',
+  })
+  .refine(
+    ({ levels }) => levels.every(({ pruneRatio }, i) => pruneRatio >= (levels[i - 1]?.pruneRatio ?? 0)),
+    { message: 'levels have to ascend in pruneRatio' },
+  )
+  .refine(({ levels }) => levels[0]?.pruneRatio === 0, {
+    message: 'the first level has to be the unpruned model, pruneRatio 0',
+  })
+
+export type CostTable = z.input<typeof fileSchema>
+
+/** Tables that come with Turbine, each measured on a real device. */
+export const presets = {
+  'starter-cpu': new URL('./costs/starter-cpu.json', import.meta.url),
+} as const
+
+/**
+ * Reads a cost table: one that comes with Turbine by its name, or a file as `--measure` writes it.
+ * @throws SimulationInputError
+ */
+export async function readDeviceCosts(nameOrFile: string): Promise<DeviceCosts> {
+  const file = presets[nameOrFile as keyof typeof presets] ?? nameOrFile
+  let json: unknown
+  try {
+    json = JSON.parse(await readFile(file, 'utf8'))
+  } catch (cause) {
+    throw new SimulationInputError(
+      `The cost table ${nameOrFile} cannot be read. Name one of ${Object.keys(presets).join(', ')}, or a file that --measure wrote.`,
+      { cause },
+    )
+  }
+  return parseDeviceCosts(json, nameOrFile)
+}
+
+/** @throws SimulationInputError that names the field and what is wrong with it */
+export function parseDeviceCosts(table: unknown, name: string): DeviceCosts {
+  const parsed = fileSchema.safeParse(table)
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues
+    const field = issue?.path.join('.') || 'the table'
+    throw new SimulationInputError(
+      `The cost table ${name} is none: ${field}: ${issue?.message}. Mend it, or measure one with --measure.`,
+    )
+  }
+  const { levels, buckets, ...rest } = parsed.data
+  const unpruned = levels[0]!.ms.at(-1)!
+  return {
+    ...rest,
+    buckets,
+    levels: levels.map(({ pruneRatio, exact, ms, relativeCost = ms.at(-1)! / unpruned }) => ({
+      pruneRatio,
+      relativeCost,
+      exact,
+    })),
+    samples: levels.flatMap((level, index) =>
+      level.ms.map((ms, i) => ({ bucket: buckets[i]!, level: index, ms })),
+    ),
+  }
+}
+
+/** The same device, but this many times faster at runs. Decoding and the way to and from it are not the device's. */
+export function timesFaster(costs: DeviceCosts, speed: number): DeviceCosts {
+  if (speed === 1) return costs
+  return {
+    ...costs,
+    device: `${speed} times as fast as ${costs.device}`,
+    samples: costs.samples.map((sample) => ({ ...sample, ms: sample.ms / speed })),
+  }
+}
+
+/** Images per second that one processor can serve at its best batch size. */
+export interface Capacity {
+  /** Unpruned, and with all the pruning that pays. */
+  full: number
+  hardest: number
+  /** As many as its decoders supply: neither is more. */
+  decoding: number
+}
+
+export function capacityOf(costs: DeviceCosts): Capacity {
+  const msPerImage = new CostModel(costs).fastestUpTo()
+  const decoding = (1000 * costs.decoders) / costs.decodeMs
+  const rate = (ms: number) => Math.min(decoding, 1000 / ms)
+  return { full: rate(msPerImage[0]!), hardest: rate(msPerImage.at(-1)!), decoding }
+}

@@ -1,0 +1,184 @@
+import type { Random } from '../../infra/starter-model/random.ts'
+import { CostModel } from '../scheduling/cost-model.ts'
+import type { BatchRun } from './batch-load.ts'
+import { ConsumerGroup } from './consumer-group.ts'
+import type { DeviceCosts } from './device-costs.ts'
+import type { FleetOptions } from './fleet-options.ts'
+import { type Image, Replica } from './replica.ts'
+
+/** What is to happen to the fleet at a time. */
+export type FleetEvent =
+  | { kind: 'ready' | 'fails' | 'drain-over'; replica: Replica }
+  | { kind: 'session-over' }
+  | { kind: 'assigned'; rebalance: number }
+
+export interface FleetDeps {
+  costs: DeviceCosts
+  options: FleetOptions
+  batch: BatchRun | undefined
+  random: Random
+  schedule(at: number, event: FleetEvent): void
+  /** Requests of a replica that is gone: they are to come again. */
+  onAbandoned(images: Image[], now: number): void
+}
+
+/** How many replicas there were from a time on. */
+export interface FleetSize {
+  at: number
+  /** That take work. */
+  serving: number
+  /** That cost money: starting and draining ones included. */
+  running: number
+}
+
+/** The replicas, how they come and go, and the consumer group that they share the requests in. */
+export class Fleet {
+  readonly group: ConsumerGroup<Replica, Image>
+  /** Replicas that are not gone. */
+  readonly replicas = new Set<Replica>()
+  readonly sizes: FleetSize[] = []
+  failures = 0
+  readonly #deps: FleetDeps
+  readonly #truth: CostModel
+  #serving: Replica[] = []
+  #made = 0
+  #rebalances = 0
+
+  constructor(deps: FleetDeps) {
+    this.#deps = deps
+    this.#truth = new CostModel(deps.costs)
+    this.group = new ConsumerGroup(deps.options.partitions)
+    for (let i = 0; i < deps.options.replicas; i++) this.#add(0, 0)
+    for (const replica of this.replicas) this.#serve(replica, 0)
+    this.group.assign(this.#serving)
+  }
+
+  /** Replicas that take work. */
+  get serving(): readonly Replica[] {
+    return this.#serving
+  }
+
+  /** Replicas that are wanted: those that start count, those that are to go do not. */
+  get wanted(): number {
+    let wanted = 0
+    for (const { state } of this.replicas) if (state !== 'draining') wanted++
+    return wanted
+  }
+
+  /** Images per second that one replica says it serves unpruned, on average; undefined while none serves. */
+  get throughput(): number | undefined {
+    if (this.#serving.length === 0) return undefined
+    return this.#serving.reduce((sum, { costs }) => sum + costs.throughput(0), 0) / this.#serving.length
+  }
+
+  /** Starts replicas, or lets some go: first those that are not ready, then the youngest. */
+  scaleTo(wanted: number, now: number): void {
+    for (let missing = wanted - this.wanted; missing > 0; missing--)
+      this.#add(now, this.#deps.options.startMs)
+    for (let extra = this.wanted - wanted; extra > 0; extra--) this.#dismiss(now)
+    this.#note(now)
+  }
+
+  handle(event: FleetEvent, now: number): void {
+    switch (event.kind) {
+      case 'ready':
+        if (event.replica.state === 'starting') this.#join(event.replica, now)
+        break
+      case 'fails':
+        this.#fail(event.replica, now)
+        break
+      case 'drain-over':
+        this.#remove(event.replica, now)
+        break
+      case 'session-over':
+        this.#rebalance(now)
+        break
+      case 'assigned':
+        if (event.rebalance === this.#rebalances) this.group.assign(this.#serving)
+    }
+  }
+
+  /** To be called when a replica has nothing more in hand: one that drains may go. */
+  onIdle(replica: Replica, now: number): void {
+    if (replica.state === 'draining') this.#remove(replica, now)
+  }
+
+  #add(now: number, startMs: number): void {
+    const { costs, options, batch, random, schedule } = this.#deps
+    const replica = new Replica({
+      id: this.#made++,
+      costs,
+      truth: this.#truth,
+      slowness: random() < options.stragglers ? options.stragglerFactor : 1,
+      jitter: () => Math.exp(options.jitter * gaussian(random)),
+      sloMs: options.sloMs,
+      queueLimit: options.queueLimit,
+      batch,
+      sharedBy: () => this.#serving.length,
+    })
+    this.replicas.add(replica)
+    if (startMs > 0) schedule(now + startMs, { kind: 'ready', replica })
+  }
+
+  #serve(replica: Replica, now: number): void {
+    const { options, random, schedule } = this.#deps
+    replica.state = 'serving'
+    this.#serving.push(replica)
+    if (Number.isFinite(options.mtbfMs))
+      schedule(now - Math.log(1 - random()) * options.mtbfMs, { kind: 'fails', replica })
+    this.#note(now)
+  }
+
+  #join(replica: Replica, now: number): void {
+    this.#serve(replica, now)
+    this.#rebalance(now)
+  }
+
+  #dismiss(now: number): void {
+    const { options, schedule } = this.#deps
+    const starting = [...this.replicas].findLast(({ state }) => state === 'starting')
+    if (starting) {
+      this.#remove(starting, now)
+      return
+    }
+    const replica = this.#serving.pop()!
+    replica.state = 'draining'
+    schedule(now + options.drainMs, { kind: 'drain-over', replica })
+    this.#rebalance(now)
+    if (replica.isIdle) this.#remove(replica, now)
+  }
+
+  /** Its place is taken by a new one at once; its partitions only once Kafka has missed it. */
+  #fail(replica: Replica, now: number): void {
+    if (!this.replicas.has(replica)) return
+    const { options, schedule } = this.#deps
+    this.failures++
+    const replaced = replica.state === 'serving'
+    this.#remove(replica, now)
+    schedule(now + options.sessionTimeoutMs, { kind: 'session-over' })
+    if (replaced) this.#add(now, options.startMs)
+    this.#note(now)
+  }
+
+  #remove(replica: Replica, now: number): void {
+    if (!this.replicas.delete(replica)) return
+    this.#serving = this.#serving.filter((other) => other !== replica)
+    this.#deps.onAbandoned(replica.abandon(), now)
+    this.#note(now)
+  }
+
+  #rebalance(now: number): void {
+    this.group.stop()
+    const { schedule, options } = this.#deps
+    schedule(now + options.rebalanceMs, { kind: 'assigned', rebalance: ++this.#rebalances })
+  }
+
+  #note(at: number): void {
+    const size = { at, serving: this.#serving.length, running: this.replicas.size }
+    if (this.sizes.at(-1)?.at === at) this.sizes.pop()
+    this.sizes.push(size)
+  }
+}
+
+/** A standard normal number, by Box and Muller. */
+const gaussian = (random: Random) => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random())

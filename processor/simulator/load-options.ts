@@ -1,0 +1,89 @@
+import { readFile } from 'node:fs/promises'
+import { seededRandom } from '../../infra/starter-model/random.ts'
+import { capacityOf, type DeviceCosts } from './device-costs.ts'
+import { SimulationInputError } from './errors.ts'
+import { parseTrace } from './trace-file.ts'
+import { type Arrival, burst, diurnal, poissonArrivals, type RateCurve, steady } from './traces.ts'
+
+export interface LoadOptions {
+  /** `burst`, `diurnal`, `steady`, or a file. */
+  trace: string
+  /** Arrivals per second at the quietest; default: what suits the fleet. */
+  perSecond?: number
+  /** How many times as many at the busiest. */
+  factor: number
+  burstAtMs: number
+  burstMs: number
+  /** Default: that of the trace's kind. */
+  durationMs?: number
+  seed: number
+}
+
+export interface Load {
+  arrivals: Arrival[]
+  durationMs: number
+  /** What it is, one line. */
+  description: string
+}
+
+/** Share of what the fleet can do at the hardest level that the busiest time of a load takes, where no rate is given. */
+const busiestShare = 0.8
+/** Share of what it can do at full quality that a steady load takes: what the autoscaler aims at. */
+const steadyShare = 0.7
+
+const minuteMs = 60_000
+const defaultDurations = { burst: 3 * minuteMs, diurnal: 60 * minuteMs, steady: 5 * minuteMs }
+
+type Kind = keyof typeof defaultDurations
+const isKind = (trace: string): trace is Kind => trace in defaultDurations
+
+/**
+ * The arrivals that the options describe.
+ * @throws SimulationInputError
+ */
+export async function loadOf(
+  options: LoadOptions,
+  fleet: { costs: DeviceCosts; replicas: number },
+): Promise<Load> {
+  const { trace, seed } = options
+  if (!isKind(trace)) return recorded(trace)
+  const { perSecond = suitableRate(trace, options.factor, fleet), durationMs = defaultDurations[trace] } =
+    options
+  const curve = curveOf(trace, { ...options, perSecond, durationMs })
+  const arrivals = poissonArrivals(curve, seededRandom(seed))
+  const busiest = trace === 'steady' ? '' : `, ${shown(curve.mostPerSecond)}/s at the busiest`
+  const description = `${trace} load: ${shown(perSecond)} requests/s${busiest}, ${durationMs / 1000} s`
+  return { arrivals, durationMs, description }
+}
+
+async function recorded(file: string): Promise<Load> {
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    const kinds = Object.keys(defaultDurations).join(', ')
+    throw new SimulationInputError(`The trace ${file} cannot be read. Name ${kinds}, or a file.`, { cause })
+  })
+  const arrivals = parseTrace(text, file)
+  const durationMs = arrivals.at(-1)!.at
+  return {
+    arrivals,
+    durationMs,
+    description: `${file}: ${arrivals.length} requests, ${shown(durationMs / 1000)} s`,
+  }
+}
+
+type CurveOptions = LoadOptions & { perSecond: number; durationMs: number }
+
+function curveOf(kind: Kind, options: CurveOptions): RateCurve {
+  if (kind === 'steady') return steady(options)
+  return kind === 'burst' ? burst(options) : diurnal(options)
+}
+
+function suitableRate(
+  kind: Kind,
+  factor: number,
+  { costs, replicas }: { costs: DeviceCosts; replicas: number },
+): number {
+  const { full, hardest } = capacityOf(costs)
+  return kind === 'steady' ? steadyShare * replicas * full : (busiestShare * replicas * hardest) / factor
+}
+
+const shown = (value: number) => String(Number(value.toPrecision(4)))

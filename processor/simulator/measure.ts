@@ -1,0 +1,154 @@
+import { readFile } from 'node:fs/promises'
+import { availableParallelism, cpus } from 'node:os'
+import type { Caption } from '../../edge/contract/caption.ts'
+import type { Config } from '../../infra/config.ts'
+import { bundledPictures } from '../../infra/starter-model/bundled.ts'
+import { bucketsUpTo } from '../engine/batch.ts'
+import { calibrate } from '../engine/calibrate.ts'
+import { DevicePool } from '../engine/device-pool.ts'
+import { resolveDevices } from '../engine/devices.ts'
+import { preprocess } from '../engine/preprocess.ts'
+import type { CaptionModel } from '../models/model.ts'
+import { openModel } from '../models/open-model.ts'
+import { precisionOf } from '../open-captioner.ts'
+import type { CostSample } from '../scheduling/cost-model.ts'
+import type { CostTable } from './device-costs.ts'
+
+export interface MeasureOptions {
+  /** Which model on which device, and the largest batch. */
+  config: Config
+  /** Starts a whole service with this configuration, for what a request takes beside its run. */
+  startService(): Promise<{ url: string; close(): Promise<void> }>
+  /** Each cell of the table is measured this often. */
+  rounds: number
+  onProgress?(message: string): void
+}
+
+/** Requests that are made one after the other, so that none waits for another. */
+const loneRequests = 40
+
+/**
+ * Measures what a processor with one device takes: a run at every batch size and level, the decoding of an image, and
+ * the way of a lone request to the device and back. Values are lower quartiles: whatever else runs on the machine makes
+ * a run slower and never faster.
+ */
+export async function measureDevice(options: MeasureOptions): Promise<CostTable> {
+  const { config, onProgress } = options
+  const model = await openModel(config.model)
+  const { devices } = await resolveDevices(config.device)
+  const target = devices[0]!
+  const buckets = bucketsUpTo(config.maxBatch)
+  const { precision } = await precisionOf(config, model, target)
+  onProgress?.(`${model.id} on ${target.name}, ${precision}, batches of ${buckets.join(', ')}`)
+  const decoding = await measureDecoding(model)
+  const samples = await measureRuns(options, { model, target, buckets, float16: precision === 'float16' })
+  const way = await measureWay(options, decoding)
+  const cores = availableParallelism()
+  return {
+    device: `${model.id} on ${target.name} (${cores} x ${cpus()[0]?.model.trim()}), ${precision}`,
+    buckets,
+    levels: model.levels.map(({ pruneRatio, flopShare, quality }, level) => ({
+      pruneRatio: rounded(pruneRatio, 4),
+      relativeCost: rounded(flopShare, 4),
+      exact: quality?.exact,
+      ms: buckets.map((bucket) => rounded(timeOf(samples, { bucket, level }))),
+    })),
+    decodeMs: rounded(decoding),
+    decoders: target.provider === 'cpu' ? Math.max(1, cores >> 1) : cores,
+    ...way,
+  }
+}
+
+interface RunsOptions {
+  model: CaptionModel
+  target: Awaited<ReturnType<typeof resolveDevices>>['devices'][number]
+  buckets: number[]
+  float16: boolean
+}
+
+async function measureRuns(
+  { config, rounds, onProgress }: MeasureOptions,
+  { model, target, buckets, float16 }: RunsOptions,
+): Promise<CostSample[]> {
+  const intraOpThreads = config.intraOpThreads || undefined
+  const pool = await DevicePool.start({
+    model,
+    devices: [target],
+    buckets,
+    intraOpThreads,
+    graph: { float16 },
+  })
+  try {
+    const pixels = new Uint8Array(model.image.height * model.image.width * 3)
+    await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
+    const samples: CostSample[] = []
+    for (let round = 1; round <= rounds; round++) {
+      const budgetMs = Number.POSITIVE_INFINITY
+      samples.push(...(await calibrate(pool.devices[0]!, { model, buckets, pixels, budgetMs })))
+      onProgress?.(`runs: round ${round} of ${rounds}`)
+    }
+    return samples
+  } finally {
+    await pool.close()
+  }
+}
+
+/** Decoding of one image, ms, over the bundled pictures. */
+async function measureDecoding({ image }: CaptionModel): Promise<number> {
+  const pixels = new Uint8Array(image.height * image.width * 3)
+  const times: number[] = []
+  for (const file of [...bundledPictures, ...bundledPictures]) {
+    const bytes = await readFile(file)
+    const start = performance.now()
+    await preprocess(bytes, image, pixels)
+    times.push(performance.now() - start)
+  }
+  return lowerQuartile(times)
+}
+
+/** What a lone request takes from the caller to its batch, and from the end of the run back to the caller. */
+async function measureWay(
+  { startService, onProgress }: MeasureOptions,
+  decodeMs: number,
+): Promise<Pick<CostTable, 'ingestMs' | 'overheadMs'>> {
+  const service = await startService()
+  try {
+    onProgress?.('requests, one at a time')
+    const ways = []
+    for (let i = 0; i < loneRequests; i++)
+      ways.push(await askAlone(service.url, bundledPictures[i % bundledPictures.length]!))
+    return {
+      ingestMs: rounded(Math.max(0, lowerQuartile(ways.map(({ toMs }) => toMs)) - decodeMs)),
+      overheadMs: rounded(lowerQuartile(ways.map(({ backMs }) => backMs))),
+    }
+  } finally {
+    await service.close()
+  }
+}
+
+async function askAlone(url: string, picture: string): Promise<{ toMs: number; backMs: number }> {
+  const body = await readFile(picture)
+  const start = performance.now()
+  const response = await fetch(`${url}/v1/captions?max_prune=0`, {
+    method: 'POST',
+    headers: { 'content-type': 'image/jpeg' },
+    body,
+  })
+  const caption = (await response.json()) as Caption
+  const totalMs = performance.now() - start
+  if (caption.status !== 'completed') throw new Error(`The service answered ${response.status}.`)
+  const { queue_ms: toMs, inference_ms: inferenceMs } = caption.turbine
+  return { toMs, backMs: Math.max(0, totalMs - toMs - inferenceMs) }
+}
+
+const timeOf = (samples: readonly CostSample[], cell: Omit<CostSample, 'ms'>) =>
+  lowerQuartile(
+    samples.filter(({ bucket, level }) => bucket === cell.bucket && level === cell.level).map(({ ms }) => ms),
+  )
+
+function lowerQuartile(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[sorted.length >> 2]!
+}
+
+const rounded = (value: number, digits = 2) => Number(value.toFixed(digits))

@@ -1,0 +1,228 @@
+import { batchBacklog } from '../backlog-beyond.ts'
+import { admission } from '../scheduling/admission.ts'
+import type { Backlog } from '../scheduling/backlog.ts'
+import { type Batch, Batcher } from '../scheduling/batcher.ts'
+import { CostModel } from '../scheduling/cost-model.ts'
+import type { Lane } from '../scheduling/lane.ts'
+import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
+import type { BatchRun, Shard } from './batch-load.ts'
+import type { DeviceCosts } from './device-costs.ts'
+
+/** What an image is for: the request of this number in the trace, or a line of a shard. */
+export type Work = number | Shard
+
+export type Image = QueuedImage<Work>
+
+export interface ReplicaOptions {
+  id: number
+  costs: DeviceCosts
+  /** Of the device as it is: run times without jitter. */
+  truth: CostModel
+  /** How many times slower than measured it is. */
+  slowness: number
+  /** A factor for the time of each run, around 1. */
+  jitter(): number
+  sloMs: number
+  /** Requests in hand at most. */
+  queueLimit: number
+  /** The batch under way, as its planner tells of it, and how many replicas share it. */
+  batch: BatchRun | undefined
+  sharedBy(): number
+}
+
+/** Life of a replica: `starting` until its model is open, `draining` once it is to go. */
+export type ReplicaState = 'starting' | 'serving' | 'draining' | 'gone'
+
+/** A run under way. */
+interface Run {
+  batch: Batch<Work>
+  startedAt: number
+  endsAt: number
+}
+
+/** Shards in hand at most, as in a processor. */
+const shardsInHand = 4
+
+/**
+ * A processor with one device: decoding ahead of the device, the queue, the batcher and the cost model that processors
+ * have, and a device that takes as long as the measured one did.
+ */
+export class Replica {
+  readonly id: number
+  state: ReplicaState = 'starting'
+  /** Requests of the trace in hand. */
+  inHand = 0
+  readonly costs: CostModel
+  readonly #options: ReplicaOptions
+  readonly #queue: ImageQueue<Work>
+  readonly #batcher: Batcher<Work>
+  /** Images that are decoded or wait for it; all take equally long, so they are ready in this order. */
+  readonly #decoding: Image[] = []
+  #interactiveDecoding = 0
+  readonly #decoderFreeAt: number[]
+  readonly #shards = new Set<Shard>()
+  #linesInHand = 0
+  #run: Run | undefined
+
+  constructor(options: ReplicaOptions) {
+    const { id, costs, sloMs, queueLimit } = options
+    const { levels, buckets, samples, decoders: decodersAtOnce } = costs
+    this.id = id
+    this.#options = options
+    this.costs = new CostModel({ levels, buckets, samples, decodersAtOnce })
+    const lines = linesAtOnce(costs)
+    this.#queue = new ImageQueue({ levels, limits: { interactive: queueLimit, batch: queueLimit + lines } })
+    this.#batcher = new Batcher({
+      queue: this.#queue,
+      costs: this.costs,
+      interactiveTargetMs: sloMs,
+      beyond: (lane) => this.#beyond(lane),
+    })
+    this.#decoderFreeAt = new Array<number>(decodersAtOnce).fill(0)
+  }
+
+  get hasRoom(): boolean {
+    return this.inHand < this.#options.queueLimit
+  }
+
+  get isIdle(): boolean {
+    return this.inHand === 0 && this.#run === undefined && this.#shards.size === 0
+  }
+
+  /** Whether a request can be done in time, as processors decide it. */
+  admits({ deadline = Number.POSITIVE_INFINITY, maxPrune }: Image, now: number): boolean {
+    // Who is late already was given an address, and is served.
+    if (now >= deadline) return true
+    const options = {
+      queue: this.#queue,
+      costs: this.costs,
+      interactiveTargetMs: this.#options.sloMs,
+      runningMs: this.#run ? Math.max(0, this.#run.startedAt + this.#run.batch.predictedMs - now) : 0,
+      beyond: this.#beyond('interactive'),
+    }
+    return admission(options, { deadline, maxPrune }, now).admitted
+  }
+
+  /** Takes an image in hand. @returns when it will be decoded, ms; now where that takes no time */
+  take(image: Image, now: number): number {
+    if (typeof image.payload === 'number') this.inHand++
+    const { decodeMs } = this.#options.costs
+    if (decodeMs === 0) {
+      this.#queue.add(image, now)
+      return now
+    }
+    const decoder = this.#decoderFreeAt.indexOf(Math.min(...this.#decoderFreeAt))
+    const readyAt = Math.max(now, this.#decoderFreeAt[decoder]!) + decodeMs
+    this.#decoderFreeAt[decoder] = readyAt
+    this.#decoding.push(image)
+    if (image.lane === 'interactive') this.#interactiveDecoding++
+    return readyAt
+  }
+
+  /** The image that was taken first of those being decoded is ready. */
+  decoded(now: number): void {
+    const image = this.#decoding.shift()!
+    if (image.lane === 'interactive') this.#interactiveDecoding--
+    this.costs.observeDecoding(this.#options.costs.decodeMs)
+    this.#queue.add(image, now)
+  }
+
+  /** Gives an idle device the next batch. @returns when it will be done; undefined when nothing is to be run */
+  startRun(now: number): number | undefined {
+    if (this.#run) return undefined
+    const batch = this.#batcher.nextBatch(now)
+    if (!batch) return undefined
+    const { truth, slowness, jitter } = this.#options
+    const endsAt = now + truth.predict(batch.bucket, batch.level) * slowness * jitter()
+    this.#run = { batch, startedAt: now, endsAt }
+    return endsAt
+  }
+
+  /** The run is over. @returns what was run */
+  endRun(now: number): Batch<Work> {
+    const { batch, startedAt } = this.#run!
+    this.#run = undefined
+    this.costs.observe({ bucket: batch.bucket, level: batch.level, ms: now - startedAt })
+    for (const { payload } of batch.images) {
+      if (typeof payload === 'number') this.inHand--
+      else this.#lineDone(payload, batch.level, now)
+    }
+    return batch
+  }
+
+  /**
+   * The next line of a shard that is to be decoded, when fewer are in hand than keep the device busy. A replica that
+   * drains begins no further shard.
+   */
+  nextLine(now: number): Image | undefined {
+    const { batch, costs } = this.#options
+    if (!batch || this.#linesInHand >= linesAtOnce(costs)) return undefined
+    const shard = this.#shardWithLines() ?? this.#takeShard(batch, now)
+    if (!shard) return undefined
+    this.#linesInHand++
+    return {
+      id: `shard ${shard.index}.${shard.attempt}, line ${shard.begun++}`,
+      lane: 'batch',
+      enqueuedAt: now,
+      deadline: batch.deadline,
+      maxPrune: batch.maxPrune,
+      group: '',
+      payload: shard,
+    }
+  }
+
+  /** Lets go of everything in hand. @returns the requests, which are to come again elsewhere */
+  abandon(): Image[] {
+    this.state = 'gone'
+    const everything = [
+      ...(this.#run?.batch.images ?? []),
+      ...(['interactive', 'batch'] as const).flatMap((lane) =>
+        this.#queue
+          .line(lane)
+          .pick(this.#queue.size(lane), this.#queue.size(lane), () => true)
+          .map(({ image }) => image),
+      ),
+      ...this.#decoding,
+    ]
+    for (const shard of this.#shards) shard.batch.giveBack(shard)
+    this.#shards.clear()
+    this.inHand = 0
+    return everything.filter(({ payload }) => typeof payload === 'number')
+  }
+
+  #shardWithLines(): Shard | undefined {
+    for (const shard of this.#shards) if (shard.begun < shard.lines) return shard
+    return undefined
+  }
+
+  #takeShard(batch: BatchRun, now: number): Shard | undefined {
+    if (this.state !== 'serving' || this.#shards.size >= shardsInHand) return undefined
+    const shard = batch.take(now)
+    if (shard) this.#shards.add(shard)
+    return shard
+  }
+
+  #lineDone(shard: Shard, level: number, now: number): void {
+    this.#linesInHand--
+    shard.batch.lineDone(shard, level, now)
+    if (shard.levels.length === shard.lines) this.#shards.delete(shard)
+  }
+
+  /** Images that come to this device and are not in its queue, told as the pipeline tells them. */
+  #beyond(lane: Lane): Backlog[] {
+    const { batch, costs, sharedBy } = this.#options
+    if (lane === 'interactive') {
+      const last = this.#decoding.findLast((image) => image.lane === 'interactive')
+      if (!last) return []
+      const { deadline = Number.POSITIVE_INFINITY } = last
+      return [{ deadline, images: this.#interactiveDecoding, hardest: costs.levels.length - 1 }]
+    }
+    if (!batch) return []
+    const { pace } = batch
+    const share = [{ ...pace, linesLeft: Math.ceil(pace.linesLeft / Math.max(1, sharedBy())) }]
+    return batchBacklog(share, { levels: costs.levels, queued: this.#queue.size('batch') })
+  }
+}
+
+/** Lines of batches that a processor works on at a time: as many as keep its device busy. */
+const linesAtOnce = ({ buckets }: DeviceCosts) => 2 * buckets.at(-1)!

@@ -1,0 +1,71 @@
+import { type BatchOptions, BatchRun } from './batch-load.ts'
+import type { DeviceCosts } from './device-costs.ts'
+import { SimulationInputError } from './errors.ts'
+import { type FleetOptions, fleetOf } from './fleet-options.ts'
+import type { Policy } from './policies.ts'
+import { reportOf, type SimulationReport } from './report.ts'
+import { Simulation } from './simulation.ts'
+import type { Arrival } from './traces.ts'
+
+export interface SimulationOptions {
+  /** The load, e.g. of `poissonArrivals` or of a run that was recorded. In any order; nothing comes before 0. */
+  arrivals: readonly Arrival[]
+  /** What a processor takes for its work, from `readDeviceCosts` or made of the samples of a cost model. */
+  costs: DeviceCosts
+  /** Default: the load decides how hard images are pruned, and the fleet stays as it is. */
+  policy?: Policy
+  /** Default: one replica, and what `FleetOptions` says. */
+  fleet?: Partial<FleetOptions>
+  /** Runs beside the requests; default none. */
+  batch?: BatchOptions
+  /** How long the load lasts, ms; default: until the last arrival. */
+  durationMs?: number
+  /** The same seed gives the same report; default 1. */
+  seed?: number
+}
+
+const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
+
+/**
+ * Plays a load against a fleet that runs the scheduling code of the processors on a virtual clock, and says what came
+ * of it. Every request is answered once or turned away, also when replicas fail.
+ *
+ * @throws SimulationInputError
+ * @example
+ * // What one processor does with requests at the times of a recorded run, by the costs that it measured itself.
+ * const { p50Ms, p99Ms, meanLevel, missShare } = simulate({
+ *   arrivals: sentAtMs.map((at) => ({ at })),
+ *   costs: {
+ *     device: 'as measured', levels: costs.levels, buckets: costs.buckets, samples: costs.samples(),
+ *     ingestMs: 3, decodeMs: costs.decodingMs, decoders: costs.decodersAtOnce, overheadMs: 4,
+ *   },
+ * })
+ */
+export function simulate(options: SimulationOptions): SimulationReport {
+  const { costs, policy = fixedFleet, batch, seed = 1 } = options
+  if (options.arrivals.length === 0 && batch === undefined)
+    throw new SimulationInputError('There is no load: give arrivals, or a batch.')
+  if (options.arrivals.some(({ at }) => !(at >= 0)))
+    throw new SimulationInputError(
+      'An arrival comes before 0 or at no time at all. Give ms since the trace began.',
+    )
+  const arrivals = options.arrivals.toSorted((a, b) => a.at - b.at)
+  const { durationMs = arrivals.at(-1)?.at ?? 0 } = options
+  const run = batch && new BatchRun(batch, costs.levels.length)
+  const simulation = new Simulation({
+    arrivals,
+    durationMs,
+    batch: run,
+    costs,
+    fleet: fleetOf(options.fleet ?? {}),
+    policy,
+    seed,
+  })
+  return reportOf(simulation.run(), {
+    costs,
+    policy,
+    sloMs: fleetOf(options.fleet ?? {}).sloMs,
+    durationMs,
+    batch: run,
+  })
+}
