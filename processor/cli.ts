@@ -103,6 +103,10 @@ const exitCode = await runProgram(process.argv.slice(2), {
     const { openCaptioner } = await import('./open-captioner.ts')
     return openCaptioner(config)
   },
+  openCalibrator: async ({ model, device }) => {
+    const { openCalibrator } = await import('./calibration/open-calibrator.ts')
+    return openCalibrator(settle({ model, device }))
+  },
   openInspector: async ({ model, device }) => {
     const config = settle({ model, device })
     const { openModel } = await import('./models/open-model.ts')

@@ -22,6 +22,9 @@ async function turbine(args: string[], parts: Partial<ProgramEnvironment> = {}) 
     openInspector: async () => {
       throw new Error('There is no model here.')
     },
+    openCalibrator: async () => {
+      throw new Error('There is no model here.')
+    },
     fetchImage: async () => Buffer.from(''),
     startService: async (_role, flags) => {
       served.push(flags)
@@ -52,7 +55,7 @@ async function turbine(args: string[], parts: Partial<ProgramEnvironment> = {}) 
 }
 
 test('help is on standard output, has examples, and exits with 0', async () => {
-  for (const path of [[], ['serve'], ['caption'], ['inspect'], ['models', 'pull']]) {
+  for (const path of [[], ['serve'], ['caption'], ['inspect'], ['calibrate'], ['models', 'pull']]) {
     const { code, stdout, stderr } = await turbine([...path, '--help'])
     expect([code, stderr]).toEqual([0, ''])
     expect(stdout).toContain(`Usage: turbine ${path.join(' ')}`.trim())

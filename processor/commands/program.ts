@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander'
 import type { ConfigRow } from '../../infra/config.ts'
 import { batchCommand } from './batch.ts'
 import type { BatchEnvironment } from './batch-session.ts'
+import { type CalibrateEnvironment, calibrateCommand } from './calibrate.ts'
 import { type CaptionEnvironment, captionCommand } from './caption.ts'
 import { type DeadLetterEnvironment, deadLetterCommand } from './dead-letter.ts'
 import { describeError, exitCodeOf, isClosedPipe } from './errors.ts'
@@ -15,6 +16,7 @@ import { type TopicsEnvironment, topicsCommand } from './topics.ts'
 
 /** What the commands need from outside. */
 export type ProgramEnvironment = BatchEnvironment &
+  CalibrateEnvironment &
   CaptionEnvironment &
   DeadLetterEnvironment &
   InspectEnvironment &
@@ -35,6 +37,7 @@ Examples:
   npx turbine caption ./photos --out captions.jsonl
   npx turbine batch submit manifest.jsonl --watch --out captions.jsonl
   npx turbine inspect photo.jpg --r 16 --out seen --picture
+  npx turbine calibrate --model ./my-blip --images ./photos
   npx turbine models pull Salesforce/blip-image-captioning-base
 
 "npx turbine <command> --help" says more about each command.
@@ -68,6 +71,7 @@ function createProgram(environment: ProgramEnvironment): Command {
     captionCommand(environment, settings),
     batchCommand(environment),
     inspectCommand(environment, settings),
+    calibrateCommand(environment, settings),
     modelsCommand(environment),
     keysCommand(environment),
     tenantsCommand(environment),

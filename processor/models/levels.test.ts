@@ -1,10 +1,10 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ModelFolderError } from '../onnx/weights.ts'
-import { defaultLevels, levelsFile, readLevels } from './levels.ts'
+import { defaultLevels, levelsFile, readLevels, readLevelTable, writeLevelTable } from './levels.ts'
 
 const encoder = { tokens: 65, layers: 3, width: 32, mlpWidth: 48, heads: 4 }
 const none = { r: [0, 0, 0], weight: [0, 0, 0] }
@@ -62,6 +62,46 @@ describe('readLevels', () => {
     expect(error).toBeInstanceOf(ModelFolderError)
     expect((error as Error).message).toMatch(message)
     expect((error as Error).message.startsWith(join(folder, levelsFile))).toBe(true)
+  })
+})
+
+describe('writeLevelTable', () => {
+  const table = {
+    levels: [
+      { ...none, quality: { exact: 1, cider: 1 } },
+      { r: [8, 0, 4], weight: [3, 0, 1.5], quality: { exact: 0.98, cider: 0.99 } },
+    ],
+    calibration: {
+      at: '2026-11-23T12:00:00.000Z',
+      search: 1,
+      device: 'cpu, float32',
+      pictures: { search: 300, held_out: 200 },
+      speed: {
+        at: '2026-11-23T12:00:00.000Z',
+        device: 'cpu, float32',
+        batch: 16,
+        images_per_second: [92, 101],
+      },
+    },
+  }
+
+  it('writes what is read again, a line for each level', async () => {
+    await writeLevelTable(folder, table)
+    expect(await readLevelTable(folder)).toEqual(table)
+    expect(await readLevels(folder, encoder)).toMatchObject(table.levels)
+    const lines = (await readFile(join(folder, levelsFile), 'utf8')).split('\n')
+    expect(lines.filter((line) => line.includes('"r"'))).toHaveLength(2)
+  })
+
+  it('takes the place of an older one and leaves nothing else', async () => {
+    await write({ levels: [none] })
+    await writeLevelTable(folder, { levels: table.levels })
+    expect(await readLevelTable(folder)).toEqual({ levels: table.levels })
+    expect(await readdir(folder)).toEqual([levelsFile])
+  })
+
+  it('is undefined where there is none', async () => {
+    expect(await readLevelTable(folder)).toBeUndefined()
   })
 })
 

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
@@ -29,6 +29,27 @@ export interface LevelQuality {
 export const levelsFile = 'turbine.json'
 
 const share = z.number().min(0).max(1)
+const speedSchema = z.object({
+  /** When, ISO 8601. */
+  at: z.string(),
+  /** Device and precision, e.g. `cpu, float32`. */
+  device: z.string(),
+  /** Images in each run. */
+  batch: z.int().min(1),
+  /** Of each level, level 0 first. */
+  images_per_second: z.array(z.number().positive()),
+})
+const calibrationSchema = z.object({
+  /** When, ISO 8601. */
+  at: z.string(),
+  /** Version of the search. */
+  search: z.int().min(1),
+  /** Where captions were compared: device and precision. */
+  device: z.string(),
+  /** Pictures that levels were chosen by, and those that their quality is measured on. */
+  pictures: z.object({ search: z.int().min(1), held_out: z.int().min(1) }),
+  speed: speedSchema,
+})
 const fileSchema = z.object({
   levels: z
     .array(
@@ -39,28 +60,22 @@ const fileSchema = z.object({
       }),
     )
     .min(1),
+  calibration: calibrationSchema.optional(),
 })
+
+/** What the file holds: the levels' schedules, and how they were found. */
+export type LevelTable = z.output<typeof fileSchema>
+export type LevelSpeeds = z.output<typeof speedSchema>
 
 /**
  * The model's level table from `turbine.json` in its folder, else levels by the paper's constant r and alpha.
  * @throws ModelFolderError when the file is malformed or its levels do not ascend in tokens merged.
  */
 export async function readLevels(folder: string, encoder: EncoderShape): Promise<PruneLevel[]> {
+  const table = await readLevelTable(folder)
+  if (table === undefined) return defaultLevels(encoder)
   const file = join(folder, levelsFile)
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw new ModelFolderError(`${file} cannot be read.`, { cause: error })
-  })
-  if (text === undefined) return defaultLevels(encoder)
-  let schedules: z.output<typeof fileSchema>['levels']
-  try {
-    schedules = fileSchema.parse(JSON.parse(text)).levels
-  } catch (cause) {
-    throw new ModelFolderError(
-      `${file} is no level table: {"levels": [{"r": [...], "weight": [...]}]}. Mend or remove it.`,
-      { cause },
-    )
-  }
+  const { levels: schedules } = table
   if (schedules.some(({ r, weight }) => r.length !== encoder.layers || weight.length !== encoder.layers))
     throw new ModelFolderError(`${file}: r and weight need ${encoder.layers} entries, one for each layer.`)
   const levels = schedules.map((schedule) => toLevel(schedule, encoder))
@@ -69,6 +84,36 @@ export async function readLevels(folder: string, encoder: EncoderShape): Promise
   if (levels.some((level, i) => i > 0 && level.tokensOut >= levels[i - 1]!.tokensOut))
     throw new ModelFolderError(`${file}: levels have to ascend in tokens merged.`)
   return levels
+}
+
+/**
+ * What `turbine.json` in a folder says; undefined when there is none.
+ * @throws ModelFolderError when the file is malformed.
+ */
+export async function readLevelTable(folder: string): Promise<LevelTable | undefined> {
+  const file = join(folder, levelsFile)
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined
+    throw new ModelFolderError(`${file} cannot be read.`, { cause: error })
+  })
+  if (text === undefined) return undefined
+  try {
+    return fileSchema.parse(JSON.parse(text))
+  } catch (cause) {
+    throw new ModelFolderError(
+      `${file} is no level table: {"levels": [{"r": [...], "weight": [...]}]}. Mend or remove it.`,
+      { cause },
+    )
+  }
+}
+
+/** Writes `turbine.json` into a folder, a line for each level; whoever reads meanwhile sees the old one or the new one. */
+export async function writeLevelTable(folder: string, { levels, calibration }: LevelTable): Promise<void> {
+  const rows = levels.map((level) => `  ${JSON.stringify(level)}`).join(',\n')
+  const rest = calibration ? `,\n "calibration": ${JSON.stringify(calibration, undefined, 1)}` : ''
+  const file = join(folder, levelsFile)
+  await writeFile(`${file}.part`, `{"levels": [\n${rows}\n ]${rest}\n}\n`)
+  await rename(`${file}.part`, file)
 }
 
 /** At most six levels that merge a constant share in every layer, with the paper's alpha: a start for uncalibrated models. */
@@ -83,7 +128,8 @@ export function defaultLevels(encoder: EncoderShape): PruneLevel[] {
   return levels.filter((level, i) => levels.slice(0, i).every((lower) => level.tokensOut < lower.tokensOut))
 }
 
-function toLevel(schedule: Schedule & { quality?: LevelQuality }, encoder: EncoderShape): PruneLevel {
+/** Adds what follows from the schedule. */
+export function toLevel(schedule: Schedule & { quality?: LevelQuality }, encoder: EncoderShape): PruneLevel {
   const tokensOut = tokenCounts(encoder.tokens, schedule.r).at(-1)!
   return {
     ...schedule,

@@ -1,0 +1,25 @@
+import type { LevelQuality } from '../models/levels.ts'
+import { type CiderD, ciderD } from './cider.ts'
+
+/** How well captions agree with the unpruned ones of the same pictures. */
+export type Agreement = (captions: readonly string[]) => LevelQuality
+
+/**
+ * Compares captions with the unpruned ones, which are the references of CIDEr-D. Where these are too alike for
+ * CIDEr-D to tell anything, the share of equal captions stands for it.
+ */
+export function agreementWith(unpruned: readonly string[]): Agreement {
+  const cider: CiderD = ciderD(unpruned)
+  return (captions) => {
+    const equal = captions.filter((caption, i) => caption === unpruned[i]).length
+    const exact = equal / unpruned.length
+    if (equal === unpruned.length) return { exact: 1, cider: 1 }
+    return { exact, cider: cider.best > 0 ? Math.min(1, cider.score(captions) / cider.best) : exact }
+  }
+}
+
+/**
+ * One number to compare schedules by, 0 to 1. Exact captions alone would not tell a wrong word from a wrong sentence,
+ * and CIDEr-D alone would forgive wrong words.
+ */
+export const agreementScore = ({ exact, cider }: LevelQuality): number => (exact + cider) / 2

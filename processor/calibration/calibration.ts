@@ -1,0 +1,73 @@
+import type { LevelQuality } from '../models/levels.ts'
+import type { EncoderShape } from '../turbo/flops.ts'
+import { perLayer, type Schedule } from '../turbo/schedule.ts'
+import { type Confirmed, confirmLevels, type Dropped, descending, paretoFront, spread } from './front.ts'
+import type { Outcome } from './outcome.ts'
+import { searchSchedules } from './search.ts'
+import type { Speed } from './speed.ts'
+
+/** Agreement with the unpruned captions on the first so many pictures of a part. */
+export type Compare = (schedule: Schedule, pictures: number) => Promise<LevelQuality>
+
+export interface CalibrationOptions {
+  encoder: EncoderShape
+  /** How many pictures levels are chosen by, and how many confirm them. */
+  pictures: { search: number; heldOut: number }
+  compare: { search: Compare; heldOut: Compare }
+  /** Levels at most, the unpruned one included. */
+  levels: number
+  /** Share of equal captions below which a level is not worth having. */
+  minExact: number
+  measureSpeeds(schedules: Schedule[]): Promise<Speed[]>
+  /** Told now and then how many captions are still to be made. */
+  onAhead?(captions: number): void
+}
+
+/** A level of the table that a calibration found. */
+export interface CalibratedLevel {
+  schedule: Schedule
+  /** On held-out pictures. */
+  quality: LevelQuality
+  speed: Speed
+}
+
+export interface CalibrationResult {
+  /** Level 0 first. */
+  levels: CalibratedLevel[]
+  /** Levels that were chosen and did not last. */
+  dropped: Dropped[]
+  /** All schedules that were compared on all search pictures. */
+  outcomes: Outcome[]
+}
+
+/**
+ * Finds a model's prune levels: searches schedules on one part of the pictures, spreads levels over the front, and
+ * keeps those that the other part confirms and that are faster than the level before.
+ */
+export async function calibrateLevels(options: CalibrationOptions): Promise<CalibrationResult> {
+  const { encoder, pictures, compare, minExact, onAhead } = options
+  const outcomes = await searchSchedules({
+    encoder,
+    pictures: pictures.search,
+    minExact,
+    compare: compare.search,
+    onAhead: (captions) => onAhead?.(captions + options.levels * pictures.heldOut),
+  })
+  const front = descending(paretoFront(outcomes.filter(({ quality }) => quality.exact >= minExact)))
+  const confirmed: Confirmed[] = []
+  for (const outcome of spread(front, options.levels - 1))
+    confirmed.push({ ...outcome, heldOut: await compare.heldOut(outcome.schedule, pictures.heldOut) })
+  const { levels, dropped } = confirmLevels(confirmed, { pictures, minExact })
+  onAhead?.(0)
+  const r = perLayer(0, encoder.layers)
+  const unpruned = { schedule: { r, weight: r }, quality: { exact: 1, cider: 1 } }
+  const speeds = await options.measureSpeeds([unpruned, ...levels].map(({ schedule }) => schedule))
+  const faster: CalibratedLevel[] = [{ ...unpruned, speed: speeds[0]! }]
+  for (const [i, level] of levels.entries()) {
+    const speed = speeds[i + 1]!
+    if (speed.best > faster.at(-1)!.speed.best)
+      faster.push({ schedule: level.schedule, quality: level.heldOut, speed })
+    else dropped.push({ outcome: level, reason: 'is no faster than the level before' })
+  }
+  return { levels: faster, dropped, outcomes }
+}

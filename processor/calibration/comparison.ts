@@ -1,0 +1,40 @@
+import type { LevelQuality } from '../models/levels.ts'
+import { perLayer, type Schedule } from '../turbo/schedule.ts'
+import { type Agreement, agreementWith } from './agreement.ts'
+import type { PictureBatch } from './pictures.ts'
+
+export interface ComparisonOptions<B> {
+  /** The pictures, all batches but the last one full. */
+  batches: readonly B[]
+  /** Layers of the encoder. */
+  layers: number
+  /** Captions of a batch with a schedule. */
+  caption(batch: B, schedule: Schedule): Promise<string[]>
+}
+
+/**
+ * A function that compares a schedule's captions with the unpruned ones on the first so many pictures. They are
+ * captioned by whole batches, and a batch that is asked for again is captioned again: `caption` may remember.
+ */
+export function comparison<B extends Pick<PictureBatch, 'count'>>({
+  batches,
+  layers,
+  caption,
+}: ComparisonOptions<B>): (schedule: Schedule, pictures: number) => Promise<LevelQuality> {
+  const none = perLayer(0, layers)
+  const agreements = new Map<number, Agreement>()
+  const captions = async (schedule: Schedule, pictures: number) => {
+    const all: string[] = []
+    for (const batch of batches) {
+      if (all.length >= pictures) break
+      all.push(...(await caption(batch, schedule)))
+    }
+    return all.slice(0, pictures)
+  }
+  return async (schedule, pictures) => {
+    const agreement =
+      agreements.get(pictures) ?? agreementWith(await captions({ r: none, weight: none }, pictures))
+    agreements.set(pictures, agreement)
+    return agreement(await captions(schedule, pictures))
+  }
+}

@@ -1,0 +1,42 @@
+/** One round of a halving: how many pictures each candidate is compared on, and how many candidates go on from there. */
+export interface Stage {
+  pictures: number
+  keep: number
+}
+
+/**
+ * Successive halving (Jamieson and Talwalkar 2016): few pictures for all candidates, more for the best of them. Of
+ * equal candidates the first goes on.
+ *
+ * @param candidates one or more
+ * @param score of a candidate on the first so many pictures; higher is better
+ * @returns the best of the last stage
+ */
+export async function halve<T>(
+  candidates: readonly T[],
+  stages: readonly Stage[],
+  score: (candidate: T, pictures: number) => Promise<number>,
+): Promise<T> {
+  let left = candidates
+  for (const { pictures, keep } of stages) {
+    const scored: { candidate: T; score: number }[] = []
+    for (const candidate of left) scored.push({ candidate, score: await score(candidate, pictures) })
+    // Sorting is stable: of equal ones the first stays first.
+    scored.sort((a, b) => b.score - a.score)
+    left = scored.slice(0, keep).map(({ candidate }) => candidate)
+  }
+  return left[0]!
+}
+
+/** Captions that a halving makes, when a picture is captioned once for each candidate. */
+export function captionsOf(candidates: number, stages: readonly Stage[]): number {
+  let sum = 0
+  let before = 0
+  let left = candidates
+  for (const { pictures, keep } of stages) {
+    sum += left * (pictures - before)
+    before = pictures
+    left = Math.min(left, keep)
+  }
+  return sum
+}

@@ -1,0 +1,45 @@
+import type { Schedule } from '../turbo/schedule.ts'
+
+export interface SpeedOptions {
+  /** Images in each run. */
+  images: number
+  /** Runs a full batch. @returns how long it took, ms */
+  run(schedule: Schedule): Promise<number>
+  /** Default 9. */
+  rounds?: number
+  /** As long as a schedule seems no faster than the one before it, there are more rounds, up to so many; default 45. */
+  mostRounds?: number
+}
+
+/** How fast a schedule runs, in images per second. */
+export interface Speed {
+  /** The median. */
+  usual: number
+  /** The fastest run: others can only slow a run down, so this tells close ones apart where the machine is busy. */
+  best: number
+}
+
+/**
+ * Measures schedules, mildest first, in rounds that run each of them in turn, so that a noisy neighbour slows all of them alike. One
+ * round before, which sets up memory, is not counted.
+ */
+export async function measureSpeeds(
+  schedules: readonly Schedule[],
+  { images, run, rounds = 9, mostRounds = 45 }: SpeedOptions,
+): Promise<Speed[]> {
+  const times = schedules.map((): number[] => [])
+  const rate = (ms: number) => (1000 * images) / ms
+  const best = () => times.map((list) => rate(Math.min(...list)))
+  for (const schedule of schedules) await run(schedule)
+  for (let round = 1; round <= rounds || (round <= mostRounds && !ascends(best())); round++)
+    for (const [i, schedule] of schedules.entries()) times[i]!.push(await run(schedule))
+  return best().map((speed, i) => ({ usual: rate(median(times[i]!)), best: speed }))
+}
+
+const ascends = (values: readonly number[]) => values.every((value, i) => i === 0 || value > values[i - 1]!)
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+}
