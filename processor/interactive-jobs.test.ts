@@ -97,7 +97,7 @@ const stored = () => getJson<FinishedCaption>(store, keys.caption('default', 'ca
 
 it('stores the caption and announces it', async () => {
   await handle(recordOf())
-  expect(tasks).toMatchObject([{ lane: 'interactive', acceptedAt: 2000, deadline: 2500, maxPrune: 0.5 }])
+  expect(tasks).toMatchObject([{ lane: 'interactive', acceptedAt: 2000, deadline: 2450, maxPrune: 0.5 }])
   expect(await stored()).toMatchObject({ status: 'completed', caption: 'a fish', created: 2 })
   expect(delivered).toEqual([await stored()])
 })

@@ -25,6 +25,9 @@ export interface InteractiveJobsOptions {
   now(): number
 }
 
+/** Share of a request's time that is kept for the way back to its caller. */
+const replyShare = 0.1
+
 /**
  * Handles records of the interactive topic: captions the image, writes the result, announces it. The result lies in
  * the store before the promise fulfils, so before the record is committed; a record that comes a second time, after a
@@ -44,7 +47,8 @@ export function interactiveJobs(options: InteractiveJobsOptions): RecordHandler 
     const cameBefore = record.timestamp < startedAt || job.repeatable
     const known = cameBefore ? await finishedCaption(options.store, job, record) : undefined
     // What comes after the model takes its part of the time that there is.
-    const hurried = { ...job, deadline: job.deadline - replying.ms }
+    const replyMs = Math.max(replying.ms, replyShare * (job.deadline - job.acceptedAt))
+    const hurried = { ...job, deadline: job.deadline - replyMs }
     const caption = known ?? shed(options, hurried) ?? (await captionOf(options, hurried, record, signal))
     const captionedAt = options.now()
     if (!known) await keep(options, job, caption)

@@ -1,7 +1,9 @@
 import type { Backlog } from './backlog.ts'
 import type { CostModel } from './cost-model.ts'
-import { sum } from './deadline-order.ts'
+import { type Place, sum } from './deadline-order.ts'
 import { hardestAllowed } from './level.ts'
+import { headPerDevice, latestStart } from './line-head.ts'
+import { defaultMargin } from './prune-controller.ts'
 import type { ImageQueue } from './queue.ts'
 import { servingPlan, work } from './serving-plan.ts'
 
@@ -53,12 +55,13 @@ export function admission(
   { deadline = Number.POSITIVE_INFINITY, maxPrune = 1 }: Newcomer,
   now: number,
 ): Admission {
-  const { queue, costs, interactiveTargetMs = 500, margin = 0.1 } = options
+  const { queue, costs, interactiveTargetMs = 500, margin = defaultMargin } = options
   const loneRunsMs = loneRuns * costs.predict(costs.buckets[0]!, 0)
   const hasMs = Math.max(deadline - now, interactiveTargetMs, loneRunsMs) / (1 + margin)
   const doneIn = serviceTime(options, maxPrune)
   const full = queue.isFull('interactive')
-  if (!full && doneIn(deadline) <= hasMs) return { admitted: true }
+  const inTime = () => doneIn(deadline) <= hasMs && !spoilsTheCut(options, { deadline, maxPrune, hasMs }, now)
+  if (!full && inTime()) return { admitted: true }
   return {
     admitted: false,
     reason: full ? 'full' : 'late',
@@ -84,6 +87,25 @@ function serviceTime(
     if (images === 0 && runningMs <= 0) return 0
     return runningMs + plan.finish(hardest, images + 1, work(tally, plan.msPerImage, hardest) + ownMs)
   }
+}
+
+/**
+ * Whether the images before it can be cut into runs that all end in time, at the hardest level, but not with it: it
+ * would miss its deadline, or make another one miss.
+ */
+function spoilsTheCut(
+  { queue, costs, devices = 1, runningMs = 0, margin = defaultMargin }: AdmissionOptions,
+  { deadline, maxPrune, hasMs }: Required<Newcomer> & { hasMs: number },
+  now: number,
+): boolean {
+  const seen = headPerDevice * devices
+  const before = queue.line('interactive').pick(seen, seen, ({ due }) => due <= deadline)
+  if (before.length === 0 || before.length === seen) return false
+  const options = { costs, plan: servingPlan({ costs, devices }), now, slowdown: 1 + margin }
+  const newcomer = { deadline: now + hasMs * (1 + margin), hardest: hardestAllowed(costs.levels, maxPrune) }
+  const canBeCut = (places: readonly Pick<Place, 'deadline' | 'hardest'>[]) =>
+    latestStart(places, costs.levels.length - 1, options) >= runningMs
+  return !canBeCut([...before, newcomer]) && canBeCut(before)
 }
 
 /** Whole seconds, at least 1, after which no more waiting is left: what is before an image that comes later differs. */

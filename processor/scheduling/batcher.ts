@@ -2,10 +2,11 @@ import { type Backlog, imagesOf } from './backlog.ts'
 import { batchSize } from './batch-size.ts'
 import type { CostModel } from './cost-model.ts'
 import type { Place, Tally } from './deadline-order.ts'
+import { leavesRoom } from './interactive-room.ts'
 import type { Lane } from './lane.ts'
-import { latestStarts } from './latest-starts.ts'
 import type { Demand } from './least-level.ts'
-import { type ControllerOptions, PruneController } from './prune-controller.ts'
+import { timeForRun } from './line-head.ts'
+import { type ControllerOptions, defaultMargin, PruneController } from './prune-controller.ts'
 import type { ImageQueue, QueuedImage, Waiting } from './queue.ts'
 
 /** What a free device is to run next. */
@@ -52,12 +53,15 @@ const runsAhead = 4
 const scannedPerRow = 16
 /** Share of the devices that batch work is taken to get however many interactive images come in. */
 const leastBatchShare = 0.05
+/** An image that cannot be in time any more steps behind those that are due up to this long after it, ms. */
+const latePatienceMs = 5_000
 
 /**
  * Puts batches together for the devices that ask. Nothing waits for a batch to fill: a free device gets the best
  * batch that the waiting images make.
  *
- * The head of the interactive line leads; without one, the head of the batch line. Its level is what the prune
+ * The head of the interactive line leads, except that an image which cannot be in time any more lets those pass that can:
+ * serving it first would only make others late. Without one, the head of the batch line. Its level is what the prune
  * controller demands, within what the image allows. Images whose own level is the same ride along, in order; those
  * that would bear a harder one take rows that would be padding; then batch images fill up, as far as the interactive
  * images in the batch, and those that may come in meanwhile, stay in time. Of the batch sizes that keep the deadlines
@@ -76,7 +80,7 @@ export class Batcher<T> {
   readonly #drainMs: number
   readonly #batchTurnMs: number
   readonly #beyond: (lane: Lane, now: number) => readonly Backlog[]
-  readonly #margin: number
+  readonly #slowdown: number
   readonly #controllers: Record<Lane, PruneController>
   /** When an interactive batch was first preferred to the batch images that wait. */
   #batchPassedOverAt: number | undefined
@@ -89,7 +93,7 @@ export class Batcher<T> {
     this.#drainMs = options.drainMs ?? 1000
     this.#batchTurnMs = options.batchTurnMs ?? 5000
     this.#beyond = options.beyond ?? (() => [])
-    this.#margin = options.controller?.margin ?? 0.1
+    this.#slowdown = 1 + (options.controller?.margin ?? defaultMargin)
     this.#controllers = {
       interactive: new PruneController(options.controller),
       // Work that is on time again is not pruned a moment longer: nobody waits for it.
@@ -104,6 +108,7 @@ export class Batcher<T> {
 
   /** Takes the next batch out of the queue; undefined when nothing waits. `now` is in unix ms. */
   nextBatch(now: number): Batch<T> | undefined {
+    this.#postponeLate(now)
     const lane = this.#leadingLane(now)
     const head = this.#queue.line(lane).head
     if (head === undefined) return undefined
@@ -118,6 +123,13 @@ export class Batcher<T> {
     return batch
   }
 
+  #postponeLate(now: number): void {
+    const line = this.#queue.line('interactive')
+    const soonestMs = Math.min(...this.#costs.levels.map((_, level) => this.#costs.runTimes(level)[1]!))
+    while (line.head && line.head.due === line.head.deadline && line.head.deadline < now + soonestMs)
+      this.#queue.postpone(line.head, line.head.deadline + latePatienceMs)
+  }
+
   #leadingLane(now: number): Lane {
     if (this.#queue.size('interactive') === 0) return 'batch'
     const waitedMs = this.#batchPassedOverAt === undefined ? 0 : now - this.#batchPassedOverAt
@@ -128,7 +140,8 @@ export class Batcher<T> {
     const demand = this.#interactiveDemand(moment)
     const level = ownLevel(head, demand)
     const { riders, joiners } = this.#companions(head, level, demand)
-    const hasMs = demand.holds ? this.#timeFor(riders, level, moment.now) : () => Number.POSITIVE_INFINITY
+    const options = { costs: this.#costs, devices: this.#devices, now: moment.now, slowdown: this.#slowdown }
+    const hasMs = demand.holds ? timeForRun(riders, level, options) : () => Number.POSITIVE_INFINITY
     const fits = (ms: number, rows: number) => ms <= hasMs(rows)
     const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
     const members = [...riders, ...joiners].slice(0, bucket)
@@ -167,7 +180,7 @@ export class Batcher<T> {
       beyond: beyond.interactive,
       costs: this.#costs,
       devices: this.#devices,
-      arrivalRate: this.#queue.arrivalRate('interactive', now),
+      arrivalRate: this.#queue.burstRate(now),
       drainMs: this.#drainMs,
     }
     return this.#controllers.interactive.decide(load, now)
@@ -220,30 +233,16 @@ export class Batcher<T> {
       .pick(rows * runsAhead, rows * scannedPerRow, (place) => place.image.group === group && accept(place))
   }
 
-  /**
-   * How long a run with the first images of these may take so that those in it, and those left for later runs, are in
-   * time at this level; if not all can be, only those in it count. Images that cannot be in time anyway do not count.
-   */
-  #timeFor(places: readonly Place[], level: number, now: number): (images: number) => number {
-    const runMs = this.#costs.runTimes(level)
-    const ends = places
-      .map(({ deadline }) => (deadline - now) / (1 + this.#margin))
-      .map((end) => (end < runMs[1]! ? Number.POSITIVE_INFINITY : end))
-    const oneDevice = ends.filter((_, rank) => rank % this.#devices === 0)
-    const starts = latestStarts(oneDevice, runMs)
-    const allInTime = starts[0]! >= 0
-    return (images) => {
-      const own = Math.min(...ends.slice(0, images))
-      return allInTime ? Math.min(own, starts[images] ?? Number.POSITIVE_INFINITY) : own
-    }
-  }
-
-  /** Whether `waiting` interactive images, and those that come in during a run of `ms`, would be in time after it. */
+  /** Whether a run of `ms` leaves the interactive images enough time that are not part of it. */
   #leavesRoom(ms: number, waiting: number, { now, beyond }: Moment): boolean {
-    const expected = (this.#queue.arrivalRate('interactive', now) * ms) / 1000
-    const arrivals = 1 + Math.max(expected, imagesOf(beyond.interactive))
-    const nextRunMs = this.#costs.predict(this.#costs.bucketFor(waiting + arrivals), 0)
-    return (ms + nextRunMs) * (1 + this.#margin) <= this.#interactiveTargetMs
+    return leavesRoom(ms, {
+      costs: this.#costs,
+      waiting,
+      beyond: imagesOf(beyond.interactive),
+      arrivalRate: this.#queue.arrivalRate('interactive', now),
+      targetMs: this.#interactiveTargetMs,
+      slowdown: this.#slowdown,
+    })
   }
 }
 

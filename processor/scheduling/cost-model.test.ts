@@ -81,6 +81,63 @@ test('a slower device slows every prediction', () => {
   expect(costs.predict(8, 2)).toBeGreaterThan(50)
 })
 
+test('a slow first run and an outlier of ten times are forgotten in a few runs', () => {
+  const costs = seeded()
+  costs.observe({ bucket: 1, level: 0, ms: 100 })
+  expect(costs.predict(1, 0)).toBeLessThan(12.5)
+  for (let i = 0; i < 5; i++) costs.observe({ bucket: 1, level: 0, ms: 10 })
+  expect(costs.predict(1, 0)).toBeLessThan(10.5)
+})
+
+test('a device that has become three times slower is believed after ten runs', () => {
+  const costs = seeded()
+  for (let i = 0; i < 10; i++) costs.observe({ bucket: 1, level: 0, ms: 30 })
+  expect(costs.predict(1, 0) / 30).toBeCloseTo(1, 1)
+})
+
+test.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY])('refuses %d ms and keeps what it knows', (ms) => {
+  const costs = seeded()
+  expect(() => costs.observe({ bucket: 1, level: 0, ms })).toThrow(RangeError)
+  expect(() => costs.observeDecoding(ms)).toThrow(RangeError)
+  expect(() => new CostModel({ levels, samples: [{ bucket: 1, level: 0, ms }] })).toThrow(RangeError)
+  expect([costs.predict(1, 0), costs.relativeError, costs.decodingMs]).toEqual([10, 0, 0])
+})
+
+test('its samples seed a model that predicts the same', () => {
+  const costs = seeded()
+  for (const ms of [12, 31, 8]) costs.observe({ bucket: 2, level: 1, ms })
+  const samples = costs.samples()
+  const again = new CostModel({ levels, buckets, samples })
+  expect(samples).toHaveLength(levels.length * buckets.length)
+  for (const { bucket, level, ms } of samples) {
+    expect(costs.predict(bucket, level)).toBe(ms)
+    expect(again.predict(bucket, level)).toBe(ms)
+  }
+})
+
+test('serves no faster than images are decoded', () => {
+  const costs = new CostModel({
+    levels,
+    buckets: [1],
+    samples: [{ bucket: 1, level: 0, ms: 10 }],
+    decodersAtOnce: 2,
+  })
+  expect(costs.throughput(0)).toBe(100)
+  for (let i = 0; i < 5; i++) costs.observeDecoding(25)
+  expect(costs.decodingRate).toBeCloseTo(80)
+  expect(costs.throughput(0)).toBeCloseTo(80)
+  expect(costs.throughput(2)).toBeCloseTo(80)
+})
+
+test('what follows from the cells follows each run', () => {
+  const costs = seeded()
+  const [before] = costs.fastestUpTo()
+  for (let i = 0; i < 40; i++)
+    for (const bucket of buckets) costs.observe({ bucket, level: 0, ms: 20 * bucket })
+  expect(costs.fastestUpTo()[0]! / before!).toBeCloseTo(2, 1)
+  expect(costs.runTimes(0)[3]).toBe(costs.predict(4, 0))
+})
+
 test('its relative error falls while the runs are as predicted and rises when they are not', () => {
   const costs = seeded()
   expect(costs.relativeError).toBe(0)

@@ -104,3 +104,23 @@ test('tells who would stand ahead of a newcomer', () => {
   expect(line.aheadOf(1499)).toEqual(tallyOf(places.slice(0, 1500)))
   expect(line.aheadOf(Infinity)).toEqual(line.tally)
 })
+
+test('tells it for many newcomers at once, also after blocks have changed', () => {
+  const dues = fc.array(fc.integer({ min: -10, max: 3100 }), { maxLength: 30 })
+  const places = Array.from({ length: 3000 }, (_, i) => place((i * 7919) % 3001, i, i % 3))
+  const line = filled(places)
+  let left = places
+  fc.assert(
+    fc.property(dues, fc.nat(2999), (unsorted, index) => {
+      const sorted = unsorted.toSorted((a, b) => a - b)
+      const expected = sorted.map((due) => tallyOf(left.filter((each) => each.due <= due)))
+      expect(line.aheadOfEach(sorted)).toEqual(expected)
+      if (line.remove(places[index]!)) left = left.filter((each) => each !== places[index])
+    }),
+    { seed: 1, numRuns: 50 },
+  )
+  expect(line.aheadOfEach([-1, Infinity], [1, 2])).toEqual([
+    [1, 2, 0],
+    line.tally.map((count, level) => count + ([1, 2][level] ?? 0)),
+  ])
+})

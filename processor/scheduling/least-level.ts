@@ -1,7 +1,7 @@
 import { imagesOf } from './backlog.ts'
 import type { CostModel } from './cost-model.ts'
 import type { Place } from './deadline-order.ts'
-import { latestStarts } from './latest-starts.ts'
+import { headPerDevice, latestStart } from './line-head.ts'
 import { type Checkpoint, eachDeadline, type Lineup } from './service-order.ts'
 import { type ServingPlan, servingPlan, work } from './serving-plan.ts'
 
@@ -29,12 +29,7 @@ export interface Demand {
 export interface Caution {
   /** Every run is taken to last this share longer than predicted. */
   margin: number
-  /** Count the arrivals to come even while no more waits than one round of batches takes; default false. */
-  anticipate?: boolean
 }
-
-/** Images at the head of the line, for each device, that are looked at run by run. */
-const cutImages = 64
 
 /**
  * The least level with which the load's deadlines are met and its backlog drains.
@@ -63,7 +58,7 @@ export function leastLevels(load: Load, cautions: readonly Caution[], now: numbe
     for (const search of searches) search.meet(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
   })
   if (drains) {
-    const head = load.line.pick(cutImages * load.devices, Number.POSITIVE_INFINITY, () => true)
+    const head = load.line.pick(headPerDevice * load.devices, Number.POSITIVE_INFINITY, () => true)
     for (const search of searches) {
       search.drain(load)
       search.cut(head, load, now)
@@ -76,7 +71,6 @@ export function leastLevels(load: Load, cautions: readonly Caution[], now: numbe
 class LevelSearch {
   readonly #plan: ServingPlan
   readonly #slowdown: number
-  readonly #anticipate: boolean
   readonly #drains: boolean
   #step = 0
   #until = Number.NEGATIVE_INFINITY
@@ -84,15 +78,10 @@ class LevelSearch {
 
   constructor(
     plan: ServingPlan,
-    {
-      margin,
-      anticipate = false,
-      drains,
-    }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
+    { margin, drains }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
   ) {
     this.#plan = plan
     this.#slowdown = 1 + margin
-    this.#anticipate = anticipate
     this.#drains = drains
   }
 
@@ -117,24 +106,19 @@ class LevelSearch {
     }
   }
 
-  /** Rises until the backlog is gone within the drain time. */
+  /** Rises until the backlog is gone within the drain time although more images come. */
   drain(load: Load): void {
     const { steps } = this.#plan
     const hasMs = (load.devices * load.drainMs) / this.#slowdown
-    const takesMs = (level: number) =>
-      drainWork(load, level, { anticipate: this.#anticipate, plan: this.#plan })
+    const takesMs = (level: number) => drainWork(load, level, this.#plan)
     while (takesMs(steps[this.#step]!) > hasMs && this.#canRise()) this.#step++
   }
 
   /** Rises until the head of the line can be cut into runs that all end in time. */
-  cut(head: readonly Place[], { costs, devices }: Load, now: number): void {
+  cut(head: readonly Place[], { costs }: Load, now: number): void {
     const { steps } = this.#plan
-    const canBeCut = (level: number) => {
-      const ends = latestEnds(head, { level, plan: this.#plan, now, slowdown: this.#slowdown })
-      const oneDevice = ends.filter((_, rank) => rank % devices === 0)
-      return latestStarts(oneDevice, costs.runTimes(level))[0]! >= 0
-    }
-    while (!canBeCut(steps[this.#step]!) && this.#canRise()) this.#step++
+    const options = { costs, plan: this.#plan, now, slowdown: this.#slowdown }
+    while (latestStart(head, steps[this.#step]!, options) < 0 && this.#canRise()) this.#step++
   }
 
   #canRise(): boolean {
@@ -151,30 +135,13 @@ class LevelSearch {
 function drainWork(
   { line, beyond = [], costs, devices, arrivalRate, drainMs }: Load,
   level: number,
-  { anticipate, plan: { msPerImage } }: { anticipate: boolean; plan: ServingPlan },
+  { msPerImage }: ServingPlan,
 ): number {
   const waiting = line.size + imagesOf(beyond)
   const backlog = Math.max(0, waiting - devices * costs.buckets.at(-1)!)
-  if (backlog === 0 && !anticipate) return 0
   const decodable = line.size + (costs.decodingRate * drainMs) / 1000
   const images = Math.min(backlog + (arrivalRate * drainMs) / 1000, decodable)
   let workMs = work(line.tally, msPerImage, level)
   for (const { images, hardest } of beyond) workMs += images * msPerImage[Math.min(hardest, level)]!
   return images * (workMs / Math.max(1, waiting))
-}
-
-/** Latest ends, ms from now, of the images that run at `level`; milder ones take their time before them. */
-function latestEnds(
-  places: readonly Place[],
-  { level, plan, now, slowdown }: { level: number; plan: ServingPlan; now: number; slowdown: number },
-): number[] {
-  const { msPerImage, soonest, devices } = plan
-  const ends: number[] = []
-  let milderMs = 0
-  for (const { hardest, deadline } of places) {
-    const budget = (deadline - now) / slowdown
-    if (hardest < level) milderMs += msPerImage[hardest]! / devices
-    else ends.push(budget < soonest[hardest]! ? Number.POSITIVE_INFINITY : budget - milderMs)
-  }
-  return ends
 }

@@ -88,10 +88,11 @@ describe('the least level', () => {
     expect(demand({ arrivalRate: 15, drainMs: Infinity })).toBe(0)
   })
 
-  test('arrivals alone ask for nothing while the line fits a round, unless the future counts', () => {
-    const load = loadOf(waiting(1, { deadline: 60_000 }), { drainMs: 1000, arrivalRate: 15 })
-    expect(leastLevel(load, exactly).level).toBe(0)
-    expect(leastLevel(load, { ...exactly, anticipate: true }).level).toBe(3)
+  test('arrivals ask for a level that serves them before they have become a backlog', () => {
+    const load = (arrivalRate: number) =>
+      loadOf(waiting(1, { deadline: 60_000 }), { drainMs: 1000, arrivalRate })
+    expect(leastLevel(load(5), exactly).level).toBe(0)
+    expect(leastLevel(load(15), exactly).level).toBe(3)
   })
 })
 

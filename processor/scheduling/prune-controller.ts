@@ -1,6 +1,8 @@
 import { imagesOf } from './backlog.ts'
 import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
 
+export const defaultMargin = 0.1
+
 export interface ControllerOptions {
   /** A level holds when the deadlines are met though every run takes this share longer; default 0.1. */
   margin?: number
@@ -17,10 +19,11 @@ const fullQuality: Demand = { level: 0, until: Number.POSITIVE_INFINITY, holds: 
  * the order in which they will be served, those of the line and those that are still beyond it, and asks the cost model
  * when each would be done at level 0: the images before it are served first, in whole batches of the level's best size,
  * by as many devices as there are, each image at most at the hardest level that it allows. `leastLevel` raises the
- * level until every deadline is met that can be met. If more images wait than one round of batches takes, the level
- * must also be one at which the backlog is gone within the drain target at the measured arrival rate. The level rises
- * at once and as far as needed. It falls to the least level that would have held, with a wider margin and with the
- * arrivals to come, throughout the last two seconds; so it neither flaps under a constant load nor outlasts a burst.
+ * level until every deadline is met that can be met. It must also be one at which what waits beyond one round of batches
+ * is gone within the drain target at the measured arrival rate: a burst is met when it is seen, and not when it has used
+ * up the time that images have. The level rises at once and as far as needed. It falls to the least level that would have
+ * held, with a wider margin, throughout the last two seconds; so it neither flaps under a constant load nor outlasts a
+ * burst.
  *
  * Full quality is the resting state: an image that is alone, with nothing beyond its line, is never pruned, nor is one
  * without a deadline. Batch work is not in a hurry: it has no drain target, and only images of batches whose lines left
@@ -35,9 +38,8 @@ export class PruneController {
   readonly #neededAt: number[] = []
   #level = 0
 
-  constructor({ margin = 0.1, recoveryMargin = 0.2, holdMs = 2000 }: ControllerOptions = {}) {
-    const recovery = { margin: recoveryMargin, anticipate: true }
-    this.#cautions = holdMs > 0 ? [{ margin }, recovery] : [{ margin }]
+  constructor({ margin = defaultMargin, recoveryMargin = 0.2, holdMs = 2000 }: ControllerOptions = {}) {
+    this.#cautions = holdMs > 0 ? [{ margin }, { margin: recoveryMargin }] : [{ margin }]
     this.#holdMs = holdMs
   }
 

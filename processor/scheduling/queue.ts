@@ -19,6 +19,11 @@ export interface QueuedImage<T> {
   payload: T
 }
 
+/** Over how long a burst is looked for, ms. */
+const burstMs = 500
+/** Standard deviations of a Poisson process by which a rate has to differ to be no chance. */
+const chanceDeviations = 1.5
+
 /** An image in its line. */
 export interface Waiting<T> extends Place {
   image: QueuedImage<T>
@@ -51,6 +56,7 @@ export class ImageQueue<T> {
   readonly #patienceMs: Record<Lane, number>
   readonly #lines: Record<Lane, DeadlineOrder<Waiting<T>>>
   readonly #rates: Record<Lane, ArrivalRate> = { interactive: new ArrivalRate(), batch: new ArrivalRate() }
+  readonly #burst = new ArrivalRate({ timeConstantMs: burstMs })
   readonly #waiting = new Map<string, Waiting<T>>()
   #arrivals = 0
 
@@ -76,6 +82,7 @@ export class ImageQueue<T> {
     this.#waiting.set(image.id, place)
     this.#lines[image.lane].add(place)
     this.#rates[image.lane].observe(now)
+    if (image.lane === 'interactive') this.#burst.observe(now)
   }
 
   /** Takes the image out, for a batch or because its caller has gone. O(log n). Undefined when it does not wait. */
@@ -85,6 +92,14 @@ export class ImageQueue<T> {
     this.#waiting.delete(id)
     this.#lines[place.image.lane].remove(place)
     return place.image
+  }
+
+  /** Puts an image that waits to where one that is due then stands. O(log n). */
+  postpone(place: Waiting<T>, due: number): void {
+    const line = this.#lines[place.image.lane]
+    if (!line.remove(place)) return
+    place.due = due
+    line.add(place)
   }
 
   /** Images of the lane that wait; of both lanes when none is named. */
@@ -103,6 +118,13 @@ export class ImageQueue<T> {
   /** Images per second that have come into the lane of late. */
   arrivalRate(lane: Lane, now: number): number {
     return this.#rates[lane].perSecond(now)
+  }
+
+  /** The interactive lane's rate, a burst seen sooner: what came in the last half second counts as far as it is no chance. */
+  burstRate(now: number): number {
+    const rate = this.#burst.perSecond(now)
+    const deviation = Math.sqrt((1000 * rate) / (2 * burstMs))
+    return Math.max(this.arrivalRate('interactive', now), rate - chanceDeviations * deviation)
   }
 
   #placeOf(image: QueuedImage<T>): Waiting<T> {

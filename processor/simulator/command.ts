@@ -75,7 +75,8 @@ Examples:
   npm run simulate -- --measure --out my-device.json && npm run simulate -- --costs my-device.json
 
 The scheduling is that of the processors, the clock is not: a day takes seconds. A file of arrivals is CSV whose first
-line names its columns (at_ms, and as needed deadline_ms, max_prune, lane), or such fields as a JSON object a line.
+line names its columns (at_ms, and as needed deadline_ms, max_prune, lane), or such fields as a JSON object a line. Those
+of the batch lane keep the devices busy; the table counts the interactive ones.
 
 Policies: full never prunes, level:N always prunes alike, adaptive prunes as the load asks and adds replicas,
 adaptive-fixed-fleet only prunes, autoscale-full only adds replicas. all compares them all.

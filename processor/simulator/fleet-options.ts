@@ -62,7 +62,7 @@ export const fleetDefaults = {
   lagThreshold: 100,
 } satisfies Partial<FleetOptions>
 
-/** Some partitions have one record more than others, so a few for each replica even the load out. */
+/** Some replicas have a partition more than others: the more partitions there are, the less that is. */
 const partitionsPerReplica = 4
 const fewestPartitions = 12
 const mostReplicas = 1000

@@ -33,7 +33,6 @@ export interface SimulationReport {
   mostReplicas: number
   /** Replicas that failed. */
   failures: number
-  /** The batch, and requests of the trace in the batch lane. */
   batch?: BatchReport
   series: SeriesPoint[]
 }

@@ -52,20 +52,7 @@ export function simulate(options: SimulationOptions): SimulationReport {
   const arrivals = options.arrivals.toSorted((a, b) => a.at - b.at)
   const { durationMs = arrivals.at(-1)?.at ?? 0 } = options
   const run = batch && new BatchRun(batch, costs.levels.length)
-  const simulation = new Simulation({
-    arrivals,
-    durationMs,
-    batch: run,
-    costs,
-    fleet: fleetOf(options.fleet ?? {}),
-    policy,
-    seed,
-  })
-  return reportOf(simulation.run(), {
-    costs,
-    policy,
-    sloMs: fleetOf(options.fleet ?? {}).sloMs,
-    durationMs,
-    batch: run,
-  })
+  const fleet = fleetOf(options.fleet ?? {})
+  const simulation = new Simulation({ arrivals, durationMs, batch: run, costs, fleet, policy, seed })
+  return reportOf(simulation.run(), { costs, policy, sloMs: fleet.sloMs, durationMs, batch: run })
 }
