@@ -1,12 +1,14 @@
 import { parseArgs } from 'node:util'
 import { benchBurst } from './burst.ts'
 import { benchCaption } from './caption.ts'
+import { benchController } from './controller.ts'
 import { benchMemory } from './memory.ts'
 import { benchMixed } from './mixed.ts'
 import { benchPipeline } from './pipeline.ts'
 import { benchPlanner } from './planner.ts'
 import { benchQuality } from './quality.ts'
 import { benchService } from './service.ts'
+import { benchSimulate } from './simulate.ts'
 import { benchStart } from './start.ts'
 import { benchTurbo } from './turbo.ts'
 
@@ -17,8 +19,10 @@ const usage = `npm run bench -- NAME [options]
   quality    exact captions by schedule and mode, same scenes         --scenes 2000
   pipeline   the service against the bare engine                      --rounds 5 --batch 16
   service    Worker, Kafka, processor and S3 against the bare engine  --rounds 5 --batch 16
-  burst      a tenfold burst: full quality, fixed levels, adaptive    --rounds 1 --seconds 20 --percent 80 --levels 5,6,7
+  burst      a tenfold burst: full quality, fixed levels, adaptive    --rounds 1 --seconds 20 --percent 80 --levels 3,4,8
   mixed      batches that saturate, beside interactive requests       --rounds 3 --seconds 20
+  controller what one decision costs while very many images wait      --images 100000 --rounds 3000
+  simulate   a million requests on a simulated fleet                  --images 1000000
   planner    planning and joining a large batch                       --lines 1000000
   start      time to ready and resident memory                        --rounds 3
   memory     resident memory over many images                         --images 10000
@@ -64,6 +68,8 @@ const benches: Record<string, () => Promise<void>> = {
       levels: values.levels?.split(',').map(Number),
     }),
   mixed: () => benchMixed({ rounds: number('rounds', 3), seconds: number('seconds', 20) }),
+  controller: () => benchController({ images: number('images', 100_000), rounds: number('rounds', 3000) }),
+  simulate: () => benchSimulate({ images: number('images', 1_000_000) }),
   planner: () => benchPlanner({ lines: number('lines', 1_000_000) }),
   start: () => benchStart({ rounds: number('rounds', 3) }),
   memory: () => benchMemory({ images: number('images', 10_000) }),
