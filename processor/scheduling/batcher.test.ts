@@ -243,6 +243,45 @@ describe('the batch lane', () => {
   })
 })
 
+describe('images beyond the queue', () => {
+  const costs = device({ fixedMs: 0, rowMs: 100, buckets: [4] })
+  const work = several(4, { lane: 'batch', deadline: 10_000 }, 'work')
+  const beyondBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
+    costs,
+    beyond: (lane) => (lane === 'batch' ? [{ deadline, images, hardest }] : []),
+  })
+
+  test('a batch is pruned when the lines that come later do not fit into its time, and not before', () => {
+    expect(batcherOf(work, beyondBatch(80, 10_000)).nextBatch(0)?.level).toBe(0)
+    expect(batcherOf(work, beyondBatch(92, 10_000)).nextBatch(0)?.level).toBe(1)
+  })
+
+  test('a batch that is on time is not pruned for one that is due sooner', () => {
+    expect(batcherOf(work, beyondBatch(84, 9000)).nextBatch(0)?.level).toBe(0)
+  })
+
+  test('a lone image is pruned when a crowd is on its way', () => {
+    const crowd = [{ deadline: 500, images: 100, hardest }]
+    const beyond = (lane: string) => (lane === 'interactive' ? crowd : [])
+    expect(batcherOf([image('a')], { beyond }).nextBatch(0)?.level).toBeGreaterThan(0)
+    expect(batcherOf([image('a')]).nextBatch(0)?.level).toBe(0)
+  })
+})
+
+test('small batches for the sake of a hurried head are no bargain: a level more in a large one holds the line', () => {
+  const costs = device({ fixedMs: 60, rowMs: 30 })
+  // Unpruned, four runs of four would do for the line but leave no time after one of two for the head.
+  const images = [image('head', { deadline: 140 }), ...several(11, { deadline: 450 })]
+  const batcher = batcherOf(images, { costs })
+  const late: string[] = []
+  let now = 0
+  for (let batch = batcher.nextBatch(now); batch; batch = batcher.nextBatch(now)) {
+    now += batch.predictedMs
+    for (const { id, deadline } of batch.images) if (now > deadline!) late.push(id)
+  }
+  expect(late).toEqual([])
+})
+
 test('whatever waits: allowed levels, one group, bounded size, and every image served exactly once', () => {
   const anyImage = fc.record({
     lane: fc.constantFrom('interactive' as const, 'batch' as const),
@@ -251,11 +290,18 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
     level: fc.option(fc.nat(hardest), { nil: undefined, freq: 8 }),
     group: fc.constantFrom('a', 'b'),
   })
+  const anyBacklog = fc.record({
+    deadline: fc.integer({ min: -100, max: 5000 }),
+    images: fc.nat(200),
+    hardest: fc.nat(hardest),
+  })
+  const anyBacklogs = fc.array(anyBacklog, { maxLength: 4 })
+  const anyBeyond = fc.record({ interactive: anyBacklogs, batch: anyBacklogs })
   const anyCosts = fc.record({ fixedMs: fc.nat(60), rowMs: fc.integer({ min: 1, max: 40 }) }).map(device)
   fc.assert(
-    fc.property(fc.array(anyImage, { maxLength: 120 }), anyCosts, (specs, costs) => {
+    fc.property(fc.array(anyImage, { maxLength: 120 }), anyCosts, anyBeyond, (specs, costs, beyond) => {
       const images = specs.map((rest, i) => image(`${i}`, rest))
-      const batcher = batcherOf(images, { costs })
+      const batcher = batcherOf(images, { costs, beyond: (lane) => beyond[lane] })
       const served: string[] = []
       let now = 0
       for (let batch = batcher.nextBatch(now); batch; batch = batcher.nextBatch(now)) {
@@ -273,5 +319,6 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
       }
       expect(served.toSorted()).toEqual(images.map(({ id }) => id).toSorted())
     }),
+    { seed: 1, numRuns: 200 },
   )
 })

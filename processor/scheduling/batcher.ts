@@ -63,10 +63,16 @@ const latePatienceMs = 5_000
  * The head of the interactive line leads, except that an image which cannot be in time any more lets those pass that can:
  * serving it first would only make others late. Without one, the head of the batch line. Its level is what the prune
  * controller demands, within what the image allows. Images whose own level is the same ride along, in order; those
- * that would bear a harder one take rows that would be padding; then batch images fill up, as far as the interactive
- * images in the batch, and those that may come in meanwhile, stay in time. Of the batch sizes that keep the deadlines
- * it takes the one with the highest rate, and of about equal ones the smallest. When not even the hardest level
- * holds the line, the rate alone counts: a small batch to save the head would cost those behind it more.
+ * that would bear a harder one take rows that would be padding, so whoever must not be pruned is served in its turn and
+ * never in a harder batch; then batch images fill up, as far as the interactive images in the batch, and those that may
+ * come in meanwhile, stay in time.
+ *
+ * Level and batch size are chosen together. The level is the least one at which the line can be cut into runs that all
+ * end in time, so it rises not only where the best batch size is too slow, but also where a head in a hurry forces
+ * batches so small that those behind it would be late: then level 1 in a batch of 16 is better than level 0 in two of 8.
+ * At that level the batch takes the size with the highest rate, of about equal ones the smallest, among those that leave
+ * a way to cut the rest in time. When not even the hardest level holds the line, the rate alone counts: a small batch to
+ * save the head would cost those behind it more.
  *
  * @example
  * const batch = batcher.nextBatch(now)

@@ -25,9 +25,10 @@ export function leavesRoom(
   { costs, waiting, beyond, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
 ): boolean {
   const newcomers = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, beyond))
-  const arrivals = Array.from({ length: newcomers }, (_, rank) => (rank * ms) / newcomers)
-  const ends = [...new Array<number>(waiting).fill(0), ...arrivals]
-    .slice(0, headPerDevice)
-    .map((at) => (at + targetMs) / slowdown)
+  const images = Math.min(waiting + newcomers, headPerDevice)
+  const ends = Array.from({ length: images }, (_, rank) => {
+    const comesIn = (Math.max(0, rank - waiting) * ms) / newcomers
+    return (comesIn + targetMs) / slowdown
+  })
   return ms <= latestStarts(ends, costs.runTimes(0))[0]!
 }
