@@ -5,6 +5,8 @@ const report = process.env.VITEST_JSON_REPORT
 
 /** Tests against real servers: Kafka, S3, workerd. */
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
+/** Tests of what a load does: they take minutes and need the machine for themselves, so they run by `npm run test:load`. */
+const load = 'test/integration/autoscale.integration.test.ts'
 
 export default defineConfig({
   test: {
@@ -26,8 +28,18 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: [integration],
+          exclude: [load],
           globalSetup: 'test/servers/setup.ts',
           testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'load',
+          include: [load],
+          globalSetup: 'test/servers/setup.ts',
           hookTimeout: 120_000,
         },
       },

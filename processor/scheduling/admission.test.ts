@@ -49,3 +49,44 @@ test('images that must not be pruned make the line longer', () => {
   const queue = queueOf(waiting(25).map((each) => ({ ...each, maxPrune: 0 })))
   expect(admission({ queue, costs }, { deadline: 600 }, 0).admitted).toBe(false)
 })
+
+test('tells when such an image would be taken: when the line has shrunk so far', () => {
+  const repeatIn = (count: number, deadline: number) => {
+    const decision = admission({ queue: queueOf(waiting(count)), costs }, { deadline }, 0)
+    return decision.admitted ? 0 : decision.retryAfterSeconds
+  }
+  // 101 images take 4040 ms, and 545 ms of them may be left.
+  expect(repeatIn(100, 600)).toBe(4)
+  // Only ten of them are due before it now, but all of them will be when it comes again.
+  expect(repeatIn(20, 509)).toBe(0)
+  expect(repeatIn(300, 520)).toBe(12)
+})
+
+test('a device that is slow on a single image still serves a few callers', () => {
+  const slow = device({ fixedMs: 0, rowMs: 1000, buckets: [1] })
+  const queue = (count: number) => queueOf(waiting(count))
+  expect(admission({ queue: queue(5), costs: slow }, { deadline: 600 }, 0).admitted).toBe(true)
+  expect(admission({ queue: queue(20), costs: slow }, { deadline: 600 }, 0).admitted).toBe(false)
+})
+
+test('refuses what would only be in time in a large batch for which the head has no time', () => {
+  // At the hardest level a run takes 64 ms with one image, 76 with four, 92 with eight.
+  const batched = device({ fixedMs: 60, rowMs: 10, buckets: [1, 2, 4, 8] })
+  const decide = (headDeadline: number) => {
+    const queue = queueOf([image('head', { deadline: headDeadline }), ...waiting(4)])
+    return admission({ queue, costs: batched, runningMs: 300 }, { deadline: 510 }, 0).admitted
+  }
+  expect(decide(500)).toBe(true)
+  expect(decide(404)).toBe(false)
+  expect(decide(200)).toBe(true)
+})
+
+test('an image that allows less pruning needs more time', () => {
+  const options = { queue: queueOf(waiting(12)), costs }
+  expect(admission(options, { deadline: 600, maxPrune: 1 }, 0).admitted).toBe(true)
+  expect(admission(options, { deadline: 600, maxPrune: 0 }, 0).admitted).toBe(false)
+})
+
+test('an image that is never late is refused by a full lane only', () => {
+  expect(admission({ queue: queueOf(waiting(1000)), costs, runningMs: 1e6 }, {}, 0).admitted).toBe(true)
+})

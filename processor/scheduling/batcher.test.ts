@@ -67,6 +67,7 @@ test('within a lane an earlier deadline is never served later', () => {
         expect(served).toEqual(deadlines.toSorted((a, b) => turnOf(a) - turnOf(b)))
       },
     ),
+    { seed: 1, numRuns: 100 },
   )
 })
 

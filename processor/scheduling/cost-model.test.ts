@@ -43,6 +43,7 @@ test('never predicts zero or less, however odd the calibration', () => {
       for (const bucket of buckets)
         for (const level of levels.keys()) expect(costs.predict(bucket, level)).toBeGreaterThan(0)
     }),
+    { seed: 1, numRuns: 100 },
   )
 })
 
@@ -70,6 +71,7 @@ test('follows a lasting change, from any start, and says how far off it was', ()
       for (let i = 0; i < 40; i++) costs.observe({ bucket: 4, level: 1, ms: 32 * factor })
       expect(costs.predict(4, 1) / (32 * factor)).toBeCloseTo(1, 1)
     }),
+    { seed: 1, numRuns: 100 },
   )
 })
 

@@ -17,8 +17,8 @@ export type Tally = readonly number[]
 interface Block<P> {
   places: P[]
   tally: number[]
-  /** Tallies of the places before every 32nd, made when asked for and dropped when the block changes. */
-  marks?: Tally[]
+  /** Tallies of the places before every 32nd, made when asked for and kept from then on. */
+  marks?: number[][]
 }
 
 /** Places a block holds at most: few enough that a splice is cheap, enough that 100,000 places are few blocks. */
@@ -58,8 +58,10 @@ export class DeadlineOrder<P extends Place> {
     if (this.#blocks.length === 0) this.#blocks.push({ places: [], tally: this.#tally.map(() => 0) })
     const index = this.#blockOf(place)
     const block = this.#blocks[index]!
-    block.places.splice(insertionPoint(block.places, place), 0, place)
+    const at = insertionPoint(block.places, place)
+    block.places.splice(at, 0, place)
     this.#count(block, place, 1)
+    moveMarks(block, { at, hardest: place.hardest, change: 1 })
     if (block.places.length > blockSize) this.#split(index)
   }
 
@@ -72,6 +74,7 @@ export class DeadlineOrder<P extends Place> {
     if (block.places[at] !== place) return false
     block.places.splice(at, 1)
     this.#count(block, place, -1)
+    moveMarks(block, { at, hardest: place.hardest, change: -1 })
     this.#tidy(index)
     return true
   }
@@ -149,7 +152,6 @@ export class DeadlineOrder<P extends Place> {
 
   #count(block: Block<P>, place: P, change: 1 | -1): void {
     block.tally[place.hardest]! += change
-    block.marks = undefined
     this.#tally[place.hardest]! += change
     this.#size += change
   }
@@ -202,9 +204,25 @@ function addUpTo(tally: number[], block: Block<Place>, due: number): void {
   for (let at = mark * markEvery; at < end; at++) tally[places[at]!.hardest]! += 1
 }
 
-function marksOf(places: readonly Place[], levels: number): Tally[] {
+/** Corrects the marks behind a place that has come to `at`, or gone from there: one neighbour moves across each. */
+function moveMarks(
+  block: Block<Place>,
+  { at, hardest, change }: { at: number; hardest: number; change: 1 | -1 },
+): void {
+  const { marks, places } = block
+  if (marks === undefined) return
+  for (let mark = Math.floor(at / markEvery) + 1; mark < marks.length; mark++) {
+    const moved = places[mark * markEvery - (change === 1 ? 0 : 1)]!
+    marks[mark]![hardest]! += change
+    marks[mark]![moved.hardest]! -= change
+  }
+  if ((marks.length - 1) * markEvery >= places.length) marks.pop()
+  if (marks.length * markEvery < places.length) block.marks = undefined
+}
+
+function marksOf(places: readonly Place[], levels: number): number[][] {
   const tally = new Array<number>(levels).fill(0)
-  const marks: Tally[] = []
+  const marks: number[][] = []
   for (const [at, { hardest }] of places.entries()) {
     if (at % markEvery === 0) marks.push([...tally])
     tally[hardest]! += 1

@@ -1,12 +1,8 @@
-import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Backlog } from './backlog.ts'
 import { type Load, leastLevel } from './least-level.ts'
-import { hardestAllowed } from './level.ts'
-import { latestStart } from './line-head.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, queueOf } from './scenario.ts'
-import { servingPlan } from './serving-plan.ts'
 
 const hardest = levels.length - 1
 /** 100 ms an image unpruned, 40 ms at the hardest level, whatever the batch size. */
@@ -22,6 +18,81 @@ const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load =
   arrivalRate: 0,
   drainMs: Infinity,
   ...rest,
+})
+
+describe('the least level', () => {
+  const exactly = { now: 0, margin: 0 }
+
+  test.each([
+    ['all in time unpruned', 5, 500, 0],
+    ['one late unpruned', 6, 500, 2],
+    ['in time at the hardest only', 12, 500, 5],
+  ])('%s: %d images due in %d ms need level %d', (_, count, deadline, level) => {
+    expect(leastLevel(loadOf(waiting(count, { deadline })), exactly)).toMatchObject({ level, holds: true })
+  })
+
+  test('says when even the hardest does not hold', () => {
+    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: hardest, holds: false })
+  })
+
+  test('more devices need less, those taken away need more', () => {
+    const images = waiting(12)
+    expect(leastLevel(loadOf(images, { devices: 3 }), exactly).level).toBe(0)
+    expect(leastLevel(loadOf(waiting(5), { devices: 0.5 }), exactly).level).toBe(hardest)
+  })
+
+  test('counts the images of other lines that are served first', () => {
+    const ahead = levels.map((_, level) => (level === hardest ? 7 : 0))
+    expect(leastLevel(loadOf(waiting(5), { ahead }), exactly).level).toBe(hardest)
+  })
+
+  test('knows that images which must not be pruned take their time', () => {
+    const images = [...waiting(4, { maxPrune: 0 }), image('last', { deadline: 501 })]
+    expect(leastLevel(loadOf(images), exactly).level).toBe(0)
+    const sixth = image('sixth', { deadline: 502 })
+    expect(leastLevel(loadOf([...images, sixth]), exactly).level).toBe(hardest)
+  })
+
+  test('an image that would be late even if it were alone asks for nothing, nor does one without a deadline', () => {
+    expect(leastLevel(loadOf(waiting(3, { deadline: 39 })), exactly)).toMatchObject({ level: 0, holds: true })
+    expect(leastLevel(loadOf(waiting(1000, { deadline: undefined })), exactly).level).toBe(0)
+  })
+
+  test('tells up to which deadline the images need it', () => {
+    const images = [...waiting(6), image('later', { deadline: 620 }), image('much later', { deadline: 5000 })]
+    expect(leastLevel(loadOf(images), exactly)).toMatchObject({ level: 2, until: 620 })
+    expect(leastLevel(loadOf(waiting(1)), exactly).until).toBe(-Infinity)
+  })
+
+  test('a line with a drain target shares one level', () => {
+    expect(leastLevel(loadOf(waiting(6), { drainMs: 1000 }), exactly).until).toBe(Infinity)
+  })
+
+  test('skips a level that is no faster than the one below it', () => {
+    const costs = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
+    for (let i = 0; i < 50; i++) costs.observe({ bucket: 1, level: 2, ms: 100 })
+    for (let i = 0; i < 50; i++) costs.observe({ bucket: 1, level: 0, ms: 100 })
+    expect(leastLevel(loadOf(waiting(6), { costs }), exactly).level).toBe(3)
+    for (let i = 0; i < 50; i++) costs.observe({ bucket: 1, level: hardest, ms: 100 })
+    expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, holds: false })
+  })
+
+  test('a backlog beyond a round of batches drains within the target at the arrival rate', () => {
+    const backlog = waiting(11, { deadline: 60_000 })
+    const demand = (rest: Partial<Load>) =>
+      leastLevel(loadOf(backlog, { drainMs: 1000, ...rest }), exactly).level
+    expect(demand({})).toBe(0)
+    expect(demand({ arrivalRate: 2 })).toBe(2)
+    expect(demand({ arrivalRate: 15 })).toBe(hardest)
+    expect(demand({ arrivalRate: 15, drainMs: Infinity })).toBe(0)
+  })
+
+  test('arrivals ask for a level that serves them before they have become a backlog', () => {
+    const load = (arrivalRate: number) =>
+      loadOf(waiting(1, { deadline: 60_000 }), { drainMs: 1000, arrivalRate })
+    expect(leastLevel(load(5), exactly).level).toBe(0)
+    expect(leastLevel(load(15), exactly).level).toBe(3)
+  })
 })
 
 describe('a backlog beyond the line', () => {
@@ -77,143 +148,5 @@ describe('a backlog beyond the line', () => {
     expect(demand([], [backlog(20, 1000)], { costs })).toMatchObject({ level: 2, holds: true })
     costs.observeDecoding(400)
     expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(0)
-  })
-})
-
-interface Spec {
-  deadline: number
-  maxPrune: number
-}
-
-const anySpecs = (maxPrune: fc.Arbitrary<number>, most = 60) =>
-  fc.array(fc.record({ deadline: fc.integer({ min: 1, max: 3000 }), maxPrune }), {
-    minLength: 1,
-    maxLength: most,
-  })
-const mixed = fc.constantFrom(0, 0.3, 1)
-const anyBacklogs = fc.array(
-  fc.record({
-    deadline: fc.integer({ min: 1, max: 6000 }),
-    images: fc.integer({ min: 1, max: 60 }),
-    hardest: fc.nat(hardest),
-  }),
-  { maxLength: 6 },
-)
-const anyCosts = fc
-  .record({
-    fixedMs: fc.integer({ min: 1, max: 60 }),
-    rowMs: fc.integer({ min: 1, max: 60 }),
-    buckets: fc.constantFrom([1], [1, 2, 4, 8, 16], [4, 8]),
-  })
-  .map(device)
-const imagesOf = (specs: readonly Spec[]) => specs.map((rest, i) => image(`${i}`, rest))
-
-describe('for any load', () => {
-  const margin = 0.1
-  const options = { now: 0, margin }
-
-  /** Whether everything that can be in time is, by the same predictions, looked up image by image. */
-  function holdsAt(specs: readonly Spec[], level: number, load: Load): boolean {
-    const plan = servingPlan(load)
-    const line = specs.map(({ deadline, maxPrune }) => ({
-      deadline,
-      images: 1,
-      hardest: hardestAllowed(levels, maxPrune),
-      beyond: 0,
-    }))
-    const backlogs = (load.beyond ?? []).map((backlog) => ({ ...backlog, beyond: 1 }))
-    const inOrder = [...line, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.beyond - b.beyond)
-    let images = 0
-    let workMs = 0
-    const served = inOrder.every((group) => {
-      images += group.images
-      workMs += group.images * plan.msPerImage[Math.min(group.hardest, level)]!
-      const budget = group.deadline / (1 + margin)
-      return budget < plan.soonest[group.hardest]! || plan.finish(level, images, workMs) <= budget + 1e-9
-    })
-    if (!Number.isFinite(load.drainMs)) return served
-    const head = line.toSorted((a, b) => a.deadline - b.deadline)
-    const waitingImages = images
-    const backlog = Math.max(0, waitingImages - load.devices * load.costs.buckets.at(-1)!)
-    const drainWork = ((backlog + (load.arrivalRate * load.drainMs) / 1000) * workMs) / waitingImages
-    const drains = drainWork * (1 + margin) <= load.devices * load.drainMs + 1e-9
-    return (
-      served &&
-      drains &&
-      latestStart(head, level, { costs: load.costs, plan, now: 0, slowdown: 1 + margin }) >= 0
-    )
-  }
-
-  test('the level is the least one with which everything is in time that can be', () => {
-    const anyDrain = fc.constantFrom(Infinity, 500, 5000)
-    fc.assert(
-      fc.property(
-        anySpecs(mixed),
-        anyBacklogs,
-        anyCosts,
-        anyDrain,
-        fc.nat(30),
-        (specs, beyond, costs, drainMs, arrivalRate) => {
-          const load = loadOf(imagesOf(specs), { beyond, costs, drainMs, arrivalRate })
-          const { level, holds } = leastLevel(load, options)
-          const { steps } = servingPlan(load)
-          const below = steps[steps.indexOf(level) - 1]
-          expect(holdsAt(specs, level, load)).toBe(holds)
-          if (below !== undefined) expect(holdsAt(specs, below, load)).toBe(false)
-          if (!holds) expect(level).toBe(steps.at(-1))
-        },
-      ),
-      { seed: 1, numRuns: 300 },
-    )
-  })
-
-  const change = fc.record({
-    images: anySpecs(mixed, 8),
-    beyond: anyBacklogs,
-    sooner: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 60 }),
-    rate: fc.nat(50),
-    fewerDevices: fc.boolean(),
-  })
-
-  /** No deadline falls below what a lone image takes: what cannot be in time asks for nothing. */
-  const shortened = ({ deadline, maxPrune }: Spec, share: number, costs: Load['costs']): Spec => {
-    const allowed = hardestAllowed(levels, maxPrune)
-    const soonest = Math.min(...levels.slice(0, allowed + 1).map((_, level) => costs.runTimes(level)[1]!))
-    const least = (1 + margin) * soonest * 1.001
-    return { deadline: deadline <= least ? deadline : deadline - share * (deadline - least), maxPrune }
-  }
-
-  test.each([
-    { by: 'its deadlines alone', drainMs: Infinity, maxPrune: mixed },
-    { by: 'a drain time too', drainMs: 500, maxPrune: fc.constant(1) },
-  ])('more load never asks for less of a line that is measured by $by', ({ drainMs, maxPrune }) => {
-    const anyChange = change.chain((changed) =>
-      anySpecs(maxPrune, 8).map((images) => ({ ...changed, images })),
-    )
-    const anyRate = fc.nat(50)
-    fc.assert(
-      fc.property(
-        anySpecs(maxPrune, 50),
-        anyBacklogs,
-        anyChange,
-        anyCosts,
-        anyRate,
-        (specs, beyond, more, costs, arrivalRate) => {
-          const alike = (backlogs: Backlog[]) =>
-            Number.isFinite(drainMs) ? backlogs.map((each) => ({ ...each, hardest })) : backlogs
-          const light = { costs, devices: 2, beyond: alike(beyond), arrivalRate, drainMs }
-          const level = (images: readonly Spec[], rest: Partial<Load> = {}) =>
-            leastLevel(loadOf(imagesOf(images), { ...light, ...rest }), options).level
-          const least = level(specs)
-          const sooner = specs.map((spec, i) => shortened(spec, more.sooner[i] ?? 0, costs))
-          expect(level([...specs, ...more.images])).toBeGreaterThanOrEqual(least)
-          expect(level(sooner)).toBeGreaterThanOrEqual(least)
-          expect(level(specs, { beyond: alike([...beyond, ...more.beyond]) })).toBeGreaterThanOrEqual(least)
-          expect(level(specs, { arrivalRate: arrivalRate + more.rate })).toBeGreaterThanOrEqual(least)
-          expect(level(specs, { devices: 1 })).toBeGreaterThanOrEqual(least)
-        },
-      ),
-      { seed: 1, numRuns: 300 },
-    )
   })
 })

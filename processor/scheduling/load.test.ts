@@ -58,7 +58,8 @@ describe('no flapping', () => {
         const over = simulate(traffic({ from: 0, to: 30_000, perSecond }), { costs: on }).levels
         expect(changes(over.filter(({ at }) => at > 15_000))).toBe(0)
       }),
-      { seed: 1, numRuns: 30 },
+      // Level 1 leaves no line behind, and level 0 not enough room: the rate has to be remembered while images are alone.
+      { seed: 1, numRuns: 30, examples: [[0.376, false]] },
     )
   })
 
@@ -158,43 +159,65 @@ test('no image is starved by newcomers, whatever it allows and whatever its lane
   expect(served).toHaveLength(overload.length + 3)
 })
 
-describe('no starvation', () => {
-  const kinds = fc.record({
-    lane: fc.constantFrom('interactive' as const, 'batch' as const),
-    maxPrune: fc.constantFrom(0, 0.3, 1),
-    group: fc.constantFrom('no prompt', 'long prompt'),
-    hasDeadline: fc.boolean(),
-    patienceMs: fc.integer({ min: 50, max: 2000 }),
-    /** How many come at once. */
-    count: fc.integer({ min: 1, max: 25 }),
-  })
-  type Crowd = typeof kinds extends fc.Arbitrary<infer T> ? T : never
+describe('no starvation below capacity, whatever an image allows and whatever its lane', () => {
+  const anyLane = fc.constantFrom('interactive' as const, 'batch' as const)
+  const anyPrune = fc.constantFrom(0, 0.3, 1)
+  const anyGroup = fc.constantFrom('no prompt', 'long prompt')
   const anyCosts = fc.record({ fixedMs: fc.nat(60), rowMs: fc.integer({ min: 5, max: 40 }) }).map(device)
 
-  /** Each crowd comes when a device that runs one image at a time, as hard as it allows, has had 1.25 times the time. */
-  function belowCapacity(crowds: readonly Crowd[], on: typeof costs): QueuedImage<string>[] {
-    let at = 0
-    return crowds.flatMap(({ lane, maxPrune, group, hasDeadline, patienceMs, count }, crowd) => {
-      const enqueuedAt = at
-      const deadline = hasDeadline ? at + patienceMs : undefined
-      const level = hasDeadline ? hardestAllowed(levels, maxPrune) : 0
-      at += 1.25 * count * on.predict(1, level)
-      return Array.from({ length: count }, (_, i) =>
-        image(`${crowd} ${i}`, { lane, maxPrune, group, enqueuedAt, deadline }),
-      )
+  test('among crowds of any kind', () => {
+    const crowd = fc.record({
+      lane: anyLane,
+      maxPrune: anyPrune,
+      group: anyGroup,
+      patienceMs: fc.option(fc.integer({ min: 50, max: 2000 }), { nil: undefined }),
+      count: fc.integer({ min: 1, max: 25 }),
     })
-  }
-
-  test('every image is served in bounded time, whatever comes below capacity', () => {
     fc.assert(
-      fc.property(fc.array(kinds, { minLength: 1, maxLength: 40 }), anyCosts, (crowds, on) => {
-        const arrivals = belowCapacity(crowds, on)
+      fc.property(fc.array(crowd, { minLength: 1, maxLength: 40 }), anyCosts, (crowds, on) => {
+        let at = 0
+        const arrivals = crowds.flatMap(({ patienceMs, count, ...rest }, index) => {
+          const each = { ...rest, enqueuedAt: at, deadline: patienceMs && at + patienceMs }
+          // The next crowd leaves the device time to run them one by one, as hard as they allow.
+          const level = patienceMs === undefined ? 0 : hardestAllowed(levels, rest.maxPrune)
+          at += 1.1 * count * on.predict(1, level)
+          return Array.from({ length: count }, (_, i) => image(`${index} ${i}`, each))
+        })
         const { served } = simulate(arrivals, { costs: on })
         expect(served).toHaveLength(arrivals.length)
-        const waits = served.map(({ image, doneAt }) => doneAt - image.enqueuedAt)
-        expect(Math.max(...waits)).toBeLessThan(4_000)
+        expect(longestWait(served)).toBeLessThan(5000)
       }),
       { seed: 1, numRuns: 100 },
     )
   })
+
+  test('a few odd ones among callers who keep the device busy', () => {
+    const odd = fc.record({
+      lane: anyLane,
+      maxPrune: anyPrune,
+      group: anyGroup,
+      enqueuedAt: fc.integer({ min: 0, max: 5000 }),
+      patienceMs: fc.integer({ min: 0, max: 5000 }),
+    })
+    const share = fc.double({ min: 0.5, max: 0.9, noNaN: true })
+    fc.assert(
+      fc.property(fc.array(odd, { minLength: 1, maxLength: 8 }), share, anyCosts, (specs, busy, on) => {
+        const perSecond = busy * on.throughput(levels.length - 1)
+        const callers = traffic({ from: 0, to: 20_000, perSecond, random: seeded(1) })
+        const odds = specs.map(({ patienceMs, ...rest }, i) => {
+          // Nobody waits for batch images; callers may be late, and let others pass for a while when they are.
+          const deadline = rest.lane === 'batch' ? undefined : rest.enqueuedAt + patienceMs
+          return image(`odd ${i}`, { ...rest, deadline })
+        })
+        const { served } = simulate([...callers, ...odds], { costs: on, batchTurnMs: 1000 })
+        expect(served).toHaveLength(callers.length + odds.length)
+        expect(longestWait(served.filter(({ image: { id } }) => id.startsWith('odd')))).toBeLessThan(11_000)
+      }),
+      { seed: 1, numRuns: 60 },
+    )
+  })
 })
+
+function longestWait(served: Served[]): number {
+  return Math.max(...served.map(({ image, doneAt }) => doneAt - image.enqueuedAt))
+}

@@ -1,6 +1,7 @@
 import { imagesOf } from './backlog.ts'
 import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
 
+/** Share by which every run is taken to last longer than predicted where nothing else is said. */
 export const defaultMargin = 0.1
 
 export interface ControllerOptions {
@@ -50,14 +51,12 @@ export class PruneController {
 
   /** The demand that the next batch should meet. To be asked once for each batch, with time going forward. */
   decide(load: Load, now: number): Demand {
-    if (load.line.size <= 1 && imagesOf(load.beyond ?? []) === 0) {
-      this.#level = Math.min(this.#level, this.#held(now))
-      return fullQuality
-    }
+    const isAlone = load.line.size <= 1 && imagesOf(load.beyond ?? []) === 0
     const [needed = fullQuality, calm = fullQuality] = leastLevels(load, this.#cautions, now)
     for (let level = 1; level <= calm.level; level++) this.#neededAt[level] = now
-    this.#level = Math.max(needed.level, Math.min(this.#level, this.#held(now)))
-    return { ...needed, level: this.#level }
+    const kept = Math.min(this.#level, this.#held(now))
+    this.#level = isAlone ? kept : Math.max(needed.level, kept)
+    return isAlone ? fullQuality : { ...needed, level: this.#level }
   }
 
   /** The level that has been needed with the wider margin within the last `holdMs`. */

@@ -15,6 +15,9 @@ const buckets = [1, 2, 4, 8, 16]
 const batches = 100
 const hourMs = 3_600_000
 
+/** How often the process was taken off a core for another one: such a decision shows how busy the machine is. */
+const timesInterrupted = () => process.resourceUsage().involuntaryContextSwitches
+
 /**
  * What one decision costs while very many images wait: the next batch, with its level and its size, and whether one
  * more image is admitted. Deadlines and `max_prune` are mixed, in both lanes, with batches of which more is to come.
@@ -50,15 +53,20 @@ export async function benchController({ images, rounds }: { images: number; roun
   const batcher = new Batcher({ queue, costs, beyond })
 
   const decisions: number[] = []
+  const undisturbed: number[] = []
   const admissions: number[] = []
   for (let round = -100; round < rounds; round++) {
+    const interruptions = timesInterrupted()
     const begun = performance.now()
     const batch = batcher.nextBatch(now)!
     const decided = performance.now()
+    const isUndisturbed = timesInterrupted() === interruptions
+    const asked = performance.now()
     admission({ queue, costs }, { deadline: now + 500 }, now)
     if (round >= 0) {
-      admissions.push(1000 * (performance.now() - decided))
+      admissions.push(1000 * (performance.now() - asked))
       decisions.push(1000 * (decided - begun))
+      if (isUndisturbed) undisturbed.push(1000 * (decided - begun))
     }
     costs.observe({
       bucket: batch.bucket,
@@ -75,11 +83,14 @@ export async function benchController({ images, rounds }: { images: number; roun
   console.log(`${images} images wait, ${batches} batches have more to come; microseconds\n`)
   console.log(`${''.padEnd(12)}${'median'.padStart(8)}${'p99'.padStart(9)}`)
   row('next batch', decisions)
+  row('undisturbed', undisturbed)
   row('admission', admissions)
   printResult('controller', {
     images,
     decision_us_p50: median(decisions),
     decision_us_p99: quantile(decisions, 0.99),
+    undisturbed_us_p99: quantile(undisturbed, 0.99),
+    undisturbed: undisturbed.length / rounds,
     admission_us_p50: median(admissions),
     admission_us_p99: quantile(admissions, 0.99),
     rounds,

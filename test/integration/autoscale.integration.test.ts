@@ -10,8 +10,11 @@ import { type Fleet, linesOf, type Part, startFleet, until } from './fleet.ts'
 
 /** Each processor gets this share of the machine: three of them are to fit beside the broker and the edge. */
 const share = 0.22
-/** Requests per second; the high rate is more than one processor serves unpruned, and less than three do. */
-const rates = { low: 4, high: 26 }
+/** Of what one processor serves unpruned: the high load is more than that, and less than three serve. */
+const loads = { low: 0.2, high: 1.5 }
+/** How long it is measured what one processor serves, and by how many callers, ms. */
+const measuredMs = 8_000
+const callers = 8
 /** As KEDA polls and the autoscaler decides, but sooner. */
 const turnMs = 3_000
 const sloMs = 1_500
@@ -39,7 +42,8 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
   const leaving: Promise<unknown>[] = []
   const answers: Answer[] = []
   const moments: Moment[] = []
-  let rate = rates.low
+  /** Requests per second. */
+  let rate = 0
   let asked = 0
   let captioned = 0
 
@@ -67,11 +71,15 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
     }
   }
 
-  async function ask(key: string): Promise<void> {
+  async function ask(key: string, query = ''): Promise<void> {
     const { jpeg } = pictures[asked++ % pictures.length]!
     const headers = { authorization: `Bearer ${key}`, 'content-type': 'image/jpeg' }
     for (;;) {
-      const response = await fetch(`${fleet.url}/v1/captions`, { method: 'POST', body: jpeg, headers })
+      const response = await fetch(`${fleet.url}/v1/captions${query}`, {
+        method: 'POST',
+        body: jpeg,
+        headers,
+      })
       if (response.status === 429) {
         await response.body?.cancel()
         await delay(1000 * Number(response.headers.get('retry-after') ?? 1))
@@ -80,6 +88,17 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
       answers.push({ at: Date.now(), status: response.status, caption: (await response.json()) as Caption })
       return
     }
+  }
+
+  /** What one processor serves at full quality. */
+  async function imagesPerSecond(key: string): Promise<number> {
+    const end = Date.now() + measuredMs
+    let served = 0
+    const call = async () => {
+      for (; Date.now() < end; served++) await ask(key, '?max_prune=0&deadline_ms=20000')
+    }
+    await Promise.all(Array.from({ length: callers }, call))
+    return (1000 * served) / measuredMs
   }
 
   /** Sends requests at the present rate, whatever becomes of them, until told to stop. */
@@ -106,6 +125,8 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
     const key = await fleet.keyOf('acme')
     const openai = fleet.openai(key)
     const stop = new AbortController()
+    const capacity = await imagesPerSecond(key)
+    rate = loads.low * capacity
     const loading = load(key, stop.signal)
     const autoscaler = new Autoscaler({ min: 1, max: 3, scaleDownWindowMs: 4 * turnMs })
     const start = Date.now()
@@ -132,18 +153,18 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
     }
     const turnsUntil = (done: () => boolean) => until(turn, done, 0)
 
-    await turnsUntil(() => answers.length > 10)
+    await turn()
     const file = await openai.files.create({ purpose: 'batch', file: manifest(pictures, 200) })
     const batch = await openai.batches.create({
       input_file_id: file.id,
       endpoint: '/v1/captions' as '/v1/embeddings',
       completion_window: '24h',
     })
-    rate = rates.high
+    rate = loads.high * capacity
     await turnsUntil(() => (moments.at(-1)?.pruned ?? 0) > 0)
     await turnsUntil(() => replicas.length === 3 && !scaling)
     await turnsUntil(() => moments.length > 2 && moments.slice(-2).every(({ pruned }) => pruned === 0))
-    rate = rates.low
+    rate = loads.low * capacity
     await turnsUntil(() => replicas.length === 1 && !scaling)
     await turn()
     stop.abort()
@@ -203,7 +224,7 @@ function print(moments: Moment[]): void {
     console.log(
       [
         String(second).padStart(6),
-        String(requests).padStart(12),
+        requests.toFixed(1).padStart(12),
         desired.toFixed(2).padStart(9),
         String(replicas).padStart(10),
         (pruned?.toFixed(3) ?? 'no answers').padStart(18),
