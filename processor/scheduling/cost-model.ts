@@ -92,7 +92,9 @@ export class CostModel {
    * or several where that costs less than padding.
    */
   servingTimes(level: number): readonly number[] {
-    return this.#follows().servingTimes[level]!
+    const { servingTimes, runs } = this.#follows()
+    servingTimes[level] ??= shortestTimes(runs[level]!, this.buckets)
+    return servingTimes[level]
   }
 
   /** Time of one run with 0, 1, 2, ... images at this level, padded to a batch size, up to the largest bucket, ms. */
@@ -151,9 +153,12 @@ export class CostModel {
 }
 
 interface Derived {
+  /** ms of a run for each level and batch size. */
+  runs: readonly (readonly number[])[]
   best: readonly BestRun[]
   fastestUpTo: readonly number[]
-  servingTimes: readonly (readonly number[])[]
+  /** Computed for the levels that are asked for. */
+  servingTimes: (readonly number[])[]
   runTimes: readonly (readonly number[])[]
 }
 
@@ -161,9 +166,10 @@ function derive(cells: readonly number[][], buckets: readonly number[], pace: nu
   const runs = cells.map((row) => row.map((ms) => ms * pace))
   const best = runs.map((times) => bestRun(times, buckets))
   return {
+    runs,
     best,
     fastestUpTo: lowestSoFar(best.map(({ msPerImage }) => msPerImage)),
-    servingTimes: runs.map((times) => servingTimes(times, buckets)),
+    servingTimes: [],
     runTimes: runs.map((times) => runTimes(times, buckets)),
   }
 }
@@ -177,7 +183,7 @@ function bestRun(times: readonly number[], buckets: readonly number[]): BestRun 
   return best
 }
 
-function servingTimes(times: readonly number[], buckets: readonly number[]): number[] {
+function shortestTimes(times: readonly number[], buckets: readonly number[]): number[] {
   const serving = [0]
   for (let images = 1; images <= buckets.at(-1)!; images++) {
     let shortest = Number.POSITIVE_INFINITY

@@ -17,7 +17,7 @@ export type Tally = readonly number[]
 interface Block<P> {
   places: P[]
   tally: number[]
-  /** Tallies of the places before every 32nd, made when asked for and kept from then on. */
+  /** Tallies of the places before every 32nd, made when asked for and kept up to date from then on. */
   marks?: number[][]
 }
 
@@ -25,8 +25,10 @@ interface Block<P> {
 const blockSize = 512
 /** Places from one mark of a block to the next. */
 const markEvery = 32
-/** A walk visits this many places one by one; from then on only the last place of each block. */
-const visitedOneByOne = 256
+/** A walk visits this many places one by one, then every eighth, and from 256 on only the last place of each block. */
+const visitedOneByOne = 64
+const visitEvery = 8
+const visitedNear = 256
 
 /**
  * A line ordered by `due`: a list of sorted blocks. Adding and removing are two binary searches and a splice of at
@@ -94,26 +96,25 @@ export class DeadlineOrder<P extends Place> {
 
   /**
    * Calls `visit` along the line with the place's rank (1 is the head) and the tally up to and with it. The head of a
-   * long line is visited place by place; further back the last place of each block stands for its block. `tally` is
-   * reused between calls. Ranks and tallies start behind `ahead`, the images of other lines that are served first.
+   * long line is visited place by place, then more and more sparsely; a place that is visited stands for those between.
+   * `tally` is reused between calls. Ranks and tallies start behind `ahead`, the images of other lines that are served
+   * first.
    */
   walk(visit: (place: P, rank: number, tally: Tally) => void, ahead: Tally = []): void {
     const tally = this.#tally.map((_, level) => ahead[level] ?? 0)
     const others = sum(ahead)
     let seen = 0
-    for (const block of this.#blocks) {
-      if (seen < visitedOneByOne) {
-        const last = block.places.at(-1)
-        for (const place of block.places) {
-          tally[place.hardest]! += 1
-          seen++
-          if (seen <= visitedOneByOne || place === last) visit(place, others + seen, tally)
-        }
-      } else {
-        addInto(tally, block.tally)
-        seen += block.places.length
-        visit(block.places.at(-1)!, others + seen, tally)
+    for (const { places, tally: whole } of this.#blocks) {
+      const near = Math.min(places.length - 1, visitedNear - seen)
+      const before = near > 0 ? [...tally] : tally
+      for (let at = 0; at < near; at++) {
+        const rank = seen + at + 1
+        tally[places[at]!.hardest]! += 1
+        if (rank <= visitedOneByOne || rank % visitEvery === 0) visit(places[at]!, others + rank, tally)
       }
+      for (let level = 0; level < tally.length; level++) tally[level] = before[level]! + whole[level]!
+      seen += places.length
+      visit(places.at(-1)!, others + seen, tally)
     }
   }
 
@@ -217,7 +218,11 @@ function moveMarks(
     marks[mark]![moved.hardest]! -= change
   }
   if ((marks.length - 1) * markEvery >= places.length) marks.pop()
-  if (marks.length * markEvery < places.length) block.marks = undefined
+  if (marks.length * markEvery < places.length) {
+    const beforeLast = [...block.tally]
+    beforeLast[places.at(-1)!.hardest]! -= 1
+    marks.push(beforeLast)
+  }
 }
 
 function marksOf(places: readonly Place[], levels: number): number[][] {

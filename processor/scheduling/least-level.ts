@@ -98,7 +98,8 @@ class LevelSearch {
     if (budget < soonest[checkpoint.hardest]!) return
     const latest = Math.max(budget, decodedInMs)
     const before = this.#step
-    while (checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
+    // Once the hardest level does not hold there is nothing to rise to.
+    while (this.#holds && checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
     if (this.#step > before) this.#until = checkpoint.deadline
     else if (!this.#drains && this.#step > 0 && checkpoint.deadline > this.#until) {
       const lowerMisses = checkpoint.finish(steps[this.#step - 1]!) > latest

@@ -36,10 +36,9 @@ export function eachDeadline(
   { plan, now }: { plan: ServingPlan; now: number },
   visit: (checkpoint: Checkpoint) => void,
 ): void {
-  const nothing: Cumulated = { images: 0, workMs: plan.msPerImage.map(() => 0) }
+  const before = new BacklogsBefore(plan)
   let images = 0
   let tally: Tally = []
-  let before = nothing
   const checkpoint: Checkpoint = {
     deadline: 0,
     hardest: 0,
@@ -52,27 +51,30 @@ export function eachDeadline(
 
   const hasTime = ({ deadline, hardest }: Backlog) => deadline - now >= plan.soonest[hardest]!
   const backlogs = (expires ? beyond.filter(hasTime) : [...beyond]).sort((a, b) => a.deadline - b.deadline)
-  const tallies = line.aheadOfEach(
-    backlogs.map(({ deadline }) => deadline),
-    ahead,
-  )
-  const leftBehind = backlogs.map((backlog, index) => {
-    tally = tallies[index]!
+  const giveUp = ({ deadline }: Backlog) => {
+    if (expires) before.endWithin((deadline - now) * plan.devices)
+  }
+  const dues = backlogs.map(({ deadline }) => deadline)
+  for (const [index, tallyAhead] of line.aheadOfEach(dues, ahead).entries()) {
+    const backlog = backlogs[index]!
+    tally = tallyAhead
     images = sum(tally)
-    before = withBacklog(before, backlog, plan)
+    before.add(backlog)
     checkpoint.deadline = backlog.deadline
     checkpoint.hardest = backlog.hardest
     checkpoint.undecoded = before.images
     visit(checkpoint)
-    if (expires) before = endingAt(before, (backlog.deadline - now) * plan.devices)
-    return before
-  })
+    giveUp(backlog)
+  }
 
   let passed = 0
-  before = nothing
+  before.clear()
   checkpoint.undecoded = 0
   line.walk((place, rank, tallyUpTo) => {
-    while (passed < backlogs.length && backlogs[passed]!.deadline < place.due) before = leftBehind[passed++]!
+    for (; passed < backlogs.length && backlogs[passed]!.deadline < place.due; passed++) {
+      before.add(backlogs[passed]!)
+      giveUp(backlogs[passed]!)
+    }
     tally = tallyUpTo
     images = rank
     checkpoint.deadline = place.deadline
@@ -81,25 +83,32 @@ export function eachDeadline(
   }, ahead)
 }
 
-/** The backlogs due up to some deadline. */
-interface Cumulated {
-  images: number
+/** The backlogs due up to some deadline, taken together. */
+class BacklogsBefore {
+  images = 0
   /** Their device time by level, ms. */
-  workMs: readonly number[]
-}
+  readonly workMs: number[]
+  readonly #msPerImage: readonly number[]
 
-function withBacklog(
-  before: Cumulated,
-  { images, hardest }: Backlog,
-  { msPerImage }: ServingPlan,
-): Cumulated {
-  return {
-    images: before.images + images,
-    workMs: before.workMs.map((ms, level) => ms + images * msPerImage[Math.min(hardest, level)]!),
+  constructor({ msPerImage }: ServingPlan) {
+    this.#msPerImage = msPerImage
+    this.workMs = msPerImage.map(() => 0)
   }
-}
 
-/** What is not done when this much device time has passed is given up: it keeps no later work waiting. */
-function endingAt({ images, workMs }: Cumulated, leftMs: number): Cumulated {
-  return { images, workMs: workMs.map((ms) => Math.min(ms, Math.max(0, leftMs))) }
+  clear(): void {
+    this.images = 0
+    this.workMs.fill(0)
+  }
+
+  add({ images, hardest }: Backlog): void {
+    this.images += images
+    for (let level = 0; level < this.workMs.length; level++)
+      this.workMs[level]! += images * this.#msPerImage[Math.min(hardest, level)]!
+  }
+
+  /** What is not done after this much device time is given up: it keeps no later work waiting. */
+  endWithin(leftMs: number): void {
+    for (let level = 0; level < this.workMs.length; level++)
+      this.workMs[level] = Math.min(this.workMs[level]!, Math.max(0, leftMs))
+  }
 }

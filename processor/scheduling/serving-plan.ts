@@ -21,11 +21,10 @@ export function servingPlan({ costs, devices }: { costs: CostModel; devices: num
   const steps = msPerImage.flatMap((ms, level) => (level === 0 || ms < msPerImage[level - 1]! ? [level] : []))
   const soonest = lowestSoFar(costs.levels.map((_, level) => costs.predict(costs.buckets[0]!, level)))
   const bestBucket = costs.levels.map((_, level) => costs.best(level).bucket)
-  const servingTimes = costs.levels.map((_, level) => costs.servingTimes(level))
   const finish: ServingPlan['finish'] = (level, images, workMs) => {
     // Whole batches run at the best rate; what is left over for each device takes longer than its share of one.
     const leftOver = (images / devices) % bestBucket[level]!
-    const leftOverMs = servingTimes[level]![Math.ceil(leftOver)]!
+    const leftOverMs = costs.servingTimes(level)[Math.ceil(leftOver)]!
     return workMs / devices + leftOverMs - leftOver * msPerImage[level]!
   }
   return { devices, steps, msPerImage, soonest, finish }
