@@ -3,7 +3,7 @@ import { groups, topics } from '../edge/contract/topics.ts'
 import { repeat } from '../infra/repeat.ts'
 import type { GroupState, Stream } from '../infra/stream/stream.ts'
 import { type DesiredReplicas, desiredReplicas } from './scheduling/desired-replicas.ts'
-import type { Lane } from './scheduling/lane.ts'
+import { type Lane, lanes } from './scheduling/lane.ts'
 
 export interface FleetLoadOptions {
   stream: Pick<Stream, 'groupState'>
@@ -30,8 +30,6 @@ interface Sample extends GroupState {
 const rateMs = 30_000
 /** What was seen so long ago counts no more, ms. */
 const forgetMs = 30_000
-
-const lanes = ['interactive', 'batch'] as const
 
 /**
  * The load of the whole fleet, as the stream and the planners tell it. Every process that watches sees the same

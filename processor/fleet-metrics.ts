@@ -1,8 +1,6 @@
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import type { FleetLoad } from './fleet-load.ts'
-
-const lanes = ['interactive', 'batch'] as const
-type Lane = (typeof lanes)[number]
+import { type Lane, lanes } from './scheduling/lane.ts'
 
 /** Metrics of the whole fleet; all processes that watch it tell the same. What is not known now is left out. */
 export function measureFleet(metrics: Metrics, fleet: FleetLoad): void {

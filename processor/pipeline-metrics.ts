@@ -2,8 +2,7 @@ import type { Metrics } from '../infra/telemetry/metrics.ts'
 import type { BatchReport } from './batch-runner.ts'
 import { BusyShare } from './busy-share.ts'
 import type { Pipeline } from './pipeline.ts'
-
-const lanes = ['interactive', 'batch'] as const
+import { lanes } from './scheduling/lane.ts'
 
 /** Metrics of the devices' runs; hand `onBatch` and `onCrash` to the pipeline and `watch` the pipeline itself. */
 export function measurePipeline(metrics: Metrics) {

@@ -1,20 +1,8 @@
-import { afterEach, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { keys } from '../../edge/contract/keys.ts'
 import { encodeControl, encodeShard } from '../../edge/contract/shard.ts'
-import { idsOf, manifestOf, PlannerWorld, type TestPlanner } from './planner.fixture.ts'
+import { idsOf, manifestOf, PlannerWorld, start, type TestPlanner } from './planner.fixture.ts'
 import { readShard, writeShard } from './shard-object.ts'
-
-const planners: TestPlanner[] = []
-
-afterEach(() => {
-  for (const planner of planners.splice(0)) planner.kill()
-})
-
-function start(world: PlannerWorld): TestPlanner {
-  const planner = world.startPlanner()
-  planners.push(planner)
-  return planner
-}
 
 /** A batch of 79 shards, all sent, the first ones done. */
 async function begin(world: PlannerWorld, planner: TestPlanner) {

@@ -1,3 +1,4 @@
+import { afterEach } from 'vitest'
 import { type Batch, isFinal, newBatch, type StoredBatch } from '../../edge/contract/batch.ts'
 import type { StoredFile } from '../../edge/contract/file.ts'
 import { keys } from '../../edge/contract/keys.ts'
@@ -14,6 +15,18 @@ import { TestProcessors } from './processors.fixture.ts'
 import { VirtualClock } from './virtual-clock.fixture.ts'
 
 const tenant = 'acme'
+
+const started: TestPlanner[] = []
+afterEach(() => {
+  for (const planner of started.splice(0)) planner.kill()
+})
+
+/** Starts a planner that ends with the test. */
+export function start(world: PlannerWorld): TestPlanner {
+  const planner = world.startPlanner()
+  started.push(planner)
+  return planner
+}
 
 /** A line of a result file, as far as tests look at it. */
 export interface WorldLine {

@@ -1,22 +1,10 @@
 import fc from 'fast-check'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { isFinal } from '../../edge/contract/batch.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { decodeShardJob } from '../../edge/contract/shard.ts'
 import { dueAt } from './due.ts'
-import { idsOf, manifestOf, PlannerWorld, type TestPlanner } from './planner.fixture.ts'
-
-const planners: TestPlanner[] = []
-
-afterEach(() => {
-  for (const planner of planners.splice(0)) planner.kill()
-})
-
-function start(world: PlannerWorld): TestPlanner {
-  const planner = world.startPlanner()
-  planners.push(planner)
-  return planner
-}
+import { idsOf, manifestOf, PlannerWorld, start, type TestPlanner } from './planner.fixture.ts'
 
 function repayingWorld(): PlannerWorld {
   const world = new PlannerWorld()

@@ -1,2 +1,3 @@
 /** Interactive work has a caller who waits; batch work fills the rest. */
-export type Lane = 'interactive' | 'batch'
+export const lanes = ['interactive', 'batch'] as const
+export type Lane = (typeof lanes)[number]

@@ -5,20 +5,10 @@ import { type Load, leastLevel } from './least-level.ts'
 import { hardestAllowed } from './level.ts'
 import { latestStart } from './line-head.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, queueOf } from './scenario.ts'
+import { device, flat, image, levels, loadOf } from './scenario.ts'
 import { servingPlan } from './serving-plan.ts'
 
 const hardest = levels.length - 1
-const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
-
-const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load => ({
-  line: queueOf(images).line('interactive'),
-  costs: flat,
-  devices: 1,
-  arrivalRate: 0,
-  drainMs: Infinity,
-  ...rest,
-})
 
 interface Spec {
   deadline: number

@@ -2,23 +2,12 @@ import { describe, expect, test } from 'vitest'
 import type { Backlog } from './backlog.ts'
 import { type Load, leastLevel } from './least-level.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, queueOf } from './scenario.ts'
+import { device, image, levels, loadOf } from './scenario.ts'
 
 const hardest = levels.length - 1
-/** 100 ms an image unpruned, 40 ms at the hardest level, whatever the batch size. */
-const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
 
 const waiting = (count: number, rest: Partial<QueuedImage<string>> = {}) =>
   Array.from({ length: count }, (_, i) => image(`${i}`, rest))
-
-const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load => ({
-  line: queueOf(images).line('interactive'),
-  costs: flat,
-  devices: 1,
-  arrivalRate: 0,
-  drainMs: Infinity,
-  ...rest,
-})
 
 describe('the least level', () => {
   const exactly = { now: 0, margin: 0 }

@@ -1,21 +1,9 @@
 import { describe, expect, test } from 'vitest'
-import type { Load } from './least-level.ts'
 import { PruneController } from './prune-controller.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, queueOf } from './scenario.ts'
+import { image, levels, loadOf } from './scenario.ts'
 
 const hardest = levels.length - 1
-/** 100 ms an image unpruned, 40 ms at the hardest level, whatever the batch size. */
-const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
-
-const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load => ({
-  line: queueOf(images).line('interactive'),
-  costs: flat,
-  devices: 1,
-  arrivalRate: 0,
-  drainMs: Infinity,
-  ...rest,
-})
 
 const waiting = (count: number, rest: Partial<QueuedImage<string>> = {}) =>
   Array.from({ length: count }, (_, i) => image(`${i}`, rest))

@@ -1,6 +1,7 @@
 import { admission } from './admission.ts'
 import { type Batch, Batcher, type BatcherOptions } from './batcher.ts'
 import { CostModel } from './cost-model.ts'
+import type { Load } from './least-level.ts'
 import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
 
 /** Scenes for the tests of this folder: made-up devices, images, and a device that runs on a virtual clock. */
@@ -50,6 +51,19 @@ export function queueOf(
   for (const each of images) queue.add(each, 0)
   return queue
 }
+
+/** A device that takes 100 ms for an image unpruned, 40 ms at the hardest level, whatever the batch size. */
+export const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
+
+/** One such device with these interactive images before it. */
+export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load => ({
+  line: queueOf(images).line('interactive'),
+  costs: flat,
+  devices: 1,
+  arrivalRate: 0,
+  drainMs: Infinity,
+  ...rest,
+})
 
 /** What became of an image. */
 export interface Served {

@@ -3,7 +3,7 @@ import { admission } from '../scheduling/admission.ts'
 import type { Backlog } from '../scheduling/backlog.ts'
 import { type Batch, Batcher } from '../scheduling/batcher.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
-import type { Lane } from '../scheduling/lane.ts'
+import { type Lane, lanes } from '../scheduling/lane.ts'
 import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
 import type { BatchRun, Shard } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
@@ -176,7 +176,7 @@ export class Replica {
     this.state = 'gone'
     const everything = [
       ...(this.#run?.batch.images ?? []),
-      ...(['interactive', 'batch'] as const).flatMap((lane) =>
+      ...lanes.flatMap((lane) =>
         this.#queue
           .line(lane)
           .pick(this.#queue.size(lane), this.#queue.size(lane), () => true)
