@@ -5,7 +5,7 @@ const report = process.env.VITEST_JSON_REPORT
 
 /** Tests against real servers: Kafka, S3, workerd. */
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
-/** Tests of what a load does: they take minutes and need the machine for themselves, so they run by `npm run test:load`. */
+/** A test of what a load does: it needs the machine for itself, so it runs after the others. */
 const load = 'test/integration/autoscale.integration.test.ts'
 
 export default defineConfig({
@@ -41,6 +41,7 @@ export default defineConfig({
           include: [load],
           globalSetup: 'test/servers/setup.ts',
           hookTimeout: 120_000,
+          sequence: { groupOrder: 1 },
         },
       },
     ],

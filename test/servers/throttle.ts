@@ -1,5 +1,5 @@
 /** A slice is short against a run of the model, and long against a switch of processes, ms. */
-const sliceMs = 50
+const sliceMs = 20
 
 /**
  * Lets a process run for a share of the time only, as if its machine were slower: several of them on one machine then
