@@ -32,7 +32,7 @@ export interface BatcherOptions<T> {
    * waits, e.g. when a folder is captioned. Default 500.
    */
   interactiveTargetMs?: number
-  /** Time in which an interactive backlog has to be gone, ms; default 1000. */
+  /** Time in which an interactive backlog has to be gone, ms; default twice `interactiveTargetMs`. */
   drainMs?: number
   /** Images of a lane that these devices will have to serve but that are not in their queue yet; default none. */
   beyond?(lane: Lane, now: number): readonly Backlog[]
@@ -96,7 +96,7 @@ export class Batcher<T> {
     this.#costs = options.costs
     this.#devices = options.devices ?? 1
     this.#interactiveTargetMs = options.interactiveTargetMs ?? 500
-    this.#drainMs = options.drainMs ?? 1000
+    this.#drainMs = options.drainMs ?? 2 * this.#interactiveTargetMs
     this.#batchTurnMs = options.batchTurnMs ?? 5000
     this.#beyond = options.beyond ?? (() => [])
     this.#slowdown = 1 + (options.controller?.margin ?? defaultMargin)
@@ -186,7 +186,7 @@ export class Batcher<T> {
       beyond: beyond.interactive,
       costs: this.#costs,
       devices: this.#devices,
-      arrivalRate: this.#queue.burstRate(now),
+      arrivalRate: this.#queue.certainRate(now),
       drainMs: this.#drainMs,
     }
     return this.#controllers.interactive.decide(load, now)

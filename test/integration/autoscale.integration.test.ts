@@ -9,9 +9,11 @@ import { throttle } from '../servers/throttle.ts'
 import { type Fleet, linesOf, type Part, startFleet, until } from './fleet.ts'
 
 /** Each processor gets this share of the machine: three of them are to fit beside the broker and the edge. */
-const share = 0.3
+const share = 0.2
 /** Of what one processor serves unpruned: the high load is more than that, and less than three serve. */
-const loads = { low: 0.2, high: 1.5 }
+const loads = { low: 0.2, high: 1.4 }
+/** Until there are that many the load grows in each turn by this share. */
+const growth = 0.03
 /** How long it is measured what one processor serves, and by how many callers, ms. */
 const measuredMs = 8_000
 const callers = 8
@@ -165,7 +167,10 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
     })
     rate = loads.high * capacity
     await turnsUntil(() => (moments.at(-1)?.pruned ?? 0) > 0)
-    await turnsUntil(() => replicas.length === mostReplicas && !scaling)
+    await turnsUntil(() => {
+      if (replicas.length < mostReplicas) rate *= 1 + growth
+      return replicas.length === mostReplicas && !scaling
+    })
     await turnsUntil(() => moments.length > 2 && moments.slice(-2).every(({ pruned }) => pruned === 0))
     rate = loads.low * capacity
     await turnsUntil(() => replicas.length === 1 && !scaling)
