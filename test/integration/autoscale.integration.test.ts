@@ -52,11 +52,10 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
 
   beforeAll(async () => {
     const env = {
-      TURBINE_SLO_MS: String(sloMs),
       TURBINE_INTRA_OP_THREADS: '1',
       TURBINE_PARTITIONS: String(2 * mostReplicas),
     }
-    ;[fleet, pictures] = await Promise.all([startFleet({ env }), drawPictures(16)])
+    ;[fleet, pictures] = await Promise.all([startFleet({ env, sloMs }), drawPictures(16)])
     await fleet.start('planner')
     await scaleTo(1)
   })

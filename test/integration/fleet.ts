@@ -42,19 +42,25 @@ const replySecret = 'a secret for tests and nothing else'
 export interface FleetOptions {
   /** More variables of the processes. */
   env?: Record<string, string>
+  /** Within how long a caption is wanted, ms: the edge and the processors have to know the same. */
+  sloMs?: number
 }
 
 /** Starts the servers and the edge; processors and planners are started by the test. */
-export async function startFleet({ env: more = {} }: FleetOptions = {}): Promise<Fleet> {
+export async function startFleet({ env: more = {}, sloMs = 500 }: FleetOptions = {}): Promise<Fleet> {
   const [kafka, s3] = await Promise.all([startKafka(), startS3()])
   await s3.createBucket('turbine')
+  const shared = {
+    TURBINE_REPLY_SECRET: replySecret,
+    TURBINE_ALLOW_PRIVATE_URLS: 'on',
+    TURBINE_SLO_MS: String(sloMs),
+  }
   const env = {
     KAFKA_BROKERS: kafka.brokers,
     S3_ENDPOINT: s3.endpoint,
     AWS_ACCESS_KEY_ID: s3.accessKeyId,
     AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
-    TURBINE_REPLY_SECRET: replySecret,
-    TURBINE_ALLOW_PRIVATE_URLS: 'on',
+    ...shared,
     TURBINE_PARTITIONS: '4',
     TURBINE_DATA_DIR: await temporaryFolder(),
     TURBINE_PORT: '0',
@@ -67,8 +73,7 @@ export async function startFleet({ env: more = {} }: FleetOptions = {}): Promise
     return stdout
   }
   await run(['topics', 'create'])
-  const vars = { TURBINE_REPLY_SECRET: replySecret, TURBINE_ALLOW_PRIVATE_URLS: 'on' }
-  let worker = await startWorker({ kafka, s3, vars })
+  let worker = await startWorker({ kafka, s3, vars: shared })
   const { bucket } = openS3({ ...s3, region: 'us-east-1' })
   return {
     get url() {
@@ -76,7 +81,7 @@ export async function startFleet({ env: more = {} }: FleetOptions = {}): Promise
     },
     async restartEdge() {
       await worker.dispose()
-      worker = await startWorker({ kafka, s3, vars })
+      worker = await startWorker({ kafka, s3, vars: shared })
     },
     kafka,
     s3,
