@@ -29,12 +29,3 @@ test('a clock that runs backwards does not blow the rate up', () => {
   rate.observe(5000)
   expect(rate.perSecond(10_000)).toBe(1)
 })
-
-test('a rate is certain as far as chance would not show it: for many arrivals nearly all of it, for a few none', () => {
-  const [many, few] = [new ArrivalRate(), new ArrivalRate()]
-  arrive(many, { from: 0, to: 20_000, everyMs: 1 })
-  arrive(few, { from: 19_999, to: 20_000, everyMs: 1 })
-  expect(many.certainPerSecond(20_000) / many.perSecond(20_000)).toBeCloseTo(0.98, 2)
-  expect(few.perSecond(20_000)).toBeGreaterThan(0)
-  expect(few.certainPerSecond(20_000)).toBe(0)
-})

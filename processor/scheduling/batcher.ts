@@ -186,7 +186,7 @@ export class Batcher<T> {
       beyond: beyond.interactive,
       costs: this.#costs,
       devices: this.#devices,
-      arrivalRate: this.#queue.certainRate(now),
+      arrivalRate: this.#queue.burstRate(now),
       drainMs: this.#drainMs,
     }
     return this.#controllers.interactive.decide(load, now)

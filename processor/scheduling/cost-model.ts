@@ -22,9 +22,12 @@ export interface BestRun {
 
 /** A batch size that gains less than this over a smaller one is not worth the latency. */
 export const worthwhileGain = 0.03
-/** Weight of an observed run in its own cell, and in the pace that all cells share. */
-const cellWeight = 0.2
-const paceWeight = 0.1
+/**
+ * Weight of an observed run in its own cell, and in the pace that all cells share. What makes a device slower or faster
+ * from one second to the next is common to all cells; were it kept in the cells, those that are not run would keep it.
+ */
+const cellWeight = 0.1
+const paceWeight = 0.2
 /** A run counts as at most this many times slower or faster than predicted. */
 const outlierFactor = 2
 const errorWeight = 0.05

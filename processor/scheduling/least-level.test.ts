@@ -10,7 +10,7 @@ const waiting = (count: number, rest: Partial<QueuedImage<string>> = {}) =>
   Array.from({ length: count }, (_, i) => image(`${i}`, rest))
 
 describe('the least level', () => {
-  const exactly = { now: 0, margin: 0 }
+  const exactly = { now: 0, margin: 0, drainMargin: 0 }
 
   test.each([
     ['all in time unpruned', 5, 500, 0],
@@ -59,10 +59,13 @@ describe('the least level', () => {
 
   test('skips a level that is no faster than the one below it', () => {
     const costs = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
-    for (let i = 0; i < 50; i++) costs.observe({ bucket: 1, level: 2, ms: 100 })
-    for (let i = 0; i < 50; i++) costs.observe({ bucket: 1, level: 0, ms: 100 })
+    const takesNoLess = (level: number) => {
+      for (let i = 0; i < 100; i++)
+        for (const ran of [level, 0]) costs.observe({ bucket: 1, level: ran, ms: 100 })
+    }
+    takesNoLess(2)
     expect(leastLevel(loadOf(waiting(6), { costs }), exactly).level).toBe(3)
-    for (let i = 0; i < 50; i++) costs.observe({ bucket: 1, level: hardest, ms: 100 })
+    takesNoLess(hardest)
     expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, holds: false })
   })
 
@@ -86,7 +89,7 @@ describe('the least level', () => {
 
 describe('a backlog beyond the line', () => {
   const demand = (images: QueuedImage<string>[], beyond: Backlog[], rest: Partial<Load> = {}) =>
-    leastLevel(loadOf(images, { beyond, ...rest }), { now: 0, margin: 0 })
+    leastLevel(loadOf(images, { beyond, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
   const backlog = (images: number, deadline: number, most = hardest) => ({ images, deadline, hardest: most })
 
   test('that does not fit into its time is pruned just as far as needed, and only what is due by then', () => {

@@ -27,8 +27,10 @@ export interface Demand {
 
 /** How careful a look at the load is. */
 export interface Caution {
-  /** Every run is taken to last this share longer than predicted. */
+  /** Every run is taken to last this share longer than predicted where a deadline is at stake. */
   margin: number
+  /** The same where a backlog has to drain: that takes many runs, whose errors even out. */
+  drainMargin: number
 }
 
 /**
@@ -71,6 +73,7 @@ export function leastLevels(load: Load, cautions: readonly Caution[], now: numbe
 class LevelSearch {
   readonly #plan: ServingPlan
   readonly #slowdown: number
+  readonly #drainSlowdown: number
   readonly #drains: boolean
   #step = 0
   #until = Number.NEGATIVE_INFINITY
@@ -78,10 +81,11 @@ class LevelSearch {
 
   constructor(
     plan: ServingPlan,
-    { margin, drains }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
+    { margin, drainMargin, drains }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
   ) {
     this.#plan = plan
     this.#slowdown = 1 + margin
+    this.#drainSlowdown = 1 + drainMargin
     this.#drains = drains
   }
 
@@ -110,7 +114,7 @@ class LevelSearch {
   /** Rises until the backlog is gone within the drain time although more images come. */
   drain(load: Load): void {
     const { steps } = this.#plan
-    const hasMs = (load.devices * load.drainMs) / this.#slowdown
+    const hasMs = (load.devices * load.drainMs) / this.#drainSlowdown
     const takesMs = (level: number) => drainWork(load, level, this.#plan)
     while (takesMs(steps[this.#step]!) > hasMs && this.#canRise()) this.#step++
   }

@@ -40,7 +40,9 @@ export class PruneController {
   #level = 0
 
   constructor({ margin = defaultMargin, recoveryMargin = 0.2, holdMs = 2000 }: ControllerOptions = {}) {
-    this.#cautions = holdMs > 0 ? [{ margin }, { margin: recoveryMargin }] : [{ margin }]
+    const rising = { margin, drainMargin: 0 }
+    const falling = { margin: recoveryMargin, drainMargin: recoveryMargin - margin }
+    this.#cautions = holdMs > 0 ? [rising, falling] : [rising]
     this.#holdMs = holdMs
   }
 

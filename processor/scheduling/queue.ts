@@ -21,6 +21,9 @@ export interface QueuedImage<T> {
 
 /** Over how long a burst is looked for, ms. */
 const burstMs = 500
+/** Standard deviations of a Poisson process by which a rate has to differ to be no chance. */
+const chanceDeviations = 1.5
+
 /** An image in its line. */
 export interface Waiting<T> extends Place {
   image: QueuedImage<T>
@@ -117,9 +120,11 @@ export class ImageQueue<T> {
     return this.#rates[lane].perSecond(now)
   }
 
-  /** The interactive lane's rate as far as it is no chance; a burst is seen within half a second. */
-  certainRate(now: number): number {
-    return Math.max(this.#rates.interactive.certainPerSecond(now), this.#burst.certainPerSecond(now))
+  /** The interactive lane's rate, a burst seen sooner: what came in the last half second counts as far as it is no chance. */
+  burstRate(now: number): number {
+    const rate = this.#burst.perSecond(now)
+    const deviation = Math.sqrt((1000 * rate) / (2 * burstMs))
+    return Math.max(this.arrivalRate('interactive', now), rate - chanceDeviations * deviation)
   }
 
   #placeOf(image: QueuedImage<T>): Waiting<T> {
