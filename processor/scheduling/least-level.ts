@@ -81,7 +81,11 @@ class LevelSearch {
 
   constructor(
     plan: ServingPlan,
-    { margin, drainMargin, drains }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
+    {
+      margin,
+      drainMargin,
+      drains,
+    }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
   ) {
     this.#plan = plan
     this.#slowdown = 1 + margin
