@@ -14,6 +14,8 @@ export interface DeviceCosts {
   buckets: readonly number[]
   /** Runs of single cells; what lies between is interpolated as the cost model does it. */
   samples: readonly CostSample[]
+  /** What a processor believes of them when it starts, as its calibration measured them; default: `samples`. */
+  seeds?: readonly CostSample[]
   /** From the caller to the processor: HTTP and the stream. */
   ingestMs: number
   /** Decoding of one image; 0 where it costs nothing worth speaking of. */

@@ -66,10 +66,10 @@ export class Replica {
 
   constructor(options: ReplicaOptions) {
     const { id, costs, sloMs, queueLimit } = options
-    const { levels, buckets, samples, decoders: decodersAtOnce } = costs
+    const { levels, buckets, samples, seeds = samples, decoders: decodersAtOnce } = costs
     this.id = id
     this.#options = options
-    this.costs = new CostModel({ levels, buckets, samples, decodersAtOnce })
+    this.costs = new CostModel({ levels, buckets, samples: seeds, decodersAtOnce })
     const lines = linesAtOnce(costs)
     this.#queue = new ImageQueue({ levels, limits: { interactive: queueLimit, batch: queueLimit + lines } })
     this.#batcher = new Batcher({

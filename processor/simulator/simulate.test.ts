@@ -41,6 +41,13 @@ test('in a burst adaptive pruning misses far fewer than full quality, and prunes
   expect(unpruned.meanLevel).toBe(0)
 })
 
+test('a processor believes what its calibration measured until its runs tell otherwise', () => {
+  const faster = costs.samples.map((sample) => ({ ...sample, ms: sample.ms / 4 }))
+  const arrivals = steadyArrivals(70, 3000)
+  const { meanLevel } = simulate({ arrivals, costs: { ...costs, seeds: faster } })
+  expect(meanLevel).toBeLessThan(0.8 * simulate({ arrivals, costs }).meanLevel)
+})
+
 test('a pinned level is the level of every image that allows it', () => {
   expect(play({ policy: { name: 'level:2', level: 2, autoscale: false } }).meanLevel).toBe(2)
   const arrivals = tenfold.map((arrival) => ({ ...arrival, maxPrune: 0.3 }))

@@ -1,5 +1,4 @@
-import type { CaptionModel } from '../../processor/models/model.ts'
-import type { CostSample } from '../../processor/scheduling/cost-model.ts'
+import { CostModel } from '../../processor/scheduling/cost-model.ts'
 import type { DeviceCosts } from '../../processor/simulator/device-costs.ts'
 import { simulate } from '../../processor/simulator/simulate.ts'
 import type { BurstTrace } from './arrivals.ts'
@@ -18,32 +17,43 @@ export interface Comparison {
 
 export type BurstPrediction = Record<'p50_ms' | 'p99_ms' | 'mean_level', Comparison>
 
-export interface PredictionOptions extends ObservedCostsOptions {
+export interface PredictionOptions {
+  trace: BurstTrace
+  /** Of the run that is predicted. */
+  answers: readonly Answer[]
+  /** The service's device while it does nothing else. */
+  idle: DeviceCosts
   sloMs: number
   /** Pins the level; default: the load decides. */
   level?: number
 }
 
+/** One play of a load is one throw of the dice, above all in its 99th percentile; a prediction is the mean of so many. */
+const plays = 5
+
 /**
- * What the simulator says of a run, given when its requests came and what its parts took, against what the run itself
- * was: queueing, batching and pruning are the simulator's, the times of single runs are the device's.
+ * What the simulator says of a run, given when its requests came, what the device takes while it is idle, and how much
+ * slower it was in the burst, for which the callers, the edge and decoding share its cores. Queueing, batching, pruning
+ * and what the processor believes of its device are the simulator's.
  */
-export function predictBurst({ sloMs, level, ...options }: PredictionOptions): BurstPrediction {
-  const { trace, answers } = options
-  const costs = observedCosts(options)
-  const { p50Ms, p99Ms, meanLevel } = simulate({
-    arrivals: trace.arrivalsMs.map((at) => ({ at })),
-    costs,
-    policy: { name: level === undefined ? 'adaptive' : `level ${level}`, level, autoscale: false },
-    fleet: { replicas: 1, sloMs, jitter: jitterOf(costs.samples) },
-    durationMs: trace.durationMs,
-  })
+export function predictBurst({ trace, answers, idle, sloMs, level }: PredictionOptions): BurstPrediction {
+  const { costs, jitter } = costsInBurst(idle, { trace, answers })
+  const reports = Array.from({ length: plays }, (_, play) =>
+    simulate({
+      arrivals: trace.arrivalsMs.map((at) => ({ at })),
+      costs,
+      policy: { name: level === undefined ? 'adaptive' : `level ${level}`, level, autoscale: false },
+      fleet: { replicas: 1, sloMs, jitter },
+      durationMs: trace.durationMs,
+      seed: 1 + play,
+    }),
+  )
   const latencies = latenciesOf(answers)
   const levels = answers.flatMap(({ pruning }) => pruning?.prune_level ?? [])
   return {
-    p50_ms: compare(median(latencies), p50Ms),
-    p99_ms: compare(quantile(latencies, 0.99), p99Ms),
-    mean_level: compare(levels.reduce((sum, level) => sum + level, 0) / levels.length, meanLevel),
+    p50_ms: compare(median(latencies), mean(reports.map(({ p50Ms }) => p50Ms))),
+    p99_ms: compare(quantile(latencies, 0.99), mean(reports.map(({ p99Ms }) => p99Ms))),
+    mean_level: compare(mean(levels), mean(reports.map(({ meanLevel }) => meanLevel))),
   }
 }
 
@@ -53,52 +63,43 @@ const compare = (measured: number, predicted: number): Comparison => ({
   difference: predicted === measured ? 0 : predicted / measured - 1,
 })
 
-export interface ObservedCostsOptions {
-  trace: BurstTrace
-  /** Of the run that is predicted. */
-  answers: readonly Answer[]
-  model: Pick<CaptionModel, 'levels'>
-  /** Batch sizes of the service, ascending. */
-  buckets: readonly number[]
-  /** Decoding of one image, ms. */
-  decodeMs: number
-  /** Images that are decoded side by side. */
-  decoders: number
-}
+/** Fewer runs of a batch size than this do not say how much slower it was. */
+const enoughRuns = 5
 
-/** What the parts of the service took in a run, as its answers tell it. */
-export function observedCosts(options: ObservedCostsOptions): DeviceCosts {
-  const { trace, answers, model, buckets, decodeMs, decoders } = options
-  const captions = answers.flatMap(({ scheduledMs, answeredMs, pruning }) =>
-    pruning ? [{ scheduledMs, totalMs: answeredMs - scheduledMs, ...pruning }] : [],
+/** An idle device's costs as a burst made them: runs slower, each batch size by its own factor, and answers later. */
+export function costsInBurst(
+  idle: DeviceCosts,
+  { trace, answers }: Pick<PredictionOptions, 'trace' | 'answers'>,
+): { costs: DeviceCosts /** Standard deviation of the logarithm of run times. */; jitter: number } {
+  const inBurst = answers.filter(
+    ({ scheduledMs }) => scheduledMs >= trace.beginMs && scheduledMs < trace.endMs,
   )
-  // Before the burst the device is idle when an image comes: it waits only until it is there and decoded.
-  const calm = captions.filter(({ scheduledMs }) => scheduledMs < trace.beginMs)
-  const ahead = median(calm.map(({ queue_ms }) => queue_ms))
-  return {
-    device: 'as observed',
-    levels: model.levels.map(({ pruneRatio, flopShare, quality }) => ({
-      pruneRatio,
-      relativeCost: flopShare,
-      exact: quality?.exact,
-    })),
-    buckets,
-    samples: deviceRuns(answers, buckets),
-    ingestMs: Math.max(0, ahead - decodeMs),
-    decodeMs,
-    decoders,
-    overheadMs: median(
-      captions.map(({ totalMs, queue_ms, inference_ms }) => totalMs - queue_ms - inference_ms),
+  const idleTimes = new CostModel(idle)
+  const runs = deviceRuns(inBurst, idle.buckets).map(({ bucket, level, ms }) => ({
+    bucket,
+    slowdown: ms / idleTimes.predict(bucket, level),
+  }))
+  const overall = median(runs.map(({ slowdown }) => slowdown))
+  const slowdowns = new Map(
+    [...Map.groupBy(runs, ({ bucket }) => bucket)].flatMap(([bucket, ofSize]) =>
+      ofSize.length < enoughRuns ? [] : [[bucket, median(ofSize.map(({ slowdown }) => slowdown))] as const],
     ),
+  )
+  const slowdownOf = (bucket: number) => slowdowns.get(bucket) ?? overall
+  const errors = runs.map(({ bucket, slowdown }) => Math.log(slowdown / slowdownOf(bucket)))
+  const afterRun = inBurst.flatMap(({ scheduledMs, answeredMs, pruning }) =>
+    pruning ? [answeredMs - scheduledMs - pruning.queue_ms - pruning.inference_ms] : [],
+  )
+  return {
+    costs: {
+      ...idle,
+      device: `${idle.device}, in a burst`,
+      seeds: idle.samples,
+      samples: idle.samples.map((run) => ({ ...run, ms: run.ms * slowdownOf(run.bucket) })),
+      overheadMs: median(afterRun),
+    },
+    jitter: Math.sqrt(mean(errors.map((error) => error ** 2))),
   }
 }
 
-/** Standard deviation of the logarithm of run times around the median of their cell. */
-export function jitterOf(samples: readonly CostSample[]): number {
-  const cells = Map.groupBy(samples, ({ bucket, level }) => `${bucket}/${level}`)
-  const logs = [...cells.values()].flatMap((cell) => {
-    const middle = median(cell.map(({ ms }) => ms))
-    return cell.map(({ ms }) => Math.log(ms / middle))
-  })
-  return Math.sqrt(logs.reduce((sum, log) => sum + log ** 2, 0) / logs.length)
-}
+const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length

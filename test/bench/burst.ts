@@ -1,13 +1,12 @@
-import { availableParallelism } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
 import { loadConfig } from '../../infra/config.ts'
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
-import { bucketsUpTo } from '../../processor/engine/batch.ts'
 import { openModel } from '../../processor/models/open-model.ts'
+import { parseDeviceCosts } from '../../processor/simulator/device-costs.ts'
+import { measureDevice } from '../../processor/simulator/measure.ts'
 import { burstTrace } from './arrivals.ts'
 import { predictBurst } from './burst-prediction.ts'
 import { type PolicyRun, reportBurst } from './burst-report.ts'
-import { measureDecoding } from './decoding.ts'
 import { levelQualities } from './level-quality.ts'
 import { printResult } from './measure.ts'
 import { startServe } from './serve-process.ts'
@@ -36,6 +35,8 @@ const callers = 48
 const warmUpSeconds = 4
 /** After it, time in which what that load asked for is forgotten. */
 const calmMs = 3000
+/** How often each run of the idle device is measured, for what the simulator says of the bursts. */
+const idleRounds = 6
 
 /**
  * A tenfold burst, served at full quality, at every fixed level, and adaptively: the same arrivals for all, from an
@@ -48,6 +49,12 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
   const fixed = levels ?? Array.from({ length: hardest }, (_, i) => i + 1)
   const policies: Policy[] = [...new Set([0, ...fixed]), 'adaptive']
   const { exact, source } = levelQualities(model)
+  const measured = await measureDevice({
+    config: loadConfig().config,
+    startService: startServe,
+    rounds: idleRounds,
+  })
+  const idle = parseDeviceCosts(measured, 'what was measured')
   const traffic = startTraffic()
   try {
     const sustained = await sustainedAt(hardest, traffic)
@@ -66,14 +73,9 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
         run.answers.push(answers)
       }
     const trace = traces[0]!
-    const parts = {
-      buckets: bucketsUpTo(loadConfig().config.maxBatch),
-      decodeMs: await measureDecoding(model),
-      decoders: Math.max(1, availableParallelism() >> 1),
-    }
     const predictions = runs.map(({ policy, answers }) => {
       const level = policy === 'adaptive' ? undefined : policy
-      return predictBurst({ ...parts, trace, answers: answers[0]!, model, sloMs, level })
+      return predictBurst({ trace, answers: answers[0]!, idle, sloMs, level })
     })
     const fields = reportBurst(runs, { trace, sloMs, exact, predictions })
     printResult('burst', {
