@@ -7,7 +7,7 @@ import {
   turbineOptionsSchema,
 } from '../contract/caption.ts'
 import { fromText } from './query.ts'
-import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors } from './responses.ts'
+import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors, turnedAway } from './responses.ts'
 
 /** The options of a request whose body is the image itself. */
 export const captionQuerySchema = z.strictObject({
@@ -124,7 +124,7 @@ export const createCaption = createRoute({
       'This is not an image in a format that is accepted (JPEG, PNG, WebP, GIF, TIFF, AVIF).',
       'The content type or the image format is not accepted.',
     ),
-    429: errorResponse(429, 'queue_full', 'The queue is full. Send the request again in 2 s.'),
+    429: turnedAway,
     500: serviceErrors[500],
     503: unavailable,
   },

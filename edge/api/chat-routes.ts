@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { pruningSchema } from '../contract/caption.ts'
 import { type ChatCompletion, chatCompletion, chatRequestSchema } from '../contract/chat.ts'
-import { errorResponse, idempotencyErrors, serviceErrors } from './responses.ts'
+import { errorResponse, idempotencyErrors, serviceErrors, turnedAway } from './responses.ts'
 
 const usageSchema = z.object({
   prompt_tokens: z.int().openapi({ description: 'Image tokens that entered the encoder.' }),
@@ -104,7 +104,7 @@ export const createChatCompletion = createRoute({
     ...idempotencyErrors,
     ...serviceErrors,
     403: errorResponse(403, 's3_not_granted', 'This tenant may not read s3://photos/cat.jpg.'),
-    429: errorResponse(429, 'queue_full', 'The queue is full. Send the request again in 2 s.'),
+    429: turnedAway,
     503: errorResponse(
       503,
       'caption_pending',

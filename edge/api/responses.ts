@@ -63,3 +63,11 @@ export const idempotencyErrors = {
     'This Idempotency-Key came with another request before. Use a new key for each new request.',
   ),
 }
+
+/** What a caption that is not taken is answered with. */
+export const turnedAway = errorResponse(
+  429,
+  'overloaded',
+  'The service has too much work to answer in time. Send the request again in 2 s.',
+  'The work before it would make it late (`overloaded`), the queue is full (`queue_full`), or the tenant has sent its requests of this minute (`rate_limit_exceeded`).',
+)

@@ -30,6 +30,7 @@ function describeBatch(batch: Batch): string {
       'merged',
       turbine.prune_ratio_mean === null ? null : `${formatShare(turbine.prune_ratio_mean)} of the tokens`,
     ],
+    ['repaid', turbine.repaid ? `${formatCount(turbine.repaid)} lines, at full quality` : undefined],
     ['model', batch.model],
     ['endpoint', batch.endpoint],
     ['input', batch.input_file_id ?? turbine.input_uri],

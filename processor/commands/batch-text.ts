@@ -28,6 +28,7 @@ export function batchSummary(batch: Batch): string {
   parts.push(`in ${formatDuration(seconds * 1000)}${rate}`)
   if (turbine.prune_ratio_mean)
     parts.push(`${formatShare(turbine.prune_ratio_mean)} of the image tokens merged`)
+  if (turbine.repaid) parts.push(`${formatCount(turbine.repaid)} captioned again at full quality`)
   return `${id} is ${statusWords(status)}: ${parts.join(', ')}.`
 }
 

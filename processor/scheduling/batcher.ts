@@ -53,6 +53,8 @@ const runsAhead = 4
 const scannedPerRow = 16
 /** Share of the devices that batch work is taken to get however many interactive images come in. */
 const leastBatchShare = 0.05
+/** What batches ask for changes slowly: rows that would be padding go by what was asked for this long ago at most, ms. */
+const demandAgeMs = 100
 /** An image that cannot be in time any more steps behind those that are due up to this long after it, ms. */
 const latePatienceMs = 5_000
 
@@ -88,6 +90,7 @@ export class Batcher<T> {
   readonly #beyond: (lane: Lane, now: number) => readonly Backlog[]
   readonly #slowdown: number
   readonly #controllers: Record<Lane, PruneController>
+  #batchAsked: { demand: Demand; at: number } | undefined
   /** When an interactive batch was first preferred to the batch images that wait. */
   #batchPassedOverAt: number | undefined
 
@@ -209,7 +212,9 @@ export class Batcher<T> {
       arrivalRate: 0,
       drainMs: Number.POSITIVE_INFINITY,
     }
-    return this.#controllers.batch.decide(load, now)
+    const demand = this.#controllers.batch.decide(load, now)
+    this.#batchAsked = { demand, at: now }
+    return demand
   }
 
   /** Images of the head's line and group that may run at `level`: those whose own level it is, and hardier ones. */
@@ -224,7 +229,9 @@ export class Batcher<T> {
 
   /** Batch images that may run at `level` beside the head without being pruned harder than they need. */
   #fillers(head: Waiting<T>, level: number, moment: Moment): Waiting<T>[] {
-    const demand = this.#batchDemand(moment)
+    const asked = this.#batchAsked
+    const isRecent = asked !== undefined && moment.now - asked.at < demandAgeMs
+    const demand = isRecent ? asked.demand : this.#batchDemand(moment)
     return this.#pick(
       'batch',
       head.image.group,

@@ -42,10 +42,10 @@ test('in a burst adaptive pruning misses far fewer than full quality, and prunes
 })
 
 test('a processor believes what its calibration measured until its runs tell otherwise', () => {
-  const faster = costs.samples.map((sample) => ({ ...sample, ms: sample.ms / 4 }))
-  const arrivals = steadyArrivals(70, 3000)
+  const faster = costs.samples.map((sample) => ({ ...sample, ms: sample.ms / 10 }))
+  const arrivals = steadyArrivals(150, 500)
   const { meanLevel } = simulate({ arrivals, costs: { ...costs, seeds: faster } })
-  expect(meanLevel).toBeLessThan(0.8 * simulate({ arrivals, costs }).meanLevel)
+  expect(meanLevel).toBeLessThan(simulate({ arrivals, costs }).meanLevel / 2)
 })
 
 test('a pinned level is the level of every image that allows it', () => {

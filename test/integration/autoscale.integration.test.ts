@@ -6,7 +6,7 @@ import { drawPictures, type Picture } from '../e2e/pictures.ts'
 import { metric } from '../e2e/service.ts'
 import { canStartS3 } from '../servers/s3.ts'
 import { throttle } from '../servers/throttle.ts'
-import { type Fleet, linesOf, type Part, startFleet, until } from './fleet.ts'
+import { type Fleet, linesOf, manifestOf, type Part, startFleet, until } from './fleet.ts'
 
 /** Each processor gets this share of the machine: three of them are to fit beside the broker and the edge. */
 const share = 0.2
@@ -158,7 +158,7 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('autoscaling', () => {
     const turnsUntil = (done: () => boolean) => until(turn, done, 0)
 
     await turn()
-    const file = await openai.files.create({ purpose: 'batch', file: manifest(pictures, 200) })
+    const file = await openai.files.create({ purpose: 'batch', file: manifestOf(pictures, 200) })
     const batch = await openai.batches.create({
       input_file_id: file.id,
       endpoint: '/v1/captions' as '/v1/embeddings',
@@ -213,14 +213,6 @@ async function desiredBy(url: string, lane: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text()
   const value = new RegExp(`^turbine_desired_replicas\\{lane="${lane}"\\} (\\S+)$`, 'm').exec(text)
   return Number(value?.[1] ?? 0)
-}
-
-function manifest(pictures: Picture[], lines: number): File {
-  const text = Array.from({ length: lines }, (_, i) => {
-    const image = Buffer.from(pictures[i % pictures.length]!.jpeg).toString('base64')
-    return `${JSON.stringify({ custom_id: `line-${i}`, image_url: `data:image/jpeg;base64,${image}` })}\n`
-  })
-  return new File(text, 'work.jsonl')
 }
 
 function columns(...cells: (string | number)[]): string {

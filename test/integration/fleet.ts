@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import OpenAI from 'openai'
 import { openS3 } from '../../infra/store/s3.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
+import type { Picture } from '../e2e/pictures.ts'
 import { runTurbine, startTurbine, type Turbine, temporaryFolder } from '../e2e/turbine.ts'
 import { startKafka } from '../servers/kafka.ts'
 import { startS3 } from '../servers/s3.ts'
@@ -125,3 +126,12 @@ export const linesOf = <T>(text: string): T[] =>
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => JSON.parse(line) as T)
+
+/** A file of so many lines for `/v1/captions`, `line-0` and on, with the pictures inside them in turn. */
+export function manifestOf(pictures: Picture[], lines: number): File {
+  const text = Array.from({ length: lines }, (_, i) => {
+    const image = Buffer.from(pictures[i % pictures.length]!.jpeg).toString('base64')
+    return `${JSON.stringify({ custom_id: `line-${i}`, image_url: `data:image/jpeg;base64,${image}` })}\n`
+  })
+  return new File(text, 'work.jsonl')
+}
