@@ -15,7 +15,7 @@ import { maxReplyAgeMs } from './contract/reply.ts'
 import { createReplier } from './fleet/announce.ts'
 import { createKey } from './guard/api-keys.ts'
 import { changeTenant } from './guard/tenants.ts'
-import { captionOf, createInteractiveTopic, startFakeProcessor } from './workers/fake-processor.fixture.ts'
+import { captionOf, startFakeProcessor } from './workers/fake-processor.fixture.ts'
 
 const secret = 'a secret of the fleet'
 /** Long enough for a slow machine; no answer takes it where all is well. */
@@ -69,9 +69,6 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
   beforeAll(async () => {
     ;[kafka, s3] = await Promise.all([startKafka(), startS3()])
     closers.push(kafka.dispose, s3.dispose)
-    await createInteractiveTopic(kafka.brokers)
-    ;({ worker, store } = await start('turbine'))
-    await announceModel(store)
     const processor = await startFakeProcessor({
       brokers: kafka.brokers,
       onJob: async (job) => {
@@ -80,6 +77,8 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
       },
     })
     closers.unshift(processor.close)
+    ;({ worker, store } = await start('turbine'))
+    await announceModel(store)
   })
   afterAll(async () => {
     for (const close of closers) await close()

@@ -1,5 +1,4 @@
-import { createKafka } from '../../infra/stream/kafka-connection.ts'
-import { consumedRecord } from '../../infra/stream/kafka-record.ts'
+import { openKafkaStream } from '../../infra/stream/kafka.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import { type CaptionJob, decodeJob } from '../contract/job.ts'
 import { topicLayout, topics } from '../contract/topics.ts'
@@ -10,35 +9,19 @@ export interface FakeProcessorOptions {
   onJob(job: CaptionJob): void | Promise<void>
 }
 
-/** Reads jobs from a real Kafka, from the topic's first record on; resolves when it will get every further one. */
+/** Reads jobs from a real Kafka as a processor does, from the topic's first record on; creates the topic. */
 export async function startFakeProcessor({ brokers, onJob }: FakeProcessorOptions) {
-  const kafka = createKafka({ brokers: [brokers], clientId: 'fake-processor' })
-  const consumer = kafka.consumer({
-    groupId: 'fake-processor',
-    minBytes: 1,
-    maxWaitTimeInMs: 100,
-    retry: { restartOnFailure: async () => true },
+  const stream = await openKafkaStream({ brokers: [brokers], clientId: 'fake-processor' })
+  await stream.ensureTopics({
+    [topics.interactive]: { ...topicLayout()[topics.interactive]!, partitions: 4 },
   })
-  await consumer.subscribe({ topic: topics.interactive, fromBeginning: true })
-  const joined = Promise.withResolvers<void>()
-  consumer.on(consumer.events.GROUP_JOIN, () => joined.resolve())
-  await consumer.run({
-    partitionsConsumedConcurrently: 4,
-    eachMessage: async ({ topic, partition, message }) =>
-      onJob(decodeJob(consumedRecord(topic, partition, message))),
+  await stream.consume({
+    topic: topics.interactive,
+    group: 'fake-processor',
+    maxInFlight: 64,
+    handle: async (record) => onJob(decodeJob(record)),
   })
-  await joined.promise
-  return { close: () => consumer.disconnect() }
-}
-
-/** Creates the topic of the jobs, as `topicLayout` wants it. */
-export async function createInteractiveTopic(brokers: string): Promise<void> {
-  const admin = createKafka({ brokers: [brokers] }).admin()
-  await admin.connect()
-  const { maxMessageBytes } = topicLayout()[topics.interactive]!
-  const configEntries = [{ name: 'max.message.bytes', value: String(maxMessageBytes) }]
-  await admin.createTopics({ topics: [{ topic: topics.interactive, numPartitions: 4, configEntries }] })
-  await admin.disconnect()
+  return { close: () => stream.close() }
 }
 
 /** A caption that says of which image it is: by the number of its bytes. */
