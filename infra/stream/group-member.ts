@@ -82,7 +82,8 @@ export class GroupMember implements Consumer {
       await this.options.handle(record, this.#abort.signal)
       return true
     } catch (error) {
-      this.options.onError?.(error)
+      // One that was told to give up does as told.
+      if (!this.#abort.signal.aborted) this.options.onError?.(error)
       return false
     } finally {
       this.#handling--

@@ -241,20 +241,20 @@ export function describeStream(name: string, makeStream: () => Promise<StreamUnd
     test('close aborts the handlers that do not end in time; the next consumer gets their records', async () => {
       await stream.ensureTopics({ [topic]: { partitions: 1 } })
       await stream.send(topic, [recordOf('a')])
-      let finish = () => {}
-      let aborted = false
+      const giveUp = vi.fn()
+      const onError = vi.fn()
       const handle = (_: ConsumedRecord, signal: AbortSignal) =>
-        new Promise<void>((resolve) => {
-          finish = resolve
+        new Promise<void>((_, reject) => {
           signal.addEventListener('abort', () => {
-            aborted = true
+            giveUp()
+            reject(signal.reason)
           })
         })
-      const consumer = await stream.consume({ topic, group, maxInFlight: 1, handle })
+      const consumer = await stream.consume({ topic, group, maxInFlight: 1, handle, onError })
       await eventually(() => expect(consumer.inFlight).toBe(1))
       await consumer.close(1)
-      expect(aborted).toBe(true)
-      finish()
+      expect(giveUp).toHaveBeenCalledOnce()
+      expect(onError).not.toHaveBeenCalled()
       expect(await stream.lag(topic, group)).toBe(1)
       const { records } = await collect()
       await eventually(() => expect(keysOf(records)).toEqual(['a']))
