@@ -4,7 +4,7 @@ import type { Device } from './engine/device.ts'
 import { CostModel, type CostModelOptions, type CostSample } from './scheduling/cost-model.ts'
 
 export interface SeedCostsOptions
-  extends Pick<CalibrateOptions, 'model' | 'buckets' | 'pixels'>,
+  extends Pick<CalibrateOptions, 'model' | 'buckets' | 'pixels' | 'warmUps'>,
     Pick<CostModelOptions, 'levels' | 'decodersAtOnce'> {
   /** What earlier starts measured. */
   cache?: CostCache
@@ -24,8 +24,8 @@ const staleFactor = 1.5
  * calibration, which is kept for the next start.
  */
 export async function seedCosts(device: Pick<Device, 'run'>, options: SeedCostsOptions): Promise<CostModel> {
-  const { model, buckets, pixels, levels, decodersAtOnce, cache, onCacheError } = options
-  const measure = (budgetMs: number) => calibrate(device, { model, buckets, pixels, budgetMs })
+  const { model, buckets, pixels, warmUps, levels, decodersAtOnce, cache, onCacheError } = options
+  const measure = (budgetMs: number) => calibrate(device, { model, buckets, pixels, budgetMs, warmUps })
   const seeded = (samples: CostSample[]) => new CostModel({ levels, buckets, samples, decodersAtOnce })
   const known = await cache?.read()
   if (known) {

@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util'
 import { benchBurst } from './burst.ts'
 import { benchCaption } from './caption.ts'
 import { benchController } from './controller.ts'
+import { benchGpu } from './gpu.ts'
 import { benchMemory } from './memory.ts'
 import { benchMixed } from './mixed.ts'
 import { benchPipeline } from './pipeline.ts'
@@ -24,6 +25,7 @@ const usage = `npm run bench -- NAME [options]
   controller what one decision costs while very many images wait      --images 100000 --rounds 3000
   simulate   a million requests on a simulated fleet                  --images 1000000
   planner    planning and joining a large batch                       --lines 1000000
+  gpu        whole captioning by batch size on one device             --device auto --sizes base,large --batches 1,8,32,64,128 --r 40 --rounds 5
   start      time to ready and resident memory                        --rounds 3
   memory     resident memory over many images                         --images 10000
 
@@ -41,12 +43,16 @@ const { values, positionals } = parseArgs({
     seconds: { type: 'string' },
     percent: { type: 'string' },
     levels: { type: 'string' },
+    device: { type: 'string' },
+    sizes: { type: 'string' },
+    batches: { type: 'string' },
+    r: { type: 'string' },
     help: { type: 'boolean' },
   },
 })
 
 const number = (
-  name: 'rounds' | 'batch' | 'scenes' | 'images' | 'lines' | 'seconds' | 'percent',
+  name: 'rounds' | 'batch' | 'scenes' | 'images' | 'lines' | 'seconds' | 'percent' | 'r',
   fallback: number,
 ) => {
   const value = Number(values[name] ?? fallback)
@@ -71,6 +77,14 @@ const benches: Record<string, () => Promise<void>> = {
   controller: () => benchController({ images: number('images', 100_000), rounds: number('rounds', 3000) }),
   simulate: () => benchSimulate({ images: number('images', 1_000_000) }),
   planner: () => benchPlanner({ lines: number('lines', 1_000_000) }),
+  gpu: () =>
+    benchGpu({
+      device: values.device ?? 'auto',
+      sizes: (values.sizes ?? 'base,large').split(','),
+      batches: (values.batches ?? '1,8,32,64,128').split(',').map(Number),
+      rounds: number('rounds', 5),
+      r: number('r', 40),
+    }),
   start: () => benchStart({ rounds: number('rounds', 3) }),
   memory: () => benchMemory({ images: number('images', 10_000) }),
 }
