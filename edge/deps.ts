@@ -4,7 +4,7 @@ import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { ModelSummary } from './contract/model.ts'
 import type { Tenant } from './contract/tenant.ts'
-import type { Mailbox } from './mailbox.ts'
+import type { Mailbox } from './submit/mailbox.ts'
 
 /** Whether one more request can be taken now. */
 export type Admission = { admit: true } | { admit: false; retryAfterSeconds: number }

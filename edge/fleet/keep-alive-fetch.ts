@@ -1,5 +1,5 @@
 import { Agent, fetch } from 'undici'
-import type { PostReply } from './announce.ts'
+import type { PostReply } from './replier.ts'
 
 /**
  * A `fetch` for Node that keeps its connections open for a minute, so that replies to an edge seldom wait for a

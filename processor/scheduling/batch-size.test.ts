@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { batchSize } from './batch-size.ts'
-import { device } from './scenario.ts'
+import { device } from './scenario.fixture.ts'
 
 const whole = device({ fixedMs: 30, rowMs: 5 })
 const linear = device({ fixedMs: 0.1, rowMs: 20 })

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { Batcher, type BatcherOptions } from './batcher.ts'
 import { hardestAllowed } from './level.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, queueOf } from './scenario.ts'
+import { device, image, levels, queueOf } from './scenario.fixture.ts'
 
 const hardest = levels.length - 1
 /** Nearly all of a run is its fixed cost: the more rows the better. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { type InteractiveRoomOptions, leavesRoom } from './interactive-room.ts'
-import { device } from './scenario.ts'
+import { device } from './scenario.fixture.ts'
 
 /** A run takes 60 ms with one image, 80 with two, 120 with four. */
 const costs = device({ fixedMs: 40, rowMs: 20, buckets: [1, 2, 4] })

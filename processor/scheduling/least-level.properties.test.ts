@@ -5,7 +5,7 @@ import { type Load, leastLevel } from './least-level.ts'
 import { hardestAllowed } from './level.ts'
 import { latestStart } from './line-head.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, flat, image, levels, loadOf } from './scenario.ts'
+import { device, flat, image, levels, loadOf } from './scenario.fixture.ts'
 import { servingPlan } from './serving-plan.ts'
 
 const hardest = levels.length - 1

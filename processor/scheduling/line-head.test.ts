@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { latestStart, timeForRun } from './line-head.ts'
-import { device, levels } from './scenario.ts'
+import { device, levels } from './scenario.fixture.ts'
 import { servingPlan } from './serving-plan.ts'
 
 const hardest = levels.length - 1

@@ -1,4 +1,4 @@
-import { batchBacklog } from '../backlog-beyond.ts'
+import { batchBacklog } from '../fleet/backlog-beyond.ts'
 import { admission } from '../scheduling/admission.ts'
 import type { Backlog } from '../scheduling/backlog.ts'
 import { type Batch, Batcher } from '../scheduling/batcher.ts'

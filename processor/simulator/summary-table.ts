@@ -1,5 +1,5 @@
-import { formatCount, formatDuration, formatRate } from '../commands/quantities.ts'
-import { formatTable } from '../commands/table.ts'
+import { formatCount, formatDuration, formatRate } from '../cli/format.ts'
+import { formatTable } from '../cli/table.ts'
 import type { SimulationReport } from './report.ts'
 
 interface Column {

@@ -1,0 +1,80 @@
+import { UsageError } from '../errors.ts'
+import { Fingerprints } from './fingerprints.ts'
+import { scanJsonl } from './jsonl-output.ts'
+
+/** What an earlier run of the same command left behind. */
+export interface EarlierRun {
+  /** Images that need no work any more. */
+  done: Fingerprints
+  captions: number
+  failures: number
+  /** The model that captioned; absent when there are no captions yet. */
+  model?: string
+  /** Bytes of each file up to its last whole line. */
+  outBytes: number
+  errorsBytes: number
+}
+
+/** What tells one entry from another: an image that is listed under two ids is two entries. */
+export const entryKey = (entry: { image: string; customId?: string }) =>
+  JSON.stringify([entry.image, entry.customId ?? null])
+
+/**
+ * Reads the output and the errors of an earlier run, line by line. Without `out` (standard output) there was none.
+ * With `retryErrors` its failures do not count as done.
+ * @throws UsageError when a file is not from this command or mixes models.
+ */
+export async function readEarlierRun(files: {
+  out?: string
+  errors?: string
+  retryErrors?: boolean
+}): Promise<EarlierRun> {
+  const run: EarlierRun = { done: new Fingerprints(), captions: 0, failures: 0, outBytes: 0, errorsBytes: 0 }
+  const { out, errors, retryErrors = false } = files
+  if (out !== undefined)
+    run.outBytes = await scanJsonl(out, (value, lineNumber) => {
+      const { image, custom_id: customId, turbine } = value as Partial<OutputLine>
+      if (typeof image !== 'string' || typeof turbine?.model !== 'string')
+        throw notOurs(out, lineNumber, 'has no "image" or no "turbine.model"')
+      run.model ??= turbine.model
+      if (run.model !== turbine.model)
+        throw notOurs(out, lineNumber, `is from model ${turbine.model}, earlier ones are from ${run.model}`)
+      run.captions++
+      run.done.add(entryKey({ image, customId }))
+    })
+  if (errors !== undefined)
+    run.errorsBytes = await scanJsonl(errors, (value, lineNumber) => {
+      const { image, custom_id: customId, error } = value as Partial<ErrorLine>
+      if (typeof image !== 'string' || error === undefined)
+        throw notOurs(errors, lineNumber, 'has no "image" or no "error"')
+      run.failures++
+      if (!retryErrors) run.done.add(entryKey({ image, customId }))
+    })
+  return run
+}
+
+/** A line of the output. */
+export interface OutputLine {
+  custom_id?: string
+  image: string
+  caption: string
+  turbine: {
+    prune_level: number
+    prune_ratio: number
+    tokens_in: number
+    tokens_out: number
+    queue_ms: number
+    inference_ms: number
+    model: string
+  }
+}
+
+/** A line of the error file. */
+export interface ErrorLine {
+  custom_id?: string
+  image: string
+  error: { code: string; message: string }
+}
+
+const notOurs = (path: string, line: number, problem: string) =>
+  new UsageError(`Line ${line} of ${path} ${problem}. Choose another file, or --overwrite it.`)
