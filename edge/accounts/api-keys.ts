@@ -3,7 +3,6 @@ import { readAll } from '../../infra/store/json.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
 import type { StoredApiKey } from '../contract/tenant.ts'
-import { sha256 } from './sha256.ts'
 
 const prefix = 'sk-turbine-'
 const secretBytes = 32
@@ -66,4 +65,11 @@ export async function revokeKey(store: ObjectStore, id: string): Promise<StoredA
 /** Whether any key exists. */
 export async function anyKey(store: ObjectStore): Promise<boolean> {
   return (await store.list(keys.apiKeys, { limit: 1 })).objects.length > 0
+}
+
+/** SHA-256 in hex. */
+export async function sha256(data: string | Uint8Array<ArrayBuffer>): Promise<string> {
+  const bytes = typeof data === 'string' ? new TextEncoder().encode(data) : data
+  const digest = await crypto.subtle.digest('SHA-256', bytes)
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('')
 }

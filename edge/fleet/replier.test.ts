@@ -4,8 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { completed } from '../app.fixture.ts'
 import { maxReplyAgeMs, signatureHeader, timestampHeader, verifyReply } from '../contract/reply.ts'
-import { createKeepAliveFetch } from './keep-alive-fetch.ts'
-import { createReplier, type PostReply, ReplyError } from './replier.ts'
+import { createKeepAliveFetch, createReplier, type PostReply, ReplyError } from './replier.ts'
 
 const secret = 'a secret of the fleet'
 const now = () => 1_790_000_000_000

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { Agent, fetch } from 'undici'
 import type { FinishedCaption } from '../contract/caption.ts'
 import { signReply } from '../contract/reply.ts'
 
@@ -99,3 +100,17 @@ const refusedWith = (status: number, url: URL) =>
       : `The edge at ${url.origin} answered a reply with status ${status}.`,
     { retriable: status >= 500 || status === 429 },
   )
+
+/**
+ * A `fetch` for Node that keeps its connections open for a minute, so that replies to an edge seldom wait for a
+ * handshake. `close` ends them.
+ *
+ * @example const { fetch, close } = createKeepAliveFetch()
+ */
+export function createKeepAliveFetch(): { fetch: PostReply; close(): Promise<void> } {
+  const agent = new Agent({ keepAliveTimeout: 60_000, connections: 64 })
+  return {
+    fetch: (url, init) => fetch(url, { ...init, dispatcher: agent }),
+    close: () => agent.close(),
+  }
+}

@@ -1,5 +1,5 @@
 import type { Context } from 'hono'
-import { sha256 } from '../accounts/sha256.ts'
+import { sha256 } from '../accounts/api-keys.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { newestFirst } from '../contract/ids.ts'
 import { keys } from '../contract/keys.ts'

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { getJson } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import {
@@ -15,6 +15,7 @@ import {
 } from '../app.fixture.ts'
 import { decodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import type { EdgeDeps } from '../deps.ts'
+import { pollUntil } from './once.ts'
 
 const png = pngHeader()
 const keyed = (key = 'k', headers: Record<string, string> = {}) =>
@@ -209,4 +210,48 @@ test('what was accepted says so in the store', async () => {
   await post(edge, keyed())
   const [claim] = edge.objects.keys().filter((key) => key.startsWith('idempotency/default/'))
   expect(await getJson(edge.deps.store, claim!)).toMatchObject({ state: 'accepted' })
+})
+
+describe('pollUntil', () => {
+  const never = new AbortController().signal
+
+  beforeEach(() => void vi.useFakeTimers({ now: 0 }))
+  afterEach(() => void vi.useRealTimers())
+
+  test('pauses grow from 50 to 500 ms, and the last attempt is at the end', async () => {
+    const attempts: number[] = []
+    const attempt = async () => void attempts.push(Date.now())
+    const found = pollUntil(attempt, { until: 3000, now: Date.now, signal: never })
+    await vi.runAllTimersAsync()
+    expect(await found).toBeUndefined()
+    const pauses = attempts.slice(1).map((time, index) => time - attempts[index]!)
+    expect(attempts[0]).toBe(0)
+    expect(pauses[0]).toBe(50)
+    expect(Math.max(...pauses)).toBe(500)
+    expect(attempts.at(-1)).toBe(3000)
+  })
+
+  test('the first value ends it', async () => {
+    let attempts = 0
+    const attempt = async () => (++attempts === 3 ? 'value' : undefined)
+    const found = pollUntil(attempt, { until: 3000, now: Date.now, signal: never })
+    await vi.runAllTimersAsync()
+    expect(await found).toBe('value')
+    expect(attempts).toBe(3)
+  })
+
+  test('there is one attempt even when the time is up already', async () => {
+    expect(await pollUntil(async () => 'value', { until: -1, now: Date.now, signal: never })).toBe('value')
+  })
+
+  test('it ends at once when nobody wants the value any more', async () => {
+    const caller = new AbortController()
+    const attempt = vi.fn(async () => undefined)
+    const found = pollUntil(attempt, { until: 3000, now: Date.now, signal: caller.signal })
+    await vi.advanceTimersByTimeAsync(60)
+    caller.abort()
+    expect(await found).toBeUndefined()
+    expect(attempt).toHaveBeenCalledTimes(2)
+    expect(vi.getTimerCount()).toBe(0)
+  })
 })

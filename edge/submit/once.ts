@@ -1,11 +1,14 @@
+import type { Context } from 'hono'
 import { getJson } from '../../infra/store/store.ts'
 import type { Caption, FinishedCaption } from '../contract/caption.ts'
 import { keys } from '../contract/keys.ts'
+import type { EdgeDeps, EdgeEnv } from '../deps.ts'
+import { claimRequest, replayedHeader } from '../guard/idempotency.ts'
 import { type Claim, keyInUse } from '../guard/idempotency-claim.ts'
-import { pollUntil } from './poll.ts'
 import {
   type HoldOptions,
   markQueued,
+  newCaptionId,
   remainingHoldMs,
   type Submission,
   type SubmitDeps,
@@ -86,4 +89,83 @@ async function awaitStored(
   const finished = await pollUntil(attempt, { until, now: deps.now, signal })
   if (finished || signal.aborted) return finished
   return markQueued(deps, { id, created: Math.floor(started / 1000), tenant })
+}
+
+/** What a request asks for, whichever way it came. */
+export type CaptionAsk = Pick<Submission, 'image' | 'model' | 'prompt' | 'maxPrune' | 'deadlineMs'>
+
+export interface RequestOptions {
+  /** When the request came, unix ms. */
+  receivedAt: number
+  /** The caller wants an address at once, not the answer. Default: false. */
+  respondAsync?: boolean
+}
+
+/**
+ * Submits what a request asks for in the name of its tenant, once for each `Idempotency-Key`. The request's body must
+ * have been read: repeats must have the same.
+ * @returns and throws what `submitOnce` does
+ */
+export async function requestCaption(
+  c: Context<EdgeEnv>,
+  deps: EdgeDeps,
+  ask: CaptionAsk,
+  { receivedAt, respondAsync = false }: RequestOptions,
+): Promise<Caption | undefined> {
+  const traceparent = validTraceparent(c.req.header('traceparent'))
+  const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
+  const timings: string[] = []
+  const onTiming = (phase: string, ms: number) => timings.push(`${phase};dur=${ms}`)
+  const hold = { respondAsync, signal: c.req.raw.signal, onTiming }
+  const { caption, replayed } = await submitOnce(deps, submission, hold, () =>
+    claimRequest(c, deps, { makeId: () => newCaptionId(deps), sameBody: true }),
+  )
+  if (timings.length > 0) c.header('Server-Timing', timings.join(', '))
+  if (replayed) c.header(replayedHeader, 'true')
+  return caption
+}
+
+/** A trace's parent as W3C Trace Context writes it; anything else is left behind. */
+const validTraceparent = (header = '') =>
+  /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(header) ? header : undefined
+
+export interface PollOptions {
+  /** Unix ms after which there is no further attempt; the first is always made. */
+  until: number
+  /** Unix ms. */
+  now(): number
+  /** Aborts when nobody wants the value any more. */
+  signal: AbortSignal
+}
+
+const firstPauseMs = 50
+const longestPauseMs = 500
+const growth = 1.5
+
+/** Tries until there is a value; undefined when there was none in time, or nobody wants it any more. */
+export async function pollUntil<T>(
+  attempt: () => Promise<T | undefined>,
+  { until, now, signal }: PollOptions,
+): Promise<T | undefined> {
+  for (let pause = firstPauseMs; !signal.aborted; pause = Math.min(pause * growth, longestPauseMs)) {
+    const value = await attempt()
+    if (value !== undefined) return value
+    const left = until - now()
+    if (left <= 0) return undefined
+    await sleep(Math.min(pause, left), signal)
+  }
+  return undefined
+}
+
+/** Resolves after `ms`, or as soon as `signal` aborts. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, ms)
+    signal.addEventListener('abort', end)
+  })
 }

@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest'
 import { keys } from '../../edge/contract/keys.ts'
-import type { ModelSummary } from '../../edge/contract/model.ts'
-import type { ServedModel } from '../../edge/contract/served-model.ts'
+import type { ModelSummary, ServedModel } from '../../edge/contract/model.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { getJson, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { announceModel } from './models.ts'

@@ -1,6 +1,5 @@
 import { keys } from '../../edge/contract/keys.ts'
-import type { ModelSummary } from '../../edge/contract/model.ts'
-import { announceModelMs, type ServedModel } from '../../edge/contract/served-model.ts'
+import { announceModelMs, type ModelSummary, type ServedModel } from '../../edge/contract/model.ts'
 import { repeat } from '../../infra/repeat.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 

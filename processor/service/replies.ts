@@ -1,7 +1,6 @@
 import type { FinishedCaption } from '../../edge/contract/caption.ts'
 import { replyPath } from '../../edge/contract/reply.ts'
-import { createKeepAliveFetch } from '../../edge/fleet/keep-alive-fetch.ts'
-import { createReplier } from '../../edge/fleet/replier.ts'
+import { createKeepAliveFetch, createReplier } from '../../edge/fleet/replier.ts'
 import { createMailbox, type LocalMailbox } from '../../edge/submit/mailbox.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'

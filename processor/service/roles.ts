@@ -1,6 +1,5 @@
 import { maxHoldMs } from '../../edge/contract/caption.ts'
-import type { ModelSummary } from '../../edge/contract/model.ts'
-import { announceModelMs } from '../../edge/contract/served-model.ts'
+import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
 import type { Admission } from '../../edge/deps.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'

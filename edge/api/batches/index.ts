@@ -5,8 +5,7 @@ import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
 import { readPage } from '../pages.ts'
-import { queryOf } from '../query.ts'
-import { maxJsonBytes, readJson } from '../read.ts'
+import { maxJsonBytes, queryOf, readJson } from '../read.ts'
 import { readBatchRequest } from './request.ts'
 import {
   batchExample,

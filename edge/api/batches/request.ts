@@ -1,5 +1,10 @@
-import { type Batch, type BatchRequest, batchRequestSchema, metadataLimits } from '../../contract/batch.ts'
-import { parseCompletionWindow } from '../../contract/completion-window.ts'
+import {
+  type Batch,
+  type BatchRequest,
+  batchRequestSchema,
+  metadataLimits,
+  parseCompletionWindow,
+} from '../../contract/batch.ts'
 import { TurbineError } from '../../contract/errors.ts'
 import { parse } from '../../contract/parse.ts'
 import { assertGranted, type Tenant } from '../../contract/tenant.ts'

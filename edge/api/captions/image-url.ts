@@ -1,7 +1,7 @@
 import { InvalidKeyError } from '../../../infra/store/key.ts'
 import { maxBodyBytes } from '../../contract/caption.ts'
-import { decodeDataUrl } from '../../contract/data-url.ts'
 import { TurbineError } from '../../contract/errors.ts'
+import { decodeDataUrl } from '../../contract/image.ts'
 import { assertGranted, type Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps } from '../../deps.ts'
 

@@ -6,7 +6,7 @@ import {
   maxBodyBytes,
   turbineOptionsSchema,
 } from '../../contract/caption.ts'
-import { fromText } from '../query.ts'
+import { fromText } from '../read.ts'
 import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors, turnedAway } from '../responses.ts'
 
 /** The options of a request whose body is the image itself. */

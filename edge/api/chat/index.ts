@@ -13,11 +13,11 @@ import { checkImage } from '../../contract/image.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 import { callerGone, respondError } from '../../guard/errors.ts'
-import { type CaptionAsk, requestCaption } from '../../submit/request-caption.ts'
-import { answerFailed } from '../answer-failed.ts'
+import { type CaptionAsk, requestCaption } from '../../submit/once.ts'
 import { imageAt } from '../captions/image-url.ts'
 import { findModel } from '../models.ts'
 import { readJson } from '../read.ts'
+import { answerFailed } from '../responses.ts'
 import { chatExample, createChatCompletion } from './routes.ts'
 
 /** `POST /v1/chat/completions`, in OpenAI's shapes. */

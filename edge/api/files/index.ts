@@ -7,7 +7,7 @@ import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitAnnouncedBody } from '../../guard/body-limit.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
 import { readPage } from '../pages.ts'
-import { queryOf } from '../query.ts'
+import { queryOf } from '../read.ts'
 import { answerContent } from './content.ts'
 import { formOverheadBytes, readForm } from './form.ts'
 import {

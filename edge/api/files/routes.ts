@@ -1,7 +1,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { expiresAfterSchema, type File, fileSchema, maxFileBytes } from '../../contract/file.ts'
 import { pageQuery, pageSchema } from '../pages.ts'
-import { fromText } from '../query.ts'
+import { fromText } from '../read.ts'
 import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors } from '../responses.ts'
 
 /** What a form says beside the file. */

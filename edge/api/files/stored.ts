@@ -1,4 +1,4 @@
-import { deleteAll } from '../../../infra/store/delete-all.ts'
+import { deleteAll } from '../../../infra/store/json.ts'
 import { getJson, type ObjectStore, putOnce } from '../../../infra/store/store.ts'
 import { TurbineError } from '../../contract/errors.ts'
 import type { File, StoredFile } from '../../contract/file.ts'

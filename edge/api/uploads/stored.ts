@@ -1,4 +1,4 @@
-import { deleteAll } from '../../../infra/store/delete-all.ts'
+import { deleteAll } from '../../../infra/store/json.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
 import { type ObjectStore, PreconditionFailedError, putOnce } from '../../../infra/store/store.ts'
 import { TurbineError } from '../../contract/errors.ts'

@@ -1,5 +1,5 @@
-import { decodeDataUrl } from '../../../edge/contract/data-url.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
+import { decodeDataUrl } from '../../../edge/contract/image.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
 import type { ImageFetcher } from '../../../infra/fetch-image.ts'
 import { ImageFetchError } from '../../../infra/image-fetch-error.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { parseCompletionWindow } from './completion-window.ts'
+import { parseCompletionWindow } from './batch.ts'
 
 test.each([
   ['1m', 60],
