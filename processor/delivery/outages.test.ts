@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
-import { Changes } from '../batches/planner/changes.ts'
+import { Changes } from '../batches/planner/progress.ts'
 import { settle, VirtualClock } from '../batches/planner/virtual-clock.fixture.ts'
 import { Outages } from './outages.ts'
 

@@ -1,6 +1,6 @@
 import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
-import { measurePlanner } from '../../processor/batches/planner/planner-metrics.ts'
+import { measurePlanner } from '../../processor/batches/planner/planner.ts'
 import { watchDeadLetters } from '../../processor/delivery/dead-letter-metrics.ts'
 import { measureFleet } from '../../processor/fleet/fleet-metrics.ts'
 import { FleetLoad } from '../../processor/fleet/load.ts'

@@ -9,8 +9,7 @@ import {
 } from '../../../infra/store/store.ts'
 import { Outages } from '../../delivery/outages.ts'
 import { VirtualClock } from '../planner/virtual-clock.fixture.ts'
-import { imageManifest } from './prefix-manifest.ts'
-import { locateManifest, readManifest } from './source.ts'
+import { imageManifest, locateManifest, readManifest } from './source.ts'
 
 const log = { info: () => {}, warn: () => {} }
 const { signal } = new AbortController()

@@ -2,7 +2,7 @@ import pLimit from 'p-limit'
 import { keys } from '../../../edge/contract/keys.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import { listShards } from '../shard/results.ts'
-import type { BatchRef } from './batch-ref.ts'
+import type { BatchRef } from './lease.ts'
 
 const deletesAtOnce = 16
 

@@ -9,12 +9,11 @@ import { isOutage, type PlannerLog } from '../../delivery/outages.ts'
 import { announcePaces } from '../../fleet/pace-announcer.ts'
 import { ArrivalRate } from '../../scheduling/arrival-rate.ts'
 import { pressingRate } from '../../scheduling/desired-replicas.ts'
-import { type BatchRef, refOfMarker } from './batch-ref.ts'
 import { BatchRun } from './batch-run.ts'
 import { cleanUpBatch } from './clean-up.ts'
 import type { RunDeps } from './deps.ts'
-import { claimBatch } from './lease.ts'
-import { type Senders, sendWindow } from './send-window.ts'
+import { type BatchRef, claimBatch, refOfMarker } from './lease.ts'
+import { type Senders, sendWindow } from './shard-sender.ts'
 
 /** How often the open batches are looked through, ms. */
 const sweepMs = 5_000

@@ -1,8 +1,8 @@
-import { isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
+import { type Batch, isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import type { BatchRef } from './batch-ref.ts'
+import type { Clock } from '../../delivery/outages.ts'
 import { emptyTally, type WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
@@ -103,4 +103,91 @@ async function readWithEtag<T>(
 ): Promise<{ value: T; etag: string } | undefined> {
   const object = await store.get(key)
   return object && { value: (await new Response(object.body).json()) as T, etag: object.etag }
+}
+
+/** Which batch it is. */
+export interface BatchRef {
+  tenant: string
+  batch: string
+}
+
+/** The batch that a key below `keys.openBatches` is about. */
+export function refOfMarker(key: string): BatchRef {
+  const [tenant = '', batch = ''] = key.slice(keys.openBatches.length).split('/')
+  return { tenant, batch }
+}
+
+/** A planner says that it is alive at least so often, ms. */
+const heartbeatMs = 5_000
+
+/** How far a batch is. */
+export interface BatchState {
+  batch: Batch
+  work: WorkState
+  seal: Seal | undefined
+}
+
+export interface BatchRecordOptions {
+  claim: Claim
+  owner: string
+  clock: Pick<Clock, 'now'>
+  /** Called whenever it is written. */
+  current(): BatchState
+}
+
+/** What the store knows of a batch that is ours: the Batch object, and what another planner needs to go on. */
+export class BatchRecord {
+  readonly #options: BatchRecordOptions
+  #savedState: string
+  #savedBatch: string
+  #savedAt: number
+
+  constructor(options: BatchRecordOptions) {
+    this.#options = options
+    // The claim has written it.
+    this.#savedState = this.#state()
+    this.#savedBatch = JSON.stringify(options.claim.stored)
+    this.#savedAt = options.claim.since
+  }
+
+  /**
+   * Writes what has changed, and now and then that we are alive. The progress goes first: who has lost the batch
+   * learns it there, and leaves the Batch object alone.
+   * @throws OwnershipLostError, StoreUnavailableError
+   */
+  async save(): Promise<void> {
+    const { claim, clock } = this.#options
+    const now = clock.now()
+    const state = this.#state()
+    if (state !== this.#savedState || now - this.#savedAt >= heartbeatMs) {
+      await claim.progressObject.write(() => this.#progress(clock.now()))
+      this.#savedState = state
+      this.#savedAt = now
+    }
+    const batch = this.#batch()
+    if (batch === this.#savedBatch) return
+    await claim.batchObject.write(() => this.#batch())
+    this.#savedBatch = batch
+  }
+
+  /** Lets another planner take over at once. */
+  async release(): Promise<void> {
+    await this.#options.claim.progressObject.write(() => this.#progress(0))
+  }
+
+  #state(): string {
+    const { work, seal } = this.#options.current()
+    return JSON.stringify({ work, seal })
+  }
+
+  #batch(): string {
+    return JSON.stringify({ ...this.#options.claim.stored, batch: this.#options.current().batch })
+  }
+
+  #progress(heartbeat: number): string {
+    const { claim, owner, current } = this.#options
+    const { work, seal } = current()
+    const progress: StoredProgress = { owner, since: claim.since, heartbeat, work, seal }
+    return JSON.stringify(progress)
+  }
 }

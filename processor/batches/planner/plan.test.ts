@@ -1,8 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type ManifestLine, readLines } from '../manifest/lines.ts'
-import { ShardCutter, shardJob } from './plan.ts'
-import { decodePlan, encodePlan } from './plan-file.ts'
+import { decodePlan, encodePlan, ShardCutter, shardJob } from './plan.ts'
 
 const options = { endpoint: '/v1/captions', model: 'm' } as const
 const mib = 2 ** 20

@@ -7,8 +7,7 @@ import { groups, topicLayout, topics } from '../../../edge/contract/topics.ts'
 import { openSqliteStream } from '../../../infra/stream/sqlite.ts'
 import { createMetrics } from '../../../infra/telemetry/metrics.ts'
 import { idsOf, manifestOf, PlannerWorld } from './planner.fixture.ts'
-import { startPlanner } from './planner.ts'
-import { measurePlanner } from './planner-metrics.ts'
+import { measurePlanner, startPlanner } from './planner.ts'
 
 const closers: (() => Promise<unknown>)[] = []
 

@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import type { BatchStatus } from '../../../edge/contract/batch.ts'
+import type { BatchPace } from '../../../edge/contract/pace.ts'
 import { decodeControl } from '../../../edge/contract/shard.ts'
 import { groups, topics } from '../../../edge/contract/topics.ts'
 import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
@@ -7,8 +9,8 @@ import type { Stream } from '../../../infra/stream/stream.ts'
 import type { Metrics } from '../../../infra/telemetry/metrics.ts'
 import { type DeadLetterOptions, withDeadLetters } from '../../delivery/dead-letters.ts'
 import { Outages, type PlannerLog } from '../../delivery/outages.ts'
+import { pressingRate } from '../../scheduling/desired-replicas.ts'
 import { Coordinator } from './coordinator.ts'
-import { measurePlanner } from './planner-metrics.ts'
 
 /** Control records handled at the same time: handling one takes no time. */
 const maxInFlight = 256
@@ -83,3 +85,58 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
     },
   }
 }
+
+/** What the gauges show. */
+export interface PlannerState {
+  activeBatches: number
+  paces: readonly BatchPace[]
+}
+
+/** Metrics of a planner. */
+export function measurePlanner(metrics: Metrics) {
+  const lines = metrics.counter({
+    name: 'planned_lines_total',
+    help: 'Lines of batches read and put into shards.',
+  })
+  const shards = metrics.counter({
+    name: 'planner_shards_done_total',
+    help: 'Shards counted as done by this planner.',
+  })
+  const ended = metrics.counter({
+    name: 'batches_ended_total',
+    help: 'Batches that reached their final state, by that state.',
+    labelNames: ['status'],
+  })
+  return {
+    onLines: (more: number) => lines.inc(more),
+    onShardDone: () => shards.inc(),
+    onEnded: (status: BatchStatus) => ended.inc({ status }),
+    /** @param now unix ms */
+    watch(state: PlannerState, now: () => number): void {
+      const show = (name: string, help: string, value: () => number) =>
+        metrics.gauge({
+          name,
+          help,
+          collect() {
+            this.set(value())
+          },
+        })
+      show('active_batches', 'Batches that this planner looks after.', () => state.activeBatches)
+      show('batch_lines_left', 'Lines without a result, of the batches that this planner looks after.', () =>
+        state.paces.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
+      )
+      show(
+        'batch_needed_lines_per_second',
+        'Rate at which lines must be done for all batches of this planner to be in time.',
+        () => pressingRate(state.paces.map(loadOf), now()),
+      )
+      show(
+        'batch_least_seconds_left',
+        'Time until the first batch of this planner with lines left is due; +Inf without one.',
+        () => Math.min(...state.paces.map(({ deadline }) => (deadline - now()) / 1000)),
+      )
+    },
+  }
+}
+
+const loadOf = ({ deadline, linesLeft }: BatchPace) => ({ deadline, images: linesLeft })

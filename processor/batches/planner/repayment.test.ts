@@ -3,8 +3,9 @@ import { describe, expect, test } from 'vitest'
 import { isFinal } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeShardJob } from '../../../edge/contract/shard.ts'
-import { dueAt } from './due.ts'
 import { idsOf, manifestOf, PlannerWorld, start, type TestPlanner } from './planner.fixture.ts'
+import { RepayWindow } from './repayment.ts'
+import { dueAt } from './status.ts'
 
 function repayingWorld(): PlannerWorld {
   const world = new PlannerWorld()
@@ -300,4 +301,22 @@ test('whenever planners die, the next one goes on, and counts and file agree', a
     }),
     { numRuns: 25 },
   )
+})
+
+test('asks for more as long as devices are idle', () => {
+  const window = new RepayWindow()
+  expect(window.size(0)).toBe(2)
+  for (let i = 0; i < 6; i++) window.grow()
+  expect(window.size(0)).toBe(8)
+})
+
+test('rests when they are busy, and asks for half as much then', () => {
+  const window = new RepayWindow()
+  for (let i = 0; i < 6; i++) window.grow()
+  window.shrink(1_000)
+  window.shrink(2_000)
+  expect([window.size(2_000), window.size(11_999), window.size(12_000)]).toEqual([0, 0, 4])
+  window.shrink(20_000)
+  window.shrink(40_000)
+  expect(window.size(60_000)).toBe(2)
 })

@@ -3,10 +3,8 @@ import type { Repay, ShardTally } from '../../../edge/contract/shard.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { Clock, Outages } from '../../delivery/outages.ts'
 import { readShard } from '../shard/shard-object.ts'
-import type { BatchRef } from './batch-ref.ts'
-import type { Changes } from './changes.ts'
-import type { BatchWork } from './progress.ts'
-import { RepayWindow } from './repay-window.ts'
+import type { BatchRef } from './lease.ts'
+import type { BatchWork, Changes } from './progress.ts'
 
 /** A processor has so long for a shard, from when it was asked, ms; then the shard is asked for again. */
 const leaseMs = 2 * 60_000
@@ -120,5 +118,35 @@ export class Repayment {
     if (work.repay.asked === 0) return
     if (!goesOn()) return clock.sleep(graceMs, signal)
     while (work.repay.asked > 0 && clock.now() < until + graceMs) await changes.next(signal)
+  }
+}
+
+const fewest = 2
+const most = 1_000
+/** Busy processors are left alone for so long, ms. */
+const restMs = 10_000
+
+/**
+ * Shards that a batch may have asked processors to caption again. They take what nobody else needs, and how much that
+ * is shows only in the asking: one more with each shard that comes back whole, half as many when one comes back with
+ * lines for which no device had time.
+ */
+export class RepayWindow {
+  #size = fewest
+  #restUntil = 0
+
+  /** At `now`, unix ms. */
+  size(now: number): number {
+    return now < this.#restUntil ? 0 : this.#size
+  }
+
+  grow(): void {
+    this.#size = Math.min(this.#size + 1, most)
+  }
+
+  shrink(now: number): void {
+    // Several that come back at a time say the same thing.
+    if (now >= this.#restUntil) this.#size = Math.max(this.#size >> 1, fewest)
+    this.#restUntil = now + restMs
   }
 }

@@ -1,10 +1,14 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
+import type { StoredFile } from '../../../edge/contract/file.ts'
+import { keys } from '../../../edge/contract/keys.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
+import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
+import type { ObjectStore } from '../../../infra/store/store.ts'
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 import { readShardParts } from '../shard/results.ts'
-import { type BatchFile, batchFile, showFile } from './batch-files.ts'
 import { type Joined, joinShards } from './join.ts'
+import type { BatchWork, Changes } from './progress.ts'
 import { type BatchError, batchError } from './status.ts'
 
 /** For so long a caller's bucket that refuses is tried again; then the files stay with the service, ms. */
@@ -115,4 +119,120 @@ async function keepFiles(
   const written = await outages.outlast(() => writeFiles(options, undefined), signal)
   const message = `${stored.batch.turbine.output_uri} could not be written: ${cause instanceof Error ? cause.message : String(cause)} The results are in the batch's files instead.`
   return { written, errors: [batchError('output_uri_unavailable', message, 'turbine.output_uri')] }
+}
+
+/** A file of a batch's results and where its bytes lie. */
+export interface BatchFile {
+  /** Of the File object; the same however often the file is written. */
+  id: string
+  filename: string
+  /** The caller's bucket; absent: the service's own store. */
+  bucket?: string
+  key: string
+}
+
+export type BatchFileKind = 'output' | 'error'
+
+/**
+ * The output or the error file of a batch, in the store, or below the batch's `output_uri`.
+ * @example batchFile('output', stored).filename // 'batch_abc_output.jsonl'
+ */
+export function batchFile(
+  kind: BatchFileKind,
+  { tenant, batch }: StoredBatch,
+  { outputUri }: { outputUri?: string } = {},
+): BatchFile {
+  const id = `file-${batch.id.replace(/^batch_/, '')}-${kind}`
+  const filename = `${batch.id}_${kind}.jsonl`
+  if (outputUri === undefined) return { id, filename, key: keys.fileContent(tenant, id) }
+  const { bucket, key } = parseS3Uri(outputUri)
+  return { id, filename, bucket, key: `${key}${filename}` }
+}
+
+/** Makes a file whose bytes are written visible to the caller. `createdAt` is in unix seconds. */
+export async function showFile(
+  store: Pick<ObjectStore, 'put'>,
+  { tenant, batch, outputExpiresAfter }: StoredBatch,
+  { id, filename, bucket, key }: BatchFile,
+  { bytes, createdAt }: { bytes: number; createdAt: number },
+): Promise<void> {
+  const expiry = outputExpiresAfter === undefined ? {} : { expires_at: batch.created_at + outputExpiresAfter }
+  const stored: StoredFile = {
+    file: {
+      id,
+      object: 'file',
+      bytes,
+      created_at: createdAt,
+      ...expiry,
+      filename,
+      purpose: 'batch_output',
+      status: 'processed',
+    },
+    slices: [{ bucket, key, start: 0, end: bytes }],
+  }
+  await store.put(keys.file(tenant, id), JSON.stringify(stored), { contentType: 'application/json' })
+}
+
+export interface EarlyFilesOptions {
+  work: Pick<BatchWork, 'complete' | 'isDone'>
+  changes: Changes
+  /** Whether it is decided how the batch ends. */
+  isOver(): boolean
+  /** Whether that is kept in the store, so that every planner would write the same files. */
+  isKept(): boolean
+  /** Writes the files of these shards. */
+  write(shards: () => AsyncIterable<number>, signal: AbortSignal): Promise<WrittenFiles>
+  /** A place among the few batches that may begin their files early; undefined when all are taken. */
+  takePlace(): (() => void) | undefined
+}
+
+/**
+ * The files of a large batch, begun while its shards are still being done. They become visible only when every shard
+ * is in them and the end of the batch is kept; whatever happens until then, nothing of them stays.
+ */
+export class EarlyFiles {
+  readonly #options: EarlyFilesOptions
+  #begun: { files: Promise<WrittenFiles>; stop: AbortController } | undefined
+
+  constructor(options: EarlyFilesOptions) {
+    this.#options = options
+  }
+
+  /** Resolves when they are written; rejects when they have to be written anew. Undefined when none were begun. */
+  get files(): Promise<WrittenFiles> | undefined {
+    return this.#begun?.files
+  }
+
+  begin(signal: AbortSignal): void {
+    const { write, takePlace, work } = this.#options
+    if (this.#begun || work.complete) return
+    const giveBack = takePlace()
+    if (!giveBack) return
+    const stop = new AbortController()
+    const both = AbortSignal.any([signal, stop.signal])
+    const files = write(() => this.#shards(both), both)
+    // What fails is begun again when all shards are done.
+    files.catch(() => {}).finally(giveBack)
+    this.#begun = { files, stop }
+  }
+
+  /** Gives up what was begun: shards that may be in it have changed, or will. */
+  async drop(): Promise<void> {
+    const begun = this.#begun
+    this.#begun = undefined
+    begun?.stop.abort(new Error('The shards change.'))
+    await begun?.files.catch(() => {})
+  }
+
+  /** Each shard as soon as it is done. */
+  async *#shards(signal: AbortSignal): AsyncGenerator<number> {
+    const { work, changes, isOver, isKept } = this.#options
+    for (let shard = 0; ; shard++) {
+      while (!work.isDone(shard) && !work.complete && !isOver()) await changes.next(signal)
+      if (!work.isDone(shard)) break
+      yield shard
+    }
+    if (!work.complete) throw new Error('The batch ends early.')
+    while (!isKept()) await changes.next(signal)
+  }
 }

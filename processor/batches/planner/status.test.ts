@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Batch } from '../../../edge/contract/batch.ts'
 import { emptyTally } from './progress.ts'
-import { begun, cancelling, concluded, finalizing, withCounts } from './status.ts'
+import { begun, cancelling, concluded, dueAt, finalizing, withCounts } from './status.ts'
 
 const fresh = {
   id: 'batch_1',
@@ -80,4 +80,14 @@ test('counts, usage and mean are of what was captioned', () => {
     usage: null,
     turbine: { counting: true, prune_ratio_mean: null },
   })
+})
+
+test.each([
+  ['a minute', 60, 5],
+  ['an hour', 3600, 180],
+  ['a day', 86_400, 600],
+])('a batch of %s is to be done before it expires', (_, seconds, reserveSeconds) => {
+  expect(dueAt({ created_at: 1000, expires_at: 1000 + seconds })).toBe(
+    1000 * (1000 + seconds - reserveSeconds),
+  )
 })

@@ -1,7 +1,7 @@
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeShardHeader, type ShardTally } from '../../../edge/contract/shard.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import type { BatchRef } from '../planner/batch-ref.ts'
+import type { BatchRef } from '../planner/lease.ts'
 
 /** Numbers of the shards from `from` on whose results are in the store, ascending. */
 export async function* listShards(
