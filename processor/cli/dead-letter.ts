@@ -3,9 +3,8 @@ import type { Stream } from '../../infra/stream/stream.ts'
 import { describeDeadLetter } from '../delivery/dead-letter-records.ts'
 import { peekDeadLetters, resendDeadLetter, resendDeadLetters } from '../delivery/dead-letter-retry.ts'
 import { UsageError } from './errors.ts'
-import { formatBytes, plural } from './format.ts'
+import { formatBytes, formatTable, plural } from './format.ts'
 import { count } from './options.ts'
-import { formatTable } from './table.ts'
 
 /** What the commands need from outside. */
 export interface DeadLetterEnvironment {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { formatBytes, formatDuration, formatRate, formatShare, plural } from './format.ts'
+import { formatBytes, formatDuration, formatRate, formatShare, formatTable, plural } from './format.ts'
 
 test('numbers read well', () => {
   expect(formatDuration(11_400)).toBe('11 s')
@@ -16,3 +16,10 @@ test('numbers read well', () => {
   expect(plural(1, 'image')).toBe('1 image')
   expect(plural(2000, 'image')).toBe('2,000 images')
 })
+
+test('columns are aligned, numbers to the right, and lines have no spaces at their ends', () => {
+  const rows = [['starter', '2', 'a'], ['blip', '990', ''], ['last']]
+  expect(formatTable(rows, { right: [1] })).toBe('starter    2  a\nblip     990\nlast\n')
+})
+
+test('no rows are no lines', () => expect(formatTable([])).toBe(''))

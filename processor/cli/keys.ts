@@ -1,10 +1,10 @@
 import { Command } from 'commander'
 import { anyKey, createKey, listKeys, revokeKey } from '../../edge/accounts/api-keys.ts'
 import { changeTenant } from '../../edge/accounts/tenants.ts'
+import type { ObjectStore } from '../../infra/store/store.ts'
 import { UsageError } from './errors.ts'
-import { formatTable } from './table.ts'
-import { tenantName } from './tenants-options.ts'
-import { type TenantsEnvironment, withStore } from './tenants-store.ts'
+import { formatTable } from './format.ts'
+import { tenantName } from './options.ts'
 
 export interface KeysEnvironment extends TenantsEnvironment {
   /** Unix ms. Default: the clock. */
@@ -99,4 +99,27 @@ export async function runRevokeKey(id: string, environment: KeysEnvironment): Pr
       'It was the last key: running edges refuse everybody now, and after their next start they answer their own machine only.\n',
     )
   })
+}
+
+/** What the commands on keys and tenants need from outside. */
+export interface TenantsEnvironment {
+  /** The service's object store. */
+  openStore(): Promise<ObjectStore>
+  /** Where the service keeps its own state. */
+  ownBucket(): string
+  stdout: { write(text: string): unknown }
+  stderr: { write(text: string): unknown }
+}
+
+/** Works with the store, and closes it. */
+export async function withStore<T>(
+  { openStore }: TenantsEnvironment,
+  work: (store: ObjectStore) => Promise<T>,
+): Promise<T> {
+  const store = await openStore()
+  try {
+    return await work(store)
+  } finally {
+    await store.close()
+  }
 }

@@ -2,11 +2,8 @@ import { readdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { Command } from 'commander'
 import { UsageError } from './errors.ts'
-import { formatBytes } from './format.ts'
-import type { ProgressStream } from './progress.ts'
-import { quoteForShell } from './shell.ts'
-import { formatTable } from './table.ts'
-import { TransferLine } from './transfer-line.ts'
+import { formatBytes, formatTable, quoteForShell } from './format.ts'
+import { type ProgressStream, TransferLine } from './progress.ts'
 
 /** What the commands need from outside. */
 export interface ModelsEnvironment {

@@ -1,9 +1,9 @@
 import { relative } from 'node:path'
 import { Command } from 'commander'
 import type { ConfigRow, SettingName } from '../../infra/config.ts'
+import { quoteForShell } from './format.ts'
 import { type SignalSource, watchInterruption } from './interruption.ts'
 import { settingOptions } from './settings.ts'
-import { quoteForShell } from './shell.ts'
 
 /** A service, or a part of one, that runs and is ready. */
 export interface RunningService {

@@ -10,10 +10,9 @@ import {
 import { keys } from '../../edge/contract/keys.ts'
 import type { Grant, Tenant } from '../../edge/contract/tenant.ts'
 import { UsageError } from './errors.ts'
-import { plural } from './format.ts'
-import { formatTable } from './table.ts'
-import { grantUris, limitOrNone, tenantName } from './tenants-options.ts'
-import { type TenantsEnvironment, withStore } from './tenants-store.ts'
+import { formatTable, plural } from './format.ts'
+import { type TenantsEnvironment, withStore } from './keys.ts'
+import { grantUris, limitOrNone, tenantName } from './options.ts'
 
 const examples = `
 Examples:

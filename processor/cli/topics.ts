@@ -2,9 +2,8 @@ import { Argument, Command } from 'commander'
 import { topicLayout } from '../../edge/contract/topics.ts'
 import type { TopicOptions } from '../../infra/stream/stream.ts'
 import { IncompleteError } from './errors.ts'
-import { plural } from './format.ts'
+import { formatTable, plural } from './format.ts'
 import { count } from './options.ts'
-import { formatTable } from './table.ts'
 
 /** How a topic is, against how it is to be. */
 export interface TopicReport {

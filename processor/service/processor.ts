@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { FinishedCaption } from '../../edge/contract/caption.ts'
-import { maxBodyBytes } from '../../edge/contract/caption.ts'
+import { type FinishedCaption, maxBodyBytes } from '../../edge/contract/caption.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'

@@ -1,11 +1,10 @@
 import { expect, test } from 'vitest'
 import { keys } from '../../../edge/contract/keys.ts'
-import { encodeShard } from '../../../edge/contract/shard.ts'
+import { emptyTally, encodeShard } from '../../../edge/contract/shard.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../../infra/store/store.ts'
 import { listShards, readShardParts, ShardObjectError } from '../shard/results.ts'
 import { joinShards } from './join.ts'
-import { emptyTally } from './progress.ts'
 
 const ref = { tenant: 'acme', batch: 'batch_1' }
 const { signal } = new AbortController()

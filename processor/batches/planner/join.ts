@@ -1,8 +1,7 @@
-import type { ShardTally } from '../../../edge/contract/shard.ts'
+import { addTallies, emptyTally, type ShardTally } from '../../../edge/contract/shard.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { ShardParts } from '../shard/results.ts'
-import { addTallies, emptyTally } from './progress.ts'
 
 /** Shards that are read at the same time, and those that are held in memory until their turn comes. */
 const readsAtOnce = 8

@@ -1,9 +1,10 @@
 import { type Batch, isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { emptyTally } from '../../../edge/contract/shard.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { Clock } from '../../delivery/outages.ts'
-import { emptyTally, type WorkState } from './progress.ts'
+import type { WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
 /** Once it is there, the shards that are done stay those that count, whoever goes on. */

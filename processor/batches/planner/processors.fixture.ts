@@ -9,9 +9,9 @@ import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { faulty, type LineOutcome } from '../shard/line.ts'
 import { createShardRepayer, type RepayJob, type ShardRepayer } from '../shard/repay.ts'
 import { outputLine, resultIds } from '../shard/result-lines.ts'
+import { writeShard } from '../shard/results.ts'
 import { encodeResults, linesOf } from '../shard/runner.ts'
 import { gif } from '../shard/shard.fixture.ts'
-import { writeShard } from '../shard/shard-object.ts'
 import { duplicateFault } from './plan.ts'
 
 /** Processors that caption every image as a cat, for tests of planners. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { BatchWork, emptyTally, RepayWork, ShardSet } from './progress.ts'
+import { emptyTally } from '../../../edge/contract/shard.ts'
+import { BatchWork, RepayWork, ShardSet } from './progress.ts'
 
 const shards = (count: number) =>
   Array.from({ length: count }, (_, i) => ({

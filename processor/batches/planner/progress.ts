@@ -1,4 +1,4 @@
-import type { ShardTally } from '../../../edge/contract/shard.ts'
+import { addTallies, emptyTally, type ShardTally, subtractTallies } from '../../../edge/contract/shard.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
 import type { Plan, PlannedShard } from './plan.ts'
 
@@ -15,28 +15,6 @@ export interface WorkState {
   /** Absent when no line was pruned. */
   repay?: RepayState
 }
-
-export const emptyTally: Required<ShardTally> = {
-  completed: 0,
-  failed: 0,
-  dropped: 0,
-  pruneRatioSum: 0,
-  inputTokens: 0,
-  outputTokens: 0,
-  pruned: 0,
-  repaid: 0,
-}
-
-/** The sum of what came of several shards. */
-export const addTallies = (a: ShardTally, b: ShardTally) => combine(a, b, 1)
-
-const combine = (a: ShardTally, b: ShardTally, sign: 1 | -1): Required<ShardTally> => {
-  const sum = { ...emptyTally }
-  for (const field of tallyFields) sum[field] = (a[field] ?? 0) + sign * (b[field] ?? 0)
-  return sum
-}
-
-const tallyFields = Object.keys(emptyTally) as (keyof ShardTally)[]
 
 /** The shards of a batch: which there are, which were sent, which are done, which are to be captioned again. */
 export class BatchWork {
@@ -163,7 +141,7 @@ export class BatchWork {
   repaid(shard: number, tally: ShardTally, pending: number): boolean {
     const before = this.repay.answer(shard, tally, pending)
     if (!before) return false
-    this.#tally = addTallies(combine(this.#tally, before, -1), tally)
+    this.#tally = addTallies(subtractTallies(this.#tally, before), tally)
     return true
   }
 

@@ -2,7 +2,7 @@ import pLimit from 'p-limit'
 import type { Repay, ShardTally } from '../../../edge/contract/shard.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { Clock, Outages } from '../../delivery/outages.ts'
-import { readShard } from '../shard/shard-object.ts'
+import { readShard } from '../shard/results.ts'
 import type { BatchRef } from './lease.ts'
 import type { BatchWork, Changes } from './progress.ts'
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { keys } from '../../../edge/contract/keys.ts'
 import { encodeControl, encodeShard } from '../../../edge/contract/shard.ts'
-import { readShard, writeShard } from '../shard/shard-object.ts'
+import { readShard, writeShard } from '../shard/results.ts'
 import { idsOf, manifestOf, PlannerWorld, start, type TestPlanner } from './planner.fixture.ts'
 
 /** A batch of 79 shards, all sent, the first ones done. */

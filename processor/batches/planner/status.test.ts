@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { Batch } from '../../../edge/contract/batch.ts'
-import { emptyTally } from './progress.ts'
+import { emptyTally } from '../../../edge/contract/shard.ts'
 import { begun, cancelling, concluded, dueAt, finalizing, withCounts } from './status.ts'
 
 const fresh = {

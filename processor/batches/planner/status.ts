@@ -1,6 +1,6 @@
 import type { Batch } from '../../../edge/contract/batch.ts'
+import type { LineFault } from '../../../edge/contract/batch-line.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
-import type { NumberedFault } from './plan.ts'
 
 /** How a batch ends. */
 export type Ending = 'completed' | 'expired' | 'cancelled' | 'failed'
@@ -77,7 +77,7 @@ export function concluded(batch: Batch, conclusion: Conclusion, now: number): Ba
 }
 
 /** A line's fault as the batch's `errors` show it. */
-export const lineError = ({ code, message, param, line }: NumberedFault): BatchError => ({
+export const lineError = ({ code, message, param, line }: LineFault & { line: number }): BatchError => ({
   code,
   message,
   param,

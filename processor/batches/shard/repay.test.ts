@@ -6,9 +6,9 @@ import { type ObjectStore, StoreUnavailableError } from '../../../infra/store/st
 import type { Captioned, CaptionTask } from '../../pipeline/captioner.ts'
 import { VirtualClock } from '../planner/virtual-clock.fixture.ts'
 import { createShardRepayer, type RepayJob, type ShardRepayerOptions } from './repay.ts'
+import { writeShard } from './results.ts'
 import { createShardRunner } from './runner.ts'
 import { codeOf, decodeShard, fakeImages, gif, shardKey, shardOf } from './shard.fixture.ts'
-import { writeShard } from './shard-object.ts'
 
 const signal = new AbortController().signal
 const start = 1_000_000

@@ -1,17 +1,15 @@
 import pLimit from 'p-limit'
-import { maxBodyBytes } from '../../../edge/contract/caption.ts'
+import { maxBodyBytes, type Pruning } from '../../../edge/contract/caption.ts'
+import { TurbineError } from '../../../edge/contract/errors.ts'
 import { encodeShard, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
 import { pause } from '../../../infra/stream/backoff.ts'
+import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import type { ManifestLine } from '../manifest/lines.ts'
-import { DevicesBusyError, IdleDevices } from './idle-devices.ts'
 import { createLineRunner, type LineRun } from './line.ts'
-import { type OutputResult, readOutputLine, splitLines, tallyOutput } from './output-lines.ts'
 import { resultIds } from './result-lines.ts'
-import { findShardParts, type ShardParts } from './results.ts'
-import { linesOf, type ShardRunnerOptions, settled } from './runner.ts'
-import { createLookUps } from './shard-look-ups.ts'
-import { writeShard } from './shard-object.ts'
+import { findShardParts, type ShardParts, writeShard } from './results.ts'
+import { createLookUps, linesOf, type ShardRunnerOptions, settled } from './runner.ts'
 
 export type RepayJob = ShardJob & { repay: Repay }
 
@@ -140,4 +138,105 @@ function replaced(stored: ShardParts, before: OutputResult[], repaid: OutputResu
   const tally = tallyOutput(results, stored.tally)
   const texts = results.map(({ text }) => text)
   return { tally, object: encodeShard(tally, texts, splitLines(stored.errors)) }
+}
+
+/** The devices have other work. */
+export class DevicesBusyError extends Error {
+  override readonly name = 'DevicesBusyError'
+  readonly retriable = true
+
+  constructor() {
+    super('The devices have other work.')
+  }
+}
+
+/** The devices of a captioner as far as they have nothing else to do: at full quality, after everything that waits. */
+export class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
+  readonly #captioner: Pick<Captioner, 'caption' | 'concurrency'>
+  #waiting = 0
+  #served = 0
+
+  constructor(captioner: Pick<Captioner, 'caption' | 'concurrency'>) {
+    this.#captioner = captioner
+  }
+
+  get concurrency(): number {
+    return this.#captioner.concurrency
+  }
+
+  /** Images that wait for a device, or are on one. */
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  /** Images captioned since the start. */
+  get served(): number {
+    return this.#served
+  }
+
+  /** @throws DevicesBusyError when there is no room to wait in; what `Captioner.caption` throws */
+  async caption(task: CaptionTask): Promise<Captioned> {
+    this.#waiting++
+    try {
+      const captioned = await this.#captioner.caption({
+        ...task,
+        deadline: undefined,
+        level: 0,
+        idle: true,
+      })
+      this.#served++
+      return captioned
+    } catch (error) {
+      if (error instanceof TurbineError && error.code === 'queue_full') throw new DevicesBusyError()
+      throw error
+    } finally {
+      this.#waiting--
+    }
+  }
+}
+
+/** A line of an output file, as far as its pruning goes. */
+export interface OutputResult {
+  /** The line itself, without its end. */
+  text: string
+  /** `batch_req_...` */
+  id: string
+  pruning: Pruning
+}
+
+interface StoredLine {
+  id: string
+  response: { body: { turbine: Pruning } }
+}
+
+/** Reads a line that `outputLine` made. */
+export function readOutputLine(text: string): OutputResult {
+  const { id, response }: StoredLine = JSON.parse(text)
+  return { text, id, pruning: response.body.turbine }
+}
+
+/** Lines of a shard's object, without their ends; byte for byte what was encoded. */
+export function splitLines(bytes: Uint8Array): string[] {
+  const lines = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes).split('\n')
+  lines.pop()
+  return lines
+}
+
+/** What came of a shard with these output lines. */
+export function tallyOutput(
+  results: readonly OutputResult[],
+  { failed, dropped }: Pick<ShardTally, 'failed' | 'dropped'>,
+): ShardTally {
+  const sum = (value: (pruning: Pruning) => number) =>
+    results.reduce((total, { pruning }) => total + value(pruning), 0)
+  return {
+    completed: results.length,
+    failed,
+    dropped,
+    pruneRatioSum: sum(({ prune_ratio }) => prune_ratio),
+    inputTokens: sum(({ tokens_in }) => tokens_in),
+    outputTokens: sum(({ output_tokens }) => output_tokens),
+    pruned: sum(({ prune_level }) => (prune_level > 0 ? 1 : 0)),
+    repaid: sum(({ repaid }) => (repaid ? 1 : 0)),
+  }
 }

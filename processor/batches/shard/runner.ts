@@ -1,9 +1,12 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
-import { encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
+import { keys } from '../../../edge/contract/keys.ts'
+import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
+import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
+import { cached } from '../../../infra/cached.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
+import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { type ManifestLine, readLines } from '../manifest/lines.ts'
-import { emptyTally } from '../planner/progress.ts'
 import {
   BatchExpiredError,
   createLineRunner,
@@ -11,7 +14,6 @@ import {
   type LineRun,
   type LineRunnerOptions,
 } from './line.ts'
-import { createLookUps } from './shard-look-ups.ts'
 import { inTurns, turnOf } from './turns.ts'
 
 export interface ShardRunnerOptions
@@ -147,3 +149,36 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
 }
 
 const clamp = (value: number, min: number, max: number) => Math.min(Math.max(value, min), max)
+
+const cancelLookMs = 1_000
+const tenantLookMs = 10_000
+
+export interface ShardLookUpsOptions {
+  store: ObjectStore
+  /** Unix ms. */
+  now(): number
+}
+
+/** What every line of a shard asks the store for, looked up now and then. */
+export interface ShardLookUps {
+  /** The tenant as it is kept; one that was never written has no grants. */
+  tenantOf(id: string): Promise<Tenant>
+  /** Whether the batch is to stop. */
+  isCancelled(job: Pick<ShardJob, 'tenant' | 'batch'>): Promise<boolean>
+}
+
+export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
+  const hasMark = cached({
+    load: async (mark) => (await store.head(mark)) !== undefined,
+    forMs: cancelLookMs,
+    now,
+  })
+  return {
+    tenantOf: cached({
+      load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
+      forMs: tenantLookMs,
+      now,
+    }),
+    isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
+  }
+}

@@ -1,7 +1,6 @@
 import { TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
-import type { ShardHeader, ShardJob } from '../../../edge/contract/shard.ts'
-import { decodeShardHeader } from '../../../edge/contract/shard.ts'
+import { decodeShardHeader, type ShardHeader, type ShardJob } from '../../../edge/contract/shard.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { ImageSource } from './image-source.ts'
 

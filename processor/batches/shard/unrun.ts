@@ -1,8 +1,11 @@
-import type { ShardJob } from '../../../edge/contract/shard.ts'
+import type { ShardJob, ShardTally } from '../../../edge/contract/shard.ts'
+import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { MissingSliceError, type SliceStores } from '../../../infra/store/slices.ts'
 import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
-import type { LineOutcome } from './line.ts'
+import { duplicateFault } from '../planner/plan.ts'
+import { expired, faulty, type LineOutcome } from './line.ts'
 import { errorLine, resultIds } from './result-lines.ts'
+import { writeShard } from './results.ts'
 import { encodeResults, linesOf, type ShardResults } from './runner.ts'
 
 /** Why all lines of a shard failed. */
@@ -47,4 +50,54 @@ function failedLine(
     code,
     dropped: false,
   }
+}
+
+/**
+ * Results for a shard that nobody has begun when its batch expired: a usable line is `batch_expired`, another says
+ * what is wrong with it.
+ * @throws StoreUnavailableError
+ */
+export async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardResults> {
+  try {
+    return encodeResults((await linesOf(job, stores)).map((line) => expiredLine(job, line)))
+  } catch (error) {
+    if (!(error instanceof MissingSliceError)) throw error
+    return failedShard(job, inputGone, stores)
+  }
+}
+
+/** Undefined for an empty line. */
+function expiredLine(job: ShardJob, line: ManifestLine): LineOutcome | undefined {
+  const read = parseManifestLine(line, job)
+  if (read === undefined) return undefined
+  if ('fault' in read) return faulty(job, line, read.fault)
+  const { customId } = read.ask
+  if (job.duplicates.includes(line.number)) return faulty(job, line, duplicateFault(customId))
+  return expired(job, line.number, customId)
+}
+
+const inputGone = {
+  code: 'batch_expired',
+  message: 'The batch expired before this line was run, and its input was deleted.',
+}
+
+const shardsAtOnce = 4
+
+/**
+ * Writes the results of shards that nobody ran before their batch expired. Whoever was first with a shard's results
+ * keeps them.
+ * @throws StoreUnavailableError
+ */
+export async function expireShards(
+  jobs: Iterable<ShardJob>,
+  stores: SliceStores,
+  onDone: (shard: number, tally: ShardTally) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const expire = async (job: ShardJob) => {
+    const tally = await writeShard(stores.store, job, await expiredShard(job, stores))
+    onDone(job.shard, tally)
+  }
+  const options = { concurrency: shardsAtOnce, window: shardsAtOnce, signal }
+  for await (const _ of mapInOrder(ReadableStream.from(jobs), expire, options)) signal.throwIfAborted()
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Client } from './client.ts'
-import { UnreachableError } from './client-errors.ts'
+import { UnreachableError } from './client-connection.ts'
 
 export interface DownloadOptions {
   fileId: string

@@ -8,9 +8,13 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { UsageError } from '../errors.ts'
 import { FakeService } from '../service.fixture.ts'
 import { Client } from './client.ts'
-import { type ConnectionOptions, parseServiceUrl } from './client-connection.ts'
+import {
+  type ConnectionOptions,
+  parseServiceUrl,
+  ServiceError,
+  UnreachableError,
+} from './client-connection.ts'
 import { downloadFile } from './client-download.ts'
-import { ServiceError, UnreachableError } from './client-errors.ts'
 import { uploadFile } from './client-upload.ts'
 
 let folder: string

@@ -8,7 +8,7 @@ import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { type Line, readLines } from '../caption/lines.ts'
 import { isAddress } from '../caption/manifest.ts'
 import { UsageError } from '../errors.ts'
-import { quoteForShell } from '../shell.ts'
+import { quoteForShell } from '../format.ts'
 
 /** Work for a batch: an address that the service reads by itself, or a file that it has to be brought. */
 export type BatchInput =

@@ -1,7 +1,6 @@
 import type { Batch } from '../../../edge/contract/batch.ts'
-import { formatCount, formatShare } from '../format.ts'
+import { formatCount, formatShare, formatTable } from '../format.ts'
 import { printNote } from '../progress.ts'
-import { formatTable } from '../table.ts'
 import type { Client } from './client.ts'
 import { type BatchEnvironment, type ServiceFlags, withService } from './session.ts'
 import { asJson, faultLines, formatStamp, linesDone, statusWords } from './text.ts'

@@ -13,7 +13,8 @@ import { flopShare } from '../../turbo/flops.ts'
 import { perLayer } from '../../turbo/schedule.ts'
 import { Printed, runCommand } from '../command.fixture.ts'
 import { FakeSignals } from '../signals.fixture.ts'
-import { type CalibrateEnvironment, calibrateCommand } from './command.ts'
+import { calibrateCommand } from './command.ts'
+import type { CalibrateEnvironment } from './environment.ts'
 
 let folder: string
 let pictures: string

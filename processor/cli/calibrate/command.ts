@@ -1,39 +1,9 @@
 import { Command } from 'commander'
 import type { ConfigRow } from '../../../infra/config.ts'
-import type { Calibrator } from '../../calibration/calibrator.ts'
-import type { FetchImage } from '../caption/image-bytes.ts'
-import type { SignalSource } from '../interruption.ts'
 import { count, index, share } from '../options.ts'
-import type { ProgressStream } from '../progress.ts'
 import { settingOption } from '../settings.ts'
+import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
 import { runCalibration } from './run.ts'
-
-/** What the command needs from outside. */
-export interface CalibrateEnvironment {
-  /** Opens the model that the flags or the environment name. */
-  openCalibrator(flags: { model?: string; device?: string }): Promise<Calibrator>
-  fetchImage: FetchImage
-  stdin: AsyncIterable<Uint8Array>
-  /** For the table. */
-  stdout: { write(text: string): unknown }
-  /** For progress and notes. */
-  stderr: ProgressStream
-  signals: SignalSource
-}
-
-export interface CalibrateFlags {
-  images: string[]
-  count: number
-  levels: number
-  minExact: number
-  seed: number
-  out?: string
-  state?: string
-  speedOnly?: boolean
-  dryRun?: boolean
-  model?: string
-  device?: string
-}
 
 const details = `
 Examples:

@@ -1,18 +1,31 @@
+import { hash } from 'node:crypto'
 import { access, constants, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { toBatches } from '../../calibration/pictures.ts'
+import { mapInOrder } from '../../../infra/ordered-map.ts'
+import { type Picture, toBatches } from '../../calibration/pictures.ts'
 import { plannedCaptions } from '../../calibration/search.ts'
-import { splitPictures } from '../../calibration/split.ts'
+import { sample, splitPictures } from '../../calibration/split.ts'
+import { preprocess } from '../../engine/preprocess.ts'
 import { levelsFile, readLevels, readLevelTable, writeLevelTable } from '../../models/levels.ts'
+import type { ImageSpec } from '../../models/model.ts'
 import { perLayer } from '../../turbo/schedule.ts'
-import { InterruptedError, UsageError } from '../errors.ts'
+import { type FetchImage, readImage } from '../caption/image-bytes.ts'
+import { readSources, resolveInputs } from '../caption/inputs.ts'
+import type { Source } from '../caption/manifest.ts'
+import { describeError, InterruptedError, UsageError } from '../errors.ts'
 import { formatDuration, plural } from '../format.ts'
 import { watchInterruption } from '../interruption.ts'
 import { printNote } from '../progress.ts'
-import { readPictures } from './calibrate-pictures.ts'
-import { levelLines, unreadableLines } from './calibrate-text.ts'
-import type { CalibrateEnvironment, CalibrateFlags } from './command.ts'
-import { type CalibrationRun, calibrateAndWrite, chartFile, levelSpeeds, speedsOf } from './search.ts'
+import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
+import {
+  type CalibrationRun,
+  calibrateAndWrite,
+  chartFile,
+  levelLines,
+  levelSpeeds,
+  speedsOf,
+  unreadableLines,
+} from './search.ts'
 
 /** With fewer the held-out part says nothing. */
 const fewestPictures = 20
@@ -122,4 +135,56 @@ async function measureAgain(run: CalibrationRun): Promise<void> {
   const speed = levelSpeeds(calibrator, await speedsOf(run, levels))
   await writeLevelTable(out, { ...table, calibration: { ...table.calibration, speed } })
   environment.stdout.write(levelLines(levels, speed))
+}
+
+export interface PictureOptions {
+  /** Pictures at most. */
+  count: number
+  seed: number
+  image: ImageSpec
+  fetchImage: FetchImage
+  stdin: AsyncIterable<Uint8Array>
+  signal?: AbortSignal
+}
+
+export interface ReadPictures {
+  pictures: Picture[]
+  /** One line for each that could not be read. */
+  unreadable: string[]
+}
+
+/**
+ * Reads pictures from folders, files, globs, addresses and manifests; of more than `count` a random choice, the same
+ * for the same seed. @throws UsageError when an argument names nothing that exists.
+ */
+export async function readPictures(args: string[], options: PictureOptions): Promise<ReadPictures> {
+  const { count, seed, signal } = options
+  const sources = readSources(await resolveInputs(args), options.stdin)
+  const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
+  const read = mapInOrder(each(chosen), (source) => readPicture(source, options), { concurrency: 4, signal })
+  const pictures: Picture[] = []
+  const unreadable: string[] = []
+  for await (const result of read)
+    if ('pixels' in result) pictures.push(result)
+    else unreadable.push(result.failure)
+  return { pictures, unreadable }
+}
+
+async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items
+}
+
+async function readPicture(
+  { image: name, location, error }: Source,
+  { image, fetchImage }: PictureOptions,
+): Promise<Picture | { failure: string }> {
+  try {
+    if (location === undefined) throw error
+    const bytes = await readImage(location, fetchImage)
+    const pixels = new Uint8Array(image.height * image.width * 3)
+    await preprocess(bytes, image, pixels)
+    return { digest: hash('sha256', bytes), pixels }
+  } catch (cause) {
+    return { failure: `${name}: ${describeError(cause)}` }
+  }
 }

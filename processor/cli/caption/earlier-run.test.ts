@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { Fingerprints } from './fingerprints.ts'
+import { Fingerprints } from './earlier-run.ts'
 
 test('each text is new once, while the table grows', () => {
   const seen = new Fingerprints(4)

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { droppedLine, levelLines, unreadableLines } from './calibrate-text.ts'
+import { droppedLine, levelLines, unreadableLines } from './search.ts'
 
 const level = {
   r: [],
