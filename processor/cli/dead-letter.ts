@@ -1,7 +1,11 @@
 import { Command } from 'commander'
 import type { Stream } from '../../infra/stream/stream.ts'
-import { describeDeadLetter } from '../delivery/dead-letter-records.ts'
-import { peekDeadLetters, resendDeadLetter, resendDeadLetters } from '../delivery/dead-letter-retry.ts'
+import {
+  describeDeadLetter,
+  peekDeadLetters,
+  resendDeadLetter,
+  resendDeadLetters,
+} from '../delivery/dead-letters.ts'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, plural } from './format.ts'
 import { count } from './options.ts'

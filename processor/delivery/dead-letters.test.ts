@@ -3,8 +3,7 @@ import { TurbineError } from '../../edge/contract/errors.ts'
 import { topics } from '../../edge/contract/topics.ts'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
-import { describeDeadLetter, isRetry, reviveDeadLetter } from './dead-letter-records.ts'
-import { withDeadLetters } from './dead-letters.ts'
+import { describeDeadLetter, isRetry, reviveDeadLetter, withDeadLetters } from './dead-letters.ts'
 import { consumed, FakeSender } from './record.fixture.ts'
 
 const signal = new AbortController().signal

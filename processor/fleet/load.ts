@@ -1,9 +1,14 @@
 import type { BatchPace } from '../../edge/contract/pace.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
+import type { Backends } from '../../infra/backends.ts'
 import { repeat } from '../../infra/repeat.ts'
+import type { Shutdown } from '../../infra/shutdown.ts'
 import type { GroupState, Stream } from '../../infra/stream/stream.ts'
+import type { Logger } from '../../infra/telemetry/log.ts'
+import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-replicas.ts'
-import { type Lane, lanes } from '../scheduling/lane.ts'
+import { type Backlog, hardestAllowed, type Lane, type Level, lanes } from '../scheduling/level.ts'
+import { createPaces } from './batch-progress.ts'
 
 export interface FleetLoadOptions {
   stream: Pick<Stream, 'groupState'>
@@ -112,4 +117,99 @@ export class FleetLoad {
     if (!first || !last || last.at === first.at) return 0
     return (1000 * (last.taken - first.taken)) / (last.at - first.at)
   }
+}
+
+/** Metrics of the whole fleet; all processes that watch it tell the same. What is not known now is left out. */
+export function measureFleet(metrics: Metrics, fleet: FleetLoad): void {
+  const perLane = (name: string, help: string, read: (lane: Lane) => number | undefined) =>
+    metrics.gauge({
+      name,
+      help,
+      labelNames: ['lane'],
+      collect() {
+        this.reset()
+        for (const lane of lanes) {
+          const value = read(lane)
+          if (value !== undefined) this.set({ lane }, value)
+        }
+      },
+    })
+  perLane(
+    'desired_replicas',
+    'Processors that the load of the whole fleet needs at full quality, as a fraction. Take the maximum over all processes.',
+    (lane) => fleet.desired()?.[lane],
+  )
+  perLane('replicas', 'Processors that share the lane.', (lane) => fleet.replicas(lane))
+  perLane('stream_lag', 'Records of the lane that are not finished.', (lane) => fleet.lag(lane))
+}
+
+export interface WatchFleetOptions extends Pick<FleetLoadOptions, 'throughput'> {
+  backends: Backends
+  log: Logger
+  metrics: Metrics
+  shutdown: Shutdown
+}
+
+/** Watches the load of the fleet from this process until it shuts down, and tells of it in its metrics. */
+export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetLoad {
+  const { stream, store } = backends
+  const paces = createPaces({ store, log, now: Date.now })
+  const fleet = new FleetLoad({
+    stream,
+    batches: () => paces.batches(),
+    throughput,
+    log,
+    now: Date.now,
+  })
+  measureFleet(metrics, fleet)
+  shutdown.add(() => Promise.all([paces.close(), fleet.close()]))
+  return fleet
+}
+
+export interface BatchBacklogOptions {
+  levels: readonly Level[]
+  /** Images of batches that wait in the queue: they are in the counts of their batches too. */
+  queued: number
+}
+
+/** What is to come of the batches, those due first first; `share` is what falls to this processor. */
+export function batchBacklog(
+  share: readonly BatchPace[],
+  { levels, queued }: BatchBacklogOptions,
+): Backlog[] {
+  let known = queued
+  return share
+    .toSorted((a, b) => a.deadline - b.deadline)
+    .flatMap(({ deadline, linesLeft, maxPrune }) => {
+      const images = Math.max(0, linesLeft - known)
+      known = Math.max(0, known - linesLeft)
+      return images > 0 ? [{ deadline, images, hardest: hardestAllowed(levels, maxPrune) }] : []
+    })
+}
+
+export interface StreamBacklogOptions {
+  levels: readonly Level[]
+  /** Interactive records of the whole fleet that are not finished. */
+  lag: number
+  /** Processors that share them. */
+  replicas: number
+  /** Records that this processor has in hand, and how many it takes at most. */
+  inFlight: number
+  limit: number
+  /** When what is still in the stream is wanted, unix ms. */
+  deadline: number
+}
+
+/** Interactive images that this processor will have to fetch: none while it has room, since it takes all there is. */
+export function streamBacklog({
+  levels,
+  lag,
+  replicas,
+  inFlight,
+  limit,
+  deadline,
+}: StreamBacklogOptions): Backlog[] {
+  const images = Math.ceil(lag / Math.max(1, replicas)) - inFlight
+  if (inFlight < limit || images <= 0) return []
+  return [{ deadline, images, hardest: levels.length - 1 }]
 }

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest'
 import type { FinishedCaption } from '../../edge/contract/caption.ts'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, encodeJob } from '../../edge/contract/job.ts'
@@ -10,10 +10,9 @@ import { topics } from '../../edge/contract/topics.ts'
 import { openDirectoryStore } from '../../infra/store/directory.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord, StreamRecord } from '../../infra/stream/stream.ts'
-import { reviveDeadLetter } from '../delivery/dead-letter-records.ts'
-import { withDeadLetters } from '../delivery/dead-letters.ts'
+import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
 import type { Captioned, CaptionTask } from '../pipeline/captioner.ts'
-import { type InteractiveJobsOptions, interactiveJobs } from './interactive.ts'
+import { type InteractiveJobsOptions, interactiveJobs, ReplyTime } from './interactive.ts'
 
 const startedAt = 1000
 const job: CaptionJob = {
@@ -235,4 +234,21 @@ it('keeps a record that cannot be read with the dead letters', async () => {
   await handle(record)
   expect(dead).toMatchObject([{ headers: { 'origin-topic': topics.interactive } }])
   expect(tasks).toEqual([])
+})
+
+const after = (replies: number[]) => {
+  const time = new ReplyTime()
+  for (const ms of replies) time.observe(ms)
+  return time.ms
+}
+
+test('nothing is known at first, and a lasting change is followed', () => {
+  expect(after([])).toBe(0)
+  expect(after(Array(100).fill(20))).toBeCloseTo(20, 0)
+  expect(after([...Array(100).fill(20), ...Array(100).fill(5)])).toBeCloseTo(5, 0)
+})
+
+test('a store that hangs, or a clock that goes back, takes little from the time of images', () => {
+  expect(after(Array(100).fill(60_000))).toBeLessThanOrEqual(100)
+  expect(after([20, -50])).toBeGreaterThanOrEqual(0)
 })

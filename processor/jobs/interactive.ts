@@ -5,12 +5,9 @@ import { keys } from '../../edge/contract/keys.ts'
 import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
-import { isRetry } from '../delivery/dead-letter-records.ts'
-import type { RecordHandler } from '../delivery/dead-letters.ts'
-import type { Captioned, Captioner } from '../pipeline/captioner.ts'
-import { pruningOf } from '../pipeline/pruning.ts'
+import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
+import { type Captioned, type Captioner, pruningOf } from '../pipeline/captioner.ts'
 import type { Admission, Newcomer } from '../scheduling/admission.ts'
-import { ReplyTime } from './reply-time.ts'
 
 export interface InteractiveJobsOptions {
   captioner: Captioner
@@ -191,3 +188,21 @@ const internal = (cause: unknown) =>
     code: 'internal_error',
     cause,
   })
+
+/** Weight of a reply in the estimate. */
+const weight = 0.05
+/** A reply counts as at most this long: pruning harder does not make a slow store faster, ms. */
+const longestMs = 100
+
+/** How long it takes of late from a caption to the caller's answer, ms: an exponentially weighted mean. */
+export class ReplyTime {
+  #ms = 0
+
+  get ms(): number {
+    return this.#ms
+  }
+
+  observe(ms: number): void {
+    this.#ms += weight * (Math.min(Math.max(0, ms), longestMs) - this.#ms)
+  }
+}

@@ -1,4 +1,5 @@
-import type { Lane } from '../scheduling/lane.ts'
+import type { Pruning } from '../../edge/contract/caption.ts'
+import type { Lane } from '../scheduling/level.ts'
 
 /** One image to caption. Times are unix ms. */
 export interface CaptionTask {
@@ -50,3 +51,19 @@ export interface Captioner {
   /** Lets accepted work finish, then frees the devices. */
   close(): Promise<void>
 }
+
+/** The level that every image is pinned to; undefined where the load decides. `pruning` is the setting. */
+export const pinnedLevel = (pruning: string): number | undefined =>
+  pruning === 'adaptive' ? undefined : pruning === 'off' ? 0 : Number(pruning)
+
+/** What a caption cost, as callers see it. */
+export const pruningOf = (captioned: Captioned): Pruning => ({
+  prune_level: captioned.pruneLevel,
+  prune_ratio: captioned.pruneRatio,
+  tokens_in: captioned.tokensIn,
+  tokens_out: captioned.tokensOut,
+  output_tokens: captioned.outputTokens,
+  queue_ms: captioned.queueMs,
+  inference_ms: captioned.inferenceMs,
+  model: captioned.model,
+})

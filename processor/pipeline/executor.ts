@@ -5,10 +5,9 @@ import type { DevicePool } from '../engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type Admission, admission, type Newcomer } from '../scheduling/admission.ts'
-import type { Backlog } from '../scheduling/backlog.ts'
 import { type Batch, Batcher } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
-import type { Lane } from '../scheduling/lane.ts'
+import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
 
 export interface BatchRunnerOptions {

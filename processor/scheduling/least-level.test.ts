@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { Backlog } from './backlog.ts'
 import { type Load, leastLevel } from './least-level.ts'
+import type { Backlog } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, loadOf } from './scenario.fixture.ts'
 

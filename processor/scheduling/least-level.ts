@@ -1,9 +1,15 @@
-import { imagesOf } from './backlog.ts'
 import type { CostModel } from './cost-model.ts'
 import type { Place } from './deadline-order.ts'
+import { imagesOf } from './level.ts'
 import { headPerDevice, latestStart } from './line-head.ts'
-import { type Checkpoint, eachDeadline, type Lineup } from './service-order.ts'
-import { type ServingPlan, servingPlan, work } from './serving-plan.ts'
+import {
+  type Checkpoint,
+  eachDeadline,
+  type Lineup,
+  type ServingPlan,
+  servingPlan,
+  work,
+} from './service-order.ts'
 
 /** What the devices have before them when one of them is free. */
 export interface Load extends Lineup {

@@ -1,5 +1,5 @@
-import { imagesOf } from './backlog.ts'
 import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
+import { imagesOf } from './level.ts'
 
 /** Share by which every run is taken to last longer than predicted where nothing else is said. */
 export const defaultMargin = 0.1

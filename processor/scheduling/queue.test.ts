@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Lane } from './lane.ts'
+import type { Lane } from './level.ts'
 import { DuplicateImageError, ImageQueue, QueueFullError } from './queue.ts'
 import { image } from './scenario.fixture.ts'
 

@@ -1,10 +1,9 @@
 import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
 import { measurePlanner } from '../../processor/batches/planner/planner.ts'
-import { watchDeadLetters } from '../../processor/delivery/dead-letter-metrics.ts'
-import { measureFleet } from '../../processor/fleet/fleet-metrics.ts'
-import { FleetLoad } from '../../processor/fleet/load.ts'
-import { measureBatches } from '../../processor/jobs/batch-metrics.ts'
+import { watchDeadLetters } from '../../processor/delivery/dead-letters.ts'
+import { FleetLoad, measureFleet } from '../../processor/fleet/load.ts'
+import { measureBatches } from '../../processor/jobs/batch.ts'
 import { measurePipeline } from '../../processor/pipeline/metrics.ts'
 import type { Pipeline } from '../../processor/pipeline/pipeline.ts'
 

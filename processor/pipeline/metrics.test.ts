@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { BusyShare } from './busy-share.ts'
+import { BusyShare } from './metrics.ts'
 
 /** Busy for `busyMs` of every 100 ms, for two minutes; the share at its end. */
 function after(busyMs: number): { busy: BusyShare; end: number } {
