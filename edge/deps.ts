@@ -34,10 +34,7 @@ export interface Log {
  * The bytes behind an address that a caller gave. It alone decides which addresses are safe.
  * Rejects with an error whose `code` starts with `image_url_` when the address is at fault.
  */
-export type FetchImage = (
-  url: string,
-  options: { maxBytes: number; signal: AbortSignal },
-) => Promise<Uint8Array>
+type FetchImage = (url: string, options: { maxBytes: number; signal: AbortSignal }) => Promise<Uint8Array>
 
 /** Who may call. */
 export interface Accounts {

@@ -43,7 +43,7 @@ export function createAccounts({ store, now }: { store: ObjectStore; now(): numb
 }
 
 /** The service would be open to strangers. The message is one line with the remedy. */
-export class KeysRequiredError extends Error {
+class KeysRequiredError extends Error {
   override readonly name = 'KeysRequiredError'
   readonly code = 'keys_required'
   readonly retriable = false

@@ -6,7 +6,7 @@ import { expiresAfterSchema } from './file.ts'
 export const batchEndpoints = ['/v1/chat/completions', '/v1/captions'] as const
 export type BatchEndpoint = (typeof batchEndpoints)[number]
 
-export const batchStatuses = [
+const batchStatuses = [
   'validating',
   'failed',
   'in_progress',
@@ -24,7 +24,7 @@ export const isFinal = (status: BatchStatus) =>
 
 const stamp = z.int().nullable()
 
-export const usageSchema = z.object({
+const usageSchema = z.object({
   input_tokens: z.int().openapi({ description: 'Image and prompt tokens.' }),
   input_tokens_details: z.object({ cached_tokens: z.int() }),
   output_tokens: z.int(),

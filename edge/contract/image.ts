@@ -52,7 +52,7 @@ const formats: ImageFormat[] = [
 ]
 
 /** Names of the image formats that are accepted, for messages. */
-export const imageFormatNames = formats.map((format) => format.name)
+const imageFormatNames = formats.map((format) => format.name)
 
 /** What refused bytes look like, for the error's message. */
 function refusedFormat(bytes: Uint8Array): string | undefined {

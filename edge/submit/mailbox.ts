@@ -1,7 +1,7 @@
 import type { FinishedCaption } from '../contract/caption.ts'
 
 /** Where one waiting request gets its finished caption. */
-export interface Letterbox {
+interface Letterbox {
   /** Travels with the job; the processor announces the finished caption to it. */
   replyTo: string
   /** The finished caption, or undefined after `ms`, when `signal` aborts, or when nobody may wait any longer. */

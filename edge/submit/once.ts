@@ -15,7 +15,7 @@ import {
   submitCaption,
 } from './submit.ts'
 
-export interface OnceAnswer {
+interface OnceAnswer {
   /** As of `submitCaption`. */
   caption: Caption | undefined
   /** An earlier request with the same idempotency key brought it about. */
@@ -29,7 +29,7 @@ export interface OnceAnswer {
  * @param claim claims the request's key; undefined when it has none
  * @throws what `submitCaption` and `claim` throw; TurbineError `idempotency_key_in_use`
  */
-export async function submitOnce(
+async function submitOnce(
   deps: SubmitDeps,
   submission: Submission,
   hold: HoldOptions,

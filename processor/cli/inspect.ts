@@ -174,7 +174,7 @@ async function inspectImage(
   return `${source.image}: ${tokensIn} -> ${tokensOut} tokens (${merged} % merged), "${trace.caption}", ${files.join(', ')}`
 }
 
-export function traceTensors(trace: Trace): Record<string, TensorData> {
+function traceTensors(trace: Trace): Record<string, TensorData> {
   const { pixels, height, width, tokens, dim, sizes, source, ids } = trace
   return {
     pixels: { type: 'U8', shape: [height, width, 3], data: pixels },

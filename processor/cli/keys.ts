@@ -21,7 +21,7 @@ Examples:
 A key is printed once; the service keeps its hash only. Without any key, the service answers its own machine only. The
 commands work on the store of the service: run them with the settings that it runs with (see "npx turbine --help").`
 
-export interface CreateKeyFlags {
+interface CreateKeyFlags {
   tenant: string
   name?: string
 }
@@ -53,10 +53,7 @@ export function keysCommand(environment: KeysEnvironment): Command {
 }
 
 /** Prints the key alone on standard output. */
-export async function runCreateKey(
-  { tenant, name }: CreateKeyFlags,
-  environment: KeysEnvironment,
-): Promise<void> {
+async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysEnvironment): Promise<void> {
   const now = (environment.now ?? Date.now)()
   const { key, stored } = await withStore(environment, async (store) => {
     await changeTenant(store, tenant, (found) => found)
@@ -70,7 +67,7 @@ export async function runCreateKey(
 }
 
 /** Prints a table: id, tenant, the key's first characters, when it was made, what it is for. */
-export async function runListKeys(environment: KeysEnvironment): Promise<void> {
+async function runListKeys(environment: KeysEnvironment): Promise<void> {
   const keys = await withStore(environment, listKeys)
   if (keys.length === 0)
     environment.stderr.write(
@@ -87,7 +84,7 @@ export async function runListKeys(environment: KeysEnvironment): Promise<void> {
 }
 
 /** @throws UsageError when there is no such key */
-export async function runRevokeKey(id: string, environment: KeysEnvironment): Promise<void> {
+async function runRevokeKey(id: string, environment: KeysEnvironment): Promise<void> {
   await withStore(environment, async (store) => {
     const revoked = await revokeKey(store, id)
     if (!revoked) throw new UsageError(`There is no key "${id}". "npx turbine keys list" shows them.`)

@@ -26,12 +26,12 @@ A tenant reads and writes s3:// addresses only where it was granted: s3://bucket
 without the last slash is one object. Without keys everybody is the tenant "default". Edges see changes within a
 minute. The commands work on the store of the service: run them with the settings that it runs with.`
 
-export interface GrantFlags {
+interface GrantFlags {
   read?: string[]
   write?: string[]
 }
 
-export type LimitFlags = { [Limit in keyof Tenant['limits']]: number | 'none' }
+type LimitFlags = { [Limit in keyof Tenant['limits']]: number | 'none' }
 
 /** `turbine tenants list | show | grant | revoke-grant | limit` */
 export function tenantsCommand(environment: TenantsEnvironment): Command {
@@ -64,7 +64,7 @@ export function tenantsCommand(environment: TenantsEnvironment): Command {
 }
 
 /** Prints a table: name, grants, limits. */
-export async function runListTenants(environment: TenantsEnvironment): Promise<void> {
+async function runListTenants(environment: TenantsEnvironment): Promise<void> {
   const tenants = await withStore(environment, listTenants)
   if (tenants.length === 0)
     environment.stderr.write(
@@ -79,7 +79,7 @@ export async function runListTenants(environment: TenantsEnvironment): Promise<v
 }
 
 /** @throws UsageError when there is no such tenant */
-export async function runShowTenant(name: string, environment: TenantsEnvironment): Promise<void> {
+async function runShowTenant(name: string, environment: TenantsEnvironment): Promise<void> {
   const tenant = await withStore(environment, async (store) => {
     if (await store.head(keys.tenant(name))) return readTenant(store, name)
     throw new UsageError(`There is no tenant "${name}". "npx turbine tenants list" shows them.`)
@@ -88,11 +88,7 @@ export async function runShowTenant(name: string, environment: TenantsEnvironmen
 }
 
 /** Prints the tenant as it is then. @throws UsageError when nothing is to be granted */
-export async function runGrant(
-  name: string,
-  flags: GrantFlags,
-  environment: TenantsEnvironment,
-): Promise<void> {
+async function runGrant(name: string, flags: GrantFlags, environment: TenantsEnvironment): Promise<void> {
   const grants = grantsOf(flags)
   const own = grants.find(({ uri }) => uri.startsWith(`s3://${environment.ownBucket()}/`))
   if (own)
@@ -103,7 +99,7 @@ export async function runGrant(
 }
 
 /** Prints the tenant as it is then. @throws UsageError when it has no such grant */
-export async function runRevokeGrant(
+async function runRevokeGrant(
   name: string,
   flags: GrantFlags,
   environment: TenantsEnvironment,
@@ -121,11 +117,7 @@ export async function runRevokeGrant(
 }
 
 /** Prints the tenant as it is then. @throws UsageError when no limit is named */
-export async function runLimit(
-  name: string,
-  flags: LimitFlags,
-  environment: TenantsEnvironment,
-): Promise<void> {
+async function runLimit(name: string, flags: LimitFlags, environment: TenantsEnvironment): Promise<void> {
   const limits = Object.fromEntries(
     Object.entries(flags).map(([limit, value]) => [limit, value === 'none' ? undefined : value]),
   )

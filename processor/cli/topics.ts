@@ -25,7 +25,7 @@ export interface TopicsEnvironment {
   stdout: { write(text: string): unknown }
 }
 
-export interface TopicsFlags {
+interface TopicsFlags {
   partitions?: number
 }
 
@@ -51,7 +51,7 @@ export function topicsCommand(environment: TopicsEnvironment): Command {
 }
 
 /** @throws IncompleteError when a topic is not as it should be; what the environment throws */
-export async function runTopics(
+async function runTopics(
   action: 'create' | 'check',
   { partitions }: TopicsFlags,
   environment: TopicsEnvironment,

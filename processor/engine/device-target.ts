@@ -1,5 +1,5 @@
 /** Execution providers of ONNX Runtime that Turbine runs on. */
-export type Provider = 'cpu' | 'cuda' | 'webgpu'
+type Provider = 'cpu' | 'cuda' | 'webgpu'
 
 /** A place where a session can live. */
 export interface DeviceTarget {

@@ -3,7 +3,7 @@ import type { SessionOptions } from '../onnx/session.ts'
 import type { DeviceTarget } from './device-target.ts'
 
 /** Threads that one operator is split over: all cores on the CPU, one beside a GPU. */
-export function defaultIntraOpThreads(target: DeviceTarget): number {
+function defaultIntraOpThreads(target: DeviceTarget): number {
   return target.provider === 'cpu' ? availableParallelism() : 1
 }
 

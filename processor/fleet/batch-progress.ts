@@ -88,7 +88,7 @@ function merge(paces: readonly Pace[]): BatchPace[] {
 /** Batches that are told of at most. */
 const mostBatches = 10_000
 /** What was not refreshed for so long is from a planner that died, ms. */
-export const abandonedAfterMs = 3_600_000
+const abandonedAfterMs = 3_600_000
 
 export interface PaceAnnouncerOptions {
   store: Pick<ObjectStore, 'put' | 'delete' | 'list'>

@@ -68,11 +68,6 @@ export class CostModel {
     return ms * this.#pace
   }
 
-  /** The smallest bucket that holds `images`, or the largest when none does. */
-  bucketFor(images: number): number {
-    return this.buckets.find((bucket) => bucket >= images) ?? this.buckets.at(-1)!
-  }
-
   /** The batch size with the highest rate at this level; of sizes about as good, the smallest. */
   best(level: number): BestRun {
     return this.#follows().best[level]!
@@ -231,7 +226,7 @@ interface Point {
  * cells without one are linear in the batch size, and linear in the relative cost of the level, through the nearest
  * measured cells. Never zero or less.
  */
-export function seedCells(
+function seedCells(
   levels: readonly Level[],
   buckets: readonly number[],
   samples: readonly CostSample[],

@@ -1,7 +1,7 @@
 import { admission } from './admission.ts'
 import { type Batch, Batcher, type BatcherOptions } from './batcher.ts'
 import { CostModel } from './cost-model.ts'
-import type { Load } from './least-level.ts'
+import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
 import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
 
 /** Scenes for the tests of this folder: made-up devices, images, and a device that runs on a virtual clock. */
@@ -64,6 +64,10 @@ export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}):
   drainMs: Infinity,
   ...rest,
 })
+
+/** The least level for one degree of caution. */
+export const leastLevel = (load: Load, { now, ...caution }: Caution & { now: number }): Demand =>
+  leastLevels(load, [caution], now)[0]!
 
 /** What became of an image. */
 export interface Served {

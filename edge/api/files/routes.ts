@@ -134,7 +134,7 @@ export const getFileContent = createRoute({
   },
 })
 
-export const fileDeletedSchema = z
+const fileDeletedSchema = z
   .object({ id: z.string(), object: z.literal('file'), deleted: z.literal(true) })
   .openapi('FileDeleted')
 

@@ -8,7 +8,7 @@ const readsAtOnce = 8
 const readAhead = 16
 
 /** Where a file goes. */
-export interface JoinTarget {
+interface JoinTarget {
   store: Pick<ObjectStore, 'put'>
   key: string
 }

@@ -122,7 +122,7 @@ export function refOfMarker(key: string): BatchRef {
 const heartbeatMs = 5_000
 
 /** How far a batch is. */
-export interface BatchState {
+interface BatchState {
   batch: Batch
   work: WorkState
   seal: Seal | undefined

@@ -122,7 +122,7 @@ async function keepFiles(
 }
 
 /** A file of a batch's results and where its bytes lie. */
-export interface BatchFile {
+interface BatchFile {
   /** Of the File object; the same however often the file is written. */
   id: string
   filename: string
@@ -131,13 +131,13 @@ export interface BatchFile {
   key: string
 }
 
-export type BatchFileKind = 'output' | 'error'
+type BatchFileKind = 'output' | 'error'
 
 /**
  * The output or the error file of a batch, in the store, or below the batch's `output_uri`.
  * @example batchFile('output', stored).filename // 'batch_abc_output.jsonl'
  */
-export function batchFile(
+function batchFile(
   kind: BatchFileKind,
   { tenant, batch }: StoredBatch,
   { outputUri }: { outputUri?: string } = {},
@@ -150,7 +150,7 @@ export function batchFile(
 }
 
 /** Makes a file whose bytes are written visible to the caller. `createdAt` is in unix seconds. */
-export async function showFile(
+async function showFile(
   store: Pick<ObjectStore, 'put'>,
   { tenant, batch, outputExpiresAfter }: StoredBatch,
   { id, filename, bucket, key }: BatchFile,

@@ -186,7 +186,7 @@ const readsAtOnce = 16
  * Counts the shards whose results are in the store and that are not known to be done.
  * @throws StoreUnavailableError; what was counted until then is counted
  */
-export async function countShards(
+async function countShards(
   store: ObjectStore,
   ref: BatchRef,
   work: Pick<BatchWork, 'firstMissing' | 'isDone'>,

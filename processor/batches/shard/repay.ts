@@ -141,7 +141,7 @@ function replaced(stored: ShardParts, before: OutputResult[], repaid: OutputResu
 }
 
 /** The devices have other work. */
-export class DevicesBusyError extends Error {
+class DevicesBusyError extends Error {
   override readonly name = 'DevicesBusyError'
   readonly retriable = true
 
@@ -151,7 +151,7 @@ export class DevicesBusyError extends Error {
 }
 
 /** The devices of a captioner as far as they have nothing else to do: at full quality, after everything that waits. */
-export class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
+class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
   readonly #captioner: Pick<Captioner, 'caption' | 'concurrency'>
   #waiting = 0
   #served = 0
@@ -196,7 +196,7 @@ export class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
 }
 
 /** A line of an output file, as far as its pruning goes. */
-export interface OutputResult {
+interface OutputResult {
   /** The line itself, without its end. */
   text: string
   /** `batch_req_...` */
@@ -210,20 +210,20 @@ interface StoredLine {
 }
 
 /** Reads a line that `outputLine` made. */
-export function readOutputLine(text: string): OutputResult {
+function readOutputLine(text: string): OutputResult {
   const { id, response }: StoredLine = JSON.parse(text)
   return { text, id, pruning: response.body.turbine }
 }
 
 /** Lines of a shard's object, without their ends; byte for byte what was encoded. */
-export function splitLines(bytes: Uint8Array): string[] {
+function splitLines(bytes: Uint8Array): string[] {
   const lines = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes).split('\n')
   lines.pop()
   return lines
 }
 
 /** What came of a shard with these output lines. */
-export function tallyOutput(
+function tallyOutput(
   results: readonly OutputResult[],
   { failed, dropped }: Pick<ShardTally, 'failed' | 'dropped'>,
 ): ShardTally {

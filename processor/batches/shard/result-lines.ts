@@ -15,7 +15,7 @@ interface Response {
 export interface OutputLine extends ResultOf, Response {}
 
 /** Why a line has no result. */
-export interface LineError {
+interface LineError {
   code: string
   message: string
   /** The field at fault. */

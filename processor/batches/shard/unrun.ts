@@ -57,7 +57,7 @@ function failedLine(
  * what is wrong with it.
  * @throws StoreUnavailableError
  */
-export async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardResults> {
+async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardResults> {
   try {
     return encodeResults((await linesOf(job, stores)).map((line) => expiredLine(job, line)))
   } catch (error) {

@@ -138,10 +138,7 @@ export class Connection {
 }
 
 /** ms; undefined where a repeat makes no sense. */
-export function pauseBeforeRetry(
-  error: ServiceError | UnreachableError,
-  failures: number,
-): number | undefined {
+function pauseBeforeRetry(error: ServiceError | UnreachableError, failures: number): number | undefined {
   if (!error.retriable) return undefined
   const askedMs = error instanceof ServiceError ? (error.retryAfterMs ?? 0) : 0
   return Math.max(askedMs, backoffMs(failures))
@@ -208,7 +205,7 @@ function reasonOf(error: unknown): string {
 }
 
 /** An answer that is not 2xx as an error. */
-export async function errorOfResponse(response: Response, url: string): Promise<ServiceError> {
+async function errorOfResponse(response: Response, url: string): Promise<ServiceError> {
   const { status } = response
   const text = await response.text()
   const error = parseError(text)
@@ -234,7 +231,7 @@ function parseError(text: string): { message: string; code?: string } | undefine
 }
 
 /** Whatever stands between, or something else than Turbine, has answered. */
-export function foreignAnswer(response: Response, url: string): ServiceError {
+function foreignAnswer(response: Response, url: string): ServiceError {
   const location = response.headers.get('location')
   const problem =
     location === null

@@ -76,7 +76,7 @@ async function firstLine(path: string): Promise<Line | undefined> {
  * which the batch itself reports one by one.
  * @throws UsageError when nothing in the file can be work for the service
  */
-export function endpointOf({ text, number }: Line, name: string): BatchEndpoint | undefined {
+function endpointOf({ text, number }: Line, name: string): BatchEndpoint | undefined {
   // Bytes that are no UTF-8 were replaced.
   if (/[\0\uFFFD]/.test(text)) throw new UsageError(`${name} is no text. A batch is a file of JSON lines.`)
   if (!/^\s*[{["]/.test(text)) {

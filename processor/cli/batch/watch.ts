@@ -11,7 +11,7 @@ import { batchSummary, faultLines, statusWords } from './text.ts'
 /** Between two looks at a batch, ms; its object is refreshed about once a second. */
 const pollMs = 1000
 
-export interface WatchOptions extends Pick<Session, 'signal'> {
+interface WatchOptions extends Pick<Session, 'signal'> {
   stderr: ProgressStream
   sleep?(ms: number): Promise<unknown>
 }
@@ -21,7 +21,7 @@ export interface WatchOptions extends Pick<Session, 'signal'> {
  * @param first the batch as it was just now
  * @throws ServiceError; the signal's reason when it aborts
  */
-export async function watchBatch(client: Client, first: Batch, options: WatchOptions): Promise<Batch> {
+async function watchBatch(client: Client, first: Batch, options: WatchOptions): Promise<Batch> {
   const { stderr, signal, sleep = (ms) => pause(ms, signal) } = options
   const tally = newTally()
   let batch = first

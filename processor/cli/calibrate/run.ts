@@ -137,7 +137,7 @@ async function measureAgain(run: CalibrationRun): Promise<void> {
   environment.stdout.write(levelLines(levels, speed))
 }
 
-export interface PictureOptions {
+interface PictureOptions {
   /** Pictures at most. */
   count: number
   seed: number
@@ -147,7 +147,7 @@ export interface PictureOptions {
   signal?: AbortSignal
 }
 
-export interface ReadPictures {
+interface ReadPictures {
   pictures: Picture[]
   /** One line for each that could not be read. */
   unreadable: string[]
@@ -157,7 +157,7 @@ export interface ReadPictures {
  * Reads pictures from folders, files, globs, addresses and manifests; of more than `count` a random choice, the same
  * for the same seed. @throws UsageError when an argument names nothing that exists.
  */
-export async function readPictures(args: string[], options: PictureOptions): Promise<ReadPictures> {
+async function readPictures(args: string[], options: PictureOptions): Promise<ReadPictures> {
   const { count, seed, signal } = options
   const sources = readSources(await resolveInputs(args), options.stdin)
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
