@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { type Role, runServe, type ServeFlags } from './serve.ts'
+import type { Role } from '../service/roles.ts'
+import { runServe, type ServeFlags } from './serve.ts'
 import { FakeSignals } from './signals.fixture.ts'
 
 test('a signal closes the service, and the command is over when it is closed', async () => {

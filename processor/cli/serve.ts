@@ -1,21 +1,10 @@
 import { relative } from 'node:path'
 import { Command } from 'commander'
 import type { ConfigRow, SettingName } from '../../infra/config.ts'
+import type { Role, RunningService } from '../service/roles.ts'
 import { quoteForShell } from './format.ts'
 import { type SignalSource, watchInterruption } from './interruption.ts'
 import { settingOptions } from './settings.ts'
-
-/** A service, or a part of one, that runs and is ready. */
-export interface RunningService {
-  url: string
-  /** What the bundled picture was captioned as, and its path; absent in a part without a model. */
-  warmUp?: { caption: string; image: string }
-  /** Finishes accepted work, or keeps it for the next start. */
-  close(): Promise<void>
-}
-
-/** All of Turbine in one process, or one part of a fleet. */
-export type Role = 'serve' | 'edge' | 'processor' | 'planner'
 
 /** What the commands need from outside. */
 export interface ServeEnvironment {

@@ -14,7 +14,6 @@ import { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../infra/telemetry/metrics.ts'
 import { startPlanner } from '../batches/planner/planner.ts'
-import type { Role, RunningService } from '../cli/serve.ts'
 import { type DeadLetterOptions, watchDeadLetters } from '../delivery/dead-letters.ts'
 import { watchFleet } from '../fleet/load.ts'
 import { announceModel } from '../fleet/models.ts'
@@ -23,6 +22,18 @@ import type { Pipeline } from '../pipeline/pipeline.ts'
 import { operationsApp } from './operations.ts'
 import { type RunningProcessor, startProcessor } from './processor.ts'
 import { openReplies } from './replies.ts'
+
+/** All of Turbine in one process, or one part of a fleet. */
+export type Role = 'serve' | 'edge' | 'processor' | 'planner'
+
+/** A service, or a part of one, that runs and is ready. */
+export interface RunningService {
+  url: string
+  /** What the bundled picture was captioned as, and its path; absent in a part without a model. */
+  warmUp?: { caption: string; image: string }
+  /** Finishes accepted work, or keeps it for the next start. */
+  close(): Promise<void>
+}
 
 export interface ServiceOptions {
   config: Config
