@@ -183,8 +183,8 @@ export interface CancelMark {
 }
 
 const unitSeconds = { m: 60, h: 3600, d: 86_400 }
-const leastSeconds = 60
-const mostSeconds = 30 * 86_400
+const leastWindowSeconds = 60
+const mostWindowSeconds = 30 * 86_400
 
 /**
  * A batch's `completion_window` in seconds.
@@ -195,7 +195,7 @@ const mostSeconds = 30 * 86_400
 export function parseCompletionWindow(text: string): number {
   const [, count, unit] = /^(\d{1,5})([mhd])$/.exec(text) ?? []
   const seconds = Number(count) * unitSeconds[unit as keyof typeof unitSeconds]
-  if (seconds >= leastSeconds && seconds <= mostSeconds) return seconds
+  if (seconds >= leastWindowSeconds && seconds <= mostWindowSeconds) return seconds
   throw new TurbineError(
     `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", but ${JSON.stringify(text.slice(0, 40))} came.`,
     { status: 400, code: 'completion_window_invalid', param: 'completion_window' },

@@ -107,7 +107,7 @@ export function checkImage(bytes: Uint8Array, param?: string): void {
     )
 }
 
-const invalid = (problem: string, cause?: unknown) =>
+const invalidDataUrl = (problem: string, cause?: unknown) =>
   new TurbineError(`${problem} Send "data:image/jpeg;base64,..." with the image's bytes in base64.`, {
     status: 400,
     code: 'image_url_invalid',
@@ -121,14 +121,14 @@ const invalid = (problem: string, cause?: unknown) =>
  */
 export function decodeDataUrl(url: string): Uint8Array {
   const comma = url.indexOf(',')
-  if (comma < 0) throw invalid('The data URL has no comma after its media type.')
+  if (comma < 0) throw invalidDataUrl('The data URL has no comma after its media type.')
   const [mediaType = '', ...parameters] = url.slice('data:'.length, comma).toLowerCase().split(';')
-  if (parameters.at(-1)?.trim() !== 'base64') throw invalid('The data URL is not in base64.')
+  if (parameters.at(-1)?.trim() !== 'base64') throw invalidDataUrl('The data URL is not in base64.')
   if (mediaType !== '' && mediaType !== 'application/octet-stream' && !mediaType.startsWith('image/'))
-    throw invalid('The data URL holds something else than an image.')
+    throw invalidDataUrl('The data URL holds something else than an image.')
   try {
     return decodeBase64(url.slice(comma + 1))
   } catch (cause) {
-    throw invalid('The data URL has characters that are not base64, or is cut off.', cause)
+    throw invalidDataUrl('The data URL has characters that are not base64, or is cut off.', cause)
   }
 }

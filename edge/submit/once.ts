@@ -140,14 +140,14 @@ export interface PollOptions {
 
 const firstPauseMs = 50
 const longestPauseMs = 500
-const growth = 1.5
+const pauseGrowth = 1.5
 
 /** Tries until there is a value; undefined when there was none in time, or nobody wants it any more. */
 export async function pollUntil<T>(
   attempt: () => Promise<T | undefined>,
   { until, now, signal }: PollOptions,
 ): Promise<T | undefined> {
-  for (let pause = firstPauseMs; !signal.aborted; pause = Math.min(pause * growth, longestPauseMs)) {
+  for (let pause = firstPauseMs; !signal.aborted; pause = Math.min(pause * pauseGrowth, longestPauseMs)) {
     const value = await attempt()
     if (value !== undefined) return value
     const left = until - now()

@@ -53,8 +53,6 @@ function numberAtLeast(text: string, min: number, allowed: string): number {
   return value
 }
 
-/** Readers of option values for commander: text in, value out, or one line that says what is allowed. */
-
 /** The name of a tenant. */
 export function tenantName(text: string): string {
   if (tenantSchema.shape.id.safeParse(text).success) return text

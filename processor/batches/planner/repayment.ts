@@ -121,8 +121,8 @@ export class Repayment {
   }
 }
 
-const fewest = 2
-const most = 1_000
+const leastAsked = 2
+const mostAsked = 1_000
 /** Busy processors are left alone for so long, ms. */
 const restMs = 10_000
 
@@ -132,7 +132,7 @@ const restMs = 10_000
  * lines for which no device had time.
  */
 export class RepayWindow {
-  #size = fewest
+  #size = leastAsked
   #restUntil = 0
 
   /** At `now`, unix ms. */
@@ -141,12 +141,12 @@ export class RepayWindow {
   }
 
   grow(): void {
-    this.#size = Math.min(this.#size + 1, most)
+    this.#size = Math.min(this.#size + 1, mostAsked)
   }
 
   shrink(now: number): void {
     // Several that come back at a time say the same thing.
-    if (now >= this.#restUntil) this.#size = Math.max(this.#size >> 1, fewest)
+    if (now >= this.#restUntil) this.#size = Math.max(this.#size >> 1, leastAsked)
     this.#restUntil = now + restMs
   }
 }

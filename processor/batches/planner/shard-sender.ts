@@ -109,8 +109,8 @@ export class ShardSender {
 
 /** Work for about this long is in the stream: enough that no processor waits for a planner, seconds. */
 const horizonSeconds = 30
-const fewest = 16
-const most = 10_000
+const leastInStream = 16
+const mostInStream = 10_000
 /** Every batch gets some, however many there are. */
 const leastShare = 2
 /** Share of the window that is given by need; the rest is shared equally, so that small batches get through. */
@@ -137,7 +137,7 @@ export interface Senders {
  * more there than one that has plenty.
  */
 export function sendWindow({ shardsPerSecond, need, senders }: SendWindowOptions): number {
-  const total = Math.min(Math.max(shardsPerSecond * horizonSeconds, fewest), most)
+  const total = Math.min(Math.max(shardsPerSecond * horizonSeconds, leastInStream), mostInStream)
   const equal = 1 / Math.max(senders.batches, 1)
   const byNeed = senders.need === 0 ? equal : Math.min(need / senders.need, 1)
   return Math.max(Math.ceil(total * (equal + needShare * (byNeed - equal))), leastShare)

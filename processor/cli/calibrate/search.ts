@@ -167,8 +167,6 @@ const rounded = ({ exact, cider }: LevelQuality): LevelQuality => ({
   cider: Number(cider.toFixed(4)),
 })
 
-/** Calibrations in words. */
-
 /** A table of levels: `level  tokens  merged  FLOPs  images/s  equal captions  CIDEr-D`. */
 export function levelLines(
   levels: readonly PruneLevel[],

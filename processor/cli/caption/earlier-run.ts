@@ -80,7 +80,7 @@ const notOurs = (path: string, line: number, problem: string) =>
   new UsageError(`Line ${line} of ${path} ${problem}. Choose another file, or --overwrite it.`)
 
 /** 32-bit words per fingerprint: with 96 bits, any two of 100 million texts meet with a chance of 1 in 10^12. */
-const words = 3
+const wordsPerPrint = 3
 
 /**
  * A set that remembers texts by a 96-bit hash in one flat table: 16 to 32 bytes for each, whatever their length,
@@ -92,7 +92,7 @@ export class Fingerprints {
 
   /** `slots` is a power of two. */
   constructor(slots = 1024) {
-    this.#table = new Uint32Array(slots * words)
+    this.#table = new Uint32Array(slots * wordsPerPrint)
   }
 
   get size(): number {
@@ -101,7 +101,7 @@ export class Fingerprints {
 
   /** Adds a text; false when it was there already. */
   add(text: string): boolean {
-    if ((this.#size + 1) * words > this.#table.length * 0.75) this.#grow()
+    if ((this.#size + 1) * wordsPerPrint > this.#table.length * 0.75) this.#grow()
     const added = insert(this.#table, fingerprint(text))
     if (added) this.#size++
     return added
@@ -110,30 +110,30 @@ export class Fingerprints {
   #grow(): void {
     const old = this.#table
     this.#table = new Uint32Array(old.length * 2)
-    for (let at = 0; at < old.length; at += words)
-      if (isTaken(old, at)) insert(this.#table, old.subarray(at, at + words))
+    for (let at = 0; at < old.length; at += wordsPerPrint)
+      if (isTaken(old, at)) insert(this.#table, old.subarray(at, at + wordsPerPrint))
   }
 }
 
 /** Never all zeros, which marks an empty slot. */
 function fingerprint(text: string): Uint32Array {
   const digest = hash('sha256', text, 'buffer')
-  const print = new Uint32Array(words)
-  for (let i = 0; i < words; i++) print[i] = digest.readUInt32LE(i * 4)
+  const print = new Uint32Array(wordsPerPrint)
+  for (let i = 0; i < wordsPerPrint; i++) print[i] = digest.readUInt32LE(i * 4)
   print[0]! |= 1
   return print
 }
 
 /** Linear probing; the table is never full. */
 function insert(table: Uint32Array, print: Uint32Array): boolean {
-  const slots = table.length / words
+  const slots = table.length / wordsPerPrint
   let slot = print[1]! & (slots - 1)
-  while (isTaken(table, slot * words)) {
-    const at = slot * words
+  while (isTaken(table, slot * wordsPerPrint)) {
+    const at = slot * wordsPerPrint
     if (print.every((word, i) => table[at + i] === word)) return false
     slot = (slot + 1) & (slots - 1)
   }
-  table.set(print, slot * words)
+  table.set(print, slot * wordsPerPrint)
   return true
 }
 
