@@ -1,7 +1,7 @@
 import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import { defaultBuckets } from './batch.ts'
 import { Device, type DeviceOptions } from './device.ts'
-import type { DeviceTarget } from './devices.ts'
+import type { DeviceTarget } from './device-target.ts'
 import { sessionOptions } from './session-options.ts'
 
 export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {

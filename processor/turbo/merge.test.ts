@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { Graph } from '../onnx/graph.ts'
 import { openSession } from '../onnx/session.ts'
 import { sharedPlaces, turboMerge } from './merge.ts'
-import { type ReferenceTokens, referenceMerge } from './reference.ts'
+import { type ReferenceTokens, referenceMerge } from './reference.fixture.ts'
 import type { TurboMode } from './schedule.ts'
 
 const heads = 2

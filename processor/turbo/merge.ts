@@ -4,7 +4,7 @@ import type { DataType } from '../onnx/proto.ts'
 import { defaultThreshold } from './schedule.ts'
 
 /** Score by which tokens merge; ToMe is `turbo` run with a weight of 0. */
-export type MergeScore = 'turbo' | 'attention' | 'random'
+type MergeScore = 'turbo' | 'attention' | 'random'
 
 /** What the modules of all layers share, computed once in the outermost graph. */
 export interface Places {

@@ -20,7 +20,7 @@ import { openBareEngine } from './bare-engine.ts'
 import { median, printResult, quantile } from './measure.ts'
 import { encodedPictures, type LoadReport, type LoadRequest } from './pipeline-client.ts'
 
-const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
+const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 const secret = 'a secret for benchmarks only'
 

@@ -8,7 +8,7 @@ import { benchFolder } from './folders.ts'
 import { median, printResult } from './measure.ts'
 import { blipBase, randomBlip } from './random-blip.ts'
 
-const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
+const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 
 /** Seconds from the command to a service that is ready, warm-up caption included, and its resident memory then. */
 export async function benchStart({ rounds }: { rounds: number }): Promise<void> {
