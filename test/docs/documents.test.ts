@@ -34,6 +34,16 @@ describe.each(documents)('$path', ({ path, text }) => {
     expect(unmarked.map(({ line, language, mark }) => `${path}:${line} ${language} ${mark}`)).toEqual([])
   })
 
+  it('shows answers of commands that are run, and nothing else is marked', () => {
+    const blocks = codeBlocks(text)
+    const lost = blocks.filter(({ language, mark }, index) => {
+      const before = blocks[index - 1]
+      if (language === 'json' && mark === 'answer') return before?.language !== 'sh' || before.mark !== ''
+      return language !== 'sh' && mark !== ''
+    })
+    expect(lost.map(({ line, mark }) => `${path}:${line} ${mark}`)).toEqual([])
+  })
+
   it('holds JSON where it says so', () => {
     for (const { language, line, code } of codeBlocks(text)) {
       const rows = language === 'json' ? [code] : language === 'jsonl' ? code.split('\n') : []
