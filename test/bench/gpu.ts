@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type DeviceTarget, resolveDevices } from '../../processor/engine/devices.ts'
+import type { DeviceTarget } from '../../processor/engine/device-target.ts'
+import { resolveDevices } from '../../processor/engine/devices.ts'
 import { sessionOptions } from '../../processor/engine/session-options.ts'
 import { openBlip } from '../../processor/models/blip.ts'
 import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
