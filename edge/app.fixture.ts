@@ -97,7 +97,7 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
     },
     limiter: { acquire: async () => ({ granted: true, release: () => {} }) },
     models: () => [starter],
-    admission: () => ({ admit: true }),
+    roomIn: () => 0,
     readiness: () => ({ ready: true, checks: { model: { ok: true } } }),
     metrics: {
       observe: (sample) => void samples.push(sample),

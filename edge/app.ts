@@ -35,7 +35,7 @@ export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   app.notFound(onNotFound)
   addDocument(app, deps)
   // One for both: it counts the requests that are let in.
-  const gate = admit(deps.admission)
+  const gate = admit(deps.roomIn)
   addCaptions(app, deps, gate)
   addChat(app, deps, gate)
   addFiles(app, deps)

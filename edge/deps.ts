@@ -2,12 +2,11 @@ import type { RequestIdVariables } from 'hono/request-id'
 import type { Readiness } from '../infra/readiness.ts'
 import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
+import type { TurbineError } from './contract/errors.ts'
+import type { CaptionJob } from './contract/job.ts'
 import type { ModelSummary } from './contract/model.ts'
 import type { Tenant } from './contract/tenant.ts'
 import type { Mailbox } from './submit/mailbox.ts'
-
-/** Whether one more request can be taken now. */
-export type Admission = { admit: true } | { admit: false; retryAfterSeconds: number }
 
 /** One answered request. `route` is the pattern, so that there are few of them. */
 export interface RequestSample {
@@ -77,8 +76,13 @@ export interface EdgeDeps {
   replySecret?: string
   /** The served models; the first is the default. */
   models(): ModelSummary[] | Promise<ModelSummary[]>
-  /** `held`: requests that were let in and are not answered yet. */
-  admission(held: number): Admission
+  /** Seconds until there may be room for one more request than the `held` that are not answered yet; 0: there is. */
+  roomIn(held: number): number
+  /**
+   * Decides on a request whose caller waits, before anything is kept of it: the 429 of one that could not be answered
+   * in time. Absent where that is known only to the processors, who decide on the job then.
+   */
+  rejection?(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
   readiness(): Readiness | Promise<Readiness>
   metrics: EdgeMetrics
   fetchImage: FetchImage

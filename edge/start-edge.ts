@@ -14,7 +14,7 @@ import { createEdgeMetrics } from './metrics.ts'
 import { serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
-export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'admission' | 'readiness'> {
+export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'readiness'> {
   config: Config
   log: Logger
   version: string
@@ -47,7 +47,8 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     mailbox,
     replySecret: config.replySecret,
     models: options.models,
-    admission: options.admission,
+    roomIn: options.roomIn,
+    rejection: options.rejection,
     readiness: options.readiness,
     metrics: createEdgeMetrics(options.metrics),
     fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,

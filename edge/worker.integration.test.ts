@@ -37,7 +37,7 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
   const closers: (() => unknown)[] = []
   const jobs: CaptionJob[] = []
   /** What the processor does with a job; the tests decide. */
-  let onJob: (job: CaptionJob) => void | Promise<void>
+  let onJob: (job: CaptionJob) => unknown
 
   const reply = createReplier({ secret })
   const finish = async (job: CaptionJob) => {

@@ -1,3 +1,4 @@
+import type { StreamRecord } from '../../infra/stream/stream.ts'
 import { TurbineError } from './errors.ts'
 
 /** One interactive request as it travels over the stream. Times are unix ms. */
@@ -23,15 +24,8 @@ export interface CaptionJob {
 /** Images above this many bytes go to the store first and travel by key. */
 export const maxInlineImageBytes = 512 * 1024
 
-/** A record's parts as the stream carries them. */
-export interface EncodedJob {
-  key: string
-  value: Uint8Array
-  headers: Record<string, string>
-}
-
 /** Job to record: the image bytes are the value, everything else is in headers (no base64). */
-export function encodeJob(job: CaptionJob): EncodedJob {
+export function encodeJob(job: CaptionJob): StreamRecord {
   const inline = job.image instanceof Uint8Array
   const headers: Record<string, string> = {
     'turbine-id': job.id,
@@ -53,7 +47,7 @@ export function encodeJob(job: CaptionJob): EncodedJob {
  * Record to job.
  * @throws TurbineError `record_unreadable` when a header is missing or not a number.
  */
-export function decodeJob(record: { value: Uint8Array; headers: Record<string, string> }): CaptionJob {
+export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): CaptionJob {
   const { headers } = record
   const text = (name: string) => {
     const value = headers[name]

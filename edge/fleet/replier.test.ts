@@ -38,6 +38,12 @@ test('what is posted is genuine for the edge, and for this request only', async 
   expect(await verifyReply(secret, 'cap_1', posted, now() + maxReplyAgeMs + 1)).toEqual({ fault: 'stale' })
 })
 
+test.each([true, false])('it says whether the caller is answered: %s', async (delivered) => {
+  const text = async () => JSON.stringify({ delivered })
+  const fetch: PostReply = async () => ({ ok: true, status: 200, text })
+  expect(await createReplier({ secret, fetch })(edge, completed('cap_1'))).toBe(delivered)
+})
+
 test.each([0, 500, 503, 429])('%i is tried again until it works', async (status) => {
   const { posts, reply } = edgeThat(status, status, 200)
   await reply(edge, completed('cap_1'))

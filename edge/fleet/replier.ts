@@ -40,7 +40,8 @@ export interface ReplierOptions {
   pausesMs?: number[]
 }
 
-export type Replier = (replyTo: string, caption: FinishedCaption) => Promise<void>
+/** @returns whether the caption answers its caller's request; false when nobody waits */
+export type Replier = (replyTo: string, caption: FinishedCaption) => Promise<boolean>
 
 /**
  * Tells the edge that holds a caller of the finished caption: signed, dated, and again where that can help.
@@ -55,11 +56,12 @@ export function createReplier(options: ReplierOptions): Replier {
   return async (replyTo, caption) => {
     const url = replyAddress(replyTo)
     for (const pauseMs of [...pausesMs, undefined]) {
-      const error = await tryReply(options, url, caption)
-      if (!error) return
-      if (!error.retriable || pauseMs === undefined) throw error
+      const outcome = await tryReply(options, url, caption)
+      if (typeof outcome === 'boolean') return outcome
+      if (!outcome.retriable || pauseMs === undefined) throw outcome
       await sleep(pauseMs)
     }
+    return false
   }
 }
 
@@ -71,20 +73,20 @@ function replyAddress(replyTo: string): URL {
   })
 }
 
-/** One try; what went wrong, if anything. */
+/** One try: whether somebody waits, or what went wrong. */
 async function tryReply(
   { secret, now = Date.now, timeoutMs = 2000, fetch = globalThis.fetch }: ReplierOptions,
   url: URL,
   caption: FinishedCaption,
-): Promise<ReplyError | undefined> {
+): Promise<boolean | ReplyError> {
   // Signed for each try: its age is part of it.
-  const { headers, body } = await signReply(secret, caption.id, caption, now())
+  const signed = await signReply(secret, caption.id, caption, now())
   try {
     const signal = AbortSignal.timeout(timeoutMs)
-    const response = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' })
+    const response = await fetch(url, { method: 'POST', ...signed, signal, redirect: 'error' })
     // Read to its end, so that the connection is free for the next reply.
-    await response.text()
-    return response.ok ? undefined : refusedWith(response.status, url)
+    const answer = await response.text()
+    return response.ok ? answer === JSON.stringify({ delivered: true }) : refusedWith(response.status, url)
   } catch (cause) {
     return new ReplyError(`The edge at ${url.origin} could not be reached with a reply.`, {
       retriable: true,

@@ -1,17 +1,17 @@
 import type { MiddlewareHandler } from 'hono'
 import { TurbineError } from '../contract/errors.ts'
-import type { Admission, EdgeEnv } from '../deps.ts'
+import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
 /**
- * Turns a request away before its body is read while the queue is full. `admission` is told how many requests it
- * has let in that are not answered yet: those whose job is still on its way are in no queue that could be counted.
+ * Rejects a request before its body is read while there is no room for it. `roomIn` is told how many requests are let
+ * in and not answered yet: those whose job is still on its way are in no queue that could be counted.
  * @throws TurbineError `queue_full`
  */
-export function admit(admission: (held: number) => Admission): MiddlewareHandler<EdgeEnv> {
+export function admit(roomIn: EdgeDeps['roomIn']): MiddlewareHandler<EdgeEnv> {
   let held = 0
   return async (_c, next) => {
-    const decision = admission(held)
-    if (!decision.admit) throw queueFull(decision.retryAfterSeconds)
+    const seconds = roomIn(held)
+    if (seconds > 0) throw queueFull(seconds)
     held++
     try {
       await next()

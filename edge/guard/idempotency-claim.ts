@@ -127,7 +127,8 @@ function holdOf(
   }
 }
 
-const isCallersFault = (error: unknown) => error instanceof TurbineError && error.status < 500
+const isCallersFault = (error: unknown) =>
+  error instanceof TurbineError && error.status < 500 && error.status !== 429
 
 function assertSame(claim: StoredClaim, fingerprint: string | undefined) {
   if (claim.fingerprint === undefined || claim.fingerprint === fingerprint) return

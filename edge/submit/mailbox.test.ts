@@ -46,6 +46,14 @@ test('the wait ends when the caller goes away, or was gone already', async () =>
   expect(await mailbox.open('b').wait(60_000, caller.signal)).toBeUndefined()
 })
 
+test('who has given up is handed nothing any more', async () => {
+  const mailbox = createMailbox()
+  const [late, gone] = [mailbox.open('late'), mailbox.open('gone')]
+  await Promise.all([late.wait(0, never), gone.wait(60_000, AbortSignal.abort())])
+  expect(mailbox.deliver('late', completed('late'))).toBe(false)
+  expect(mailbox.deliver('gone', completed('gone'))).toBe(false)
+})
+
 test('release ends every wait', async () => {
   const mailbox = createMailbox()
   const waits = ['a', 'b'].map((id) => mailbox.open(id).wait(60_000, never))

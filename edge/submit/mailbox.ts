@@ -6,6 +6,8 @@ interface Letterbox {
   replyTo: string
   /** The finished caption, or undefined after `ms`, when `signal` aborts, or when nobody may wait any longer. */
   wait(ms: number, signal: AbortSignal): Promise<FinishedCaption | undefined>
+  /** A caption may have been handed over and lost on its way. */
+  readonly lost?: boolean
   /** What is announced afterwards is dropped. */
   close(): void
 }
@@ -13,7 +15,7 @@ interface Letterbox {
 /** Opens a letterbox per waiting request. */
 export interface Mailbox {
   open(id: string): Letterbox
-  /** Hands a finished caption to whoever waits for it; false when nobody does. */
+  /** Hands a finished caption to whoever waits for it: their request is answered with it. False when nobody does. */
   deliver(id: string, caption: FinishedCaption): boolean | Promise<boolean>
 }
 
@@ -42,7 +44,13 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
       waiting.set(id, letter.resolve)
       return {
         replyTo: addressOf(id),
-        wait: (ms, signal) => withLimit(letter.promise, ms, signal),
+        async wait(ms, signal) {
+          await withLimit(letter.promise, ms, signal)
+          // Who gives up is handed nothing any more, and what was handed over meanwhile counts.
+          waiting.delete(id)
+          letter.resolve(undefined)
+          return letter.promise
+        },
         close: () => waiting.delete(id),
       }
     },
@@ -53,6 +61,7 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
     },
     release() {
       for (const resolve of waiting.values()) resolve(undefined)
+      waiting.clear()
     },
   }
 }

@@ -13,6 +13,7 @@ import {
   post,
   rawRequest,
 } from '../app.fixture.ts'
+import { TurbineError } from '../contract/errors.ts'
 import { decodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import type { EdgeDeps } from '../deps.ts'
 import { pollUntil } from './once.ts'
@@ -62,12 +63,25 @@ test('a failure is replayed too', async () => {
   expect(await errorOf(repeat)).toMatchObject({ code: 'image_invalid' })
 })
 
-test('a request that was turned away is tried anew by its repeat, under the same id', async () => {
+test('a request that was rejected is tried anew by its repeat, under the same id', async () => {
   const edge = edgeOf({ mailbox: emptyMailbox })
   const { id } = (await (await post(edge, keyed(), '?deadline_ms=1')).json()) as { id: string }
   await store(edge, id, { ...failed(id), http_status: 429 })
   await post(edge, keyed(), '?deadline_ms=1')
   expect(ids(edge)).toEqual([id, id])
+})
+
+test('a request that its edge rejects is tried anew by its repeat, which must be the same', async () => {
+  let busy = true
+  const overloaded = new TurbineError('later', { status: 429, code: 'overloaded', retryAfterSeconds: 2 })
+  const edge = edgeOf({ rejection: () => (busy ? overloaded : undefined) })
+  expect((await post(edge, keyed())).status).toBe(429)
+  expect(edge.sent).toEqual([])
+  busy = false
+  expect((await post(edge, rawRequest(pngHeader(9, 9), { 'idempotency-key': 'k' }))).status).toBe(422)
+  const repeat = await post(edge, keyed())
+  expect([repeat.status, repeat.headers.get('idempotent-replayed')]).toEqual([200, null])
+  expect(edge.sent).toHaveLength(1)
 })
 
 test('a repeat whose result is late is told the address', async () => {

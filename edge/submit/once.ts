@@ -41,7 +41,7 @@ async function submitOnce(
   if (!claimed) return { caption: undefined, replayed: false }
   if (claimed.standing === 'accepted') {
     const caption = await awaitStored(deps, submission, hold, claimed.id)
-    if (!wasTurnedAway(caption)) return { caption, replayed: true }
+    if (!wasRejected(caption)) return { caption, replayed: true }
   }
   try {
     return { caption: await submitCaption(deps, submission, hold, claimed), replayed: false }
@@ -52,7 +52,7 @@ async function submitOnce(
 }
 
 /** It was not begun, so a repeat is a new try. */
-const wasTurnedAway = (caption: Caption | undefined) =>
+const wasRejected = (caption: Caption | undefined) =>
   caption?.status === 'failed' && caption.http_status === 429
 
 /** How it ends with the request that has the key now: undefined when the caller went away meanwhile. */

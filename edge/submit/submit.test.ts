@@ -1,6 +1,7 @@
 import { afterEach, expect, test, vi } from 'vitest'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { completed, emptyMailbox, fakeEdge, mailboxWith } from '../app.fixture.ts'
+import { TurbineError } from '../contract/errors.ts'
 import { decodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import { remainingHoldMs, type Submission, submitCaption } from './submit.ts'
 
@@ -144,6 +145,29 @@ test('a caller who left before is not sent for; one who left while waiting gets 
   expect(await submitCaption(deps, submission, left)).toBeUndefined()
   expect(sent).toHaveLength(1)
   expect(objects.size).toBe(0)
+})
+
+test('what is rejected costs no write, no record and no image', async () => {
+  const rejection = new TurbineError('later', { status: 429, code: 'overloaded', retryAfterSeconds: 2 })
+  const image = vi.fn(async () => new Uint8Array(maxInlineImageBytes + 1))
+  const { deps, sent } = fakeEdge({ rejection: () => rejection })
+  const put = vi.spyOn(deps.store, 'put')
+  await expect(submitCaption(deps, { ...submission, image }, held)).rejects.toBe(rejection)
+  expect([put.mock.calls, image.mock.calls, sent]).toEqual([[], [], []])
+  // Whoever wants an address only is never late.
+  expect(await submitCaption(deps, submission, asked)).toMatchObject({ status: 'queued' })
+})
+
+test('a job whose answer may have been lost goes out again before its address is promised', async () => {
+  const lost = { ...emptyMailbox, open: (id: string) => ({ ...emptyMailbox.open(id), lost: true }) }
+  const { deps, sent } = fakeEdge({ mailbox: lost })
+  expect(await submitCaption(deps, submission, held)).toMatchObject({ status: 'queued' })
+  const jobs = sent.map(({ record }) => decodeJob(record))
+  expect(jobs).toMatchObject([
+    { id: 'cap_1', replyTo: 'test:cap_1' },
+    { id: 'cap_1', repeatable: true },
+  ])
+  expect(jobs[1]!.replyTo).toBeUndefined()
 })
 
 test('the letterbox is closed whether the job went out or not', async () => {

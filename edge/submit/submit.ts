@@ -5,6 +5,7 @@ import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job
 import { keys } from '../contract/keys.ts'
 import { topics } from '../contract/topics.ts'
 import type { EdgeDeps } from '../deps.ts'
+import type { Claim } from '../guard/idempotency-claim.ts'
 
 /** A request that passed every check. Times are unix ms. */
 export interface Submission {
@@ -31,15 +32,10 @@ export interface HoldOptions {
   onTiming?(phase: 'produce' | 'wait', ms: number): void
 }
 
-/** The request came with an idempotency key. */
-export interface SubmitClaim {
-  /** The caption's id. */
-  id: string
-  /** Called when the stream has the job. */
-  accepted(): Promise<void>
-}
-
-export type SubmitDeps = Pick<EdgeDeps, 'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs'>
+export type SubmitDeps = Pick<
+  EdgeDeps,
+  'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs' | 'rejection'
+>
 
 /** A slow acknowledgement is no error for a caller in a hurry: the stream gets at least this long, ms. */
 const leastSendMs = 2_000
@@ -48,42 +44,52 @@ const leastSendMs = 2_000
  * Puts a request into the stream and holds its caller until the caption is there, the caller's deadline is past
  * or `maxHoldMs` are. What it returns as queued is in the stream durably and has a mark in the store.
  *
+ * @param claim of the request's idempotency key: its id is the caption's
  * @returns the finished caption, a queued one, or undefined when the caller went away
- * @throws StreamUnavailableError (also when the stream did not take it in time), StoreUnavailableError
+ * @throws TurbineError `overloaded`, `queue_full` before anything is kept; StreamUnavailableError (also when the
+ * stream did not take it in time), StoreUnavailableError
  */
 export async function submitCaption(
   deps: SubmitDeps,
   submission: Submission,
   { respondAsync, signal, onTiming }: HoldOptions,
-  claim?: SubmitClaim,
+  claim?: Pick<Claim, 'id' | 'accepted'>,
 ): Promise<Caption | undefined> {
   if (signal.aborted) return undefined
-  const id = claim?.id ?? newCaptionId(deps)
-  const created = Math.floor(deps.now() / 1000)
-  const { image } = submission
-  const outgoing: Outgoing = {
-    id,
-    submission,
-    image: image instanceof Uint8Array ? image : await image(),
-    repeatable: claim ? true : undefined,
+  const { image, receivedAt, deadlineMs = deps.sloMs, ...asked } = submission
+  const head = {
+    ...asked,
+    id: claim?.id ?? newCaptionId(deps),
+    acceptedAt: deps.now(),
+    deadline: receivedAt + deadlineMs,
+    repeatable: claim && (true as const),
   }
+  const { id, tenant, acceptedAt } = head
+  const rejection = respondAsync ? undefined : deps.rejection?.(head)
+  if (rejection) throw rejection
+  const bytes = image instanceof Uint8Array ? image : await image()
+  const enqueue = (more: Pick<CaptionJob, 'replyTo' | 'repeatable'>) =>
+    send(deps, { ...head, acceptedAt: deps.now(), ...more }, bytes, remainingHoldMs(submission, deps.now()))
+  const queued = () => markQueued(deps, { id, created: Math.floor(acceptedAt / 1000), tenant })
   if (respondAsync) {
-    await enqueue(deps, outgoing)
+    await enqueue({})
     await claim?.accepted()
-    return markQueued(deps, { id, created, tenant: submission.tenant })
+    return queued()
   }
   // Opened before the job goes out: the answer can be quicker than the stream's acknowledgement.
   const letterbox = deps.mailbox.open(id)
   try {
     const sentAt = deps.now()
-    await enqueue(deps, { ...outgoing, replyTo: letterbox.replyTo })
+    await enqueue({ replyTo: letterbox.replyTo })
     const producedAt = deps.now()
     onTiming?.('produce', producedAt - sentAt)
     const waited = letterbox.wait(remainingHoldMs(submission, deps.now()), signal)
     const [finished] = await Promise.all([waited, claim?.accepted()])
     onTiming?.('wait', deps.now() - producedAt)
-    if (finished) return finished
-    return signal.aborted ? undefined : await markQueued(deps, { id, created, tenant: submission.tenant })
+    if (finished || signal.aborted) return finished
+    // What was lost may have been a rejection, and an address is a promise.
+    if (letterbox.lost && !claim) await enqueue({ repeatable: true })
+    return await queued()
   } finally {
     letterbox.close()
   }
@@ -100,54 +106,30 @@ export function remainingHoldMs(
 /** The id of a new caption. */
 export const newCaptionId = ({ newId }: Pick<EdgeDeps, 'newId'>) => `cap_${newId()}`
 
-/** A job on its way out. */
-interface Outgoing {
-  id: string
-  submission: Submission
-  image: Uint8Array
-  replyTo?: string
-  repeatable?: true
-}
-
-async function enqueue(deps: SubmitDeps, { id, submission, image, replyTo, repeatable }: Outgoing) {
-  const { tenant, receivedAt, deadlineMs = deps.sloMs, model, maxPrune, prompt, traceparent } = submission
-  const job: CaptionJob = {
-    id,
-    tenant,
-    model,
-    image,
-    acceptedAt: deps.now(),
-    deadline: receivedAt + deadlineMs,
-    maxPrune,
-    prompt,
-    replyTo,
-    traceparent,
-    repeatable,
-  }
-  if (image.length <= maxInlineImageBytes) return sendInTime(deps, submission, job)
-  const key = keys.captionImage(tenant, id)
-  await deps.store.put(key, image)
+/**
+ * Sends a job until `leftMs` are over, in which its caller could still be answered. An image that is too large for a
+ * record goes to the store first.
+ * @throws StreamUnavailableError, StoreUnavailableError
+ */
+async function send(
+  { stream, store }: SubmitDeps,
+  head: Omit<CaptionJob, 'image'>,
+  image: Uint8Array,
+  leftMs: number,
+) {
+  const byKey = image.length > maxInlineImageBytes
+  const key = keys.captionImage(head.tenant, head.id)
+  if (byKey) await store.put(key, image)
+  const limit = new AbortController()
+  const late = () => limit.abort(new StreamUnavailableError('The stream did not take the job in time.'))
+  const timer = setTimeout(late, Math.max(leastSendMs, leftMs))
   try {
-    await sendInTime(deps, submission, { ...job, image: { key } })
+    const record = encodeJob({ ...head, image: byKey ? { key } : image })
+    await stream.send(topics.interactive, [record], { signal: limit.signal })
   } catch (error) {
     // Nobody was promised an answer, so nobody would remove the image; but a refused job may be in the stream all
     // the same, and then a repeat needs it. Failing at that must not hide the cause.
-    if (!repeatable) await deps.store.delete(key).catch(() => undefined)
-    throw error
-  }
-}
-
-/**
- * Sends until the time is up in which the caller could still be answered.
- * @throws StreamUnavailableError
- */
-async function sendInTime({ stream, now }: SubmitDeps, submission: Submission, job: CaptionJob) {
-  const limit = new AbortController()
-  const late = () => limit.abort(new StreamUnavailableError('The stream did not take the job in time.'))
-  const timer = setTimeout(late, Math.max(leastSendMs, remainingHoldMs(submission, now())))
-  try {
-    await stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal })
-  } catch (error) {
+    if (byKey && !head.repeatable) await store.delete(key).catch(() => undefined)
     throw limit.signal.aborted ? limit.signal.reason : error
   } finally {
     clearTimeout(timer)

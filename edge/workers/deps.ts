@@ -67,8 +67,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     replySecret: config.replySecret,
     models,
     // How long the processors' queue is cannot be known here; what is bounded is the memory of this isolate.
-    admission: (held) =>
-      held < config.queueLimit ? { admit: true } : { admit: false, retryAfterSeconds: 1 },
+    roomIn: (held) => (held < config.queueLimit ? 0 : 1),
     readiness: createReadiness(
       {
         store: () => store.head('ready'),

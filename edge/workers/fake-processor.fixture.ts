@@ -6,7 +6,7 @@ import { topicLayout, topics } from '../contract/topics.ts'
 export interface FakeProcessorOptions {
   brokers: string
   /** Called for each job; what it does is what the processor does. */
-  onJob(job: CaptionJob): void | Promise<void>
+  onJob(job: CaptionJob): unknown
 }
 
 /** Reads jobs from a real Kafka as a processor does, from the topic's first record on; creates the topic. */
@@ -19,7 +19,7 @@ export async function startFakeProcessor({ brokers, onJob }: FakeProcessorOption
     topic: topics.interactive,
     group: 'fake-processor',
     maxInFlight: 64,
-    handle: async (record) => onJob(decodeJob(record)),
+    handle: async (record) => void (await onJob(decodeJob(record))),
   })
   return { close: () => stream.close() }
 }

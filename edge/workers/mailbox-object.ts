@@ -36,6 +36,7 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
 
   async close(id: string): Promise<void> {
     this.#letters.get(id)?.resolve(undefined)
+    this.#letters.delete(id)
   }
 
   #letter(id: string): Letter {

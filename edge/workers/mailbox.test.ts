@@ -73,6 +73,18 @@ test('a lost object costs the wait, not the request', async () => {
     deliver: async () => false,
     close: async () => {},
   }))
-  expect(await mailbox.open('a').wait(60_000, never)).toBeUndefined()
+  const letterbox = mailbox.open('a')
+  expect(await letterbox.wait(60_000, never)).toBeUndefined()
+  expect(letterbox.lost).toBe(true)
   expect(warnings).toHaveLength(1)
+})
+
+test('who gives up is handed nothing any more, and what came meanwhile counts', async () => {
+  const { mailbox } = mailboxOver()
+  const [late, met] = [mailbox.open('late'), mailbox.open('met')]
+  expect(await late.wait(0, never)).toBeUndefined()
+  expect(await mailbox.deliver('late', completed('late'))).toBe(false)
+  const waited = met.wait(0, AbortSignal.abort())
+  expect(await mailbox.deliver('met', completed('met'))).toBe(true)
+  expect(await waited).toEqual(completed('met'))
 })

@@ -38,17 +38,30 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
     open(id) {
       const object = objectOf(id)
       let ended = false
+      let lost = false
       // Asked at once, beside the send of the job: waiting for it afterwards would cost a round trip.
       const letter = object
         .wait(id, maxHoldMs + marginMs)
-        .catch((err: unknown) => log.warn({ err, id }, 'a mailbox was lost; its caller gets an address'))
+        .catch((err: unknown) => {
+          lost = true
+          log.warn({ err, id }, 'a mailbox was lost; its caller gets an address')
+        })
         .then((caption) => {
           ended = true
           return caption ?? undefined
         })
       return {
         replyTo: addressOf(id),
-        wait: (ms, signal) => withLimit(letter, ms, signal),
+        get lost() {
+          return lost
+        },
+        async wait(ms, signal) {
+          const caption = await withLimit(letter, ms, signal)
+          if (caption || ended) return caption
+          // Who gives up is handed nothing any more, and what was handed over meanwhile counts.
+          await object.close(id).catch(() => undefined)
+          return letter
+        },
         close() {
           if (!ended) background(object.close(id).catch(() => undefined))
         },

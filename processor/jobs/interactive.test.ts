@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest'
 import type { FinishedCaption } from '../../edge/contract/caption.ts'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, encodeJob } from '../../edge/contract/job.ts'
@@ -72,7 +72,7 @@ function handle(
       },
     },
     store,
-    deliver: (_, caption) => delivered.push(caption),
+    deliver: async (_, caption) => delivered.push(caption) > 0,
     now: () => startedAt,
     ...more,
   })
@@ -128,7 +128,7 @@ it('lets a repeat wait for the one that is being captioned', async () => {
       },
     },
     store,
-    deliver: (_, caption) => delivered.push(caption),
+    deliver: async (_, caption) => delivered.push(caption) > 0,
     now: () => startedAt,
   })
   const { signal } = new AbortController()
@@ -171,15 +171,35 @@ describe('a processor that cannot answer in time', () => {
     onShed: (reason) => reasons.push(reason),
   }
 
-  it('turns the request away and says when to come back', async () => {
+  it('rejects the request, says when to come back and writes nothing to the store', async () => {
     reasons.length = 0
+    const writes = [vi.spyOn(store, 'put'), vi.spyOn(store, 'delete')]
     await handle(recordOf(), captioned, overload)
+    for (const write of writes) expect(write).not.toHaveBeenCalled()
     expect(tasks).toEqual([])
     expect(reasons).toEqual(['late'])
     expect(delivered).toMatchObject([
       { status: 'failed', http_status: 429, retry_after: 3, error: { code: 'overloaded' } },
     ])
-    expect(await stored()).toEqual(delivered[0])
+  })
+
+  it.each<[string, Partial<CaptionJob>, boolean]>([
+    ['nobody was reached with', {}, false],
+    ['a repeat of the request may look for', { repeatable: true }, true],
+  ])('keeps an answer that %s', async (_, change, answered) => {
+    await handle(recordOf(change), captioned, { ...overload, deliver: async () => answered })
+    expect(await stored()).toMatchObject({ http_status: 429, retry_after: 3 })
+  })
+
+  it('says in the words of the contract that the queue is full', async () => {
+    const full = { admitted: false, reason: 'full', retryAfterSeconds: 2 } as const
+    await handle(recordOf(), captioned, { ...overload, admission: () => full })
+    expect(delivered).toMatchObject([{ http_status: 429, error: { code: 'queue_full' } }])
+  })
+
+  it('rejects no job that the edge of this process has taken', async () => {
+    await handle(recordOf(), captioned, { ...overload, decided: true })
+    expect(await stored()).toMatchObject({ status: 'completed' })
   })
 
   it.each([
@@ -190,11 +210,34 @@ describe('a processor that cannot answer in time', () => {
     expect(await stored()).toMatchObject({ status: 'completed' })
   })
 
-  it('captions what it turned away when it comes again', async () => {
+  it('captions what it rejected when it comes again', async () => {
     await handle(recordOf({ repeatable: true }), captioned, overload)
     await handle(recordOf({ repeatable: true }))
     expect(await stored()).toMatchObject({ status: 'completed' })
   })
+})
+
+it('counts what the edge was told it takes until its record comes, or its time is over', async () => {
+  let clock = startedAt
+  const jobs = interactiveJobs({
+    captioner: { model: 'tiny', concurrency: 1, close: async () => {}, caption: async () => captioned },
+    store,
+    deliver: async () => true,
+    admission: () =>
+      clock < 2000 ? { admitted: true } : { admitted: false, reason: 'late', retryAfterSeconds: 1 },
+    decided: true,
+    now: () => clock,
+  })
+  expect(jobs.rejection(job)).toBeUndefined()
+  expect(jobs.rejection({ ...job, id: 'cap_2' })).toBeUndefined()
+  expect(jobs.onTheWay()).toEqual([2450, 2450])
+  await jobs.handle(recordOf(), new AbortController().signal)
+  expect(jobs.onTheWay()).toEqual([2450])
+  clock = 2100
+  expect(jobs.rejection({ ...job, id: 'cap_3' })).toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 })
+  expect(jobs.onTheWay()).toEqual([2450])
+  clock = 2450
+  expect(jobs.onTheWay()).toEqual([])
 })
 
 it.each(['shutting_down', 'queue_full'])('leaves the record for later on %s', async (code) => {

@@ -14,12 +14,21 @@ export interface InteractiveJobsOptions {
   store: ObjectStore
   /** Whether an image can be done in time; default: always. */
   admission?(image: Newcomer): Admission
-  /** Told of every request that is turned away. */
+  /** An edge in this process has decided on every job already. */
+  decided?: boolean
+  /** Told of every request that is rejected. */
   onShed?(reason: 'full' | 'late'): void
-  /** Hands the finished caption to whoever waits at the job's `reply-to` address. */
-  deliver(replyTo: string, caption: FinishedCaption): void
+  /** Hands the finished caption to whoever waits at the job's `reply-to` address: whether it surely answers them. */
+  deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
   /** Unix ms. */
   now(): number
+}
+
+export interface InteractiveJobs extends RecordHandler {
+  /** The 429 for a request whose caller waits and that could not be answered in time; one that is taken gets none. */
+  rejection(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
+  /** Deadlines of what `rejection` took and whose records have not come yet, unix ms. */
+  onTheWay(): number[]
 }
 
 /** Share of a request's time that is kept for the way back to its caller. */
@@ -30,34 +39,54 @@ const replyShare = 0.1
  * the store before the promise fulfils, so before the record is committed; a record that comes a second time, after a
  * crash, finds its result there and is not captioned again.
  *
- * A request that could not be answered in time however hard images were pruned is turned away with 429, while its
- * caller waits; whoever was given an address already is served, however late.
+ * A request that could not be answered in time however hard images were pruned is rejected with 429 while its caller
+ * waits, and nothing is stored for a caller who has that answer; whoever was given an address already is served,
+ * however late. It is decided once: by the edge where it is in the same process, else on the record.
  *
  * Rejects when the record can be captioned later, because the processor shuts down or the store is away, and when it
  * is one for the dead letters; then `onDead` gives the caller a failed caption.
  */
-export function interactiveJobs(options: InteractiveJobsOptions): RecordHandler {
+export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJobs {
   const startedAt = options.now()
   const repeats = new KeyLock()
   const replying = new ReplyTime()
+  const onTheWay = new Map<string, number>()
+  // What comes after the model takes its part of the time that there is.
+  const hurriedOf = <T extends Omit<CaptionJob, 'image'>>(job: T) => ({
+    ...job,
+    deadline: job.deadline - Math.max(replying.ms, replyShare * (job.deadline - job.acceptedAt)),
+  })
   const run = async (job: CaptionJob, record: ConsumedRecord, signal: AbortSignal) => {
     const cameBefore = record.timestamp < startedAt || job.repeatable
     const known = cameBefore ? await finishedCaption(options.store, job, record) : undefined
-    // What comes after the model takes its part of the time that there is.
-    const replyMs = Math.max(replying.ms, replyShare * (job.deadline - job.acceptedAt))
-    const hurried = { ...job, deadline: job.deadline - replyMs }
-    const caption = known ?? shed(options, hurried) ?? (await captionOf(options, hurried, record, signal))
-    const captionedAt = options.now()
-    if (!known) await keep(options, job, caption)
-    if (job.replyTo) options.deliver(job.replyTo, caption)
-    if (!known) replying.observe(options.now() - captionedAt)
+    const hurried = hurriedOf(job)
+    const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, hurried)
+    if (error) await reject(options, job, error)
+    else {
+      onTheWay.delete(job.id)
+      const caption = known ?? (await captionOf(options, hurried, record, signal))
+      const captionedAt = options.now()
+      if (!known) await keep(options, job, caption)
+      if (job.replyTo) void options.deliver(job.replyTo, caption)
+      if (!known) replying.observe(options.now() - captionedAt)
+    }
     if (!(job.image instanceof Uint8Array)) await options.store.delete(job.image.key)
   }
   return {
     async handle(record, signal) {
       const job = decodeJob(record)
       // A repeat may come while the first is being captioned: then it waits, and finds the result.
-      await (job.repeatable ? repeats.run(job.id, () => run(job, record, signal)) : run(job, record, signal))
+      await repeats.run(job.id, () => run(job, record, signal))
+    },
+    rejection(job) {
+      const hurried = hurriedOf(job)
+      const error = rejectionOf(options, hurried)
+      if (!error) onTheWay.set(job.id, hurried.deadline)
+      return error
+    },
+    onTheWay() {
+      for (const [id, deadline] of onTheWay) if (deadline <= options.now()) onTheWay.delete(id)
+      return [...onTheWay.values()]
     },
     // An image that travels by key stays: the record can be sent again.
     async onDead(record, cause) {
@@ -66,7 +95,7 @@ export function interactiveJobs(options: InteractiveJobsOptions): RecordHandler 
       const known = await finishedCaption(options.store, job, record)
       const caption = known ?? failed(job, cause instanceof TurbineError ? cause : internal(cause))
       if (!known) await keep(options, job, caption)
-      if (job.replyTo) options.deliver(job.replyTo, caption)
+      if (job.replyTo) void options.deliver(job.replyTo, caption)
     },
   }
 }
@@ -93,20 +122,30 @@ async function finishedCaption(
   return isRepeatable(stored, record) ? undefined : stored
 }
 
-/** What was turned away was not begun; what failed may be sent again by the operator. */
+/** What was rejected was not begun; what failed may be sent again by the operator. */
 const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
   caption.status === 'failed' && (isRetry(record) || caption.http_status === 429)
 
-/** The answer to a request that is turned away; undefined for one that is served. */
-function shed(
+/** The error of a request that is rejected; undefined for one that is served. */
+function rejectionOf(
   { admission, onShed, now }: InteractiveJobsOptions,
-  job: CaptionJob,
-): FinishedCaption | undefined {
-  if (!job.replyTo || now() >= job.deadline) return undefined
-  const decision = admission?.(job) ?? { admitted: true }
+  image: Required<Newcomer>,
+): TurbineError | undefined {
+  if (now() >= image.deadline) return undefined
+  const decision = admission?.(image) ?? { admitted: true }
   if (decision.admitted) return undefined
   onShed?.(decision.reason)
-  return failed(job, overloaded(decision.retryAfterSeconds))
+  return decision.reason === 'full'
+    ? tooBusy('queue_full', 'The queue is full.', decision.retryAfterSeconds)
+    : tooBusy('overloaded', 'The service has too much work to answer in time.', decision.retryAfterSeconds)
+}
+
+/** A result is kept only where somebody may look for it: a repeat of the request, or a caller who may have an address. */
+async function reject(options: InteractiveJobsOptions, job: CaptionJob, error: TurbineError) {
+  const caption = failed(job, error)
+  if (job.repeatable) await keep(options, job, caption)
+  const answered = await options.deliver(job.replyTo!, caption)
+  if (!answered && !job.repeatable) await keep(options, job, caption)
 }
 
 async function keep({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) {
@@ -176,11 +215,12 @@ const failed = (job: CaptionJob, error: TurbineError): FinishedCaption => ({
   ...(error.retryAfterSeconds !== undefined && { retry_after: error.retryAfterSeconds }),
 })
 
-const overloaded = (retryAfterSeconds: number) =>
-  new TurbineError(
-    `The service has too much work to answer in time. Send the request again in ${retryAfterSeconds} s.`,
-    { status: 429, code: 'overloaded', retryAfterSeconds },
-  )
+const tooBusy = (code: string, reason: string, retryAfterSeconds: number) =>
+  new TurbineError(`${reason} Send the request again in ${retryAfterSeconds} s.`, {
+    status: 429,
+    code,
+    retryAfterSeconds,
+  })
 
 const internal = (cause: unknown) =>
   new TurbineError('The service failed on this request. Its operator can find out why in the dead letters.', {

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type FinishedCaption, maxBodyBytes } from '../../edge/contract/caption.ts'
+import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
@@ -15,7 +15,7 @@ import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
 import { batchBacklog, type FleetLoad, streamBacklog, watchFleet } from '../fleet/load.ts'
 import { batchJobs } from '../jobs/batch.ts'
-import { interactiveJobs } from '../jobs/interactive.ts'
+import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { pinnedLevel } from '../pipeline/captioner.ts'
 import { measurePipeline } from '../pipeline/metrics.ts'
@@ -31,7 +31,9 @@ export interface ProcessorOptions {
   /** Told of every record that was given up. */
   onDeadLetter: DeadLetterOptions['onDeadLetter']
   /** Announces a finished caption at the `reply-to` address of its job. */
-  deliver(replyTo: string, caption: FinishedCaption): void
+  deliver: InteractiveJobsOptions['deliver']
+  /** The edge is in this process: it decides, by `rejection`, and no job is rejected afterwards. */
+  hasEdge?: boolean
 }
 
 export interface RunningProcessor {
@@ -41,6 +43,7 @@ export interface RunningProcessor {
   warmUp: { caption: string; image: string }
   /** Interactive records being handled now. */
   inFlight(): number
+  rejection: InteractiveJobs['rejection']
 }
 
 /** Shards worked on at a time: while the last lines of one are slow, the others keep the devices busy. */
@@ -50,7 +53,6 @@ const shardsInFlight = 4
 interface Consuming extends ProcessorOptions {
   pipeline: Pipeline
   shutdown: Shutdown
-  onShed(reason: 'full' | 'late'): void
 }
 
 /**
@@ -69,7 +71,7 @@ export async function startProcessor(
     const { levels } = pipeline.costs
     if (lane === 'batch')
       return batchBacklog(fleet.batchShare(), { levels, queued: pipeline.runner.waiting('batch') })
-    return streamBacklog({
+    const inStream = streamBacklog({
       levels,
       lag: fleet.lag('interactive') ?? 0,
       replicas: fleet.replicas('interactive') ?? 1,
@@ -77,35 +79,34 @@ export async function startProcessor(
       limit: config.queueLimit,
       deadline: now + config.sloMs,
     })
+    const hardest = levels.length - 1
+    return [...inStream, ...jobs.onTheWay().map((deadline) => ({ deadline, images: 1, hardest }))]
   }
   const { pipeline, model, onShed } = await startPipeline({ ...options, beyond }, shutdown)
   const image = bundledPictures[0]!
   const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
 
   fleet = watchFleet({ backends, log, metrics, shutdown, throughput: () => pipeline.throughput })
-  const consuming = { ...options, pipeline, shutdown, onShed }
+  const consuming = { ...options, pipeline, shutdown }
+  const { hasEdge, deliver } = options
+  const jobs = interactiveJobs({
+    ...{ captioner: pipeline, store: backends.store, onShed, deliver, decided: hasEdge, now: Date.now },
+    admission: (image) => pipeline.runner.admission(image),
+  })
   if (config.lanes !== 'batch') {
-    interactive = await consumeInteractive(consuming)
+    interactive = await consumeInteractive(jobs, consuming)
     shutdown.add((drainMs) => interactive!.close(drainMs))
   }
   const batch = config.lanes === 'interactive' ? undefined : await consumeBatch(consuming)
   // Together: a shard can take all of the time, and callers wait for the interactive ones.
   shutdown.add((drainMs) => Promise.all([interactive?.close(drainMs), batch?.close(drainMs)]))
-  return { pipeline, model, warmUp: { caption, image }, inFlight: () => interactive?.inFlight ?? 0 }
+  const inFlight = () => interactive?.inFlight ?? 0
+  return { pipeline, model, warmUp: { caption, image }, inFlight, rejection: jobs.rejection }
 }
 
-function consumeInteractive(options: Consuming): Promise<Consumer> {
-  const { config, backends, deliver, pipeline, onShed } = options
-  const { stream, store } = backends
-  const jobs = interactiveJobs({
-    captioner: pipeline,
-    store,
-    admission: (job) => pipeline.runner.admission(job),
-    onShed,
-    deliver,
-    now: Date.now,
-  })
-  return stream.consume({
+function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<Consumer> {
+  const { config, backends } = options
+  return backends.stream.consume({
     topic: topics.interactive,
     group: groups.interactive,
     maxInFlight: config.queueLimit,

@@ -10,8 +10,8 @@ import type { Logger } from '../../infra/telemetry/log.ts'
 export interface Replies {
   /** Where the callers of this process wait. */
   mailbox: LocalMailbox
-  /** Announces a finished caption at the `reply-to` address of its job. */
-  deliver(replyTo: string, caption: FinishedCaption): void
+  /** Announces a finished caption at the `reply-to` address of its job: whether it surely answers its caller. */
+  deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
   /** Tells at which address this process takes replies, where no setting says so. */
   listenAt(url: string): void
 }
@@ -26,7 +26,11 @@ export function openReplies(
 ): Replies {
   if (kafkaBrokers === undefined) {
     const mailbox = createMailbox()
-    return { mailbox, deliver: (_, caption) => void mailbox.deliver(caption.id, caption), listenAt: () => {} }
+    return {
+      mailbox,
+      deliver: async (_, caption) => mailbox.deliver(caption.id, caption),
+      listenAt: () => {},
+    }
   }
   if (replySecret === undefined)
     throw new ConfigError(
@@ -39,11 +43,12 @@ export function openReplies(
   const mailbox = createMailbox((id) => `${origin}${replyPath(id)}`)
   return {
     mailbox,
-    deliver(replyTo, caption) {
-      if (mailbox.deliver(caption.id, caption)) return
-      reply(replyTo, caption).catch((err) =>
-        log.warn({ err, replyTo }, 'an edge could not be told of a caption; it lies in the store'),
-      )
+    async deliver(replyTo, caption) {
+      if (mailbox.deliver(caption.id, caption)) return true
+      return reply(replyTo, caption).catch((err) => {
+        log.warn({ err, replyTo }, 'an edge could not be told of a caption; it lies in the store')
+        return false
+      })
     },
     listenAt(url) {
       origin ??= url

@@ -1,7 +1,5 @@
-import { maxHoldMs } from '../../edge/contract/caption.ts'
 import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
-import type { Admission } from '../../edge/deps.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
 import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { serveNode } from '../../edge/server.ts'
@@ -78,7 +76,10 @@ function startService(options: ServiceOptions): Promise<RunningService> {
   return run(options, async (process) => {
     const { config, log } = process
     const replies = openReplies(process.config, process)
-    const processor = await startProcessor({ ...process, deliver: replies.deliver }, process.shutdown)
+    const processor = await startProcessor(
+      { ...process, deliver: replies.deliver, hasEdge: true },
+      process.shutdown,
+    )
     const model = () => summary(processor.model, processor.pipeline)
     await startPlanning(process)
     const url = await startEdge(
@@ -86,7 +87,8 @@ function startService(options: ServiceOptions): Promise<RunningService> {
         ...process,
         mailbox: replies.mailbox,
         models: () => [model()],
-        admission: (held) => admissionOf(processor, held, config),
+        roomIn: (held) => roomIn(processor, held, config),
+        rejection: processor.rejection,
         readiness: readinessOf(process),
       },
       process.shutdown,
@@ -108,8 +110,7 @@ function startEdgeProcess(options: ServiceOptions): Promise<RunningService> {
         ...process,
         mailbox: replies.mailbox,
         models,
-        admission: (held) =>
-          held < config.queueLimit ? { admit: true } : { admit: false, retryAfterSeconds: 1 },
+        roomIn: (held) => (held < config.queueLimit ? 0 : 1),
         readiness: readinessOf(process),
       },
       process.shutdown,
@@ -223,16 +224,10 @@ function readinessOf({ backends: { stream, store }, shutdown }: Process) {
   }
 }
 
-/**
- * Refuses only what could not even be answered late: a caller who is held for `maxHoldMs` gets an address to poll.
- * `held` requests count whether they are on their way into the stream, wait there or wait for a device.
- */
-function admissionOf({ pipeline, inFlight }: RunningProcessor, held: number, config: Config): Admission {
-  const decision = pipeline.runner.admission({ deadline: Date.now() + maxHoldMs })
-  if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
-  if (Math.max(held, inFlight()) < config.queueLimit) return { admit: true }
-  const drainSeconds = config.queueLimit / pipeline.throughput
-  return { admit: false, retryAfterSeconds: Math.max(1, Math.ceil(drainSeconds)) }
+/** `held` requests count whether they are on their way into the stream, wait there or wait for a device. */
+function roomIn({ pipeline, inFlight }: RunningProcessor, held: number, { queueLimit }: Config): number {
+  if (Math.max(held, inFlight()) < queueLimit) return 0
+  return Math.max(1, Math.ceil(queueLimit / pipeline.throughput))
 }
 
 function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {

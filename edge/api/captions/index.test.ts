@@ -163,7 +163,7 @@ test('a valid trace parent travels with the job, another does not', async () => 
 })
 
 test('a full queue is answered with 429 before the body is read', async () => {
-  const edge = fakeEdge({ admission: () => ({ admit: false, retryAfterSeconds: 7 }) })
+  const edge = fakeEdge({ roomIn: () => 7 })
   const response = await post(edge, rawRequest('not even an image'))
   expect(response.status).toBe(429)
   expect(response.headers.get('retry-after')).toBe('7')
@@ -172,9 +172,7 @@ test('a full queue is answered with 429 before the body is read', async () => {
 
 test('a burst is turned away although none of it is in the stream yet', async () => {
   const sent = Promise.withResolvers<void>()
-  const admission = (held: number) =>
-    held < 2 ? ({ admit: true } as const) : ({ admit: false, retryAfterSeconds: 1 } as const)
-  const edge = fakeEdge({ admission, stream: { send: () => sent.promise } })
+  const edge = fakeEdge({ roomIn: (held) => (held < 2 ? 0 : 1), stream: { send: () => sent.promise } })
   const ask = () => post(edge, rawRequest(png, { prefer: 'respond-async' }))
   const taken = [ask(), ask()]
   expect((await ask()).status).toBe(429)

@@ -165,7 +165,7 @@ test.each([
 
 test('a full queue turns chats away before they are read', async () => {
   const response = await chat('{', {
-    overrides: { admission: () => ({ admit: false, retryAfterSeconds: 2 }) },
+    overrides: { roomIn: () => 2 },
   }).response
   expect([response.status, (await errorOf(response)).code]).toEqual([429, 'queue_full'])
 })
