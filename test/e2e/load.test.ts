@@ -1,5 +1,6 @@
+import { readdir } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
-import { beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test, vi } from 'vitest'
 import { modelListSchema } from '../../edge/contract/model.ts'
 import { drawPictures, type Picture } from './pictures.ts'
 import {
@@ -84,4 +85,22 @@ test('beyond its queue it turns requests away with a time to come back, and lose
   for (const response of taken) await completedOf(response)
   expect(await metric(service, 'turbine_images_total')).toBe(1 + taken.length)
   await askPatiently(service)
+})
+
+test('what would be late is rejected before anything is stored of it', async () => {
+  const dataDir = await temporaryFolder()
+  const service = await startService({ dataDir, env: { TURBINE_SLO_MS: '60' }, args: oneThread })
+  const ask = () => postImage(service, picture.jpeg, { query: { max_prune: 0 } })
+  const responses = await Promise.all(Array.from({ length: 60 }, ask))
+  const rejected = responses.filter(({ status }) => status === 429)
+  expect(rejected.length).toBeGreaterThan(0)
+  for (const response of rejected) {
+    expect(Number(response.headers.get('retry-after'))).toBeGreaterThanOrEqual(1)
+    expect((await errorOf(response)).code).toBe('overloaded')
+  }
+  expect(await metric(service, 'turbine_shed_total{reason="late"}')).toBe(rejected.length)
+  const taken = responses.length - rejected.length
+  const captions = async () =>
+    (await readdir(dataDir, { recursive: true })).filter((name) => /cap_[\w-]+\.json@$/.test(name))
+  await vi.waitFor(async () => expect(await captions()).toHaveLength(taken), { timeout: 20_000 })
 })
