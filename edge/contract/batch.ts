@@ -171,6 +171,8 @@ export interface StoredBatch {
   batch: Batch
   /** Seconds after the batch's creation at which its output files expire, if they do. */
   outputExpiresAfter?: number
+  /** Of the request that created it; the traces of its shards link to it. */
+  traceparent?: string
 }
 
 /** Lines of a shard at most. */

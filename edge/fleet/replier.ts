@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, fetch } from 'undici'
+import { traceparent } from '../../infra/telemetry/tracing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import { signReply } from '../contract/reply.ts'
 
@@ -83,7 +84,15 @@ async function tryReply(
   const signed = await signReply(secret, caption.id, caption, now())
   try {
     const signal = AbortSignal.timeout(timeoutMs)
-    const response = await fetch(url, { method: 'POST', ...signed, signal, redirect: 'error' })
+    const trace = traceparent()
+    const headers = { ...signed.headers, ...(trace && { traceparent: trace }) }
+    const response = await fetch(url, {
+      method: 'POST',
+      headers,
+      body: signed.body,
+      signal,
+      redirect: 'error',
+    })
     // Read to its end, so that the connection is free for the next reply.
     const answer = await response.text()
     return response.ok ? answer === JSON.stringify({ delivered: true }) : refusedWith(response.status, url)

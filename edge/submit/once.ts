@@ -112,7 +112,7 @@ export async function requestCaption(
   ask: CaptionAsk,
   { receivedAt, respondAsync = false }: RequestOptions,
 ): Promise<Caption | undefined> {
-  const traceparent = validTraceparent(c.req.header('traceparent'))
+  const traceparent = c.req.header('traceparent')
   const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
   const timings: string[] = []
   const onTiming = (phase: string, ms: number) => timings.push(`${phase};dur=${ms}`)
@@ -124,10 +124,6 @@ export async function requestCaption(
   if (replayed) c.header(replayedHeader, 'true')
   return caption
 }
-
-/** A trace's parent as W3C Trace Context writes it; anything else is left behind. */
-const validTraceparent = (header = '') =>
-  /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(header) ? header : undefined
 
 export interface PollOptions {
   /** Unix ms after which there is no further attempt; the first is always made. */

@@ -1,5 +1,6 @@
 import { putOnce } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
+import { inSpan, SpanKind, traceparent } from '../../infra/telemetry/tracing.ts'
 import { type Caption, maxHoldMs } from '../contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
@@ -20,6 +21,7 @@ export interface Submission {
   /** Highest share of image tokens that may be merged, 0 to 1. */
   maxPrune: number
   prompt?: string
+  /** As it came, where nothing is traced here. */
   traceparent?: string
 }
 
@@ -124,8 +126,10 @@ async function send(
   const late = () => limit.abort(new StreamUnavailableError('The stream did not take the job in time.'))
   const timer = setTimeout(late, Math.max(leastSendMs, leftMs))
   try {
-    const record = encodeJob({ ...head, image: byKey ? { key } : image })
-    await stream.send(topics.interactive, [record], { signal: limit.signal })
+    await inSpan(`send ${topics.interactive}`, { kind: SpanKind.PRODUCER }, () => {
+      const job = { ...head, image: byKey ? { key } : image, traceparent: traceparent(head.traceparent) }
+      return stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal })
+    })
   } catch (error) {
     // Nobody was promised an answer, so nobody would remove the image; but a refused job may be in the stream all
     // the same, and then a repeat needs it. Failing at that must not hide the cause.

@@ -1,6 +1,7 @@
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { redact } from './redact.ts'
 import { formatText } from './text-format.ts'
+import { traceFields } from './tracing.ts'
 
 export type { Logger }
 
@@ -33,6 +34,7 @@ export function createLogger(options: LoggerOptions = {}): Logger {
         level: (label) => ({ level: label }),
         log: redactFields,
       },
+      mixin: traceFields,
       // Errors are serialised with everything else, by redact.
       serializers: { err: (error: unknown) => error },
     },

@@ -12,6 +12,7 @@ import { MissingSliceError, type SliceStores } from '../../infra/store/slices.ts
 import { getJson } from '../../infra/store/store.ts'
 import type { ConsumedRecord, Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { linkTo } from '../../infra/telemetry/tracing.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
 import { createShardRepayer, type Repaid, type RepayJob } from '../batches/shard/repay.ts'
 import { readShard, writeShard } from '../batches/shard/results.ts'
@@ -47,7 +48,9 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     if (isRepay(job)) return repay(job, signal)
     const stored = await readShard(store, job)
     if (stored && !isRetry(record)) return finish(job, stored.tally, 'known')
-    const status = (await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch)))?.batch.status
+    const batch = await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch))
+    const status = batch?.batch.status
+    linkTo(batch?.traceparent)
     // Its results would lie there for ever: those of the batch have been put together and cleared away.
     if (status && !acceptsShards(status))
       return log.warn(nameOf(job), 'a shard came again, but its batch has ended')

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os'
 import pLimit, { type LimitFunction } from 'p-limit'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
+import { addSpan } from '../../infra/telemetry/tracing.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
@@ -158,12 +159,20 @@ export class Pipeline implements Captioner {
     signal?.throwIfAborted()
     checkLevel(this.#model, level)
     const prompt = this.#promptIds(task.prompt)
+    const enteredAt = this.#now()
     const slot = await this.#decodeInTurn(image, task)
     try {
+      const queuedAt = this.#now()
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const run = await this.runner.run({ ...task, deadline, level, slot, prompt, maxPrune, acceptedAt })
       const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
+      if (task.lane === 'interactive') {
+        const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)
+        addSpan('decode', enteredAt, queuedAt)
+        addSpan('queue', queuedAt, startedAt)
+        addSpan('inference', startedAt, startedAt + run.inferenceMs, { 'turbine.prune_level': run.level })
+      }
       return {
         caption: this.#tokenizer.decode(run.ids),
         outputTokens: run.ids.length,

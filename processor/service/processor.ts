@@ -7,9 +7,10 @@ import type { Config } from '../../infra/config.ts'
 import { createImageFetcher } from '../../infra/fetch-image.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
-import type { Consumer } from '../../infra/stream/stream.ts'
+import type { ConsumedRecord, Consumer } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 import { createImageSource } from '../batches/shard/image-source.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
@@ -32,8 +33,8 @@ export interface ProcessorOptions {
   onDeadLetter: DeadLetterOptions['onDeadLetter']
   /** Announces a finished caption at the `reply-to` address of its job. */
   deliver: InteractiveJobsOptions['deliver']
-  /** The edge is in this process: it decides, by `rejection`, and no job is rejected afterwards. */
-  hasEdge?: boolean
+  /** The only edge is in this process: it decides by `rejection`, and no job is rejected afterwards. */
+  edgeDecides?: boolean
 }
 
 export interface RunningProcessor {
@@ -88,9 +89,9 @@ export async function startProcessor(
 
   fleet = watchFleet({ backends, log, metrics, shutdown, throughput: () => pipeline.throughput })
   const consuming = { ...options, pipeline, shutdown }
-  const { hasEdge, deliver } = options
+  const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
-    ...{ captioner: pipeline, store: backends.store, onShed, deliver, decided: hasEdge, now: Date.now },
+    ...{ captioner: pipeline, store: backends.store, onShed, deliver, decided: edgeDecides, now: Date.now },
     admission: (image) => pipeline.runner.admission(image),
   })
   if (config.lanes !== 'batch') {
@@ -150,11 +151,14 @@ function handling(
     onDeadLetter,
   }: Pick<ProcessorOptions, 'log' | 'backends' | 'onDeadLetter'>,
 ) {
+  const handle = withDeadLetters(withCrashMarks(handler, { store, now: Date.now }), { stream, onDeadLetter })
   return {
-    handle: withDeadLetters(withCrashMarks(handler, { store, now: Date.now }), {
-      stream,
-      onDeadLetter,
-    }),
+    handle: (record: ConsumedRecord, signal: AbortSignal) =>
+      inSpan(
+        `process ${record.topic}`,
+        { kind: SpanKind.CONSUMER, parent: record.headers.traceparent ?? '' },
+        () => handle(record, signal),
+      ),
     onError: (err: unknown) => log.warn({ err }, 'a record could not be handled now; it comes again'),
   }
 }

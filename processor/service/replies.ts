@@ -5,6 +5,7 @@ import { createMailbox, type LocalMailbox } from '../../edge/submit/mailbox.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
+import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 
 /** Where the finished captions of a process go. */
 export interface Replies {
@@ -26,11 +27,8 @@ export function openReplies(
 ): Replies {
   if (kafkaBrokers === undefined) {
     const mailbox = createMailbox()
-    return {
-      mailbox,
-      deliver: async (_, caption) => mailbox.deliver(caption.id, caption),
-      listenAt: () => {},
-    }
+    const deliver = async (_: string, caption: FinishedCaption) => mailbox.deliver(caption.id, caption)
+    return { mailbox, deliver: traced(deliver), listenAt: () => {} }
   }
   if (replySecret === undefined)
     throw new ConfigError(
@@ -43,15 +41,24 @@ export function openReplies(
   const mailbox = createMailbox((id) => `${origin}${replyPath(id)}`)
   return {
     mailbox,
-    async deliver(replyTo, caption) {
+    deliver: traced(async (replyTo, caption) => {
       if (mailbox.deliver(caption.id, caption)) return true
       return reply(replyTo, caption).catch((err) => {
         log.warn({ err, replyTo }, 'an edge could not be told of a caption; it lies in the store')
         return false
       })
-    },
+    }),
     listenAt(url) {
       origin ??= url
     },
   }
 }
+
+const traced =
+  (deliver: Replies['deliver']): Replies['deliver'] =>
+  (replyTo, caption) =>
+    inSpan('reply', { kind: SpanKind.CLIENT }, async (span) => {
+      const delivered = await deliver(replyTo, caption)
+      span.setAttribute('turbine.delivered', delivered)
+      return delivered
+    })

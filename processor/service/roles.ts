@@ -9,6 +9,7 @@ import { type Config, ConfigError } from '../../infra/config.ts'
 import { createReadiness } from '../../infra/readiness.ts'
 import { repeat } from '../../infra/repeat.ts'
 import { Shutdown } from '../../infra/shutdown.ts'
+import { exportSpans } from '../../infra/telemetry/export-spans.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../infra/telemetry/metrics.ts'
 import { startPlanner } from '../batches/planner/planner.ts'
@@ -39,6 +40,8 @@ export interface ServiceOptions {
   version: string
 }
 
+type Started = Omit<RunningService, 'close'>
+
 /** What the parts of one process share. */
 interface Process extends ServiceOptions {
   backends: Backends
@@ -51,6 +54,81 @@ interface Process extends ServiceOptions {
 /** Partitions of an embedded stream: its consumers are in one process. */
 const embeddedPartitions = 4
 
+/** The HTTP edge, a planner and a processor with its devices in one process. */
+async function startAll(process: Process): Promise<Started> {
+  const { config, log } = process
+  const replies = openReplies(process.config, process)
+  // With Kafka other processors may take this edge's jobs, and this one those of other edges.
+  const edgeDecides = config.kafkaBrokers === undefined
+  const { deliver } = replies
+  const processor = await startProcessor({ ...process, deliver, edgeDecides }, process.shutdown)
+  const model = () => summary(processor.model, processor.pipeline)
+  await startPlanning(process)
+  const url = await startEdge(
+    {
+      ...process,
+      mailbox: replies.mailbox,
+      models: () => [model()],
+      roomIn: (held) => roomIn(processor, held, config),
+      rejection: edgeDecides ? processor.rejection : undefined,
+      readiness: readinessOf(process),
+    },
+    process.shutdown,
+  )
+  replies.listenAt(url)
+  log.debug({ url }, 'listening')
+  return { url, warmUp: processor.warmUp }
+}
+
+/** The HTTP edge alone, on Node, for a fleet. */
+async function startEdgeAlone(process: Process): Promise<Started> {
+  const { backends, config } = process
+  const replies = openReplies(process.config, process)
+  const models = createServedModels({ store: backends.store, now: Date.now })
+  const url = await startEdge(
+    {
+      ...process,
+      mailbox: replies.mailbox,
+      models,
+      roomIn: (held) => (held < config.queueLimit ? 0 : 1),
+      readiness: readinessOf(process),
+    },
+    process.shutdown,
+  )
+  replies.listenAt(url)
+  return { url }
+}
+
+/** A processor with its devices, for a fleet: takes jobs of both lanes. */
+async function startProcessorAlone(process: Process): Promise<Started> {
+  const { backends, log, shutdown } = process
+  const replies = openReplies(process.config, process)
+  const processor = await startProcessor({ ...process, deliver: replies.deliver }, shutdown)
+  const announcement = announceModel({
+    store: backends.store,
+    model: () => summary(processor.model, processor.pipeline),
+    throughput: () => processor.pipeline.throughput,
+    now: Date.now,
+    log,
+  })
+  shutdown.add(() => announcement.close())
+  return { url: await serveOperations(process), warmUp: processor.warmUp }
+}
+
+/** A planner, for a fleet: cuts batches into shards, joins their results. */
+async function startPlannerAlone(process: Process): Promise<Started> {
+  await startPlanning(process)
+  watchFleetFromAfar(process)
+  return { url: await serveOperations(process) }
+}
+
+const starts: Record<Role, (process: Process) => Promise<Started>> = {
+  serve: startAll,
+  edge: startEdgeAlone,
+  processor: startProcessorAlone,
+  planner: startPlannerAlone,
+}
+
 /**
  * Starts the whole of Turbine, or one part of a fleet. Resolves when it is ready: a model has captioned a picture,
  * requests can come.
@@ -58,103 +136,13 @@ const embeddedPartitions = 4
  * @throws ModelFolderError, DeviceUnavailableError, StreamOpenError, StoreUnavailableError, ListenError, ConfigError:
  * each is one line with its remedy
  */
-export function startRole(role: Role, options: ServiceOptions): Promise<RunningService> {
-  switch (role) {
-    case 'serve':
-      return startService(options)
-    case 'edge':
-      return startEdgeProcess(options)
-    case 'processor':
-      return startProcessorProcess(options)
-    case 'planner':
-      return startPlannerProcess(options)
-  }
-}
-
-/** The HTTP edge, a planner and a processor with its devices in one process. */
-function startService(options: ServiceOptions): Promise<RunningService> {
-  return run(options, async (process) => {
-    const { config, log } = process
-    const replies = openReplies(process.config, process)
-    const processor = await startProcessor(
-      { ...process, deliver: replies.deliver, hasEdge: true },
-      process.shutdown,
-    )
-    const model = () => summary(processor.model, processor.pipeline)
-    await startPlanning(process)
-    const url = await startEdge(
-      {
-        ...process,
-        mailbox: replies.mailbox,
-        models: () => [model()],
-        roomIn: (held) => roomIn(processor, held, config),
-        rejection: processor.rejection,
-        readiness: readinessOf(process),
-      },
-      process.shutdown,
-    )
-    replies.listenAt(url)
-    log.debug({ url }, 'listening')
-    return { url, warmUp: processor.warmUp }
-  })
-}
-
-/** The HTTP edge alone, on Node, for a fleet. */
-function startEdgeProcess(options: ServiceOptions): Promise<RunningService> {
-  return run(fleetOnly(options), async (process) => {
-    const { backends, config } = process
-    const replies = openReplies(process.config, process)
-    const models = createServedModels({ store: backends.store, now: Date.now })
-    const url = await startEdge(
-      {
-        ...process,
-        mailbox: replies.mailbox,
-        models,
-        roomIn: (held) => (held < config.queueLimit ? 0 : 1),
-        readiness: readinessOf(process),
-      },
-      process.shutdown,
-    )
-    replies.listenAt(url)
-    return { url }
-  })
-}
-
-/** A processor with its devices, for a fleet: takes jobs of both lanes. */
-function startProcessorProcess(options: ServiceOptions): Promise<RunningService> {
-  return run(fleetOnly(options), async (process) => {
-    const { backends, log, shutdown } = process
-    const replies = openReplies(process.config, process)
-    const processor = await startProcessor({ ...process, deliver: replies.deliver }, shutdown)
-    const announcement = announceModel({
-      store: backends.store,
-      model: () => summary(processor.model, processor.pipeline),
-      throughput: () => processor.pipeline.throughput,
-      now: Date.now,
-      log,
-    })
-    shutdown.add(() => announcement.close())
-    return { url: await serveOperations(process), warmUp: processor.warmUp }
-  })
-}
-
-/** A planner, for a fleet: cuts batches into shards, joins their results. */
-function startPlannerProcess(options: ServiceOptions): Promise<RunningService> {
-  return run(fleetOnly(options), async (process) => {
-    await startPlanning(process)
-    watchFleetFromAfar(process)
-    return { url: await serveOperations(process) }
-  })
-}
-
-/** Opens what every process needs, and closes what is open when a part cannot start. */
-async function run(
-  options: ServiceOptions,
-  start: (process: Process) => Promise<Omit<RunningService, 'close'>>,
-): Promise<RunningService> {
+export async function startRole(role: Role, options: ServiceOptions): Promise<RunningService> {
   const { config, log } = options
+  if (role !== 'serve') assertFleet(config)
   const shutdown = new Shutdown()
   try {
+    const stopTracing = await exportSpans({ name: `turbine-${role}`, version: options.version })
+    shutdown.add(() => stopTracing())
     const backends = await openBackends(config, log)
     shutdown.add(() => backends.close())
     await backends.stream.ensureTopics(
@@ -162,7 +150,7 @@ async function run(
     )
     const metrics = createMetrics()
     const onDeadLetter = watchDeadLetters({ metrics, log })
-    const started = await start({ ...options, backends, shutdown, metrics, onDeadLetter })
+    const started = await starts[role]({ ...options, backends, shutdown, metrics, onDeadLetter })
     return { ...started, close: () => shutdown.run(config.shutdownMs) }
   } catch (error) {
     await shutdown.run(0).catch((err) => log.warn({ err }, 'closing after a failed start failed too'))
@@ -170,10 +158,9 @@ async function run(
   }
 }
 
-/** @throws ConfigError unless a fleet's stream and secret are set */
-function fleetOnly(options: ServiceOptions): ServiceOptions {
-  const { kafkaBrokers } = options.config
-  if (kafkaBrokers !== undefined) return options
+/** @throws ConfigError unless a fleet's stream is set */
+function assertFleet({ kafkaBrokers }: Config): void {
+  if (kafkaBrokers !== undefined) return
   throw new ConfigError(
     'KAFKA_BROKERS is not set. A part of a fleet needs it, and S3_ENDPOINT; "npx turbine serve" is all parts in one process, with neither.',
   )

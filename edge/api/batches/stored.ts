@@ -1,4 +1,5 @@
 import { getJson, PreconditionFailedError, putOnce } from '../../../infra/store/store.ts'
+import { traceparent } from '../../../infra/telemetry/tracing.ts'
 import { type Batch, type CancelMark, isFinal, newBatch, type StoredBatch } from '../../contract/batch.ts'
 import { TurbineError } from '../../contract/errors.ts'
 import { keys } from '../../contract/keys.ts'
@@ -100,7 +101,7 @@ async function keepBatch(
 ): Promise<Batch> {
   const created_at = Math.floor(now() / 1000)
   const batch = newBatch({ ...ask, id, created_at, expires_at: created_at + windowSeconds })
-  const stored: StoredBatch = { tenant, batch, outputExpiresAfter }
+  const stored: StoredBatch = { tenant, batch, outputExpiresAfter, traceparent: traceparent() }
   return (await putOnce(store, keys.batch(tenant, id), stored)).batch
 }
 
