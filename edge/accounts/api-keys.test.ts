@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
-import { anyKey, createKey, findKey, hashOfKey, listKeys, looksLikeKey, revokeKey } from './api-keys.ts'
+import { anyKey, createKey, findKey, hashOfKey, listApiKeys, looksLikeKey, revokeKey } from './api-keys.ts'
 
 const now = 1_790_000_000_500
 
@@ -37,7 +37,7 @@ test('keys are listed oldest first, over all pages of the store', async () => {
   }
   for (const [index, name] of ['a', 'b', 'c', 'd', 'e'].entries())
     await createKey(store, { tenant: 'acme', name, now: now + index * 1000 })
-  expect((await listKeys(paged)).map(({ name }) => name)).toEqual(['a', 'b', 'c', 'd', 'e'])
+  expect((await listApiKeys(paged)).map(({ name }) => name)).toEqual(['a', 'b', 'c', 'd', 'e'])
 })
 
 test('a revoked key is gone, another stays', async () => {
@@ -46,7 +46,7 @@ test('a revoked key is gone, another stays', async () => {
   const stays = await createKey(store, { tenant: 'acme', now })
   expect(await revokeKey(store, gone.stored.id)).toEqual(gone.stored)
   expect(await findKey(store, await hashOfKey(gone.key))).toBeUndefined()
-  expect(await listKeys(store)).toEqual([stays.stored])
+  expect(await listApiKeys(store)).toEqual([stays.stored])
   expect(await revokeKey(store, gone.stored.id)).toBeUndefined()
   expect(await anyKey(store)).toBe(true)
 })

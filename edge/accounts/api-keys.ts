@@ -45,7 +45,7 @@ export async function createKey(
 }
 
 /** All keys, the oldest first. */
-export async function listKeys(store: ObjectStore): Promise<StoredApiKey[]> {
+export async function listApiKeys(store: ObjectStore): Promise<StoredApiKey[]> {
   const stored = await readAll<StoredApiKey>(store, keys.apiKeys)
   return stored.sort((a, b) => a.created - b.created || a.id.localeCompare(b.id))
 }

@@ -17,7 +17,7 @@ interface StoredClaim {
 }
 
 /** One request's hold of an idempotency key. */
-export interface Claim {
+export interface KeyClaim {
   readonly id: string
   /** `own`: this request does the work; `running`: another one is at it; `accepted`: an earlier one has done it. */
   readonly standing: 'own' | 'running' | 'accepted'
@@ -53,7 +53,7 @@ const maxTurns = 8
 export async function claimKey(
   deps: Pick<EdgeDeps, 'store' | 'now' | 'newId' | 'log'>,
   { key, fingerprint, makeId }: ClaimRequest,
-): Promise<Claim> {
+): Promise<KeyClaim> {
   const { store } = deps
   const owner = deps.newId()
   const taken = (id: string): StoredClaim => ({
@@ -101,8 +101,8 @@ function holdOf(
   key: string,
   claim: StoredClaim,
   etag: string,
-  standing: Claim['standing'] = 'own',
-): Claim {
+  standing: KeyClaim['standing'] = 'own',
+): KeyClaim {
   let settled = standing === 'accepted'
   const settle = async (change: Partial<StoredClaim>) => {
     if (settled) return

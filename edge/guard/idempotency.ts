@@ -4,7 +4,7 @@ import { TurbineError } from '../contract/errors.ts'
 import { newestFirst } from '../contract/ids.ts'
 import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { type Claim, claimKey } from './idempotency-claim.ts'
+import { claimKey, type KeyClaim } from './idempotency-claim.ts'
 
 type ClaimDeps = Pick<EdgeDeps, 'store' | 'now' | 'newId' | 'log'>
 
@@ -54,7 +54,7 @@ export async function claimRequest(
   c: Context<EdgeEnv>,
   deps: ClaimDeps,
   { makeId, sameBody }: { makeId(): string; sameBody: boolean },
-): Promise<Claim | undefined> {
+): Promise<KeyClaim | undefined> {
   const idempotencyKey = c.req.header('idempotency-key')
   if (idempotencyKey === undefined) return undefined
   assertWellFormed(idempotencyKey)

@@ -4,7 +4,7 @@ import type { Caption, FinishedCaption } from '../contract/caption.ts'
 import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 import { claimRequest, replayedHeader } from '../guard/idempotency.ts'
-import { type Claim, keyInUse } from '../guard/idempotency-claim.ts'
+import { type KeyClaim, keyInUse } from '../guard/idempotency-claim.ts'
 import {
   type HoldOptions,
   markQueued,
@@ -33,7 +33,7 @@ async function submitOnce(
   deps: SubmitDeps,
   submission: Submission,
   hold: HoldOptions,
-  claim: () => Promise<Claim | undefined>,
+  claim: () => Promise<KeyClaim | undefined>,
 ): Promise<OnceAnswer> {
   const first = await claim()
   if (!first) return { caption: await submitCaption(deps, submission, hold), replayed: false }
@@ -60,8 +60,8 @@ async function outcomeOf(
   deps: SubmitDeps,
   submission: Submission,
   { signal }: HoldOptions,
-  claim: () => Promise<Claim | undefined>,
-): Promise<Claim | undefined> {
+  claim: () => Promise<KeyClaim | undefined>,
+): Promise<KeyClaim | undefined> {
   const until = deps.now() + remainingHoldMs(submission, deps.now())
   const attempt = async () => {
     const claimed = await claim()

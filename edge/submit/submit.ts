@@ -6,7 +6,7 @@ import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job
 import { keys } from '../contract/keys.ts'
 import { topics } from '../contract/topics.ts'
 import type { EdgeDeps } from '../deps.ts'
-import type { Claim } from '../guard/idempotency-claim.ts'
+import type { KeyClaim } from '../guard/idempotency-claim.ts'
 
 /** A request that passed every check. Times are unix ms. */
 export interface Submission {
@@ -55,7 +55,7 @@ export async function submitCaption(
   deps: SubmitDeps,
   submission: Submission,
   { respondAsync, signal, onTiming }: HoldOptions,
-  claim?: Pick<Claim, 'id' | 'accepted'>,
+  claim?: Pick<KeyClaim, 'id' | 'accepted'>,
 ): Promise<Caption | undefined> {
   if (signal.aborted) return undefined
   const { image, receivedAt, deadlineMs = deps.sloMs, ...asked } = submission

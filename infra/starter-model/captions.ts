@@ -16,10 +16,10 @@ export const COLORS = ['red', 'orange', 'yellow', 'green', 'blue', 'purple', 'pi
 export type Color = (typeof COLORS)[number]
 
 export const SIZES = ['small', 'large'] as const
-export type Size = (typeof SIZES)[number]
+export type ObjectSize = (typeof SIZES)[number]
 
-export type Place = keyof typeof PLACE_WORDS
-export const PLACES = Object.keys(PLACE_WORDS) as Place[]
+export type Ground = keyof typeof PLACE_WORDS
+export const PLACES = Object.keys(PLACE_WORDS) as Ground[]
 
 export const TIMES = ['by day', 'at sunset', 'at night'] as const
 export type Time = (typeof TIMES)[number]
@@ -32,10 +32,10 @@ export const RELATIONS = ['alone', 'left', 'above', 'above-two', 'two-above', 'b
 export type Relation = (typeof RELATIONS)[number]
 
 /** What the caption says of one object. */
-export type Mention = { kind: Kind; color: Color; size: Size }
+export type Mention = { kind: Kind; color: Color; size: ObjectSize }
 
 /** What the caption says of a scene; the objects are in the order of mention. */
-export type Story = { objects: Mention[]; relation: Relation; place: Place; time: Time }
+export type Story = { objects: Mention[]; relation: Relation; place: Ground; time: Time }
 
 /** Whether a caption is kept out of training: one in fifty, by a hash of the text. */
 export function isHeldOut(text: string): boolean {

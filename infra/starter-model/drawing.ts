@@ -1,8 +1,8 @@
 import sharp from 'sharp'
-import type { Place, Time } from './captions.ts'
+import type { Ground, Time } from './captions.ts'
 import { seededRandom } from './random.ts'
 import type { Scene, SceneObject } from './scene.ts'
-import { type Paint, type Point, partsOf, type Rgb, SIDE } from './shapes.ts'
+import { type Paint, type Point, type Rgb, SIDE, shapeParts } from './shapes.ts'
 
 const SKY: Record<Time, readonly [top: Rgb, bottom: Rgb]> = {
   'by day': [
@@ -18,7 +18,7 @@ const SKY: Record<Time, readonly [top: Rgb, bottom: Rgb]> = {
     [35, 45, 85],
   ],
 }
-const GROUND: Record<Place, readonly [top: Rgb, bottom: Rgb]> = {
+const GROUND: Record<Ground, readonly [top: Rgb, bottom: Rgb]> = {
   meadow: [
     [120, 175, 85],
     [85, 140, 60],
@@ -52,7 +52,7 @@ const OBJECT_LIGHT: Record<Time, Rgb> = {
 }
 
 /** What lies about on the ground of a place: the path of one mark of width `w`, its colour and opacity. */
-const GROUND_MARK: Record<Place, { path: (w: number) => string; rgb: Rgb; opacity: number; width: number }> =
+const GROUND_MARK: Record<Ground, { path: (w: number) => string; rgb: Rgb; opacity: number; width: number }> =
   {
     meadow: {
       path: (w) => `l${-0.4 * w} ${-w}m${0.4 * w} ${w}l${0.4 * w} ${-w}`,
@@ -114,7 +114,7 @@ function skyMarksSvg({ time, skyMarks }: Scene): string {
 
 function objectSvg(object: SceneObject, time: Time): string {
   const light = OBJECT_LIGHT[time]
-  const parts = partsOf(object)
+  const parts = shapeParts(object)
   const edge = css(times(object.rgb, times(light, [0.45, 0.45, 0.45])))
   const silhouette = parts.map((part) => polygonPath(part.outline)).join('')
   const fills = parts.map(

@@ -1,5 +1,5 @@
 import type { Scene } from './scene.ts'
-import { PATCH, type Point, partsOf, SIDE } from './shapes.ts'
+import { PATCH, type Point, SIDE, shapeParts } from './shapes.ts'
 
 const STEP = 2
 const CELLS = SIDE / STEP
@@ -12,7 +12,7 @@ const PATCHES = SIDE / PATCH
 export function patchLabels(scene: Scene): Uint8Array {
   const cover = new Uint8Array(CELLS * CELLS)
   scene.objects.forEach((object, i) => {
-    for (const part of partsOf(object)) fillPolygon(cover, part.outline, i + 1)
+    for (const part of shapeParts(object)) fillPolygon(cover, part.outline, i + 1)
   })
   return Uint8Array.from({ length: PATCHES ** 2 }, (_, patch) => labelOf(cover, patch))
 }

@@ -4,16 +4,16 @@ import {
   caption,
   isHeldOut,
   KINDS,
+  type ObjectSize,
   PLACES,
   type Relation,
   SIZES,
-  type Size,
   type Story,
   TIMES,
 } from './captions.ts'
 import { type Random, seededRandom } from './random.ts'
 import type { Scene, SceneObject } from './scene.ts'
-import { type Point, partsOf, type Rgb, SIDE } from './shapes.ts'
+import { type Point, type Rgb, SIDE, shapeParts } from './shapes.ts'
 
 export * from './captions.ts'
 export { renderScene, sceneSvg } from './drawing.ts'
@@ -31,7 +31,7 @@ const COLOR_RGB: Record<Color, Rgb> = {
   pink: [245, 145, 185],
   white: [242, 242, 240],
 }
-const RADIUS: Record<Size, number> = { small: 0.1 * SIDE, large: 0.165 * SIDE }
+const RADIUS: Record<ObjectSize, number> = { small: 0.1 * SIDE, large: 0.165 * SIDE }
 
 const RELATIONS_BY_COUNT = {
   1: ['alone'],
@@ -171,7 +171,7 @@ function placeObjects(random: Random, { objects, relation }: Story): SceneObject
 type Bounds = { left: number; top: number; right: number; bottom: number }
 
 function boundsOf(object: SceneObject): Bounds {
-  const points = partsOf(object).flatMap((part) => part.outline)
+  const points = shapeParts(object).flatMap((part) => part.outline)
   const xs = points.map(([x]) => x)
   const ys = points.map(([, y]) => y)
   return { left: Math.min(...xs), top: Math.min(...ys), right: Math.max(...xs), bottom: Math.max(...ys) }

@@ -175,7 +175,7 @@ export type Placement = {
 }
 
 /** The polygons of a placed shape in picture coordinates. */
-export function partsOf({ kind, x, y, radius, angle, stretch }: Placement): Part[] {
+export function shapeParts({ kind, x, y, radius, angle, stretch }: Placement): Part[] {
   const cos = radius * Math.cos(angle)
   const sin = radius * Math.sin(angle)
   const high = 1 / Math.abs(stretch)

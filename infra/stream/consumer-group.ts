@@ -18,7 +18,7 @@ export interface PartitionRange {
   end: bigint
 }
 
-interface PartitionProgress {
+interface GroupPartition {
   partition: number
   /** The next offset to fetch. */
   next: bigint
@@ -36,7 +36,7 @@ const fetchLimit = 64
  */
 export class ConsumerGroup {
   readonly #source: RecordSource
-  readonly #partitions: PartitionProgress[]
+  readonly #partitions: GroupPartition[]
   readonly #members = new Set<GroupMember>()
   /** Fetched or released by a member that left, and not yet handed to one. */
   #ready: ConsumedRecord[] = []
@@ -107,7 +107,7 @@ export class ConsumerGroup {
     }
   }
 
-  async #fetch(progress: PartitionProgress): Promise<void> {
+  async #fetch(progress: GroupPartition): Promise<void> {
     try {
       const limit = Math.min(this.#room(), fetchLimit)
       const records = await this.#source.read(progress.partition, progress.next, limit)
@@ -122,7 +122,7 @@ export class ConsumerGroup {
   }
 
   /** The partitions take turns, so that a long one does not hold up the others. */
-  #nextBehind(): PartitionProgress | undefined {
+  #nextBehind(): GroupPartition | undefined {
     const count = this.#partitions.length
     for (let i = 1; i <= count; i++) {
       const progress = this.#partitions[(this.#rotation + i) % count]!
@@ -168,7 +168,7 @@ export class ConsumerGroup {
     for (const progress of moved) progress.committed = positions.get(progress.partition)!
   }
 
-  #moved(): PartitionProgress[] {
+  #moved(): GroupPartition[] {
     return this.#partitions.filter(({ window, committed }) => window.position > committed)
   }
 

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Kafka } from 'kafkajs'
 import { expect, test } from 'vitest'
-import { readSlices } from './kafka-peek.ts'
+import { peekSlices } from './kafka-peek.ts'
 
 test('a crash before the consumer runs rejects the read, and nothing else', async () => {
   const listeners = new Map<string, (event: unknown) => void>()
@@ -18,5 +18,5 @@ test('a crash before the consumer runs rejects the read, and nothing else', asyn
   }
   const kafka = { consumer: () => consumer } as unknown as Kafka
   const slices = [{ partition: 0, from: 0n, end: 1n }]
-  await expect(readSlices(kafka, { topic: 't', group: 'g', slices, limit: 1 })).rejects.toThrow('crashed')
+  await expect(peekSlices(kafka, { topic: 't', group: 'g', slices, limit: 1 })).rejects.toThrow('crashed')
 })

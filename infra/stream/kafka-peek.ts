@@ -17,7 +17,7 @@ const patienceMs = 30_000
  * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. The ends are known
  * before, so it never waits for records that nobody has sent.
  */
-export async function readSlices(
+export async function peekSlices(
   kafka: Kafka,
   { topic, group, slices, limit }: { topic: string; group: string; slices: PartitionSlice[]; limit: number },
 ): Promise<ConsumedRecord[]> {

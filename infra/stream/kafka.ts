@@ -7,7 +7,7 @@ import {
   unknownTopic,
 } from './kafka-connection.ts'
 import { KafkaConsumer } from './kafka-consumer.ts'
-import { type PartitionSlice, readSlices } from './kafka-peek.ts'
+import { type PartitionSlice, peekSlices } from './kafka-peek.ts'
 import { KafkaProducer } from './kafka-producer.ts'
 import {
   type ConsumedRecord,
@@ -104,7 +104,7 @@ class KafkaStream implements Stream {
   async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
     const slices = await this.#positions(topic, group)
     try {
-      return await readSlices(this.#kafka, { topic, group, slices, limit })
+      return await peekSlices(this.#kafka, { topic, group, slices, limit })
     } catch (cause) {
       throw this.#unavailable(cause)
     }

@@ -6,6 +6,7 @@ import type { TopicOptions } from './stream.ts'
 /** How the topics of a stream are to be, by name. */
 export type TopicLayout = Record<string, TopicOptions>
 
+/** How a topic is, against how it is to be. */
 export interface TopicReport {
   topic: string
   ok: boolean

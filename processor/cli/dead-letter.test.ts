@@ -7,7 +7,7 @@ import { openSqliteStream } from '../../infra/stream/sqlite.ts'
 import { type ConsumedRecord, type Stream, StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { encodeDeadLetter } from '../delivery/dead-letters.ts'
 import { consumed } from '../delivery/record.fixture.ts'
-import { type DeadLetterEnvironment, runList, runRetry } from './dead-letter.ts'
+import { type DeadLetterEnvironment, runRetry, showDeadLetters } from './dead-letter.ts'
 import { UsageError } from './errors.ts'
 
 let folder: string
@@ -66,7 +66,7 @@ const left = async () =>
 test('the list is a table, the oldest letter first', async () => {
   await bury('cap_1')
   await bury('batch_2/7', { topic: topics.batch, cause: 'It broke\nfor good.' })
-  await runList({ limit: 100 }, environment)
+  await showDeadLetters({ limit: 100 }, environment)
   const rows = printed.stdout.trimEnd().split('\n')
   expect(rows.map((row) => row.split(/ {2,}/))).toEqual([
     ['ID', 'TENANT', 'ORIGIN', 'WHEN', 'SIZE', 'CAUSE'],
@@ -78,7 +78,7 @@ test('the list is a table, the oldest letter first', async () => {
 
 test('the list is one JSON object a line on request, and says when it may not be whole', async () => {
   for (const key of ['cap_1', 'cap_2', 'cap_3']) await bury(key)
-  await runList({ limit: 2, json: true }, environment)
+  await showDeadLetters({ limit: 2, json: true }, environment)
   const letters = printed.stdout.trimEnd().split('\n')
   expect(letters.map((line) => JSON.parse(line))).toMatchObject([
     { id: 'cap_1', tenant: 'acme', cause: 'It broke.', attempts: 3, bytes: 2000 },
@@ -88,7 +88,7 @@ test('the list is one JSON object a line on request, and says when it may not be
 })
 
 test('an empty list says so on standard error alone', async () => {
-  await runList({ limit: 100 }, environment)
+  await showDeadLetters({ limit: 100 }, environment)
   expect(printed).toEqual({ stdout: '', stderr: 'There are no dead letters.\n' })
 })
 

@@ -20,7 +20,7 @@ export interface DeadLetterEnvironment {
   now?(): number
 }
 
-export interface ListFlags {
+interface ListFlags {
   limit: number
   json?: boolean
 }
@@ -61,7 +61,7 @@ export function deadLetterCommand(environment: DeadLetterEnvironment): Command {
     .option('--limit <n>', 'letters shown at most', count, 100)
     .option('--json', 'one JSON object a line')
     .addHelpText('after', listExamples)
-    .action((flags: ListFlags) => runList(flags, environment))
+    .action((flags: ListFlags) => showDeadLetters(flags, environment))
   command
     .command('retry')
     .description('send the records back to where they came from')
@@ -72,7 +72,10 @@ export function deadLetterCommand(environment: DeadLetterEnvironment): Command {
 }
 
 /** Prints a table, or a line of JSON for each letter. @throws StreamOpenError, StreamUnavailableError */
-export async function runList({ limit, json }: ListFlags, environment: DeadLetterEnvironment): Promise<void> {
+export async function showDeadLetters(
+  { limit, json }: ListFlags,
+  environment: DeadLetterEnvironment,
+): Promise<void> {
   const { stdout, stderr } = environment
   const letters = await withStream(environment, (stream) => peekDeadLetters(stream, limit))
   const described = letters.map(describeDeadLetter)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { findKey, hashOfKey, listKeys } from '../../edge/accounts/api-keys.ts'
+import { findKey, hashOfKey, listApiKeys } from '../../edge/accounts/api-keys.ts'
 import { listTenants } from '../../edge/accounts/tenants.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
@@ -43,7 +43,7 @@ test('a key is printed alone and once, and works; its tenant is there too', asyn
 test('the list tells keys apart', async () => {
   const { run, store } = fakeTerminal()
   await run('create', '--tenant', 'acme', '--name', 'nightly captions')
-  const [key] = await listKeys(store)
+  const [key] = await listApiKeys(store)
   const { code, stdout, stderr } = await run('list')
   expect([code, stderr]).toEqual([0, ''])
   expect(stdout).toBe(`${key!.id}  acme  ${key!.hint}...  2026-11-23  nightly captions\n`)
@@ -58,12 +58,12 @@ test('without keys the list says what that means', async () => {
 test('a revoked key is gone; the last one says what follows', async () => {
   const { run, store } = fakeTerminal()
   for (const tenant of ['acme', 'other']) await run('create', '--tenant', tenant)
-  const [first, last] = await listKeys(store)
+  const [first, last] = await listApiKeys(store)
   const revoked = await run('revoke', first!.id)
   expect(revoked).toMatchObject({ code: 0, stdout: '' })
   expect(revoked.stderr).not.toContain('last key')
   expect((await run('revoke', last!.id)).stderr).toContain('It was the last key')
-  expect(await listKeys(store)).toEqual([])
+  expect(await listApiKeys(store)).toEqual([])
 })
 
 test('what is not there cannot be revoked', async () => {
@@ -84,7 +84,7 @@ test.each([
   const { code, stderr } = await run(...args)
   expect(code).toBe(2)
   expect(stderr).toMatch(message)
-  expect(await listKeys(store)).toEqual([])
+  expect(await listApiKeys(store)).toEqual([])
 })
 
 test('a store that is away is one line', async () => {

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { anyKey, createKey, listKeys, revokeKey } from '../../edge/accounts/api-keys.ts'
+import { anyKey, createKey, listApiKeys, revokeKey } from '../../edge/accounts/api-keys.ts'
 import { changeTenant } from '../../edge/accounts/tenants.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import { UsageError } from './errors.ts'
@@ -68,7 +68,7 @@ async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysE
 
 /** Prints a table: id, tenant, the key's first characters, when it was made, what it is for. */
 async function runListKeys(environment: KeysEnvironment): Promise<void> {
-  const keys = await withStore(environment, listKeys)
+  const keys = await withStore(environment, listApiKeys)
   if (keys.length === 0)
     environment.stderr.write(
       'There are no keys: the service answers its own machine only. Make one with "npx turbine keys create --tenant NAME".\n',

@@ -1,12 +1,12 @@
 /** An RGB image, `uint8 [height, width, 3]`. */
-export interface Picture {
+export interface RgbImage {
   pixels: Uint8Array
   height: number
   width: number
 }
 
 /** An image as the model saw it, and where its patches went. */
-export interface Merges extends Picture {
+export interface Merges extends RgbImage {
   /** Side of a square patch, pixels. */
   patch: number
   /** `[N]`: for every token of the unpruned sequence, the index of the final token that holds it. */
@@ -27,7 +27,7 @@ const faintLine = 0.2
  * Draws which patches became one token: they share a tint of their mean colour and have one outline around them.
  * The patches of a token need not touch.
  */
-export function drawMerges(merges: Merges, options: DrawOptions = {}): Picture {
+export function drawMerges(merges: Merges, options: DrawOptions = {}): RgbImage {
   const { scale = defaultScale(merges), tint = 0.4 } = options
   const { patch } = merges
   const regions = findRegions(merges)
@@ -53,7 +53,7 @@ export function drawMerges(merges: Merges, options: DrawOptions = {}): Picture {
   return { pixels, height, width }
 }
 
-const defaultScale = ({ height, width }: Picture) => Math.max(1, Math.round(900 / Math.max(height, width)))
+const defaultScale = ({ height, width }: RgbImage) => Math.max(1, Math.round(900 / Math.max(height, width)))
 
 const mix = (a: number, b: number, share: number) => a + (b - a) * share
 

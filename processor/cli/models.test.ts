@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { startFakeHub } from '../models/hub.fixture.ts'
 import { UsageError } from './errors.ts'
-import { runList, runPull } from './models.ts'
+import { runModelList, runPull } from './models.ts'
 
 const id = 'acme/captioner'
 const files = {
@@ -71,7 +71,7 @@ test('the list has the bundled model and the pulled ones, and says which are inc
     await writeFile(join(folder, name, 'config.json'), '{}')
     if (weights) await writeFile(join(folder, name, 'model.safetensors'), weights)
   }
-  await runList(environment)
+  await runModelList(environment)
   const rows = printed.stdout.trimEnd().split('\n')
   expect(rows.map((row) => row.split(/ {2,}/).slice(0, 2))).toEqual([
     ['starter (bundled)', '2.0 kB'],
@@ -82,6 +82,6 @@ test('the list has the bundled model and the pulled ones, and says which are inc
 
 test('without pulled models the list has the bundled one', async () => {
   const { environment, printed } = environmentOf()
-  await runList(environment)
+  await runModelList(environment)
   expect(printed.stdout.trimEnd().split('\n')).toHaveLength(1)
 })

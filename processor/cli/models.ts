@@ -41,7 +41,7 @@ export function modelsCommand(environment: ModelsEnvironment): Command {
   command
     .command('list')
     .description('list the bundled model and the pulled ones')
-    .action(() => runList(environment))
+    .action(() => runModelList(environment))
   command
     .command('pull')
     .description('fetch a BLIP captioning model')
@@ -85,7 +85,7 @@ interface ListedModel {
 }
 
 /** Prints a table: name, size, folder. */
-export async function runList({ dataDir, bundledModel, stdout }: ModelsEnvironment): Promise<void> {
+export async function runModelList({ dataDir, bundledModel, stdout }: ModelsEnvironment): Promise<void> {
   const root = join(await dataDir(), 'models')
   const folders = (await readdir(root, { withFileTypes: true }).catch(() => []))
     .filter((entry) => entry.isDirectory())

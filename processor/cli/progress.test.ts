@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { newTally, progressBar, progressText, RateMeter, showProgress, TransferLine } from './progress.ts'
+import { newTotals, progressBar, progressText, RateMeter, showProgress, TransferLine } from './progress.ts'
 
 const tally = { total: 1000, captioned: 400, failed: 2, skipped: 10, pruneRatioSum: 92 }
 
@@ -10,7 +10,7 @@ test('a line says how far, how fast, how long, what failed and what pruning it g
 })
 
 test('before the images are counted and the first one is done there is only a number', () => {
-  expect(progressText({ tally: newTally() })).toBe('0 images')
+  expect(progressText({ tally: newTotals() })).toBe('0 images')
 })
 
 test('a terminal gets a bar that fits, and only the text when it is narrow', () => {
@@ -38,7 +38,7 @@ test('a log gets plain lines, a terminal one line that is redrawn and taken away
     let text = ''
     let now = 0
     const stream = { isTTY, columns: 100, write: (part: string) => (text += part) }
-    const counts = newTally()
+    const counts = newTotals()
     const progress = showProgress({ stream, tally: counts, now: () => now })
     counts.captioned = 50
     now = 1000
@@ -54,7 +54,7 @@ test('a log gets plain lines, a terminal one line that is redrawn and taken away
 test('what was done before it is shown is no part of the rate', () => {
   let text = ''
   let now = 0
-  const counts = { ...newTally(), captioned: 5000 }
+  const counts = { ...newTotals(), captioned: 5000 }
   const progress = showProgress({
     stream: { write: (part) => (text += part) },
     tally: counts,

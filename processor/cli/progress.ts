@@ -1,7 +1,7 @@
 import { formatBytes, formatCount, formatDuration, formatRate, formatShare } from './format.ts'
 
 /** What a run has done so far. */
-export interface Tally {
+export interface Totals {
   /** Images of all inputs, once they are counted. */
   total?: number
   captioned: number
@@ -12,7 +12,7 @@ export interface Tally {
   pruneRatioSum: number
 }
 
-export const newTally = (): Tally => ({ captioned: 0, failed: 0, skipped: 0, pruneRatioSum: 0 })
+export const newTotals = (): Totals => ({ captioned: 0, failed: 0, skipped: 0, pruneRatioSum: 0 })
 
 /** Where progress is shown: a terminal's line is redrawn, a log gets a line every ten seconds. */
 export interface ProgressStream {
@@ -23,7 +23,7 @@ export interface ProgressStream {
 
 export interface ProgressOptions {
   stream: ProgressStream
-  tally: Tally
+  tally: Totals
   /** Milliseconds from any fixed point. */
   now?: () => number
 }
@@ -95,7 +95,7 @@ export class RateMeter {
 }
 
 interface ProgressLine {
-  tally: Tally
+  tally: Totals
   /** Images per second. */
   rate?: number
 }
@@ -130,19 +130,19 @@ export function progressText({ tally, rate }: ProgressLine): string {
   return parts.join(', ')
 }
 
-function timeLeft(tally: Tally, rate: number | undefined): string[] {
+function timeLeft(tally: Totals, rate: number | undefined): string[] {
   const left = (tally.total ?? 0) - finishedImages(tally)
   return rate === undefined || left <= 0 ? [] : [`${formatDuration((left / rate) * 1000)} left`]
 }
 
-const failures = ({ failed }: Tally) => (failed > 0 ? [`${formatCount(failed)} failed`] : [])
+const failures = ({ failed }: Totals) => (failed > 0 ? [`${formatCount(failed)} failed`] : [])
 
 /** Over the captioned images. */
-export const meanPruning = (tally: Tally) => formatShare(tally.pruneRatioSum / tally.captioned)
+export const meanPruning = (tally: Totals) => formatShare(tally.pruneRatioSum / tally.captioned)
 
-export const finishedImages = (tally: Tally) => tally.captioned + tally.failed + tally.skipped
+export const finishedImages = (tally: Totals) => tally.captioned + tally.failed + tally.skipped
 
-function shareDone(tally: Tally): number | undefined {
+function shareDone(tally: Totals): number | undefined {
   return tally.total ? Math.min(1, finishedImages(tally) / tally.total) : undefined
 }
 

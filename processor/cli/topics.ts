@@ -1,19 +1,10 @@
 import { Argument, Command } from 'commander'
 import { topicLayout } from '../../edge/contract/topics.ts'
 import type { TopicOptions } from '../../infra/stream/stream.ts'
+import type { TopicReport } from '../../infra/stream/topics.ts'
 import { IncompleteError } from './errors.ts'
 import { formatTable, plural } from './format.ts'
 import { count } from './options.ts'
-
-/** How a topic is, against how it is to be. */
-export interface TopicReport {
-  topic: string
-  ok: boolean
-  /** Absent when the topic is. */
-  partitions?: number
-  /** What is wrong, each with its remedy. */
-  findings: string[]
-}
 
 /** What the command needs from outside. */
 export interface TopicsEnvironment {

@@ -2,10 +2,10 @@ import { afterEach, expect, test, vi } from 'vitest'
 import type { BatchPace } from '../../edge/contract/pace.ts'
 import { topics } from '../../edge/contract/topics.ts'
 import type { GroupState } from '../../infra/stream/stream.ts'
-import { batchBacklog, FleetLoad, streamBacklog } from './load.ts'
+import { batchBacklog, FleetWatch, streamBacklog } from './load.ts'
 
 const started = 1_790_000_000_000
-const opened: FleetLoad[] = []
+const opened: FleetWatch[] = []
 afterEach(async () => {
   for (const fleet of opened.splice(0)) await fleet.close()
 })
@@ -17,7 +17,7 @@ function fleetOf({ throughput = 10 as number | null, batches = [] as BatchPace[]
   const warn = vi.fn()
   let turn = Promise.withResolvers<void>()
   let looked = Promise.withResolvers<void>()
-  const fleet = new FleetLoad({
+  const fleet = new FleetWatch({
     stream: {
       groupState: async (topic) => {
         if (state.away) throw new Error('away')

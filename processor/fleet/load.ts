@@ -10,7 +10,7 @@ import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-rep
 import { type Backlog, hardestAllowed, type Lane, type Level, lanes } from '../scheduling/level.ts'
 import { createPaces } from './batch-progress.ts'
 
-export interface FleetLoadOptions {
+export interface FleetWatchOptions {
   stream: Pick<Stream, 'groupState'>
   /** What is left of the batches of the whole fleet. */
   batches(): readonly BatchPace[]
@@ -41,16 +41,16 @@ const forgetMs = 30_000
  * numbers, so what it makes of them is one value for the fleet.
  *
  * @example
- * const fleet = new FleetLoad({ stream, batches, throughput, log, now: Date.now })
+ * const fleet = new FleetWatch({ stream, batches, throughput, log, now: Date.now })
  * fleet.desired() // { interactive: 2.3, batch: 0 }
  * await fleet.close()
  */
-export class FleetLoad {
-  readonly #options: FleetLoadOptions
+export class FleetWatch {
+  readonly #options: FleetWatchOptions
   readonly #samples: Record<Lane, Sample[]> = { interactive: [], batch: [] }
   readonly #watching: { close(): Promise<void> }
 
-  constructor(options: FleetLoadOptions) {
+  constructor(options: FleetWatchOptions) {
     this.#options = options
     const { log, everyMs = 5_000, sleep } = options
     const failure = 'the load of the fleet could not be seen; it is tried again'
@@ -120,7 +120,7 @@ export class FleetLoad {
 }
 
 /** Metrics of the whole fleet; all processes that watch it tell the same. What is not known now is left out. */
-export function measureFleet(metrics: Metrics, fleet: FleetLoad): void {
+export function measureFleet(metrics: Metrics, fleet: FleetWatch): void {
   const perLane = (name: string, help: string, read: (lane: Lane) => number | undefined) =>
     metrics.gauge({
       name,
@@ -143,7 +143,7 @@ export function measureFleet(metrics: Metrics, fleet: FleetLoad): void {
   perLane('stream_lag', 'Records of the lane that are not finished.', (lane) => fleet.lag(lane))
 }
 
-export interface WatchFleetOptions extends Pick<FleetLoadOptions, 'throughput'> {
+export interface WatchFleetOptions extends Pick<FleetWatchOptions, 'throughput'> {
   backends: Backends
   log: Logger
   metrics: Metrics
@@ -151,10 +151,10 @@ export interface WatchFleetOptions extends Pick<FleetLoadOptions, 'throughput'> 
 }
 
 /** Watches the load of the fleet from this process until it shuts down, and tells of it in its metrics. */
-export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetLoad {
+export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetWatch {
   const { stream, store } = backends
   const paces = createPaces({ store, log, now: Date.now })
-  const fleet = new FleetLoad({
+  const fleet = new FleetWatch({
     stream,
     batches: () => paces.batches(),
     throughput,

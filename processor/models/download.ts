@@ -12,7 +12,7 @@ export class ChecksumError extends Error {
   readonly retriable = true
 }
 
-export interface DownloadOptions {
+interface DownloadOptions {
   hub: Hub
   model: HubModel
   file: HubFile

@@ -10,7 +10,7 @@ import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
 
-export interface BatchRunnerOptions {
+export interface ExecutorOptions {
   model: CaptionModel
   pool: DevicePool
   costs: CostModel
@@ -85,8 +85,8 @@ const maxAttempts = 3
 const quietMs = 10_000
 
 /** Keeps the devices of one model busy: whenever one is free, it gets the best batch that the waiting images make. */
-export class BatchRunner {
-  readonly #options: BatchRunnerOptions
+export class Executor {
+  readonly #options: ExecutorOptions
   readonly #buffers: PixelBuffers
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
@@ -96,7 +96,7 @@ export class BatchRunner {
   /** When the lane last led a batch, unix ms. */
   readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
 
-  constructor(options: BatchRunnerOptions) {
+  constructor(options: ExecutorOptions) {
     const { model, pool, costs, queueLimit, interactiveTargetMs } = options
     this.#options = options
     this.#buffers = new PixelBuffers(model.image, pool.maxBatch)

@@ -75,6 +75,7 @@ export function measurePipeline(metrics: Metrics) {
       crashes.inc()
     },
     watch(pipeline: Pipeline): void {
+      const { executor } = pipeline
       const perLane = (name: string, help: string, read: (lane: (typeof lanes)[number]) => number) =>
         metrics.gauge({
           name,
@@ -84,14 +85,14 @@ export function measurePipeline(metrics: Metrics) {
             for (const lane of lanes) this.set({ lane }, read(lane))
           },
         })
-      perLane('queue_images', 'Images that wait for a device.', (lane) => pipeline.runner.waiting(lane))
+      perLane('queue_images', 'Images that wait for a device.', (lane) => executor.waiting(lane))
       perLane(
         'queue_age_seconds',
         'How long the image that is served next has waited.',
-        (lane) => pipeline.runner.age(lane) / 1000,
+        (lane) => executor.age(lane) / 1000,
       )
-      perLane('prune_level', 'Prune level that the load asks for.', (lane) => pipeline.runner.level(lane))
-      perLane('arrival_rate', 'Images per second that come in.', (lane) => pipeline.runner.arrivalRate(lane))
+      perLane('prune_level', 'Prune level that the load asks for.', (lane) => executor.level(lane))
+      perLane('arrival_rate', 'Images per second that come in.', (lane) => executor.arrivalRate(lane))
       metrics.gauge({
         name: 'device_busy_share',
         help: 'Share of its time that the device ran batches in the last ten seconds, 0 to 1.',

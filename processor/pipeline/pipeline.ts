@@ -14,11 +14,11 @@ import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { BatchRunner, type BatchRunnerOptions } from './executor.ts'
+import { Executor, type ExecutorOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
 
 export interface PipelineOptions
-  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'beyond' | 'onBatch'> {
+  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'beyond' | 'onBatch'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads that one operator is split over; default: all cores on the CPU. */
@@ -52,7 +52,7 @@ export class Pipeline implements Captioner {
   readonly concurrency: number
   readonly costs: CostModel
   /** What waits and runs. */
-  readonly runner: BatchRunner
+  readonly executor: Executor
   readonly #model: CaptionModel
   readonly #now: () => number
   readonly #pool: DevicePool
@@ -78,7 +78,7 @@ export class Pipeline implements Captioner {
     this.costs = costs
     this.#level = level
     this.#targetMs = interactiveTargetMs
-    this.runner = new BatchRunner({
+    this.executor = new Executor({
       ...options,
       pool,
       costs,
@@ -165,7 +165,7 @@ export class Pipeline implements Captioner {
       const queuedAt = this.#now()
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
-      const run = await this.runner.run({ ...task, deadline, level, slot, prompt, maxPrune, acceptedAt })
+      const run = await this.executor.run({ ...task, deadline, level, slot, prompt, maxPrune, acceptedAt })
       const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
       if (task.lane === 'interactive') {
         const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)

@@ -14,7 +14,7 @@ import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 import { createImageSource } from '../batches/shard/image-source.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
-import { batchBacklog, type FleetLoad, streamBacklog, watchFleet } from '../fleet/load.ts'
+import { batchBacklog, type FleetWatch, streamBacklog, watchFleet } from '../fleet/load.ts'
 import { batchJobs } from '../jobs/batch.ts'
 import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
 import type { CaptionModel } from '../models/model.ts'
@@ -65,13 +65,13 @@ export async function startProcessor(
   shutdown: Shutdown,
 ): Promise<RunningProcessor> {
   const { config, log, metrics, backends } = options
-  let fleet: FleetLoad | undefined
+  let fleet: FleetWatch | undefined
   let interactive: Consumer | undefined
   const beyond = (lane: Lane, now: number): readonly Backlog[] => {
     if (!fleet) return []
     const { levels } = pipeline.costs
     if (lane === 'batch')
-      return batchBacklog(fleet.batchShare(), { levels, queued: pipeline.runner.waiting('batch') })
+      return batchBacklog(fleet.batchShare(), { levels, queued: pipeline.executor.waiting('batch') })
     const inStream = streamBacklog({
       levels,
       lag: fleet.lag('interactive') ?? 0,
@@ -92,7 +92,7 @@ export async function startProcessor(
   const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
     ...{ captioner: pipeline, store: backends.store, onShed, deliver, decided: edgeDecides, now: Date.now },
-    admission: (image) => pipeline.runner.admission(image),
+    admission: (image) => pipeline.executor.admission(image),
   })
   if (config.lanes !== 'batch') {
     interactive = await consumeInteractive(jobs, consuming)

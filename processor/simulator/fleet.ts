@@ -1,10 +1,10 @@
 import type { Random } from '../../infra/starter-model/random.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
-import type { BatchRun } from './batch-load.ts'
-import { ConsumerGroup } from './consumer-group.ts'
+import type { SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 import type { FleetOptions } from './fleet-options.ts'
 import { type Image, Replica } from './replica.ts'
+import { SimulatedGroup } from './simulated-group.ts'
 
 /** What is to happen to the fleet at a time. */
 export type FleetEvent =
@@ -15,7 +15,7 @@ export type FleetEvent =
 export interface FleetDeps {
   costs: DeviceCosts
   options: FleetOptions
-  batch: BatchRun | undefined
+  batch: SimulatedBatch | undefined
   random: Random
   schedule(at: number, event: FleetEvent): void
   /** Requests of a replica that is gone: they are to come again. */
@@ -33,7 +33,7 @@ export interface FleetSize {
 
 /** The replicas, how they come and go, and the consumer group that they share the requests in. */
 export class Fleet {
-  readonly group: ConsumerGroup<Replica, Image>
+  readonly group: SimulatedGroup<Replica, Image>
   /** Replicas that are not gone. */
   readonly replicas = new Set<Replica>()
   readonly sizes: FleetSize[] = []
@@ -47,7 +47,7 @@ export class Fleet {
   constructor(deps: FleetDeps) {
     this.#deps = deps
     this.#truth = new CostModel(deps.costs)
-    this.group = new ConsumerGroup(deps.options.partitions)
+    this.group = new SimulatedGroup(deps.options.partitions)
     for (let i = 0; i < deps.options.replicas; i++) this.#add(0, 0)
     for (const replica of this.replicas) this.#serve(replica, 0)
     this.group.assign(this.#serving)

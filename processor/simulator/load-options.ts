@@ -19,7 +19,7 @@ export interface LoadOptions {
   seed: number
 }
 
-export interface Load {
+export interface SimulatedLoad {
   arrivals: Arrival[]
   durationMs: number
   /** What it is, one line. */
@@ -44,7 +44,7 @@ const isKind = (trace: string): trace is Kind => trace in defaultDurations
 export async function loadOf(
   options: LoadOptions,
   fleet: { costs: DeviceCosts; replicas: number },
-): Promise<Load> {
+): Promise<SimulatedLoad> {
   const { trace, seed } = options
   if (!isKind(trace)) return recorded(trace)
   const { perSecond = suitableRate(trace, options.factor, fleet), durationMs = defaultDurations[trace] } =
@@ -56,7 +56,7 @@ export async function loadOf(
   return { arrivals, durationMs, description }
 }
 
-async function recorded(file: string): Promise<Load> {
+async function recorded(file: string): Promise<SimulatedLoad> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     const kinds = Object.keys(defaultDurations).join(', ')
     throw new SimulationInputError(`The trace ${file} cannot be read. Name ${kinds}, or a file.`, { cause })

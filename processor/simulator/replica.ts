@@ -4,7 +4,7 @@ import { type Batch, Batcher } from '../scheduling/batcher.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
 import { type Backlog, type Lane, lanes } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
-import type { BatchRun, Shard } from './batch-load.ts'
+import type { Shard, SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 
 /** What an image is for: the request of this number in the trace, or a line of a shard. */
@@ -25,7 +25,7 @@ export interface ReplicaOptions {
   /** Requests in hand at most. */
   queueLimit: number
   /** The batch under way, as its planner tells of it, and how many replicas share it. */
-  batch: BatchRun | undefined
+  batch: SimulatedBatch | undefined
   sharedBy(): number
 }
 
@@ -194,7 +194,7 @@ export class Replica {
     return undefined
   }
 
-  #takeShard(batch: BatchRun, now: number): Shard | undefined {
+  #takeShard(batch: SimulatedBatch, now: number): Shard | undefined {
     if (this.state !== 'serving' || this.#shards.size >= shardsInHand) return undefined
     const shard = batch.take(now)
     if (shard) this.#shards.add(shard)

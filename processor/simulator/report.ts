@@ -1,5 +1,5 @@
 import type { Level } from '../scheduling/level.ts'
-import type { BatchRun } from './batch-load.ts'
+import type { SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 import type { FleetSize } from './fleet.ts'
 import type { Outcomes } from './outcomes.ts'
@@ -62,7 +62,7 @@ export interface ReportOptions {
   policy: Policy
   sloMs: number
   durationMs: number
-  batch: BatchRun | undefined
+  batch: SimulatedBatch | undefined
 }
 
 /** Slices of time that a series has at most. */

@@ -1,7 +1,7 @@
 import FlatQueue from 'flatqueue'
 import { type Random, seededRandom } from '../../infra/starter-model/random.ts'
 import { Autoscaler } from './autoscaler.ts'
-import type { BatchRun } from './batch-load.ts'
+import type { SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
 import { Fleet, type FleetEvent } from './fleet.ts'
@@ -17,7 +17,7 @@ export interface SimulationInput {
   arrivals: readonly Arrival[]
   /** How long the load lasts at least, ms; the simulation goes on until all work is done. */
   durationMs: number
-  batch: BatchRun | undefined
+  batch: SimulatedBatch | undefined
   costs: DeviceCosts
   fleet: FleetOptions
   policy: Policy

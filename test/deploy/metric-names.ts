@@ -2,7 +2,7 @@ import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
 import { measurePlanner } from '../../processor/batches/planner/planner.ts'
 import { watchDeadLetters } from '../../processor/delivery/dead-letters.ts'
-import { FleetLoad, measureFleet } from '../../processor/fleet/load.ts'
+import { FleetWatch, measureFleet } from '../../processor/fleet/load.ts'
 import { measureBatches } from '../../processor/jobs/batch.ts'
 import { measurePipeline } from '../../processor/pipeline/metrics.ts'
 import type { Pipeline } from '../../processor/pipeline/pipeline.ts'
@@ -29,11 +29,11 @@ export function metricsIn(expression: string): string[] {
   return withoutTexts.match(/\b(turbine|process|nodejs)_\w+/g) ?? []
 }
 
-const idleFleet = Object.create(FleetLoad.prototype, {
+const idleFleet = Object.create(FleetWatch.prototype, {
   desired: { value: () => undefined },
   replicas: { value: () => undefined },
   lag: { value: () => undefined },
-}) as FleetLoad
+}) as FleetWatch
 
 const zero = () => 0
 const idlePipeline = {

@@ -12,7 +12,7 @@ interface Response {
   body: unknown
 }
 
-export interface OutputLine extends ResultOf, Response {}
+interface OutputLine extends ResultOf, Response {}
 
 /** Why a line has no result. */
 interface LineError {
@@ -25,7 +25,7 @@ interface LineError {
 }
 
 /** `response`: the service was asked and refused. `error`: the line never came so far. */
-export type ErrorLine = ResultOf & ({ response: Response } | { error: LineError })
+type ErrorLine = ResultOf & ({ response: Response } | { error: LineError })
 
 /**
  * The ids of the result of a line; deterministic, so that a line that runs twice gives the same result line.

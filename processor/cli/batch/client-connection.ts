@@ -15,7 +15,7 @@ export interface ConnectionOptions {
   sleep?(ms: number, signal: AbortSignal): Promise<unknown>
 }
 
-export interface Ask {
+export interface ClientRequest {
   method?: 'GET' | 'POST'
   path: string
   /** An object goes as JSON. */
@@ -68,7 +68,7 @@ export class Connection {
   }
 
   /** @throws ServiceError, UnreachableError */
-  json<Schema extends z.ZodType>(ask: Ask, schema: Schema): Promise<z.output<Schema>> {
+  json<Schema extends z.ZodType>(ask: ClientRequest, schema: Schema): Promise<z.output<Schema>> {
     return this.#persist(ask, async () => {
       const timeout = ask.body instanceof FormData ? [] : [AbortSignal.timeout(answerTimeoutMs)]
       const response = await this.#fetch(ask, timeout)
@@ -79,11 +79,11 @@ export class Connection {
   }
 
   /** The answer with its body still to be read. @throws ServiceError, UnreachableError */
-  open(ask: Ask): Promise<Response> {
+  open(ask: ClientRequest): Promise<Response> {
     return this.#persist(ask, () => this.#fetch(ask, []))
   }
 
-  async #fetch(ask: Ask, signals: AbortSignal[]): Promise<Response> {
+  async #fetch(ask: ClientRequest, signals: AbortSignal[]): Promise<Response> {
     const { method = 'GET', path, body, afterInterruption = false } = ask
     const { apiKey, fetch: send = fetch } = this.#options
     const headers = new Headers(ask.headers)
@@ -102,7 +102,7 @@ export class Connection {
     return response
   }
 
-  async #persist<T>(ask: Ask, attempt: () => Promise<T>): Promise<T> {
+  async #persist<T>(ask: ClientRequest, attempt: () => Promise<T>): Promise<T> {
     const { patienceMs = defaultPatienceMs, afterInterruption = false } = ask
     let waitedMs = 0
     for (let failures = 1; ; failures++) {

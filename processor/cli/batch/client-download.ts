@@ -4,7 +4,7 @@ import { dirname } from 'node:path'
 import type { Client } from './client.ts'
 import { UnreachableError } from './client-connection.ts'
 
-export interface DownloadOptions {
+interface DownloadOptions {
   fileId: string
   path: string
   /** Told how many bytes are here; `total` is undefined where the service does not say. */
@@ -20,7 +20,7 @@ const barrenTries = 5
  * @returns the file's bytes
  * @throws ServiceError, UnreachableError, and what the file system throws
  */
-export async function downloadFile(
+export async function downloadFileContent(
   client: Client,
   { fileId, path, onBytes }: DownloadOptions,
 ): Promise<number> {

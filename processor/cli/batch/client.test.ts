@@ -14,7 +14,7 @@ import {
   ServiceError,
   UnreachableError,
 } from './client-connection.ts'
-import { downloadFile } from './client-download.ts'
+import { downloadFileContent } from './client-download.ts'
 import { uploadFile } from './client-upload.ts'
 
 let folder: string
@@ -196,7 +196,11 @@ test.each([
   }
   try {
     const path = join(folder, 'new', 'captions.jsonl')
-    const bytes = await downloadFile(clientOf({ url: broken.url }), { fileId: 'file-1', path, onBytes })
+    const bytes = await downloadFileContent(clientOf({ url: broken.url }), {
+      fileId: 'file-1',
+      path,
+      onBytes,
+    })
     expect([bytes, broken.seen]).toEqual([300_000, asked])
     expect((await readFile(path)).equals(content)).toBe(true)
     expect(await readdir(join(folder, 'new'))).toEqual(['captions.jsonl'])
@@ -209,7 +213,7 @@ test('a download that brings nothing any more gives up and leaves nothing behind
   const broken = await serveBroken(Buffer.from('captions'), Array(10).fill(0))
   try {
     const path = join(folder, 'captions.jsonl')
-    const download = downloadFile(clientOf({ url: broken.url }), { fileId: 'file-1', path })
+    const download = downloadFileContent(clientOf({ url: broken.url }), { fileId: 'file-1', path })
     await expect(download).rejects.toThrow(UnreachableError)
     expect([broken.seen.length, await readdir(folder)]).toEqual([5, []])
   } finally {

@@ -119,8 +119,8 @@ export function batchCommand(environment: BatchEnvironment): Command {
     .option('--limit <n>', 'batches at most', count, 20)
     .option('--json', 'print them as JSON')
     .action(async (flags: ListFlags) => {
-      const { runList } = await import('./show.ts')
-      await runList(flags, environment)
+      const { runBatchList } = await import('./show.ts')
+      await runBatchList(flags, environment)
     })
 
   add('cancel', 'cancel a batch, and keep what it has done', cancelExamples)

@@ -5,7 +5,7 @@ import { IncompleteError, UsageError } from '../errors.ts'
 import { formatBytes } from '../format.ts'
 import { type ProgressStream, printNote, TransferLine } from '../progress.ts'
 import type { Client } from './client.ts'
-import { downloadFile } from './client-download.ts'
+import { downloadFileContent } from './client-download.ts'
 import { type BatchEnvironment, type ServiceFlags, withService } from './session.ts'
 
 export interface ResultFlags {
@@ -45,7 +45,7 @@ export async function saveResults(
     const onBytes = (bytes: number, total?: number) => {
       if (total) line.show({ file: path, bytes, totalBytes: total })
     }
-    const bytes = await downloadFile(client, { fileId, path, onBytes }).finally(() => line.clear())
+    const bytes = await downloadFileContent(client, { fileId, path, onBytes }).finally(() => line.clear())
     printNote(stderr, `Saved ${path} (${formatBytes(bytes)}).`)
   }
   if (batch.output_file_id) await save(batch.output_file_id, files.out)

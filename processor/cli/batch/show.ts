@@ -50,7 +50,7 @@ export interface ListFlags extends ServiceFlags {
 }
 
 /** `batch list`: prints a table of the newest batches. */
-export async function runList(flags: ListFlags, environment: BatchEnvironment): Promise<void> {
+export async function runBatchList(flags: ListFlags, environment: BatchEnvironment): Promise<void> {
   const { stdout, stderr } = environment
   await withService(flags, environment, async ({ client }) => {
     const { batches, more } = await newestBatches(client, flags.limit)

@@ -2,7 +2,7 @@ import { type Batch, type BatchStatus, isFinal } from '../../../edge/contract/ba
 import { pause } from '../../../infra/stream/backoff.ts'
 import { IncompleteError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
-import { newTally, type ProgressStream, printNote, showProgress, type Tally } from '../progress.ts'
+import { newTotals, type ProgressStream, printNote, showProgress, type Totals } from '../progress.ts'
 import type { Client } from './client.ts'
 import { type ResultFiles, type ResultFlags, resultFiles, saveResults } from './results.ts'
 import { type BatchEnvironment, type ServiceFlags, type Session, withService } from './session.ts'
@@ -23,7 +23,7 @@ interface WatchOptions extends Pick<Session, 'signal'> {
  */
 async function watchBatch(client: Client, first: Batch, options: WatchOptions): Promise<Batch> {
   const { stderr, signal, sleep = (ms) => pause(ms, signal) } = options
-  const tally = newTally()
+  const tally = newTotals()
   let batch = first
   copyCounts(batch, tally)
   const progress = showProgress({ stream: stderr, tally })
@@ -43,7 +43,7 @@ async function watchBatch(client: Client, first: Batch, options: WatchOptions): 
   }
 }
 
-function copyCounts({ request_counts: counts, turbine }: Batch, tally: Tally): void {
+function copyCounts({ request_counts: counts, turbine }: Batch, tally: Totals): void {
   tally.total = turbine.counting ? undefined : counts.total
   tally.captioned = counts.completed
   tally.failed = counts.failed

@@ -24,7 +24,7 @@ import { flopShare } from '../../turbo/flops.ts'
 import type { Schedule } from '../../turbo/schedule.ts'
 import { IncompleteError } from '../errors.ts'
 import { formatRate, formatShare, formatTable } from '../format.ts'
-import { finishedImages, newTally, printNote, showProgress } from '../progress.ts'
+import { finishedImages, newTotals, printNote, showProgress } from '../progress.ts'
 import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
 import { type CalibrationState, openCalibrationState } from './state.ts'
 
@@ -73,7 +73,7 @@ function fingerprint({ calibrator, digests, pictures }: CalibrationRun): string 
 async function search(run: CalibrationRun, state: CalibrationState): Promise<CalibrationResult> {
   const { calibrator, batches, pictures, flags, environment } = run
   const { encoder } = calibrator.model
-  const tally = newTally()
+  const tally = newTotals()
   const progress = showProgress({ stream: environment.stderr, tally })
   const captionsOf = (part: string, list: PictureBatch[]) => {
     const numbers = new Map(list.map((batch, number) => [batch, number]))

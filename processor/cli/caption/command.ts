@@ -10,10 +10,10 @@ import {
   eraseLine,
   finishedImages,
   meanPruning,
-  newTally,
+  newTotals,
   type ProgressStream,
   showProgress,
-  type Tally,
+  type Totals,
 } from '../progress.ts'
 import { settingOption } from '../settings.ts'
 import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
@@ -101,7 +101,7 @@ export async function runCaption(
   const earlier = await readEarlierRun(flags.overwrite ? {} : { ...files, retryErrors: flags.retryErrors })
   const captioner = await openCaptioner(flags, environment)
   const startedAt = performance.now()
-  const tally = newTally()
+  const tally = newTotals()
   let stoppedBy: NodeJS.Signals | undefined
   try {
     refuseOtherModel(earlier, captioner.model, files)
@@ -128,7 +128,7 @@ interface CaptionInputs {
   files: CaptionFiles
   earlier: EarlierRun
   captioner: Captioner
-  tally: Tally
+  tally: Totals
   flags: CaptionFlags
   environment: CaptionEnvironment
 }
@@ -182,7 +182,7 @@ function refuseOtherModel(earlier: EarlierRun, model: string, { out }: CaptionFi
   )
 }
 
-function summary(tally: Tally, files: CaptionFiles, elapsedMs: number): string {
+function summary(tally: Totals, files: CaptionFiles, elapsedMs: number): string {
   if (tally.captioned === 0 && tally.failed === 0 && tally.skipped > 0)
     return `Nothing is left to do: ${plural(tally.skipped, 'image')} done already.`
   const rate = formatRate((tally.captioned * 1000) / elapsedMs)
@@ -202,7 +202,7 @@ const stopped = ({ out }: CaptionFiles, signal: NodeJS.Signals) =>
   )
 
 /** Failures of earlier runs count too: the output lacks them just the same. */
-function refuseIncomplete(tally: Tally, earlierFailures: number, args: string[], files: CaptionFiles): void {
+function refuseIncomplete(tally: Totals, earlierFailures: number, args: string[], files: CaptionFiles): void {
   if (finishedImages(tally) === 0)
     throw new IncompleteError(`There are no images in ${args.join(' ')} (${imageExtensions.join(', ')}).`)
   const failures = tally.failed + earlierFailures

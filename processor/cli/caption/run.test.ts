@@ -3,7 +3,7 @@ import { TurbineError } from '../../../edge/contract/errors.ts'
 import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { FakeCaptioner } from '../captioner.fixture.ts'
 import { UsageError } from '../errors.ts'
-import { newTally } from '../progress.ts'
+import { newTotals } from '../progress.ts'
 import { type ErrorLine, Fingerprints, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
@@ -38,7 +38,7 @@ function runOf(sources: Source[], parts: Partial<CaptionRun> = {}) {
     output,
     errors,
     done: new Fingerprints(),
-    tally: newTally(),
+    tally: newTotals(),
     sleep: async () => {},
     ...parts,
   }

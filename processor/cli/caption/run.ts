@@ -3,7 +3,7 @@ import { TurbineError } from '../../../edge/contract/errors.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
-import type { Tally } from '../progress.ts'
+import type { Totals } from '../progress.ts'
 import { type ErrorLine, entryKey, type Fingerprints, type OutputLine } from './earlier-run.ts'
 import { type FetchImage, readImage } from './image-bytes.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
@@ -18,7 +18,7 @@ export interface CaptionRun {
   /** Entries that are skipped; every entry of this run is added. */
   done: Fingerprints
   /** Kept up to date while the run goes on. */
-  tally: Tally
+  tally: Totals
   /** What every image is captioned with. */
   task?: Pick<CaptionTask, 'level' | 'prompt'>
   /** Images read and captioned at the same time. Default: enough that files are read while the devices work. */
