@@ -15,18 +15,12 @@ import {
   submitCaption,
 } from './submit.ts'
 
-interface OnceAnswer {
-  /** As of `submitCaption`. */
-  caption: Caption | undefined
-  /** An earlier request with the same idempotency key brought it about. */
-  replayed: boolean
-}
-
 /**
  * Submits a request once, however often it comes with the same idempotency key: a repeat is answered as the first
  * request would have been, and only what the stream never took is sent again, under the same id.
  *
  * @param claim claims the request's key; undefined when it has none
+ * @returns the caption as of `submitCaption`, and whether an earlier request with the same key brought it about
  * @throws what `submitCaption` and `claim` throw; TurbineError `idempotency_key_in_use`
  */
 async function submitOnce(
@@ -34,7 +28,7 @@ async function submitOnce(
   submission: Submission,
   hold: HoldOptions,
   claim: () => Promise<KeyClaim | undefined>,
-): Promise<OnceAnswer> {
+): Promise<{ caption: Caption | undefined; replayed: boolean }> {
   const first = await claim()
   if (!first) return { caption: await submitCaption(deps, submission, hold), replayed: false }
   const claimed = first.standing === 'running' ? await outcomeOf(deps, submission, hold, claim) : first

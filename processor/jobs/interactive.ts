@@ -6,7 +6,7 @@ import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
-import { type Captioned, type Captioner, pruningOf } from '../pipeline/captioner.ts'
+import { type Captioner, pruningOf } from '../pipeline/captioner.ts'
 import type { Admission, Newcomer } from '../scheduling/admission.ts'
 
 export interface InteractiveJobsOptions {
@@ -155,19 +155,24 @@ async function keep({ store }: InteractiveJobsOptions, job: CaptionJob, caption:
 }
 
 async function captionOf(
-  options: InteractiveJobsOptions,
+  { captioner, store }: InteractiveJobsOptions,
   job: CaptionJob,
   record: ConsumedRecord,
   signal: AbortSignal,
 ): Promise<FinishedCaption> {
+  const { maxPrune, prompt } = job
+  // A job that is sent again has nobody who waits for it: it is never late.
+  const { acceptedAt, deadline } = isRetry(record)
+    ? { acceptedAt: record.timestamp, deadline: undefined }
+    : job
   try {
-    const captioned = await runJob(options, isRetry(record) ? unhurried(job, record) : job, signal)
-    return {
-      ...headOf(job),
-      status: 'completed',
-      caption: captioned.caption,
-      turbine: pruningOf(captioned),
-    }
+    if (job.model !== captioner.model) throw modelGone(job.model, captioner.model)
+    const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
+    if (!image) throw imageLost()
+    const task = { image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal } as const
+    const captioned = await captioner.caption(task)
+    const { caption } = captioned
+    return { ...headOf(job), status: 'completed', caption, turbine: pruningOf(captioned) }
   } catch (error) {
     // Where the image or the request is at fault, the caller gets the error; all else is not for the caller.
     if (!(error instanceof TurbineError) || error.retriable) throw error
@@ -175,34 +180,19 @@ async function captionOf(
   }
 }
 
-/** A job that is sent again has nobody who waits for it: it is never late. */
-const unhurried = (job: CaptionJob, record: ConsumedRecord) => ({
-  ...job,
-  acceptedAt: record.timestamp,
-  deadline: undefined,
-})
+const modelGone = (asked: string, served: string) =>
+  new TurbineError(`The model "${asked}" is not served any more; "${served}" is.`, {
+    status: 404,
+    code: 'model_not_found',
+    param: 'model',
+  })
 
-async function runJob(
-  { captioner, store }: InteractiveJobsOptions,
-  job: Omit<CaptionJob, 'deadline'> & { deadline?: number },
-  signal: AbortSignal,
-): Promise<Captioned> {
-  if (job.model !== captioner.model)
-    throw new TurbineError(`The model "${job.model}" is not served any more; "${captioner.model}" is.`, {
-      status: 404,
-      code: 'model_not_found',
-      param: 'model',
-    })
-  const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
-  if (!image)
-    throw new TurbineError('The image of this request is gone. Send the request again.', {
-      status: 500,
-      code: 'image_lost',
-      retriable: false,
-    })
-  const { acceptedAt, deadline, maxPrune, prompt } = job
-  return captioner.caption({ image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal })
-}
+const imageLost = () =>
+  new TurbineError('The image of this request is gone. Send the request again.', {
+    status: 500,
+    code: 'image_lost',
+    retriable: false,
+  })
 
 const headOf = (job: CaptionJob) =>
   ({ id: job.id, object: 'caption', created: Math.floor(job.acceptedAt / 1000) }) as const

@@ -45,22 +45,6 @@ export interface BatchReport {
   to: number
 }
 
-/** A decoded image to run. Times are unix ms. */
-export interface DecodedImage {
-  /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
-  slot: PixelSlot
-  /** Start id and prompt. */
-  prompt: number[]
-  lane: Lane
-  acceptedAt: number
-  deadline?: number
-  /** Highest prune ratio, 0 to 1. */
-  maxPrune: number
-  /** Pins a prune level. */
-  level?: number
-  signal?: AbortSignal
-}
-
 /** What became of an image. */
 export interface RunResult {
   /** As generated, start and end id included. */
@@ -73,7 +57,11 @@ export interface RunResult {
 }
 
 /** What an image carries through the queue. */
-interface Work extends Pick<DecodedImage, 'slot' | 'prompt'> {
+interface Work {
+  /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
+  slot: PixelSlot
+  /** Start id and prompt. */
+  prompt: number[]
   attempts: number
   resolve(result: RunResult): void
   reject(error: unknown): void
@@ -160,17 +148,19 @@ export class Executor {
     return Math.max(0, Math.min(...this.#freeAt.values()) - now)
   }
 
-  /** @throws TurbineError `queue_full`, `inference_failed`; the signal's reason when it aborts while the image waits. */
-  run(image: DecodedImage): Promise<RunResult> {
-    const { slot, prompt, lane, acceptedAt, deadline, maxPrune, level, signal } = image
+  /**
+   * Runs a decoded image with the next batch that it fits.
+   * @throws TurbineError `queue_full`, `inference_failed`; the signal's reason when it aborts while the image waits
+   */
+  run(
+    image: Omit<QueuedImage<Work>, 'id' | 'group' | 'payload'>,
+    { slot, prompt }: Pick<Work, 'slot' | 'prompt'>,
+    signal?: AbortSignal,
+  ): Promise<RunResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
     const queued: QueuedImage<Work> = {
+      ...image,
       id: randomUUID(),
-      lane,
-      enqueuedAt: acceptedAt,
-      deadline,
-      maxPrune,
-      level,
       group: String(prompt.length),
       payload: { slot, prompt, attempts: 0, resolve, reject },
     }

@@ -165,7 +165,8 @@ export class Pipeline implements Captioner {
       const queuedAt = this.#now()
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
-      const run = await this.executor.run({ ...task, deadline, level, slot, prompt, maxPrune, acceptedAt })
+      const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
+      const run = await this.executor.run(queued, { slot, prompt }, signal)
       const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
       if (task.lane === 'interactive') {
         const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)

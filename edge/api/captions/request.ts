@@ -47,18 +47,29 @@ async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAs
 async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
   refuseQuery(c)
   const request = parse(captionRequestSchema, await readJson(c, example))
-  const model = findModel(await deps.models(), request.model).id
+  const { image_url: url, turbine, ...asked } = request
+  const options = { maxPrune: turbine?.max_prune, deadlineMs: turbine?.deadline_ms }
+  return askAbout(c, deps, url, { ...asked, ...options })
+}
+
+/** What a request asks about an image at an address, which is fetched only when the job goes out. */
+export async function askAbout(
+  c: Context<EdgeEnv>,
+  deps: RequestDeps,
+  url: string,
+  { model, maxPrune = 1, prompt, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
+): Promise<CaptionAsk> {
   const source = { tenant: c.get('tenant'), signal: c.req.raw.signal }
   return {
     image: async () => {
-      const image = await imageAt(request.image_url, source, deps)
+      const image = await imageAt(url, source, deps)
       checkImage(image, 'image_url')
       return image
     },
-    model,
-    prompt: request.prompt,
-    maxPrune: request.turbine?.max_prune ?? 1,
-    deadlineMs: request.turbine?.deadline_ms,
+    model: findModel(await deps.models(), model).id,
+    prompt,
+    maxPrune,
+    deadlineMs,
   }
 }
 

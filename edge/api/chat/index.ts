@@ -9,13 +9,11 @@ import {
   readChat,
 } from '../../contract/chat.ts'
 import { TurbineError } from '../../contract/errors.ts'
-import { checkImage } from '../../contract/image.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 import { callerGone, respondError } from '../../guard/errors.ts'
-import { type CaptionAsk, requestCaption } from '../../submit/once.ts'
-import { imageAt } from '../captions/image-url.ts'
-import { findModel } from '../models.ts'
+import { requestCaption } from '../../submit/once.ts'
+import { askAbout } from '../captions/request.ts'
 import { readJson } from '../read.ts'
 import { answerFailed } from '../responses.ts'
 import { chatExample, createChatCompletion } from './routes.ts'
@@ -26,24 +24,11 @@ export function addChat(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Middlew
   app.post('/v1/chat/completions', gate, limitBody(maxBodyBytes), async (c) => {
     const receivedAt = deps.now()
     const chat = readChat(await readJson(c, chatExample))
-    const caption = await requestCaption(c, deps, await askOf(c, deps, chat), { receivedAt })
+    const caption = await requestCaption(c, deps, await askAbout(c, deps, chat.imageUrl, chat), {
+      receivedAt,
+    })
     return caption ? answerChat(c, chat, caption) : callerGone()
   })
-}
-
-async function askOf(c: Context<EdgeEnv>, deps: EdgeDeps, chat: ChatAsk): Promise<CaptionAsk> {
-  const source = { tenant: c.get('tenant'), signal: c.req.raw.signal }
-  return {
-    image: async () => {
-      const image = await imageAt(chat.imageUrl, source, deps)
-      checkImage(image, 'image_url')
-      return image
-    },
-    model: findModel(await deps.models(), chat.model).id,
-    prompt: chat.prompt,
-    maxPrune: chat.maxPrune ?? 1,
-    deadlineMs: chat.deadlineMs,
-  }
 }
 
 /** A stream begins only when the caption is there, so that whatever goes wrong has its own status. */
