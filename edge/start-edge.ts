@@ -29,7 +29,7 @@ export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'r
  * @throws ListenError, and what `assertExposable` throws where keys are missing
  */
 export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): Promise<string> {
-  const { config, log, backends, mailbox } = options
+  const { config, backends, mailbox } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
   await assertExposable({ host: config.host, accounts })
   const images = createImageFetcher({
@@ -39,24 +39,16 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   })
   shutdown.add(() => images.close())
   const app = createApp({
-    stream: backends.stream,
-    store: backends.store,
-    buckets: backends.buckets,
+    ...options,
+    ...backends,
     accounts,
     limiter: createLimiter({ now: Date.now }),
-    mailbox,
     replySecret: config.replySecret,
-    models: options.models,
-    roomIn: options.roomIn,
-    rejection: options.rejection,
-    readiness: options.readiness,
     metrics: createEdgeMetrics(options.metrics),
     fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,
     now: Date.now,
     newId: randomUUID,
-    log,
     sloMs: config.sloMs,
-    version: options.version,
   })
   const { host, port } = config
   const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })

@@ -30,14 +30,16 @@ export class FakeCaptioner implements Captioner {
     if (error !== undefined) throw error
     return {
       caption: `caption of ${image}`,
-      pruneLevel: 1,
-      pruneRatio: 0.5,
-      tokensIn: 197,
-      tokensOut: 99,
-      outputTokens: 4,
-      queueMs: 1.52,
-      inferenceMs: 12.34,
-      model: this.model,
+      turbine: {
+        prune_level: 1,
+        prune_ratio: 0.5,
+        tokens_in: 197,
+        tokens_out: 99,
+        output_tokens: 4,
+        queue_ms: 1.52,
+        inference_ms: 12.34,
+        model: this.model,
+      },
     }
   }
 

@@ -27,14 +27,16 @@ const job: CaptionJob = {
 }
 const captioned: Captioned = {
   caption: 'a fish',
-  pruneLevel: 1,
-  pruneRatio: 0.25,
-  tokensIn: 65,
-  tokensOut: 49,
-  outputTokens: 4,
-  queueMs: 3,
-  inferenceMs: 4,
-  model: 'tiny',
+  turbine: {
+    prune_level: 1,
+    prune_ratio: 0.25,
+    tokens_in: 65,
+    tokens_out: 49,
+    output_tokens: 4,
+    queue_ms: 3,
+    inference_ms: 4,
+    model: 'tiny',
+  },
 }
 
 let folder: string

@@ -6,7 +6,7 @@ import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
-import { type Captioner, pruningOf } from '../pipeline/captioner.ts'
+import type { Captioner } from '../pipeline/captioner.ts'
 import type { Admission, Newcomer } from '../scheduling/admission.ts'
 
 export interface InteractiveJobsOptions {
@@ -170,9 +170,7 @@ async function captionOf(
     const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
     if (!image) throw imageLost()
     const task = { image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal } as const
-    const captioned = await captioner.caption(task)
-    const { caption } = captioned
-    return { ...headOf(job), status: 'completed', caption, turbine: pruningOf(captioned) }
+    return { ...headOf(job), status: 'completed', ...(await captioner.caption(task)) }
   } catch (error) {
     // Where the image or the request is at fault, the caller gets the error; all else is not for the caller.
     if (!(error instanceof TurbineError) || error.retriable) throw error

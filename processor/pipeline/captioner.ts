@@ -23,18 +23,8 @@ export interface CaptionTask {
 
 export interface Captioned {
   caption: string
-  /** Index into the model's prune levels; 0 is none. */
-  pruneLevel: number
-  pruneRatio: number
-  tokensIn: number
-  tokensOut: number
-  /** Tokens of the caption. */
-  outputTokens: number
-  /** From acceptance to the start of the batch. */
-  queueMs: number
-  /** The run of the batch the image was in. */
-  inferenceMs: number
-  model: string
+  /** What it cost, as callers see it: `queue_ms` is from acceptance to the start of the batch that the image was in. */
+  turbine: Pruning
 }
 
 /** Images in, captions out: decoding, queue, batches and devices behind one call. */
@@ -55,15 +45,3 @@ export interface Captioner {
 /** The level that every image is pinned to; undefined where the load decides. `pruning` is the setting. */
 export const pinnedLevel = (pruning: string): number | undefined =>
   pruning === 'adaptive' ? undefined : pruning === 'off' ? 0 : Number(pruning)
-
-/** What a caption cost, as callers see it. */
-export const pruningOf = (captioned: Captioned): Pruning => ({
-  prune_level: captioned.pruneLevel,
-  prune_ratio: captioned.pruneRatio,
-  tokens_in: captioned.tokensIn,
-  tokens_out: captioned.tokensOut,
-  output_tokens: captioned.outputTokens,
-  queue_ms: captioned.queueMs,
-  inference_ms: captioned.inferenceMs,
-  model: captioned.model,
-})

@@ -36,14 +36,16 @@ describe('Pipeline', () => {
   it('captions an image, unpruned when it is alone', async () => {
     const captioned = await pipeline.caption({ image: await picture('red'), lane: 'interactive' })
     expect(captioned).toMatchObject({
-      pruneLevel: 0,
-      pruneRatio: 0,
-      tokensIn: 65,
-      tokensOut: 65,
-      model: 'tiny-blip',
+      turbine: {
+        prune_level: 0,
+        prune_ratio: 0,
+        tokens_in: 65,
+        tokens_out: 65,
+        model: 'tiny-blip',
+      },
     })
     expect(captioned.caption.length).toBeGreaterThan(0)
-    expect(captioned.inferenceMs).toBeGreaterThan(0)
+    expect(captioned.turbine.inference_ms).toBeGreaterThan(0)
   })
 
   it('answers many at once as one by one', async () => {
@@ -59,10 +61,10 @@ describe('Pipeline', () => {
   })
 
   it('runs a pinned level and says so', async () => {
-    const captioned = await pipeline.caption({ image: await picture('red'), lane: 'batch', level: 1 })
-    expect(captioned.pruneLevel).toBe(1)
-    expect(captioned.tokensOut).toBeLessThan(65)
-    expect(captioned.pruneRatio).toBeCloseTo((65 - captioned.tokensOut) / 64)
+    const { turbine } = await pipeline.caption({ image: await picture('red'), lane: 'batch', level: 1 })
+    expect(turbine.prune_level).toBe(1)
+    expect(turbine.tokens_out).toBeLessThan(65)
+    expect(turbine.prune_ratio).toBeCloseTo((65 - turbine.tokens_out) / 64)
   })
 
   it('keeps images with prompts of other lengths out of each other’s batches', async () => {
@@ -84,7 +86,9 @@ describe('Pipeline', () => {
   ])('refuses %s and goes on', async (_, change, code) => {
     const image = await picture('red')
     await expect(pipeline.caption({ image, lane: 'batch', ...change })).rejects.toMatchObject({ code })
-    await expect(pipeline.caption({ image, lane: 'batch' })).resolves.toMatchObject({ pruneLevel: 0 })
+    await expect(pipeline.caption({ image, lane: 'batch' })).resolves.toMatchObject({
+      turbine: { prune_level: 0 },
+    })
   })
 
   it('lets go of an image whose caller has gone', async () => {

@@ -174,17 +174,17 @@ export class Pipeline implements Captioner {
         addSpan('queue', queuedAt, startedAt)
         addSpan('inference', startedAt, startedAt + run.inferenceMs, { 'turbine.prune_level': run.level })
       }
-      return {
-        caption: this.#tokenizer.decode(run.ids),
-        outputTokens: run.ids.length,
-        pruneLevel: run.level,
-        pruneRatio,
-        tokensIn: this.#model.encoder.tokens,
-        tokensOut,
-        queueMs: run.queueMs,
-        inferenceMs: Math.round(10 * run.inferenceMs) / 10,
+      const turbine = {
+        prune_level: run.level,
+        prune_ratio: pruneRatio,
+        tokens_in: this.#model.encoder.tokens,
+        tokens_out: tokensOut,
+        output_tokens: run.ids.length,
+        queue_ms: run.queueMs,
+        inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
       }
+      return { caption: this.#tokenizer.decode(run.ids), turbine }
     } finally {
       slot.release()
     }

@@ -3,7 +3,7 @@ import { keys } from '../../../edge/contract/keys.ts'
 import type { Control, ShardJob } from '../../../edge/contract/shard.ts'
 import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
 import type { Clock } from '../../delivery/outages.ts'
-import { type Captioned, type CaptionTask, pruningOf } from '../../pipeline/captioner.ts'
+import type { Captioned, CaptionTask } from '../../pipeline/captioner.ts'
 import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { faulty, type LineOutcome } from '../shard/line.ts'
 import { createShardRepayer, type RepayJob, type ShardRepayer } from '../shard/repay.ts'
@@ -67,7 +67,7 @@ export class TestProcessors {
     if (job.duplicates.includes(line.number)) return faulty(job, line, duplicateFault(customId))
     const { id, requestId } = resultIds(job.batch, line.number)
     const captioned = this.#caption(customId, this.prunes(customId) ? 1 : 0)
-    const body = { turbine: pruningOf(captioned) }
+    const body = { turbine: captioned.turbine }
     return { text: outputLine({ id, customId, statusCode: 200, requestId, body }), captioned }
   }
 
@@ -87,14 +87,16 @@ export class TestProcessors {
     this.runs.set(customId, (this.runs.get(customId) ?? 0) + 1)
     return {
       caption: 'a cat',
-      pruneLevel,
-      pruneRatio: pruneLevel / 2,
-      tokensIn: 10,
-      tokensOut: pruneLevel === 0 ? 10 : 5,
-      outputTokens: pruneLevel === 0 ? 3 : 2,
-      queueMs: 0,
-      inferenceMs: 0,
-      model: 'm',
+      turbine: {
+        prune_level: pruneLevel,
+        prune_ratio: pruneLevel / 2,
+        tokens_in: 10,
+        tokens_out: pruneLevel === 0 ? 10 : 5,
+        output_tokens: pruneLevel === 0 ? 3 : 2,
+        queue_ms: 0,
+        inference_ms: 0,
+        model: 'm',
+      },
     }
   }
 }

@@ -7,7 +7,7 @@ import type { ShardJob } from '../../../edge/contract/shard.ts'
 import type { Tenant } from '../../../edge/contract/tenant.ts'
 import { StoreUnavailableError } from '../../../infra/store/store.ts'
 import { pause } from '../../../infra/stream/backoff.ts'
-import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
+import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
 import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
@@ -185,7 +185,7 @@ function captioned(
   const answer = {
     created: Math.floor(now / 1000),
     caption: result.caption,
-    turbine: { ...pruningOf(result), ...(job.repay ? { repaid: true as const } : {}) },
+    turbine: { ...result.turbine, ...(job.repay ? { repaid: true as const } : {}) },
   }
   const name = requestId.replace(/^req_/, '')
   const body =

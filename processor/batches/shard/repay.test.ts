@@ -24,14 +24,16 @@ const nameOf = ({ image }: CaptionTask) => Buffer.from(image).toString().split('
 
 const captionedAt = (task: CaptionTask, pruneLevel: number): Captioned => ({
   caption: `${pruneLevel === 0 ? 'all' : 'some'} of ${nameOf(task)} · “É”`,
-  pruneLevel,
-  pruneRatio: pruneLevel / 10,
-  tokensIn: 197,
-  tokensOut: 197 - 20 * pruneLevel,
-  outputTokens: pruneLevel === 0 ? 7 : 4,
-  queueMs: 1.52,
-  inferenceMs: 12.34,
-  model: 'fake',
+  turbine: {
+    prune_level: pruneLevel,
+    prune_ratio: pruneLevel / 10,
+    tokens_in: 197,
+    tokens_out: 197 - 20 * pruneLevel,
+    output_tokens: pruneLevel === 0 ? 7 : 4,
+    queue_ms: 1.52,
+    inference_ms: 12.34,
+    model: 'fake',
+  },
 })
 
 /** Prunes images with an even number, unless a level is given. */

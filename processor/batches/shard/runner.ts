@@ -133,12 +133,12 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
   for (const outcome of outcomes) {
     if (!outcome) continue
     if ('captioned' in outcome) {
-      const { pruneLevel, pruneRatio, tokensIn, outputTokens } = outcome.captioned
+      const { prune_level, prune_ratio, tokens_in, output_tokens } = outcome.captioned.turbine
       tally.completed++
-      if (pruneLevel > 0) tally.pruned++
-      tally.pruneRatioSum += pruneRatio
-      tally.inputTokens += tokensIn
-      tally.outputTokens += outputTokens
+      if (prune_level > 0) tally.pruned++
+      tally.pruneRatioSum += prune_ratio
+      tally.inputTokens += tokens_in
+      tally.outputTokens += output_tokens
       output.push(outcome.text)
     } else {
       tally[outcome.dropped ? 'dropped' : 'failed']++

@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import type { Pruning } from '../../../edge/contract/caption.ts'
 import { UsageError } from '../errors.ts'
 import { scanJsonl } from './jsonl-output.ts'
 
@@ -58,15 +59,7 @@ export interface OutputLine {
   custom_id?: string
   image: string
   caption: string
-  turbine: {
-    prune_level: number
-    prune_ratio: number
-    tokens_in: number
-    tokens_out: number
-    queue_ms: number
-    inference_ms: number
-    model: string
-  }
+  turbine: Omit<Pruning, 'output_tokens'>
 }
 
 /** A line of the error file. */

@@ -61,7 +61,7 @@ export async function captionSources(run: CaptionRun): Promise<void> {
     if (outcome.captioned) {
       await run.output.append(outputLine(outcome, outcome.captioned))
       tally.captioned++
-      tally.pruneRatioSum += outcome.captioned.pruneRatio
+      tally.pruneRatioSum += outcome.captioned.turbine.prune_ratio
       faults = 0
     } else if (outcome.error !== undefined) {
       await run.errors.append(errorLine(outcome, outcome.error))
@@ -158,19 +158,17 @@ const captionerFailed = (cause: unknown) =>
     { cause },
   )
 
-function outputLine({ image, customId }: Entry, captioned: Captioned): OutputLine {
+function outputLine({ image, customId }: Entry, { caption, turbine }: Captioned): OutputLine {
+  const { output_tokens, ...pruning } = turbine
   return {
     custom_id: customId,
     image,
-    caption: captioned.caption,
+    caption,
     turbine: {
-      prune_level: captioned.pruneLevel,
-      prune_ratio: rounded(captioned.pruneRatio, 4),
-      tokens_in: captioned.tokensIn,
-      tokens_out: captioned.tokensOut,
-      queue_ms: rounded(captioned.queueMs, 1),
-      inference_ms: rounded(captioned.inferenceMs, 1),
-      model: captioned.model,
+      ...pruning,
+      prune_ratio: rounded(pruning.prune_ratio, 4),
+      queue_ms: rounded(pruning.queue_ms, 1),
+      inference_ms: rounded(pruning.inference_ms, 1),
     },
   }
 }
