@@ -12,7 +12,7 @@ import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord, StreamRecord } from '../../infra/stream/stream.ts'
 import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
 import type { Captioned, CaptionTask } from '../pipeline/captioner.ts'
-import { type InteractiveJobsOptions, interactiveJobs, ReplyTime } from './interactive.ts'
+import { type InteractiveJobsOptions, interactiveJobs, RecentTime } from './interactive.ts'
 
 const startedAt = 1000
 const job: CaptionJob = {
@@ -226,13 +226,14 @@ it('counts what the edge was told it takes until its record comes, or its time i
     store,
     deliver: async () => true,
     admission: () =>
-      clock < 2000 ? { admitted: true } : { admitted: false, reason: 'late', retryAfterSeconds: 1 },
+      clock <= 2000 ? { admitted: true } : { admitted: false, reason: 'late', retryAfterSeconds: 1 },
     decided: true,
     now: () => clock,
   })
   expect(jobs.rejection(job)).toBeUndefined()
   expect(jobs.rejection({ ...job, id: 'cap_2' })).toBeUndefined()
   expect(jobs.onTheWay()).toEqual([2450, 2450])
+  clock = 2000
   await jobs.handle(recordOf(), new AbortController().signal)
   expect(jobs.onTheWay()).toEqual([2450])
   clock = 2100
@@ -282,7 +283,7 @@ it('keeps a record that cannot be read with the dead letters', async () => {
 })
 
 const after = (replies: number[]) => {
-  const time = new ReplyTime()
+  const time = new RecentTime()
   for (const ms of replies) time.observe(ms)
   return time.ms
 }

@@ -49,7 +49,8 @@ const replyShare = 0.1
 export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJobs {
   const startedAt = options.now()
   const repeats = new KeyLock()
-  const replying = new ReplyTime()
+  const replying = new RecentTime()
+  const coming = new RecentTime()
   const onTheWay = new Map<string, number>()
   // What comes after the model takes its part of the time that there is.
   const hurriedOf = <T extends Omit<CaptionJob, 'image'>>(job: T) => ({
@@ -63,7 +64,7 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
     const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, hurried)
     if (error) await reject(options, job, error)
     else {
-      onTheWay.delete(job.id)
+      if (onTheWay.delete(job.id)) coming.observe(options.now() - job.acceptedAt)
       const caption = known ?? (await captionOf(options, hurried, record, signal))
       const captionedAt = options.now()
       if (!known) await keep(options, job, caption)
@@ -80,7 +81,7 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
     },
     rejection(job) {
       const hurried = hurriedOf(job)
-      const error = rejectionOf(options, hurried)
+      const error = rejectionOf(options, { ...hurried, deadline: hurried.deadline - coming.ms })
       if (!error) onTheWay.set(job.id, hurried.deadline)
       return error
     },
@@ -217,13 +218,13 @@ const internal = (cause: unknown) =>
     cause,
   })
 
-/** Weight of a reply in the estimate. */
-const replyWeight = 0.05
-/** A reply counts as at most this long: pruning harder does not make a slow store faster, ms. */
-const longestReplyMs = 100
+/** Weight of a time in the estimate. */
+const timeWeight = 0.05
+/** A time counts as at most this long: pruning harder does not make a slow store faster, ms. */
+const longestMs = 100
 
-/** How long it takes of late from a caption to the caller's answer, ms: an exponentially weighted mean. */
-export class ReplyTime {
+/** How long something takes of late, ms: an exponentially weighted mean. */
+export class RecentTime {
   #ms = 0
 
   get ms(): number {
@@ -231,6 +232,6 @@ export class ReplyTime {
   }
 
   observe(ms: number): void {
-    this.#ms += replyWeight * (Math.min(Math.max(0, ms), longestReplyMs) - this.#ms)
+    this.#ms += timeWeight * (Math.min(Math.max(0, ms), longestMs) - this.#ms)
   }
 }
