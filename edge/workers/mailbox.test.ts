@@ -79,7 +79,9 @@ test('a lost object costs the wait, not the request', async () => {
   expect(warnings).toHaveLength(1)
 })
 
-test('who gives up is handed nothing any more, and what came meanwhile counts', async () => {
+test('who gives up is handed nothing any more, and what came meanwhile counts', {
+  timeout: 5_000,
+}, async () => {
   const { mailbox } = mailboxOver()
   const [late, met] = [mailbox.open('late'), mailbox.open('met')]
   expect(await late.wait(0, never)).toBeUndefined()

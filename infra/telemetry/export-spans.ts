@@ -1,5 +1,9 @@
-import { context, trace } from '@opentelemetry/api'
-import type { Sampler } from '@opentelemetry/sdk-trace'
+import { setTimeout as delay } from 'node:timers/promises'
+import { context, DiagLogLevel, diag, trace } from '@opentelemetry/api'
+import type { Logger } from './log.ts'
+
+/** For what is left when the process ends, ms: a collector that is away does not hold it up. */
+const lastExportMs = 2_000
 
 /**
  * Exports the spans of this process by OTLP over HTTP, where `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector; else
@@ -7,7 +11,10 @@ import type { Sampler } from '@opentelemetry/sdk-trace'
  * `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER` and its argument, `OTEL_SDK_DISABLED`.
  * @returns sends what is left and stops
  */
-export async function exportSpans(service: { name: string; version: string }): Promise<() => Promise<void>> {
+export async function exportSpans(
+  { name, version }: { name: string; version: string },
+  log: Pick<Logger, 'warn'>,
+): Promise<() => Promise<void>> {
   const { env } = process
   const endpoint = env.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || env.OTEL_EXPORTER_OTLP_ENDPOINT
   if (!endpoint || env.OTEL_SDK_DISABLED === 'true') return async () => {}
@@ -18,7 +25,7 @@ export async function exportSpans(service: { name: string; version: string }): P
     import('@opentelemetry/context-async-hooks'),
   ])
   const { detectResources, envDetector, resourceFromAttributes } = resources
-  const named = resourceFromAttributes({ 'service.name': service.name, 'service.version': service.version })
+  const named = resourceFromAttributes({ 'service.name': name, 'service.version': version })
   const provider = new sdk.TracerProvider({
     resource: named.merge(detectResources({ detectors: [envDetector] })),
     sampler: samplerOf(sdk, env.OTEL_TRACES_SAMPLER, env.OTEL_TRACES_SAMPLER_ARG),
@@ -26,21 +33,26 @@ export async function exportSpans(service: { name: string; version: string }): P
   })
   context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
   trace.setGlobalTracerProvider(provider)
-  return () => provider.shutdown()
+  const warn = (detail: string) => log.warn({ detail }, 'spans could not be exported')
+  diag.setLogger({ error: warn, warn, info: warn, debug: warn, verbose: warn }, DiagLogLevel.WARN)
+  return async () => {
+    const stopped = provider
+      .shutdown()
+      .catch((err) => log.warn({ err }, 'the last spans could not be exported'))
+    await Promise.race([stopped, delay(lastExportMs, undefined, { ref: false })])
+  }
 }
+
+/** Shares of the traces that OpenTelemetry's samplers keep. */
+const sampled: Record<string, number | undefined> = { always_on: 1, always_off: 0 }
 
 /** The sampler by its name in OpenTelemetry's specification; default: what the caller's trace says, else all. */
 function samplerOf(
-  { AlwaysOnSampler, AlwaysOffSampler, ParentBasedSampler, TraceIdRatioBasedSampler }: Sdk,
+  { ParentBasedSampler, TraceIdRatioBasedSampler }: Sdk,
   name = 'parentbased_always_on',
   ratio = '1',
-): Sampler {
-  const samplers: Record<string, Sampler> = {
-    always_on: new AlwaysOnSampler(),
-    always_off: new AlwaysOffSampler(),
-    traceidratio: new TraceIdRatioBasedSampler(Number(ratio)),
-  }
-  const root = samplers[name.replace(/^parentbased_/, '')] ?? samplers.always_on!
+) {
+  const root = new TraceIdRatioBasedSampler(sampled[name.replace('parentbased_', '')] ?? Number(ratio))
   return name.startsWith('parentbased_') ? new ParentBasedSampler({ root }) : root
 }
 

@@ -91,7 +91,8 @@ export async function startProcessor(
   const consuming = { ...options, pipeline, shutdown }
   const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
-    ...{ captioner: pipeline, store: backends.store, onShed, deliver, decided: edgeDecides, now: Date.now },
+    ...{ captioner: pipeline, store: backends.store, onShed, decided: edgeDecides, now: Date.now },
+    deliver: (...reply) => inSpan('reply', { kind: SpanKind.CLIENT }, () => deliver(...reply)),
     admission: (image) => pipeline.executor.admission(image),
   })
   if (config.lanes !== 'batch') {

@@ -5,7 +5,6 @@ import { createMailbox, type LocalMailbox } from '../../edge/submit/mailbox.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
-import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 
 /** Where the finished captions of a process go. */
 export interface Replies {
@@ -28,7 +27,7 @@ export function openReplies(
   if (kafkaBrokers === undefined) {
     const mailbox = createMailbox()
     const deliver = async (_: string, caption: FinishedCaption) => mailbox.deliver(caption.id, caption)
-    return { mailbox, deliver: traced(deliver), listenAt: () => {} }
+    return { mailbox, deliver, listenAt: () => {} }
   }
   if (replySecret === undefined)
     throw new ConfigError(
@@ -41,24 +40,15 @@ export function openReplies(
   const mailbox = createMailbox((id) => `${origin}${replyPath(id)}`)
   return {
     mailbox,
-    deliver: traced(async (replyTo, caption) => {
+    async deliver(replyTo, caption) {
       if (mailbox.deliver(caption.id, caption)) return true
       return reply(replyTo, caption).catch((err) => {
         log.warn({ err, replyTo }, 'an edge could not be told of a caption; it lies in the store')
         return false
       })
-    }),
+    },
     listenAt(url) {
       origin ??= url
     },
   }
 }
-
-const traced =
-  (deliver: Replies['deliver']): Replies['deliver'] =>
-  (replyTo, caption) =>
-    inSpan('reply', { kind: SpanKind.CLIENT }, async (span) => {
-      const delivered = await deliver(replyTo, caption)
-      span.setAttribute('turbine.delivered', delivered)
-      return delivered
-    })

@@ -141,7 +141,7 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
   if (role !== 'serve') assertFleet(config)
   const shutdown = new Shutdown()
   try {
-    const stopTracing = await exportSpans({ name: `turbine-${role}`, version: options.version })
+    const stopTracing = await exportSpans({ ...options, name: `turbine-${role}` }, log)
     shutdown.add(() => stopTracing())
     const backends = await openBackends(config, log)
     shutdown.add(() => backends.close())

@@ -54,8 +54,7 @@ async function traced(env: Record<string, string>, use: (service: Service) => Pr
   })
   await use(service)
   service.turbine.kill('SIGTERM')
-  await service.turbine.exited
-  return service
+  expect((await service.turbine.exited).code).toBe(0)
 }
 
 const traceId = 'a'.repeat(32)
@@ -118,4 +117,14 @@ test('what the caller does not sample is not exported, nor anything without a co
     completedOf(await postImage(service, picture.jpeg, { headers: { traceparent } })),
   )
   expect(spans).toEqual([])
+})
+
+test('a collector that is away holds up neither a caption nor the end', async () => {
+  const away = { OTEL_EXPORTER_OTLP_ENDPOINT: 'http://127.0.0.1:1' }
+  let stoppedAt = 0
+  await traced(away, async (service) => {
+    await completedOf(await postImage(service, picture.jpeg))
+    stoppedAt = performance.now()
+  })
+  expect(performance.now() - stoppedAt).toBeLessThan(8_000)
 })
