@@ -40,5 +40,5 @@ const idlePipeline = {
   devices: [] as string[],
   throughput: 0,
   costs: { relativeError: 0 },
-  runner: { waiting: zero, age: zero, level: zero, arrivalRate: zero },
+  executor: { waiting: zero, age: zero, level: zero, arrivalRate: zero },
 } as unknown as Pipeline
