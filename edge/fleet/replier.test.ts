@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { context, ROOT_CONTEXT, trace } from '@opentelemetry/api'
+import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { afterEach, expect, test } from 'vitest'
 import { completed } from '../app.fixture.ts'
 import { maxReplyAgeMs, signatureHeader, timestampHeader, verifyReply } from '../contract/reply.ts'
@@ -36,6 +38,17 @@ test('what is posted is genuine for the edge, and for this request only', async 
   expect(await verifyReply(secret, 'cap_1', posted, now())).toEqual({ caption: completed('cap_1') })
   expect(await verifyReply(secret, 'cap_2', posted, now())).toEqual({ fault: 'forged' })
   expect(await verifyReply(secret, 'cap_1', posted, now() + maxReplyAgeMs + 1)).toEqual({ fault: 'stale' })
+})
+
+test('the edge is told which trace the reply belongs to', async () => {
+  context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable())
+  closers.push(() => context.disable())
+  const { posts, reply } = edgeThat(200)
+  const span = { traceId: 'a'.repeat(32), spanId: 'b'.repeat(16), traceFlags: 1 }
+  await context.with(trace.setSpanContext(ROOT_CONTEXT, span), () => reply(edge, completed('cap_1')))
+  await reply(edge, completed('cap_1'))
+  const parents = posts.map(([, { headers }]) => headers.traceparent)
+  expect(parents).toEqual([`00-${span.traceId}-${span.spanId}-01`, undefined])
 })
 
 test.each([true, false])('it says whether the caller is answered: %s', async (delivered) => {
