@@ -112,8 +112,7 @@ export class Pipeline implements Captioner {
     const decodersAtOnce = decodesAtOnce(devices)
     const costs = await seedCosts(pool.devices[0]!, {
       ...{ model, buckets, pixels, levels, decodersAtOnce },
-      // A GPU takes up to seconds for the first run of a shape: it picks kernels and sets up memory.
-      warmUps: devices[0]!.provider === 'cpu' ? 0 : 2,
+      gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
     return new Pipeline(options, pool, tokenizer, costs)
