@@ -14,7 +14,7 @@ import { keys } from './contract/keys.ts'
 import { maxReplyAgeMs } from './contract/reply.ts'
 import { createReplier } from './fleet/announce.ts'
 import { createKey } from './guard/api-keys.ts'
-import { changeTenant } from './guard/tenants.ts'
+import { addGrants, changeTenant } from './guard/tenants.ts'
 import { captionOf, startFakeProcessor } from './workers/fake-processor.fixture.ts'
 
 const secret = 'a secret of the fleet'
@@ -209,6 +209,31 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
       [429, '0'],
     ])
     expect(jobs.map(({ tenant }) => tenant)).toEqual(['acme', 'acme'])
+  })
+
+  test("a granted bucket that is not there is the caller's fault", async () => {
+    const { worker: granted, store: grantedStore } = await start('granted')
+    await announceModel(grantedStore)
+    await s3.createBucket('photos')
+    await openS3({ region: 'us-east-1', ...s3 })
+      .bucket('photos')
+      .put('a.png', imageOf(100))
+    const grants = ['s3://photos/', 's3://there-is-no-such-bucket/'].map((uri) => ({
+      uri,
+      access: 'read' as const,
+    }))
+    await changeTenant(grantedStore, 'acme', (tenant) => addGrants(tenant, grants))
+    const { key } = await createKey(grantedStore, { tenant: 'acme', now: Date.now() })
+    const ask = (image_url: string) =>
+      fetch(`${granted.url}/v1/captions`, {
+        method: 'POST',
+        body: JSON.stringify({ image_url, turbine: { deadline_ms: patientMs } }),
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+      })
+    expect(await (await ask('s3://photos/a.png')).json()).toMatchObject({ caption: 'an image of 100 bytes' })
+    const refused = await ask('s3://there-is-no-such-bucket/a.png')
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([400, null])
+    expect(await errorOf(refused)).toMatchObject({ code: 'image_not_found', param: 'image_url' })
   })
 
   test('settings that are missing are named in the log, not to callers', async () => {
