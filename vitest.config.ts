@@ -7,6 +7,8 @@ const report = process.env.VITEST_JSON_REPORT
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
 /** A test of what a load does: it needs the machine for itself, so it runs after the others. */
 const load = 'test/integration/autoscale.integration.test.ts'
+/** Runs every benchmark, after what looks at latencies. */
+const smoke = 'test/bench/smoke.test.ts'
 
 export default defineConfig({
   test: {
@@ -20,7 +22,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{edge,processor,infra,test}/**/*.test.ts'],
-          exclude: [integration],
+          exclude: [integration, smoke],
         },
       },
       {
@@ -42,6 +44,16 @@ export default defineConfig({
           globalSetup: 'test/servers/setup.ts',
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'bench',
+          include: [smoke],
+          testTimeout: 180_000,
+          maxConcurrency: 2,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -24,6 +24,17 @@ export const blipBase: BlipSizes = {
   vocabulary: 30524,
 }
 
+/** So small that it takes no time, with enough image tokens that some merge. */
+export const blipTiny: BlipSizes = {
+  side: 128,
+  patch: 16,
+  width: 32,
+  layers: 2,
+  heads: 2,
+  textLayers: 1,
+  vocabulary: 64,
+}
+
 /**
  * Writes a Hugging Face BLIP folder with random weights (float32) below `parent` and returns its path; one that is
  * there already is used again. What such a model says means nothing: it is for timing.
