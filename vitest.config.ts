@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config'
 /** Where to write the results as JSON as well. */
 const report = process.env.VITEST_JSON_REPORT
 
+/** The command and the examples as users run them, each in processes of its own. */
+const endToEnd = 'test/{e2e,examples}/**/*.test.ts'
 /** Tests against real servers: Kafka, S3, workerd. */
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
 /** A test of what a load does: it needs the machine for itself, so it runs after the others. */
@@ -22,7 +24,14 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{edge,processor,infra,test}/**/*.test.ts'],
-          exclude: [integration, smoke],
+          exclude: [endToEnd, integration, smoke],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'e2e',
+          include: [endToEnd],
         },
       },
       {
@@ -41,7 +50,6 @@ export default defineConfig({
         test: {
           name: 'load',
           include: [load],
-          globalSetup: 'test/servers/setup.ts',
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
         },

@@ -17,6 +17,7 @@ export async function pythonWithOpenai(): Promise<string | undefined> {
   const python = join(folder, 'bin', 'python')
   if (existsSync(python)) return python
   await mkdir(dirname(folder), { recursive: true })
+  console.log(`Installing the Python package openai ${version} from PyPI, once ...`)
   const made = await mkdtemp(`${folder}-`)
   const install = [
     '-m',
