@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config'
 /** Where to write the results as JSON as well. */
 const report = process.env.VITEST_JSON_REPORT
 
-/** The command and the examples as users run them, each in processes of its own. */
-const endToEnd = 'test/{e2e,examples}/**/*.test.ts'
+/** The command as users and documents run it, in processes of its own. */
+const endToEnd = ['test/e2e/**/*.test.ts', 'test/docs/commands.test.ts']
 /** Tests against real servers: Kafka, S3, workerd. */
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
 /** A test of what a load does: it needs the machine for itself, so it runs after the others. */
@@ -24,14 +24,14 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{edge,processor,infra,test}/**/*.test.ts'],
-          exclude: [endToEnd, integration, smoke],
+          exclude: [...endToEnd, integration, smoke],
         },
       },
       {
         extends: true,
         test: {
           name: 'e2e',
-          include: [endToEnd],
+          include: endToEnd,
         },
       },
       {

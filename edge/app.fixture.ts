@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import { memoryStore } from '../infra/store/memory.fixture.ts'
 import type { StreamRecord } from '../infra/stream/stream.ts'
-import { createCaption } from './api/caption-routes.ts'
+import { createCaption } from './api/captions/routes.ts'
 import { createApp } from './app.ts'
 import type { FinishedCaption } from './contract/caption.ts'
 import type { ErrorBody } from './contract/errors.ts'

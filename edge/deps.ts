@@ -4,7 +4,7 @@ import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { ModelSummary } from './contract/model.ts'
 import type { Tenant } from './contract/tenant.ts'
-import type { Mailbox } from './mailbox.ts'
+import type { Mailbox } from './submit/mailbox.ts'
 
 /** Whether one more request can be taken now. */
 export type Admission = { admit: true } | { admit: false; retryAfterSeconds: number }
@@ -34,10 +34,7 @@ export interface Log {
  * The bytes behind an address that a caller gave. It alone decides which addresses are safe.
  * Rejects with an error whose `code` starts with `image_url_` when the address is at fault.
  */
-export type FetchImage = (
-  url: string,
-  options: { maxBytes: number; signal: AbortSignal },
-) => Promise<Uint8Array>
+type FetchImage = (url: string, options: { maxBytes: number; signal: AbortSignal }) => Promise<Uint8Array>
 
 /** Who may call. */
 export interface Accounts {

@@ -5,8 +5,8 @@ import { afterEach, expect, test } from 'vitest'
 import { completed, fakeEdge, pngHeader, rawRequest } from './app.fixture.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
-import { createMailbox, type LocalMailbox } from './mailbox.ts'
 import { ListenError, type NodeServer, serveNode } from './server.ts'
+import { createMailbox, type LocalMailbox } from './submit/mailbox.ts'
 
 const servers: NodeServer[] = []
 afterEach(async () => {

@@ -5,14 +5,14 @@ import { createImageFetcher } from '../infra/fetch-image.ts'
 import type { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
+import { assertExposable, createAccounts } from './accounts/accounts.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
-import { assertExposable, createAccounts } from './guard/accounts.ts'
 import { createLimiter } from './guard/limits.ts'
-import type { LocalMailbox } from './mailbox.ts'
 import { createEdgeMetrics } from './metrics.ts'
 import { serveNode } from './server.ts'
+import type { LocalMailbox } from './submit/mailbox.ts'
 
 export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'admission' | 'readiness'> {
   config: Config

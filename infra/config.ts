@@ -49,7 +49,7 @@ const onOff = {
 
 const define = <T>(setting: Setting<T>): Setting<T> => setting
 
-/** Every setting of the service, once: parsing, `--help` and the README's table come from here. */
+/** Every setting of the service, once: parsing, `--help` and infra/docs/settings.md come from here. */
 const settings = {
   host: define({
     description: 'Address to listen on; 0.0.0.0 for all.',
@@ -296,7 +296,7 @@ export interface ConfigRow {
   description: string
 }
 
-/** All settings in the order in which help and the README list them. */
+/** All settings in the order in which help and infra/docs/settings.md list them. */
 export function describeConfig(): ConfigRow[] {
   return settingNames.map((name) => {
     const { placeholder, default: value, allowed, description, secret }: Setting<unknown> = settings[name]

@@ -17,8 +17,6 @@ import {
 import { ImageFetchError, imageFetchFaults } from './image-fetch-error.ts'
 import { anyAddress, isPublicAddress } from './public-address.ts'
 
-export { ImageFetchError } from './image-fetch-error.ts'
-
 export interface ImageFetcherOptions {
   /** Bytes of an image at most. */
   maxBytes: number

@@ -1,4 +1,4 @@
-export interface Check {
+interface Check {
   ok: boolean
   message?: string
 }

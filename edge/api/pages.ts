@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { ListOptions, ObjectInfo, ObjectStore } from '../../infra/store/store.ts'
-import { fromText } from './query.ts'
+import { fromText } from './read.ts'
 
 /** One page of a list in OpenAI's shape. */
 export interface CursorPage<T> {

@@ -1,6 +1,9 @@
 import type { z } from '@hono/zod-openapi'
-import { errorBodySchema } from '../contract/caption.ts'
+import type { Context } from 'hono'
+import type { ContentfulStatusCode } from 'hono/utils/http-status'
+import { type Caption, errorBodySchema } from '../contract/caption.ts'
 import { type ErrorDetails, TurbineError } from '../contract/errors.ts'
+import type { EdgeEnv } from '../deps.ts'
 
 /** Documents a JSON answer with an example of it. */
 export const jsonResponse = <Schema extends z.ZodType>(
@@ -71,3 +74,12 @@ export const turnedAway = errorResponse(
   'The service has too much work to answer in time. Send the request again in 2 s.',
   'The work before it would make it late (`overloaded`), the queue is full (`queue_full`), or the tenant has sent its requests of this minute (`rate_limit_exceeded`).',
 )
+
+/** Answers with the status and the error of a caption that failed. */
+export function answerFailed(
+  c: Context<EdgeEnv>,
+  { http_status, error, retry_after }: Extract<Caption, { status: 'failed' }>,
+): Response {
+  if (retry_after !== undefined) c.header('Retry-After', String(retry_after))
+  return c.json({ error }, http_status as ContentfulStatusCode)
+}

@@ -1,11 +1,12 @@
 import { z } from '@hono/zod-openapi'
+import { TurbineError } from './errors.ts'
 import { expiresAfterSchema } from './file.ts'
 
 /** What a line of a batch may ask for. */
 export const batchEndpoints = ['/v1/chat/completions', '/v1/captions'] as const
 export type BatchEndpoint = (typeof batchEndpoints)[number]
 
-export const batchStatuses = [
+const batchStatuses = [
   'validating',
   'failed',
   'in_progress',
@@ -23,7 +24,7 @@ export const isFinal = (status: BatchStatus) =>
 
 const stamp = z.int().nullable()
 
-export const usageSchema = z.object({
+const usageSchema = z.object({
   input_tokens: z.int().openapi({ description: 'Image and prompt tokens.' }),
   input_tokens_details: z.object({ cached_tokens: z.int() }),
   output_tokens: z.int(),
@@ -179,4 +180,24 @@ export const maxShardLines = 256
 export interface CancelMark {
   /** Unix seconds. */
   cancelling_at: number
+}
+
+const unitSeconds = { m: 60, h: 3600, d: 86_400 }
+const leastWindowSeconds = 60
+const mostWindowSeconds = 30 * 86_400
+
+/**
+ * A batch's `completion_window` in seconds.
+ * @throws TurbineError `completion_window_invalid` unless it is from 1 minute to 30 days
+ *
+ * @example parseCompletionWindow('24h') // 86_400
+ */
+export function parseCompletionWindow(text: string): number {
+  const [, count, unit] = /^(\d{1,5})([mhd])$/.exec(text) ?? []
+  const seconds = Number(count) * unitSeconds[unit as keyof typeof unitSeconds]
+  if (seconds >= leastWindowSeconds && seconds <= mostWindowSeconds) return seconds
+  throw new TurbineError(
+    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", but ${JSON.stringify(text.slice(0, 40))} came.`,
+    { status: 400, code: 'completion_window_invalid', param: 'completion_window' },
+  )
 }

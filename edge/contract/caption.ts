@@ -26,8 +26,6 @@ export const turbineOptionsSchema = z
   })
   .openapi('TurbineOptions')
 
-export type TurbineOptions = z.infer<typeof turbineOptionsSchema>
-
 export const captionRequestSchema = z
   .strictObject({
     image_url: z.string().min(1).openapi({
@@ -44,8 +42,6 @@ export const captionRequestSchema = z
     turbine: turbineOptionsSchema.optional(),
   })
   .openapi('CaptionRequest')
-
-export type CaptionRequest = z.infer<typeof captionRequestSchema>
 
 /** The pruning an image got, and what its caption cost. */
 export const pruningSchema = z

@@ -108,14 +108,14 @@ export interface ChatCompletion {
   turbine: Pruning
 }
 
-export interface ChatUsage {
+interface ChatUsage {
   prompt_tokens: number
   completion_tokens: number
   total_tokens: number
 }
 
 /** Image tokens that entered the encoder are the prompt's. */
-export const chatUsage = ({ tokens_in, output_tokens }: Pruning): ChatUsage => ({
+const chatUsage = ({ tokens_in, output_tokens }: Pruning): ChatUsage => ({
   prompt_tokens: tokens_in,
   completion_tokens: output_tokens,
   total_tokens: tokens_in + output_tokens,

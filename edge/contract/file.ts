@@ -65,7 +65,7 @@ export type UploadRequest = z.infer<typeof uploadRequestSchema>
 /** Bytes of a part at most. */
 export const maxPartBytes = 64 * 1024 * 1024
 /** Parts of an upload at most. */
-export const maxParts = 10_000
+const maxParts = 10_000
 /** An upload that is not completed after this long is given up, seconds. */
 export const uploadExpirySeconds = 3600
 

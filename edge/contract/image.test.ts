@@ -1,8 +1,9 @@
 import fc from 'fast-check'
+import { encodeBase64 } from 'hono/utils/encode'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import { pngHeader } from '../app.fixture.ts'
-import { checkImage } from './image.ts'
+import { checkImage, decodeDataUrl } from './image.ts'
 
 const formats = ['jpeg', 'png', 'webp', 'gif', 'tiff', 'avif'] as const
 
@@ -120,5 +121,31 @@ test('whatever follows a signature, only errors for callers come out', async () 
         expect(error).toMatchObject({ code: 'image_too_large' })
       }
     }),
+  )
+})
+
+test('the bytes come out as they went in', () => {
+  fc.assert(
+    fc.property(fc.uint8Array(), (bytes) => {
+      expect(decodeDataUrl(`data:image/png;base64,${encodeBase64(bytes.slice().buffer)}`)).toEqual(bytes)
+    }),
+  )
+})
+
+test.each([
+  'data:;base64,AAAA',
+  'DATA:Image/PNG;name=a;BASE64,AAAA',
+  'data:application/octet-stream;base64,AAAA',
+])('%s is understood', (url) => expect(decodeDataUrl(url)).toHaveLength(3))
+
+test.each([
+  ['no comma', 'data:image/png;base64'],
+  ['not base64', 'data:image/png,AAAA'],
+  ['another media type', 'data:text/plain;base64,AAAA'],
+  ['foreign characters', 'data:image/png;base64,A*=='],
+  ['a wrong length', 'data:image/png;base64,AAAAA'],
+])('%s is refused by name', (_name, url) => {
+  expect(() => decodeDataUrl(url)).toThrow(
+    expect.objectContaining({ status: 400, code: 'image_url_invalid', param: 'image_url' }),
   )
 })

@@ -1,3 +1,4 @@
+import { decodeBase64 } from 'hono/utils/encode'
 import { GIF } from 'image-size/types/gif'
 import { HEIF } from 'image-size/types/heif'
 import type { IImage, ISize } from 'image-size/types/interface'
@@ -51,7 +52,7 @@ const formats: ImageFormat[] = [
 ]
 
 /** Names of the image formats that are accepted, for messages. */
-export const imageFormatNames = formats.map((format) => format.name)
+const imageFormatNames = formats.map((format) => format.name)
 
 /** What refused bytes look like, for the error's message. */
 function refusedFormat(bytes: Uint8Array): string | undefined {
@@ -104,4 +105,30 @@ export function checkImage(bytes: Uint8Array, param?: string): void {
       `The image has ${Math.ceil(pixels / 1e6)} megapixels; at most ${maxImagePixels / 1e6} are accepted. Scale it down; a caption needs far fewer.`,
       { status: 413, code: 'image_too_large', param },
     )
+}
+
+const invalidDataUrl = (problem: string, cause?: unknown) =>
+  new TurbineError(`${problem} Send "data:image/jpeg;base64,..." with the image's bytes in base64.`, {
+    status: 400,
+    code: 'image_url_invalid',
+    param: 'image_url',
+    cause,
+  })
+
+/**
+ * The bytes in a base64 `data:` URL (RFC 2397) of an image.
+ * @throws TurbineError `image_url_invalid` when it is malformed, is not base64 or says that it is no image.
+ */
+export function decodeDataUrl(url: string): Uint8Array {
+  const comma = url.indexOf(',')
+  if (comma < 0) throw invalidDataUrl('The data URL has no comma after its media type.')
+  const [mediaType = '', ...parameters] = url.slice('data:'.length, comma).toLowerCase().split(';')
+  if (parameters.at(-1)?.trim() !== 'base64') throw invalidDataUrl('The data URL is not in base64.')
+  if (mediaType !== '' && mediaType !== 'application/octet-stream' && !mediaType.startsWith('image/'))
+    throw invalidDataUrl('The data URL holds something else than an image.')
+  try {
+    return decodeBase64(url.slice(comma + 1))
+  } catch (cause) {
+    throw invalidDataUrl('The data URL has characters that are not base64, or is cut off.', cause)
+  }
 }

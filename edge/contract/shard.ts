@@ -52,6 +52,31 @@ export interface ShardTally {
   repaid?: number
 }
 
+export const emptyTally: Required<ShardTally> = {
+  completed: 0,
+  failed: 0,
+  dropped: 0,
+  pruneRatioSum: 0,
+  inputTokens: 0,
+  outputTokens: 0,
+  pruned: 0,
+  repaid: 0,
+}
+
+const tallyFields = Object.keys(emptyTally) as (keyof ShardTally)[]
+
+/** The sum of what came of several shards. */
+export const addTallies = (a: ShardTally, b: ShardTally) => combine(a, b, 1)
+
+/** `a` without `b`, which it holds. */
+export const subtractTallies = (a: ShardTally, b: ShardTally) => combine(a, b, -1)
+
+const combine = (a: ShardTally, b: ShardTally, sign: 1 | -1): Required<ShardTally> => {
+  const sum = { ...emptyTally }
+  for (const field of tallyFields) sum[field] = (a[field] ?? 0) + sign * (b[field] ?? 0)
+  return sum
+}
+
 /**
  * The object that holds the results of a shard: a line of JSON, `ShardHeader`; then the output lines; then the error
  * lines. It is written once, so whoever comes second finds the results of the first; what takes its place is written

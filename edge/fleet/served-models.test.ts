@@ -3,7 +3,7 @@ import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { starter } from '../app.fixture.ts'
 import { keys } from '../contract/keys.ts'
-import { forgetModelMs } from '../contract/served-model.ts'
+import { forgetModelMs } from '../contract/model.ts'
 import { createServedModels } from './served-models.ts'
 
 /** A fleet's store whose clock and health the test decides. */

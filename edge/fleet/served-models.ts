@@ -1,8 +1,7 @@
+import { remember } from '../../infra/remembered.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
-import type { ModelSummary } from '../contract/model.ts'
-import { forgetModelMs, type ServedModel } from '../contract/served-model.ts'
-import { remember } from '../guard/remembered.ts'
+import { forgetModelMs, type ModelSummary, type ServedModel } from '../contract/model.ts'
 
 export interface ServedModelsOptions {
   store: ObjectStore

@@ -12,7 +12,7 @@ export function respondError(c: Context<EdgeEnv>, error: TurbineError): Response
 }
 
 /** Any error as one that a caller may see. What is not meant for callers keeps its words to itself. */
-export function toTurbineError(error: unknown, requestId: string): TurbineError {
+function toTurbineError(error: unknown, requestId: string): TurbineError {
   if (error instanceof TurbineError) return error
   if (error instanceof StreamUnavailableError)
     return new TurbineError('The job stream cannot take requests now. Send the request again.', {

@@ -1,10 +1,10 @@
 import type { Context } from 'hono'
+import { sha256 } from '../accounts/api-keys.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { newestFirst } from '../contract/ids.ts'
 import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 import { type Claim, claimKey } from './idempotency-claim.ts'
-import { sha256 } from './sha256.ts'
 
 type ClaimDeps = Pick<EdgeDeps, 'store' | 'now' | 'newId' | 'log'>
 

@@ -1,8 +1,8 @@
 import type { Context, MiddlewareHandler } from 'hono'
+import { isLocalRequest } from '../accounts/loopback.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { Tenant } from '../contract/tenant.ts'
 import type { Accounts, EdgeEnv } from '../deps.ts'
-import { isLocalRequest } from './loopback.ts'
 
 /**
  * Says whose request it is, by its API key. Where no keys exist, requests from this machine are the tenant

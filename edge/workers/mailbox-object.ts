@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
 import type { FinishedCaption } from '../contract/caption.ts'
-import { withLimit } from '../mailbox.ts'
+import { withLimit } from '../submit/mailbox.ts'
 import type { MailboxCalls } from './mailbox.ts'
 
 interface Letter extends PromiseWithResolvers<FinishedCaption | undefined> {

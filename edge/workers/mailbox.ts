@@ -1,7 +1,7 @@
 import { partitionOf } from '../../infra/stream/partition.ts'
 import { type FinishedCaption, maxHoldMs } from '../contract/caption.ts'
 import type { Log } from '../deps.ts'
-import { type Mailbox, withLimit } from '../mailbox.ts'
+import { type Mailbox, withLimit } from '../submit/mailbox.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
 /** What a mailbox object can be asked; `id` is a request's. */

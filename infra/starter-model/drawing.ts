@@ -1,7 +1,7 @@
 import sharp from 'sharp'
 import type { Place, Time } from './captions.ts'
 import { seededRandom } from './random.ts'
-import type { Scene, SceneObject } from './scenes.ts'
+import type { Scene, SceneObject } from './scene.ts'
 import { type Paint, type Point, partsOf, type Rgb, SIDE } from './shapes.ts'
 
 const SKY: Record<Time, readonly [top: Rgb, bottom: Rgb]> = {

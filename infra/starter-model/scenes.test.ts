@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { Scene } from './scene.ts'
 import {
   caption,
   captionWords,
@@ -7,7 +8,6 @@ import {
   isHeldOut,
   patchLabels,
   renderScene,
-  type Scene,
   SIDE,
   sampleScene,
   sceneSequence,

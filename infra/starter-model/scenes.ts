@@ -4,7 +4,6 @@ import {
   caption,
   isHeldOut,
   KINDS,
-  type Mention,
   PLACES,
   type Relation,
   SIZES,
@@ -13,7 +12,8 @@ import {
   TIMES,
 } from './captions.ts'
 import { type Random, seededRandom } from './random.ts'
-import { type Placement, type Point, partsOf, type Rgb, SIDE } from './shapes.ts'
+import type { Scene, SceneObject } from './scene.ts'
+import { type Point, partsOf, type Rgb, SIDE } from './shapes.ts'
 
 export * from './captions.ts'
 export { renderScene, sceneSvg } from './drawing.ts'
@@ -38,30 +38,6 @@ const RELATIONS_BY_COUNT = {
   2: ['left', 'above'],
   3: ['above-two', 'two-above', 'between'],
 } as const
-
-/** An object as drawn. */
-export type SceneObject = Mention &
-  Placement & {
-    /** The object's own shade of its colour, before the light of the scene. */
-    rgb: Rgb
-  }
-
-/** A scene: plain data that says all of the picture. Equal scenes have equal pixels. */
-export type Scene = Omit<Story, 'objects'> & {
-  objects: SceneObject[]
-  /** Where ground meets sky, in pixels from the top. */
-  horizon: number
-  /** Marks on the ground (grass, waves, ...) and in the sky (stars or birds). */
-  groundMarks: Point[]
-  skyMarks: Point[]
-  /** Soft light and shadow: a 5 x 5 grid of relative brightness, row by row. */
-  shading: number[]
-  /** Brightness gained from the left edge to the right edge, relative. */
-  lightFromRight: number
-  exposure: number
-  /** Seed of the sensor noise. */
-  noise: number
-}
 
 export type SampleOptions = {
   /** How many objects; by default 1, 2 or 3 in 25, 40 and 35 % of the scenes. */

@@ -17,6 +17,7 @@
 import { once } from 'node:events'
 import { parseArgs } from 'node:util'
 import sharp from 'sharp'
+import type { Scene } from './scene.ts'
 import * as scenes from './scenes.ts'
 
 const CAPTION_BYTES = 144
@@ -40,7 +41,7 @@ function header() {
   }
 }
 
-async function record(scene: scenes.Scene): Promise<Buffer> {
+async function record(scene: Scene): Promise<Buffer> {
   const text = Buffer.alloc(CAPTION_BYTES)
   text.write(scenes.caption(scene), 'ascii')
   const objects = [0, 1, 2].flatMap((i) => {

@@ -7,7 +7,7 @@ import { searchSchedules } from './search.ts'
 import type { Speed } from './speed.ts'
 
 /** Agreement with the unpruned captions on the first so many pictures of a part. */
-export type Compare = (schedule: Schedule, pictures: number) => Promise<LevelQuality>
+type Compare = (schedule: Schedule, pictures: number) => Promise<LevelQuality>
 
 export interface CalibrationOptions {
   encoder: EncoderShape
@@ -24,7 +24,7 @@ export interface CalibrationOptions {
 }
 
 /** A level of the table that a calibration found. */
-export interface CalibratedLevel {
+interface CalibratedLevel {
   schedule: Schedule
   /** On held-out pictures. */
   quality: LevelQuality

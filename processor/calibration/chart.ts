@@ -2,7 +2,7 @@ import type { ChartSpec } from '../../infra/plot/svg.ts'
 import type { LevelQuality } from '../models/levels.ts'
 
 /** A point of the chart. */
-export interface ChartPoint {
+interface ChartPoint {
   flopShare: number
   quality: LevelQuality
 }

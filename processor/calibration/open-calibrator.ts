@@ -1,7 +1,7 @@
 import type { Config } from '../../infra/config.ts'
 import { resolveDevices } from '../engine/devices.ts'
 import { openModel } from '../models/open-model.ts'
-import { precisionOf } from '../open-captioner.ts'
+import { precisionOf } from '../pipeline/open.ts'
 import { type Calibrator, startCalibrator } from './calibrator.ts'
 
 /**

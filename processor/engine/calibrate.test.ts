@@ -37,6 +37,16 @@ it('measures the corners first, then everything between, once each', async () =>
   expect(samples).toHaveLength(3 * model.levels.length)
 })
 
+it('runs each cell as often as asked before the run that counts', async () => {
+  const runs: DeviceRun[] = []
+  const single = { ...model, levels: model.levels.slice(0, 1) }
+  const options = { model: single, pixels, buckets: [1, 2], budgetMs: 60_000, warmUps: 2 }
+  expect(await calibrate(deviceOf(runs), options)).toEqual([
+    { bucket: 1, level: 0, ms: 6 },
+    { bucket: 2, level: 0, ms: 9 },
+  ])
+})
+
 it('measures one run however small the budget is', async () => {
   const runs: DeviceRun[] = []
   const samples = await calibrate(deviceOf(runs), { model, pixels, buckets: [1, 2], budgetMs: -1 })

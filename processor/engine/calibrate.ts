@@ -11,6 +11,8 @@ export interface CalibrateOptions {
   pixels: Uint8Array
   /** No further run begins after this long, ms. At least one is measured. */
   budgetMs: number
+  /** Runs before the one that counts, for each batch size and level; default 0. */
+  warmUps?: number
 }
 
 /**
@@ -19,7 +21,7 @@ export interface CalibrateOptions {
  */
 export async function calibrate(
   device: Pick<Device, 'run'>,
-  { model, buckets, pixels: image, budgetMs }: CalibrateOptions,
+  { model, buckets, pixels: image, budgetMs, warmUps = 0 }: CalibrateOptions,
 ): Promise<CostSample[]> {
   const slot = new PixelBuffers(model.image, buckets.at(-1)!).take()
   for (let row = 0; row < buckets.at(-1)!; row++) slot.row(row).set(image)
@@ -27,7 +29,9 @@ export async function calibrate(
   const measure = async (bucket: number, level: number): Promise<CostSample> => {
     const prompt = Array.from({ length: bucket }, () => [model.startId])
     const schedule = model.levels[level]!
-    const { inferenceMs } = await device.run({ pixels, count: bucket, prompt, schedule })
+    const run = () => device.run({ pixels, count: bucket, prompt, schedule })
+    for (let warmUp = 0; warmUp < warmUps; warmUp++) await run()
+    const { inferenceMs } = await run()
     return { bucket, level, ms: inferenceMs }
   }
   const start = performance.now()

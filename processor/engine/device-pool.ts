@@ -1,7 +1,7 @@
 import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import { defaultBuckets } from './batch.ts'
 import { Device, type DeviceOptions } from './device.ts'
-import type { DeviceTarget } from './devices.ts'
+import type { DeviceTarget } from './device-target.ts'
 import { sessionOptions } from './session-options.ts'
 
 export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {
@@ -12,7 +12,7 @@ export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spaw
   /** Batch sizes that batches are padded to. */
   buckets?: number[]
   /** How the graph is built, e.g. `{ trace: true }`. */
-  graph?: Omit<GraphOptions, 'decoder'>
+  graph?: Omit<GraphOptions, 'decoder' | 'gpu'>
 }
 
 /** The devices that serve a model, each with a thread and a session of its own. */
@@ -35,7 +35,6 @@ export class DevicePool {
   static async start(options: DevicePoolOptions): Promise<DevicePool> {
     const { model, devices, intraOpThreads, graph, onCrash, spawn, pause } = options
     const buckets = [...(options.buckets ?? defaultBuckets)].sort((a, b) => a - b)
-    const bytes = model.buildGraph(graph)
     const started = await Promise.allSettled(
       devices.map((target) =>
         Device.start({
@@ -43,7 +42,7 @@ export class DevicePool {
           model,
           buckets,
           worker: {
-            graph: bytes,
+            graph: model.buildGraph({ ...graph, gpu: target.provider === 'cuda' }),
             folder: model.folder,
             options: sessionOptions(target, intraOpThreads),
             image: model.image,

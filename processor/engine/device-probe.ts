@@ -5,7 +5,7 @@ import { env, Tensor } from 'onnxruntime-node'
 import { Graph } from '../onnx/graph.ts'
 import { openSession } from '../onnx/session.ts'
 import { DeviceUnavailableError } from './device-errors.ts'
-import type { DeviceTarget } from './devices.ts'
+import type { DeviceTarget } from './device-target.ts'
 import { sessionOptions } from './session-options.ts'
 
 /** What can be wrong with a device, and what helps. */

@@ -3,8 +3,8 @@ import { Worker } from 'node:worker_threads'
 import type { CaptionModel } from '../models/model.ts'
 import { captionRows, type DeviceRun, type PaddedRun, padBatch } from './batch.ts'
 import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
+import type { DeviceTarget } from './device-target.ts'
 import type { FromWorker, RawOutput, ToWorker, WorkerData } from './device-worker.ts'
-import type { DeviceTarget } from './devices.ts'
 
 export interface DeviceResult {
   /** For each image its ids as generated: start id, prompt, caption, end id. */

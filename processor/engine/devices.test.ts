@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { DeviceUnavailableError } from './device-errors.ts'
-import { type DeviceTarget, parseDevices, resolveDevices } from './devices.ts'
+import type { DeviceTarget } from './device-target.ts'
+import { parseDevices, resolveDevices } from './devices.ts'
 
 const names = (targets: DeviceTarget[]) => targets.map((target) => target.name)
 const works = async () => {}

@@ -1,17 +1,6 @@
 import { DeviceUnavailableError, InvalidDeviceError } from './device-errors.ts'
 import { probeDevice } from './device-probe.ts'
-
-/** Execution providers of ONNX Runtime that Turbine runs on. */
-export type Provider = 'cpu' | 'cuda' | 'webgpu'
-
-/** A place where a session can live. */
-export interface DeviceTarget {
-  /** As it is asked for and reported: `cpu`, `cuda:0`. */
-  name: string
-  provider: Provider
-  /** Index of the GPU among the visible ones; 0 elsewhere. */
-  deviceId: number
-}
+import type { DeviceTarget } from './device-target.ts'
 
 export interface ResolvedDevices {
   devices: DeviceTarget[]

@@ -1,6 +1,6 @@
 import type { CaptionModel } from '../models/model.ts'
 import { DevicePool } from './device-pool.ts'
-import type { DeviceTarget } from './devices.ts'
+import type { DeviceTarget } from './device-target.ts'
 import { PixelBuffers } from './pixel-buffers.ts'
 import { preprocess } from './preprocess.ts'
 

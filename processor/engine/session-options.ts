@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os'
 import type { SessionOptions } from '../onnx/session.ts'
-import type { DeviceTarget } from './devices.ts'
+import type { DeviceTarget } from './device-target.ts'
 
 /** Threads that one operator is split over: all cores on the CPU, one beside a GPU. */
-export function defaultIntraOpThreads(target: DeviceTarget): number {
+function defaultIntraOpThreads(target: DeviceTarget): number {
   return target.provider === 'cpu' ? availableParallelism() : 1
 }
 

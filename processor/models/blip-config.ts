@@ -59,7 +59,7 @@ const generationSchema = z.object({
 /** Hugging Face's `generate` stops at this many ids when nothing else is said; the start token counts. */
 const defaultMaxLength = 20
 
-export type BlipVisionConfig = z.infer<typeof visionSchema>
+type BlipVisionConfig = z.infer<typeof visionSchema>
 export type BlipTextConfig = z.infer<typeof textSchema>
 
 /** All that a BLIP captioning folder says about itself. */

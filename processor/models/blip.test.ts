@@ -5,6 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { type SafetensorsType, writeSafetensors } from '../onnx/safetensors.ts'
 import { openSession } from '../onnx/session.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
+import { perLayer } from '../turbo/schedule.ts'
 import { openBlip } from './blip.ts'
 import type { CaptionModel, GraphOptions } from './model.ts'
 import {
@@ -134,6 +135,16 @@ describe('a graph with Turbo', () => {
     for (const settings of byOptions.values()) {
       const { threshold, mode } = settings[0]!
       await expectAnswers(await openTraced(model, { threshold, mode }), settings)
+    }
+  })
+
+  it('answers the same built for a GPU, and built for one schedule', async () => {
+    for (const settings of expected.settings) {
+      const { r, threshold, mode } = settings
+      await expectAnswers(await openTraced(model, { threshold, mode, gpu: true }), [settings])
+      const fixed = perLayer(r, model.encoder.layers)
+      await expectAnswers(await openTraced(model, { threshold, mode, gpu: true, r: fixed }), [settings])
+      await expectAnswers(await openTraced(model, { threshold, mode, r: fixed }), [settings])
     }
   })
 

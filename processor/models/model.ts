@@ -24,6 +24,13 @@ export interface GraphOptions {
   decoder?: boolean
   /** Computes in float16, inputs and outputs unchanged. Default: float32. */
   float16?: boolean
+  /** Builds for a GPU: the kernels that are fastest there, nothing that has to wait for the host. */
+  gpu?: boolean
+  /**
+   * Tokens to merge in each layer, `[layers]`, fixed in the graph: no branches, every shape known. The input `r` is
+   * there all the same and is not read.
+   */
+  r?: number[]
 }
 
 /**

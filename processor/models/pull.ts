@@ -5,7 +5,7 @@ import { downloadFile } from './download.ts'
 import { describeModel, type Hub, HubError, type HubFile, type HubModel } from './hub.ts'
 
 /** Files that are taken when a model has them, small ones first, so that a wrong model is noticed early. */
-export const modelFiles = [
+const modelFiles = [
   'config.json',
   'preprocessor_config.json',
   'tokenizer.json',
@@ -83,7 +83,7 @@ async function withRetries<T>(work: () => Promise<T>, sleep: (ms: number) => Pro
  * The files to fetch, in the order of `modelFiles`.
  * @throws UnsupportedModelError when one is missing that no model can do without.
  */
-export function selectFiles({ id, files }: HubModel): HubFile[] {
+function selectFiles({ id, files }: HubModel): HubFile[] {
   const has = (name: string) => files.some((file) => file.name === name)
   if (!has('model.safetensors'))
     throw new UnsupportedModelError(

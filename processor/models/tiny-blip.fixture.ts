@@ -29,7 +29,7 @@ export async function readTensors(file: string): Promise<Record<string, TensorCo
   )
 }
 
-export interface ExpectedSetting extends SemanticSettings {
+interface ExpectedSetting extends SemanticSettings {
   name: string
   r: number | number[]
   threshold?: number

@@ -57,6 +57,9 @@ export abstract class Operators {
   div<V extends Value>(a: V, b: V): V {
     return this.#same('Div', a, b)
   }
+  mod(a: Int, b: Int): Int {
+    return this.#same('Mod', a, b)
+  }
   min<V extends Value>(a: V, b: V): V {
     return this.#same('Min', a, b)
   }
@@ -104,6 +107,35 @@ export abstract class Operators {
       epsilon: { float: epsilon },
     })[0] as V
   }
+  /** `scale * x / rms(x)` over the last axis, without an epsilon. */
+  rmsNorm<V extends Float>(x: V, scale: V): V {
+    return this.op('SimplifiedLayerNormalization', [x, scale], [x.type], {
+      axis: -1,
+      epsilon: { float: 0 },
+    })[0] as V
+  }
+  /** The sum of `x`, `skip` and `bias`, and that sum with a layer norm: one pass over memory instead of three. */
+  addLayerNorm<V extends Float>(
+    x: V,
+    skip: V,
+    { scale, shift, bias }: { scale: V; shift: V; bias?: V },
+    epsilon: number,
+  ): { normed: V; sum: V } {
+    const inputs = bias ? [x, skip, scale, shift, bias] : [x, skip, scale, shift]
+    // Outputs two and three are for training.
+    const [normed, , , sum] = this.op(
+      'SkipLayerNormalization',
+      inputs,
+      [x.type, x.type, x.type, x.type],
+      { epsilon: { float: epsilon } },
+      runtimeDomain,
+    )
+    return { normed: normed as V, sum: sum as V }
+  }
+  /** GELU of `x + bias`, in one pass over memory. */
+  biasGelu<V extends Float>(x: V, bias: V): V {
+    return this.op('BiasGelu', [x, bias], [x.type], {}, runtimeDomain)[0] as V
+  }
   /** `x [B, C, H, W]`, `weight [O, C, k, k]` -> `[B, O, H / k, W / k]`. */
   patchConv<V extends Float>(x: V, weight: V, bias: V, patch: number): V {
     return this.op('Conv', [x, weight, bias], [x.type], {
@@ -113,16 +145,37 @@ export abstract class Operators {
   }
   /**
    * Fused attention of ONNX Runtime: `query [B, S, heads * dq]`, `key [B, T, heads * dq]`,
-   * `value [B, T, heads * dv]` -> `[B, S, heads * dv]`.
+   * `value [B, T, heads * dv]` -> `[B, S, heads * dv]`. Keys and values may come per head, `[B, heads, T, d]`.
+   * `bias [B or 1, heads or 1, S, T]` is added to the scaled logits.
    */
-  attention<V extends Float>(query: V, key: V, value: V, heads: number, scale: number): V {
+  attention<V extends Float>(query: V, key: V, value: V, heads: number, scale: number, bias?: V): V {
     return this.op(
       'MultiHeadAttention',
-      [query, key, value],
+      bias ? [query, key, value, undefined, undefined, bias] : [query, key, value],
       [query.type],
       { num_heads: heads, scale: { float: scale } },
       runtimeDomain,
     )[0] as V
+  }
+  /**
+   * Causal self attention of a decoder with a cache: `query`, `key`, `value [B, S, heads * d]` follow the `past` keys
+   * and values `[B, heads, P, d]`. The present ones are `[B, heads, P + S, d]`. `bias [3 * heads * d]` is added to the
+   * three before.
+   */
+  causalAttention<V extends Float>(
+    { query, key, value, bias }: { query: V; key: V; value: V; bias: V },
+    past: { keys: V; values: V },
+    heads: number,
+    scale: number,
+  ): { attended: V; present: { keys: V; values: V } } {
+    const [attended, keys, values] = this.op(
+      'MultiHeadAttention',
+      [query, key, value, bias, undefined, undefined, past.keys, past.values],
+      [query.type, query.type, query.type],
+      { num_heads: heads, scale: { float: scale }, unidirectional: 1 },
+      runtimeDomain,
+    )
+    return { attended: attended as V, present: { keys: keys as V, values: values as V } }
   }
 
   // Reductions over one axis.
@@ -146,7 +199,17 @@ export abstract class Operators {
   }
   /** Indices of the k largest along the last axis, in no order; equal values: the lower index first. */
   topIndices(x: Value, k: Int): Int {
-    return this.op('TopK', [x, k], [x.type, 'int64'], { axis: -1, largest: 1, sorted: 0 })[1] as Int
+    return this.topK(x, k).indices
+  }
+  /** The k largest along the last axis, in no order unless `sorted`, and their indices; equal values: the lower index. */
+  topK<V extends Value>(x: V, k: Int, { sorted = false } = {}): { values: V; indices: Int } {
+    const attributes = { axis: -1, largest: 1, sorted: sorted ? 1 : 0 }
+    const [values, indices] = this.op('TopK', [x, k], [x.type, 'int64'], attributes)
+    return { values: values as V, indices }
+  }
+  /** The k smallest along the last axis, ascending. */
+  smallest<V extends Value>(x: V, k: Int): V {
+    return this.op('TopK', [x, k], [x.type, 'int64'], { axis: -1, largest: 0, sorted: 1 })[0] as V
   }
 
   // Shapes and places.
@@ -177,6 +240,12 @@ export abstract class Operators {
     const types = new Array<DataType>(parts).fill(x.type)
     return this.op('Split', [x], types, { axis, num_outputs: parts }) as unknown as V[]
   }
+  /** The first `count` along an axis, and the rest. */
+  splitAt<V extends Value>(x: V, count: number | Int, axis: number): [V, V] {
+    const at = typeof count === 'number' ? this.ints([count]) : count
+    const tail = [x, at, this.ints([2 ** 31]), this.ints([axis])]
+    return [this.slice(x, axis, 0, at), this.op('Slice', tail, [x.type])[0] as V]
+  }
   /** `x[start:end:step]` along an axis; without `end` to its end. */
   slice<V extends Value>(x: V, axis: number, start: number, end?: number | Int, step = 1): V {
     const to = end === undefined ? this.ints([2 ** 31]) : typeof end === 'number' ? this.ints([end]) : end
@@ -197,8 +266,13 @@ export abstract class Operators {
     return this.op('Compress', [x, mask], [x.type])[0] as V
   }
   /** 1 at each index along a new axis of the given depth, else 0. */
-  oneHot(indices: Int, depth: Int, axis: number): Value<'float32'> {
-    return this.op('OneHot', [indices, depth, this.floats([0, 1])], ['float32'], { axis })[0]
+  oneHot<F extends Float['type'] = 'float32'>(
+    indices: Int,
+    depth: Int,
+    axis: number,
+    type = 'float32' as F,
+  ): Value<F> {
+    return this.op('OneHot', [indices, depth, this.cast(this.floats([0, 1]), type)], [type], { axis })[0]
   }
   /** 0, 1, ... below a scalar limit. */
   range(limit: Int): Int {
@@ -212,6 +286,16 @@ export abstract class Operators {
     const pads = new Array<number>(2 * rank).fill(0)
     pads[2 * rank - 1] = 1
     return this.op('Pad', [x, this.ints(pads), value], [x.type], { mode: 'constant' })[0] as V
+  }
+  /** `count` (`int64 [1]`) more elements at the end of the last axis of a tensor of this rank. */
+  padEnd<V extends Float>(x: V, rank: number, count: Int, value: V): V {
+    const pads = this.concat([this.ints(new Array<number>(2 * rank - 1).fill(0)), count], 0)
+    return this.op('Pad', [x, pads, value], [x.type], { mode: 'constant' })[0] as V
+  }
+  /** Largest of the last axis of `x [B, C, width]`, `[B, C, 1]`, and its index in the flattened x. */
+  maxPool<V extends Float>(x: V, width: number): { values: V; indices: Int } {
+    const [values, indices] = this.op('MaxPool', [x], [x.type, 'int64'], { kernel_shape: [width] })
+    return { values: values as V, indices }
   }
   /** A vector of one element as a scalar. */
   toScalar<V extends Value>(x: V): V {

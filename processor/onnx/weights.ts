@@ -54,14 +54,28 @@ export class Weights {
 
   /** The tensor as a value of the graph, computed in `as`; another storage type is cast when the session loads. */
   load<F extends Float['type']>(g: Graph, name: string, shape: number[], as: F): Value<F> {
+    return this.loadParts(g, name, shape, 1, as)[0]!
+  }
+
+  /** The tensor cut into `parts` of equal size along its first axis; no byte is copied. */
+  loadParts<F extends Float['type']>(
+    g: Graph,
+    name: string,
+    shape: number[],
+    parts: number,
+    as: F,
+  ): Value<F>[] {
     this.check(name, shape)
     const { type, offset, length } = this.#tensors.get(name)!
-    const stored = g.external(graphTypes[type as keyof typeof graphTypes], shape, {
-      location: basename(this.#file),
-      offset,
-      length,
+    const [rows, ...rest] = shape as [number, ...number[]]
+    return Array.from({ length: parts }, (_, part) => {
+      const stored = g.external(graphTypes[type as keyof typeof graphTypes], [rows / parts, ...rest], {
+        location: basename(this.#file),
+        offset: offset + (part * length) / parts,
+        length: length / parts,
+      })
+      return g.cast(stored, as)
     })
-    return g.cast(stored, as)
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { admission } from './admission.ts'
-import { device, image, queueOf } from './scenario.ts'
+import { device, image, queueOf } from './scenario.fixture.ts'
 
 const costs = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
 const waiting = (count: number) =>

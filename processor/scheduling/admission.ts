@@ -1,11 +1,10 @@
-import type { Backlog } from './backlog.ts'
 import type { CostModel } from './cost-model.ts'
 import { type Place, sum } from './deadline-order.ts'
-import { hardestAllowed } from './level.ts'
+import { type Backlog, hardestAllowed } from './level.ts'
 import { headPerDevice, latestStart } from './line-head.ts'
 import { defaultMargin } from './prune-controller.ts'
 import type { ImageQueue } from './queue.ts'
-import { servingPlan, work } from './serving-plan.ts'
+import { servingPlan, work } from './service-order.ts'
 
 /** Whether one more interactive image can be taken, and if not, why and when to repeat. */
 export type Admission =

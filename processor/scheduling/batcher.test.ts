@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { Batcher, type BatcherOptions } from './batcher.ts'
+import { Batcher, type BatcherOptions, batchSize } from './batcher.ts'
 import { hardestAllowed } from './level.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, queueOf } from './scenario.ts'
+import { device, image, levels, queueOf } from './scenario.fixture.ts'
 
 const hardest = levels.length - 1
 /** Nearly all of a run is its fixed cost: the more rows the better. */
@@ -322,4 +322,30 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
     }),
     { seed: 1, numRuns: 200 },
   )
+})
+
+const whole = device({ fixedMs: 30, rowMs: 5 })
+const linear = device({ fixedMs: 0.1, rowMs: 20 })
+const fits = () => true
+
+test('takes all in one run where a larger run costs little more', () => {
+  expect(batchSize(whole, { images: 100, level: 0, fits })).toBe(16)
+  expect(batchSize(whole, { images: 3, level: 0, fits })).toBe(4)
+})
+
+test('does not pad where rows cost what they are, nor batch where that gains nothing', () => {
+  expect(batchSize(device({ fixedMs: 20, rowMs: 20 }), { images: 5, level: 0, fits })).toBe(4)
+  expect(batchSize(linear, { images: 16, level: 0, fits })).toBe(1)
+})
+
+test('stays within what fits, and is the least allowed when nothing does', () => {
+  expect(batchSize(whole, { images: 16, level: 0, fits: (ms) => ms <= 60 })).toBe(4)
+  expect(batchSize(whole, { images: 16, level: 5, fits: (ms) => ms <= 60 })).toBe(8)
+  expect(batchSize(whole, { images: 16, level: 0, fits: () => false })).toBe(1)
+  expect(batchSize(whole, { images: 16, level: 0, fits: () => false, least: 4 })).toBe(4)
+})
+
+test('grows from the least allowed only where that gains', () => {
+  expect(batchSize(whole, { images: 16, level: 0, fits, least: 4 })).toBe(16)
+  expect(batchSize(linear, { images: 16, level: 0, fits, least: 4 })).toBe(4)
 })

@@ -1,11 +1,8 @@
-import { type Backlog, imagesOf } from './backlog.ts'
-import { batchSize } from './batch-size.ts'
-import type { CostModel } from './cost-model.ts'
+import { type CostModel, worthwhileGain } from './cost-model.ts'
 import type { Place, Tally } from './deadline-order.ts'
-import { leavesRoom } from './interactive-room.ts'
-import type { Lane } from './lane.ts'
 import type { Demand } from './least-level.ts'
-import { timeForRun } from './line-head.ts'
+import { type Backlog, imagesOf, type Lane } from './level.ts'
+import { leavesRoom, timeForRun } from './line-head.ts'
 import { type ControllerOptions, defaultMargin, PruneController } from './prune-controller.ts'
 import type { ImageQueue, QueuedImage, Waiting } from './queue.ts'
 
@@ -269,4 +266,30 @@ function withBacklogs(tally: Tally, backlogs: readonly Backlog[]): Tally {
 function ownLevel(place: Place, demand: Demand): number {
   const demanded = place.due <= demand.until ? demand.level : 0
   return Math.max(place.least, Math.min(place.hardest, demanded))
+}
+
+export interface BatchSizeOptions {
+  /** Images that could ride; more than the largest bucket is fine. */
+  images: number
+  level: number
+  /** Whether a run that takes this long is acceptable. */
+  fits(ms: number, bucket: number): boolean
+  /** Buckets below this one are not considered; it is the answer when none fits. Default: the smallest. */
+  least?: number
+}
+
+/** The bucket that serves the most images per ms of those that fit; of buckets about as good, the smallest. */
+export function batchSize(costs: CostModel, { images, level, fits, least }: BatchSizeOptions): number {
+  let chosen = least ?? costs.buckets[0]!
+  let chosenRate = 0
+  for (const bucket of costs.buckets) {
+    const ms = costs.predict(bucket, level)
+    if (bucket < chosen || !fits(ms, bucket)) continue
+    const rate = Math.min(images, bucket) / ms
+    if (rate > chosenRate * (1 + worthwhileGain)) {
+      chosen = bucket
+      chosenRate = rate
+    }
+  }
+  return chosen
 }

@@ -1,8 +1,4 @@
-import { type CostSample, seedCells } from './cost-cells.ts'
-import { DecodingCost } from './decoding-cost.ts'
 import type { Level } from './level.ts'
-
-export type { CostSample } from './cost-cells.ts'
 
 export interface CostModelOptions {
   levels: readonly Level[]
@@ -70,11 +66,6 @@ export class CostModel {
         `No cell for batch size ${bucket} at level ${level}: batch sizes are ${this.buckets.join(', ')}, levels 0 to ${this.#cells.length - 1}.`,
       )
     return ms * this.#pace
-  }
-
-  /** The smallest bucket that holds `images`, or the largest when none does. */
-  bucketFor(images: number): number {
-    return this.buckets.find((bucket) => bucket >= images) ?? this.buckets.at(-1)!
   }
 
   /** The batch size with the highest rate at this level; of sizes about as good, the smallest. */
@@ -216,4 +207,99 @@ export function lowestSoFar(values: readonly number[]): number[] {
 function checkDuration(ms: number, what: string): void {
   if (ms > 0 && Number.isFinite(ms)) return
   throw new RangeError(`${what} cannot have taken ${ms} ms: measure with performance.now() before and after.`)
+}
+
+/** One measured run: `bucket` rows at a prune level took `ms`. */
+export interface CostSample {
+  bucket: number
+  level: number
+  ms: number
+}
+
+interface Point {
+  x: number
+  y: number
+}
+
+/**
+ * Expected ms of a run for each level and batch size, `cells[level][bucket index]`: medians of the calibration runs;
+ * cells without one are linear in the batch size, and linear in the relative cost of the level, through the nearest
+ * measured cells. Never zero or less.
+ */
+function seedCells(
+  levels: readonly Level[],
+  buckets: readonly number[],
+  samples: readonly CostSample[],
+): number[][] {
+  const rows = levels.map((_, level) => {
+    const points = medians(samples.filter((sample) => sample.level === level))
+    return points.length > 0 ? buckets.map((bucket) => throughPoints(points, bucket)) : undefined
+  })
+  const column = (index: number): Point[] =>
+    levels
+      .flatMap(({ relativeCost }, level) => {
+        const y = rows[level]?.[index]
+        return y === undefined ? [] : [{ x: relativeCost, y }]
+      })
+      .sort((a, b) => a.x - b.x)
+  return levels.map(
+    ({ relativeCost }, level) =>
+      rows[level] ?? buckets.map((_, index) => throughPoints(column(index), relativeCost)),
+  )
+}
+
+/** One point for each batch size that was measured, ascending. */
+function medians(samples: readonly CostSample[]): Point[] {
+  return [...Map.groupBy(samples, ({ bucket }) => bucket)]
+    .map(([x, runs]) => {
+      const times = runs.map(({ ms }) => ms).sort((a, b) => a - b)
+      return { x, y: times[times.length >> 1]! }
+    })
+    .sort((a, b) => a.x - b.x)
+}
+
+/**
+ * The line through the two measured points next to `x`, or through the origin when there is only one. Beyond the
+ * measured points it never falls and never cuts below the origin, so that no prediction turns zero or negative.
+ */
+function throughPoints(points: readonly Point[], x: number): number {
+  const above = points.findIndex((point) => point.x >= x)
+  const right = clamp(above < 0 ? points.length - 1 : above, 1, points.length - 1)
+  const a = points[right - 1]
+  const b = points[right]
+  if (a === undefined || b === undefined) return (points[0]!.y / points[0]!.x) * x
+  const slope = (b.y - a.y) / (b.x - a.x)
+  if (x < a.x) return a.y - clamp(slope, 0, a.y / a.x) * (a.x - x)
+  if (x > b.x) return b.y + Math.max(slope, 0) * (x - b.x)
+  return a.y + slope * (x - a.x)
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.min(Math.max(value, low), high)
+}
+
+/** Weight of a decoded image in the estimate once many have been seen. */
+const decodingWeight = 0.05
+/** An image counts as at most this many times what they cost so far. */
+const decodingOutlierFactor = 4
+
+/**
+ * What decoding an image costs, ms: a running mean. It is a plain mean of the first twenty images, so that a slow
+ * first one is soon made up for, and an exponentially weighted one from then on. Images differ in size, so one that
+ * costs up to four times the mean counts in full; an outlier beyond counts as four times.
+ */
+export class DecodingCost {
+  #ms = 0
+  #seen = 0
+
+  /** 0 until an image has been decoded. */
+  get ms(): number {
+    return this.#ms
+  }
+
+  observe(ms: number): void {
+    this.#seen++
+    const counted = this.#seen === 1 ? ms : Math.min(ms, decodingOutlierFactor * this.#ms)
+    this.#ms += Math.max(decodingWeight, 1 / this.#seen) * (counted - this.#ms)
+  }
 }

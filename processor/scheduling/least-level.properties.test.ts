@@ -1,12 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { Backlog } from './backlog.ts'
-import { type Load, leastLevel } from './least-level.ts'
-import { hardestAllowed } from './level.ts'
+import type { Load } from './least-level.ts'
+import { type Backlog, hardestAllowed } from './level.ts'
 import { latestStart } from './line-head.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, flat, image, levels, loadOf } from './scenario.ts'
-import { servingPlan } from './serving-plan.ts'
+import { device, flat, image, leastLevel, levels, loadOf } from './scenario.fixture.ts'
+import { servingPlan } from './service-order.ts'
 
 const hardest = levels.length - 1
 

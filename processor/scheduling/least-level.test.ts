@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
-import type { Backlog } from './backlog.ts'
-import { type Load, leastLevel } from './least-level.ts'
+import type { Load } from './least-level.ts'
+import type { Backlog } from './level.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, loadOf } from './scenario.ts'
+import { device, image, leastLevel, levels, loadOf } from './scenario.fixture.ts'
 
 const hardest = levels.length - 1
 

@@ -1,9 +1,15 @@
-import { imagesOf } from './backlog.ts'
 import type { CostModel } from './cost-model.ts'
 import type { Place } from './deadline-order.ts'
+import { imagesOf } from './level.ts'
 import { headPerDevice, latestStart } from './line-head.ts'
-import { type Checkpoint, eachDeadline, type Lineup } from './service-order.ts'
-import { type ServingPlan, servingPlan, work } from './serving-plan.ts'
+import {
+  type Checkpoint,
+  eachDeadline,
+  type Lineup,
+  type ServingPlan,
+  servingPlan,
+  work,
+} from './service-order.ts'
 
 /** What the devices have before them when one of them is free. */
 export interface Load extends Lineup {
@@ -34,7 +40,8 @@ export interface Caution {
 }
 
 /**
- * The least level with which the load's deadlines are met and its backlog drains.
+ * The least level with which the load's deadlines are met and its backlog drains, for each of several degrees of
+ * caution in one look along the load.
  *
  * Where an image, or the last one of a backlog, would miss its deadline the level rises, just until it is in time; so
  * the level that is left is the least one with which every deadline is met. What could not be in time even if it were
@@ -45,11 +52,6 @@ export interface Caution {
  * ones take longer in all; so a line that has to drain is also looked at run by run at its head, and the level rises
  * until there is a way to cut it into runs that all end in time.
  */
-export function leastLevel(load: Load, { now, ...caution }: Caution & { now: number }): Demand {
-  return leastLevels(load, [caution], now)[0]!
-}
-
-/** The least level for each of several degrees of caution, in one look along the load. */
 export function leastLevels(load: Load, cautions: readonly Caution[], now: number): Demand[] {
   const plan = servingPlan(load)
   const drains = Number.isFinite(load.drainMs)

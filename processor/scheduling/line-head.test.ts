@@ -1,7 +1,14 @@
-import { expect, test } from 'vitest'
-import { latestStart, timeForRun } from './line-head.ts'
-import { device, levels } from './scenario.ts'
-import { servingPlan } from './serving-plan.ts'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  type InteractiveRoomOptions,
+  latestStart,
+  latestStarts,
+  leavesRoom,
+  timeForRun,
+} from './line-head.ts'
+import { device, levels } from './scenario.fixture.ts'
+import { servingPlan } from './service-order.ts'
 
 const hardest = levels.length - 1
 const costs = device({ fixedMs: 60, rowMs: 10, buckets: [1, 2, 4] })
@@ -40,4 +47,78 @@ test('where not all can be in time the run is for those in it', () => {
   const timeFor = timeForRun(due(75, 80, 85), 0, { ...options(), devices: 1 })
   expect(timeFor(1)).toBe(75)
   expect(timeForRun(due(10, 90), 0, { ...options(), devices: 1 })(2)).toBe(90)
+})
+
+describe('leavesRoom', () => {
+  /** A run takes 60 ms with one image, 80 with two, 120 with four. */
+  const costs = device({ fixedMs: 40, rowMs: 20, buckets: [1, 2, 4] })
+  const longest = (rest: Partial<InteractiveRoomOptions> = {}) => {
+    const options = { costs, waiting: 0, beyond: 0, arrivalRate: 0, targetMs: 500, slowdown: 1, ...rest }
+    return Array.from({ length: 50 }, (_, i) => 10 * i).findLast((ms) => leavesRoom(ms, options))
+  }
+
+  test('the image that comes right after the start has time for a run of its own', () => {
+    expect(longest()).toBe(440)
+    expect(longest({ slowdown: 1.25 })).toBe(340)
+  })
+
+  test('the more wait, come or are on their way, the less room there is', () => {
+    expect(longest({ waiting: 1 })).toBe(420)
+    expect(longest({ beyond: 12 })).toBeLessThan(400)
+    expect(longest({ arrivalRate: 1 })).toBe(440)
+    expect(longest({ arrivalRate: 50 })).toBeLessThan(400)
+  })
+
+  test('no run leaves room when there is none', () => {
+    expect(longest({ targetMs: 50 })).toBeUndefined()
+    expect(longest({ waiting: 50 })).toBeUndefined()
+  })
+})
+
+describe('latestStarts', () => {
+  /** Times of runs of 0 to 4 images: each costs 10, each row 5. */
+  const runMs = [0, 15, 20, 25, 30]
+
+  test('nothing to serve can begin at any time', () => {
+    expect(latestStarts([], runMs)).toEqual([Infinity])
+  })
+
+  test('a run has to end when its tightest image is due, and leaves the time that later runs take', () => {
+    expect(latestStarts([100], runMs)).toEqual([85, Infinity])
+    expect(latestStarts([100, 100], runMs)[0]).toBe(80)
+    // The first is alone: with the second its run would take until 20.
+    expect(latestStarts([16, 100], runMs)).toEqual([1, 85, Infinity])
+    expect(latestStarts([16, 30], runMs)[0]).toBe(0)
+  })
+
+  test('says when there is no way, and does not mind images that need not be in time', () => {
+    expect(latestStarts([16, 28], runMs)[0]).toBeLessThan(0)
+    expect(latestStarts([Infinity, Infinity], runMs)).toEqual([Infinity, Infinity, Infinity])
+    expect(latestStarts([Infinity, 100], runMs)[0]).toBe(80)
+  })
+
+  /** All ways to cut the images into runs, tried one by one. */
+  function latestOfAllCuts(ends: readonly number[], times: readonly number[]): number {
+    if (ends.length === 0) return Number.POSITIVE_INFINITY
+    const starts = times.slice(1, ends.length + 1).map((ms, index) => {
+      const size = index + 1
+      const tightest = Math.min(...ends.slice(0, size))
+      return Math.min(tightest, latestOfAllCuts(ends.slice(size), times)) - ms
+    })
+    return Math.max(...starts)
+  }
+
+  test('finds the best of all ways to cut the images into runs', () => {
+    const ends = fc.array(fc.integer({ min: 1, max: 200 }), { maxLength: 9 })
+    const times = fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 4 })
+    fc.assert(
+      fc.property(ends, times, (unsorted, steps) => {
+        const sorted = unsorted.toSorted((a, b) => a - b)
+        let total = 0
+        const sums = [0, ...steps.map((ms) => (total += ms))]
+        expect(latestStarts(sorted, sums)[0]).toBe(latestOfAllCuts(sorted, sums))
+      }),
+      { seed: 1, numRuns: 200 },
+    )
+  })
 })

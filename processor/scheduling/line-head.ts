@@ -1,7 +1,6 @@
 import type { CostModel } from './cost-model.ts'
 import type { Place } from './deadline-order.ts'
-import { latestStarts } from './latest-starts.ts'
-import type { ServingPlan } from './serving-plan.ts'
+import type { ServingPlan } from './service-order.ts'
 
 /** Images at the head of a line, for each device, that are looked at run by run. */
 export const headPerDevice = 64
@@ -64,4 +63,68 @@ export function timeForRun(
 /** What one of several devices serves of a line: the head, and every so manieth behind it. */
 function shareOf<T>(devices: number, line: readonly T[]): T[] {
   return line.filter((_, rank) => rank % devices === 0)
+}
+
+export interface InteractiveRoomOptions {
+  costs: CostModel
+  /** Interactive images that wait and are not part of the run. */
+  waiting: number
+  /** Those that are on their way to the queue. */
+  beyond: number
+  /** Interactive images per second. */
+  arrivalRate: number
+  /** Time within which each of them should be done, ms. */
+  targetMs: number
+  /** Every run is taken to last this many times longer than predicted. */
+  slowdown: number
+}
+
+/**
+ * Whether the interactive images that wait, and those that come in meanwhile, can be in time unpruned after a run of
+ * `ms` with batch images: the first comes in at once, the others evenly during the run.
+ */
+export function leavesRoom(
+  ms: number,
+  { costs, waiting, beyond, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
+): boolean {
+  const newcomers = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, beyond))
+  const images = Math.min(waiting + newcomers, headPerDevice)
+  const ends = Array.from({ length: images }, (_, rank) => {
+    const comesIn = (Math.max(0, rank - waiting) * ms) / newcomers
+    return (comesIn + targetMs) / slowdown
+  })
+  return ms <= latestStarts(ends, costs.runTimes(0))[0]!
+}
+
+/**
+ * When a device has to begin with the first, the second, ... image at the latest so that it and all behind it are in
+ * time: below 0 where that is impossible. Images are served in order, cut into runs one after the other; of all ways to
+ * cut them the one that can begin last. `ends` are the images' own latest ends, ms from now, Infinity for those that
+ * need not be in time; `runMs[n]` is what a run of n images takes. O(images * largest run).
+ *
+ * @returns one more than there are images: Infinity stands behind the last
+ */
+export function latestStarts(ends: readonly number[], runMs: readonly number[]): number[] {
+  const starts = new Array<number>(ends.length + 1).fill(Number.POSITIVE_INFINITY)
+  const bounds = tightestFromHere(ends)
+  for (let first = ends.length - 1; first >= 0; first--) {
+    let latest = Number.NEGATIVE_INFINITY
+    const most = Math.min(runMs.length - 1, ends.length - first)
+    for (let size = 1; size <= most; size++)
+      latest = Math.max(latest, Math.min(bounds[first]!, starts[first + size]!) - runMs[size]!)
+    starts[first] = latest
+  }
+  return starts
+}
+
+/** An image is served no later than those behind it, so it has no more time than they have. */
+function tightestFromHere(ends: readonly number[]): number[] {
+  let tightest = Number.POSITIVE_INFINITY
+  return ends
+    .toReversed()
+    .map((end) => {
+      tightest = Math.min(tightest, end)
+      return tightest
+    })
+    .reverse()
 }

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { hardestAllowed } from './level.ts'
 import type { QueuedImage } from './queue.ts'
-import { device, image, levels, type Served, simulate, traffic } from './scenario.ts'
+import { device, image, levels, type Served, simulate, traffic } from './scenario.fixture.ts'
 
 /** A device that serves about 50 images/s unpruned and 120 at the hardest level, on a virtual clock. */
 const costs = device({ fixedMs: 2, rowMs: 20 })

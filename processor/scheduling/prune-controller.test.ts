@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { PruneController } from './prune-controller.ts'
 import type { QueuedImage } from './queue.ts'
-import { image, levels, loadOf } from './scenario.ts'
+import { image, levels, loadOf } from './scenario.fixture.ts'
 
 const hardest = levels.length - 1
 

@@ -1,5 +1,5 @@
-import { imagesOf } from './backlog.ts'
 import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
+import { imagesOf } from './level.ts'
 
 /** Share by which every run is taken to last longer than predicted where nothing else is said. */
 export const defaultMargin = 0.1
@@ -19,7 +19,7 @@ const fullQuality: Demand = { level: 0, until: Number.POSITIVE_INFINITY, holds: 
  * How Turbine decides how hard to prune. Whenever a device is free, the controller looks along the waiting images in
  * the order in which they will be served, those of the line and those that are still beyond it, and asks the cost model
  * when each would be done at level 0: the images before it are served first, in whole batches of the level's best size,
- * by as many devices as there are, each image at most at the hardest level that it allows. `leastLevel` raises the
+ * by as many devices as there are, each image at most at the hardest level that it allows. `leastLevels` raises the
  * level until every deadline is met that can be met. It must also be one at which what waits beyond one round of batches
  * is gone within the drain target at the measured arrival rate: a burst is met when it is seen, and not when it has used
  * up the time that images have. The level rises at once and as far as needed. It falls to the least level that would have

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
-import type { Lane } from './lane.ts'
+import type { Lane } from './level.ts'
 import { DuplicateImageError, ImageQueue, QueueFullError } from './queue.ts'
-import { image } from './scenario.ts'
+import { image } from './scenario.fixture.ts'
 
 const levels = [0, 0.3, 0.6].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 - pruneRatio }))
 

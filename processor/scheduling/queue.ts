@@ -1,7 +1,6 @@
 import { ArrivalRate } from './arrival-rate.ts'
 import { DeadlineOrder, type Place } from './deadline-order.ts'
-import type { Lane } from './lane.ts'
-import { hardestAllowed, type Level } from './level.ts'
+import { hardestAllowed, type Lane, type Level } from './level.ts'
 
 /** An image that is ready to run. Times are unix ms. */
 export interface QueuedImage<T> {

@@ -26,7 +26,7 @@ export interface Shard {
 }
 
 /** Lines of a shard at most, as the planner cuts them. */
-export const linesPerShard = 256
+const linesPerShard = 256
 
 /**
  * A batch under way: shards that nobody has in hand, and what is done. Whoever has room takes the next shard; in a real

@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError, Option } from 'commander'
 import { drawSvg } from '../../infra/plot/svg.ts'
-import { describeError, exitCodeOf } from '../commands/errors.ts'
-import { count, index, share } from '../commands/option-values.ts'
+import { describeError, exitCodeOf } from '../cli/errors.ts'
+import { count, index, share } from '../cli/options.ts'
 import type { BatchOptions } from './batch-load.ts'
 import { simulationChart } from './chart.ts'
 import {

@@ -10,7 +10,7 @@ process.exitCode = await runSimulate(process.argv.slice(2), {
   // What only measuring needs is imported then: onnxruntime and sharp are slow to load.
   measure: async (rounds, onProgress) => {
     const { measureDevice } = await import('./measure.ts')
-    const { startRole } = await import('../service.ts')
+    const { startRole } = await import('../service/roles.ts')
     const { createLogger } = await import('../../infra/telemetry/log.ts')
     const dataDir = await mkdtemp(join(tmpdir(), 'turbine-measure-'))
     try {

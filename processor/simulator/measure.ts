@@ -10,7 +10,7 @@ import { resolveDevices } from '../engine/devices.ts'
 import { preprocess } from '../engine/preprocess.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
-import { precisionOf } from '../open-captioner.ts'
+import { precisionOf } from '../pipeline/open.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
 import type { CostTable } from './device-costs.ts'
 

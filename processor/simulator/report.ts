@@ -37,7 +37,7 @@ export interface SimulationReport {
   series: SeriesPoint[]
 }
 
-export interface BatchReport {
+interface BatchReport {
   lines: number
   /** When the last line was done, ms since the trace began. */
   doneAtMs: number

@@ -1,5 +1,4 @@
-import { formatCount, formatDuration, formatRate } from '../commands/quantities.ts'
-import { formatTable } from '../commands/table.ts'
+import { formatCount, formatDuration, formatRate, formatTable } from '../cli/format.ts'
 import type { SimulationReport } from './report.ts'
 
 interface Column {

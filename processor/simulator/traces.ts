@@ -1,5 +1,5 @@
 import type { Random } from '../../infra/starter-model/random.ts'
-import type { Lane } from '../scheduling/lane.ts'
+import type { Lane } from '../scheduling/level.ts'
 
 /** A request of a trace. Times are ms. */
 export interface Arrival {

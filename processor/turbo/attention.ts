@@ -7,6 +7,10 @@ export interface AttentionSettings {
   scale: number
   /** Width of the result, `heads * headWidth`. */
   width: number
+  /** Whether tokens have merged before, where that is known when the graph is built: then there is no branch. */
+  merged?: boolean
+  /** Takes what is fastest on a GPU. */
+  gpu?: boolean
 }
 
 /**
@@ -14,8 +18,9 @@ export interface AttentionSettings {
  * the patches it stands for (proportional attention; ToMe, section 3). `q`, `k`, `v` and the result are
  * `[B, N, heads * headWidth]`, `sizes` is `[B, N, 1]`.
  *
- * log(size) travels as one more channel of the keys against a constant in the queries: unlike a bias tensor it
- * leaves the fused attention kernel in use. Nothing is added while no token has merged.
+ * log(size) travels as one more channel of the keys against a constant in the queries: unlike a bias tensor that keeps
+ * the fused attention kernel of CPUs in use. GPUs take a bias: their kernels want widths of a multiple of 8. Nothing is
+ * added while no token has merged.
  *
  * @param tokens that entered the encoder
  */
@@ -24,27 +29,41 @@ export function proportionalAttention<V extends Float>(
   { q, k, v }: { q: V; k: V; v: V },
   sizes: Value<'float32'>,
   tokens: number,
-  { heads, headWidth, scale, width }: AttentionSettings,
+  { heads, headWidth, scale, width, merged, gpu }: AttentionSettings,
 ): V {
+  const plain = (body: Graph) => body.attention(q, k, v, heads, scale)
+  const proportional = (body: Graph) => (gpu ? withBias(body) : withChannel(body))
+  if (merged !== undefined) return merged ? proportional(g) : plain(g)
+
   const write = (body: Graph, result: V) =>
     body.output(body.uniqueName('attended'), result, ['B', 'N', width])
   const unmerged = g.equal(g.shape(q, 1, 2), g.ints([tokens]))
   const [attended] = g.branch(
     unmerged,
     [q.type],
-    (plain) => write(plain, plain.attention(q, k, v, heads, scale)),
-    (body) => {
-      const split = (x: V) => body.reshape(x, [0, 0, heads, headWidth])
-      const join = (x: V) => body.reshape(x, [0, 0, heads * (headWidth + 1)])
-      const logSizes = body.cast(body.unsqueeze(body.log(sizes), 2), k.type) as V
-      const forEveryHead = body.mul(
-        logSizes,
-        body.scalars(new Array<number>(heads).fill(1), [1, 1, heads, 1], k),
-      )
-      const queries = body.appendConstant(split(q), 4, body.scalar(1 / scale, q))
-      const keys = body.concat([split(k), forEveryHead], 3)
-      write(body, body.attention(join(queries), join(keys), v, heads, scale))
-    },
+    (body) => write(body, plain(body)),
+    (body) => write(body, proportional(body)),
   )
   return attended as V
+
+  function withBias(body: Graph): V {
+    const logSizes = body.cast(body.log(sizes), k.type) as V
+    const row = body.unsqueeze(body.transpose(logSizes, [0, 2, 1]), 1)
+    const [batch, count] = [body.shape(q, 0, 1), body.shape(q, 1, 2)]
+    const bias = body.expand(row, body.concat([batch, body.ints([1]), count, count], 0))
+    return body.attention(q, k, v, heads, scale, bias)
+  }
+
+  function withChannel(body: Graph): V {
+    const split = (x: V) => body.reshape(x, [0, 0, heads, headWidth])
+    const join = (x: V) => body.reshape(x, [0, 0, heads * (headWidth + 1)])
+    const logSizes = body.cast(body.unsqueeze(body.log(sizes), 2), k.type) as V
+    const forEveryHead = body.mul(
+      logSizes,
+      body.scalars(new Array<number>(heads).fill(1), [1, 1, heads, 1], k),
+    )
+    const queries = body.appendConstant(split(q), 4, body.scalar(1 / scale, q))
+    const keys = body.concat([split(k), forEveryHead], 3)
+    return body.attention(join(queries), join(keys), v, heads, scale)
+  }
 }

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { Graph } from '../onnx/graph.ts'
 import { openSession } from '../onnx/session.ts'
 import { sharedPlaces, turboMerge } from './merge.ts'
-import { type ReferenceTokens, referenceMerge } from './reference.ts'
+import { type ReferenceTokens, referenceMerge } from './reference.fixture.ts'
 import type { TurboMode } from './schedule.ts'
 
 const heads = 2
@@ -15,7 +15,7 @@ const entered = 40
 type Score = 'turbo' | 'attention' | 'random'
 type Case = { n: number; batch: number; r: number; weight: number; tied?: boolean; merged?: boolean }
 
-async function openModule(score: Score, threshold: number, layer = 1) {
+async function openModule(score: Score, threshold: number, { layer = 1, gpu = false } = {}) {
   const g = new Graph()
   const x = g.input('x', 'float32', ['B', 'N', width])
   const sizes = g.input('sizes', 'float32', ['B', 'N', 1])
@@ -26,7 +26,7 @@ async function openModule(score: Score, threshold: number, layer = 1) {
   const weight = g.input('weight', 'float32', [1])
   const half = g.mul(x, g.floats(0.5))
   const merged = turboMerge(g, { x: half, sizes, source }, { update: half, keys, clsQuery }, r, weight, {
-    places: sharedPlaces(g, x, { tokens: entered, width }),
+    places: sharedPlaces(g, x, { tokens: entered }),
     heads,
     headWidth,
     scale,
@@ -35,6 +35,7 @@ async function openModule(score: Score, threshold: number, layer = 1) {
     tokens: entered,
     score,
     threshold,
+    gpu,
   })
   g.output('xOut', merged.x, ['B', 'M', width])
   g.output('sizesOut', merged.sizes, ['B', 'M', 1])
@@ -152,15 +153,17 @@ const cases: Case[] = [
 ]
 
 describe.each([
-  ['turbo', 'turbo'],
-  ['turbo', 'tome'],
-  ['attention', 'attention'],
-  ['random', 'random'],
-] as const)('turboMerge, score %s as mode %s', (score, mode) => {
+  ['turbo', 'turbo', false],
+  ['turbo', 'tome', false],
+  ['attention', 'attention', false],
+  ['random', 'random', false],
+  ['turbo', 'turbo', true],
+  ['random', 'random', true],
+] as const)('turboMerge, score %s as mode %s, for a GPU: %s', (score, mode, gpu) => {
   const layer = 1
   let session: ort.InferenceSession
   beforeAll(async () => {
-    session = await openModule(score, 2, layer)
+    session = await openModule(score, 2, { layer, gpu })
   })
 
   it.each(cases)('equals the reference: %o', async (c) => {
@@ -174,13 +177,16 @@ describe.each([
 })
 
 describe('turboMerge', () => {
-  it('takes the lower index first when similarities and scores tie', async () => {
-    const session = await openModule('turbo', 2)
-    for (const seed of [1, 2, 3, 4, 5]) {
-      const c = { n: 24, batch: 2, r: 6, weight: 0, tied: true }
-      expectEqual(await runGraph(session, c, seed), runReference(c, seed, 'turbo', 2, 1))
-    }
-  })
+  it.each([false, true])(
+    'takes the lower index first when similarities and scores tie, for a GPU: %s',
+    async (gpu) => {
+      const session = await openModule('turbo', 2, { gpu })
+      for (const seed of [1, 2, 3, 4, 5]) {
+        const c = { n: 24, batch: 2, r: 6, weight: 0, tied: true }
+        expectEqual(await runGraph(session, c, seed), runReference(c, seed, 'turbo', 2, 1))
+      }
+    },
+  )
 
   it('leaves tokens alone when fewer than the threshold enter', async () => {
     const session = await openModule('turbo', 30)

@@ -4,35 +4,32 @@ import type { DataType } from '../onnx/proto.ts'
 import { defaultThreshold } from './schedule.ts'
 
 /** Score by which tokens merge; ToMe is `turbo` run with a weight of 0. */
-export type MergeScore = 'turbo' | 'attention' | 'random'
+type MergeScore = 'turbo' | 'attention' | 'random'
 
 /** What the modules of all layers share, computed once in the outermost graph. */
 export interface Places {
+  /** Images, `int64 [1]`. */
+  batch: Int
   /** 0, 1, ... for the rows of the batch, `int64 [B, 1]`. */
   rows: Int
   /** True for every even token that enters the encoder, `bool [B, ceil(N0 / 2)]`. */
   all: Bool
   /** False in the same shape. */
   none: Bool
-  /** `[B, -1, width]` and `[B, -1, 1]`, to reshape to. */
-  tokenShape: Int
-  sizeShape: Int
+  /** `[B, -1]`, to reshape to. */
+  listShape: Int
 }
 
 /** Adds what `turboMerge` needs in every layer. `x` is the hidden state that enters, `[B, N0, width]`. */
-export function sharedPlaces(
-  g: Graph,
-  x: Float,
-  { tokens, width }: { tokens: number; width: number },
-): Places {
+export function sharedPlaces(g: Graph, x: Float, { tokens }: { tokens: number }): Places {
   const batch = g.shape(x, 0, 1)
   const mask = g.concat([batch, g.ints([Math.ceil(tokens / 2)])], 0)
   return {
+    batch,
     rows: g.unsqueeze(g.range(g.toScalar(batch)), 1),
     all: g.expand(g.cast(g.ints(1), 'bool'), mask),
     none: g.expand(g.cast(g.ints(0), 'bool'), mask),
-    tokenShape: g.concat([batch, g.ints([-1, width])], 0),
-    sizeShape: g.concat([batch, g.ints([-1, 1])], 0),
+    listShape: g.concat([batch, g.ints([-1])], 0),
   }
 }
 
@@ -53,6 +50,13 @@ export interface MergeSettings {
   score?: MergeScore
   /** A block that fewer tokens enter does not merge. */
   threshold?: number
+  /**
+   * Tokens that enter this block and that merge in it, where both are known when the graph is built: then there is no
+   * branch, every shape is fixed, and the input `r` is not read.
+   */
+  fixed?: { entering: number; merging: number }
+  /** Takes what is fastest on a GPU. */
+  gpu?: boolean
 }
 
 /** The image tokens between two places of the encoder. */
@@ -72,8 +76,10 @@ export interface BlockAttention {
    * through would have to copy it.
    */
   update: Float
-  /** Keys with their bias, unscaled, `[B, N, heads * headWidth]`. */
+  /** Keys, unscaled, `[B, N, heads * headWidth]`. */
   keys: Float
+  /** Their bias, `[heads * headWidth]`, where `keys` come without it: attention itself does not need it. */
+  keyBias?: Value<'float32'>
   /** Query of the CLS token, `[B, 1, heads * headWidth]`. */
   clsQuery: Float
 }
@@ -97,7 +103,12 @@ export function turboMerge(
   weight: Value<'float32'>,
   settings: MergeSettings,
 ): Tokens {
-  const { threshold = defaultThreshold, width, layer } = settings
+  const { threshold = defaultThreshold, width, layer, fixed } = settings
+  if (fixed) {
+    const same = attended(g, tokens, attention)
+    const counts = { n: g.ints([fixed.entering]), r: g.ints([fixed.merging]) }
+    return fixed.merging === 0 ? same : mergeTokens(g, same, attention, counts, weight, settings)
+  }
   const n = g.shape(tokens.x, 1, 2)
   const cap = g.div(g.sub(n, g.ints([1])), g.ints([2]))
   const merging = g.where(g.less(n, g.ints([threshold])), g.ints([0]), g.min(r, cap))
@@ -133,38 +144,114 @@ function mergeTokens(
   weight: Value<'float32'>,
   settings: MergeSettings,
 ): Tokens {
-  const { places } = settings
-  const oddCount = g.div(n, g.ints([2]))
-  const evenCount = g.sub(n, oddCount)
-  const { redundancy, target } = redundancyOf(g, attention.keys, settings)
+  const { places, gpu } = settings
+  const evenCount = g.sub(n, g.div(n, g.ints([2])))
+  const { redundancy, target } = redundancyOf(g, attention, settings)
   const score = scoreOf(g, redundancy, tokens, attention, weight, settings)
+  const { merged, kept } = (gpu ? rankBySorting : rankByMask)(g, score, { evenCount, r }, settings)
+
+  const left = g.sub(n, r)
+  const two = g.ints([2])
+  const spread = (row: Int, count: Int) => g.expand(row, g.concat([places.batch, count], 0))
+  const odds = g.slice(g.ints(evenNumbers(settings.tokens).map((even) => even + 1)), 0, 0, g.div(n, two))
+  const moves = {
+    stay: g.concat([g.mul(kept, two), spread(odds, g.div(n, two))], 1),
+    merge: g.mul(merged, two),
+    into: g.add(g.gatherElements(target, merged, 1), g.sub(evenCount, r)),
+    left,
+  }
+  const source = tokens.source && follow(g, tokens.source, moves, spread(g.range(g.toScalar(left)), left))
+  return { ...moveTokens(g, tokens, moves, n, settings), source }
+}
+
+/** Which tokens go where. */
+interface Moves {
+  /** Tokens that stay, in their new order: kept even ones by position, then all odd ones, `int64 [B, left]`. */
+  stay: Int
+  /** Tokens that merge, `int64 [B, r]`, and the new places that they merge into. */
+  merge: Int
+  into: Int
+  /** Tokens that are left, `int64 [1]`. */
+  left: Int
+}
+
+/** Which even tokens merge and which stay, as places among the even ones: `[B, r]` in any order and `[B, A - r]` ascending. */
+interface Ranking {
+  merged: Int
+  kept: Int
+}
+
+/** On a CPU: a mask, and the places where it is true. */
+function rankByMask(
+  g: Graph,
+  score: Value<'float32'>,
+  { evenCount, r }: { evenCount: Int; r: Int },
+  { places, tokens }: MergeSettings,
+): Ranking {
   // CLS is the first even token: it is no candidate, so it never merges away.
   const merged = g.add(g.topIndices(g.slice(score, 1, 1), r), g.ints(1))
-  const kept = g.scatterElements(
+  const mask = g.scatterElements(
     g.slice(places.all, 1, 0, evenCount),
     merged,
     g.slice(places.none, 1, 0, r),
     1,
   )
-  const onto = g.oneHot(g.gatherElements(target, merged, 1), oddCount, 1)
-  // Whole rows of the flattened batch are moved: much cheaper than gathering element by element.
-  const firstRow = g.mul(places.rows, n)
-  const evens = g.slice(g.ints(evenNumbers(settings.tokens)), 0, 0, evenCount)
-  const keptRows = g.compress(g.add(firstRow, evens), kept)
-  const mergedRows = g.add(firstRow, g.mul(merged, g.ints(2)))
-  return {
-    ...mergeRows(g, tokens, { keptRows, mergedRows, onto }, settings),
-    source: tokens.source && follow(g, tokens.source, { kept, target, evenCount, r }),
-  }
+  const numbers = g.ints(Array.from({ length: Math.ceil(tokens / 2) }, (_, place) => place))
+  const spread = g.expand(g.slice(numbers, 0, 0, evenCount), g.concat([places.batch, evenCount], 0))
+  return { merged, kept: g.reshape(g.compress(spread, mask), places.listShape) }
+}
+
+/** On a GPU: sorting, for nothing there may have a size that depends on data, or the host has to wait for it. */
+function rankBySorting(
+  g: Graph,
+  score: Value<'float32'>,
+  { evenCount, r }: { evenCount: Int; r: Int },
+  { tokens }: MergeSettings,
+): Ranking {
+  // CLS is the first even token: it ranks last, so it never merges away.
+  const cls = [-(2 ** 60), ...new Array<number>(Math.ceil(tokens / 2) - 1).fill(0)]
+  const candidates = g.add(score, g.slice(g.floats(cls), 0, 0, evenCount))
+  const ranked = g.topK(candidates, evenCount, { sorted: true }).indices
+  const [merged, rest] = g.splitAt(ranked, r, 1)
+  return { merged, kept: g.smallest(rest, g.sub(evenCount, r)) }
 }
 
 /** Highest cosine of each even token's key to an odd one's, and which: both `[B, A]`. */
-function redundancyOf(g: Graph, keys: Float, { heads, headWidth }: MergeSettings) {
-  const perHead = g.reshape(g.cast(keys, 'float32'), [0, 0, heads, headWidth])
-  const mean = g.mean(perHead, 2)
-  const metric = g.div(mean, g.norm(mean, -1, true))
+function redundancyOf(g: Graph, { keys, keyBias }: BlockAttention, settings: MergeSettings) {
+  const { heads, headWidth, gpu } = settings
+  // On a GPU a mean over an axis in the middle is slow, a product is not.
+  const meanOfKeys = gpu
+    ? g.matmul(keys, g.scalars(headMean(heads, headWidth), [heads * headWidth, headWidth], keys))
+    : (g.mean(g.reshape(keys, [0, 0, heads, headWidth]), 2) as Float)
+  const mean = g.cast(meanOfKeys, 'float32')
+  const bias = keyBias && g.mean(g.reshape(keyBias, [heads, headWidth]), 0)
+  // Of length 1: the root mean square of a vector is its length over the root of its width.
+  const unit = g.floats(new Array<number>(headWidth).fill(headWidth ** -0.5))
+  const metric = g.rmsNorm(bias ? g.add(mean, bias) : mean, unit)
   const similarity = g.matmul(even(g, metric), g.transpose(odd(g, metric), [0, 2, 1]))
+  if (gpu) return largestByPooling(g, similarity, settings)
   return { redundancy: g.max(similarity, -1), target: g.argmax(similarity, -1) }
+}
+
+/** The same as a maximum and its index over the last axis: one pass on a GPU, where those two are slow. */
+function largestByPooling(g: Graph, similarity: Value<'float32'>, { tokens, fixed }: MergeSettings) {
+  const columns = Math.floor((fixed?.entering ?? tokens) / 2)
+  const missing = g.sub(g.ints([columns]), g.shape(similarity, 2, 3))
+  // Cosines are never below -1.
+  const padded = fixed ? similarity : g.padEnd(similarity, 3, missing, g.floats(-2))
+  const { values, indices } = g.maxPool(padded, columns)
+  const list = (x: Value) => g.reshape(x, [0, -1])
+  return {
+    redundancy: list(values) as Value<'float32'>,
+    target: g.mod(list(indices) as Int, g.ints(columns)),
+  }
+}
+
+/** `[heads * headWidth, headWidth]`: takes the mean over the heads. */
+function headMean(heads: number, headWidth: number): number[] {
+  return Array.from({ length: heads * headWidth * headWidth }, (_, i) =>
+    Math.floor(i / headWidth) % headWidth === i % headWidth ? 1 / heads : 0,
+  )
 }
 
 /** E of every even token, `[B, A]`. */
@@ -187,21 +274,25 @@ function semanticValue(
   g: Graph,
   { keys, clsQuery }: BlockAttention,
   sizes: Value<'float32'>,
-  { heads, headWidth, scale }: MergeSettings,
+  { heads, headWidth, scale, gpu }: MergeSettings,
 ): Value<'float32'> {
   // The query spread over a block-diagonal matrix gives the logits of all heads in one product, keys untouched.
   const spread = g.mul(
-    g.transpose(g.cast(clsQuery, 'float32'), [0, 2, 1]),
-    g.floats(headBlocks(heads, headWidth, scale), [heads * headWidth, heads]),
+    clsQuery,
+    g.scalars(headBlocks(heads, headWidth, scale), [heads, heads * headWidth], clsQuery),
   )
-  const logits = g.add(g.matmul(g.cast(keys, 'float32'), spread), g.log(sizes))
-  return g.mean(g.softmax(g.transpose(logits, [0, 2, 1])), 1)
+  const perHead = g.matmul(spread as Float, g.transpose(keys, [0, 2, 1]))
+  const logits = g.add(g.cast(perHead, 'float32'), g.transpose(g.log(sizes), [0, 2, 1]))
+  const attention = g.softmax(logits)
+  if (!gpu) return g.mean(attention, 1)
+  const mean = g.matmul(g.floats(new Array<number>(heads).fill(1 / heads), [1, heads]), attention)
+  return g.reshape(mean, [0, -1])
 }
 
-/** `[heads * headWidth, heads]`: `scale` where the row belongs to the column's head, else 0. */
+/** `[heads, heads * headWidth]`: `scale` where the column belongs to the row's head, else 0. */
 function headBlocks(heads: number, headWidth: number, scale: number): number[] {
   return Array.from({ length: heads * headWidth * heads }, (_, i) =>
-    Math.floor(i / heads / headWidth) === i % heads ? scale : 0,
+    Math.floor(i / (heads * headWidth)) === Math.floor((i % (heads * headWidth)) / headWidth) ? scale : 0,
   )
 }
 
@@ -225,61 +316,37 @@ export function randomScores(layer: number, count: number): number[] {
 
 const evenNumbers = (tokens: number) => Array.from({ length: Math.ceil(tokens / 2) }, (_, i) => 2 * i)
 
-/** Which rows of the flattened batch go where. */
-interface Moves {
-  /** Even tokens that stay, by position, image after image. */
-  keptRows: Int
-  /** Even tokens that merge, `[B, r]`. */
-  mergedRows: Int
-  /** 1 where a merged token goes to an odd one, `float32 [B, odd, r]`. */
-  onto: Value<'float32'>
-}
-
-/** Size-weighted means: kept even tokens, then all odd tokens with what merged into them. */
-function mergeRows(
+/**
+ * Size-weighted means. Each token's share of the new size is worked out on the small tensors, so that the hidden state is
+ * read and written as seldom as can be; whole rows of the flattened batch are moved, which is cheap everywhere.
+ */
+function moveTokens(
   g: Graph,
   { x, sizes }: Tokens,
-  { keptRows, mergedRows, onto }: Moves,
+  { stay, merge, into, left }: Moves,
+  n: Int,
   { width, places }: MergeSettings,
 ): { x: Float; sizes: Value<'float32'> } {
-  const move = <V extends Float>(tokens: V, columns: number, shape: Int) => {
-    const flat = g.reshape(tokens, [-1, columns])
-    return {
-      kept: g.reshape(g.gather(flat, keptRows), shape),
-      merged: g.gather(flat, mergedRows),
-      odd: odd(g, tokens),
-    }
-  }
-  const size = move(sizes, 1, places.sizeShape)
-  const token = move(x, width, places.tokenShape)
-  const newSizes = g.add(size.odd, g.matmul(onto, size.merged))
-  const sum = g.add(
-    g.mul(g.cast(token.odd, 'float32'), size.odd),
-    g.matmul(onto, g.mul(g.cast(token.merged, 'float32'), size.merged)),
-  )
-  const means = g.cast(g.div(sum, newSizes), x.type) as Float
-  return {
-    x: g.concat([token.kept, means], 1),
-    sizes: g.concat([size.kept, newSizes], 1),
-  }
+  const firstRow = g.mul(places.rows, n)
+  const rows = <V extends Float>(tokens: V, columns: number, which: Int) =>
+    g.gather(g.reshape(tokens, [-1, columns]), g.add(firstRow, which))
+  const staySizes = rows(sizes, 1, stay)
+  const mergeSizes = rows(sizes, 1, merge)
+  const onto = g.oneHot(into, left, 1)
+  const newSizes = g.add(staySizes, g.matmul(onto, mergeSizes))
+  const shares = g.div(g.mul(onto, g.transpose(mergeSizes, [0, 2, 1])), newSizes)
+  const inTypeOfX = (value: Value<'float32'>) => g.cast(value, x.type) as Float
+
+  const own = g.mul(rows(x, width, stay) as Float, inTypeOfX(g.div(staySizes, newSizes)))
+  const brought = g.matmul(inTypeOfX(shares), rows(x, width, merge) as Float)
+  return { x: g.add(own, brought), sizes: newSizes }
 }
 
 /** `source` after this merge: where the token that held a patch went. */
-function follow(
-  g: Graph,
-  source: Int,
-  { kept, target, evenCount, r }: { kept: Bool; target: Int; evenCount: Int; r: Int },
-): Int {
-  const keptCount = g.sub(evenCount, r)
-  const rank = g.sub(g.cumulativeSum(g.cast(kept, 'int64'), 1), g.ints(1))
-  const evenTo = g.where(kept, rank, g.add(target, keptCount))
-  // As many odd tokens as even ones; when N is odd the last of them does not exist and nothing asks for it.
-  const oddTo = g.expand(g.add(g.range(g.toScalar(evenCount)), keptCount), g.shape(kept))
-  const place = g.range(g.toScalar(g.mul(evenCount, g.ints([2]))))
-  const half = g.div(place, g.ints(2))
-  const parity = g.sub(place, g.mul(half, g.ints(2)))
-  const interleaved = g.gather(g.concat([evenTo, oddTo], 1), g.add(half, g.mul(parity, evenCount)), 1)
-  return g.gatherElements(interleaved, source, 1)
+function follow(g: Graph, source: Int, { stay, merge, into }: Moves, newPlaces: Int): Int {
+  const old = g.concat([stay, merge], 1)
+  const destination = g.scatterElements(old, old, g.concat([newPlaces, into], 1), 1)
+  return g.gatherElements(destination, source, 1)
 }
 
 const even = <V extends Value>(g: Graph, x: V): V => g.slice(x, 1, 0, undefined, 2)

@@ -1,7 +1,7 @@
 import { blipTiny } from './random-blip.ts'
 
-/** The value of an option: a positive integer, a text, or a list of integers of which none means all. */
-export type OptionValue = number | string | readonly number[]
+/** The value of an option: a positive integer, a text, or a list of integers or texts. An empty list stands for all. */
+export type OptionValue = number | string | readonly number[] | readonly string[]
 
 /** A benchmark as the command line knows it. */
 export interface Benchmark {
@@ -216,6 +216,20 @@ export const benchmarks: Record<string, Benchmark> = {
       store: 'where the objects lie',
     },
     load: async () => (await import('./planner.ts')).benchPlanner,
+  }),
+  gpu: benchmark({
+    description: 'whole captioning by batch size on one device',
+    options: { device: 'auto', sizes: ['base', 'large'], batches: [1, 8, 32, 64, 128], r: 40, rounds: 5 },
+    smoke: { device: 'cpu', sizes: ['small'], batches: [1, 2], rounds: 1 },
+    fields: {
+      device: 'its name',
+      sizes: 'of the model; a line for each',
+      r: 'tokens merged in every layer, as given',
+      rounds: 'as given',
+      milliseconds:
+        'for each batch size a batch without Turbo, with schedules as inputs, and with a fixed one',
+    },
+    load: async () => (await import('./gpu.ts')).benchGpu,
   }),
   start: benchmark({
     description: 'time to ready and resident memory',

@@ -1,8 +1,8 @@
 import { seededRandom } from '../../infra/starter-model/random.ts'
 import { admission } from '../../processor/scheduling/admission.ts'
-import type { Backlog } from '../../processor/scheduling/backlog.ts'
 import { Batcher } from '../../processor/scheduling/batcher.ts'
 import { CostModel } from '../../processor/scheduling/cost-model.ts'
+import type { Backlog } from '../../processor/scheduling/level.ts'
 import { ImageQueue, type QueuedImage } from '../../processor/scheduling/queue.ts'
 import { median, printResult, quantile } from './measure.ts'
 

@@ -33,8 +33,10 @@ function fieldsText(name: string, { description, fields }: Benchmark): string {
 
 function parseOption(name: string, text: string, byDefault: OptionValue): OptionValue {
   if (typeof byDefault === 'string') return text
-  const numbers = text === 'all' ? [] : text.split(',').map(Number)
+  const parts = text === 'all' ? [] : text.split(',')
+  const numbers = parts.map(Number)
   if (typeof byDefault === 'object') {
+    if (typeof byDefault[0] === 'string') return parts
     if (numbers.every((number) => Number.isInteger(number) && number >= 0)) return numbers
     throw new UsageError(`--${name} must be integers, separated by commas, got ${text}`)
   }

@@ -1,7 +1,7 @@
 import sharp from 'sharp'
 import { loadConfig } from '../../infra/config.ts'
 import { heldOutScenes, renderScene, SIDE } from '../../infra/starter-model/scenes.ts'
-import { openCaptioner } from '../../processor/open-captioner.ts'
+import { openCaptioner } from '../../processor/pipeline/open.ts'
 import { printResult } from './measure.ts'
 
 /** Resident memory while many encoded images go through decoding, queue, batches and device. */

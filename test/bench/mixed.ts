@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Client } from '../../processor/commands/client.ts'
+import { Client } from '../../processor/cli/batch/client.ts'
 import { poissonArrivals } from './arrivals.ts'
 import { latenciesOf, outcomeOf } from './burst-summary.ts'
 import { encodeScenes } from './encoded-scenes.ts'

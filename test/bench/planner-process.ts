@@ -5,9 +5,9 @@ import { openStores } from '../../infra/backends.ts'
 import { loadConfig } from '../../infra/config.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import type { Stream } from '../../infra/stream/stream.ts'
-import { joinShards } from '../../processor/batches/join.ts'
-import { startPlanner } from '../../processor/batches/planner.ts'
-import { readShardParts } from '../../processor/batches/shard-results.ts'
+import { joinShards } from '../../processor/batches/planner/join.ts'
+import { startPlanner } from '../../processor/batches/planner/planner.ts'
+import { readShardParts } from '../../processor/batches/shard/results.ts'
 
 /** What this process is asked to do, once. */
 export interface PlannerRequest {

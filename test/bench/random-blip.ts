@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-/** Sizes of a BLIP captioner; the text decoder is as wide as the vision encoder. */
+/** Sizes of a BLIP captioner. */
 export interface BlipSizes {
   side: number
   patch: number
@@ -10,6 +10,9 @@ export interface BlipSizes {
   layers: number
   heads: number
   textLayers: number
+  /** Width and heads of the text decoder; default: those of the vision encoder. */
+  textWidth?: number
+  textHeads?: number
   vocabulary: number
 }
 
@@ -35,6 +38,16 @@ export const blipTiny: BlipSizes = {
   vocabulary: 64,
 }
 
+/** Salesforce/blip-image-captioning-large. */
+export const blipLarge: BlipSizes = {
+  ...blipBase,
+  width: 1024,
+  layers: 24,
+  heads: 16,
+  textWidth: 768,
+  textHeads: 12,
+}
+
 /**
  * Writes a Hugging Face BLIP folder with random weights (float32) below `parent` and returns its path; one that is
  * there already is used again. What such a model says means nothing: it is for timing.
@@ -52,6 +65,7 @@ export async function randomBlip(parent: string, sizes: BlipSizes = blipBase): P
 }
 
 async function writeConfig(folder: string, s: BlipSizes): Promise<void> {
+  const { textWidth = s.width } = s
   const config = {
     model_type: 'blip',
     vision_config: {
@@ -64,11 +78,11 @@ async function writeConfig(folder: string, s: BlipSizes): Promise<void> {
     },
     text_config: {
       vocab_size: s.vocabulary,
-      hidden_size: s.width,
+      hidden_size: textWidth,
       encoder_hidden_size: s.width,
-      intermediate_size: 4 * s.width,
+      intermediate_size: 4 * textWidth,
       num_hidden_layers: s.textLayers,
-      num_attention_heads: s.heads,
+      num_attention_heads: s.textHeads ?? s.heads,
       bos_token_id: s.vocabulary - 2,
     },
   }
@@ -82,13 +96,14 @@ async function writeConfig(folder: string, s: BlipSizes): Promise<void> {
 /** Every tensor of Hugging Face's `BlipForConditionalGeneration`: name and shape. */
 function blipTensors(s: BlipSizes): [string, number[]][] {
   const d = s.width
+  const t = s.textWidth ?? d
   const linear = (name: string, to: number, from: number): [string, number[]][] => [
     [`${name}.weight`, [to, from]],
     [`${name}.bias`, [to]],
   ]
-  const norm = (name: string): [string, number[]][] => [
-    [`${name}.weight`, [d]],
-    [`${name}.bias`, [d]],
+  const norm = (name: string, width = d): [string, number[]][] => [
+    [`${name}.weight`, [width]],
+    [`${name}.bias`, [width]],
   ]
   const vision = 'vision_model'
   const text = 'text_decoder.bert'
@@ -101,17 +116,18 @@ function blipTensors(s: BlipSizes): [string, number[]][] {
     ...linear(`${at}.mlp.fc1`, 4 * d, d),
     ...linear(`${at}.mlp.fc2`, d, 4 * d),
   ]
-  const textAttention = (at: string) => [
-    ...['query', 'key', 'value'].flatMap((part) => linear(`${at}.self.${part}`, d, d)),
-    ...linear(`${at}.output.dense`, d, d),
-    ...norm(`${at}.output.LayerNorm`),
+  const textAttention = (at: string, from: number) => [
+    ...linear(`${at}.self.query`, t, t),
+    ...['key', 'value'].flatMap((part) => linear(`${at}.self.${part}`, t, from)),
+    ...linear(`${at}.output.dense`, t, t),
+    ...norm(`${at}.output.LayerNorm`, t),
   ]
   const textLayer = (at: string) => [
-    ...textAttention(`${at}.attention`),
-    ...textAttention(`${at}.crossattention`),
-    ...linear(`${at}.intermediate.dense`, 4 * d, d),
-    ...linear(`${at}.output.dense`, d, 4 * d),
-    ...norm(`${at}.output.LayerNorm`),
+    ...textAttention(`${at}.attention`, t),
+    ...textAttention(`${at}.crossattention`, d),
+    ...linear(`${at}.intermediate.dense`, 4 * t, t),
+    ...linear(`${at}.output.dense`, t, 4 * t),
+    ...norm(`${at}.output.LayerNorm`, t),
   ]
   return [
     [`${vision}.embeddings.class_embedding`, [1, 1, d]],
@@ -120,12 +136,12 @@ function blipTensors(s: BlipSizes): [string, number[]][] {
     [`${vision}.embeddings.patch_embedding.bias`, [d]],
     ...Array.from({ length: s.layers }, (_, i) => visionLayer(`${vision}.encoder.layers.${i}`)).flat(),
     ...norm(`${vision}.post_layernorm`),
-    [`${text}.embeddings.word_embeddings.weight`, [s.vocabulary, d]],
-    [`${text}.embeddings.position_embeddings.weight`, [512, d]],
-    ...norm(`${text}.embeddings.LayerNorm`),
+    [`${text}.embeddings.word_embeddings.weight`, [s.vocabulary, t]],
+    [`${text}.embeddings.position_embeddings.weight`, [512, t]],
+    ...norm(`${text}.embeddings.LayerNorm`, t),
     ...Array.from({ length: s.textLayers }, (_, i) => textLayer(`${text}.encoder.layer.${i}`)).flat(),
-    ...linear(`${head}.transform.dense`, d, d),
-    ...norm(`${head}.transform.LayerNorm`),
+    ...linear(`${head}.transform.dense`, t, t),
+    ...norm(`${head}.transform.LayerNorm`, t),
     [`${head}.bias`, [s.vocabulary]],
   ]
 }

@@ -21,7 +21,7 @@ import { encodeScenes } from './encoded-scenes.ts'
 import { median, printResult, quantile } from './measure.ts'
 import type { LoadReport, LoadRequest } from './pipeline-client.ts'
 
-const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
+const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 const secret = 'a secret for benchmarks only'
 

@@ -1,6 +1,6 @@
 import * as ort from 'onnxruntime-node'
 import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
-import { openSession } from '../../processor/onnx/session.ts'
+import { openSession, type SessionOptions } from '../../processor/onnx/session.ts'
 import type { Schedule } from '../../processor/turbo/schedule.ts'
 
 /** A model's graph open in this thread, as small as it gets: for measuring the graph itself. */
@@ -12,8 +12,12 @@ export interface BareSession {
   close(): Promise<void>
 }
 
-export async function openBareSession(model: CaptionModel, options: GraphOptions = {}): Promise<BareSession> {
-  const session = await openSession(model.buildGraph(options), model.folder)
+export async function openBareSession(
+  model: CaptionModel,
+  options: GraphOptions = {},
+  sessionOptions?: SessionOptions,
+): Promise<BareSession> {
+  const session = await openSession(model.buildGraph(options), model.folder, sessionOptions)
   const { height, width } = model.image
   const run = (pixels: Uint8Array, { r, weight }: Schedule) => {
     const batch = pixels.length / (height * width * 3)
@@ -36,6 +40,8 @@ export async function openBareSession(model: CaptionModel, options: GraphOptions
         return end < 0 ? list : list.slice(0, end + 1)
       })
     },
-    close: () => session.release(),
+    async close() {
+      await session.release()
+    },
   }
 }

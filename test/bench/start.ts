@@ -8,7 +8,7 @@ import { benchFolder } from './folders.ts'
 import { median, printResult } from './measure.ts'
 import { type BlipSizes, blipBase, randomBlip } from './random-blip.ts'
 
-const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
+const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 
 export interface StartBenchOptions {
   rounds: number

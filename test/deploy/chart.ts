@@ -22,7 +22,7 @@ export interface KubernetesObject {
   metadata: { name: string; labels: Record<string, string>; annotations?: Record<string, string> }
 }
 
-export interface EnvironmentVariable {
+interface EnvironmentVariable {
   name: string
   value?: string
   valueFrom?: { secretKeyRef?: { name: string; key: string; optional?: boolean } }
@@ -71,7 +71,7 @@ export interface ScaledObject extends KubernetesObject {
   }
 }
 
-export interface ScalingPolicy {
+interface ScalingPolicy {
   stabilizationWindowSeconds: number
 }
 

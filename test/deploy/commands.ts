@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { run } from '../servers/tools.ts'
 
-const cli = fileURLToPath(new URL('../../processor/cli.ts', import.meta.url))
+const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 
 /** Names of the commands that `turbine --help` lists. */
 export async function readCommands(): Promise<string[]> {

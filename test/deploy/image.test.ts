@@ -56,7 +56,7 @@ it('copies files that there are, and that the builder is sent', () => {
 })
 
 it.each([
-  ['processor/cli.ts', true],
+  ['processor/cli/main.ts', true],
   ['infra/starter-model/turbine-starter/model.safetensors', true],
   ['infra/starter-model/samples/some.jpg', true],
   ['infra/config.ts', true],
@@ -81,7 +81,7 @@ it('sends the builder all that a processor is started with', async () => {
     })
   await symlink(join(from, 'node_modules'), join(folder, 'node_modules'))
   const env = { PATH: process.env.PATH }
-  const start = run(process.execPath, ['processor/cli.ts', 'processor'], { cwd: folder, env })
+  const start = run(process.execPath, ['processor/cli/main.ts', 'processor'], { cwd: folder, env })
   // It has loaded everything by then.
   await expect(start).rejects.toThrow('KAFKA_BROKERS is not set')
 })
@@ -94,7 +94,7 @@ it('has a CPU and a CUDA image, and the CPU image is the default', () => {
 it.each(targets)('$name runs the command as nobody in particular, and can tell its health', ({ lines }) => {
   const line = (instruction: string) => lines.find((each) => each.startsWith(`${instruction} `))
   expect(line('USER')).toBe('USER 1000:1000')
-  expect(line('ENTRYPOINT')).toBe('ENTRYPOINT ["node", "processor/cli.ts"]')
+  expect(line('ENTRYPOINT')).toBe('ENTRYPOINT ["node", "processor/cli/main.ts"]')
   expect(line('HEALTHCHECK')).toContain('/health/live')
   const variables = describeConfig().map(({ variable }) => variable)
   const set = [...line('ENV')!.matchAll(/(\w+)=/g)].map(([, name]) => name!)

@@ -1,12 +1,11 @@
 import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
-import { measureBatches } from '../../processor/batch-metrics.ts'
-import { measurePlanner } from '../../processor/batches/planner-metrics.ts'
-import { watchDeadLetters } from '../../processor/dead-letter-metrics.ts'
-import { FleetLoad } from '../../processor/fleet-load.ts'
-import { measureFleet } from '../../processor/fleet-metrics.ts'
-import type { Pipeline } from '../../processor/pipeline.ts'
-import { measurePipeline } from '../../processor/pipeline-metrics.ts'
+import { measurePlanner } from '../../processor/batches/planner/planner.ts'
+import { watchDeadLetters } from '../../processor/delivery/dead-letters.ts'
+import { FleetLoad, measureFleet } from '../../processor/fleet/load.ts'
+import { measureBatches } from '../../processor/jobs/batch.ts'
+import { measurePipeline } from '../../processor/pipeline/metrics.ts'
+import type { Pipeline } from '../../processor/pipeline/pipeline.ts'
 
 /** Names of all time series that the service's processes can have, those of histograms included. */
 export async function registeredMetrics(): Promise<Set<string>> {

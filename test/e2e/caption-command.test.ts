@@ -2,7 +2,7 @@ import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { beforeAll, expect, test } from 'vitest'
-import type { ErrorLine, OutputLine } from '../../processor/commands/earlier-run.ts'
+import type { ErrorLine, OutputLine } from '../../processor/cli/caption/earlier-run.ts'
 import { drawPictures, type Picture } from './pictures.ts'
 import { runTurbine, startTurbine, type Turbine, temporaryFolder } from './turbine.ts'
 

@@ -85,7 +85,7 @@ export async function startWorker({ kafka, s3, vars }: WorkerOptions): Promise<W
 let bundled: Promise<string> | undefined
 
 /** The Worker as one module, built once in this process. */
-export function bundleWorker(): Promise<string> {
+function bundleWorker(): Promise<string> {
   bundled ??= build()
   return bundled
 }

@@ -1,0 +1,51 @@
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { keys } from '../../contract/keys.ts'
+import { parse } from '../../contract/parse.ts'
+import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
+import { limitBody } from '../../guard/body-limit.ts'
+import { createdOnce } from '../../guard/idempotency.ts'
+import { readPage } from '../pages.ts'
+import { maxJsonBytes, queryOf, readJson } from '../read.ts'
+import { readBatchRequest } from './request.ts'
+import {
+  batchExample,
+  batchListQuerySchema,
+  cancelBatch,
+  createBatch,
+  getBatch,
+  listBatches,
+} from './routes.ts'
+import { findBatch, requireBatch, startBatch, stopBatch } from './stored.ts'
+
+/** `/v1/batches`: create, list, retrieve, cancel, in OpenAI's shapes. */
+export function addBatches(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
+  app.openAPIRegistry.registerPath(createBatch)
+  app.post('/v1/batches', limitBody(maxJsonBytes, 'Put the images into a file.'), async (c) => {
+    const tenant = c.get('tenant')
+    const body = await readJson(c, batchExample)
+    const repeatable = c.req.header('idempotency-key') !== undefined
+    const batch = await createdOnce(c, deps, { prefix: 'batch_', sameBody: true }, (id) => {
+      const ask = () => readBatchRequest(deps, tenant, body)
+      return startBatch(deps, tenant, { id, ask, repeatable })
+    })
+    return c.json(batch, 200)
+  })
+
+  app.openAPIRegistry.registerPath(listBatches)
+  app.get('/v1/batches', async (c) => {
+    const { after, limit } = parse(batchListQuerySchema, queryOf(c))
+    const tenant = c.get('tenant').id
+    const read = (id: string) => findBatch(deps, tenant, id)
+    return c.json(await readPage(deps.store, { prefix: keys.batches(tenant), after, limit, read }), 200)
+  })
+
+  app.openAPIRegistry.registerPath(getBatch)
+  app.get('/v1/batches/:id', async (c) =>
+    c.json(await requireBatch(deps, c.get('tenant').id, c.req.param('id')), 200),
+  )
+
+  app.openAPIRegistry.registerPath(cancelBatch)
+  app.post('/v1/batches/:id/cancel', async (c) =>
+    c.json(await stopBatch(deps, c.get('tenant').id, c.req.param('id')), 200),
+  )
+}

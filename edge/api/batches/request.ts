@@ -1,0 +1,112 @@
+import {
+  type Batch,
+  type BatchRequest,
+  batchRequestSchema,
+  metadataLimits,
+  parseCompletionWindow,
+} from '../../contract/batch.ts'
+import { TurbineError } from '../../contract/errors.ts'
+import { parse } from '../../contract/parse.ts'
+import { assertGranted, type Tenant } from '../../contract/tenant.ts'
+import type { EdgeDeps } from '../../deps.ts'
+import { s3Unavailable } from '../captions/image-url.ts'
+import { findFile } from '../files/stored.ts'
+import { findModel } from '../models.ts'
+
+/** What a batch is to be, every part of it checked. */
+export interface BatchAsk
+  extends Pick<Batch, 'endpoint' | 'model' | 'input_file_id' | 'completion_window' | 'metadata'> {
+  windowSeconds: number
+  outputExpiresAfter?: number
+  turbine: Pick<Batch['turbine'], 'input_uri' | 'output_uri' | 'max_prune'>
+}
+
+/**
+ * Checks what a batch is to be made of.
+ * @throws TurbineError with the field at fault
+ */
+export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unknown): Promise<BatchAsk> {
+  const request = parse(batchRequestSchema, body)
+  const { input_file_id = null, endpoint, completion_window, metadata, turbine = {} } = request
+  const windowSeconds = parseCompletionWindow(completion_window)
+  assertMetadata(metadata ?? {})
+  assertAddresses(deps, tenant, request)
+  const model = findModel(await deps.models(), request.model).id
+  if (input_file_id !== null) await assertInputFile(deps, tenant.id, input_file_id)
+  return {
+    endpoint,
+    model,
+    input_file_id,
+    completion_window,
+    windowSeconds,
+    metadata: metadata ?? null,
+    outputExpiresAfter: request.output_expires_after?.seconds,
+    turbine: { ...turbine, max_prune: turbine.max_prune ?? 1 },
+  }
+}
+
+function assertMetadata(metadata: Record<string, string>): void {
+  const { pairs, key: keyLength, value: valueLength } = metadataLimits
+  const entries = Object.entries(metadata)
+  const fits = entries.every(([key, value]) => key.length <= keyLength && value.length <= valueLength)
+  if (fits && entries.length <= pairs) return
+  throw invalid(
+    'metadata_invalid',
+    'metadata',
+    `"metadata" may have at most ${pairs} pairs, with keys of at most ${keyLength} characters and values of at most ${valueLength}.`,
+  )
+}
+
+/** The input is a file or an address, and addresses lie where the tenant may read and write. */
+function assertAddresses(
+  { buckets }: EdgeDeps,
+  tenant: Tenant,
+  { input_file_id, turbine }: BatchRequest,
+): void {
+  const { input_uri, output_uri } = turbine ?? {}
+  if (input_file_id === undefined && input_uri === undefined)
+    throw invalid(
+      'missing_required_parameter',
+      'input_file_id',
+      '"input_file_id" is missing. Upload a file (POST /v1/files) and give its id, or give turbine.input_uri.',
+    )
+  if (input_file_id !== undefined && input_uri !== undefined)
+    throw invalid(
+      'input_ambiguous',
+      'turbine.input_uri',
+      'Give either "input_file_id" or "turbine.input_uri", not both.',
+    )
+  for (const [access, uri, param] of [
+    ['read', input_uri, 'turbine.input_uri'],
+    ['write', output_uri, 'turbine.output_uri'],
+  ] as const) {
+    if (uri === undefined) continue
+    if (!buckets) throw s3Unavailable(param)
+    const { key } = assertGranted(tenant, access, uri, param)
+    if (access === 'read' ? key === '' && !uri.endsWith('/') : !uri.endsWith('/'))
+      throw invalid(
+        's3_uri_invalid',
+        param,
+        `"${param}" must name a place like s3://bucket/prefix/, with "/" at its end.`,
+      )
+  }
+}
+
+async function assertInputFile(deps: EdgeDeps, tenant: string, id: string): Promise<void> {
+  const stored = await findFile(deps, tenant, id)
+  if (!stored)
+    throw invalid(
+      'input_file_not_found',
+      'input_file_id',
+      `There is no file "${id.slice(0, 80)}". Upload it: POST /v1/files.`,
+    )
+  if (stored.file.purpose !== 'batch')
+    throw invalid(
+      'input_file_purpose',
+      'input_file_id',
+      `The file's purpose is ${stored.file.purpose}. Upload it with the purpose "batch".`,
+    )
+}
+
+const invalid = (code: string, param: string, message: string) =>
+  new TurbineError(message, { status: 400, code, param })

@@ -1,0 +1,72 @@
+import type { Context } from 'hono'
+import { captionRequestSchema } from '../../contract/caption.ts'
+import { TurbineError } from '../../contract/errors.ts'
+import { checkImage } from '../../contract/image.ts'
+import { parse } from '../../contract/parse.ts'
+import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
+import type { CaptionAsk } from '../../submit/once.ts'
+import { findModel } from '../models.ts'
+import { queryOf, readBytes, readJson } from '../read.ts'
+import { imageAt } from './image-url.ts'
+import { captionQuerySchema } from './routes.ts'
+
+type RequestDeps = Pick<EdgeDeps, 'models' | 'fetchImage' | 'buckets'>
+
+const example = { image_url: 'https://example.com/photo.jpg' }
+
+/**
+ * Reads and checks a request for a caption: raw image bytes with options in the query, or JSON.
+ * @throws TurbineError with the field at fault
+ */
+export async function readCaptionRequest(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
+  const mediaType = (c.req.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase()
+  if (mediaType === 'application/json') return jsonAsk(c, deps)
+  const nothing = mediaType === '' && (await readBytes(c)).length === 0
+  if (nothing || mediaType.startsWith('image/') || mediaType === 'application/octet-stream')
+    return rawAsk(c, deps)
+  throw new TurbineError(
+    `The content type ${mediaType ? `"${mediaType.slice(0, 80)}" is not accepted` : 'is missing'}. Send an image with image/jpeg (or its own type) or application/octet-stream, or JSON with application/json.`,
+    { status: 415, code: 'content_type_unsupported', param: 'content-type' },
+  )
+}
+
+async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
+  const query = parse(captionQuerySchema, queryOf(c))
+  const model = findModel(await deps.models(), query.model).id
+  const image = await readBytes(c)
+  checkImage(image)
+  return {
+    image,
+    model,
+    prompt: query.prompt,
+    maxPrune: query.max_prune ?? 1,
+    deadlineMs: query.deadline_ms,
+  }
+}
+
+async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
+  refuseQuery(c)
+  const request = parse(captionRequestSchema, await readJson(c, example))
+  const model = findModel(await deps.models(), request.model).id
+  const source = { tenant: c.get('tenant'), signal: c.req.raw.signal }
+  return {
+    image: async () => {
+      const image = await imageAt(request.image_url, source, deps)
+      checkImage(image, 'image_url')
+      return image
+    },
+    model,
+    prompt: request.prompt,
+    maxPrune: request.turbine?.max_prune ?? 1,
+    deadlineMs: request.turbine?.deadline_ms,
+  }
+}
+
+function refuseQuery(c: Context<EdgeEnv>) {
+  const [name] = Object.keys(c.req.query())
+  if (name === undefined) return
+  throw new TurbineError(
+    'Options go into the JSON body, not into the query: prompt and model at its top, max_prune and deadline_ms under turbine.',
+    { status: 400, code: 'unknown_parameter', param: name.slice(0, 80) },
+  )
+}

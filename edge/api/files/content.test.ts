@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest'
+import { errorOf } from '../../app.fixture.ts'
+import type { File as StoredInfo } from '../../contract/file.ts'
+import { resourceEdge, startSeconds } from '../resources.fixture.ts'
+import { parseRange } from './content.ts'
+
+const output: StoredInfo = {
+  id: 'file-out',
+  object: 'file',
+  bytes: 8,
+  created_at: startSeconds,
+  filename: 'out.jsonl',
+  purpose: 'batch_output',
+  status: 'processed',
+}
+
+test("what lies in a caller's bucket is read from there, and stays when the file is deleted", async () => {
+  const edge = resourceEdge()
+  const { store, objects } = edge.bucket('results')
+  const slice = { bucket: 'results', key: 'run/out.jsonl', start: 0, end: 8 }
+  await store.put(slice.key, '01234567')
+  // The same key in the service's own store is something else.
+  await edge.deps.store.put(slice.key, '')
+  await edge.keepOutput('default', { file: output, slices: [slice] })
+  expect(await (await edge.call('GET', '/v1/files/file-out/content')).text()).toBe('01234567')
+  expect((await edge.call('DELETE', '/v1/files/file-out')).status).toBe(200)
+  expect(edge.kept()).toEqual([slice.key])
+  expect(objects.has(slice.key)).toBe(true)
+})
+
+test('bytes that are gone are 404 before anything is answered', async () => {
+  const edge = resourceEdge()
+  await edge.keepOutput('default', { file: output, slices: [{ key: 'gone', start: 0, end: 8 }] })
+  const response = await edge.call('GET', '/v1/files/file-out/content')
+  expect(response.status).toBe(404)
+  expect(await errorOf(response)).toMatchObject({ code: 'file_content_missing' })
+})
+
+test('a file whose name is no well-formed text has its bytes all the same', async () => {
+  const edge = resourceEdge()
+  await edge.deps.store.put('bytes', '01234567')
+  const file = { ...output, filename: 'out\ud800.jsonl' }
+  await edge.keepOutput('default', { file, slices: [{ key: 'bytes', start: 0, end: 8 }] })
+  const response = await edge.call('GET', '/v1/files/file-out/content')
+  expect(response.status).toBe(200)
+  expect(response.headers.get('content-disposition')).toBe("attachment; filename*=UTF-8''out%EF%BF%BD.jsonl")
+})
+
+test('a file of several parts is read as one, and so is a range of it', async () => {
+  const edge = resourceEdge()
+  await edge.deps.store.put('parts/a', '0123')
+  await edge.deps.store.put('parts/b', '4567')
+  const slices = ['a', 'b'].map((part) => ({ key: `parts/${part}`, start: 0, end: 4 }))
+  await edge.keepOutput('default', { file: output, slices })
+  const get = (range?: string) =>
+    edge.call('GET', '/v1/files/file-out/content', { headers: range ? { range } : {} })
+  expect(await (await get()).text()).toBe('01234567')
+  const part = await get('bytes=2-5')
+  expect(part.status).toBe(206)
+  expect(part.headers.get('content-range')).toBe('bytes 2-5/8')
+  expect(part.headers.get('content-length')).toBe('4')
+  expect(await part.text()).toBe('2345')
+  const beyond = await get('bytes=8-')
+  expect(beyond.status).toBe(416)
+  expect(await errorOf(beyond)).toMatchObject({ code: 'range_invalid' })
+})
+
+test.each([
+  ['bytes=0-', { start: 0, end: 10 }],
+  ['bytes=3-3', { start: 3, end: 4 }],
+  ['bytes=3-100', { start: 3, end: 10 }],
+  ['bytes=-4', { start: 6, end: 10 }],
+  ['bytes=-40', { start: 0, end: 10 }],
+  [undefined, undefined],
+  ['bytes=-', undefined],
+  ['bytes=0-1,3-4', undefined],
+  ['lines=0-1', undefined],
+])('the range %s of 10 bytes', (header, range) => expect(parseRange(header, 10)).toEqual(range))
+
+test.each(['bytes=10-', 'bytes=5-4', 'bytes=-0'])('the range %s is not in 10 bytes', (header) => {
+  expect(() => parseRange(header, 10)).toThrow(expect.objectContaining({ code: 'range_invalid' }))
+})

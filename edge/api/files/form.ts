@@ -1,0 +1,159 @@
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy'
+import { TurbineError } from '../../contract/errors.ts'
+
+export interface FormOptions {
+  /** Name of the part that is streamed; every other one is short text. */
+  fileField: string
+  /** Bytes of that part at most. */
+  maxBytes: number
+  /** Takes the part's bytes as they come. They fail when the form does. */
+  receive(bytes: ReadableStream<Uint8Array>): Promise<unknown>
+}
+
+export interface Form {
+  /** The text parts; `a[b]` becomes `{ a: { b } }`. */
+  fields: Record<string, unknown>
+  /** What the streamed part is called, if it says so. */
+  filename: string | undefined
+  /** Bytes of the streamed part. */
+  bytes: number
+}
+
+interface FilePart {
+  stream: BusboyFileStream
+  filename: string | undefined
+  received: Promise<unknown>
+}
+
+/** Bytes that a form may have beside its file. */
+export const formOverheadBytes = 64 * 1024
+
+const textLimits = { fields: 16, parts: 32, fieldSize: 1024, headerSize: 8192, headerPairs: 32 }
+
+/**
+ * Reads a `multipart/form-data` body whose file is handed on as it comes, so that it is never in memory as a whole.
+ * When this throws, `receive` has ended too, but may have ended well: the caller removes what it kept.
+ * @throws TurbineError `content_type_unsupported`, `form_invalid`, `form_incomplete`, `file_too_large`,
+ * `missing_required_parameter`; what `receive` throws
+ *
+ * @example
+ * const form = await readForm(request, { fileField: 'file', maxBytes, receive: (bytes) => store.put(key, bytes) })
+ */
+export async function readForm(request: Request, options: FormOptions): Promise<Form> {
+  const failure = new AbortController()
+  const fail = (error: unknown) => failure.abort(error)
+  const parser = openParser(request, options)
+  const texts: [name: string, value: string][] = []
+  const files: FilePart[] = []
+
+  parser.on('field', (name, value, _nameCut, valueCut) => {
+    if (valueCut) fail(textTooLong(name, options))
+    texts.push([name, value])
+  })
+  parser.on('file', (_name, stream, filename) => {
+    stream.once('limit', () => fail(fileTooLarge(options)))
+    const received = options.receive(Readable.toWeb(stream) as ReadableStream<Uint8Array>)
+    received.catch(fail)
+    files.push({ stream, filename, received })
+  })
+  parser.on('filesLimit', () => fail(malformed(`there are several parts "${options.fileField}"`)))
+  parser.on('fieldsLimit', () => fail(malformed('there are too many fields')))
+  parser.on('partsLimit', () => fail(malformed('there are too many parts')))
+
+  try {
+    await feed(request, parser, failure.signal)
+    await files[0]?.received
+  } catch (error) {
+    await Promise.all(files.map((file) => abandon(file, error)))
+    throw error
+  }
+  const [file] = files
+  if (!file) throw fileMissing(options.fileField)
+  return { fields: nest(texts), filename: file.filename, bytes: file.stream.bytesRead }
+}
+
+function openParser(request: Request, { fileField, maxBytes }: FormOptions): BusboyInstance {
+  const contentType = request.headers.get('content-type') ?? ''
+  if (!/^multipart\/form-data\b/i.test(contentType))
+    throw new TurbineError(
+      `The content type ${contentType ? `"${contentType.slice(0, 80)}" is not accepted` : 'is missing'}. Send multipart/form-data with a part "${fileField}".`,
+      { status: 415, code: 'content_type_unsupported', param: 'content-type' },
+    )
+  let parser: BusboyInstance
+  try {
+    parser = new Busboy({
+      headers: { 'content-type': contentType },
+      limits: { ...textLimits, files: 1, fileSize: maxBytes },
+      isPartAFile: (name) => name === fileField,
+    })
+  } catch (cause) {
+    throw malformed('its content type names no boundary', cause)
+  }
+  // One fault can be told of twice, the second time when nobody listens any more.
+  parser.on('error', () => {})
+  return parser
+}
+
+async function feed(request: Request, parser: BusboyInstance, signal: AbortSignal): Promise<void> {
+  if (!request.body) throw malformed('it is empty')
+  try {
+    await pipeline(Readable.fromWeb(request.body), parser, { signal })
+  } catch (cause) {
+    const stopped = signal.aborted && cause instanceof Error && cause.name === 'AbortError'
+    throw stopped ? signal.reason : incomplete(cause)
+  }
+}
+
+/** Fails the bytes of a part, and waits until nobody is at work on them. */
+async function abandon({ stream, received }: FilePart, error: unknown): Promise<void> {
+  stream.on('error', () => {})
+  stream.destroy(error as Error)
+  await received.catch(() => undefined)
+}
+
+/** `[['a[b]', 'c']]` to `{ a: { b: 'c' } }`, as SDKs flatten objects in forms. */
+function nest(texts: [name: string, value: string][]): Record<string, unknown> {
+  const fields = new Map<string, unknown>()
+  for (const [name, value] of texts) {
+    const [, parent, child] = /^([^[\]]+)\[([^[\]]+)\]$/.exec(name) ?? []
+    if (parent === undefined || child === undefined) fields.set(name, value)
+    else fields.set(parent, { ...Object(fields.get(parent)), [child]: value })
+  }
+  return Object.fromEntries(fields)
+}
+
+const malformed = (what: string, cause?: unknown) =>
+  new TurbineError(`The form cannot be read: ${what}. Send multipart/form-data.`, {
+    status: 400,
+    code: 'form_invalid',
+    cause,
+  })
+
+const textTooLong = (name: string, { fileField }: FormOptions) =>
+  malformed(
+    `"${name.slice(0, 80)}" has more than ${textLimits.fieldSize} bytes, and only "${fileField}" may have them`,
+  )
+
+const incomplete = (cause: unknown) =>
+  new TurbineError('The form ended early or is malformed. Nothing of it was kept; send it again.', {
+    status: 400,
+    code: 'form_incomplete',
+    retriable: true,
+    cause,
+  })
+
+const fileTooLarge = ({ fileField, maxBytes }: FormOptions) =>
+  new TurbineError(`"${fileField}" has more than ${maxBytes} bytes. Send it in parts: POST /v1/uploads.`, {
+    status: 413,
+    code: 'file_too_large',
+    param: fileField,
+  })
+
+const fileMissing = (fileField: string) =>
+  new TurbineError(`"${fileField}" is missing. It must be a part of the form with the file's bytes.`, {
+    status: 400,
+    code: 'missing_required_parameter',
+    param: fileField,
+  })

@@ -1,0 +1,127 @@
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { TurbineError } from '../../contract/errors.ts'
+import { type File, maxFileBytes } from '../../contract/file.ts'
+import { keys } from '../../contract/keys.ts'
+import { parse } from '../../contract/parse.ts'
+import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
+import { limitAnnouncedBody } from '../../guard/body-limit.ts'
+import { createdOnce } from '../../guard/idempotency.ts'
+import { readPage } from '../pages.ts'
+import { queryOf } from '../read.ts'
+import { answerContent } from './content.ts'
+import { formOverheadBytes, readForm } from './form.ts'
+import {
+  createFile,
+  deleteFile,
+  fileFormSchema,
+  fileListQuerySchema,
+  getFile,
+  getFileContent,
+  listFiles,
+  maxPageFiles,
+} from './routes.ts'
+import { expiryOf, findFile, keepFile, newFile, removeFile, requireFile } from './stored.ts'
+
+/** `/v1/files`: upload, list, retrieve, content, delete, in OpenAI's shapes. */
+export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
+  app.openAPIRegistry.registerPath(createFile)
+  const inParts = 'Send it in parts: POST /v1/uploads.'
+  app.post('/v1/files', limitAnnouncedBody(maxFileBytes + formOverheadBytes, inParts), async (c) => {
+    const tenant = c.get('tenant').id
+    const make = (id: string) => storeFile(deps, { tenant, id, request: c.req.raw })
+    return c.json(await createdOnce(c, deps, { prefix: 'file-' }, make), 200)
+  })
+
+  app.openAPIRegistry.registerPath(listFiles)
+  app.get('/v1/files', async (c) => {
+    const { after, limit, order, purpose } = parse(fileListQuerySchema, queryOf(c))
+    const tenant = c.get('tenant').id
+    const page = await readPage<File>(deps.store, {
+      prefix: keys.files(tenant),
+      after,
+      limit: Math.min(limit, maxPageFiles),
+      order,
+      read: async (id) => {
+        const file = (await findFile(deps, tenant, id))?.file
+        return purpose === undefined || file?.purpose === purpose ? file : undefined
+      },
+    })
+    return c.json(page, 200)
+  })
+
+  app.openAPIRegistry.registerPath(getFile)
+  app.get('/v1/files/:id', async (c) =>
+    c.json((await requireFile(deps, c.get('tenant').id, c.req.param('id'))).file, 200),
+  )
+
+  app.openAPIRegistry.registerPath(getFileContent)
+  app.get('/v1/files/:id/content', async (c) =>
+    answerContent(c, deps, await requireFile(deps, c.get('tenant').id, c.req.param('id'))),
+  )
+
+  app.openAPIRegistry.registerPath(deleteFile)
+  app.delete('/v1/files/:id', async (c) => {
+    const tenant = c.get('tenant').id
+    const stored = await requireFile(deps, tenant, c.req.param('id'))
+    await removeFile(deps.store, tenant, stored)
+    return c.json({ id: stored.file.id, object: 'file', deleted: true }, 200)
+  })
+}
+
+interface IncomingFile {
+  tenant: string
+  id: string
+  request: Request
+}
+
+/**
+ * Streams a form's file into the store. The bytes lie under a key of this request alone, so that two that make the
+ * same file at a time do not disturb each other.
+ * @throws TurbineError of `readForm` and `parse`, `file_empty`; StoreUnavailableError
+ */
+async function storeFile(deps: EdgeDeps, incoming: IncomingFile): Promise<File> {
+  const { tenant, id } = incoming
+  const made = await findFile(deps, tenant, id)
+  if (made) return made.file
+  const content = keys.fileContent(tenant, `${id}-${deps.newId()}`)
+  const file = await receiveFile(deps, incoming, content)
+  const kept = await keepFile(deps.store, tenant, {
+    file,
+    slices: [{ key: content, start: 0, end: file.bytes }],
+  })
+  if (!kept.slices.some(({ key }) => key === content)) await deps.store.delete(content)
+  return kept.file
+}
+
+/** Puts the bytes under the key `content`; what fails leaves nothing there. */
+async function receiveFile(deps: EdgeDeps, { id, request }: IncomingFile, content: string): Promise<File> {
+  const { store, now } = deps
+  try {
+    const { fields, filename, bytes } = await readForm(request, {
+      fileField: 'file',
+      maxBytes: maxFileBytes,
+      receive: (stream) => store.put(content, stream),
+    })
+    const { expires_after } = parse(fileFormSchema, fields)
+    if (bytes === 0) throw emptyFile()
+    const created_at = Math.floor(now() / 1000)
+    return newFile({
+      id,
+      bytes,
+      created_at,
+      ...expiryOf(created_at, expires_after?.seconds),
+      filename: filename ?? 'upload',
+    })
+  } catch (error) {
+    // Failing to tidy up must not hide the cause.
+    await store.delete(content).catch(() => undefined)
+    throw error
+  }
+}
+
+const emptyFile = () =>
+  new TurbineError('The file is empty. Send a line for each image.', {
+    status: 400,
+    code: 'file_empty',
+    param: 'file',
+  })

@@ -1,0 +1,166 @@
+import { createHash } from 'node:crypto'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { readSlices, type Slice } from '../../../infra/store/slices.ts'
+import { TurbineError } from '../../contract/errors.ts'
+import {
+  maxPartBytes,
+  type Upload,
+  type UploadCompletion,
+  type UploadPart,
+  type UploadRequest,
+  uploadCompletionSchema,
+  uploadExpirySeconds,
+  uploadRequestSchema,
+} from '../../contract/file.ts'
+import { newestFirst } from '../../contract/ids.ts'
+import { keys } from '../../contract/keys.ts'
+import { parse } from '../../contract/parse.ts'
+import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
+import { limitAnnouncedBody, limitBody } from '../../guard/body-limit.ts'
+import { createdOnce } from '../../guard/idempotency.ts'
+import { formOverheadBytes, readForm } from '../files/form.ts'
+import { expiryOf, keepFile, newFile } from '../files/stored.ts'
+import { maxJsonBytes, readJson } from '../read.ts'
+import {
+  addUploadPart,
+  cancelUpload,
+  completeUpload,
+  completionExample,
+  createUpload,
+  uploadExample,
+} from './routes.ts'
+import {
+  assertPending,
+  endUpload,
+  keepUpload,
+  type ReadUpload,
+  removeParts,
+  replaceUpload,
+  requireUpload,
+  slicesOfParts,
+} from './stored.ts'
+
+/** `/v1/uploads`: files in parts, in OpenAI's shapes. */
+export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
+  const limitJson = limitBody(maxJsonBytes, 'Name fewer parts.')
+
+  app.openAPIRegistry.registerPath(createUpload)
+  app.post('/v1/uploads', limitJson, async (c) => {
+    const ask = parse(uploadRequestSchema, await readJson(c, uploadExample))
+    const begin = (id: string) => beginUpload(deps, c.get('tenant').id, id, ask)
+    return c.json(await createdOnce(c, deps, { prefix: 'upload_', sameBody: true }, begin), 200)
+  })
+
+  app.openAPIRegistry.registerPath(addUploadPart)
+  const smaller = `Send parts of at most ${maxPartBytes} bytes.`
+  app.post(
+    '/v1/uploads/:id/parts',
+    limitAnnouncedBody(maxPartBytes + formOverheadBytes, smaller),
+    async (c) => c.json(await addPart(deps, c.get('tenant').id, c.req.param('id'), c.req.raw), 200),
+  )
+
+  app.openAPIRegistry.registerPath(completeUpload)
+  app.post('/v1/uploads/:id/complete', limitJson, async (c) => {
+    const completion = parse(uploadCompletionSchema, await readJson(c, completionExample))
+    return c.json(await complete(deps, c.get('tenant').id, c.req.param('id'), completion), 200)
+  })
+
+  app.openAPIRegistry.registerPath(cancelUpload)
+  app.post('/v1/uploads/:id/cancel', async (c) => {
+    const tenant = c.get('tenant').id
+    const stored = await requireUpload(deps, tenant, c.req.param('id'))
+    if (stored.upload.status === 'cancelled') return c.json(stored.upload, 200)
+    assertPending(stored.upload)
+    return c.json((await endUpload(deps.store, tenant, stored, 'cancelled')).upload, 200)
+  })
+}
+
+async function beginUpload(deps: EdgeDeps, tenant: string, id: string, ask: UploadRequest): Promise<Upload> {
+  const created_at = Math.floor(deps.now() / 1000)
+  const upload: Upload = {
+    id,
+    object: 'upload',
+    bytes: ask.bytes,
+    created_at,
+    expires_at: created_at + uploadExpirySeconds,
+    filename: ask.filename,
+    purpose: ask.purpose,
+    status: 'pending',
+    file: null,
+  }
+  return keepUpload(deps.store, tenant, { upload, fileExpiresAfter: ask.expires_after?.seconds })
+}
+
+/** @throws TurbineError `upload_not_found`, `upload_not_pending`, `part_empty`, those of `readForm` */
+async function addPart(
+  deps: EdgeDeps,
+  tenant: string,
+  uploadId: string,
+  request: Request,
+): Promise<UploadPart> {
+  const { store, now, newId } = deps
+  assertPending((await requireUpload(deps, tenant, uploadId)).upload)
+  const id = `part_${newestFirst(now(), newId())}`
+  const key = keys.uploadPart(tenant, uploadId, id)
+  try {
+    const receive = (stream: ReadableStream<Uint8Array>) => store.put(key, stream)
+    const { bytes } = await readForm(request, { fileField: 'data', maxBytes: maxPartBytes, receive })
+    if (bytes === 0)
+      throw new TurbineError('The part is empty.', { status: 400, code: 'part_empty', param: 'data' })
+  } catch (error) {
+    // Failing to tidy up must not hide the cause.
+    await store.delete(key).catch(() => undefined)
+    throw error
+  }
+  return { id, object: 'upload.part', created_at: Math.floor(now() / 1000), upload_id: uploadId }
+}
+
+/**
+ * Makes the parts a file. A repeat finds what the first made, and makes up for what the first could not finish.
+ * @throws TurbineError `upload_not_found`, `upload_not_pending`, `upload_changed`, `md5_mismatch`, those of
+ * `slicesOfParts`; StoreUnavailableError
+ */
+async function complete(
+  deps: EdgeDeps,
+  tenant: string,
+  id: string,
+  { part_ids, md5 }: UploadCompletion,
+): Promise<Upload> {
+  const { store } = deps
+  const stored = await requireUpload(deps, tenant, id)
+  if (stored.upload.status !== 'completed') assertPending(stored.upload)
+  const slices = await slicesOfParts(store, tenant, stored.upload, part_ids)
+  if (md5 !== undefined) await assertMd5(deps, slices, md5)
+  const { upload, file } = stored.upload.file
+    ? { ...stored, file: stored.upload.file }
+    : await settle(deps, tenant, stored)
+  const kept = await keepFile(store, tenant, { file, slices })
+  await removeParts(store, tenant, id, new Set(kept.slices.map(({ key }) => key)))
+  return upload
+}
+
+/** Decides that the upload is complete, before its file is there: from then on nobody can cancel it. */
+async function settle({ store, now }: EdgeDeps, tenant: string, stored: ReadUpload) {
+  const { id, bytes, filename } = stored.upload
+  const created_at = Math.floor(now() / 1000)
+  const expiry = expiryOf(created_at, stored.fileExpiresAfter)
+  const file = newFile({ id: fileIdOf(id), bytes, created_at, filename, ...expiry })
+  const upload: Upload = { ...stored.upload, status: 'completed', file }
+  await replaceUpload(store, tenant, { ...stored, upload })
+  return { upload, file }
+}
+
+/** A repeat of the completion makes the same file. */
+const fileIdOf = (uploadId: string) => uploadId.replace('upload_', 'file-')
+
+async function assertMd5(deps: EdgeDeps, slices: Slice[], md5: string): Promise<void> {
+  const hash = createHash('md5')
+  for await (const chunk of readSlices(slices, deps)) hash.update(chunk)
+  const actual = hash.digest('hex')
+  if (actual === md5.toLowerCase()) return
+  throw new TurbineError(`The parts' MD5 is ${actual}, not ${md5}. Send the parts again, in a new upload.`, {
+    status: 400,
+    code: 'md5_mismatch',
+    param: 'md5',
+  })
+}

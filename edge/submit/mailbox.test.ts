@@ -1,0 +1,62 @@
+import { afterEach, expect, test, vi } from 'vitest'
+import { completed } from '../app.fixture.ts'
+import { createMailbox } from './mailbox.ts'
+
+const never = new AbortController().signal
+
+afterEach(() => void vi.useRealTimers())
+
+test('a caption that comes while its caller waits is handed over', async () => {
+  const mailbox = createMailbox()
+  const letterbox = mailbox.open('a')
+  const waited = letterbox.wait(60_000, never)
+  expect(mailbox.deliver('a', completed('a'))).toBe(true)
+  expect(await waited).toEqual(completed('a'))
+})
+
+test('a caption that comes before the wait is handed over, even to a wait of 0 ms', async () => {
+  const mailbox = createMailbox()
+  const letterbox = mailbox.open('a')
+  mailbox.deliver('a', completed('a'))
+  expect(await letterbox.wait(0, never)).toEqual(completed('a'))
+})
+
+test('captions do not get mixed up', async () => {
+  const mailbox = createMailbox()
+  const [a, b] = [mailbox.open('a'), mailbox.open('b')]
+  mailbox.deliver('b', completed('b'))
+  mailbox.deliver('a', completed('a'))
+  expect(await a.wait(60_000, never)).toEqual(completed('a'))
+  expect(await b.wait(60_000, never)).toEqual(completed('b'))
+})
+
+test('the wait ends without a caption when its time is over', async () => {
+  vi.useFakeTimers()
+  const waited = createMailbox().open('a').wait(25_000, never)
+  await vi.advanceTimersByTimeAsync(25_000)
+  expect(await waited).toBeUndefined()
+})
+
+test('the wait ends when the caller goes away, or was gone already', async () => {
+  const caller = new AbortController()
+  const mailbox = createMailbox()
+  const waited = mailbox.open('a').wait(60_000, caller.signal)
+  caller.abort()
+  expect(await waited).toBeUndefined()
+  expect(await mailbox.open('b').wait(60_000, caller.signal)).toBeUndefined()
+})
+
+test('release ends every wait', async () => {
+  const mailbox = createMailbox()
+  const waits = ['a', 'b'].map((id) => mailbox.open(id).wait(60_000, never))
+  mailbox.release()
+  expect(await Promise.all(waits)).toEqual([undefined, undefined])
+})
+
+test('nobody takes a caption at a closed or unknown address', () => {
+  const mailbox = createMailbox()
+  const letterbox = mailbox.open('a')
+  letterbox.close()
+  expect(mailbox.deliver('a', completed('a'))).toBe(false)
+  expect(mailbox.deliver('local:other', completed('a'))).toBe(false)
+})

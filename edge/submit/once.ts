@@ -1,0 +1,171 @@
+import type { Context } from 'hono'
+import { getJson } from '../../infra/store/store.ts'
+import type { Caption, FinishedCaption } from '../contract/caption.ts'
+import { keys } from '../contract/keys.ts'
+import type { EdgeDeps, EdgeEnv } from '../deps.ts'
+import { claimRequest, replayedHeader } from '../guard/idempotency.ts'
+import { type Claim, keyInUse } from '../guard/idempotency-claim.ts'
+import {
+  type HoldOptions,
+  markQueued,
+  newCaptionId,
+  remainingHoldMs,
+  type Submission,
+  type SubmitDeps,
+  submitCaption,
+} from './submit.ts'
+
+interface OnceAnswer {
+  /** As of `submitCaption`. */
+  caption: Caption | undefined
+  /** An earlier request with the same idempotency key brought it about. */
+  replayed: boolean
+}
+
+/**
+ * Submits a request once, however often it comes with the same idempotency key: a repeat is answered as the first
+ * request would have been, and only what the stream never took is sent again, under the same id.
+ *
+ * @param claim claims the request's key; undefined when it has none
+ * @throws what `submitCaption` and `claim` throw; TurbineError `idempotency_key_in_use`
+ */
+async function submitOnce(
+  deps: SubmitDeps,
+  submission: Submission,
+  hold: HoldOptions,
+  claim: () => Promise<Claim | undefined>,
+): Promise<OnceAnswer> {
+  const first = await claim()
+  if (!first) return { caption: await submitCaption(deps, submission, hold), replayed: false }
+  const claimed = first.standing === 'running' ? await outcomeOf(deps, submission, hold, claim) : first
+  if (!claimed) return { caption: undefined, replayed: false }
+  if (claimed.standing === 'accepted') {
+    const caption = await awaitStored(deps, submission, hold, claimed.id)
+    if (!wasTurnedAway(caption)) return { caption, replayed: true }
+  }
+  try {
+    return { caption: await submitCaption(deps, submission, hold, claimed), replayed: false }
+  } catch (error) {
+    await claimed.failed(error)
+    throw error
+  }
+}
+
+/** It was not begun, so a repeat is a new try. */
+const wasTurnedAway = (caption: Caption | undefined) =>
+  caption?.status === 'failed' && caption.http_status === 429
+
+/** How it ends with the request that has the key now: undefined when the caller went away meanwhile. */
+async function outcomeOf(
+  deps: SubmitDeps,
+  submission: Submission,
+  { signal }: HoldOptions,
+  claim: () => Promise<Claim | undefined>,
+): Promise<Claim | undefined> {
+  const until = deps.now() + remainingHoldMs(submission, deps.now())
+  const attempt = async () => {
+    const claimed = await claim()
+    return claimed?.standing === 'running' ? undefined : claimed
+  }
+  const claimed = await pollUntil(attempt, { until, now: deps.now, signal })
+  if (!claimed && !signal.aborted) throw keyInUse()
+  return claimed
+}
+
+/** The result of a job that is in the stream already, or its queued mark when the caller can be held no longer. */
+async function awaitStored(
+  deps: SubmitDeps,
+  submission: Submission,
+  { respondAsync, signal }: HoldOptions,
+  id: string,
+): Promise<Caption | undefined> {
+  const { tenant } = submission
+  const started = deps.now()
+  const until = respondAsync ? started : started + remainingHoldMs(submission, started)
+  const attempt = async () => {
+    const caption = await getJson<Caption>(deps.store, keys.caption(tenant, id))
+    return caption && caption.status !== 'queued' ? (caption as FinishedCaption) : undefined
+  }
+  const finished = await pollUntil(attempt, { until, now: deps.now, signal })
+  if (finished || signal.aborted) return finished
+  return markQueued(deps, { id, created: Math.floor(started / 1000), tenant })
+}
+
+/** What a request asks for, whichever way it came. */
+export type CaptionAsk = Pick<Submission, 'image' | 'model' | 'prompt' | 'maxPrune' | 'deadlineMs'>
+
+export interface RequestOptions {
+  /** When the request came, unix ms. */
+  receivedAt: number
+  /** The caller wants an address at once, not the answer. Default: false. */
+  respondAsync?: boolean
+}
+
+/**
+ * Submits what a request asks for in the name of its tenant, once for each `Idempotency-Key`. The request's body must
+ * have been read: repeats must have the same.
+ * @returns and throws what `submitOnce` does
+ */
+export async function requestCaption(
+  c: Context<EdgeEnv>,
+  deps: EdgeDeps,
+  ask: CaptionAsk,
+  { receivedAt, respondAsync = false }: RequestOptions,
+): Promise<Caption | undefined> {
+  const traceparent = validTraceparent(c.req.header('traceparent'))
+  const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
+  const timings: string[] = []
+  const onTiming = (phase: string, ms: number) => timings.push(`${phase};dur=${ms}`)
+  const hold = { respondAsync, signal: c.req.raw.signal, onTiming }
+  const { caption, replayed } = await submitOnce(deps, submission, hold, () =>
+    claimRequest(c, deps, { makeId: () => newCaptionId(deps), sameBody: true }),
+  )
+  if (timings.length > 0) c.header('Server-Timing', timings.join(', '))
+  if (replayed) c.header(replayedHeader, 'true')
+  return caption
+}
+
+/** A trace's parent as W3C Trace Context writes it; anything else is left behind. */
+const validTraceparent = (header = '') =>
+  /^[\da-f]{2}-[\da-f]{32}-[\da-f]{16}-[\da-f]{2}$/.test(header) ? header : undefined
+
+export interface PollOptions {
+  /** Unix ms after which there is no further attempt; the first is always made. */
+  until: number
+  /** Unix ms. */
+  now(): number
+  /** Aborts when nobody wants the value any more. */
+  signal: AbortSignal
+}
+
+const firstPauseMs = 50
+const longestPauseMs = 500
+const pauseGrowth = 1.5
+
+/** Tries until there is a value; undefined when there was none in time, or nobody wants it any more. */
+export async function pollUntil<T>(
+  attempt: () => Promise<T | undefined>,
+  { until, now, signal }: PollOptions,
+): Promise<T | undefined> {
+  for (let pause = firstPauseMs; !signal.aborted; pause = Math.min(pause * pauseGrowth, longestPauseMs)) {
+    const value = await attempt()
+    if (value !== undefined) return value
+    const left = until - now()
+    if (left <= 0) return undefined
+    await sleep(Math.min(pause, left), signal)
+  }
+  return undefined
+}
+
+/** Resolves after `ms`, or as soon as `signal` aborts. */
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', end)
+      resolve()
+    }
+    const timer = setTimeout(end, ms)
+    signal.addEventListener('abort', end)
+  })
+}

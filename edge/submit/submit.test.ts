@@ -1,0 +1,176 @@
+import { afterEach, expect, test, vi } from 'vitest'
+import { StreamUnavailableError } from '../../infra/stream/stream.ts'
+import { completed, emptyMailbox, fakeEdge, mailboxWith } from '../app.fixture.ts'
+import { decodeJob, maxInlineImageBytes } from '../contract/job.ts'
+import { remainingHoldMs, type Submission, submitCaption } from './submit.ts'
+
+const received = 1_790_000_000_000
+const submission: Submission = {
+  tenant: 'default',
+  model: 'starter',
+  image: new Uint8Array([1, 2, 3]),
+  receivedAt: received,
+  maxPrune: 1,
+}
+const held = { respondAsync: false, signal: new AbortController().signal }
+const asked = { ...held, respondAsync: true }
+
+afterEach(() => void vi.useRealTimers())
+
+test('the job says all that the request asked, and where the answer is awaited', async () => {
+  const { deps, sent } = fakeEdge({ now: () => received + 20 })
+  const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`
+  await submitCaption(deps, { ...submission, prompt: 'a photo of', maxPrune: 0.5, traceparent }, held)
+  expect(sent).toHaveLength(1)
+  expect(sent[0]!.topic).toBe('turbine.interactive')
+  expect(decodeJob(sent[0]!.record)).toEqual({
+    id: 'cap_1',
+    tenant: 'default',
+    model: 'starter',
+    image: submission.image,
+    acceptedAt: received + 20,
+    deadline: received + 500,
+    maxPrune: 0.5,
+    prompt: 'a photo of',
+    replyTo: 'test:cap_1',
+    traceparent,
+  })
+})
+
+test("the caller's deadline is the job's", async () => {
+  const { deps, sent } = fakeEdge()
+  await submitCaption(deps, { ...submission, deadlineMs: 90 }, held)
+  expect(decodeJob(sent[0]!.record).deadline).toBe(received + 90)
+})
+
+test('the largest inline image travels in the record, a larger one by key', async () => {
+  const { deps, sent, objects } = fakeEdge()
+  await submitCaption(deps, { ...submission, image: new Uint8Array(maxInlineImageBytes) }, held)
+  await submitCaption(deps, { ...submission, image: new Uint8Array(maxInlineImageBytes + 1) }, held)
+  const [inline, byKey] = sent.map(({ record }) => decodeJob(record).image)
+  expect(inline).toHaveLength(maxInlineImageBytes)
+  expect(byKey).toEqual({ key: 'captions/default/cap_2.image' })
+  expect(objects.get('captions/default/cap_2.image')).toHaveLength(maxInlineImageBytes + 1)
+})
+
+test('an image whose job the stream refused does not stay in the store', async () => {
+  const refused = new Error('refused')
+  const { deps, objects } = fakeEdge({ stream: { send: () => Promise.reject(refused) } })
+  const large = { ...submission, image: new Uint8Array(maxInlineImageBytes + 1) }
+  await expect(submitCaption(deps, large, held)).rejects.toBe(refused)
+  expect(objects.size).toBe(0)
+})
+
+test.each([
+  [100, 2_000],
+  [5_000, 5_000],
+  [undefined, 25_000],
+  [86_400_000, 25_000],
+])('with a deadline of %s ms the stream gets %s ms to take the job', async (deadlineMs, allowed) => {
+  vi.useFakeTimers()
+  const cause = new Error('the broker is away')
+  const { deps } = fakeEdge({
+    stream: {
+      send: (_topic, _records, options) =>
+        new Promise((_, reject) => options?.signal?.addEventListener('abort', () => reject(cause))),
+    },
+  })
+  const outcome = submitCaption(deps, { ...submission, deadlineMs }, held).catch((error: unknown) => error)
+  let failed = false
+  void outcome.then(() => {
+    failed = true
+  })
+  await vi.advanceTimersByTimeAsync(allowed - 1)
+  expect(failed).toBe(false)
+  await vi.advanceTimersByTimeAsync(1)
+  expect(await outcome).toBeInstanceOf(StreamUnavailableError)
+})
+
+test('a job that the stream took leaves no timer behind', async () => {
+  vi.useFakeTimers()
+  await submitCaption(fakeEdge().deps, submission, held)
+  expect(vi.getTimerCount()).toBe(0)
+})
+
+test('nobody is answered before the stream has the job', async () => {
+  const accepted = Promise.withResolvers<void>()
+  const { deps } = fakeEdge({ stream: { send: () => accepted.promise } })
+  let answers = 0
+  const submitted = [held, asked].map(async (hold) => {
+    await submitCaption(deps, submission, hold)
+    answers++
+  })
+  await new Promise((resolve) => setImmediate(resolve))
+  expect(answers).toBe(0)
+  accepted.resolve()
+  await Promise.all(submitted)
+  expect(answers).toBe(2)
+})
+
+test('a caller who waited in vain leaves a queued mark', async () => {
+  const { deps, objects } = fakeEdge({ mailbox: emptyMailbox })
+  const queued = { id: 'cap_1', object: 'caption', status: 'queued', created: 1_790_000_000 }
+  expect(await submitCaption(deps, submission, held)).toEqual(queued)
+  expect(JSON.parse(new TextDecoder().decode(objects.get('captions/default/cap_1.json')))).toEqual(queued)
+})
+
+test.each([held, asked])('a result that came before the queued mark wins (%j)', async (hold) => {
+  const { deps, objects } = fakeEdge({ mailbox: emptyMailbox })
+  await deps.store.put('captions/default/cap_1.json', JSON.stringify(completed('cap_1')))
+  expect(await submitCaption(deps, submission, hold)).toEqual(completed('cap_1'))
+  expect(objects.size).toBe(1)
+})
+
+test('a caller who wants an address is not waited for', async () => {
+  const { deps, sent } = fakeEdge()
+  expect(await submitCaption(deps, submission, asked)).toMatchObject({ status: 'queued' })
+  expect(decodeJob(sent[0]!.record).replyTo).toBeUndefined()
+})
+
+test('a caller who left before is not sent for; one who left while waiting gets no mark', async () => {
+  const caller = new AbortController()
+  const left = { respondAsync: false, signal: caller.signal }
+  const { deps, sent, objects } = fakeEdge({
+    mailbox: {
+      deliver: () => false,
+      open: () => ({
+        replyTo: 'test:1',
+        wait: async () => void caller.abort(),
+        close: () => {},
+      }),
+    },
+  })
+  expect(await submitCaption(deps, submission, left)).toBeUndefined()
+  expect(await submitCaption(deps, submission, left)).toBeUndefined()
+  expect(sent).toHaveLength(1)
+  expect(objects.size).toBe(0)
+})
+
+test('the letterbox is closed whether the job went out or not', async () => {
+  let open = 0
+  const mailbox = {
+    deliver: () => false,
+    open: (id: string) => {
+      open++
+      return { ...mailboxWith(completed).open(id), close: () => void open-- }
+    },
+  }
+  await submitCaption(fakeEdge({ mailbox }).deps, submission, held)
+  const { deps } = fakeEdge({ mailbox, stream: { send: () => Promise.reject(new Error('refused')) } })
+  await expect(submitCaption(deps, submission, held)).rejects.toThrow('refused')
+  expect(open).toBe(0)
+})
+
+test.each([
+  [undefined, 0, 25_000],
+  [undefined, 10_000, 15_000],
+  [300, 0, 300],
+  [300, 200, 100],
+  [300, 5_000, 0],
+  [86_400_000, 0, 25_000],
+])(
+  'with a deadline of %s ms, %s ms after the request, %s ms are left to hold',
+  (deadlineMs, passed, left) => {
+    expect(remainingHoldMs({ receivedAt: received, deadlineMs }, received + passed)).toBe(left)
+  },
+)

@@ -1,0 +1,166 @@
+import type { StoredBatch } from '../../../edge/contract/batch.ts'
+import type { StoredFile } from '../../../edge/contract/file.ts'
+import { keys } from '../../../edge/contract/keys.ts'
+import { parseS3Uri } from '../../../edge/contract/tenant.ts'
+import { InvalidRangeError } from '../../../infra/store/range.ts'
+import {
+  cutSlices,
+  MissingSliceError,
+  readSlices,
+  type Slice,
+  type SliceStores,
+  sliceBytes,
+} from '../../../infra/store/slices.ts'
+import { BucketUnavailableError, getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { isOutage, type Outages } from '../../delivery/outages.ts'
+import { LineSplitter, type ManifestLine } from './lines.ts'
+
+/** A batch's input cannot be read, and never will be. */
+export class BatchInputError extends Error {
+  override readonly name = 'BatchInputError'
+  readonly retriable = false
+  /** As the batch's `errors` name it. */
+  readonly code: 'input_not_found' | 's3_unavailable' | 'empty_batch'
+
+  constructor(code: BatchInputError['code'], message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.code = code
+  }
+}
+
+export interface ManifestOptions extends SliceStores {
+  outages: Outages
+  signal: AbortSignal
+  /** Unix ms. */
+  now(): number
+}
+
+/**
+ * Where the lines of a batch lie: its input file, the object that `input_uri` names, or, where that names a prefix,
+ * a manifest that is made of the images below it.
+ * @throws BatchInputError
+ */
+export function locateManifest(stored: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
+  const { input_uri } = stored.batch.turbine
+  if (input_uri === undefined) return locateFile(stored, options)
+  const { bucket, key } = parseS3Uri(input_uri)
+  const objects = options.buckets?.(bucket)
+  if (!objects) throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: there is no S3.`)
+  if (key === '' || key.endsWith('/')) return locateImages(stored, objects, options)
+  return options.outages.outlast(async () => {
+    const object = await objects.head(key).catch(asInputError)
+    if (!object) throw new BatchInputError('input_not_found', `There is no object ${input_uri}.`)
+    return [{ bucket, key, start: 0, end: object.size }]
+  }, options.signal)
+}
+
+function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
+  const { store, outages, signal, now } = options
+  const id = batch.input_file_id!
+  return outages.outlast(async () => {
+    const stored = await getJson<StoredFile>(store, keys.file(tenant, id))
+    const expired = stored?.file.expires_at !== undefined && now() >= stored.file.expires_at * 1000
+    if (!stored || expired) throw new BatchInputError('input_not_found', `There is no file "${id}" any more.`)
+    return stored.slices
+  }, signal)
+}
+
+const prefixOf = (uri: string) => parseS3Uri(uri).key
+
+/** A caller's bucket that is gone or closed does not come back by waiting. */
+function asInputError(error: unknown): never {
+  if (!(error instanceof BucketUnavailableError)) throw error
+  throw new BatchInputError('input_not_found', error.message, { cause: error })
+}
+
+/** The manifest is written once: a planner that takes over finds it, whatever has come to the prefix since. */
+function locateImages(
+  { tenant, batch }: StoredBatch,
+  images: ObjectStore,
+  { store, outages, signal }: ManifestOptions,
+): Promise<Slice[]> {
+  const key = keys.batchManifest(tenant, batch.id)
+  return outages.outlast(async () => {
+    if (!(await store.head(key))) {
+      const prefix = batch.turbine.input_uri!
+      const lines = imageManifest({ prefix, bucket: images, outages, signal })
+      await images.list(prefixOf(prefix), { limit: 1 }).catch(asInputError)
+      await store.put(key, ReadableStream.from(lines), { contentType: 'application/jsonl' })
+    }
+    const manifest = await store.head(key)
+    return [{ key, start: 0, end: manifest!.size }]
+  }, signal)
+}
+
+/**
+ * The lines of a manifest, as many at a time as come at once. When the store fails on the way, it waits and reads on
+ * where it was.
+ * @throws BatchInputError `input_not_found` when the manifest is gone or has become shorter
+ */
+export async function* readManifest(
+  slices: readonly Slice[],
+  { outages, signal, ...stores }: Omit<ManifestOptions, 'now'>,
+): AsyncGenerator<ManifestLine[]> {
+  const splitter = new LineSplitter()
+  const bytes = sliceBytes(slices)
+  let offset = 0
+  for (let failures = 0; offset < bytes; ) {
+    try {
+      for await (const chunk of readSlices(cutSlices(slices, offset), stores)) {
+        signal.throwIfAborted()
+        offset += chunk.length
+        failures = 0
+        yield splitter.push(chunk)
+      }
+      if (offset < bytes) throw gone()
+    } catch (error) {
+      if (error instanceof MissingSliceError || error instanceof InvalidRangeError) throw gone(error)
+      if (!isOutage(error)) throw error
+      await outages.pause(error as Error, ++failures, signal)
+      signal.throwIfAborted()
+    }
+  }
+  yield splitter.end()
+}
+
+const gone = (cause?: unknown) =>
+  new BatchInputError(
+    'input_not_found',
+    'The input was deleted or replaced while it was read. Hand it in again, and keep it until the batch is done.',
+    { cause },
+  )
+
+/** Of the formats that are captioned. */
+const imageExtension = /\.(?:jpe?g|png|webp|gif|tiff?|avif)$/i
+
+export interface ImageManifestOptions {
+  /** `s3://bucket/prefix/` */
+  prefix: string
+  /** The bucket that the prefix names. */
+  bucket: Pick<ObjectStore, 'list'>
+  outages: Outages
+  signal: AbortSignal
+}
+
+/**
+ * A manifest, as text, of every image below a prefix of a bucket: a line for each, whose `custom_id` is the image's
+ * key without the prefix. Images are told by their extension.
+ */
+export async function* imageManifest({
+  prefix,
+  bucket,
+  outages,
+  signal,
+}: ImageManifestOptions): AsyncGenerator<Uint8Array> {
+  const { bucket: name, key: base } = parseS3Uri(prefix)
+  const encoder = new TextEncoder()
+  let continuation: string | undefined
+  do {
+    const page = await outages.outlast(() => bucket.list(base, { continuation }), signal)
+    const lines = page.objects
+      .filter(({ key }) => imageExtension.test(key))
+      .map(({ key }) => ({ custom_id: key.slice(base.length), image_url: `s3://${name}/${key}` }))
+    if (lines.length > 0) yield encoder.encode(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+    continuation = page.continuation
+  } while (continuation !== undefined)
+}

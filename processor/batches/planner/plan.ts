@@ -1,0 +1,197 @@
+import { maxShardLines } from '../../../edge/contract/batch.ts'
+import type { LineFault, LineOptions } from '../../../edge/contract/batch-line.ts'
+import type { ShardJob } from '../../../edge/contract/shard.ts'
+import { cutSlices, type Slice } from '../../../infra/store/slices.ts'
+import type { ObjectStore } from '../../../infra/store/store.ts'
+import { CustomIdSet } from '../manifest/custom-id-set.ts'
+import { LineSplitter, type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
+
+/** A shard as a piece of the manifest. */
+export interface PlannedShard {
+  /** First byte of its first line. */
+  start: number
+  /** Byte behind its last line. */
+  end: number
+  /** Number of its first line, from 1; empty lines count. */
+  firstLine: number
+  /** Lines that are not empty. */
+  lines: number
+  /** Numbers of lines whose `custom_id` an earlier line has. */
+  duplicates: number[]
+}
+
+/** A line that cannot be used, and which it is. */
+export interface NumberedFault extends LineFault {
+  line: number
+}
+
+/** Bytes of a shard at most, unless one line alone has more. */
+const maxShardBytes = 16 * 1024 * 1024
+/** Faults that are kept, for the case that no line is usable. */
+const keptFaults = 100
+
+/**
+ * Cuts the lines of a manifest into shards, by the manifest alone: whoever reads it again gets the same. Lines that
+ * cannot be used stay where they are; who runs the shard writes their errors.
+ *
+ * @example
+ * const cutter = new ShardCutter({ endpoint: '/v1/captions', model: 'blip' })
+ * for await (const lines of manifest) plan.push(...cutter.push(lines))
+ * plan.push(...cutter.end())
+ */
+export class ShardCutter {
+  readonly #options: Omit<LineOptions, 'line'>
+  readonly #customIds = new CustomIdSet()
+  #shard: PlannedShard | undefined
+  #lines = 0
+  #usable = 0
+  readonly #faults: NumberedFault[] = []
+
+  constructor({ endpoint, model }: Omit<LineOptions, 'line'>) {
+    this.#options = { endpoint, model }
+  }
+
+  /** Lines so far that are not empty. */
+  get lines(): number {
+    return this.#lines
+  }
+
+  /** Lines so far that can be run. */
+  get usable(): number {
+    return this.#usable
+  }
+
+  /** The first lines that cannot be used. */
+  get faults(): readonly NumberedFault[] {
+    return this.#faults
+  }
+
+  /** The shards that these lines complete. */
+  push(lines: ManifestLine[]): PlannedShard[] {
+    const complete: PlannedShard[] = []
+    for (const line of lines) {
+      const read = parseManifestLine(line, this.#options)
+      if (read === undefined) continue
+      const customId = 'ask' in read ? read.ask.customId : read.fault.customId
+      const duplicate = customId !== null && !this.#customIds.add(customId)
+      if (this.#shard && isFull(this.#shard, line)) complete.push(...this.end())
+      this.#shard ??= emptyShard(line)
+      const shard = this.#shard
+      shard.end = line.end
+      shard.lines++
+      this.#lines++
+      if (duplicate) shard.duplicates.push(line.number)
+      if ('fault' in read) this.#keep({ line: line.number, ...read.fault })
+      else if (duplicate) this.#keep({ line: line.number, ...duplicateFault(customId) })
+      else this.#usable++
+    }
+    return complete
+  }
+
+  /** The last shard. */
+  end(): PlannedShard[] {
+    const last = this.#shard
+    this.#shard = undefined
+    return last ? [last] : []
+  }
+
+  #keep(fault: NumberedFault): void {
+    if (this.#faults.length < keptFaults) this.#faults.push(fault)
+  }
+}
+
+const isFull = (shard: PlannedShard, next: ManifestLine) =>
+  shard.lines === maxShardLines || next.end - shard.start > maxShardBytes
+
+const emptyShard = ({ start, number }: ManifestLine): PlannedShard => ({
+  start,
+  end: start,
+  firstLine: number,
+  lines: 0,
+  duplicates: [],
+})
+
+/** Why a line is refused whose `custom_id` an earlier one has. */
+export const duplicateFault = (customId: string): LineFault => ({
+  customId,
+  code: 'duplicate_custom_id',
+  message: 'An earlier line of the batch has the same "custom_id". Give every line one of its own.',
+  param: 'custom_id',
+})
+
+/** What the jobs of a batch have in common. */
+export type ShardJobBase = Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>
+
+/** The job of a shard. `manifest` is where the whole manifest lies. */
+export function shardJob(
+  base: ShardJobBase,
+  manifest: readonly Slice[],
+  shard: number,
+  { start, end, firstLine, lines, duplicates }: PlannedShard,
+): ShardJob {
+  return { ...base, shard, slices: cutSlices(manifest, start, end), firstLine, lines, duplicates }
+}
+
+/** The plan of a batch whose manifest has been read to its end. */
+export interface Plan {
+  /** Where the manifest lies. */
+  manifest: readonly Slice[]
+  shards: readonly PlannedShard[]
+  /** Lines that are not empty. */
+  lines: number
+  /** Lines that can be run. */
+  usable: number
+}
+
+type Head = Omit<Plan, 'shards'>
+/** `[start, end, firstLine, lines, ...duplicates]` */
+type Row = [number, number, number, number, ...number[]]
+
+const rowsAtOnce = 1000
+
+/** The plan as it is kept: a line of JSON for its head, then one for each shard. */
+export async function* encodePlan({ shards, ...head }: Plan): AsyncGenerator<Uint8Array> {
+  const encoder = new TextEncoder()
+  yield encoder.encode(`${JSON.stringify(head)}\n`)
+  for (let first = 0; first < shards.length; first += rowsAtOnce) {
+    const rows = shards.slice(first, first + rowsAtOnce).map(encodeRow)
+    yield encoder.encode(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+  }
+}
+
+const encodeRow = ({ start, end, firstLine, lines, duplicates }: PlannedShard): Row => [
+  start,
+  end,
+  firstLine,
+  lines,
+  ...duplicates,
+]
+
+/** Reads what `encodePlan` made. */
+export async function decodePlan(bytes: AsyncIterable<Uint8Array>): Promise<Plan> {
+  const splitter = new LineSplitter()
+  let head: Head | undefined
+  const shards: PlannedShard[] = []
+  for await (const chunk of bytes) {
+    for (const { text } of splitter.push(chunk)) {
+      if (head === undefined) head = JSON.parse(text!)
+      else shards.push(decodeRow(JSON.parse(text!)))
+    }
+  }
+  if (head === undefined) throw new RangeError('A plan begins with a line of JSON.')
+  return { ...head, shards }
+}
+
+const decodeRow = ([start, end, firstLine, lines, ...duplicates]: Row): PlannedShard => ({
+  start,
+  end,
+  firstLine,
+  lines,
+  duplicates,
+})
+
+/** The plan under a key; undefined when there is none. */
+export async function readPlan(store: Pick<ObjectStore, 'get'>, key: string): Promise<Plan | undefined> {
+  const object = await store.get(key)
+  return object && decodePlan(object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>)
+}

@@ -1,0 +1,352 @@
+import { addTallies, emptyTally, type ShardTally, subtractTallies } from '../../../edge/contract/shard.ts'
+import type { Slice } from '../../../infra/store/slices.ts'
+import type { Plan, PlannedShard } from './plan.ts'
+
+/** What is kept of a batch's work, so that another planner can go on with it. */
+export interface WorkState {
+  /** Lines found so far. */
+  lines: number
+  /** Shards below this number were sent, or were done before they could be. */
+  sent: number
+  /** A `ShardSet`. */
+  done: string
+  /** Of the shards that are done. */
+  tally: ShardTally
+  /** Absent when no line was pruned. */
+  repay?: RepayState
+}
+
+/** The shards of a batch: which there are, which were sent, which are done, which are to be captioned again. */
+export class BatchWork {
+  /** Where the manifest lies. */
+  manifest: readonly Slice[] = []
+  /** Lines that can be run, as far as the manifest was read. */
+  usable = 0
+  /** Whether the manifest has been read to its end. */
+  planned = false
+  readonly repay: RepayWork
+  #shards: PlannedShard[] = []
+  #lines: number
+  #sent: number
+  readonly #done: ShardSet
+  #tally: ShardTally
+  readonly #outstanding = new Set<number>()
+
+  /** @param state as another planner left it */
+  constructor(state?: WorkState) {
+    this.#lines = state?.lines ?? 0
+    this.#sent = state?.sent ?? 0
+    this.#done = ShardSet.parse(state?.done ?? '')
+    this.#tally = state?.tally ?? emptyTally
+    this.repay = new RepayWork(state?.repay)
+    for (let shard = this.#done.firstMissing; shard < this.#sent; shard++) {
+      if (!this.#done.has(shard)) this.#outstanding.add(shard)
+    }
+  }
+
+  get shards(): readonly PlannedShard[] {
+    return this.#shards
+  }
+
+  /** Lines that are not empty; grows while the manifest is read. */
+  get lines(): number {
+    return this.#lines
+  }
+
+  /** Sum over the shards that are done. */
+  get tally(): ShardTally {
+    return this.#tally
+  }
+
+  /** Lines without a result that can be run, as far as is known; those that are at fault may count until they are met. */
+  get linesLeft(): number {
+    const { completed, failed, dropped } = this.#tally
+    return Math.max(0, Math.min(this.usable, this.#lines - completed - failed - dropped))
+  }
+
+  /** Shards that were sent and are not done. */
+  get outstanding(): ReadonlySet<number> {
+    return this.#outstanding
+  }
+
+  get sent(): number {
+    return this.#sent
+  }
+
+  /** The lowest shard that is not done. */
+  get firstMissing(): number {
+    return this.#done.firstMissing
+  }
+
+  /** Whether every shard is done; known without the plan where repaying has begun, which is when all are. */
+  get complete(): boolean {
+    if (this.repay.begun) return true
+    return this.planned && this.#done.firstMissing >= this.#shards.length
+  }
+
+  isDone(shard: number): boolean {
+    return this.#done.has(shard)
+  }
+
+  /** Behind the highest shard that is done. */
+  get doneEnd(): number {
+    return this.#done.end
+  }
+
+  /** Adds what the manifest has been cut into. `lines`: those found so far. */
+  plan(shards: readonly PlannedShard[], lines: number): void {
+    for (const shard of shards) this.#shards.push(shard)
+    // A planner that reads the manifest again has not come as far as the one before.
+    this.#lines = Math.max(this.#lines, lines)
+  }
+
+  /** Takes over the plan of a manifest that was read to its end. */
+  load({ manifest, shards, lines, usable }: Plan): void {
+    this.manifest = manifest
+    this.#shards = [...shards]
+    this.#lines = lines
+    this.usable = usable
+    this.planned = true
+  }
+
+  /** The next shards to send, at most `count`: lowest first, none that is done. */
+  next(count: number): number[] {
+    const shards: number[] = []
+    for (let shard = this.#sent; shard < this.#shards.length && shards.length < count; shard++) {
+      if (!this.#done.has(shard)) shards.push(shard)
+    }
+    return shards
+  }
+
+  /** What `next` gave was sent. */
+  markSent(shards: number[]): void {
+    for (const shard of shards) if (!this.#done.has(shard)) this.#outstanding.add(shard)
+    this.#sent = Math.max(this.#sent, (shards.at(-1) ?? -1) + 1)
+  }
+
+  /** A shard is done; false when it was already. */
+  finish(shard: number, tally: ShardTally): boolean {
+    if (!this.#done.add(shard)) return false
+    this.#outstanding.delete(shard)
+    this.#tally = addTallies(this.#tally, tally)
+    if (tally.pruned) this.repay.add(shard)
+    return true
+  }
+
+  /**
+   * A processor has answered for a shard whose pruned lines were to be captioned again.
+   * @param pending lines that were not tried
+   * @returns false when nobody waited for it
+   */
+  repaid(shard: number, tally: ShardTally, pending: number): boolean {
+    const before = this.repay.answer(shard, tally, pending)
+    if (!before) return false
+    this.#tally = addTallies(subtractTallies(this.#tally, before), tally)
+    return true
+  }
+
+  /** Shards of the plan that are not done. */
+  *missing(): Generator<number> {
+    for (let shard = this.#done.firstMissing; shard < this.#shards.length; shard++) {
+      if (!this.#done.has(shard)) yield shard
+    }
+  }
+
+  toState(): WorkState {
+    return {
+      lines: this.#lines,
+      sent: this.#sent,
+      done: this.#done.toString(),
+      tally: this.#tally,
+      repay: this.repay.toState(),
+    }
+  }
+}
+
+/**
+ * Lets tasks wait for each other's progress.
+ * @example while (!isDone()) await changes.next(signal)
+ */
+export class Changes {
+  #next = Promise.withResolvers<void>()
+
+  /** Wakes everybody who waits. */
+  announce(): void {
+    this.#next.resolve()
+    this.#next = Promise.withResolvers()
+  }
+
+  /**
+   * Resolves at the next announcement.
+   * @throws the signal's reason when it aborts
+   */
+  async next(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    const wake = () => this.announce()
+    signal.addEventListener('abort', wake, { once: true })
+    await this.#next.promise
+    signal.removeEventListener('abort', wake)
+    signal.throwIfAborted()
+  }
+}
+
+const initialBytes = 32
+
+/** Numbers of shards, a bit each. */
+export class ShardSet {
+  #bits = new Uint8Array(initialBytes)
+  /** Every number below this one is in the set. */
+  #firstMissing = 0
+  #size = 0
+
+  /** From what `toString` gave. */
+  static parse(text: string): ShardSet {
+    const set = new ShardSet()
+    const bytes = Buffer.from(text, 'base64')
+    for (let shard = 0; shard < bytes.length * 8; shard++) {
+      if (bytes[shard >> 3]! & (1 << (shard & 7))) set.add(shard)
+    }
+    return set
+  }
+
+  /** How many numbers are in the set. */
+  get size(): number {
+    return this.#size
+  }
+
+  /** The lowest number that is not in the set. */
+  get firstMissing(): number {
+    return this.#firstMissing
+  }
+
+  /** Behind the highest number in the set. */
+  get end(): number {
+    let end = this.#bits.length * 8
+    while (end > this.#firstMissing && !this.has(end - 1)) end--
+    return end
+  }
+
+  has(shard: number): boolean {
+    return ((this.#bits[shard >> 3] ?? 0) & (1 << (shard & 7))) !== 0
+  }
+
+  /** False when it is there already. */
+  add(shard: number): boolean {
+    if (this.has(shard)) return false
+    if (shard >> 3 >= this.#bits.length) this.#grow(shard)
+    this.#bits[shard >> 3]! |= 1 << (shard & 7)
+    this.#size++
+    while (this.has(this.#firstMissing)) this.#firstMissing++
+    return true
+  }
+
+  /** In base64. */
+  toString(): string {
+    return Buffer.from(this.#bits.subarray(0, Math.ceil(this.end / 8))).toString('base64')
+  }
+
+  #grow(shard: number): void {
+    const bits = new Uint8Array(Math.max(this.#bits.length * 2, (shard >> 3) + 1))
+    bits.set(this.#bits)
+    this.#bits = bits
+  }
+}
+
+/** What is kept of repaying, so that another planner can go on with it. */
+export interface RepayState {
+  /** A `ShardSet`, of those that are done and have pruned lines, or had some. */
+  pruned: string
+  /** A `ShardSet`, of those that are as good as they get. */
+  settled: string
+  /** Those that processors were asked for. */
+  asked: Ask[]
+}
+
+/** A shard that a processor was asked to caption again. */
+export interface Ask {
+  shard: number
+  /** Unix ms; later the processor writes nothing of it any more. */
+  until: number
+  /** What is counted of the shard. */
+  tally: ShardTally
+}
+
+/** The shards of a batch whose pruned lines are to be captioned again: which there are, which were asked for. */
+export class RepayWork {
+  readonly #pruned: ShardSet
+  readonly #settled: ShardSet
+  readonly #asked: Map<number, Ask>
+
+  /** @param state as another planner left it */
+  constructor(state?: RepayState) {
+    this.#pruned = ShardSet.parse(state?.pruned ?? '')
+    this.#settled = ShardSet.parse(state?.settled ?? '')
+    this.#asked = new Map(state?.asked.map((ask) => [ask.shard, ask]))
+  }
+
+  /** Whether there is anything left to ask for, or asked for. */
+  get open(): boolean {
+    return this.#settled.size < this.#pruned.size
+  }
+
+  /** Whether a shard was ever asked for. */
+  get begun(): boolean {
+    return this.#asked.size > 0 || this.#settled.size > 0
+  }
+
+  get asked(): number {
+    return this.#asked.size
+  }
+
+  /** A shard is done, and lines of it are pruned. */
+  add(shard: number): void {
+    this.#pruned.add(shard)
+  }
+
+  /** The next shards to ask for, at most `count`, lowest first. */
+  next(count: number): number[] {
+    const shards: number[] = []
+    for (let shard = 0; shard < this.#pruned.end && shards.length < count; shard++) {
+      const waits = this.#pruned.has(shard) && !this.#settled.has(shard) && !this.#asked.has(shard)
+      if (waits) shards.push(shard)
+    }
+    return shards
+  }
+
+  ask(ask: Ask): void {
+    this.#asked.set(ask.shard, ask)
+  }
+
+  /**
+   * A shard that was asked for is answered. With `pending` lines that were not tried it is to be asked for again.
+   * @returns what was counted of it until now; undefined for an answer that is old, or came before
+   */
+  answer(shard: number, tally: ShardTally, pending: number): ShardTally | undefined {
+    const ask = this.#asked.get(shard)
+    if (!ask || (tally.repaid ?? 0) < (ask.tally.repaid ?? 0)) return undefined
+    if (pending === 0) this.settle(shard)
+    else this.#asked.delete(shard)
+    return ask.tally
+  }
+
+  /** A shard needs no more than it has. */
+  settle(shard: number): void {
+    this.#asked.delete(shard)
+    this.#settled.add(shard)
+  }
+
+  /** Shards that were asked for and can be answered no more, at `now`, unix ms. */
+  overdue(now: number): number[] {
+    return [...this.#asked.values()].filter(({ until }) => until < now).map(({ shard }) => shard)
+  }
+
+  /** Undefined when no line was pruned. */
+  toState(): RepayState | undefined {
+    if (this.#pruned.size === 0) return undefined
+    return {
+      pruned: this.#pruned.toString(),
+      settled: this.#settled.toString(),
+      asked: [...this.#asked.values()],
+    }
+  }
+}

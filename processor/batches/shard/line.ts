@@ -1,0 +1,224 @@
+import type { BatchLine, LineFault } from '../../../edge/contract/batch-line.ts'
+import { maxBodyBytes } from '../../../edge/contract/caption.ts'
+import { chatCompletion } from '../../../edge/contract/chat.ts'
+import { TurbineError } from '../../../edge/contract/errors.ts'
+import { checkImage } from '../../../edge/contract/image.ts'
+import type { ShardJob } from '../../../edge/contract/shard.ts'
+import type { Tenant } from '../../../edge/contract/tenant.ts'
+import { StoreUnavailableError } from '../../../infra/store/store.ts'
+import { pause } from '../../../infra/stream/backoff.ts'
+import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
+import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
+import { duplicateFault } from '../planner/plan.ts'
+import { ByteBudget } from './byte-budget.ts'
+import type { ImageSource } from './image-source.ts'
+import { errorLine, outputLine, resultIds } from './result-lines.ts'
+import { inTurns } from './turns.ts'
+
+export interface LineRunnerOptions {
+  captioner: Pick<Captioner, 'caption' | 'concurrency'>
+  images: ImageSource
+  tenantOf(id: string): Promise<Tenant>
+  /** Images fetched at the same time at most. */
+  fetches: number
+  /** Bytes of images that are being fetched or wait for a device at most. */
+  imageBytes: number
+  onFetched?(seconds: number): void
+  /** Waits for room in the queue; ends early when the signal aborts. */
+  sleep?(ms: number, signal: AbortSignal): Promise<void>
+  /** Unix ms. */
+  now(): number
+}
+
+/** What came of a line: the text is its line of the output file, or of the error file. */
+export type LineOutcome =
+  | { text: string; captioned: Captioned }
+  /** `dropped`: it was not begun. */
+  | { text: string; code: string; dropped: boolean }
+
+/** How a line is run. */
+export interface LineRun {
+  /** Ends everything. */
+  signal: AbortSignal
+  /** Ends the fetching of images when the batch expires, with a `BatchExpiredError`. */
+  expiry: AbortSignal
+  /** Of the lines that wait, the one with the lowest goes first. */
+  turn: number
+}
+
+/** The batch expired while an image was fetched. */
+export class BatchExpiredError extends Error {
+  override readonly name = 'BatchExpiredError'
+  readonly retriable = false
+}
+
+/** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to come again. */
+export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>
+
+/** Runs lines of all shards of a process, as many at a time as keep the devices busy and the memory bounded. */
+export function createLineRunner(options: LineRunnerOptions): LineRunner {
+  const { captioner, now } = options
+  const budget = new ByteBudget(options.imageBytes)
+  const fetching = inTurns(options.fetches)
+  const captioning = inTurns(captioner.concurrency)
+
+  async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
+    const { image, release } = await fetching(run.turn, () => fetchHeld(ask.imageUrl, job.tenant, run))
+    try {
+      checkImage(image, 'image_url')
+      const task = taskOf(ask, job, image, run.signal)
+      return await captioning(run.turn, () => captionWhenTaken(options, task))
+    } finally {
+      release()
+    }
+  }
+
+  /** The memory is reserved before the size is known, and held until the image is captioned. */
+  async function fetchHeld(url: string, tenant: string, { signal, expiry }: LineRun) {
+    const reservation = await budget.reserve(maxBodyBytes)
+    try {
+      const image = await fetchImage(options, url, tenant, AbortSignal.any([signal, expiry]))
+      reservation.shrink(image.length)
+      return { image, release: reservation.release }
+    } catch (error) {
+      reservation.release()
+      expiry.throwIfAborted()
+      throw error
+    }
+  }
+
+  return async (line, job, run) => {
+    const read = parseManifestLine(line, job)
+    if (read === undefined) return undefined
+    if ('fault' in read) return faulty(job, line, read.fault)
+    const { ask } = read
+    const { number } = line
+    if (job.duplicates.includes(number)) return faulty(job, line, duplicateFault(ask.customId))
+    if (now() >= job.expiresAt) return expired(job, number, ask.customId)
+    try {
+      return captioned(job, number, ask, await caption(ask, job, run), now())
+    } catch (error) {
+      if (run.signal.aborted) throw error
+      if (error instanceof BatchExpiredError) return expired(job, number, ask.customId)
+      return refused(job, number, ask.customId, faultOf(error))
+    }
+  }
+}
+
+async function fetchImage(
+  { images, tenantOf, onFetched, now }: LineRunnerOptions,
+  url: string,
+  tenantId: string,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  signal.throwIfAborted()
+  const startedAt = now()
+  const tenant = await tenantOf(tenantId)
+  const image = await images(url, { tenant, maxBytes: maxBodyBytes, signal })
+  onFetched?.((now() - startedAt) / 1000)
+  return image
+}
+
+function taskOf({ prompt, maxPrune = 1 }: BatchLine, job: ShardJob, image: Uint8Array, signal: AbortSignal) {
+  return {
+    image,
+    lane: 'batch',
+    deadline: job.expiresAt,
+    maxPrune: Math.min(job.maxPrune, maxPrune),
+    prompt,
+    signal,
+  } as const
+}
+
+/** A full queue is no fault of the line: it waits. */
+async function captionWhenTaken(
+  { captioner, sleep = pause }: LineRunnerOptions,
+  task: ReturnType<typeof taskOf>,
+): Promise<Captioned> {
+  for (;;) {
+    task.signal.throwIfAborted()
+    try {
+      return await captioner.caption(task)
+    } catch (error) {
+      if (!(error instanceof TurbineError) || error.code !== 'queue_full') throw error
+      await sleep(1000 * (error.retryAfterSeconds ?? 1), task.signal)
+    }
+  }
+}
+
+/** What an address may deliver instead of an image: in millions of lines one code for all of it is handier. */
+const unusable: ReadonlySet<string> = new Set(['image_empty', 'image_unsupported'])
+
+const unusableImage = (cause: TurbineError) =>
+  new TurbineError(cause.message, { status: cause.status, code: 'image_invalid', param: 'image_url', cause })
+
+/**
+ * The error that the line alone is to blame for.
+ * @throws the error itself where the whole shard is to come again
+ */
+function faultOf(error: unknown): TurbineError {
+  if (error instanceof StoreUnavailableError) throw error
+  if (error instanceof TurbineError) {
+    if (unusable.has(error.code)) return unusableImage(error)
+    // The devices have tried several times to run on this image.
+    if (!error.retriable || error.code === 'inference_failed' || error.code.startsWith('image_')) return error
+    throw error
+  }
+  if (error instanceof Error && 'code' in error && String(error.code).startsWith('image_'))
+    return new TurbineError(error.message, {
+      status: 400,
+      code: String(error.code),
+      param: 'image_url',
+      cause: error,
+    })
+  throw error
+}
+
+function captioned(
+  job: ShardJob,
+  line: number,
+  { customId }: BatchLine,
+  result: Captioned,
+  now: number,
+): LineOutcome {
+  const { id, requestId } = resultIds(job.batch, line)
+  const answer = {
+    created: Math.floor(now / 1000),
+    caption: result.caption,
+    turbine: { ...pruningOf(result), ...(job.repay ? { repaid: true as const } : {}) },
+  }
+  const name = requestId.replace(/^req_/, '')
+  const body =
+    job.endpoint === '/v1/chat/completions'
+      ? chatCompletion({ id: `chatcmpl-${name}`, ...answer })
+      : { id: `cap_${name}`, object: 'caption', status: 'completed', ...answer }
+  return { text: outputLine({ id, customId, statusCode: 200, requestId, body }), captioned: result }
+}
+
+/** The service was asked and refused. */
+function refused(job: ShardJob, line: number, customId: string, error: TurbineError): LineOutcome {
+  const { id, requestId } = resultIds(job.batch, line)
+  const response = { statusCode: error.status, requestId, body: error.toBody() }
+  return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
+}
+
+/** The line itself is at fault. */
+export function faulty(job: ShardJob, { number }: ManifestLine, fault: LineFault): LineOutcome {
+  const { customId, code, message, param } = fault
+  const { id } = resultIds(job.batch, number)
+  return {
+    text: errorLine({ id, customId, error: { code, message, param, line: number } }),
+    code,
+    dropped: false,
+  }
+}
+
+export function expired(job: ShardJob, line: number, customId: string): LineOutcome {
+  const error = {
+    code: 'batch_expired',
+    message: 'The batch expired before this line was run. Hand it in again, with a longer completion window.',
+    line,
+  }
+  const { id } = resultIds(job.batch, line)
+  return { text: errorLine({ id, customId, error }), code: error.code, dropped: true }
+}

@@ -1,0 +1,58 @@
+/** What a line of the output or error file is about. */
+interface ResultOf {
+  /** `batch_req_...`, the same however often the line is run. */
+  id: string
+  /** Null where the line had none that can be read. */
+  customId: string | null
+}
+
+interface Response {
+  statusCode: number
+  requestId: string
+  body: unknown
+}
+
+export interface OutputLine extends ResultOf, Response {}
+
+/** Why a line has no result. */
+interface LineError {
+  code: string
+  message: string
+  /** The field at fault. */
+  param?: string | null
+  /** Number of the line in the manifest, from 1. */
+  line?: number
+}
+
+/** `response`: the service was asked and refused. `error`: the line never came so far. */
+export type ErrorLine = ResultOf & ({ response: Response } | { error: LineError })
+
+/**
+ * The ids of the result of a line; deterministic, so that a line that runs twice gives the same result line.
+ * @param line number of the line in the manifest, from 1
+ */
+export function resultIds(batch: string, line: number): { id: string; requestId: string } {
+  const name = `${batch.replace(/^batch_/, '')}_${line}`
+  return { id: `batch_req_${name}`, requestId: `req_${name}` }
+}
+
+/** A line of the output file in OpenAI's shape, without a line end. */
+export function outputLine({ id, customId, ...response }: OutputLine): string {
+  return resultLine({ id, customId, response: onWire(response), error: null })
+}
+
+/** A line of the error file in OpenAI's shape, without a line end. */
+export function errorLine(line: ErrorLine): string {
+  const { id, customId } = line
+  if ('response' in line) return resultLine({ id, customId, response: onWire(line.response), error: null })
+  return resultLine({ id, customId, response: null, error: line.error })
+}
+
+const onWire = ({ statusCode, requestId, body }: Response) => ({
+  status_code: statusCode,
+  request_id: requestId,
+  body,
+})
+
+const resultLine = ({ customId, id, ...result }: ResultOf & { response: unknown; error: unknown }) =>
+  JSON.stringify({ id, custom_id: customId, ...result })

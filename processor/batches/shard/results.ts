@@ -1,0 +1,122 @@
+import { keys } from '../../../edge/contract/keys.ts'
+import {
+  decodeShardHeader,
+  maxShardHeaderBytes,
+  type ShardJob,
+  type ShardTally,
+} from '../../../edge/contract/shard.ts'
+import { type ObjectStore, PreconditionFailedError } from '../../../infra/store/store.ts'
+import type { BatchRef } from '../planner/lease.ts'
+import type { ShardResults } from './runner.ts'
+
+/** Numbers of the shards from `from` on whose results are in the store, ascending. */
+export async function* listShards(
+  store: Pick<ObjectStore, 'list'>,
+  { tenant, batch }: BatchRef,
+  from = 0,
+): AsyncGenerator<number> {
+  const prefix = keys.batchShards(tenant, batch)
+  const startAfter = from === 0 ? undefined : keys.batchShard(tenant, batch, from - 1)
+  let continuation: string | undefined
+  do {
+    const page = await store.list(prefix, { continuation, startAfter })
+    for (const { key } of page.objects) yield Number(key.slice(prefix.length))
+    continuation = page.continuation
+  } while (continuation !== undefined)
+}
+
+/** The results of a shard, taken apart. */
+export interface ShardParts {
+  tally: ShardTally
+  /** Output lines with their line ends. */
+  output: Uint8Array
+  /** Error lines with their line ends. */
+  errors: Uint8Array
+  /** Of the object. */
+  etag: string
+}
+
+/** A shard's results are not there, or not whole. */
+export class ShardObjectError extends Error {
+  override readonly name = 'ShardObjectError'
+  readonly retriable = false
+}
+
+/** @throws ShardObjectError when they are not there or not whole */
+export async function readShardParts(
+  store: Pick<ObjectStore, 'get'>,
+  ref: BatchRef,
+  shard: number,
+): Promise<ShardParts> {
+  const parts = await findShardParts(store, ref, shard)
+  if (parts) return parts
+  throw new ShardObjectError(`There is no object "${keys.batchShard(ref.tenant, ref.batch, shard)}".`)
+}
+
+/**
+ * Undefined when the shard has no results, or none any more.
+ * @throws ShardObjectError when they are not whole
+ */
+export async function findShardParts(
+  store: Pick<ObjectStore, 'get'>,
+  { tenant, batch }: BatchRef,
+  shard: number,
+): Promise<ShardParts | undefined> {
+  const key = keys.batchShard(tenant, batch, shard)
+  const object = await store.get(key)
+  if (!object) return undefined
+  const bytes = new Uint8Array(await new Response(object.body).arrayBuffer())
+  const { header, bodyStart } = decodeShardHeader(bytes)
+  const { outputBytes, errorBytes, ...tally } = header
+  const errorsStart = bodyStart + outputBytes
+  if (bytes.length !== errorsStart + errorBytes)
+    throw new ShardObjectError(`The object "${key}" is not as long as its header says.`)
+  return {
+    tally,
+    output: bytes.subarray(bodyStart, errorsStart),
+    errors: bytes.subarray(errorsStart),
+    etag: object.etag,
+  }
+}
+
+type ShardName = Pick<ShardJob, 'tenant' | 'batch' | 'shard'>
+
+/** What is known of a shard whose results lie in the store. */
+export interface StoredShard {
+  tally: ShardTally
+  etag: string
+}
+
+/** Undefined when the shard has no results yet. */
+export async function readShard(store: ObjectStore, shard: ShardName): Promise<StoredShard | undefined> {
+  const object = await store.get(keyOf(shard), { start: 0, end: maxShardHeaderBytes - 1 })
+  if (!object) return undefined
+  const start = new Uint8Array(await new Response(object.body).arrayBuffer())
+  const { outputBytes, errorBytes, ...tally } = decodeShardHeader(start).header
+  return { tally, etag: object.etag }
+}
+
+/**
+ * Stores the results of a shard, or leaves those of whoever was first.
+ * @param replaced the results that these are to take the place of
+ * @returns the tally that counts
+ */
+export async function writeShard(
+  store: ObjectStore,
+  shard: ShardName,
+  { tally, object }: ShardResults,
+  replaced?: Pick<StoredShard, 'etag'>,
+): Promise<ShardTally> {
+  const condition = replaced ? { ifMatch: replaced.etag } : { ifNoneMatch: '*' as const }
+  try {
+    await store.put(keyOf(shard), object, condition)
+    return tally
+  } catch (error) {
+    if (!(error instanceof PreconditionFailedError)) throw error
+    const first = await readShard(store, shard)
+    if (!first) throw error
+    return first.tally
+  }
+}
+
+const keyOf = ({ tenant, batch, shard }: ShardName) => keys.batchShard(tenant, batch, shard)

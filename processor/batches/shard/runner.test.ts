@@ -1,0 +1,334 @@
+import { describe, expect, test } from 'vitest'
+import { TurbineError } from '../../../edge/contract/errors.ts'
+import { keys } from '../../../edge/contract/keys.ts'
+import { memoryStore } from '../../../infra/store/memory.fixture.ts'
+import { MissingSliceError } from '../../../infra/store/slices.ts'
+import { StoreUnavailableError } from '../../../infra/store/store.ts'
+import { FakeCaptioner, type FakeCaptionerOptions } from '../../cli/captioner.fixture.ts'
+import type { CaptionTask } from '../../pipeline/captioner.ts'
+import { createShardRunner, type ShardRunnerOptions } from './runner.ts'
+import { captionOf, codeOf, decodeShard, fakeImages, shardOf } from './shard.fixture.ts'
+
+const signal = new AbortController().signal
+
+/** A runner with its own store; the captioner's queue is never waited for in real time. */
+function setUp(options: Partial<ShardRunnerOptions> & { captions?: FakeCaptionerOptions } = {}) {
+  const { store } = memoryStore()
+  const { captions, ...rest } = options
+  const run = createShardRunner({
+    captioner: new FakeCaptioner(captions),
+    store,
+    images: fakeImages,
+    sleep: async () => {},
+    now: () => 1000,
+    ...rest,
+  })
+  return { store, run }
+}
+
+async function resultsOf(
+  run: ReturnType<typeof createShardRunner>,
+  job: Awaited<ReturnType<typeof shardOf>>,
+) {
+  const results = await run(job, signal)
+  return decodeShard(results!.object)
+}
+
+describe('the results of a shard', () => {
+  test('have every line once, in the order of the input, however long each took', async () => {
+    const lines = Array.from({ length: 200 }, (_, i) => `https://x/${i}.jpg`)
+    const delays = lines.map((_, i) => (i * 7919) % 13)
+    const { store, run } = setUp({
+      images: async (url, ask) => {
+        for (let turns = delays[Number.parseInt(url.slice(10), 10)]!; turns > 0; turns--)
+          await Promise.resolve()
+        return fakeImages(url, ask)
+      },
+    })
+    const { header, output, errors } = await resultsOf(run, await shardOf(store, lines, { firstLine: 257 }))
+    expect(output.map(({ custom_id }) => custom_id)).toEqual(lines.map((_, i) => `line-${257 + i}`))
+    expect(output.map(({ response }) => response!.body.caption)).toEqual(lines.map(captionOf))
+    expect(errors).toEqual([])
+    expect(header).toMatchObject({
+      completed: 200,
+      failed: 0,
+      dropped: 0,
+      pruneRatioSum: 100,
+      inputTokens: 200 * 197,
+      outputTokens: 800,
+    })
+  })
+
+  test('cost nothing for empty lines, however many there are', async () => {
+    let begun = 0
+    const { store, run } = setUp({ onInFlight: (change) => (begun += Math.max(change, 0)) })
+    const blank = Array.from({ length: 300_000 }, (_, i) => (i % 2 === 0 ? '' : ' \r'))
+    const job = await shardOf(store, ['https://x/a.jpg', ...blank, 'https://x/b.jpg'])
+    const { output } = await resultsOf(run, job)
+    expect(output.map(({ custom_id }) => custom_id)).toEqual(['line-1', 'line-300002'])
+    expect(begun).toBe(2)
+  })
+
+  test('are captions, or chat completions, as the endpoint has them', async () => {
+    const { store, run } = setUp()
+    const line = '{"custom_id": "a", "image_url": "https://x/a.jpg"}'
+    const caption = await resultsOf(run, await shardOf(store, [line]))
+    expect(caption.output).toMatchObject([
+      {
+        custom_id: 'a',
+        error: null,
+        response: { status_code: 200, body: { object: 'caption', status: 'completed', created: 1 } },
+      },
+    ])
+    const chat = await resultsOf(run, await shardOf(store, [line], { endpoint: '/v1/chat/completions' }))
+    expect(chat.output[0]!.response!.body).toMatchObject({
+      object: 'chat.completion',
+      choices: [{ message: { content: captionOf('https://x/a.jpg') } }],
+      usage: { prompt_tokens: 197, completion_tokens: 4 },
+      turbine: { prune_ratio: 0.5 },
+    })
+  })
+
+  test('tell of every bad line with its code, and the other lines go on', async () => {
+    const { store, run } = setUp({
+      captions: {
+        fail: (image) =>
+          image.includes('crash')
+            ? new TurbineError('It cannot run.', { status: 503, code: 'inference_failed' })
+            : undefined,
+      },
+    })
+    const lines = [
+      'https://x/first.jpg',
+      '{"image_url": ',
+      '',
+      '{"custom_id": "gone", "image_url": "https://x/gone.jpg"}',
+      '{"custom_id": "twice", "image_url": "https://x/twice.jpg"}',
+      '{"custom_id": "text", "image_url": "https://x/text.jpg"}',
+      '{"custom_id": "crash", "image_url": "https://x/crash.jpg"}',
+      'https://x/last.jpg',
+    ]
+    const job = await shardOf(store, lines, { duplicates: [5] })
+    const { header, output, errors } = await resultsOf(run, job)
+    expect(output.map(({ custom_id }) => custom_id)).toEqual(['line-1', 'line-8'])
+    expect(errors.map((line) => [line.custom_id, codeOf(line), line.error?.line])).toEqual([
+      [null, 'invalid_json_line', 2],
+      ['gone', 'image_not_found', undefined],
+      ['twice', 'duplicate_custom_id', 5],
+      ['text', 'image_invalid', undefined],
+      ['crash', 'inference_failed', undefined],
+    ])
+    expect(errors[1]!.response).toMatchObject({ status_code: 404 })
+    expect(header).toMatchObject({ completed: 2, failed: 5, dropped: 0 })
+  })
+})
+
+test('a line is run in the batch lane, pruned no harder than it and its batch allow', async () => {
+  const tasks: CaptionTask[] = []
+  const { store, run } = setUp({ captions: { onTask: (task) => tasks.push(task) } })
+  const line = (maxPrune: number) =>
+    JSON.stringify({ image_url: 'https://x/a.jpg', prompt: 'a photo of', turbine: { max_prune: maxPrune } })
+  await run(await shardOf(store, [line(0.2), line(0.9), 'https://x/b.jpg'], { maxPrune: 0.5 }), signal)
+  expect(tasks.map(({ maxPrune }) => maxPrune)).toEqual([0.2, 0.5, 0.5])
+  expect(tasks[0]).toMatchObject({ lane: 'batch', deadline: 1_000_000, prompt: 'a photo of' })
+})
+
+test('images are fetched with the grants of the tenant as it is kept, looked up once', async () => {
+  const tenants: unknown[] = []
+  let reads = 0
+  const { store } = memoryStore()
+  await store.put(
+    keys.tenant('acme'),
+    JSON.stringify({ id: 'acme', grants: [{ uri: 's3://photos/', access: 'read' }] }),
+  )
+  const counted = {
+    ...store,
+    get: (...args: Parameters<typeof store.get>) => {
+      if (args[0] === keys.tenant('acme')) reads++
+      return store.get(...args)
+    },
+  }
+  const { run } = setUp({
+    store: counted,
+    images: async (url, ask) => {
+      tenants.push(ask.tenant)
+      return fakeImages(url, ask)
+    },
+  })
+  await run(await shardOf(store, ['s3://photos/a.jpg', 's3://photos/b.jpg']), signal)
+  const granted = { id: 'acme', grants: [{ uri: 's3://photos/', access: 'read' }], limits: {} }
+  expect([tenants, reads]).toEqual([[granted, granted], 1])
+})
+
+describe('a batch that ends while its lines are run', () => {
+  test('expired: lines that were not begun are dropped, those that were are done', async () => {
+    let now = 1000
+    const { store, run } = setUp({
+      fetches: 1,
+      captions: {
+        concurrency: 1,
+        onTask: () => {
+          now += 10
+        },
+      },
+      now: () => now,
+    })
+    const lines = Array.from({ length: 20 }, (_, i) => `https://x/${i}.jpg`)
+    const { header, output, errors } = await resultsOf(run, await shardOf(store, lines, { expiresAt: 1050 }))
+    expect(output.length).toBeGreaterThanOrEqual(5)
+    expect(errors.length).toBeGreaterThan(0)
+    expect(output.length + errors.length).toBe(20)
+    expect(new Set(errors.map(codeOf))).toEqual(new Set(['batch_expired']))
+    expect(header).toMatchObject({ completed: output.length, failed: 0, dropped: errors.length })
+  })
+
+  test('expired: nobody waits for an image that does not come', async () => {
+    const { store, run } = setUp({
+      images: async (url, ask) => {
+        if (url.endsWith('fast.jpg')) return fakeImages(url, ask)
+        return new Promise((_, reject) => {
+          ask.signal.addEventListener('abort', () => reject(ask.signal.reason))
+        })
+      },
+    })
+    const job = await shardOf(store, ['https://x/slow.jpg', 'https://x/fast.jpg'], { expiresAt: 1020 })
+    const { header, errors } = await resultsOf(run, job)
+    expect(header).toMatchObject({ completed: 1, dropped: 1 })
+    expect(errors.map(codeOf)).toEqual(['batch_expired'])
+  })
+
+  test('cancelled: nothing comes of it, and its lines are run no further', async () => {
+    let tasks = 0
+    let now = 1000
+    const { store, run } = setUp({
+      fetches: 1,
+      captions: {
+        concurrency: 1,
+        onTask: () => {
+          if (++tasks === 3) void store.put(keys.batchCancel('acme', 'batch_1'), '{}')
+          now += 600
+        },
+      },
+      now: () => now,
+    })
+    const lines = Array.from({ length: 100 }, (_, i) => `https://x/${i}.jpg`)
+    expect(await run(await shardOf(store, lines), signal)).toBeUndefined()
+    expect(tasks).toBeLessThan(10)
+  })
+})
+
+describe('trouble that is not the fault of a line', () => {
+  test.each([
+    ['a store that is away', new StoreUnavailableError('away'), undefined],
+    ['a processor that shuts down', undefined, new TurbineError('x', { status: 503, code: 'shutting_down' })],
+    ['a defect', undefined, new TypeError('a defect')],
+  ])('%s: the shard is to come again, and nothing of it runs on', async (_, fetchError, captionError) => {
+    let running = 0
+    const { store, run } = setUp({
+      fetches: 4,
+      images: async (url, ask) => {
+        running++
+        try {
+          await new Promise((resolve) => setImmediate(resolve))
+          if (fetchError && url.endsWith('/7.jpg')) throw fetchError
+          return await fakeImages(url, ask)
+        } finally {
+          running--
+        }
+      },
+      captions: { fail: (image) => (image.endsWith('/7.jpg') ? captionError : undefined) },
+    })
+    const lines = Array.from({ length: 50 }, (_, i) => `https://x/${i}.jpg`)
+    await expect(run(await shardOf(store, lines), signal)).rejects.toBe(fetchError ?? captionError)
+    expect(running).toBe(0)
+  })
+
+  test('a manifest that is gone', async () => {
+    const { store, run } = setUp()
+    const job = await shardOf(store, ['https://x/a.jpg'])
+    await store.delete('manifest')
+    await expect(run(job, signal)).rejects.toThrow(MissingSliceError)
+  })
+
+  test('a consumer that closes: no line is begun any more', async () => {
+    const closing = new AbortController()
+    let tasks = 0
+    const onTask = () => {
+      tasks++
+      closing.abort(new Error('closing'))
+    }
+    const { store, run } = setUp({ fetches: 1, captions: { concurrency: 1, onTask } })
+    const lines = Array.from({ length: 30 }, (_, i) => `https://x/${i}.jpg`)
+    await expect(run(await shardOf(store, lines), closing.signal)).rejects.toThrow('closing')
+    expect(tasks).toBe(1)
+  })
+
+  test('a full queue is waited out', async () => {
+    let refusals = 5
+    const waits: number[] = []
+    const { store, run } = setUp({
+      captions: {
+        fail: () =>
+          refusals-- > 0
+            ? new TurbineError('full', { status: 429, code: 'queue_full', retryAfterSeconds: 3 })
+            : undefined,
+      },
+      sleep: async (ms) => void waits.push(ms),
+    })
+    const { header } = await resultsOf(run, await shardOf(store, ['https://x/a.jpg', 'https://x/b.jpg']))
+    expect(header).toMatchObject({ completed: 2, failed: 0 })
+    expect(waits).toEqual([3000, 3000, 3000, 3000, 3000])
+  })
+})
+
+test('no more is fetched and captioned at a time than is allowed, over all shards', async () => {
+  const most = { fetching: 0, captioning: 0, lines: 0 }
+  const now = { fetching: 0, captioning: 0, lines: 0 }
+  const begin = (what: keyof typeof now) => {
+    most[what] = Math.max(most[what], ++now[what])
+  }
+  const { store, run } = setUp({
+    fetches: 3,
+    images: async (url, ask) => {
+      begin('fetching')
+      await new Promise((resolve) => setImmediate(resolve))
+      now.fetching--
+      return fakeImages(url, ask)
+    },
+    captions: {
+      concurrency: 2,
+      onTask: () => begin('captioning'),
+      fail: () => void now.captioning--,
+    },
+    onInFlight: (change) => (change === 1 ? begin('lines') : now.lines--),
+  })
+  const lines = Array.from({ length: 40 }, (_, i) => `https://x/${i}.jpg`)
+  const job = await shardOf(store, lines)
+  await Promise.all([run(job, signal), run({ ...job, shard: 1 }, signal)])
+  expect(most).toEqual({ fetching: 3, captioning: 2, lines: 5 })
+  expect(now).toEqual({ fetching: 0, captioning: 0, lines: 0 })
+})
+
+test('where shards meet, the lines of the more urgent batch go first, though it came later', async () => {
+  const order: string[] = []
+  const free = Promise.withResolvers<void>()
+  const { store, run } = setUp({
+    fetches: 1,
+    captions: { concurrency: 1 },
+    images: async (url, ask) => {
+      order.push(url)
+      await free.promise
+      return fakeImages(url, ask)
+    },
+  })
+  const urls = (name: string) => Array.from({ length: 10 }, (_, i) => `https://x/${name}${i}.jpg`)
+  const relaxed = run(await shardOf(store, urls('relaxed'), { expiresAt: 3_600_000 }), signal)
+  await new Promise((resolve) => setImmediate(resolve))
+  const pressed = run(await shardOf(store, urls('pressed'), { expiresAt: 61_000 }), signal)
+  await new Promise((resolve) => setImmediate(resolve))
+  free.resolve()
+  await Promise.all([relaxed, pressed])
+  // Only what was under way already is before them.
+  expect(order.indexOf(urls('pressed')[9]!)).toBeLessThanOrEqual(12)
+  expect(order).toHaveLength(20)
+})

@@ -1,0 +1,184 @@
+import { maxBodyBytes } from '../../../edge/contract/caption.ts'
+import { keys } from '../../../edge/contract/keys.ts'
+import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
+import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
+import { cached } from '../../../infra/cached.ts'
+import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
+import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import type { Captioner } from '../../pipeline/captioner.ts'
+import { type ManifestLine, readLines } from '../manifest/lines.ts'
+import {
+  BatchExpiredError,
+  createLineRunner,
+  type LineOutcome,
+  type LineRun,
+  type LineRunnerOptions,
+} from './line.ts'
+import { inTurns, turnOf } from './turns.ts'
+
+export interface ShardRunnerOptions
+  extends SliceStores,
+    Pick<LineRunnerOptions, 'images' | 'sleep' | 'now' | 'onFetched'> {
+  captioner: Captioner
+  /** Images fetched at the same time, over all shards; default: enough for far sources and fast devices. */
+  fetches?: number
+  /** Bytes of images held at the same time; default: as if those being fetched were all as large as allowed. */
+  imageBytes?: number
+  /** Told what came of each line. */
+  onLine?(outcome: LineOutcome): void
+  /** Told how the number of lines that are being run changes. */
+  onInFlight?(change: 1 | -1): void
+}
+
+/** The results of a shard, ready to be stored. */
+export interface ShardResults {
+  tally: ShardTally
+  /** As `encodeShard` makes it. */
+  object: Uint8Array
+}
+
+/** Runs a shard from its first line to its last; undefined when its batch is cancelled. */
+export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
+
+const leastFetches = 32
+/** The longest that a timer can wait. */
+const maxTimerMs = 2 ** 31 - 1
+
+/**
+ * Runs shards of batches: reads their lines, fetches the images, captions them in the batch lane. Lines run side by
+ * side, over all shards together, those of the more urgent batch first; the results are in the order of the lines.
+ *
+ * A run rejects when the shard is to come again: the store is away, the processor shuts down, the signal aborts.
+ * @throws MissingSliceError when the manifest is gone
+ */
+export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
+  const { captioner, now, onLine, onInFlight } = options
+  const { fetches = Math.max(leastFetches, captioner.concurrency), imageBytes = fetches * maxBodyBytes } =
+    options
+  const { tenantOf, isCancelled } = createLookUps(options)
+  const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
+  // While the devices' share is captioned, as many again are on their way.
+  const inTurn = inTurns(fetches + captioner.concurrency)
+
+  return async (job, signal) => {
+    const lines = await linesOf(job, options)
+    const stopping = new AbortController()
+    const expiry = startExpiry(job.expiresAt - now())
+    const turn = turnOf(job.expiresAt, now())
+    const how: LineRun = {
+      signal: AbortSignal.any([signal, stopping.signal]),
+      expiry: expiry.signal,
+      turn,
+    }
+    const run = async (line: ManifestLine) => {
+      onInFlight?.(1)
+      try {
+        how.signal.throwIfAborted()
+        if (await isCancelled(job)) throw new BatchCancelledError()
+        const outcome = await runLine(line, job, how)
+        if (outcome) onLine?.(outcome)
+        return outcome
+      } catch (error) {
+        stopping.abort(error)
+        throw error
+      } finally {
+        onInFlight?.(-1)
+      }
+    }
+    try {
+      return encodeResults(await settled(lines.map((line) => inTurn(turn, () => run(line)))))
+    } catch (error) {
+      const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
+      if (first instanceof BatchCancelledError) return undefined
+      throw first
+    } finally {
+      expiry.clear()
+    }
+  }
+}
+
+/** A signal that aborts when the batch expires, in `ms`, unless it is cleared before. */
+function startExpiry(ms: number): { signal: AbortSignal; clear(): void } {
+  const expiry = new AbortController()
+  const timer = setTimeout(() => expiry.abort(new BatchExpiredError()), clamp(ms, 0, maxTimerMs))
+  return { signal: expiry.signal, clear: () => clearTimeout(timer) }
+}
+
+class BatchCancelledError extends Error {
+  override readonly name = 'BatchCancelledError'
+  readonly retriable = false
+}
+
+/** The lines of the shard without the empty ones: of those there can be millions. */
+export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
+  const lines: ManifestLine[] = []
+  const bytes = readSlices(job.slices, stores)
+  for await (const some of readLines(bytes, { firstLine: job.firstLine })) {
+    for (const line of some) if (line.text?.trim() !== '') lines.push(line)
+  }
+  return lines
+}
+
+/** As `Promise.all`, but rejects when the last has ended: whatever runs again does not meet what ran before. */
+export async function settled<T>(promises: Promise<T>[]): Promise<T[]> {
+  await Promise.allSettled(promises)
+  return Promise.all(promises)
+}
+
+/** The object of a shard's results; lines that are empty have none. */
+export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResults {
+  const tally = { ...emptyTally }
+  const output: string[] = []
+  const errors: string[] = []
+  for (const outcome of outcomes) {
+    if (!outcome) continue
+    if ('captioned' in outcome) {
+      const { pruneLevel, pruneRatio, tokensIn, outputTokens } = outcome.captioned
+      tally.completed++
+      if (pruneLevel > 0) tally.pruned++
+      tally.pruneRatioSum += pruneRatio
+      tally.inputTokens += tokensIn
+      tally.outputTokens += outputTokens
+      output.push(outcome.text)
+    } else {
+      tally[outcome.dropped ? 'dropped' : 'failed']++
+      errors.push(outcome.text)
+    }
+  }
+  return { tally, object: encodeShard(tally, output, errors) }
+}
+
+const clamp = (value: number, min: number, max: number) => Math.min(Math.max(value, min), max)
+
+const cancelLookMs = 1_000
+const tenantLookMs = 10_000
+
+export interface ShardLookUpsOptions {
+  store: ObjectStore
+  /** Unix ms. */
+  now(): number
+}
+
+/** What every line of a shard asks the store for, looked up now and then. */
+export interface ShardLookUps {
+  /** The tenant as it is kept; one that was never written has no grants. */
+  tenantOf(id: string): Promise<Tenant>
+  /** Whether the batch is to stop. */
+  isCancelled(job: Pick<ShardJob, 'tenant' | 'batch'>): Promise<boolean>
+}
+
+export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
+  const hasMark = cached({
+    load: async (mark) => (await store.head(mark)) !== undefined,
+    forMs: cancelLookMs,
+    now,
+  })
+  return {
+    tenantOf: cached({
+      load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
+      forMs: tenantLookMs,
+      now,
+    }),
+    isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
+  }
+}

@@ -1,0 +1,103 @@
+import type { ShardJob, ShardTally } from '../../../edge/contract/shard.ts'
+import { mapInOrder } from '../../../infra/ordered-map.ts'
+import { MissingSliceError, type SliceStores } from '../../../infra/store/slices.ts'
+import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
+import { duplicateFault } from '../planner/plan.ts'
+import { expired, faulty, type LineOutcome } from './line.ts'
+import { errorLine, resultIds } from './result-lines.ts'
+import { writeShard } from './results.ts'
+import { encodeResults, linesOf, type ShardResults } from './runner.ts'
+
+/** Why all lines of a shard failed. */
+export interface ShardFault {
+  code: string
+  message: string
+}
+
+/**
+ * Results for a shard that cannot be run: each of its lines is an error line. Where the lines themselves are gone,
+ * there are as many error lines, without a `custom_id`.
+ * @throws StoreUnavailableError
+ */
+export async function failedShard(
+  job: ShardJob,
+  fault: ShardFault,
+  stores: SliceStores,
+): Promise<ShardResults> {
+  const lines = await linesOf(job, stores).catch((error: unknown) => {
+    if (error instanceof MissingSliceError) return undefined
+    throw error
+  })
+  return encodeResults(
+    lines === undefined
+      ? Array.from({ length: job.lines }, (_, i) => failedLine(job, fault, { number: job.firstLine + i }))
+      : lines.map((line) => failedLine(job, fault, line)),
+  )
+}
+
+/** Undefined for an empty line. A line without a text is one that nobody knows more of. */
+function failedLine(
+  job: ShardJob,
+  { code, message }: ShardFault,
+  line: ManifestLine | { number: number },
+): LineOutcome | undefined {
+  const read = 'text' in line ? parseManifestLine(line, job) : { fault: { customId: null } }
+  if (read === undefined) return undefined
+  const { customId } = 'ask' in read ? read.ask : read.fault
+  const { id } = resultIds(job.batch, line.number)
+  return {
+    text: errorLine({ id, customId, error: { code, message, line: line.number } }),
+    code,
+    dropped: false,
+  }
+}
+
+/**
+ * Results for a shard that nobody has begun when its batch expired: a usable line is `batch_expired`, another says
+ * what is wrong with it.
+ * @throws StoreUnavailableError
+ */
+async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardResults> {
+  try {
+    return encodeResults((await linesOf(job, stores)).map((line) => expiredLine(job, line)))
+  } catch (error) {
+    if (!(error instanceof MissingSliceError)) throw error
+    return failedShard(job, inputGone, stores)
+  }
+}
+
+/** Undefined for an empty line. */
+function expiredLine(job: ShardJob, line: ManifestLine): LineOutcome | undefined {
+  const read = parseManifestLine(line, job)
+  if (read === undefined) return undefined
+  if ('fault' in read) return faulty(job, line, read.fault)
+  const { customId } = read.ask
+  if (job.duplicates.includes(line.number)) return faulty(job, line, duplicateFault(customId))
+  return expired(job, line.number, customId)
+}
+
+const inputGone = {
+  code: 'batch_expired',
+  message: 'The batch expired before this line was run, and its input was deleted.',
+}
+
+const shardsAtOnce = 4
+
+/**
+ * Writes the results of shards that nobody ran before their batch expired. Whoever was first with a shard's results
+ * keeps them.
+ * @throws StoreUnavailableError
+ */
+export async function expireShards(
+  jobs: Iterable<ShardJob>,
+  stores: SliceStores,
+  onDone: (shard: number, tally: ShardTally) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const expire = async (job: ShardJob) => {
+    const tally = await writeShard(stores.store, job, await expiredShard(job, stores))
+    onDone(job.shard, tally)
+  }
+  const options = { concurrency: shardsAtOnce, window: shardsAtOnce, signal }
+  for await (const _ of mapInOrder(ReadableStream.from(jobs), expire, options)) signal.throwIfAborted()
+}

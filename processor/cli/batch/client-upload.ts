@@ -1,0 +1,92 @@
+import { type FileHandle, open } from 'node:fs/promises'
+import type { File as BatchFile } from '../../../edge/contract/file.ts'
+import { mapInOrder } from '../../../infra/ordered-map.ts'
+import { UsageError } from '../errors.ts'
+import type { Client } from './client.ts'
+
+export interface UploadOptions {
+  path: string
+  /** What it is called at the service. */
+  filename: string
+  bytes: number
+  /** A repeat with the same key makes no second file. */
+  idempotencyKey: string
+  /** Told after each part how many bytes have arrived, all in all. */
+  onBytes?(bytes: number): void
+  /**
+   * Bytes of a part; a file of at most that many goes in one request. Default 8 MiB: less than the body limit of any
+   * platform, and little to send again after a broken connection.
+   */
+  partBytes?: number
+  /** Parts on their way at the same time, each of them in memory. */
+  concurrency?: number
+}
+
+/**
+ * Brings a local file to the service.
+ * @throws UsageError when the file changes meanwhile; ServiceError, UnreachableError
+ */
+export async function uploadFile(client: Client, options: UploadOptions): Promise<BatchFile> {
+  const { path, filename, bytes, idempotencyKey, partBytes = 8 * 1024 * 1024 } = options
+  const file = await open(path)
+  try {
+    if (bytes > partBytes) return await uploadInParts(client, file, { ...options, partBytes })
+    const data = await readRange(file, { path, start: 0, end: bytes })
+    return await client.createFile(data, filename, idempotencyKey)
+  } finally {
+    await file.close()
+  }
+}
+
+async function uploadInParts(
+  client: Client,
+  file: FileHandle,
+  {
+    path,
+    filename,
+    bytes,
+    idempotencyKey,
+    onBytes,
+    partBytes,
+    concurrency = 4,
+  }: UploadOptions & { partBytes: number },
+): Promise<BatchFile> {
+  const upload = await client.createUpload(bytes, filename, idempotencyKey)
+  let arrived = 0
+  const sendPart = async ({ start, end }: { start: number; end: number }) => {
+    const id = await client.addUploadPart(upload.id, await readRange(file, { path, start, end }))
+    arrived += end - start
+    onBytes?.(arrived)
+    return id
+  }
+  try {
+    const partIds: string[] = []
+    for await (const id of mapInOrder(ranges(bytes, partBytes), sendPart, { concurrency })) partIds.push(id)
+    const completed = await client.completeUpload(upload.id, partIds)
+    if (!completed.file) throw new Error(`The upload ${upload.id} was completed, but it has no file.`)
+    return completed.file
+  } catch (error) {
+    // It expires by itself where this does not reach the service.
+    await client.cancelUpload(upload.id).catch(() => {})
+    throw error
+  }
+}
+
+async function* ranges(bytes: number, step: number): AsyncGenerator<{ start: number; end: number }> {
+  for (let start = 0; start < bytes; start += step) yield { start, end: Math.min(bytes, start + step) }
+}
+
+/** Read into memory, since a blob that Node opens on a file counts its bytes in 32 bits. */
+async function readRange(
+  file: FileHandle,
+  { path, start, end }: { path: string; start: number; end: number },
+): Promise<Blob> {
+  const buffer = new Uint8Array(end - start)
+  let filled = 0
+  while (filled < buffer.length) {
+    const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, start + filled)
+    if (bytesRead === 0) throw new UsageError(`${path} became shorter while it was read. Submit it again.`)
+    filled += bytesRead
+  }
+  return new Blob([buffer])
+}

@@ -1,0 +1,80 @@
+import { stat } from 'node:fs/promises'
+import { type Batch, isFinal } from '../../../edge/contract/batch.ts'
+import { captionFiles } from '../caption/files.ts'
+import { IncompleteError, UsageError } from '../errors.ts'
+import { formatBytes } from '../format.ts'
+import { type ProgressStream, printNote, TransferLine } from '../progress.ts'
+import type { Client } from './client.ts'
+import { downloadFile } from './client-download.ts'
+import { type BatchEnvironment, type ServiceFlags, withService } from './session.ts'
+
+export interface ResultFlags {
+  out?: string
+  overwrite?: boolean
+}
+
+/** Where results go: the captions, and beside them the lines that failed. */
+export interface ResultFiles {
+  out: string
+  errors: string
+}
+
+/**
+ * The files that `--out` means; undefined without it.
+ * @throws UsageError when one of them is there and was not to be overwritten
+ */
+export async function resultFiles({ out, overwrite }: ResultFlags): Promise<ResultFiles | undefined> {
+  if (out === undefined) return undefined
+  const { errors } = captionFiles({ out })
+  if (errors === undefined) throw new UsageError('Results go to a file. Give its name with --out.')
+  if (!overwrite)
+    for (const path of [out, errors])
+      if (await stat(path).catch(() => undefined))
+        throw new UsageError(`${path} is there already. Choose another --out, or --overwrite it.`)
+  return { out, errors }
+}
+
+/** Downloads what a batch that is final has left. @throws ServiceError, UnreachableError */
+export async function saveResults(
+  client: Client,
+  batch: Batch,
+  { files, stderr }: { files: ResultFiles; stderr: ProgressStream },
+): Promise<void> {
+  const save = async (fileId: string, path: string) => {
+    const line = new TransferLine(stderr)
+    const onBytes = (bytes: number, total?: number) => {
+      if (total) line.show({ file: path, bytes, totalBytes: total })
+    }
+    const bytes = await downloadFile(client, { fileId, path, onBytes }).finally(() => line.clear())
+    printNote(stderr, `Saved ${path} (${formatBytes(bytes)}).`)
+  }
+  if (batch.output_file_id) await save(batch.output_file_id, files.out)
+  else printNote(stderr, whyNoOutput(batch, files.out))
+  if (batch.error_file_id) await save(batch.error_file_id, files.errors)
+}
+
+function whyNoOutput({ turbine }: Batch, out: string): string {
+  if (turbine.output_uri !== undefined)
+    return `The results lie at ${turbine.output_uri}; ${out} was not written.`
+  return `No line was captioned; ${out} was not written.`
+}
+
+/** `batch results`. @throws UsageError, IncompleteError when the batch still runs, what the client throws */
+export async function runResults(
+  id: string,
+  flags: ResultFlags & ServiceFlags,
+  environment: BatchEnvironment,
+): Promise<void> {
+  const files = await resultFiles(flags)
+  if (!files) throw new UsageError('Results go to a file. Give its name with --out.')
+  await withService(flags, environment, async ({ client, onInterrupt }) => {
+    onInterrupt('Stopped. The same command downloads the results again.')
+    const batch = await client.batch(id)
+    if (!isFinal(batch.status))
+      throw new IncompleteError(
+        `${id} is ${batch.status.replace('_', ' ')}, and results come at the end. Wait for them with ` +
+          `"npx turbine batch watch ${id} --out ${files.out}".`,
+      )
+    await saveResults(client, batch, { files, stderr: environment.stderr })
+  })
+}

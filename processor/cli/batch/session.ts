@@ -1,0 +1,68 @@
+import { InterruptedError } from '../errors.ts'
+import { type SignalSource, watchInterruption } from '../interruption.ts'
+import { type ProgressStream, printNote } from '../progress.ts'
+import type { Client } from './client.ts'
+
+/** What the batch commands need from outside. */
+export interface BatchEnvironment {
+  /** Variables `TURBINE_URL` and `TURBINE_API_KEY`. */
+  env: Record<string, string | undefined>
+  stdin: AsyncIterable<Uint8Array>
+  /** For ids, tables and JSON. */
+  stdout: { write(text: string): unknown }
+  /** For progress and what to do next. */
+  stderr: ProgressStream
+  signals: SignalSource
+  fetch?: typeof fetch
+  /** Milliseconds; waits between polls and tries. */
+  sleep?(ms: number): Promise<unknown>
+}
+
+/** The options that every batch command has. */
+export interface ServiceFlags {
+  url?: string
+}
+
+export const defaultServiceUrl = 'http://127.0.0.1:8787'
+
+export interface Session {
+  client: Client
+  /** Aborts at the first SIGINT or SIGTERM. */
+  signal: AbortSignal
+  /** Says, when the signal comes, how things stand and how to go on. It may change on the way. */
+  onInterrupt(message: string): void
+}
+
+/**
+ * Runs `work` with a client of the service that the flags or the environment name, until it ends or a signal comes.
+ * @throws UsageError for an address that is none; InterruptedError with the message of `onInterrupt`; else what
+ *   `work` throws
+ */
+export async function withService<T>(
+  { url }: ServiceFlags,
+  environment: BatchEnvironment,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const { Client } = await import('./client.ts')
+  const { env, stderr } = environment
+  const { signal, dispose } = watchInterruption(environment.signals, () => {})
+  let interrupted = 'Stopped.'
+  try {
+    const client = new Client({
+      url: url || env.TURBINE_URL || defaultServiceUrl,
+      apiKey: env.TURBINE_API_KEY || undefined,
+      signal,
+      tell: (text) => printNote(stderr, text),
+      fetch: environment.fetch,
+      sleep: environment.sleep,
+    })
+    const onInterrupt = (message: string) => {
+      interrupted = message
+    }
+    return await work({ client, signal, onInterrupt })
+  } catch (error) {
+    throw signal.aborted ? new InterruptedError(interrupted, signal.reason) : error
+  } finally {
+    dispose()
+  }
+}

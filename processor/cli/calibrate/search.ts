@@ -1,0 +1,200 @@
+import { hash } from 'node:crypto'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { drawSvg } from '../../../infra/plot/svg.ts'
+import { type CalibrationResult, calibrateLevels } from '../../calibration/calibration.ts'
+import type { Calibrator } from '../../calibration/calibrator.ts'
+import { scheduleKey } from '../../calibration/candidates.ts'
+import { levelsChart } from '../../calibration/chart.ts'
+import { comparison } from '../../calibration/comparison.ts'
+import type { Dropped } from '../../calibration/front.ts'
+import type { PictureBatch } from '../../calibration/pictures.ts'
+import { searchVersion } from '../../calibration/search.ts'
+import { measureSpeeds, type Speed } from '../../calibration/speed.ts'
+import type { Parts } from '../../calibration/split.ts'
+import {
+  type LevelQuality,
+  type LevelSpeeds,
+  levelsFile,
+  type PruneLevel,
+  toLevel,
+  writeLevelTable,
+} from '../../models/levels.ts'
+import { flopShare } from '../../turbo/flops.ts'
+import type { Schedule } from '../../turbo/schedule.ts'
+import { IncompleteError } from '../errors.ts'
+import { formatRate, formatShare, formatTable } from '../format.ts'
+import { finishedImages, newTally, printNote, showProgress } from '../progress.ts'
+import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
+import { type CalibrationState, openCalibrationState } from './state.ts'
+
+/** The picture of the levels, beside their table. */
+export const chartFile = 'turbine-levels.svg'
+const stateFile = 'turbine-calibration.jsonl'
+
+/** Everything that a run knows when the pictures are read. */
+export interface CalibrationRun {
+  calibrator: Calibrator
+  batches: Parts<PictureBatch>
+  /** How many there are. */
+  pictures: { search: number; heldOut: number }
+  /** Of the pictures in their order. */
+  digests: string[]
+  /** The folder of the table. */
+  out: string
+  flags: CalibrateFlags
+  environment: CalibrateEnvironment
+  signal: AbortSignal
+}
+
+/** Searches, writes the table and its picture, and prints the table. @throws IncompleteError when nothing is found */
+export async function calibrateAndWrite(run: CalibrationRun): Promise<void> {
+  const { flags, out, environment } = run
+  const path = flags.state ?? join(out, stateFile)
+  const state = await openCalibrationState(path, fingerprint(run))
+  try {
+    if (state.resumed) printNote(environment.stderr, `Going on from ${path}.`)
+    await write(run, await search(run, state))
+  } catch (error) {
+    await state.close()
+    throw error
+  }
+  // Who names the file may want to go on from it with other options.
+  await (flags.state === undefined ? state.remove() : state.close())
+}
+
+/** Of everything that captions and speeds depend on. */
+function fingerprint({ calibrator, digests, pictures }: CalibrationRun): string {
+  const { modelDigest, device, batch } = calibrator
+  return hash('sha256', JSON.stringify({ searchVersion, modelDigest, device, batch, pictures, digests }))
+}
+
+/** The search with its progress; what was found out before is not found out again. */
+async function search(run: CalibrationRun, state: CalibrationState): Promise<CalibrationResult> {
+  const { calibrator, batches, pictures, flags, environment } = run
+  const { encoder } = calibrator.model
+  const tally = newTally()
+  const progress = showProgress({ stream: environment.stderr, tally })
+  const captionsOf = (part: string, list: PictureBatch[]) => {
+    const numbers = new Map(list.map((batch, number) => [batch, number]))
+    const caption = async (batch: PictureBatch, schedule: Schedule) => {
+      const key = `${part} ${numbers.get(batch)} ${scheduleKey(schedule)}`
+      if (!state.has(key)) tally.captioned += batch.count
+      return state.recall(key, async () => (await runBatch(run, batch, schedule)).captions)
+    }
+    return comparison({ batches: list, layers: encoder.layers, caption })
+  }
+  try {
+    return await calibrateLevels({
+      encoder,
+      pictures,
+      compare: {
+        search: captionsOf('search', batches.search),
+        heldOut: captionsOf('held-out', batches.heldOut),
+      },
+      levels: flags.levels,
+      minExact: flags.minExact,
+      measureSpeeds: (schedules) =>
+        state.recall(`speed ${schedules.map(scheduleKey).join(' | ')}`, () => speedsOf(run, schedules)),
+      onAhead: (captions) => {
+        tally.total = finishedImages(tally) + captions
+      },
+    })
+  } finally {
+    progress.close()
+  }
+}
+
+/** How fast schedules run in full batches on this device. */
+export function speedsOf(run: CalibrationRun, schedules: readonly Schedule[]): Promise<Speed[]> {
+  const { batches, calibrator } = run
+  return measureSpeeds(schedules, {
+    images: calibrator.batch,
+    // A batch that is not full is filled up by the device, and takes as long.
+    run: async (schedule) => (await runBatch(run, batches.search[0]!, schedule)).inferenceMs,
+  })
+}
+
+/** Speeds as the table holds them. */
+export const levelSpeeds = ({ device, batch }: Calibrator, speeds: readonly Speed[]): LevelSpeeds => ({
+  at: new Date().toISOString(),
+  device,
+  batch,
+  images_per_second: speeds.map(({ usual }) => Number(usual.toPrecision(4))),
+})
+
+async function runBatch({ calibrator, signal }: CalibrationRun, batch: PictureBatch, schedule: Schedule) {
+  signal.throwIfAborted()
+  return calibrator.run(batch, schedule)
+}
+
+/** Writes the table and its picture, and prints the table. @throws IncompleteError when there is no level but the first */
+async function write(run: CalibrationRun, result: CalibrationResult): Promise<void> {
+  const { calibrator, flags, out, environment } = run
+  const { encoder, id } = calibrator.model
+  for (const dropped of result.dropped) printNote(environment.stderr, droppedLine(dropped))
+  if (result.levels.length === 1)
+    throw new IncompleteError(
+      `No schedule is faster and keeps ${flags.minExact} of the captions equal, so nothing was written. Try a ` +
+        'lower --min-exact.',
+    )
+  const speed = levelSpeeds(
+    calibrator,
+    result.levels.map((level) => level.speed),
+  )
+  const { search, heldOut } = run.pictures
+  const levels = result.levels.map(({ schedule, quality }) => ({ ...schedule, quality: rounded(quality) }))
+  await writeLevelTable(out, {
+    levels,
+    calibration: {
+      at: speed.at,
+      search: searchVersion,
+      device: calibrator.device,
+      pictures: { search, held_out: heldOut },
+      speed,
+    },
+  })
+  const drawn = levels.map(({ r, quality }) => ({ flopShare: flopShare(encoder, r), quality }))
+  const chart = levelsChart({ model: id, candidates: result.outcomes, levels: drawn })
+  await writeFile(join(out, chartFile), await drawSvg(chart))
+  const rows = levels.map((level) => toLevel(level, encoder))
+  environment.stdout.write(levelLines(rows, speed))
+  printNote(environment.stderr, `Wrote ${join(out, levelsFile)} and ${join(out, chartFile)}.`)
+}
+
+const rounded = ({ exact, cider }: LevelQuality): LevelQuality => ({
+  exact: Number(exact.toFixed(4)),
+  cider: Number(cider.toFixed(4)),
+})
+
+/** A table of levels: `level  tokens  merged  FLOPs  images/s  equal captions  CIDEr-D`. */
+export function levelLines(
+  levels: readonly PruneLevel[],
+  { images_per_second: speeds }: LevelSpeeds,
+): string {
+  const head = ['level', 'tokens', 'merged', 'FLOPs', 'images/s', 'equal captions', 'CIDEr-D']
+  const rows = levels.map(({ tokensOut, pruneRatio, flopShare, quality }, level) => [
+    `${level}`,
+    `${tokensOut}`,
+    formatShare(pruneRatio),
+    formatShare(flopShare),
+    formatRate(speeds[level]!),
+    quality ? percent(quality.exact) : '',
+    quality ? percent(quality.cider) : '',
+  ])
+  return formatTable([head, ...rows], { right: head.map((_, column) => column) })
+}
+
+/** `Left out: 62 tokens, 38 % of FLOPs: agrees less than a harder level on held-out pictures (99.0 %).` */
+export const droppedLine = ({ outcome, reason }: Dropped): string =>
+  `Left out: ${outcome.tokensOut} tokens, ${formatShare(outcome.flopShare)} of FLOPs: ${reason} ` +
+  `(equal captions: ${percent(outcome.quality.exact)} when chosen, ${percent(outcome.heldOut.exact)} held out).`
+
+/** A few of the pictures that cannot be read, and how many more there are. */
+export function unreadableLines(unreadable: readonly string[], shown = 5): string[] {
+  const more = unreadable.length - shown
+  return more > 0 ? [...unreadable.slice(0, shown), `... and ${more} more cannot be read.`] : [...unreadable]
+}
+
+/** One digit behind the point: half a per cent matters here. */
+const percent = (share: number) => `${(100 * share).toFixed(1)} %`

@@ -1,0 +1,77 @@
+import { rm } from 'node:fs/promises'
+import { JsonlFile, scanJsonl } from '../caption/jsonl-output.ts'
+import { UsageError } from '../errors.ts'
+
+/** What a calibration has found out so far, in a file: a run that was cut off goes on from there. */
+export interface CalibrationState {
+  /** Whether an earlier run left something to go on from. */
+  readonly resumed: boolean
+  /** What is remembered under a key, else what `make` gives, which is remembered. */
+  recall<T>(key: string, make: () => Promise<T>): Promise<T>
+  /** Whether something is remembered under a key. */
+  has(key: string): boolean
+  close(): Promise<void>
+  /** Closes and removes the file. */
+  remove(): Promise<void>
+}
+
+interface Entry {
+  key: string
+  value: unknown
+}
+
+/**
+ * Opens the state of a calibration. What another one left in the file, told by its fingerprint, is dropped.
+ *
+ * @param fingerprint of everything that what is remembered depends on
+ * @throws UsageError for a file that is no state of a calibration; it stays as it is.
+ */
+export async function openCalibrationState(path: string, fingerprint: string): Promise<CalibrationState> {
+  const known = new Map<string, unknown>()
+  const keepBytes = await scan(path, fingerprint, known)
+  const file = new JsonlFile<object>(path, keepBytes)
+  await file.open()
+  if (keepBytes === 0) await file.append({ calibration: fingerprint })
+  return {
+    resumed: known.size > 0,
+    has: (key) => known.has(key),
+    async recall<T>(key: string, make: () => Promise<T>): Promise<T> {
+      // The fingerprint vouches for what is in the file.
+      if (known.has(key)) return known.get(key) as T
+      const value = await make()
+      known.set(key, value)
+      await file.append({ key, value } satisfies Entry)
+      return value
+    },
+    close: () => file.close(),
+    async remove() {
+      await file.close()
+      await rm(path)
+    },
+  }
+}
+
+/** Fills `known`. @returns the bytes to keep: none where another calibration was at work. */
+async function scan(path: string, fingerprint: string, known: Map<string, unknown>): Promise<number> {
+  let ours = false
+  try {
+    const end = await scanJsonl(path, (line, number) => {
+      if (number === 1) ours = fingerprintOf(line) === fingerprint
+      else if (ours) {
+        const { key, value } = line as Entry
+        known.set(key, value)
+      }
+    })
+    return ours ? end : 0
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error
+    throw new UsageError(`${path} is no state of a calibration. Name another file with --state.`, {
+      cause: error,
+    })
+  }
+}
+
+function fingerprintOf(line: object): unknown {
+  if ('calibration' in line) return line.calibration
+  throw new UsageError('The first line has no fingerprint.')
+}

@@ -1,0 +1,215 @@
+import type { Writable } from 'node:stream'
+import { Command } from 'commander'
+import type { ConfigRow } from '../../../infra/config.ts'
+import type { Captioner } from '../../pipeline/captioner.ts'
+import { IncompleteError, InterruptedError, UsageError } from '../errors.ts'
+import { formatCount, formatDuration, formatRate, plural } from '../format.ts'
+import { type SignalSource, watchInterruption } from '../interruption.ts'
+import { count, index } from '../options.ts'
+import {
+  eraseLine,
+  finishedImages,
+  meanPruning,
+  newTally,
+  type ProgressStream,
+  showProgress,
+  type Tally,
+} from '../progress.ts'
+import { settingOption } from '../settings.ts'
+import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
+import { type CaptionFiles, captionFiles, openCaptionFiles } from './files.ts'
+import type { FetchImage } from './image-bytes.ts'
+import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
+import { captionSources } from './run.ts'
+
+/** What the command needs from outside. */
+export interface CaptionEnvironment {
+  /** Opens the model that the flags or the environment name. */
+  openCaptioner(flags: { model?: string; device?: string }): Promise<Captioner>
+  fetchImage: FetchImage
+  stdin: AsyncIterable<Uint8Array>
+  stdout: Writable
+  /** For progress and the summary. */
+  stderr: ProgressStream
+  signals: SignalSource
+}
+
+export interface CaptionFlags {
+  out: string
+  errors?: string
+  level?: number
+  prompt?: string
+  model?: string
+  device?: string
+  concurrency?: number
+  overwrite?: boolean
+  retryErrors?: boolean
+}
+
+const examples = `
+Examples:
+  npx turbine caption ./photos --out captions.jsonl
+  npx turbine caption 'shoot-*/*.jpg' portrait.png --level 2
+  npx turbine caption manifest.jsonl --out captions.jsonl --retry-errors
+  cat addresses.txt | npx turbine caption - --out - | jq .caption
+
+Inputs are folders (with all folders below), image files, globs in quotes, https addresses, and JSONL manifests:
+one {"image": "path, https address or data: URL", "custom_id": "any id of yours"} or one bare path a line,
+paths relative to the manifest. "-" is a manifest on standard input.
+
+Each line of the output has the image, its custom_id, the caption, and under "turbine" how it was pruned; lines
+are in the order of the input. Images that fail go to the error file with the reason, and the rest goes on.
+The same command again goes on where the last one stopped. Ctrl-C finishes the images in hand first.
+
+Exit codes: 0 all captioned, 1 some failed, 2 wrong usage, 130 stopped by Ctrl-C.`
+
+export function captionCommand(environment: CaptionEnvironment, settings: ConfigRow[]): Command {
+  return new Command('caption')
+    .description('caption images from folders, files, globs or a manifest into a JSONL file')
+    .argument('<inputs...>', 'folders, images, globs, addresses, JSONL manifests, or - for standard input')
+    .option('-o, --out <file>', 'output, one JSON line per image; - for standard output', 'captions.jsonl')
+    .option(
+      '--errors <file>',
+      'failures, one JSON line per image (default: captions.errors.jsonl beside --out)',
+    )
+    .option('--level <n>', 'prune level for all images; 0 is none (default: 0 while nothing is late)', index)
+    .option('--prompt <text>', 'text that every caption continues, e.g. "a picture of"')
+    .addOption(settingOption(settings, 'model'))
+    .addOption(settingOption(settings, 'device'))
+    .option(
+      '--concurrency <n>',
+      'images read and captioned at the same time; more helps slow addresses',
+      count,
+    )
+    .option('--retry-errors', 'try the images of the error file again')
+    .option('--overwrite', 'start anew: drop the captions and errors of an earlier run')
+    .addHelpText('after', examples)
+    .action((inputs: string[], flags: CaptionFlags) => runCaption(inputs, flags, environment))
+}
+
+/**
+ * Captions the inputs into a JSONL file, taking up what an earlier run left.
+ * @throws UsageError, InterruptedError, or IncompleteError when some images failed.
+ */
+export async function runCaption(
+  args: string[],
+  flags: CaptionFlags,
+  environment: CaptionEnvironment,
+): Promise<void> {
+  const files = captionFiles(flags)
+  const inputs = await resolveInputs(args)
+  const earlier = await readEarlierRun(flags.overwrite ? {} : { ...files, retryErrors: flags.retryErrors })
+  const captioner = await openCaptioner(flags, environment)
+  const startedAt = performance.now()
+  const tally = newTally()
+  let stoppedBy: NodeJS.Signals | undefined
+  try {
+    refuseOtherModel(earlier, captioner.model, files)
+    stoppedBy = await captionInputs({ inputs, files, earlier, captioner, tally, flags, environment })
+  } finally {
+    await captioner.close()
+  }
+  environment.stderr.write(`${summary(tally, files, performance.now() - startedAt)}\n`)
+  if (stoppedBy) throw stopped(files, stoppedBy)
+  refuseIncomplete(tally, flags.retryErrors ? 0 : earlier.failures, args, files)
+}
+
+/** A large model takes seconds to open; a terminal says what it waits for. */
+async function openCaptioner(flags: CaptionFlags, environment: CaptionEnvironment): Promise<Captioner> {
+  const { stderr } = environment
+  if (stderr.isTTY) stderr.write('Opening the model ...')
+  return environment.openCaptioner(flags).finally(() => {
+    if (stderr.isTTY) stderr.write(eraseLine)
+  })
+}
+
+interface CaptionInputs {
+  inputs: Input[]
+  files: CaptionFiles
+  earlier: EarlierRun
+  captioner: Captioner
+  tally: Tally
+  flags: CaptionFlags
+  environment: CaptionEnvironment
+}
+
+/** Runs to the end, or to the first SIGINT or SIGTERM, which it returns. */
+async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undefined> {
+  const { inputs, earlier, tally, flags, environment } = run
+  const { output, errors } = await openCaptionFiles(run.files, {
+    earlier,
+    dropErrors: flags.overwrite === true || flags.retryErrors === true,
+    stdout: environment.stdout,
+    tell: (text) => progress.note(text),
+  })
+  const progress = showProgress({ stream: environment.stderr, tally })
+  const { signal, dispose } = watchInterruption(environment.signals, () =>
+    progress.note('Finishing the images in hand. Press Ctrl-C again to quit at once.'),
+  )
+  try {
+    // Counting a large folder takes a while; the work does not wait for it.
+    countSources(inputs, signal).then(
+      (total) => {
+        tally.total = total
+      },
+      () => {},
+    )
+    await captionSources({
+      sources: readSources(inputs, environment.stdin),
+      captioner: run.captioner,
+      fetchImage: environment.fetchImage,
+      output,
+      errors,
+      done: earlier.done,
+      tally,
+      task: { level: flags.level, prompt: flags.prompt },
+      concurrency: flags.concurrency,
+      signal,
+    })
+  } finally {
+    await Promise.all([output.close(), errors.close()])
+    progress.close()
+    dispose()
+  }
+  return signal.aborted ? signal.reason : undefined
+}
+
+function refuseOtherModel(earlier: EarlierRun, model: string, { out }: CaptionFiles): void {
+  if (earlier.model === undefined || earlier.model === model) return
+  throw new UsageError(
+    `${out} has captions of model ${earlier.model}, but this run would use ${model}. Give that model with --model, ` +
+      'choose another --out, or --overwrite it.',
+  )
+}
+
+function summary(tally: Tally, files: CaptionFiles, elapsedMs: number): string {
+  if (tally.captioned === 0 && tally.failed === 0 && tally.skipped > 0)
+    return `Nothing is left to do: ${plural(tally.skipped, 'image')} done already.`
+  const rate = formatRate((tally.captioned * 1000) / elapsedMs)
+  const parts = [
+    `${plural(tally.captioned, 'image')} captioned in ${formatDuration(elapsedMs)} (${rate} images/s)`,
+  ]
+  if (files.out !== undefined) parts[0] += `: ${files.out}`
+  if (tally.skipped > 0) parts.push(`${formatCount(tally.skipped)} skipped, they were done already`)
+  if (tally.pruneRatioSum > 0) parts.push(`${meanPruning(tally)} of the image tokens merged`)
+  return parts.join('; ')
+}
+
+const stopped = ({ out }: CaptionFiles, signal: NodeJS.Signals) =>
+  new InterruptedError(
+    out === undefined ? 'Stopped.' : 'Stopped. Run the same command again to go on from here.',
+    signal,
+  )
+
+/** Failures of earlier runs count too: the output lacks them just the same. */
+function refuseIncomplete(tally: Tally, earlierFailures: number, args: string[], files: CaptionFiles): void {
+  if (finishedImages(tally) === 0)
+    throw new IncompleteError(`There are no images in ${args.join(' ')} (${imageExtensions.join(', ')}).`)
+  const failures = tally.failed + earlierFailures
+  if (failures === 0) return
+  throw new IncompleteError(
+    files.errors === undefined
+      ? `${plural(failures, 'image')} failed.`
+      : `${plural(failures, 'image')} failed, see ${files.errors}. --retry-errors tries them again.`,
+  )
+}

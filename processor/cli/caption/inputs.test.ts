@@ -1,0 +1,92 @@
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join, relative } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { UsageError } from '../errors.ts'
+import { countSources, readSources, resolveInputs } from './inputs.ts'
+
+async function arrayOf<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
+
+let folder: string
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'turbine-inputs-'))
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+async function touch(...names: string[]): Promise<void> {
+  for (const name of names) {
+    const path = join(folder, name)
+    await mkdir(join(path, '..'), { recursive: true })
+    await writeFile(path, '')
+  }
+}
+
+async function* text(value: string): AsyncGenerator<Uint8Array> {
+  yield Buffer.from(value)
+}
+
+async function imagesOf(args: string[], stdin = ''): Promise<string[]> {
+  const inputs = await resolveInputs(args)
+  const sources = await arrayOf(readSources(inputs, text(stdin)))
+  return sources.map(({ image }) => image.replace(`${folder}/`, ''))
+}
+
+test('a folder gives the images of all folders below, sorted as whole paths, and nothing else', async () => {
+  await touch('b.JPG', 'a/z.png', 'a/c/d.webp', 'a.gif', 'a-b.tiff', 'notes.txt', '.hidden.jpg', '.git/e.jpg')
+  const images = await imagesOf([folder])
+  expect(images).toEqual(['a-b.tiff', 'a.gif', 'a/c/d.webp', 'a/z.png', 'b.JPG'])
+  expect(images).toEqual(images.toSorted())
+})
+
+test('links are followed, but not in circles', async () => {
+  await touch('real/a.jpg')
+  await symlink(join(folder, 'real'), join(folder, 'link'))
+  await symlink(folder, join(folder, 'real', 'up'))
+  expect(await imagesOf([folder])).toEqual(['link/a.jpg', 'real/a.jpg'])
+})
+
+test('a glob gives images in order and walks the folders that match', async () => {
+  await touch('x1/b.jpg', 'x1/a.jpg', 'x2/deep/c.jpg', 'y/d.jpg', 'x1.txt')
+  expect(await imagesOf([`${folder}/x*`])).toEqual(['x1/a.jpg', 'x1/b.jpg', 'x2/deep/c.jpg'])
+})
+
+test('a relative glob gives relative paths, as a relative folder does', async () => {
+  await touch('x/a.jpg')
+  const here = relative('', folder)
+  expect(await imagesOf([`${here}/?/*.jpg`])).toEqual(await imagesOf([here]))
+})
+
+test('a name that looks like a glob and exists is that file', async () => {
+  await touch('[1].jpg', '1.jpg')
+  expect(await imagesOf([join(folder, '[1].jpg')])).toEqual(['[1].jpg'])
+})
+
+test('a manifest, standard input, a file of any name and an address are taken in the order given', async () => {
+  await writeFile(join(folder, 'list.jsonl'), '{"image": "m.jpg"}\n\nn.jpg\n')
+  await touch('photo')
+  const args = ['https://example.com/a.jpg', join(folder, 'list.jsonl'), join(folder, 'photo'), '-']
+  expect(await imagesOf(args, 'p.jpg\n')).toEqual([
+    'https://example.com/a.jpg',
+    'm.jpg',
+    'n.jpg',
+    'photo',
+    'p.jpg',
+  ])
+})
+
+test('what does not exist is refused before any work', async () => {
+  await expect(resolveInputs([join(folder, 'nothing')])).rejects.toThrow(UsageError)
+})
+
+test('sources are counted, unless standard input is among them', async () => {
+  await touch('a/1.jpg', 'a/2.jpg')
+  await writeFile(join(folder, 'list.jsonl'), 'x.jpg\n\n{broken\n')
+  const inputs = await resolveInputs([join(folder, 'a'), join(folder, 'list.jsonl')])
+  expect(await countSources(inputs)).toBe(4)
+  expect(await countSources(await resolveInputs(['-', folder]))).toBeUndefined()
+})

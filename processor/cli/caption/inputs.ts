@@ -1,0 +1,160 @@
+import { createReadStream } from 'node:fs'
+import { glob, opendir, realpath, stat } from 'node:fs/promises'
+import { basename, dirname, extname, isAbsolute, join, relative, sep } from 'node:path'
+import { TurbineError } from '../../../edge/contract/errors.ts'
+import { UsageError } from '../errors.ts'
+import { readLines } from './lines.ts'
+import { isAddress, nameOfData, parseManifestLine, type Source } from './manifest.ts'
+
+/** What an argument of the command line turned out to be. */
+export type Input =
+  | { kind: 'folder' | 'image' | 'manifest' | 'glob'; path: string }
+  | { kind: 'address'; url: string }
+  | { kind: 'stdin' }
+
+/** Files of a folder that are taken for images. */
+export const imageExtensions = ['jpg', 'jpeg', 'jpe', 'jfif', 'png', 'webp', 'gif', 'tif', 'tiff', 'avif']
+const manifestExtensions = ['jsonl', 'ndjson']
+
+const hasExtension = (path: string, extensions: string[]) =>
+  extensions.includes(extname(path).slice(1).toLowerCase())
+const isImageName = (path: string) => hasExtension(path, imageExtensions)
+
+/**
+ * Tells folders, images, JSONL manifests, globs and addresses apart; `-` is a manifest on standard input.
+ * @throws UsageError when an argument names nothing that exists.
+ */
+export async function resolveInputs(args: string[]): Promise<Input[]> {
+  return Promise.all(args.map(resolveInput))
+}
+
+async function resolveInput(arg: string): Promise<Input> {
+  if (arg === '-') return { kind: 'stdin' }
+  if (isAddress(arg)) return { kind: 'address', url: arg }
+  const found = await stat(arg).catch(() => undefined)
+  if (found?.isDirectory()) return { kind: 'folder', path: arg }
+  if (found) return { kind: hasExtension(arg, manifestExtensions) ? 'manifest' : 'image', path: arg }
+  if (/[*?[{]/.test(arg)) return { kind: 'glob', path: arg }
+  throw new UsageError(`There is no file or folder "${arg}".`)
+}
+
+/**
+ * The images of all inputs, in the order of the inputs; folders and globs in the order of their names. Nothing is
+ * held but the names of one folder or glob.
+ */
+export async function* readSources(
+  inputs: Input[],
+  stdin: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Source> {
+  for (const input of inputs) {
+    if (input.kind === 'folder') yield* walk(input.path)
+    else if (input.kind === 'glob') yield* expand(input.path)
+    else if (input.kind === 'image') yield fileSource(input.path)
+    else if (input.kind === 'address') yield addressSource(input.url)
+    else yield* readManifest(input.kind === 'stdin' ? undefined : input.path, stdin)
+  }
+}
+
+/** How many sources the inputs have; undefined when standard input is among them, which can be read only once. */
+export async function countSources(inputs: Input[], signal?: AbortSignal): Promise<number | undefined> {
+  if (inputs.some((input) => input.kind === 'stdin')) return undefined
+  let total = 0
+  for (const input of inputs) {
+    // A manifest's lines are counted without being parsed: they may hold whole images.
+    const entries =
+      input.kind === 'manifest' ? readLines(createReadStream(input.path)) : readSources([input], emptyInput())
+    for await (const entry of entries) {
+      if (signal?.aborted) return undefined
+      if (!('text' in entry) || entry.text.trim() !== '') total++
+    }
+  }
+  return total
+}
+
+async function* emptyInput(): AsyncGenerator<Uint8Array> {}
+
+/** Output names paths with forward slashes on every platform. */
+const fileSource = (path: string): Source => ({
+  image: sep === '/' ? path : path.replaceAll(sep, '/'),
+  location: path,
+})
+
+const addressSource = (url: string): Source => ({
+  image: /^data:/i.test(url) ? nameOfData(url) : url,
+  location: url,
+})
+
+async function* readManifest(
+  path: string | undefined,
+  stdin: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Source> {
+  const place =
+    path === undefined
+      ? { manifest: 'standard input', folder: '' }
+      : { manifest: basename(path), folder: dirname(path) }
+  for await (const line of readLines(path === undefined ? stdin : createReadStream(path))) {
+    const source = parseManifestLine(line, place)
+    if (source) yield source
+  }
+}
+
+async function* expand(pattern: string): AsyncGenerator<Source> {
+  const matches: { path: string; folder: boolean }[] = []
+  for await (const entry of glob(pattern, { withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name)
+    matches.push({ path: isAbsolute(pattern) ? path : relative('', path), folder: entry.isDirectory() })
+  }
+  for (const { path, folder } of matches.sort((a, b) => byCodeUnit(a.path, b.path))) {
+    if (folder) yield* walk(path)
+    else if (isImageName(path)) yield fileSource(path)
+  }
+}
+
+const byCodeUnit = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
+
+/** Images below a folder, depth first. Hidden entries are left out; links are followed, but not in circles. */
+async function* walk(folder: string, ancestors: string[] = []): AsyncGenerator<Source> {
+  let names: string[]
+  let path: string
+  try {
+    path = await realpath(folder)
+    if (ancestors.includes(path)) return
+    names = await listNames(folder)
+  } catch (error) {
+    yield unreadableFolder(folder, error)
+    return
+  }
+  // A folder's name ends in "/" here, so that the order is the one that sorting whole paths would give.
+  for (const name of names) {
+    if (name.endsWith('/')) yield* walk(join(folder, name.slice(0, -1)), [...ancestors, path])
+    else yield fileSource(join(folder, name))
+  }
+}
+
+/** Sorted names of a folder's images, and of its sub-folders with a `/` behind. */
+async function listNames(folder: string): Promise<string[]> {
+  const names: string[] = []
+  for await (const entry of await opendir(folder, { bufferSize: 256 })) {
+    if (entry.name.startsWith('.')) continue
+    const isFolder =
+      entry.isDirectory() || (entry.isSymbolicLink() && (await isFolderAt(join(folder, entry.name))))
+    if (isFolder) names.push(`${entry.name}/`)
+    else if (isImageName(entry.name)) names.push(entry.name)
+  }
+  return names.sort()
+}
+
+const isFolderAt = (path: string) =>
+  stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
+
+const unreadableFolder = (folder: string, cause: unknown): Source => ({
+  image: folder,
+  error: new TurbineError(`The folder ${folder} cannot be read. Check its permissions.`, {
+    status: 400,
+    code: 'folder_unreadable',
+    cause,
+  }),
+})

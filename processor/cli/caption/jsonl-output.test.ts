@@ -1,0 +1,68 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Writable } from 'node:stream'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { UsageError } from '../errors.ts'
+import { JsonlFile, scanJsonl, streamOutput } from './jsonl-output.ts'
+
+let folder: string
+let path: string
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'turbine-jsonl-'))
+  path = join(folder, 'out.jsonl')
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+async function scan(): Promise<{ values: unknown[]; end: number }> {
+  const values: unknown[] = []
+  const end = await scanJsonl(path, (value) => values.push(value))
+  return { values, end }
+}
+
+test('lines are appended, and read again', async () => {
+  const file = new JsonlFile(path, 0)
+  await file.append({ a: 1 })
+  await file.append({ text: 'line\nbreak\u2028' })
+  await file.close()
+  expect((await scan()).values).toEqual([{ a: 1 }, { text: 'line\nbreak\u2028' }])
+})
+
+test('a torn last line is cut off before the next one', async () => {
+  await writeFile(path, '{"a":1}\n{"a":2,"capt')
+  const { values, end } = await scan()
+  expect(values).toEqual([{ a: 1 }])
+  const file = new JsonlFile(path, end)
+  await file.append({ a: 3 })
+  await file.close()
+  expect(await readFile(path, 'utf8')).toBe('{"a":1}\n{"a":3}\n')
+})
+
+test('a file is created, with its folder, by its first line only', async () => {
+  path = join(folder, 'new', 'out.jsonl')
+  const file = new JsonlFile(path, 0)
+  await file.close()
+  await expect(readFile(path)).rejects.toThrow('ENOENT')
+  await file.append({ a: 1 })
+  await file.close()
+  expect(await readFile(path, 'utf8')).toBe('{"a":1}\n')
+})
+
+test.each(['my notes\nabout photos\n', 'my notes', '{"a":1}\nnot json\n{"a":2}\n', 'null\n'])(
+  'somebody else’s file is refused and left alone: %j',
+  async (content) => {
+    await writeFile(path, content)
+    await expect(scan()).rejects.toThrow(UsageError)
+    expect(await readFile(path, 'utf8')).toBe(content)
+  },
+)
+
+test('a file that does not exist has nothing to keep', async () => {
+  expect(await scan()).toEqual({ values: [], end: 0 })
+})
+
+test('a stream that fails fails the line', async () => {
+  const stream = new Writable({ write: (_chunk, _encoding, done) => done(new Error('EPIPE')) })
+  await expect(streamOutput(stream).append({ a: 1 })).rejects.toThrow('EPIPE')
+})

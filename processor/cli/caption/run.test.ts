@@ -1,0 +1,201 @@
+import { expect, test } from 'vitest'
+import { TurbineError } from '../../../edge/contract/errors.ts'
+import type { CaptionTask } from '../../pipeline/captioner.ts'
+import { FakeCaptioner } from '../captioner.fixture.ts'
+import { UsageError } from '../errors.ts'
+import { newTally } from '../progress.ts'
+import { type ErrorLine, Fingerprints, type OutputLine } from './earlier-run.ts'
+import type { JsonlOutput } from './jsonl-output.ts'
+import type { Source } from './manifest.ts'
+import { CaptionerFailedError, type CaptionRun, captionSources } from './run.ts'
+
+class Lines<T extends object> implements JsonlOutput<T> {
+  readonly lines: T[] = []
+  async append(line: T): Promise<void> {
+    this.lines.push(line)
+  }
+  async close(): Promise<void> {}
+}
+
+/** Image `name` has its name as bytes. */
+const source = (name: string): Source => ({
+  image: name,
+  location: `data:;base64,${Buffer.from(name).toString('base64')}`,
+})
+
+async function* from(sources: Source[]): AsyncGenerator<Source> {
+  yield* sources
+}
+
+function runOf(sources: Source[], parts: Partial<CaptionRun> = {}) {
+  const captioner = new FakeCaptioner()
+  const output = new Lines<OutputLine>()
+  const errors = new Lines<ErrorLine>()
+  const run: CaptionRun = {
+    sources: from(sources),
+    captioner,
+    fetchImage: async () => new Uint8Array(),
+    output,
+    errors,
+    done: new Fingerprints(),
+    tally: newTally(),
+    sleep: async () => {},
+    ...parts,
+  }
+  return { run, captioner, output, errors }
+}
+
+test('each image has one line, in order, with the pruning it got', async () => {
+  const { run, output, errors } = runOf([source('a'), { ...source('b'), customId: '7' }])
+  await captionSources(run)
+  expect(output.lines).toEqual([
+    {
+      custom_id: undefined,
+      image: 'a',
+      caption: 'caption of a',
+      turbine: {
+        prune_level: 1,
+        prune_ratio: 0.5,
+        tokens_in: 197,
+        tokens_out: 99,
+        queue_ms: 1.5,
+        inference_ms: 12.3,
+        model: 'fake',
+      },
+    },
+    expect.objectContaining({ custom_id: '7', image: 'b', caption: 'caption of b' }),
+  ])
+  expect(errors.lines).toEqual([])
+  expect(run.tally).toMatchObject({ captioned: 2, failed: 0, pruneRatioSum: 1 })
+})
+
+test('images go in the batch lane with the options of the run', async () => {
+  const tasks: CaptionTask[] = []
+  const { run } = runOf([source('a')], { task: { level: 2, prompt: 'a picture of' } })
+  run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
+  await captionSources(run)
+  expect(tasks).toMatchObject([{ lane: 'batch', level: 2, prompt: 'a picture of' }])
+})
+
+test('a bad image goes to the errors and the rest goes on', async () => {
+  const captioner = new FakeCaptioner({
+    fail: (name) =>
+      name === 'bad' ? new TurbineError('Not an image.', { status: 400, code: 'image_invalid' }) : undefined,
+  })
+  const missing: Source = { image: 'gone.jpg', location: '/nowhere/gone.jpg' }
+  const unparsed: Source = {
+    image: 'list.jsonl:3',
+    error: new TurbineError('No.', { status: 400, code: 'invalid_json_line' }),
+  }
+  const { run, output, errors } = runOf([source('bad'), missing, unparsed, source('good')], { captioner })
+  await captionSources(run)
+  expect(output.lines.map(({ image }) => image)).toEqual(['good'])
+  expect(errors.lines.map(({ image, error }) => [image, error.code])).toEqual([
+    ['bad', 'image_invalid'],
+    ['gone.jpg', 'image_not_found'],
+    ['list.jsonl:3', 'invalid_json_line'],
+  ])
+  expect(run.tally).toMatchObject({ captioned: 1, failed: 3 })
+})
+
+test('what is done is skipped, and an entry that comes twice is captioned once', async () => {
+  const { run, output } = runOf([
+    source('a'),
+    source('b'),
+    source('b'),
+    { ...source('b'), customId: 'other' },
+  ])
+  run.done.add(JSON.stringify(['a', null]))
+  await captionSources(run)
+  expect(output.lines.map(({ image, custom_id }) => [image, custom_id])).toEqual([
+    ['b', undefined],
+    ['b', 'other'],
+  ])
+  expect(run.tally.skipped).toBe(2)
+})
+
+test('a full queue is waited for as long as it asks', async () => {
+  const pauses: number[] = []
+  let refusals = 10
+  const captioner = new FakeCaptioner({
+    fail: () =>
+      refusals-- > 0
+        ? new TurbineError('Full.', { status: 429, code: 'queue_full', retryAfterSeconds: 2 })
+        : undefined,
+  })
+  const sleep = async (ms: number) => {
+    pauses.push(ms)
+  }
+  const { run, output } = runOf([source('a')], { captioner, sleep })
+  await captionSources(run)
+  expect(output.lines).toHaveLength(1)
+  expect(pauses).toEqual(new Array(10).fill(2000))
+})
+
+test('an address that fails for a moment is tried again, and is the image’s failure when it stays so', async () => {
+  const address = (url: string): Source => ({ image: url, location: url })
+  const tries: string[] = []
+  const fetchImage = async (url: string) => {
+    tries.push(url)
+    if (url.endsWith('slow') && tries.length > 1) return Buffer.from('slow')
+    throw Object.assign(new Error('Took too long.'), { code: 'image_url_timeout', retriable: true })
+  }
+  const { run, output, errors } = runOf([address('https://x/slow'), address('https://x/dead')], {
+    fetchImage,
+    concurrency: 1,
+  })
+  await captionSources(run)
+  expect(output.lines.map(({ caption }) => caption)).toEqual(['caption of slow'])
+  expect(errors.lines).toMatchObject([{ image: 'https://x/dead', error: { code: 'image_url_timeout' } }])
+  expect(tries.filter((url) => url.endsWith('dead'))).toHaveLength(3)
+})
+
+test('a captioner that fails on and on ends the run, instead of failing a million images', async () => {
+  const captioner = new FakeCaptioner({ fail: () => new Error('The device is gone.') })
+  const many = Array.from({ length: 100 }, (_, i) => source(`image ${i}`))
+  const { run, errors } = runOf(many, { captioner })
+  await expect(captionSources(run)).rejects.toThrow(CaptionerFailedError)
+  expect(errors.lines).toHaveLength(8)
+})
+
+test('options that no image can be captioned with end the run at once', async () => {
+  const captioner = new FakeCaptioner({
+    fail: () => new TurbineError('The prompt has 99 tokens.', { status: 400, code: 'prompt_too_long' }),
+  })
+  const { run, errors } = runOf([source('a'), source('b')], { captioner })
+  await expect(captionSources(run)).rejects.toThrow(UsageError)
+  expect(errors.lines).toEqual([])
+})
+
+test('a captioner that fails now and then does not end the run', async () => {
+  const captioner = new FakeCaptioner({
+    fail: (name) => (Number(name) % 8 === 0 ? undefined : new Error('Odd.')),
+  })
+  const many = Array.from({ length: 40 }, (_, i) => source(String(i)))
+  const { run } = runOf(many, { captioner })
+  await captionSources(run)
+  expect(run.tally).toMatchObject({ captioned: 5, failed: 35 })
+})
+
+test('a stop finishes what is in hand, begins nothing, and leaves waiting images for the next run', async () => {
+  const controller = new AbortController()
+  const captioner = new FakeCaptioner({
+    onTask: () => controller.abort(),
+    fail: (name) =>
+      name === '1' ? new TurbineError('Full.', { status: 429, code: 'queue_full' }) : undefined,
+  })
+  const many = Array.from({ length: 50 }, (_, i) => source(String(i)))
+  const { signal } = controller
+  const sleep = (_ms: number, stop?: AbortSignal) =>
+    new Promise<void>((_resolve, reject) => {
+      if (stop?.aborted) reject(new Error('stopped'))
+      else stop?.addEventListener('abort', () => reject(new Error('stopped')))
+    })
+  const { run, output, errors } = runOf(many, { captioner, signal, sleep, concurrency: 3 })
+  await captionSources(run)
+  const images = output.lines.map(({ image }) => image)
+  expect(images).toContain('0')
+  expect(images).not.toContain('1')
+  expect(images.length).toBeLessThan(5)
+  expect(errors.lines).toEqual([])
+})

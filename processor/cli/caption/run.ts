@@ -1,0 +1,184 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { TurbineError } from '../../../edge/contract/errors.ts'
+import { mapInOrder } from '../../../infra/ordered-map.ts'
+import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
+import { UsageError } from '../errors.ts'
+import type { Tally } from '../progress.ts'
+import { type ErrorLine, entryKey, type Fingerprints, type OutputLine } from './earlier-run.ts'
+import { type FetchImage, readImage } from './image-bytes.ts'
+import type { JsonlOutput } from './jsonl-output.ts'
+import type { Source } from './manifest.ts'
+
+export interface CaptionRun {
+  sources: AsyncIterable<Source>
+  captioner: Captioner
+  fetchImage: FetchImage
+  output: JsonlOutput<OutputLine>
+  errors: JsonlOutput<ErrorLine>
+  /** Entries that are skipped; every entry of this run is added. */
+  done: Fingerprints
+  /** Kept up to date while the run goes on. */
+  tally: Tally
+  /** What every image is captioned with. */
+  task?: Pick<CaptionTask, 'level' | 'prompt'>
+  /** Images read and captioned at the same time. Default: enough that files are read while the devices work. */
+  concurrency?: number
+  /** Stops the run: images in hand are finished and written, no other is begun. */
+  signal?: AbortSignal
+  /** Milliseconds; rejects when the signal aborts. */
+  sleep?: (ms: number, signal?: AbortSignal) => Promise<void>
+}
+
+/** The service failed time and again, so that going on would only turn good images into failures. */
+export class CaptionerFailedError extends Error {
+  override readonly name = 'CaptionerFailedError'
+  readonly code = 'captioner_failed'
+  readonly retriable = true
+}
+
+interface Entry {
+  image: string
+  customId?: string
+}
+/** Neither a caption nor an error: the run was stopped before there was one. */
+type Outcome = Entry & { captioned?: Captioned; error?: unknown }
+
+const maxAttempts = 3
+/** Failures in a row that are not the images' own fault and end the run. */
+const maxFaults = 8
+
+/**
+ * Captions every source that is not done yet and writes one line for each, in the order of the sources: a caption
+ * to `output` or a failure to `errors`. A bad image never ends the run.
+ * @throws UsageError when the options of the run are at fault; CaptionerFailedError when the captioner itself keeps
+ * failing.
+ */
+export async function captionSources(run: CaptionRun): Promise<void> {
+  const { captioner, tally, concurrency = 2 * captioner.concurrency, signal } = run
+  let faults = 0
+  const outcomes = mapInOrder(skipDone(run), (source) => captionSource(source, run), { concurrency, signal })
+  for await (const outcome of outcomes) {
+    if (outcome.captioned) {
+      await run.output.append(outputLine(outcome, outcome.captioned))
+      tally.captioned++
+      tally.pruneRatioSum += outcome.captioned.pruneRatio
+      faults = 0
+    } else if (outcome.error !== undefined) {
+      await run.errors.append(errorLine(outcome, outcome.error))
+      tally.failed++
+      if (isImageFault(outcome.error)) continue
+      faults++
+      if (faults === maxFaults) throw captionerFailed(outcome.error)
+    }
+  }
+}
+
+async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<Source> {
+  for await (const source of sources) {
+    if (done.add(entryKey(source))) yield source
+    else tally.skipped++
+  }
+}
+
+async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> {
+  const { image, customId, location } = source
+  const entry: Entry = { image, customId }
+  try {
+    if (location === undefined) throw source.error
+    const bytes = await attempt(run, () => readImage(location, run.fetchImage)).catch((error: unknown) => {
+      throw asImageError(error)
+    })
+    const captioned = await attempt(run, () =>
+      run.captioner.caption({ ...run.task, image: bytes, lane: 'batch' }),
+    ).catch((error: unknown) => {
+      throw isTaskFault(error) ? new UsageError(messageOf(error), { cause: error }) : error
+    })
+    return { ...entry, captioned }
+  } catch (error) {
+    if (error instanceof UsageError) throw error
+    return error instanceof StoppedError ? entry : { ...entry, error }
+  }
+}
+
+/** The run was stopped while a repeat was due. */
+class StoppedError extends Error {
+  override readonly name = 'StoppedError'
+}
+
+/** Repeats what may go better later; a full queue is waited for as long as it takes. */
+async function attempt<T>(run: CaptionRun, work: () => Promise<T>): Promise<T> {
+  const { signal, sleep = delayFor } = run
+  for (let attempts = 1; ; attempts++) {
+    try {
+      return await work()
+    } catch (error) {
+      const isFull = error instanceof TurbineError && error.code === 'queue_full'
+      if (!isRetriable(error) || (attempts >= maxAttempts && !isFull)) throw error
+      await sleep(pauseMs(error, attempts), signal).catch(() => {
+        throw new StoppedError('The run was stopped.')
+      })
+    }
+  }
+}
+
+async function delayFor(ms: number, signal?: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal })
+}
+
+const isRetriable = (error: unknown) =>
+  error instanceof Error && 'retriable' in error && error.retriable === true
+
+/** What the captioner asks for, or 1 s, 2 s, 4 s, ... up to half a minute. */
+function pauseMs(error: unknown, attempts: number): number {
+  const asked = error instanceof TurbineError ? error.retryAfterSeconds : undefined
+  return asked === undefined ? Math.min(30_000, 500 * 2 ** attempts) : asked * 1000
+}
+
+/** Whatever keeps an image from being read is that image's own affair. */
+function asImageError(error: unknown): unknown {
+  if (error instanceof StoppedError || isImageFault(error)) return error
+  return new TurbineError(messageOf(error), { status: 400, code: codeOf(error), cause: error })
+}
+
+/** A prompt that is too long, a level that the model has not: it would fail every image. */
+const isTaskFault = (error: unknown) =>
+  isImageFault(error) && !isRetriable(error) && !/^image_/.test(codeOf(error))
+
+const isImageFault = (error: unknown) => error instanceof TurbineError && error.status < 500
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
+
+const codeOf = (error: unknown) =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : 'internal_error'
+
+const captionerFailed = (cause: unknown) =>
+  new CaptionerFailedError(
+    `Stopped, since ${maxFaults} images in a row failed, the last one with: ${messageOf(cause)}. What is captioned ` +
+      'is safe; to go on, run the same command again with --retry-errors.',
+    { cause },
+  )
+
+function outputLine({ image, customId }: Entry, captioned: Captioned): OutputLine {
+  return {
+    custom_id: customId,
+    image,
+    caption: captioned.caption,
+    turbine: {
+      prune_level: captioned.pruneLevel,
+      prune_ratio: rounded(captioned.pruneRatio, 4),
+      tokens_in: captioned.tokensIn,
+      tokens_out: captioned.tokensOut,
+      queue_ms: rounded(captioned.queueMs, 1),
+      inference_ms: rounded(captioned.inferenceMs, 1),
+      model: captioned.model,
+    },
+  }
+}
+
+const errorLine = ({ image, customId }: Entry, error: unknown): ErrorLine => ({
+  custom_id: customId,
+  image,
+  error: { code: codeOf(error), message: messageOf(error) },
+})
+
+const rounded = (value: number, digits: number) => Number(value.toFixed(digits))

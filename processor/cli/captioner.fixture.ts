@@ -1,0 +1,47 @@
+import type { Captioned, Captioner, CaptionTask } from '../pipeline/captioner.ts'
+
+export interface FakeCaptionerOptions {
+  model?: string
+  concurrency?: number
+  /** Sees every task. */
+  onTask?(task: CaptionTask): void
+  /** Told the image's bytes as text; what it returns is thrown. */
+  fail?(image: string): unknown
+}
+
+/** A captioner for tests: the caption of an image is `caption of <its bytes as text>`. */
+export class FakeCaptioner implements Captioner {
+  readonly model: string
+  readonly concurrency: number
+  closed = false
+  readonly #options: FakeCaptionerOptions
+
+  constructor(options: FakeCaptionerOptions = {}) {
+    this.#options = options
+    this.model = options.model ?? 'fake'
+    this.concurrency = options.concurrency ?? 4
+  }
+
+  async caption(task: CaptionTask): Promise<Captioned> {
+    const image = Buffer.from(task.image).toString('utf8')
+    this.#options.onTask?.(task)
+    await new Promise((resolve) => setImmediate(resolve))
+    const error = this.#options.fail?.(image)
+    if (error !== undefined) throw error
+    return {
+      caption: `caption of ${image}`,
+      pruneLevel: 1,
+      pruneRatio: 0.5,
+      tokensIn: 197,
+      tokensOut: 99,
+      outputTokens: 4,
+      queueMs: 1.52,
+      inferenceMs: 12.34,
+      model: this.model,
+    }
+  }
+
+  async close(): Promise<void> {
+    this.closed = true
+  }
+}

@@ -1,0 +1,198 @@
+import { mkdir } from 'node:fs/promises'
+import { basename, extname, join } from 'node:path'
+import { Command, Option } from 'commander'
+import type { ConfigRow } from '../../infra/config.ts'
+import { type TensorData, writeSafetensors } from '../onnx/safetensors.ts'
+import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/schedule.ts'
+import { type FetchImage, readImage } from './caption/image-bytes.ts'
+import { readSources, resolveInputs } from './caption/inputs.ts'
+import { isAddress, type Source } from './caption/manifest.ts'
+import { describeError, IncompleteError } from './errors.ts'
+import { plural } from './format.ts'
+import { drawMerges, type Merges } from './merge-picture.ts'
+import { anyNumber, index, numberOrList } from './options.ts'
+import { settingOption } from './settings.ts'
+
+/** With which merging an image is looked at. */
+export interface TraceOptions {
+  /** Image tokens to merge: in every layer, or one number per layer. */
+  r: number | number[]
+  alpha: number
+  beta: number
+  gamma: number
+  /** Blocks that fewer tokens enter do not merge. */
+  threshold: number
+  mode: TurboMode
+  prompt?: string
+}
+
+/** What the model saw in one image. */
+export interface Trace extends Merges {
+  /** `float32 [N', D]`, after the encoder's last norm. */
+  tokens: Float32Array
+  /** D */
+  dim: number
+  /** `float32 [N']`: patches and CLS that each final token stands for. */
+  sizes: Float32Array
+  /** `int64 [N]`: for every token of the unpruned sequence, CLS first, the index of the final token that holds it. */
+  source: BigInt64Array
+  /** `int64 [T]`: the caption as generated, start and end token included. */
+  ids: BigInt64Array
+  caption: string
+}
+
+/** A model that is open for inspection. */
+export interface Inspector {
+  /** @throws TurbineError for an image that cannot be read. */
+  trace(image: Uint8Array, options: TraceOptions): Promise<Trace>
+  close(): Promise<void>
+}
+
+/** What the command needs from outside. */
+export interface InspectEnvironment {
+  openInspector(flags: { model?: string; device?: string }): Promise<Inspector>
+  fetchImage: FetchImage
+  stdin: AsyncIterable<Uint8Array>
+  stdout: { write(text: string): unknown }
+  stderr: { write(text: string): unknown }
+}
+
+export interface InspectFlags extends TraceOptions {
+  out: string
+  picture?: boolean
+  model?: string
+  device?: string
+}
+
+const examples = `
+Examples:
+  npx turbine inspect photo.jpg --r 16 --out seen --picture
+  npx turbine inspect ./photos --r 40,30,20,15,10,8,6,4,2,0,0,0 --out seen
+  npx turbine inspect photo.jpg --r 16 --mode tome --out seen
+
+For each image a safetensors file, and with --picture a PNG, named after the image:
+  pixels  uint8   [H, W, 3]  the image after the resize; one of the model's size is not resampled
+  tokens  float32 [N', D]    image tokens after the encoder's last norm
+  sizes   float32 [N']       how many tokens of the unpruned sequence each one holds
+  source  int64   [N]        for each token of the unpruned sequence (CLS first) the final token that holds it
+  ids     int64   [T]        the greedy caption, start and end token included`
+
+export function inspectCommand(environment: InspectEnvironment, settings: ConfigRow[]): Command {
+  return new Command('inspect')
+    .description('show what the model saw: pixels, tokens, merges and caption ids of images')
+    .argument('<images...>', 'images, folders, globs or addresses')
+    .requiredOption(
+      '--r <n>',
+      'image tokens to merge in every layer, or a list with one per layer',
+      numberOrList,
+    )
+    .requiredOption('-o, --out <folder>', 'where the files go')
+    .option('--picture', 'draw the image with the merged regions outlined')
+    .option('--alpha <x>', 'weight of the semantic value', anyNumber, 5)
+    .option('--beta <x>', 'change of the weight from layer to layer', anyNumber, 1)
+    .option('--gamma <x>', 'layer at which the weight is alpha', anyNumber, 0)
+    .option('--threshold <n>', 'layers that fewer tokens enter do not merge', index, defaultThreshold)
+    .addOption(new Option('--mode <mode>', 'what is merged first').choices(modes).default('turbo'))
+    .option('--prompt <text>', 'text that the caption continues')
+    .addOption(settingOption(settings, 'model'))
+    .addOption(settingOption(settings, 'device'))
+    .addHelpText('after', examples)
+    .action((images: string[], flags: InspectFlags) => runInspect(images, flags, environment))
+}
+
+/**
+ * Writes what the model saw in each image and prints one line about it.
+ * @throws UsageError, or IncompleteError when some images failed; the others are written.
+ */
+export async function runInspect(
+  images: string[],
+  flags: InspectFlags,
+  environment: InspectEnvironment,
+): Promise<void> {
+  const inputs = await resolveInputs(images)
+  await mkdir(flags.out, { recursive: true })
+  const inspector = await environment.openInspector(flags)
+  const names = new Set<string>()
+  let failed = 0
+  let inspected = 0
+  try {
+    for await (const source of readSources(inputs, environment.stdin)) {
+      try {
+        environment.stdout.write(`${await inspectImage(source, { inspector, names, flags, environment })}\n`)
+        inspected++
+      } catch (error) {
+        environment.stderr.write(`${source.image}: ${describeError(error)}\n`)
+        failed++
+      }
+    }
+  } finally {
+    await inspector.close()
+  }
+  if (failed > 0) throw new IncompleteError(`${plural(failed, 'image')} could not be inspected.`)
+  if (inspected === 0) throw new IncompleteError(`There are no images in ${images.join(' ')}.`)
+}
+
+interface InspectRun {
+  inspector: Inspector
+  /** Names that are taken in the output folder. */
+  names: Set<string>
+  flags: InspectFlags
+  environment: InspectEnvironment
+}
+
+/** One line: `photo.jpg: 197 -> 62 tokens (68.9 % merged), "a dog", seen/photo.safetensors` */
+async function inspectImage(
+  source: Source,
+  { inspector, names, flags, environment }: InspectRun,
+): Promise<string> {
+  if (source.location === undefined) throw source.error
+  const bytes = await readImage(source.location, environment.fetchImage)
+  const trace = await inspector.trace(bytes, flags)
+  const path = join(flags.out, uniqueName(stemOf(source.image), names))
+  const files = [`${path}.safetensors`]
+  await writeSafetensors(`${path}.safetensors`, traceTensors(trace))
+  if (flags.picture) {
+    await writePicture(`${path}.png`, trace)
+    files.push(`${path}.png`)
+  }
+  const tokensIn = trace.source.length
+  const tokensOut = trace.sizes.length
+  const merged = (pruneRatio(tokensIn, tokensOut) * 100).toFixed(1)
+  return `${source.image}: ${tokensIn} -> ${tokensOut} tokens (${merged} % merged), "${trace.caption}", ${files.join(', ')}`
+}
+
+function traceTensors(trace: Trace): Record<string, TensorData> {
+  const { pixels, height, width, tokens, dim, sizes, source, ids } = trace
+  return {
+    pixels: { type: 'U8', shape: [height, width, 3], data: pixels },
+    tokens: { type: 'F32', shape: [sizes.length, dim], data: tokens },
+    sizes: { type: 'F32', shape: [sizes.length], data: sizes },
+    source: { type: 'I64', shape: [source.length], data: source },
+    ids: { type: 'I64', shape: [ids.length], data: ids },
+  }
+}
+
+async function writePicture(path: string, trace: Trace): Promise<void> {
+  const { default: sharp } = await import('sharp')
+  const { pixels, height, width } = drawMerges(trace)
+  await sharp(pixels, { raw: { height, width, channels: 3 } })
+    .png()
+    .toFile(path)
+}
+
+/** The image's file name without its extension; for an address its last part, for data its hash. */
+export function stemOf(image: string): string {
+  const name = basename(isAddress(image) ? new URL(image).pathname : image)
+  const stem = name.slice(0, name.length - extname(name).length).replace(/[^\p{L}\p{N}._ -]/gu, '_')
+  return stem === '' ? 'image' : stem
+}
+
+/** `photo`, then `photo-2`, `photo-3` for images of the same name; letter case does not tell names apart. */
+export function uniqueName(stem: string, taken: Set<string>): string {
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? stem : `${stem}-${number}`
+    if (taken.has(name.toLowerCase())) continue
+    taken.add(name.toLowerCase())
+    return name
+  }
+}

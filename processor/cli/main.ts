@@ -1,0 +1,121 @@
+#!/usr/bin/env node
+import { enableCompileCache } from 'node:module'
+import type { Config, ConfigSources } from '../../infra/config.ts'
+import packageJson from '../../package.json' with { type: 'json' }
+import type { FetchImage } from './caption/image-bytes.ts'
+
+// Halves the time to the first line from the second start on; what is imported before it is not cached.
+enableCompileCache()
+
+const { describeConfig, loadConfig } = await import('../../infra/config.ts')
+const { bundledModel } = await import('../../infra/starter-model/bundled.ts')
+const { UsageError } = await import('./errors.ts')
+const { runProgram } = await import('./program.ts')
+
+// A reader may go away, like `head`. The command hears of it from the write itself where its output matters.
+process.stdout.on('error', () => {})
+process.stderr.on('error', () => {})
+
+/** Settings with the flags of a command. @throws UsageError for a value that is not allowed. */
+function settle(flags: ConfigSources['flags'] = {}) {
+  try {
+    const { config, warnings } = loadConfig({ flags })
+    for (const warning of warnings) process.stderr.write(`turbine: ${warning}\n`)
+    return config
+  } catch (error) {
+    throw error instanceof Error ? new UsageError(error.message, { cause: error }) : error
+  }
+}
+
+async function createLog({ logLevel, logFormat }: Config) {
+  const { createLogger } = await import('../../infra/telemetry/log.ts')
+  return createLogger({ level: logLevel, format: logFormat })
+}
+
+/** How Kafka is reached, for commands that make no sense without it. */
+async function kafka() {
+  const config = settle()
+  const { kafkaOptions } = await import('../../infra/backends.ts')
+  const options = await kafkaOptions(config, await createLog(config))
+  if (options) return options
+  throw new UsageError('KAFKA_BROKERS is not set. Name the brokers, e.g. KAFKA_BROKERS=kafka:9092.')
+}
+
+const fetchImage: FetchImage = async (url) => {
+  imageFetcher ??= openImageFetcher()
+  return (await (await imageFetcher).fetch(url)).bytes
+}
+let imageFetcher: ReturnType<typeof openImageFetcher> | undefined
+
+async function openImageFetcher() {
+  const { createImageFetcher } = await import('../../infra/fetch-image.ts')
+  const { maxBodyBytes } = await import('../../edge/contract/caption.ts')
+  const { imageTimeoutMs, allowPrivateUrls } = loadConfig().config
+  return createImageFetcher({
+    maxBytes: maxBodyBytes,
+    timeoutMs: imageTimeoutMs,
+    allowPrivate: allowPrivateUrls,
+  })
+}
+
+// What a command needs is imported when it runs: onnxruntime and sharp are slow to load.
+const exitCode = await runProgram(process.argv.slice(2), {
+  version: packageJson.version,
+  settings: describeConfig(),
+  debug: /^(debug|trace)$/.test(process.env.TURBINE_LOG_LEVEL ?? ''),
+  env: process.env,
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  signals: process,
+  fetchImage,
+  bundledModel,
+  dataDir: async () => settle().dataDir,
+  openStore: async () => {
+    const { openStores } = await import('../../infra/backends.ts')
+    return (await openStores(settle(), { guest: true })).store
+  },
+  ownBucket: () => settle().s3Bucket,
+  openStream: async () => {
+    const config = settle()
+    const { openStream } = await import('../../infra/backends.ts')
+    const { topicLayout } = await import('../../edge/contract/topics.ts')
+    const stream = await openStream(config, await createLog(config))
+    await stream.ensureTopics(topicLayout(config.partitions))
+    return stream
+  },
+  defaultPartitions: () => settle().partitions,
+  createTopics: async (layout) => {
+    const { createTopics } = await import('../../infra/stream/topics.ts')
+    return createTopics(await kafka(), layout)
+  },
+  checkTopics: async (layout) => {
+    const { checkTopics } = await import('../../infra/stream/topics.ts')
+    return checkTopics(await kafka(), layout)
+  },
+  startService: async (role, flags) => {
+    const config = settle(flags)
+    const { startRole } = await import('../service/roles.ts')
+    return startRole(role, { config, log: await createLog(config), version: packageJson.version })
+  },
+  openCaptioner: async ({ model, device }) => {
+    const config = settle({ model, device })
+    const { openCaptioner } = await import('../pipeline/open.ts')
+    return openCaptioner(config)
+  },
+  openCalibrator: async ({ model, device }) => {
+    const { openCalibrator } = await import('../calibration/open-calibrator.ts')
+    return openCalibrator(settle({ model, device }))
+  },
+  openInspector: async ({ model, device }) => {
+    const config = settle({ model, device })
+    const { openModel } = await import('../models/open-model.ts')
+    const { resolveDevices } = await import('../engine/devices.ts')
+    const { openInspector } = await import('./inspector.ts')
+    const { devices } = await resolveDevices(config.device)
+    const intraOpThreads = config.intraOpThreads || undefined
+    return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })
+  },
+})
+// Standard input or a connection that is kept open must not keep a finished command alive.
+process.exit(exitCode)

@@ -1,0 +1,118 @@
+import { readdir, stat } from 'node:fs/promises'
+import { join, relative } from 'node:path'
+import { Command } from 'commander'
+import { UsageError } from './errors.ts'
+import { formatBytes, formatTable, quoteForShell } from './format.ts'
+import { type ProgressStream, TransferLine } from './progress.ts'
+
+/** What the commands need from outside. */
+export interface ModelsEnvironment {
+  /** The folder that holds pulled models under `models/`. */
+  dataDir(): Promise<string>
+  /** The folder of the model that comes with the package. */
+  bundledModel: string
+  /** Variables `HF_ENDPOINT` and `HF_TOKEN`. */
+  env: Record<string, string | undefined>
+  stdout: { write(text: string): unknown }
+  stderr: ProgressStream
+  /** Milliseconds; waits between tries. */
+  sleep?(ms: number): Promise<unknown>
+}
+
+export interface PullFlags {
+  revision: string
+  out?: string
+}
+
+const pullExamples = `
+Examples:
+  npx turbine models pull Salesforce/blip-image-captioning-base
+  npx turbine models pull Salesforce/blip-image-captioning-large --out ./blip-large
+
+Files are checked against the hub's checksums. A pull that was cut off goes on where it stopped.
+
+Environment variables:
+  HF_ENDPOINT          another hub or a mirror (default: https://huggingface.co)
+  HF_TOKEN             access token for private and gated models
+  NODE_USE_ENV_PROXY   1 sends requests through HTTPS_PROXY`
+
+export function modelsCommand(environment: ModelsEnvironment): Command {
+  const command = new Command('models').description('list models, and pull them from a Hugging Face hub')
+  command
+    .command('list')
+    .description('list the bundled model and the pulled ones')
+    .action(() => runList(environment))
+  command
+    .command('pull')
+    .description('fetch a BLIP captioning model')
+    .argument('<id>', 'organisation/name, as on the hub')
+    .option('--revision <revision>', 'branch, tag, commit or refs/pr/<n>', 'main')
+    .option('-o, --out <folder>', 'where it goes (default: models/<organisation>--<name> in the data folder)')
+    .addHelpText('after', pullExamples)
+    .action((id: string, flags: PullFlags) => runPull(id, flags, environment))
+  return command
+}
+
+/** @throws UsageError, or what `pullModel` throws. */
+export async function runPull(id: string, flags: PullFlags, environment: ModelsEnvironment): Promise<void> {
+  if (!/^[\w.-]+\/[\w.-]+$/.test(id) || /(^|\/)\.+(\/|$)/.test(id))
+    throw new UsageError(`"${id}" is not a model's name. It has the form organisation/name.`)
+  const { pullModel } = await import('../models/pull.ts')
+  const { publicHub } = await import('../models/hub.ts')
+  const { env, stdout, stderr } = environment
+  const endpoint = env.HF_ENDPOINT || publicHub
+  if (!/^https?:\/\/./.test(endpoint) || !URL.canParse(endpoint))
+    throw new UsageError(`HF_ENDPOINT is "${endpoint}", which is not an http(s) address.`)
+  const folder = flags.out ?? join(await environment.dataDir(), 'models', id.replace('/', '--'))
+  const line = new TransferLine(stderr)
+  const { commit } = await pullModel({
+    hub: { endpoint, token: env.HF_TOKEN || undefined },
+    id,
+    revision: flags.revision,
+    folder,
+    onProgress: (progress) => line.show(progress),
+    sleep: environment.sleep,
+  }).finally(() => line.clear())
+  stderr.write(`Pulled ${id} (${commit.slice(0, 8)}) into ${folder}. Use it with:\n`)
+  stdout.write(`npx turbine serve --model ${quoteForShell(folder)}\n`)
+}
+
+interface ListedModel {
+  name: string
+  /** Bytes of its files; undefined when it cannot be served. */
+  size: number | undefined
+  folder: string
+}
+
+/** Prints a table: name, size, folder. */
+export async function runList({ dataDir, bundledModel, stdout }: ModelsEnvironment): Promise<void> {
+  const root = join(await dataDir(), 'models')
+  const folders = (await readdir(root, { withFileTypes: true }).catch(() => []))
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => entry.name)
+    .sort()
+  const models: ListedModel[] = [
+    { name: 'starter (bundled)', size: await sizeOfModel(bundledModel), folder: relative('', bundledModel) },
+  ]
+  for (const name of folders) {
+    const folder = join(root, name)
+    models.push({ name: name.replace('--', '/'), size: await sizeOfModel(folder), folder })
+  }
+  const rows = models.map(({ name, size, folder }) => [
+    name,
+    size === undefined ? 'incomplete' : formatBytes(size),
+    folder,
+  ])
+  stdout.write(formatTable(rows, { right: [1] }))
+}
+
+async function sizeOfModel(folder: string): Promise<number | undefined> {
+  try {
+    const sizes = ['config.json', 'model.safetensors'].map(
+      async (name) => (await stat(join(folder, name))).size,
+    )
+    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
+  } catch {
+    return undefined
+  }
+}

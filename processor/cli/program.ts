@@ -1,0 +1,107 @@
+import { Command, CommanderError } from 'commander'
+import type { ConfigRow } from '../../infra/config.ts'
+import { batchCommand } from './batch/command.ts'
+import type { BatchEnvironment } from './batch/session.ts'
+import { calibrateCommand } from './calibrate/command.ts'
+import type { CalibrateEnvironment } from './calibrate/environment.ts'
+import { type CaptionEnvironment, captionCommand } from './caption/command.ts'
+import { type DeadLetterEnvironment, deadLetterCommand } from './dead-letter.ts'
+import { describeError, exitCodeOf, isClosedPipe } from './errors.ts'
+import { type InspectEnvironment, inspectCommand } from './inspect.ts'
+import { type KeysEnvironment, keysCommand } from './keys.ts'
+import { type ModelsEnvironment, modelsCommand } from './models.ts'
+import { type ServeEnvironment, serveCommands } from './serve.ts'
+import { describeVariables } from './settings.ts'
+import { tenantsCommand } from './tenants.ts'
+import { type TopicsEnvironment, topicsCommand } from './topics.ts'
+
+/** What the commands need from outside. */
+export type ProgramEnvironment = BatchEnvironment &
+  CalibrateEnvironment &
+  CaptionEnvironment &
+  DeadLetterEnvironment &
+  InspectEnvironment &
+  KeysEnvironment &
+  ModelsEnvironment &
+  ServeEnvironment &
+  TopicsEnvironment & {
+    version: string
+    /** All settings; they become options, and lines of `--help`. */
+    settings: ConfigRow[]
+    /** Prints stacks and causes of failures. */
+    debug: boolean
+  }
+
+const examples = `
+Examples:
+  npx turbine serve
+  npx turbine caption ./photos --out captions.jsonl
+  npx turbine batch submit manifest.jsonl --watch --out captions.jsonl
+  npx turbine inspect photo.jpg --r 16 --out seen --picture
+  npx turbine calibrate --model ./my-blip --images ./photos
+  npx turbine models pull Salesforce/blip-image-captioning-base
+
+"npx turbine <command> --help" says more about each command.
+`
+
+/**
+ * Runs one command line, e.g. `turbine serve`. What fails is told in one line on standard
+ * error.
+ * @param args what follows the program's name
+ * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal, 141 nobody reads the output
+ */
+export async function runProgram(args: string[], environment: ProgramEnvironment): Promise<number> {
+  try {
+    await createProgram(environment).parseAsync(args, { from: 'user' })
+    return 0
+  } catch (error) {
+    // Commander has told its own errors already.
+    if (!(error instanceof CommanderError) && !isClosedPipe(error))
+      environment.stderr.write(`turbine: ${describeError(error, environment)}\n`)
+    return exitCodeOf(error)
+  }
+}
+
+function createProgram(environment: ProgramEnvironment): Command {
+  const { settings, version } = environment
+  const program = new Command('turbine')
+    .description('Caption images with vision-language models that merge image tokens as the load asks for.')
+    .version(version, '-v, --version', 'print the version')
+  const commands = [
+    ...serveCommands(environment, settings),
+    captionCommand(environment, settings),
+    batchCommand(environment),
+    inspectCommand(environment, settings),
+    calibrateCommand(environment, settings),
+    modelsCommand(environment),
+    keysCommand(environment),
+    tenantsCommand(environment),
+    topicsCommand(environment),
+    deadLetterCommand(environment),
+  ]
+  for (const command of commands) program.addCommand(command)
+  program.addHelpText('after', `${examples}\n${describeVariables(settings)}`)
+  unify(program, 'npx turbine', environment)
+  return program
+}
+
+/** Makes a command, and all below it, print alike and throw where commander would end the process. */
+function unify(command: Command, path: string, environment: ProgramEnvironment): void {
+  const { stdout, stderr } = environment
+  command
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      outputError: (text) => stderr.write(`turbine: ${usageLine(text)} See "${path} --help".\n`),
+    })
+  for (const child of command.commands) unify(child, `${path} ${child.name()}`, environment)
+}
+
+/** `error: unknown option '--ou'\n(Did you mean --out?)` to `unknown option '--ou' (Did you mean --out?).` */
+function usageLine(text: string): string {
+  const line = describeError(new Error(text)).replace(/^error: /, '')
+  return /[.?!]\)?$/.test(line) ? line : `${line}.`
+}

@@ -1,0 +1,103 @@
+import { relative } from 'node:path'
+import { Command } from 'commander'
+import type { ConfigRow, SettingName } from '../../infra/config.ts'
+import type { Role, RunningService } from '../service/roles.ts'
+import { quoteForShell } from './format.ts'
+import { type SignalSource, watchInterruption } from './interruption.ts'
+import { settingOptions } from './settings.ts'
+
+/** What the commands need from outside. */
+export interface ServeEnvironment {
+  /** Resolves when the service is ready; flags win over the environment variables. */
+  startService(role: Role, flags: ServeFlags): Promise<RunningService>
+  signals: SignalSource
+  stdout: { write(text: string): unknown }
+  stderr: { write(text: string): unknown }
+}
+
+/** Settings that the command line gives, as text; a switch is true. */
+export type ServeFlags = Partial<Record<SettingName, string | boolean>>
+
+const ending = `
+Ctrl-C or SIGTERM finishes accepted work, or keeps it for the next start, and exits with code 0.`
+
+const fleet = `
+The parts of a fleet find each other through Kafka and S3: give all of them KAFKA_BROKERS, S3_ENDPOINT, S3_BUCKET and
+TURBINE_REPLY_SECRET. Any number of each may run; start and stop them at will. /health/ready and /metrics are served
+at --host and --port.
+`
+
+const roles: Record<Role, { description: string; help: string }> = {
+  serve: {
+    description: 'run the whole captioning service in one process',
+    help: `
+Examples:
+  npx turbine serve
+  npx turbine serve --port 0 --model models/blip-base --device cuda:0
+  curl --data-binary @photo.jpg -H 'content-type: image/jpeg' localhost:8787/v1/captions
+`,
+  },
+  edge: {
+    description: 'run the HTTP edge of a fleet on Node',
+    help: `${fleet}
+Processors answer to --public-url: an address of this edge that they can reach.
+
+Example:
+  KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine edge --host 0.0.0.0 --public-url http://edge-1:8787
+`,
+  },
+  processor: {
+    description: 'run a processor of a fleet: captions jobs of both lanes',
+    help: `${fleet}
+Example:
+  KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine processor --device cuda:0 --port 9100
+`,
+  },
+  planner: {
+    description: 'run a planner of a fleet: cuts batches into shards and joins their results',
+    help: `${fleet}
+Example:
+  KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine planner --port 9200
+`,
+  },
+}
+
+/** `turbine serve`, and one command for each part of a fleet. */
+export function serveCommands(environment: ServeEnvironment, settings: ConfigRow[]): Command[] {
+  return (Object.keys(roles) as Role[]).map((role) => {
+    const { description, help } = roles[role]
+    const command = new Command(role)
+      .description(description)
+      .addHelpText('after', `${help}${ending}`)
+      .action((flags: ServeFlags) => runServe(role, flags, environment))
+    for (const option of settingOptions(settings)) command.addOption(option)
+    return command
+  })
+}
+
+/** Runs a service until SIGINT or SIGTERM, then closes it; a second signal ends the process at once. */
+export async function runServe(role: Role, flags: ServeFlags, environment: ServeEnvironment): Promise<void> {
+  const service = await environment.startService(role, flags)
+  environment.stdout.write(greeting(role, service))
+  const { signal, dispose } = watchInterruption(environment.signals, () =>
+    environment.stderr.write('Stopping: accepted work is finished first. Ctrl-C again quits at once.\n'),
+  )
+  if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
+  try {
+    await service.close()
+  } finally {
+    dispose()
+  }
+}
+
+/** Where it is, that it works, and a line to try it with. */
+function greeting(role: Role, { url, warmUp }: RunningService): string {
+  const lines = [role === 'serve' ? `Turbine is ready at ${url}` : `The ${role} is ready at ${url}`]
+  if (warmUp)
+    lines.push(`The bundled picture shows "${warmUp.caption}".${role === 'serve' ? ' Try it:' : ''}`)
+  if (warmUp && role === 'serve') {
+    const image = quoteForShell(relative('', warmUp.image))
+    lines.push(`  curl --data-binary @${image} -H 'content-type: image/jpeg' ${url}/v1/captions`)
+  }
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,207 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { keys } from '../../edge/contract/keys.ts'
+import type { BatchPace, Pace } from '../../edge/contract/pace.ts'
+import { memoryStore } from '../../infra/store/memory.fixture.ts'
+import { getJson, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
+import { manifestOf, PlannerWorld, type TestPlanner } from '../batches/planner/planner.fixture.ts'
+import { VirtualClock } from '../batches/planner/virtual-clock.fixture.ts'
+import { Outages } from '../delivery/outages.ts'
+import { announcePaces, createPaces, type Paces } from './batch-progress.ts'
+
+let store: ObjectStore
+let clock: VirtualClock
+let paces: Paces
+let away: boolean
+let warnings: string[]
+
+const say = (planner: string, ...batches: BatchPace[]) =>
+  store.put(keys.pace(planner), JSON.stringify({ seenAt: clock.now(), batches }))
+
+const pace = (batch: string, linesLeft: number): BatchPace => ({
+  batch,
+  deadline: 1000,
+  linesLeft,
+  maxPrune: 1,
+})
+
+beforeEach(() => {
+  ;({ store } = memoryStore())
+  clock = new VirtualClock()
+  away = false
+  warnings = []
+  const flaky: ObjectStore = {
+    ...store,
+    list: (...args) => (away ? Promise.reject(new StoreUnavailableError('away')) : store.list(...args)),
+  }
+  paces = createPaces({
+    store: flaky,
+    now: clock.now,
+    log: { warn: (_, message) => void warnings.push(message) },
+    sleep: (ms, signal) => clock.sleep(ms, signal),
+  })
+})
+
+afterEach(() => paces.close())
+
+test('are those that all planners tell of, and follow them', async () => {
+  await say('one', pace('a', 10), pace('b', 20))
+  await say('two', pace('c', 30))
+  await clock.advance(6_000)
+  expect(paces.batches()).toEqual([pace('a', 10), pace('b', 20), pace('c', 30)])
+  await say('one', pace('b', 5))
+  await clock.advance(6_000)
+  expect(paces.batches().map(({ batch, linesLeft }) => [batch, linesLeft])).toEqual([
+    ['c', 30],
+    ['b', 5],
+  ])
+})
+
+test('a batch that changed hands counts once, as it was told last', async () => {
+  await say('one', pace('a', 10))
+  await clock.advance(1_000)
+  await say('two', pace('a', 7))
+  await clock.advance(6_000)
+  expect(paces.batches()).toEqual([pace('a', 7)])
+})
+
+test('a planner that is silent for half a minute is forgotten, others stay', async () => {
+  await say('one', pace('a', 10))
+  await clock.advance(20_000)
+  await say('two', pace('b', 20))
+  await clock.advance(9_000)
+  expect(paces.batches()).toHaveLength(2)
+  await clock.advance(2_000)
+  expect(paces.batches()).toEqual([pace('b', 20)])
+})
+
+test('an outage is bridged for a while, and told of once', async () => {
+  await say('one', pace('a', 10))
+  await clock.advance(1_000)
+  await paces.refresh()
+  away = true
+  await clock.advance(25_000)
+  expect(paces.batches()).toEqual([pace('a', 10)])
+  await clock.advance(5_000)
+  expect(paces.batches()).toEqual([])
+  expect(warnings).toHaveLength(1)
+  away = false
+  await say('one', pace('a', 3))
+  await clock.advance(6_000)
+  expect(paces.batches()).toEqual([pace('a', 3)])
+})
+
+describe('announcing', () => {
+  let memory: ReturnType<typeof memoryStore>
+  let clock: VirtualClock
+  let warnings: string[]
+  beforeEach(() => {
+    memory = memoryStore()
+    clock = new VirtualClock()
+    warnings = []
+  })
+
+  function announce(batches: () => BatchPace[], change: Partial<ObjectStore> = {}) {
+    const log = { info: () => {}, warn: (_: object, message: string) => void warnings.push(message) }
+    const outages = new Outages({ clock, log })
+    return announcePaces({ store: { ...memory.store, ...change }, owner: 'me', clock, outages, log, batches })
+  }
+
+  const told = () => getJson<Pace>(memory.store, keys.pace('me'))
+  const pace = (batch: string, deadline: number): BatchPace => ({
+    batch,
+    deadline,
+    linesLeft: 1,
+    maxPrune: 1,
+  })
+
+  test('of very many batches the most urgent are told', async () => {
+    const batches = Array.from({ length: 10_001 }, (_, i) => pace(`b${i}`, (i * 7919) % 10_001))
+    const announcing = announce(() => batches)
+    await clock.advance(100)
+    const { batches: named } = (await told())!
+    expect(named).toHaveLength(10_000)
+    expect(Math.max(...named.map(({ deadline }) => deadline))).toBe(9_999)
+    await announcing.close()
+  })
+
+  test('an outage is outlasted', async () => {
+    let away = true
+    const announcing = announce(() => [pace('a', 1)], {
+      put: (...args) =>
+        away ? Promise.reject(new StoreUnavailableError('away')) : memory.store.put(...args),
+    })
+    await clock.advance(20_000)
+    expect([await told(), warnings]).toEqual([undefined, ['batches are held until it is back']])
+    away = false
+    await clock.advance(6_000)
+    expect((await told())!.batches).toEqual([pace('a', 1)])
+    await announcing.close()
+  })
+
+  test('closing does not wait for a store that is away', async () => {
+    const announcing = announce(() => [pace('a', 1)], {
+      delete: async () => Promise.reject(new StoreUnavailableError('away')),
+    })
+    await clock.advance(100)
+    await expect(announcing.close()).resolves.toBeUndefined()
+  })
+
+  test('what planners left behind that died long ago is removed', async () => {
+    await memory.store.put(keys.pace('dead'), '{}')
+    const much = 2 * 3_600_000
+    clock = new VirtualClock(Date.now() + much)
+    const announcing = announce(() => [pace('a', 1)])
+    await clock.advance(100)
+    expect(memory.objects.keys()).toEqual([keys.pace('me')])
+    await announcing.close()
+  })
+
+  describe('what a planner tells', () => {
+    const told = () => getJson<Pace>(world.memory.store, keys.pace('planner-1'))
+    let world: PlannerWorld
+    let planner: TestPlanner
+    beforeEach(() => {
+      world = new PlannerWorld()
+      planner = world.startPlanner()
+    })
+    afterEach(() => planner.kill())
+
+    test('is how much of which batch is left until when', async () => {
+      const relaxed = await world.createBatch(`${manifestOf(2000)}nonsense\n`)
+      const created = world.clock.now()
+      const turbine = { max_prune: 0.4, prune_ratio_mean: null, counting: true }
+      const expires_at = Math.floor(created / 1000) + 3600
+      const pressed = await world.createBatch(manifestOf(300, 'b'), { expires_at, turbine })
+      world.deliver(planner)
+      await world.clock.advance(6_000)
+      const pace = await told()
+      expect(world.clock.now() - pace!.seenAt).toBeLessThan(5_000)
+      expect(pace!.batches).toEqual([
+        { batch: relaxed, deadline: expect.any(Number), linesLeft: 2000, maxPrune: 1 },
+        { batch: pressed, deadline: 1000 * (expires_at - 180), linesLeft: 300, maxPrune: 0.4 },
+      ])
+      await world.process(3)
+      world.deliver(planner)
+      await world.clock.advance(6_000)
+      expect((await told())!.batches.find(({ batch }) => batch === relaxed)?.linesLeft).toBe(2001 - 3 * 256)
+    })
+
+    test('ends with the last batch, and is removed with the planner', async () => {
+      await world.clock.advance(6_000)
+      expect(await told()).toBeUndefined()
+      const id = await world.createBatch(manifestOf(10))
+      world.deliver(planner)
+      await world.clock.advance(6_000)
+      await world.finish(planner, id)
+      await world.clock.advance(6_000)
+      const last = await told()
+      expect(last!.batches).toEqual([])
+      await world.clock.advance(30_000)
+      expect(await told()).toEqual(last)
+      const closing = planner.coordinator.close()
+      await world.clock.advance(100)
+      await closing
+      expect(await told()).toBeUndefined()
+    })
+  })
+})

@@ -1,0 +1,215 @@
+import type { BatchPace } from '../../edge/contract/pace.ts'
+import { groups, topics } from '../../edge/contract/topics.ts'
+import type { Backends } from '../../infra/backends.ts'
+import { repeat } from '../../infra/repeat.ts'
+import type { Shutdown } from '../../infra/shutdown.ts'
+import type { GroupState, Stream } from '../../infra/stream/stream.ts'
+import type { Logger } from '../../infra/telemetry/log.ts'
+import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-replicas.ts'
+import { type Backlog, hardestAllowed, type Lane, type Level, lanes } from '../scheduling/level.ts'
+import { createPaces } from './batch-progress.ts'
+
+export interface FleetLoadOptions {
+  stream: Pick<Stream, 'groupState'>
+  /** What is left of the batches of the whole fleet. */
+  batches(): readonly BatchPace[]
+  /** Images per second that one replica serves unpruned; undefined while nobody knows. */
+  throughput(): number | undefined
+  /** Told once of an outage, however long it is. */
+  log: { warn(fields: Record<string, unknown>, message: string): void }
+  /** How often the stream is asked, ms; default 5000. */
+  everyMs?: number
+  /** Waits between two turns; ends early when the signal aborts. */
+  sleep?(ms: number, signal: AbortSignal): Promise<void>
+  /** Unix ms. */
+  now(): number
+}
+
+/** What a lane's group looked like, and when (unix ms). */
+interface Sample extends GroupState {
+  at: number
+}
+
+/** The rate of arrivals is taken over this long, ms. */
+const rateMs = 30_000
+/** What was seen so long ago counts no more, ms. */
+const forgetMs = 30_000
+
+/**
+ * The load of the whole fleet, as the stream and the planners tell it. Every process that watches sees the same
+ * numbers, so what it makes of them is one value for the fleet.
+ *
+ * @example
+ * const fleet = new FleetLoad({ stream, batches, throughput, log, now: Date.now })
+ * fleet.desired() // { interactive: 2.3, batch: 0 }
+ * await fleet.close()
+ */
+export class FleetLoad {
+  readonly #options: FleetLoadOptions
+  readonly #samples: Record<Lane, Sample[]> = { interactive: [], batch: [] }
+  readonly #watching: { close(): Promise<void> }
+
+  constructor(options: FleetLoadOptions) {
+    this.#options = options
+    const { log, everyMs = 5_000, sleep } = options
+    const failure = 'the load of the fleet could not be seen; it is tried again'
+    this.#watching = repeat(() => this.#look(), { everyMs, failure, log, sleep })
+  }
+
+  /** Processors that share the lane; undefined while it is not known. */
+  replicas(lane: Lane): number | undefined {
+    return this.#last(lane)?.members
+  }
+
+  /** Records of the lane that are not finished, in the whole fleet; undefined while it is not known. */
+  lag(lane: Lane): number | undefined {
+    return this.#last(lane)?.lag
+  }
+
+  /** What the present load needs at full quality; undefined while that is not known. */
+  desired(): DesiredReplicas | undefined {
+    const { batches, throughput, now } = this.#options
+    const imagesPerSecond = throughput()
+    const waiting = this.lag('interactive')
+    if (imagesPerSecond === undefined || waiting === undefined) return undefined
+    const load = {
+      arrivalRate: this.#arrivalRate(),
+      waiting,
+      batches: batches().map(({ deadline, linesLeft }) => ({ deadline, images: linesLeft })),
+    }
+    return desiredReplicas(load, { throughput: imagesPerSecond }, now())
+  }
+
+  /** What is left of each batch for one of the processors that share the lane. */
+  batchShare(): BatchPace[] {
+    const replicas = Math.max(1, this.replicas('batch') ?? 1)
+    return this.#options
+      .batches()
+      .map((pace) => ({ ...pace, linesLeft: Math.ceil(pace.linesLeft / replicas) }))
+  }
+
+  close(): Promise<void> {
+    return this.#watching.close()
+  }
+
+  async #look(): Promise<void> {
+    const { stream, now } = this.#options
+    for (const lane of lanes) {
+      const state = await stream.groupState(topics[lane], groups[lane])
+      const at = now()
+      this.#samples[lane] = [
+        ...this.#samples[lane].filter((sample) => at - sample.at <= rateMs),
+        { ...state, at },
+      ]
+    }
+  }
+
+  #last(lane: Lane): Sample | undefined {
+    const last = this.#samples[lane].at(-1)
+    return last && this.#options.now() - last.at <= forgetMs ? last : undefined
+  }
+
+  /** Interactive records per second over the samples that are kept. */
+  #arrivalRate(): number {
+    const first = this.#samples.interactive[0]
+    const last = this.#samples.interactive.at(-1)
+    if (!first || !last || last.at === first.at) return 0
+    return (1000 * (last.taken - first.taken)) / (last.at - first.at)
+  }
+}
+
+/** Metrics of the whole fleet; all processes that watch it tell the same. What is not known now is left out. */
+export function measureFleet(metrics: Metrics, fleet: FleetLoad): void {
+  const perLane = (name: string, help: string, read: (lane: Lane) => number | undefined) =>
+    metrics.gauge({
+      name,
+      help,
+      labelNames: ['lane'],
+      collect() {
+        this.reset()
+        for (const lane of lanes) {
+          const value = read(lane)
+          if (value !== undefined) this.set({ lane }, value)
+        }
+      },
+    })
+  perLane(
+    'desired_replicas',
+    'Processors that the load of the whole fleet needs at full quality, as a fraction. Take the maximum over all processes.',
+    (lane) => fleet.desired()?.[lane],
+  )
+  perLane('replicas', 'Processors that share the lane.', (lane) => fleet.replicas(lane))
+  perLane('stream_lag', 'Records of the lane that are not finished.', (lane) => fleet.lag(lane))
+}
+
+export interface WatchFleetOptions extends Pick<FleetLoadOptions, 'throughput'> {
+  backends: Backends
+  log: Logger
+  metrics: Metrics
+  shutdown: Shutdown
+}
+
+/** Watches the load of the fleet from this process until it shuts down, and tells of it in its metrics. */
+export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetLoad {
+  const { stream, store } = backends
+  const paces = createPaces({ store, log, now: Date.now })
+  const fleet = new FleetLoad({
+    stream,
+    batches: () => paces.batches(),
+    throughput,
+    log,
+    now: Date.now,
+  })
+  measureFleet(metrics, fleet)
+  shutdown.add(() => Promise.all([paces.close(), fleet.close()]))
+  return fleet
+}
+
+export interface BatchBacklogOptions {
+  levels: readonly Level[]
+  /** Images of batches that wait in the queue: they are in the counts of their batches too. */
+  queued: number
+}
+
+/** What is to come of the batches, those due first first; `share` is what falls to this processor. */
+export function batchBacklog(
+  share: readonly BatchPace[],
+  { levels, queued }: BatchBacklogOptions,
+): Backlog[] {
+  let known = queued
+  return share
+    .toSorted((a, b) => a.deadline - b.deadline)
+    .flatMap(({ deadline, linesLeft, maxPrune }) => {
+      const images = Math.max(0, linesLeft - known)
+      known = Math.max(0, known - linesLeft)
+      return images > 0 ? [{ deadline, images, hardest: hardestAllowed(levels, maxPrune) }] : []
+    })
+}
+
+export interface StreamBacklogOptions {
+  levels: readonly Level[]
+  /** Interactive records of the whole fleet that are not finished. */
+  lag: number
+  /** Processors that share them. */
+  replicas: number
+  /** Records that this processor has in hand, and how many it takes at most. */
+  inFlight: number
+  limit: number
+  /** When what is still in the stream is wanted, unix ms. */
+  deadline: number
+}
+
+/** Interactive images that this processor will have to fetch: none while it has room, since it takes all there is. */
+export function streamBacklog({
+  levels,
+  lag,
+  replicas,
+  inFlight,
+  limit,
+  deadline,
+}: StreamBacklogOptions): Backlog[] {
+  const images = Math.ceil(lag / Math.max(1, replicas)) - inFlight
+  if (inFlight < limit || images <= 0) return []
+  return [{ deadline, images, hardest: levels.length - 1 }]
+}

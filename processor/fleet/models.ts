@@ -1,0 +1,38 @@
+import { keys } from '../../edge/contract/keys.ts'
+import { announceModelMs, type ModelSummary, type ServedModel } from '../../edge/contract/model.ts'
+import { repeat } from '../../infra/repeat.ts'
+import type { ObjectStore } from '../../infra/store/store.ts'
+
+export interface AnnounceModelOptions {
+  store: Pick<ObjectStore, 'put'>
+  /** The model as it is served now. */
+  model(): ModelSummary
+  /** Images per second that this processor serves unpruned. */
+  throughput(): number
+  /** Told once of an outage, however long it is. */
+  log: { warn(fields: Record<string, unknown>, message: string): void }
+  /** Default `announceModelMs`. */
+  everyMs?: number
+  /** Waits between two turns; ends early when the signal aborts. */
+  sleep?(ms: number, signal: AbortSignal): Promise<void>
+  /** Unix ms. */
+  now(): number
+}
+
+/**
+ * Tells the edges through the store that this processor serves a model: at once, and again and again until it is
+ * closed. A store that is away is tried again at the next turn.
+ */
+export function announceModel(options: AnnounceModelOptions): { close(): Promise<void> } {
+  const { store, model, throughput, log, everyMs = announceModelMs, sleep, now } = options
+  const announce = () => {
+    const served: ServedModel = { model: model(), throughput: throughput(), seenAt: now() }
+    return store.put(keys.model(served.model.id), JSON.stringify(served), { contentType: 'application/json' })
+  }
+  return repeat(announce, {
+    everyMs,
+    failure: 'the served model could not be announced; it is tried again',
+    log,
+    sleep,
+  })
+}

@@ -1,0 +1,273 @@
+import { beforeEach, describe, expect, test } from 'vitest'
+import { keys } from '../../edge/contract/keys.ts'
+import { decodeControl, encodeShardJob, type ShardJob } from '../../edge/contract/shard.ts'
+import { topics } from '../../edge/contract/topics.ts'
+import { memoryStore } from '../../infra/store/memory.fixture.ts'
+import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
+import { StreamUnavailableError } from '../../infra/stream/stream.ts'
+import { createMetrics } from '../../infra/telemetry/metrics.ts'
+import { codeOf, decodeShard, fakeImages, shardKey, shardOf } from '../batches/shard/shard.fixture.ts'
+import { FakeCaptioner, type FakeCaptionerOptions } from '../cli/captioner.fixture.ts'
+import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
+import { consumed, FakeSender } from '../delivery/record.fixture.ts'
+import { type BatchJobsOptions, batchJobs } from './batch.ts'
+
+const signal = new AbortController().signal
+const lines = ['https://x/a.jpg', 'https://x/gone.jpg', 'https://x/b.jpg']
+
+let store: ObjectStore
+let objects: ReturnType<typeof memoryStore>['objects']
+let sender: FakeSender
+let job: ShardJob
+beforeEach(async () => {
+  ;({ store, objects } = memoryStore())
+  sender = new FakeSender()
+  job = await shardOf(store, lines)
+})
+
+/** The jobs of one process. */
+function processor({
+  captions,
+  ...change
+}: Partial<BatchJobsOptions> & { captions?: FakeCaptionerOptions } = {}) {
+  const metrics = createMetrics({ process: false })
+  const warnings: string[] = []
+  const jobs = batchJobs({
+    captioner: new FakeCaptioner(captions),
+    store,
+    stream: sender,
+    images: fakeImages,
+    metrics,
+    log: { warn: (_, message) => void warnings.push(message) },
+    now: () => 1000,
+    ...change,
+  })
+  return { ...jobs, metrics, warnings }
+}
+
+const recordOf = (shard = job) => consumed(encodeShardJob(shard), { topic: topics.batch })
+const stored = () => decodeShard(objects.get(shardKey(job))!)
+const announced = () =>
+  sender.sent.filter(({ topic }) => topic === topics.control).map(({ record }) => decodeControl(record))
+const tally = {
+  completed: 2,
+  failed: 1,
+  dropped: 0,
+  pruneRatioSum: 1,
+  inputTokens: 394,
+  outputTokens: 8,
+  pruned: 2,
+  repaid: 0,
+}
+const done = { type: 'shard_done', tenant: 'acme', batch: 'batch_1', shard: 0, tally }
+
+test('a shard is run, stored and announced', async () => {
+  const { handle, metrics } = processor()
+  await handle(recordOf(), signal)
+  expect(stored().header).toMatchObject(tally)
+  expect(announced()).toEqual([done])
+  const text = await metrics.render()
+  expect(text).toContain('turbine_shards_total{end="done"} 1')
+  expect(text).toContain('turbine_batch_lines_total{code="ok"} 2')
+  expect(text).toContain('turbine_batch_lines_total{code="image_not_found"} 1')
+  expect(text).toContain('turbine_batch_image_fetch_seconds_count 2')
+  expect(text).toContain('turbine_batch_lines_in_flight 0')
+})
+
+test('a shard that comes again is only announced again', async () => {
+  await processor().handle(recordOf(), signal)
+  const before = objects.get(shardKey(job))
+  let tasks = 0
+  await processor({ captions: { onTask: () => tasks++ } }).handle(recordOf(), signal)
+  expect([tasks, objects.get(shardKey(job))]).toEqual([0, before])
+  expect(announced()).toEqual([done, done])
+})
+
+test('of two processors at one shard the first counts, for both', async () => {
+  const slow = Promise.withResolvers<void>()
+  const first = processor()
+  const second = processor({
+    images: async (url, ask) => {
+      await slow.promise
+      return fakeImages(url.replace('gone', 'there'), ask)
+    },
+  })
+  const late = second.handle(recordOf(), signal)
+  await first.handle(recordOf(), signal)
+  slow.resolve()
+  await late
+  expect(stored().header).toMatchObject(tally)
+  expect(announced()).toEqual([done, done])
+})
+
+test('of a cancelled batch nothing is written or announced', async () => {
+  await store.put(keys.batchCancel('acme', 'batch_1'), '{}')
+  await processor().handle(recordOf(), signal)
+  expect([objects.has(shardKey(job)), sender.sent]).toEqual([false, []])
+})
+
+test('lines that were not begun in time are dropped', async () => {
+  await processor({ now: () => job.expiresAt }).handle(recordOf(), signal)
+  expect(stored().errors.map(codeOf)).toEqual(Array(3).fill('batch_expired'))
+  expect(announced()).toMatchObject([{ tally: { completed: 0, failed: 0, dropped: 3 } }])
+})
+
+test.each([
+  ['input_not_found', { slices: [{ key: 'deleted', start: 0, end: 99 }] }],
+  ['model_not_found', { model: 'another' }],
+])('%s is the end of all lines of a shard', async (code, change) => {
+  await processor().handle(recordOf({ ...job, ...change }), signal)
+  expect(stored().errors.map(codeOf)).toEqual([code, code, code])
+  expect(stored().errors.map(({ error }) => error!.line)).toEqual([1, 2, 3])
+  expect(announced()).toMatchObject([{ tally: { completed: 0, failed: 3 } }])
+})
+
+describe('an outage', () => {
+  test('of the store while results are written: the shard comes again, and is written once', async () => {
+    let away = true
+    const flaky: ObjectStore = {
+      ...store,
+      put: async (...args) => {
+        if (away) throw new StoreUnavailableError('away')
+        return store.put(...args)
+      },
+    }
+    const handle = withDeadLetters(processor({ store: flaky }), { stream: sender })
+    for (let i = 0; i < 5; i++) await expect(handle(recordOf(), signal)).rejects.toThrow('away')
+    expect([objects.has(shardKey(job)), sender.sent]).toEqual([false, []])
+    away = false
+    await handle(recordOf(), signal)
+    expect(stored().header).toMatchObject(tally)
+  })
+
+  test('of the stream: the results stay, and are announced when it is back', async () => {
+    const { handle } = processor()
+    sender.away = new StreamUnavailableError('away')
+    await expect(handle(recordOf(), signal)).rejects.toBe(sender.away)
+    expect(stored().header).toMatchObject(tally)
+    sender.away = undefined
+    await handle(recordOf(), signal)
+    expect(announced()).toEqual([done])
+  })
+})
+
+describe('a shard that is given up', () => {
+  /** Fails on the second image as nothing of ours should. */
+  const broken = {
+    captions: { fail: (image: string) => (image.endsWith('b.jpg') ? new TypeError('a defect') : undefined) },
+  }
+
+  async function giveUp() {
+    const handle = withDeadLetters(processor(broken), { stream: sender, attempts: 1 })
+    await handle(recordOf(), signal)
+    const letter = sender.sent.find(({ topic }) => topic === topics.deadLetter)!
+    return consumed(reviveDeadLetter(consumed(letter.record))!.record, { topic: topics.batch })
+  }
+
+  test('has an error line for each of its lines, so that its batch ends', async () => {
+    await giveUp()
+    expect(stored().errors.map((line) => [line.custom_id, codeOf(line)])).toEqual([
+      ['line-1', 'shard_failed'],
+      ['line-2', 'shard_failed'],
+      ['line-3', 'shard_failed'],
+    ])
+    expect(announced()).toMatchObject([{ tally: { completed: 0, failed: 3, dropped: 0 } }])
+  })
+
+  test('keeps what another processor made of it', async () => {
+    await processor().handle(recordOf(), signal)
+    await processor(broken).onDead!(recordOf(), new TypeError('a defect'))
+    expect(stored().header).toMatchObject(tally)
+    expect(announced()).toEqual([done, done])
+  })
+
+  test.each(['validating', 'in_progress'])(
+    'is run again on request while its batch is %s',
+    async (status) => {
+      const retry = await giveUp()
+      await store.put(keys.batch('acme', 'batch_1'), JSON.stringify({ batch: { status } }))
+      await processor().handle(retry, signal)
+      expect(stored().header).toMatchObject(tally)
+      expect(announced().at(-1)).toEqual({ ...done, replaced: true })
+    },
+  )
+
+  test.each(['finalizing', 'completed', 'cancelled'])(
+    'stays as it is when its batch is %s',
+    async (status) => {
+      const retry = await giveUp()
+      await store.put(keys.batch('acme', 'batch_1'), JSON.stringify({ batch: { status } }))
+      const { handle, warnings } = processor()
+      await handle(retry, signal)
+      expect(stored().header).toMatchObject({ failed: 3 })
+      expect(warnings).toHaveLength(1)
+    },
+  )
+})
+
+test('a shard that comes again after its batch has ended leaves nothing behind', async () => {
+  await store.put(keys.batch('acme', 'batch_1'), JSON.stringify({ batch: { status: 'completed' } }))
+  const { handle, warnings } = processor()
+  await handle(recordOf(), signal)
+  expect(objects.has(shardKey(job))).toBe(false)
+  expect([sender.sent, warnings.length]).toEqual([[], 1])
+})
+
+describe('pruned lines that are to be captioned again', () => {
+  const again = () => recordOf({ ...job, repay: { until: 100_000 } })
+
+  test('are, and the planner is told', async () => {
+    await processor().handle(recordOf(), signal)
+    const { handle, metrics } = processor()
+    await handle(again(), signal)
+    expect(stored().output.map(({ response }) => response?.body.turbine)).toMatchObject(
+      Array(2).fill({ repaid: true }),
+    )
+    expect(announced().at(-1)).toMatchObject({ type: 'shard_repaid', shard: 0, pending: 0 })
+    const text = await metrics.render()
+    expect(text).toContain('turbine_shards_total{end="repaid"} 1')
+    expect(text).toContain('turbine_batch_lines_repaid_total 2')
+    expect(text).not.toContain('turbine_batch_lines_total{')
+  })
+
+  test.each([
+    ['the input is gone', async () => store.delete(job.slices[0]!.key), {}],
+    ['another model is served', async () => {}, { model: 'another' }],
+  ])('stay as they are when %s, for good', async (_, change, captions) => {
+    await processor().handle(recordOf(), signal)
+    const before = objects.get(shardKey(job))
+    await change()
+    await processor({ captions }).handle(again(), signal)
+    expect(objects.get(shardKey(job))).toBe(before)
+    expect(announced().at(-1)).toEqual({ ...done, type: 'shard_repaid', pending: 0 })
+  })
+
+  test('stay as they are, for good, when a processor fails on them', async () => {
+    await processor().handle(recordOf(), signal)
+    const before = objects.get(shardKey(job))
+    const broken = processor({ captions: { fail: () => new TypeError('a defect') } })
+    await withDeadLetters(broken, { stream: sender, attempts: 1 })(again(), signal)
+    expect(objects.get(shardKey(job))).toBe(before)
+    expect(announced().at(-1)).toEqual({ ...done, type: 'shard_repaid', pending: 0 })
+  })
+
+  test('stay as they are when the batch is cancelled or over', async () => {
+    await processor().handle(recordOf(), signal)
+    const before = objects.get(shardKey(job))
+    await store.put(keys.batchCancel('acme', 'batch_1'), '{}')
+    await processor().handle(again(), signal)
+    expect(objects.get(shardKey(job))).toBe(before)
+    await store.delete(shardKey(job))
+    await processor().handle(again(), signal)
+    expect([objects.has(shardKey(job)), announced()]).toEqual([
+      false,
+      [done, { ...done, type: 'shard_repaid', pending: 2 }],
+    ])
+  })
+})
+
+test('a record that cannot be read is one for the dead letters, and there is nobody to tell', async () => {
+  const record = consumed({ value: new TextEncoder().encode('{"tenant":') }, { topic: topics.batch })
+  await withDeadLetters(processor(), { stream: sender })(record, signal)
+  expect(sender.sent.map(({ topic }) => topic)).toEqual([topics.deadLetter])
+})

@@ -1,0 +1,254 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest'
+import type { FinishedCaption } from '../../edge/contract/caption.ts'
+import { TurbineError } from '../../edge/contract/errors.ts'
+import { type CaptionJob, encodeJob } from '../../edge/contract/job.ts'
+import { keys } from '../../edge/contract/keys.ts'
+import { topics } from '../../edge/contract/topics.ts'
+import { openDirectoryStore } from '../../infra/store/directory.ts'
+import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import type { ConsumedRecord, StreamRecord } from '../../infra/stream/stream.ts'
+import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
+import type { Captioned, CaptionTask } from '../pipeline/captioner.ts'
+import { type InteractiveJobsOptions, interactiveJobs, ReplyTime } from './interactive.ts'
+
+const startedAt = 1000
+const job: CaptionJob = {
+  id: 'cap_1',
+  tenant: 'default',
+  model: 'tiny',
+  image: Uint8Array.of(1, 2, 3),
+  acceptedAt: 2000,
+  deadline: 2500,
+  maxPrune: 0.5,
+  replyTo: 'local:cap_1',
+}
+const captioned: Captioned = {
+  caption: 'a fish',
+  pruneLevel: 1,
+  pruneRatio: 0.25,
+  tokensIn: 65,
+  tokensOut: 49,
+  outputTokens: 4,
+  queueMs: 3,
+  inferenceMs: 4,
+  model: 'tiny',
+}
+
+let folder: string
+let store: ObjectStore
+let tasks: CaptionTask[]
+let delivered: FinishedCaption[]
+let dead: StreamRecord[]
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'turbine-jobs-'))
+  store = await openDirectoryStore(folder)
+  tasks = []
+  delivered = []
+  dead = []
+})
+afterEach(async () => {
+  await store.close()
+  await rm(folder, { recursive: true })
+})
+
+/** Handles one record with a captioner that answers, or fails with, what is given. */
+function handle(
+  record: ConsumedRecord,
+  outcome: Captioned | Error = captioned,
+  more: Partial<InteractiveJobsOptions> = {},
+): Promise<void> {
+  const jobs = interactiveJobs({
+    captioner: {
+      model: 'tiny',
+      concurrency: 1,
+      close: async () => {},
+      async caption(task) {
+        tasks.push(task)
+        if (outcome instanceof Error) throw outcome
+        return outcome
+      },
+    },
+    store,
+    deliver: (_, caption) => delivered.push(caption),
+    now: () => startedAt,
+    ...more,
+  })
+  const stream = {
+    async send(topic: string, records: StreamRecord[]) {
+      expect(topic).toBe(topics.deadLetter)
+      dead.push(...records)
+    },
+  }
+  return withDeadLetters(jobs, { stream, attempts: 1 })(record, new AbortController().signal)
+}
+
+const recordOf = (change: Partial<CaptionJob> = {}, timestamp = 2000): ConsumedRecord => ({
+  ...encodeJob({ ...job, ...change }),
+  topic: topics.interactive,
+  partition: 2,
+  offset: 7n,
+  timestamp,
+})
+const stored = () => getJson<FinishedCaption>(store, keys.caption('default', 'cap_1'))
+
+it('stores the caption and announces it', async () => {
+  await handle(recordOf())
+  expect(tasks).toMatchObject([{ lane: 'interactive', acceptedAt: 2000, deadline: 2450, maxPrune: 0.5 }])
+  expect(await stored()).toMatchObject({ status: 'completed', caption: 'a fish', created: 2 })
+  expect(delivered).toEqual([await stored()])
+})
+
+it('does not caption again what has its result from before the start', async () => {
+  await handle(recordOf())
+  await handle(recordOf({}, startedAt - 1))
+  expect(tasks).toHaveLength(1)
+  expect(delivered).toHaveLength(2)
+})
+
+it('does not caption again what may be a repeat and has its result', async () => {
+  await handle(recordOf({ repeatable: true }))
+  await handle(recordOf({ repeatable: true }))
+  expect(tasks).toHaveLength(1)
+  expect(delivered).toHaveLength(2)
+})
+
+it('lets a repeat wait for the one that is being captioned', async () => {
+  const inferred = Promise.withResolvers<Captioned>()
+  const jobs = interactiveJobs({
+    captioner: {
+      model: 'tiny',
+      concurrency: 2,
+      close: async () => {},
+      caption: (task) => {
+        tasks.push(task)
+        return inferred.promise
+      },
+    },
+    store,
+    deliver: (_, caption) => delivered.push(caption),
+    now: () => startedAt,
+  })
+  const { signal } = new AbortController()
+  const both = [1, 2].map(() => jobs.handle(recordOf({ repeatable: true }), signal))
+  inferred.resolve(captioned)
+  await Promise.all(both)
+  expect(tasks).toHaveLength(1)
+  expect(delivered).toHaveLength(2)
+})
+
+it('captions what was only marked as queued before the start', async () => {
+  await store.put(keys.caption('default', 'cap_1'), JSON.stringify({ status: 'queued' }))
+  await handle(recordOf({}, startedAt - 1))
+  expect(await stored()).toMatchObject({ status: 'completed' })
+})
+
+it('fetches an image that travels by key, and removes it', async () => {
+  const key = keys.captionImage('default', 'cap_1')
+  await store.put(key, Uint8Array.of(9, 9))
+  await handle(recordOf({ image: { key } }))
+  expect([...tasks[0]!.image]).toEqual([9, 9])
+  expect(await store.head(key)).toBeUndefined()
+})
+
+it.each([
+  ['an image that cannot be captioned', new TurbineError('no', { status: 400, code: 'image_invalid' }), {}],
+  ['a model that is gone', captioned, { model: 'other' }],
+  ['an image that is gone', captioned, { image: { key: 'captions/default/none.image' } }],
+])('answers %s as failed', async (_, outcome, change) => {
+  await handle(recordOf(change), outcome)
+  expect(await stored()).toMatchObject({ status: 'failed' })
+  expect(delivered).toHaveLength(1)
+  expect(dead).toEqual([])
+})
+
+describe('a processor that cannot answer in time', () => {
+  const reasons: string[] = []
+  const overload: Partial<InteractiveJobsOptions> = {
+    admission: () => ({ admitted: false, reason: 'late', retryAfterSeconds: 3 }),
+    onShed: (reason) => reasons.push(reason),
+  }
+
+  it('turns the request away and says when to come back', async () => {
+    reasons.length = 0
+    await handle(recordOf(), captioned, overload)
+    expect(tasks).toEqual([])
+    expect(reasons).toEqual(['late'])
+    expect(delivered).toMatchObject([
+      { status: 'failed', http_status: 429, retry_after: 3, error: { code: 'overloaded' } },
+    ])
+    expect(await stored()).toEqual(delivered[0])
+  })
+
+  it.each([
+    ['nobody waits for', { replyTo: undefined }],
+    ['was given an address for, since its deadline is past', { deadline: startedAt }],
+  ])('captions what %s', async (_, change) => {
+    await handle(recordOf(change), captioned, overload)
+    expect(await stored()).toMatchObject({ status: 'completed' })
+  })
+
+  it('captions what it turned away when it comes again', async () => {
+    await handle(recordOf({ repeatable: true }), captioned, overload)
+    await handle(recordOf({ repeatable: true }))
+    expect(await stored()).toMatchObject({ status: 'completed' })
+  })
+})
+
+it.each(['shutting_down', 'queue_full'])('leaves the record for later on %s', async (code) => {
+  const busy = new TurbineError('later', { status: code === 'queue_full' ? 429 : 503, code })
+  await expect(handle(recordOf(), busy)).rejects.toBe(busy)
+  expect(await stored()).toBeUndefined()
+})
+
+it('keeps a record that the model cannot run on with the dead letters, and tells the caller', async () => {
+  await handle(recordOf(), new TurbineError('broken', { status: 503, code: 'inference_failed' }))
+  expect(await stored()).toMatchObject({ status: 'failed', http_status: 503 })
+  expect(dead).toMatchObject([
+    { headers: { 'turbine-id': 'cap_1', 'origin-partition': '2', 'origin-offset': '7', cause: 'broken' } },
+  ])
+})
+
+it('tells the caller when a record is given up for an error that is not its own', async () => {
+  await handle(recordOf(), new TypeError('a defect'))
+  expect(dead).toHaveLength(1)
+  expect(await stored()).toMatchObject({ http_status: 500, error: { code: 'internal_error' } })
+  expect(delivered).toEqual([await stored()])
+})
+
+it('keeps the image of a record that is given up, and captions it without haste when it is sent again', async () => {
+  const key = keys.captionImage('default', 'cap_1')
+  await store.put(key, Uint8Array.of(9, 9))
+  await handle(recordOf({ image: { key } }), new TypeError('a defect'))
+  const { record } = reviveDeadLetter({ ...recordOf(), ...dead[0]! })!
+  await handle({ ...recordOf(), ...record, timestamp: startedAt - 1 })
+  expect(await stored()).toMatchObject({ status: 'completed' })
+  expect(tasks.at(-1)).toMatchObject({ acceptedAt: startedAt - 1, deadline: undefined })
+})
+
+it('keeps a record that cannot be read with the dead letters', async () => {
+  const record = recordOf()
+  delete record.headers.deadline
+  await handle(record)
+  expect(dead).toMatchObject([{ headers: { 'origin-topic': topics.interactive } }])
+  expect(tasks).toEqual([])
+})
+
+const after = (replies: number[]) => {
+  const time = new ReplyTime()
+  for (const ms of replies) time.observe(ms)
+  return time.ms
+}
+
+test('nothing is known at first, and a lasting change is followed', () => {
+  expect(after([])).toBe(0)
+  expect(after(Array(100).fill(20))).toBeCloseTo(20, 0)
+  expect(after([...Array(100).fill(20), ...Array(100).fill(5)])).toBeCloseTo(5, 0)
+})
+
+test('a store that hangs, or a clock that goes back, takes little from the time of images', () => {
+  expect(after(Array(100).fill(60_000))).toBeLessThanOrEqual(100)
+  expect(after([20, -50])).toBeGreaterThanOrEqual(0)
+})

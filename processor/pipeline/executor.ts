@@ -1,0 +1,293 @@
+import { randomUUID } from 'node:crypto'
+import { TurbineError } from '../../edge/contract/errors.ts'
+import type { Device, DeviceResult } from '../engine/device.ts'
+import type { DevicePool } from '../engine/device-pool.ts'
+import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
+import type { CaptionModel } from '../models/model.ts'
+import { type Admission, admission, type Newcomer } from '../scheduling/admission.ts'
+import { type Batch, Batcher } from '../scheduling/batcher.ts'
+import type { CostModel } from '../scheduling/cost-model.ts'
+import type { Backlog, Lane } from '../scheduling/level.ts'
+import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
+
+export interface BatchRunnerOptions {
+  model: CaptionModel
+  pool: DevicePool
+  costs: CostModel
+  /** Images that wait in each lane at most. */
+  queueLimit: number
+  /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
+  interactiveTargetMs: number
+  /** Images that will have to be served here and are not in the queue yet. */
+  beyond?(lane: Lane, now: number): readonly Backlog[]
+  /** Told of every run; for metrics. */
+  onBatch?(run: BatchReport): void
+  /** Unix ms. */
+  now(): number
+}
+
+/** What one run on a device was. */
+export interface BatchReport {
+  device: string
+  /** Images captioned, by their lane; the rest of the bucket was padding. */
+  images: Record<Lane, number>
+  /** Those of them that were done after their deadline. */
+  late: Record<Lane, number>
+  bucket: number
+  level: number
+  pruneRatio: number
+  /** Share of captions that differ from unpruned ones at this level, 0 to 1; 0 where nobody measured it. */
+  qualitySpent: number
+  predictedMs: number
+  inferenceMs: number
+  /** When the run began and ended, unix ms. */
+  from: number
+  to: number
+}
+
+/** A decoded image to run. Times are unix ms. */
+export interface DecodedImage {
+  /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
+  slot: PixelSlot
+  /** Start id and prompt. */
+  prompt: number[]
+  lane: Lane
+  acceptedAt: number
+  deadline?: number
+  /** Highest prune ratio, 0 to 1. */
+  maxPrune: number
+  /** Pins a prune level. */
+  level?: number
+  signal?: AbortSignal
+}
+
+/** What became of an image. */
+export interface RunResult {
+  /** As generated, start and end id included. */
+  ids: number[]
+  level: number
+  /** From acceptance to the start of the batch. */
+  queueMs: number
+  /** The run of the batch the image was in. */
+  inferenceMs: number
+}
+
+/** What an image carries through the queue. */
+interface Work extends Pick<DecodedImage, 'slot' | 'prompt'> {
+  attempts: number
+  resolve(result: RunResult): void
+  reject(error: unknown): void
+}
+
+/** Runs of an image's batch that may fail before the image does. */
+const maxAttempts = 3
+/** Without a batch for so long a lane's load asks for nothing, ms. */
+const quietMs = 10_000
+
+/** Keeps the devices of one model busy: whenever one is free, it gets the best batch that the waiting images make. */
+export class BatchRunner {
+  readonly #options: BatchRunnerOptions
+  readonly #buffers: PixelBuffers
+  readonly #queue: ImageQueue<Work>
+  readonly #batcher: Batcher<Work>
+  readonly #idle: Set<Device>
+  /** When the devices that run now are expected to be free, unix ms. */
+  readonly #freeAt = new Map<Device, number>()
+  /** When the lane last led a batch, unix ms. */
+  readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
+
+  constructor(options: BatchRunnerOptions) {
+    const { model, pool, costs, queueLimit, interactiveTargetMs } = options
+    this.#options = options
+    this.#buffers = new PixelBuffers(model.image, pool.maxBatch)
+    this.#queue = new ImageQueue({
+      levels: costs.levels,
+      limits: { interactive: queueLimit, batch: queueLimit },
+    })
+    this.#batcher = new Batcher({
+      queue: this.#queue,
+      costs,
+      devices: pool.devices.length,
+      interactiveTargetMs,
+      beyond: options.beyond,
+    })
+    this.#idle = new Set(pool.devices)
+  }
+
+  /** Images that wait for a device. */
+  waiting(lane?: Lane): number {
+    return this.#queue.size(lane)
+  }
+
+  /** The prune level that the lane's load asks for; 0 once the lane has been quiet for a while. */
+  level(lane: Lane): number {
+    const isQuiet = this.#options.now() - this.#ledAt[lane] > quietMs
+    return isQuiet ? 0 : this.#batcher.level(lane)
+  }
+
+  /** How long the image that is served next in the lane has waited, ms; 0 when none waits. */
+  age(lane: Lane): number {
+    const head = this.#queue.line(lane).head
+    return head ? Math.max(0, this.#options.now() - head.image.enqueuedAt) : 0
+  }
+
+  /** Images per second that have come into the lane of late. */
+  arrivalRate(lane: Lane): number {
+    return this.#queue.arrivalRate(lane, this.#options.now())
+  }
+
+  /** Whether one more interactive image can be taken, and if not, when to repeat. */
+  admission(image: Newcomer = {}): Admission {
+    const { costs, pool, interactiveTargetMs, beyond } = this.#options
+    const now = this.#options.now()
+    return admission(
+      {
+        queue: this.#queue,
+        costs,
+        devices: pool.devices.length,
+        interactiveTargetMs,
+        runningMs: this.#runningMs(now),
+        beyond: beyond?.('interactive', now),
+      },
+      image,
+      now,
+    )
+  }
+
+  /** Time until a device is free, ms. */
+  #runningMs(now: number): number {
+    if (this.#idle.size > 0) return 0
+    return Math.max(0, Math.min(...this.#freeAt.values()) - now)
+  }
+
+  /** @throws TurbineError `queue_full`, `inference_failed`; the signal's reason when it aborts while the image waits. */
+  run(image: DecodedImage): Promise<RunResult> {
+    const { slot, prompt, lane, acceptedAt, deadline, maxPrune, level, signal } = image
+    const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
+    const queued: QueuedImage<Work> = {
+      id: randomUUID(),
+      lane,
+      enqueuedAt: acceptedAt,
+      deadline,
+      maxPrune,
+      level,
+      group: String(prompt.length),
+      payload: { slot, prompt, attempts: 0, resolve, reject },
+    }
+    const onAbort = () => {
+      if (this.#queue.remove(queued.id)) reject(signal?.reason)
+    }
+    this.#enqueue(queued)
+    signal?.addEventListener('abort', onAbort, { once: true })
+    this.#feedDevices()
+    return promise.finally(() => signal?.removeEventListener('abort', onAbort))
+  }
+
+  #enqueue(image: QueuedImage<Work>): void {
+    try {
+      this.#queue.add(image, this.#options.now())
+    } catch (error) {
+      if (!(error instanceof QueueFullError)) throw error
+      const decision = this.admission()
+      throw new TurbineError(error.message, {
+        status: 429,
+        code: 'queue_full',
+        retryAfterSeconds: decision.admitted ? 1 : decision.retryAfterSeconds,
+      })
+    }
+  }
+
+  #feedDevices(): void {
+    for (const device of this.#idle) {
+      const batch = this.#batcher.nextBatch(this.#options.now())
+      if (batch === undefined) return
+      this.#idle.delete(device)
+      this.#freeAt.set(device, this.#options.now() + batch.predictedMs)
+      void this.#runBatch(device, batch)
+    }
+  }
+
+  async #runBatch(device: Device, batch: Batch<Work>): Promise<void> {
+    const startedAt = this.#options.now()
+    const answer = await this.#execute(device, batch).catch((error: unknown) => {
+      for (const image of batch.images) this.#retry(image, error)
+    })
+    // The device gets its next batch before this one's captions are worked on: it does not wait for them.
+    this.#idle.add(device)
+    this.#freeAt.delete(device)
+    this.#feedDevices()
+    if (answer === undefined) return
+    const { ids, inferenceMs } = answer
+    batch.images.forEach(({ enqueuedAt, payload }, i) => {
+      const queueMs = Math.max(0, startedAt - enqueuedAt)
+      payload.resolve({ ids: ids[i]!, level: batch.level, queueMs, inferenceMs })
+    })
+  }
+
+  async #execute(device: Device, batch: Batch<Work>): Promise<DeviceResult> {
+    const { model, costs } = this.#options
+    const { images, bucket, level } = batch
+    const slot = this.#buffers.take()
+    const from = this.#options.now()
+    this.#ledAt[batch.lane] = from
+    try {
+      images.forEach(({ payload }, i) => {
+        slot.row(i).set(payload.slot.pixels)
+      })
+      const result = await device.run({
+        pixels: slot.pixels,
+        count: images.length,
+        prompt: images.map(({ payload }) => payload.prompt),
+        schedule: model.levels[level]!,
+      })
+      costs.observe({ bucket, level, ms: result.inferenceMs })
+      this.#report(device, batch, { inferenceMs: result.inferenceMs, from })
+      return result
+    } finally {
+      slot.release()
+    }
+  }
+
+  #retry(image: QueuedImage<Work>, cause: unknown): void {
+    const { payload, lane } = image
+    payload.attempts++
+    const retriable = (cause as { retriable?: boolean }).retriable === true
+    if (retriable && payload.attempts < maxAttempts && !this.#queue.isFull(lane)) {
+      this.#queue.add(image, this.#options.now())
+      return
+    }
+    payload.reject(
+      new TurbineError('The model could not run on this image. Send the request again.', {
+        status: 503,
+        code: 'inference_failed',
+        retryAfterSeconds: 1,
+        cause,
+      }),
+    )
+  }
+
+  #report(device: Device, batch: Batch<Work>, run: Pick<BatchReport, 'inferenceMs' | 'from'>): void {
+    const { costs, now, onBatch } = this.#options
+    const { images, bucket, level, predictedMs } = batch
+    const { pruneRatio, exact = 1 } = costs.levels[level]!
+    const to = now()
+    onBatch?.({
+      ...run,
+      to,
+      device: device.name,
+      images: perLane(images),
+      late: perLane(images.filter(({ deadline = to }) => to > deadline)),
+      bucket,
+      level,
+      pruneRatio,
+      qualitySpent: 1 - exact,
+      predictedMs,
+    })
+  }
+}
+
+/** How many images there are of each lane: images of batches fill the rows that interactive ones leave. */
+function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {
+  const interactive = images.filter(({ lane }) => lane === 'interactive').length
+  return { interactive, batch: images.length - interactive }
+}

@@ -1,0 +1,75 @@
+import { readFile } from 'node:fs/promises'
+import type { Config } from '../../infra/config.ts'
+import { bundledPictures } from '../../infra/starter-model/bundled.ts'
+import { bucketsUpTo } from '../engine/batch.ts'
+import { openCostCache } from '../engine/cost-cache.ts'
+import type { DeviceTarget } from '../engine/device-target.ts'
+import { resolveDevices } from '../engine/devices.ts'
+import { choosePrecision } from '../engine/precision.ts'
+import type { CaptionModel } from '../models/model.ts'
+import { openModel } from '../models/open-model.ts'
+import type { Captioner } from './captioner.ts'
+import { Pipeline, type PipelineOptions } from './pipeline.ts'
+
+/** A pipeline that runs, with what it was opened from. */
+export interface OpenPipeline {
+  pipeline: Pipeline
+  model: CaptionModel
+  /** Which devices were chosen and why, one line. */
+  devices: string
+}
+
+export interface OpenPipelineOptions
+  extends Pick<
+    PipelineOptions,
+    'interactiveTargetMs' | 'level' | 'beyond' | 'onBatch' | 'onCacheError' | 'onCrash'
+  > {
+  /** Where what is measured of the devices is kept for the next start; default: nowhere. */
+  costFolder?: string
+}
+
+/**
+ * Opens the configured model on the configured devices.
+ * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, TurbineError `level_unknown`
+ */
+export async function openPipeline(
+  config: Config,
+  { costFolder, ...options }: OpenPipelineOptions,
+): Promise<OpenPipeline> {
+  const { devices, reason } = await resolveDevices(config.device)
+  const model = await openModel(config.model)
+  const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
+  const intraOpThreads = config.intraOpThreads || undefined
+  const buckets = bucketsUpTo(config.maxBatch)
+  const device = devices[0]!.name
+  const settings = { precision, intraOpThreads }
+  const pipeline = await Pipeline.start({
+    model,
+    devices,
+    intraOpThreads,
+    buckets,
+    costCache: costFolder
+      ? await openCostCache({ folder: costFolder, model, device, buckets, settings })
+      : undefined,
+    queueLimit: config.queueLimit,
+    graph: { float16: precision === 'float16' },
+    ...options,
+  })
+  return { pipeline, model, devices: `${reason}; ${precisionReason}` }
+}
+
+/** What the configured model computes in on a device, and why. */
+export async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
+  if (precision !== 'auto') return { precision, reason: `${precision}, as asked` }
+  return choosePrecision({
+    model,
+    device,
+    images: await Promise.all(bundledPictures.map((file) => readFile(file))),
+  })
+}
+
+/** Opens the model for a run over files: nobody waits for single images, so the devices are filled to the brim. */
+export async function openCaptioner(config: Config): Promise<Captioner> {
+  const { pipeline } = await openPipeline(config, { interactiveTargetMs: Number.POSITIVE_INFINITY })
+  return pipeline
+}

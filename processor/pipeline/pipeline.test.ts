@@ -1,0 +1,122 @@
+import sharp from 'sharp'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { openModel } from '../models/open-model.ts'
+import { tinyBlip } from '../models/tiny-blip.fixture.ts'
+import type { BatchReport } from './executor.ts'
+import { Pipeline } from './pipeline.ts'
+
+const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
+const reports: BatchReport[] = []
+let pipeline: Pipeline
+
+/** A plain picture of one colour. */
+const picture = (colour: string) =>
+  sharp({ create: { width: 20, height: 10, channels: 3, background: colour } })
+    .png()
+    .toBuffer()
+
+async function start(options: { queueLimit?: number } = {}) {
+  return Pipeline.start({
+    model: await openModel(tinyBlip),
+    devices: [cpu],
+    intraOpThreads: 1,
+    buckets: [1, 2, 4],
+    queueLimit: options.queueLimit ?? 100,
+    interactiveTargetMs: 10_000,
+    onBatch: (report) => reports.push(report),
+  })
+}
+
+beforeAll(async () => {
+  pipeline = await start()
+})
+afterAll(() => pipeline.close())
+
+describe('Pipeline', () => {
+  it('captions an image, unpruned when it is alone', async () => {
+    const captioned = await pipeline.caption({ image: await picture('red'), lane: 'interactive' })
+    expect(captioned).toMatchObject({
+      pruneLevel: 0,
+      pruneRatio: 0,
+      tokensIn: 65,
+      tokensOut: 65,
+      model: 'tiny-blip',
+    })
+    expect(captioned.caption.length).toBeGreaterThan(0)
+    expect(captioned.inferenceMs).toBeGreaterThan(0)
+  })
+
+  it('answers many at once as one by one', async () => {
+    const images = await Promise.all(
+      ['red', 'green', 'blue', 'white', 'black', 'orange', 'gray'].map(picture),
+    )
+    const caption = async (image: Buffer) => (await pipeline.caption({ image, lane: 'batch' })).caption
+    const oneByOne: string[] = []
+    for (const image of images) oneByOne.push(await caption(image))
+    reports.length = 0
+    expect(await Promise.all(images.map(caption))).toEqual(oneByOne)
+    expect(reports.reduce((sum, report) => sum + report.images.batch, 0)).toBe(images.length)
+  })
+
+  it('runs a pinned level and says so', async () => {
+    const captioned = await pipeline.caption({ image: await picture('red'), lane: 'batch', level: 1 })
+    expect(captioned.pruneLevel).toBe(1)
+    expect(captioned.tokensOut).toBeLessThan(65)
+    expect(captioned.pruneRatio).toBeCloseTo((65 - captioned.tokensOut) / 64)
+  })
+
+  it('keeps images with prompts of other lengths out of each other’s batches', async () => {
+    const image = await picture('red')
+    const prompts = [undefined, 'a', 'a b', undefined, 'a', 'a b']
+    const captions = await Promise.all(
+      prompts.map((prompt) =>
+        pipeline.caption({ image, lane: 'batch', prompt }).then(({ caption }) => caption),
+      ),
+    )
+    expect(captions.slice(3)).toEqual(captions.slice(0, 3))
+  })
+
+  it.each([
+    ['a level that is not there', { level: 99 }, 'level_unknown'],
+    ['a prompt that fills the caption', { prompt: 'a '.repeat(30) }, 'prompt_too_long'],
+    ['bytes that are no image', { image: Buffer.from('hello') }, 'image_unsupported'],
+    ['nothing', { image: Buffer.alloc(0) }, 'image_empty'],
+  ])('refuses %s and goes on', async (_, change, code) => {
+    const image = await picture('red')
+    await expect(pipeline.caption({ image, lane: 'batch', ...change })).rejects.toMatchObject({ code })
+    await expect(pipeline.caption({ image, lane: 'batch' })).resolves.toMatchObject({ pruneLevel: 0 })
+  })
+
+  it('lets go of an image whose caller has gone', async () => {
+    const image = await picture('red')
+    const gone = new AbortController()
+    const others = Array.from({ length: 8 }, () => pipeline.caption({ image, lane: 'batch' }))
+    const abandoned = pipeline.caption({ image, lane: 'batch', signal: gone.signal })
+    gone.abort(new Error('gone'))
+    await expect(abandoned).rejects.toThrow('gone')
+    expect(await Promise.all(others)).toHaveLength(8)
+  })
+
+  it('finishes what it has before it closes, and takes nothing more', async () => {
+    const other = await start()
+    const image = await picture('red')
+    const taken = Array.from({ length: 5 }, () => other.caption({ image, lane: 'batch' }))
+    const closed = other.close()
+    await expect(other.caption({ image, lane: 'batch' })).rejects.toMatchObject({ code: 'shutting_down' })
+    await closed
+    expect(await Promise.all(taken)).toHaveLength(5)
+  })
+
+  it('turns images away when its queue is full', async () => {
+    const small = await start({ queueLimit: 2 })
+    const image = await picture('red')
+    const results = await Promise.allSettled(
+      Array.from({ length: 40 }, () => small.caption({ image, lane: 'interactive' })),
+    )
+    const refused = results.filter((result) => result.status === 'rejected')
+    for (const { reason } of refused)
+      expect(reason).toMatchObject({ code: 'queue_full', status: 429, retriable: true })
+    expect(results.length - refused.length).toBeGreaterThan(0)
+    await small.close()
+  })
+})

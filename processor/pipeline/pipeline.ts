@@ -1,0 +1,247 @@
+import { readFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import pLimit, { type LimitFunction } from 'p-limit'
+import { TurbineError } from '../../edge/contract/errors.ts'
+import { bundledPictures } from '../../infra/starter-model/bundled.ts'
+import type { CostCache } from '../engine/cost-cache.ts'
+import { DevicePool } from '../engine/device-pool.ts'
+import type { DeviceTarget } from '../engine/device-target.ts'
+import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
+import { preprocess } from '../engine/preprocess.ts'
+import { type CaptionTokenizer, loadTokenizer } from '../engine/tokenizer.ts'
+import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import type { CostModel } from '../scheduling/cost-model.ts'
+import type { Backlog, Lane, Level } from '../scheduling/level.ts'
+import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
+import { BatchRunner, type BatchRunnerOptions } from './executor.ts'
+import { seedCosts } from './seed-costs.ts'
+
+export interface PipelineOptions
+  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'beyond' | 'onBatch'> {
+  model: CaptionModel
+  devices: DeviceTarget[]
+  /** Threads that one operator is split over; default: all cores on the CPU. */
+  intraOpThreads?: number
+  /** Batch sizes, ascending. */
+  buckets: number[]
+  /** Pins every image to this prune level, within what the image allows; default: the load decides. */
+  level?: number
+  /** What earlier starts measured; default: nothing is kept. */
+  costCache?: CostCache
+  /** How the graph is built, e.g. `{ float16: true }`. */
+  graph?: GraphOptions
+  /** Told that what was measured at start could not be kept. */
+  onCacheError?(error: unknown): void
+  /** Told when a device's thread died; it restarts by itself. */
+  onCrash?(error: Error): void
+  /** Unix ms. */
+  now?(): number
+}
+
+/**
+ * Images in, captions out, on one machine: decoding ahead of the devices, the queue of two lanes, and for each free
+ * device the batch and the prune level that the load asks for.
+ *
+ * @example
+ * const pipeline = await Pipeline.start({ model, devices, buckets: [1, 2, 4, 8], queueLimit: 1000, interactiveTargetMs: 500 })
+ * const { caption, pruneRatio } = await pipeline.caption({ image, lane: 'interactive' })
+ */
+export class Pipeline implements Captioner {
+  readonly model: string
+  readonly concurrency: number
+  readonly costs: CostModel
+  /** What waits and runs. */
+  readonly runner: BatchRunner
+  readonly #model: CaptionModel
+  readonly #now: () => number
+  readonly #pool: DevicePool
+  readonly #tokenizer: CaptionTokenizer
+  readonly #images: PixelBuffers
+  readonly #decoding: LimitFunction
+  readonly #open = new Set<Promise<unknown>>()
+  readonly #level: number | undefined
+  /** Deadlines of interactive images that are being decoded, or wait for it, unix ms. */
+  readonly #undecoded = new Map<symbol, number>()
+  readonly #targetMs: number
+  #closing = false
+
+  private constructor(
+    options: PipelineOptions,
+    pool: DevicePool,
+    tokenizer: CaptionTokenizer,
+    costs: CostModel,
+  ) {
+    const { model, level, interactiveTargetMs, beyond, now = Date.now } = options
+    this.model = model.id
+    this.concurrency = 2 * pool.maxBatch * pool.devices.length
+    this.costs = costs
+    this.#level = level
+    this.#targetMs = interactiveTargetMs
+    this.runner = new BatchRunner({
+      ...options,
+      pool,
+      costs,
+      now,
+      beyond: (lane, at) => [...this.#beingDecoded(lane), ...(beyond?.(lane, at) ?? [])],
+    })
+    this.#model = model
+    this.#now = now
+    this.#pool = pool
+    this.#tokenizer = tokenizer
+    this.#images = new PixelBuffers(model.image, 1)
+    this.#decoding = pLimit(costs.decodersAtOnce)
+  }
+
+  /**
+   * Opens the model on every device and measures what a run costs.
+   * @throws ModelFolderError, DeviceOpenError, TurbineError `level_unknown`
+   */
+  static async start(options: PipelineOptions): Promise<Pipeline> {
+    const { model, devices, intraOpThreads, buckets, graph, level, costCache, onCacheError, onCrash } =
+      options
+    checkLevel(model, level)
+    const tokenizer = await loadTokenizer(model.folder)
+    const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
+    const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
+      pruneRatio,
+      relativeCost: flopShare,
+      exact: quality?.exact,
+    }))
+    const pixels = new Uint8Array(model.image.height * model.image.width * 3)
+    await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
+    const decodersAtOnce = decodesAtOnce(devices)
+    const costs = await seedCosts(pool.devices[0]!, {
+      ...{ model, buckets, pixels, levels, decodersAtOnce },
+      // A GPU takes up to seconds for the first run of a shape: it picks kernels and sets up memory.
+      warmUps: devices[0]!.provider === 'cpu' ? 0 : 2,
+      ...{ cache: costCache, onCacheError },
+    })
+    return new Pipeline(options, pool, tokenizer, costs)
+  }
+
+  /** Images per second that all devices together serve unpruned. */
+  get throughput(): number {
+    return this.costs.throughput(0) * this.#pool.devices.length
+  }
+
+  /** Names of the devices that serve. */
+  get devices(): string[] {
+    return this.#pool.devices.map(({ name }) => name)
+  }
+
+  /**
+   * Captions one image.
+   * @throws TurbineError `image_*`, `prompt_too_long`, `level_unknown`, `queue_full`, `shutting_down`,
+   * `inference_failed`; the signal's reason when it aborts.
+   */
+  caption(task: CaptionTask): Promise<Captioned> {
+    if (this.#closing) return Promise.reject(shuttingDown())
+    const captioned = this.#caption(task)
+    const settled = captioned.then(
+      () => undefined,
+      () => undefined,
+    )
+    this.#open.add(settled)
+    void settled.finally(() => this.#open.delete(settled))
+    return captioned
+  }
+
+  /** Lets every image that was taken finish, then frees the devices. */
+  async close(): Promise<void> {
+    this.#closing = true
+    while (this.#open.size > 0) await Promise.all(this.#open)
+    await this.#pool.close()
+  }
+
+  async #caption(task: CaptionTask): Promise<Captioned> {
+    const { image, maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
+    signal?.throwIfAborted()
+    checkLevel(this.#model, level)
+    const prompt = this.#promptIds(task.prompt)
+    const slot = await this.#decodeInTurn(image, task)
+    try {
+      signal?.throwIfAborted()
+      const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
+      const run = await this.runner.run({ ...task, deadline, level, slot, prompt, maxPrune, acceptedAt })
+      const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
+      return {
+        caption: this.#tokenizer.decode(run.ids),
+        outputTokens: run.ids.length,
+        pruneLevel: run.level,
+        pruneRatio,
+        tokensIn: this.#model.encoder.tokens,
+        tokensOut,
+        queueMs: run.queueMs,
+        inferenceMs: Math.round(10 * run.inferenceMs) / 10,
+        model: this.model,
+      }
+    } finally {
+      slot.release()
+    }
+  }
+
+  /** Of batch images the planners tell how many are to come. */
+  #beingDecoded(lane: Lane): Backlog[] {
+    if (lane === 'batch' || this.#undecoded.size === 0) return []
+    const deadline = Math.max(...this.#undecoded.values())
+    return [{ deadline, images: this.#undecoded.size, hardest: this.costs.levels.length - 1 }]
+  }
+
+  async #decodeInTurn(image: Uint8Array, { lane, deadline }: CaptionTask): Promise<PixelSlot> {
+    const waiting = Symbol()
+    if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
+    try {
+      return await this.#decoding(() => this.#decode(image))
+    } finally {
+      this.#undecoded.delete(waiting)
+    }
+  }
+
+  async #decode(image: Uint8Array): Promise<PixelSlot> {
+    const slot = this.#images.take()
+    const from = performance.now()
+    try {
+      await preprocess(image, this.#model.image, slot.pixels)
+      this.costs.observeDecoding(performance.now() - from)
+      return slot
+    } catch (error) {
+      slot.release()
+      throw error
+    }
+  }
+
+  /** Start id, then the prompt's ids. */
+  #promptIds(prompt: string | undefined): number[] {
+    const { startId, maxPromptLength } = this.#model
+    const ids = prompt ? this.#tokenizer.encodePrompt(prompt) : []
+    if (ids.length > maxPromptLength)
+      throw new TurbineError(
+        `The prompt has ${ids.length} tokens; this model takes at most ${maxPromptLength}. Shorten it.`,
+        { status: 400, code: 'prompt_too_long', param: 'prompt' },
+      )
+    return [startId, ...ids]
+  }
+}
+
+/** @throws TurbineError `level_unknown` */
+function checkLevel({ id, levels: { length } }: CaptionModel, level: number | undefined): void {
+  if (level === undefined || level < length) return
+  throw new TurbineError(`Level ${level} is unknown; ${id} has the levels 0 to ${length - 1}.`, {
+    status: 400,
+    code: 'level_unknown',
+    param: 'level',
+  })
+}
+
+/** Images that are decoded side by side: on a CPU the model needs most of the cores for itself. */
+function decodesAtOnce(devices: DeviceTarget[]): number {
+  const cores = availableParallelism()
+  return devices.some(({ provider }) => provider === 'cpu') ? Math.max(1, cores >> 1) : cores
+}
+
+const shuttingDown = () =>
+  new TurbineError('The service is shutting down. Send the request again.', {
+    status: 503,
+    code: 'shutting_down',
+    retryAfterSeconds: 1,
+  })

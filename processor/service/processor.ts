@@ -1,0 +1,187 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type FinishedCaption, maxBodyBytes } from '../../edge/contract/caption.ts'
+import { groups, topics } from '../../edge/contract/topics.ts'
+import type { Backends } from '../../infra/backends.ts'
+import type { Config } from '../../infra/config.ts'
+import { createImageFetcher } from '../../infra/fetch-image.ts'
+import type { Shutdown } from '../../infra/shutdown.ts'
+import { bundledPictures } from '../../infra/starter-model/bundled.ts'
+import type { Consumer } from '../../infra/stream/stream.ts'
+import type { Logger } from '../../infra/telemetry/log.ts'
+import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { createImageSource } from '../batches/shard/image-source.ts'
+import { withCrashMarks } from '../delivery/crash-marks.ts'
+import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
+import { batchBacklog, type FleetLoad, streamBacklog, watchFleet } from '../fleet/load.ts'
+import { batchJobs } from '../jobs/batch.ts'
+import { interactiveJobs } from '../jobs/interactive.ts'
+import type { CaptionModel } from '../models/model.ts'
+import { pinnedLevel } from '../pipeline/captioner.ts'
+import { measurePipeline } from '../pipeline/metrics.ts'
+import { openPipeline } from '../pipeline/open.ts'
+import type { Pipeline, PipelineOptions } from '../pipeline/pipeline.ts'
+import type { Backlog, Lane } from '../scheduling/level.ts'
+
+export interface ProcessorOptions {
+  config: Config
+  log: Logger
+  backends: Backends
+  metrics: Metrics
+  /** Told of every record that was given up. */
+  onDeadLetter: DeadLetterOptions['onDeadLetter']
+  /** Announces a finished caption at the `reply-to` address of its job. */
+  deliver(replyTo: string, caption: FinishedCaption): void
+}
+
+export interface RunningProcessor {
+  pipeline: Pipeline
+  model: CaptionModel
+  /** What the bundled picture was captioned as, and its path. */
+  warmUp: { caption: string; image: string }
+  /** Interactive records being handled now. */
+  inFlight(): number
+}
+
+/** Shards worked on at a time: while the last lines of one are slow, the others keep the devices busy. */
+const shardsInFlight = 4
+
+/** What consumers of both lanes are made from. */
+interface Consuming extends ProcessorOptions {
+  pipeline: Pipeline
+  shutdown: Shutdown
+  onShed(reason: 'full' | 'late'): void
+}
+
+/**
+ * Opens the model and takes jobs of its lanes from the stream. Resolves when the model has captioned a picture.
+ * @throws ModelFolderError, DeviceUnavailableError, StreamUnavailableError, TurbineError `level_unknown`
+ */
+export async function startProcessor(
+  options: ProcessorOptions,
+  shutdown: Shutdown,
+): Promise<RunningProcessor> {
+  const { config, log, metrics, backends } = options
+  let fleet: FleetLoad | undefined
+  let interactive: Consumer | undefined
+  const beyond = (lane: Lane, now: number): readonly Backlog[] => {
+    if (!fleet) return []
+    const { levels } = pipeline.costs
+    if (lane === 'batch')
+      return batchBacklog(fleet.batchShare(), { levels, queued: pipeline.runner.waiting('batch') })
+    return streamBacklog({
+      levels,
+      lag: fleet.lag('interactive') ?? 0,
+      replicas: fleet.replicas('interactive') ?? 1,
+      inFlight: interactive?.inFlight ?? 0,
+      limit: config.queueLimit,
+      deadline: now + config.sloMs,
+    })
+  }
+  const { pipeline, model, onShed } = await startPipeline({ ...options, beyond }, shutdown)
+  const image = bundledPictures[0]!
+  const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
+
+  fleet = watchFleet({ backends, log, metrics, shutdown, throughput: () => pipeline.throughput })
+  const consuming = { ...options, pipeline, shutdown, onShed }
+  if (config.lanes !== 'batch') {
+    interactive = await consumeInteractive(consuming)
+    shutdown.add((drainMs) => interactive!.close(drainMs))
+  }
+  const batch = config.lanes === 'interactive' ? undefined : await consumeBatch(consuming)
+  // Together: a shard can take all of the time, and callers wait for the interactive ones.
+  shutdown.add((drainMs) => Promise.all([interactive?.close(drainMs), batch?.close(drainMs)]))
+  return { pipeline, model, warmUp: { caption, image }, inFlight: () => interactive?.inFlight ?? 0 }
+}
+
+function consumeInteractive(options: Consuming): Promise<Consumer> {
+  const { config, backends, deliver, pipeline, onShed } = options
+  const { stream, store } = backends
+  const jobs = interactiveJobs({
+    captioner: pipeline,
+    store,
+    admission: (job) => pipeline.runner.admission(job),
+    onShed,
+    deliver,
+    now: Date.now,
+  })
+  return stream.consume({
+    topic: topics.interactive,
+    group: groups.interactive,
+    maxInFlight: config.queueLimit,
+    ...handling(jobs, options),
+  })
+}
+
+function consumeBatch(options: Consuming): Promise<Consumer> {
+  const { config, log, backends, metrics, pipeline, shutdown } = options
+  const { stream, store, buckets } = backends
+  const images = createImageFetcher({
+    maxBytes: maxBodyBytes,
+    timeoutMs: config.imageTimeoutMs,
+    allowPrivate: config.allowPrivateUrls,
+  })
+  shutdown.add(() => images.close())
+  const jobs = batchJobs({
+    captioner: pipeline,
+    stream,
+    store,
+    buckets,
+    images: createImageSource({ images, buckets }),
+    metrics,
+    log,
+    now: Date.now,
+  })
+  return stream.consume({
+    topic: topics.batch,
+    group: groups.batch,
+    maxInFlight: shardsInFlight,
+    ...handling(jobs, options),
+  })
+}
+
+/** What becomes of records that cannot be handled. */
+function handling(
+  handler: RecordHandler,
+  {
+    log,
+    backends: { stream, store },
+    onDeadLetter,
+  }: Pick<ProcessorOptions, 'log' | 'backends' | 'onDeadLetter'>,
+) {
+  return {
+    handle: withDeadLetters(withCrashMarks(handler, { store, now: Date.now }), {
+      stream,
+      onDeadLetter,
+    }),
+    onError: (err: unknown) => log.warn({ err }, 'a record could not be handled now; it comes again'),
+  }
+}
+
+async function startPipeline(
+  { config, log, metrics, beyond }: ProcessorOptions & Pick<PipelineOptions, 'beyond'>,
+  shutdown: Shutdown,
+) {
+  const measured = measurePipeline(metrics)
+  const opened = await openPipeline(config, {
+    interactiveTargetMs: config.sloMs,
+    level: pinnedLevel(config.pruning),
+    beyond,
+    costFolder: join(config.dataDir, 'costs'),
+    onBatch: measured.onBatch,
+    onCacheError: (err) =>
+      log.warn({ err }, 'what was measured of the device could not be kept; the next start measures again'),
+    onCrash: (err) => {
+      measured.onCrash()
+      log.error({ err }, 'a device crashed and is restarted')
+    },
+  })
+  const { pipeline, model, devices } = opened
+  shutdown.add(() => pipeline.close())
+  measured.watch(pipeline)
+  log.info({ model: model.id, levels: model.levels.length, device: devices }, 'model is ready')
+  const loneMs = Math.round(pipeline.costs.predict(pipeline.costs.buckets[0]!, 0))
+  if (loneMs > config.sloMs)
+    log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; raise it')
+  return { ...opened, onShed: measured.onShed }
+}

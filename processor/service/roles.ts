@@ -1,0 +1,255 @@
+import { maxHoldMs } from '../../edge/contract/caption.ts'
+import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
+import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
+import type { Admission } from '../../edge/deps.ts'
+import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
+import { createEdgeMetrics } from '../../edge/metrics.ts'
+import { serveNode } from '../../edge/server.ts'
+import { startEdge } from '../../edge/start-edge.ts'
+import { type Backends, openBackends } from '../../infra/backends.ts'
+import { type Config, ConfigError } from '../../infra/config.ts'
+import { createReadiness } from '../../infra/readiness.ts'
+import { repeat } from '../../infra/repeat.ts'
+import { Shutdown } from '../../infra/shutdown.ts'
+import type { Logger } from '../../infra/telemetry/log.ts'
+import { createMetrics, type Metrics } from '../../infra/telemetry/metrics.ts'
+import { startPlanner } from '../batches/planner/planner.ts'
+import { type DeadLetterOptions, watchDeadLetters } from '../delivery/dead-letters.ts'
+import { watchFleet } from '../fleet/load.ts'
+import { announceModel } from '../fleet/models.ts'
+import type { CaptionModel } from '../models/model.ts'
+import type { Pipeline } from '../pipeline/pipeline.ts'
+import { operationsApp } from './operations.ts'
+import { type RunningProcessor, startProcessor } from './processor.ts'
+import { openReplies } from './replies.ts'
+
+/** All of Turbine in one process, or one part of a fleet. */
+export type Role = 'serve' | 'edge' | 'processor' | 'planner'
+
+/** A service, or a part of one, that runs and is ready. */
+export interface RunningService {
+  url: string
+  /** What the bundled picture was captioned as, and its path; absent in a part without a model. */
+  warmUp?: { caption: string; image: string }
+  /** Finishes accepted work, or keeps it for the next start. */
+  close(): Promise<void>
+}
+
+export interface ServiceOptions {
+  config: Config
+  log: Logger
+  version: string
+}
+
+/** What the parts of one process share. */
+interface Process extends ServiceOptions {
+  backends: Backends
+  metrics: Metrics
+  shutdown: Shutdown
+  /** Told of every record that was given up. */
+  onDeadLetter: DeadLetterOptions['onDeadLetter']
+}
+
+/** Partitions of an embedded stream: its consumers are in one process. */
+const embeddedPartitions = 4
+
+/**
+ * Starts the whole of Turbine, or one part of a fleet. Resolves when it is ready: a model has captioned a picture,
+ * requests can come.
+ *
+ * @throws ModelFolderError, DeviceUnavailableError, StreamOpenError, StoreUnavailableError, ListenError, ConfigError:
+ * each is one line with its remedy
+ */
+export function startRole(role: Role, options: ServiceOptions): Promise<RunningService> {
+  switch (role) {
+    case 'serve':
+      return startService(options)
+    case 'edge':
+      return startEdgeProcess(options)
+    case 'processor':
+      return startProcessorProcess(options)
+    case 'planner':
+      return startPlannerProcess(options)
+  }
+}
+
+/** The HTTP edge, a planner and a processor with its devices in one process. */
+function startService(options: ServiceOptions): Promise<RunningService> {
+  return run(options, async (process) => {
+    const { config, log } = process
+    const replies = openReplies(process.config, process)
+    const processor = await startProcessor({ ...process, deliver: replies.deliver }, process.shutdown)
+    const model = () => summary(processor.model, processor.pipeline)
+    await startPlanning(process)
+    const url = await startEdge(
+      {
+        ...process,
+        mailbox: replies.mailbox,
+        models: () => [model()],
+        admission: (held) => admissionOf(processor, held, config),
+        readiness: readinessOf(process),
+      },
+      process.shutdown,
+    )
+    replies.listenAt(url)
+    log.debug({ url }, 'listening')
+    return { url, warmUp: processor.warmUp }
+  })
+}
+
+/** The HTTP edge alone, on Node, for a fleet. */
+function startEdgeProcess(options: ServiceOptions): Promise<RunningService> {
+  return run(fleetOnly(options), async (process) => {
+    const { backends, config } = process
+    const replies = openReplies(process.config, process)
+    const models = createServedModels({ store: backends.store, now: Date.now })
+    const url = await startEdge(
+      {
+        ...process,
+        mailbox: replies.mailbox,
+        models,
+        admission: (held) =>
+          held < config.queueLimit ? { admit: true } : { admit: false, retryAfterSeconds: 1 },
+        readiness: readinessOf(process),
+      },
+      process.shutdown,
+    )
+    replies.listenAt(url)
+    return { url }
+  })
+}
+
+/** A processor with its devices, for a fleet: takes jobs of both lanes. */
+function startProcessorProcess(options: ServiceOptions): Promise<RunningService> {
+  return run(fleetOnly(options), async (process) => {
+    const { backends, log, shutdown } = process
+    const replies = openReplies(process.config, process)
+    const processor = await startProcessor({ ...process, deliver: replies.deliver }, shutdown)
+    const announcement = announceModel({
+      store: backends.store,
+      model: () => summary(processor.model, processor.pipeline),
+      throughput: () => processor.pipeline.throughput,
+      now: Date.now,
+      log,
+    })
+    shutdown.add(() => announcement.close())
+    return { url: await serveOperations(process), warmUp: processor.warmUp }
+  })
+}
+
+/** A planner, for a fleet: cuts batches into shards, joins their results. */
+function startPlannerProcess(options: ServiceOptions): Promise<RunningService> {
+  return run(fleetOnly(options), async (process) => {
+    await startPlanning(process)
+    watchFleetFromAfar(process)
+    return { url: await serveOperations(process) }
+  })
+}
+
+/** Opens what every process needs, and closes what is open when a part cannot start. */
+async function run(
+  options: ServiceOptions,
+  start: (process: Process) => Promise<Omit<RunningService, 'close'>>,
+): Promise<RunningService> {
+  const { config, log } = options
+  const shutdown = new Shutdown()
+  try {
+    const backends = await openBackends(config, log)
+    shutdown.add(() => backends.close())
+    await backends.stream.ensureTopics(
+      topicLayout(config.kafkaBrokers === undefined ? embeddedPartitions : config.partitions),
+    )
+    const metrics = createMetrics()
+    const onDeadLetter = watchDeadLetters({ metrics, log })
+    const started = await start({ ...options, backends, shutdown, metrics, onDeadLetter })
+    return { ...started, close: () => shutdown.run(config.shutdownMs) }
+  } catch (error) {
+    await shutdown.run(0).catch((err) => log.warn({ err }, 'closing after a failed start failed too'))
+    throw error
+  }
+}
+
+/** @throws ConfigError unless a fleet's stream and secret are set */
+function fleetOnly(options: ServiceOptions): ServiceOptions {
+  const { kafkaBrokers } = options.config
+  if (kafkaBrokers !== undefined) return options
+  throw new ConfigError(
+    'KAFKA_BROKERS is not set. A part of a fleet needs it, and S3_ENDPOINT; "npx turbine serve" is all parts in one process, with neither.',
+  )
+}
+
+async function startPlanning(process: Process): Promise<void> {
+  const { config, backends, shutdown } = process
+  // Nobody else can hold the batches of an embedded stream, so after a crash they are taken up again at once.
+  const owner = config.kafkaBrokers === undefined ? 'this-machine' : undefined
+  // Who pins the level wants that one.
+  const repay = config.repay && config.pruning === 'adaptive'
+  const planner = await startPlanner({ ...process, ...backends, owner, repay, now: Date.now })
+  shutdown.add((drainMs) => planner.close(drainMs))
+}
+
+/** What the processors say that one of them can do counts also while none of them runs. */
+function watchFleetFromAfar(process: Process): void {
+  const { backends, log, shutdown } = process
+  let throughput: number | undefined
+  const look = async () => {
+    const [latest] = (await readServedModels(backends.store)).toSorted((a, b) => b.seenAt - a.seenAt)
+    throughput = latest?.throughput
+  }
+  const failure = 'what processors can do could not be seen; it is tried again'
+  const looking = repeat(look, { everyMs: announceModelMs, failure, log })
+  shutdown.add(() => looking.close())
+  watchFleet({ ...process, throughput: () => throughput })
+}
+
+async function serveOperations(process: Process): Promise<string> {
+  const { config, log, metrics, shutdown } = process
+  const app = operationsApp({ readiness: readinessOf(process), metrics: createEdgeMetrics(metrics), log })
+  const server = await serveNode(app, { host: config.host, port: config.port })
+  shutdown.add((drainMs) => server.close(drainMs))
+  return server.address
+}
+
+/** Whether the stream and the store answer, and the process is not on its way out. */
+function readinessOf({ backends: { stream, store }, shutdown }: Process) {
+  const readiness = createReadiness({
+    stream: () => stream.lag(topics.interactive, groups.interactive),
+    store: () => store.head('ready'),
+  })
+  return async () => {
+    const { ready, checks } = await readiness()
+    const process = shutdown.begun ? { ok: false, message: 'shutting down' } : { ok: true }
+    return { ready: ready && process.ok, checks: { ...checks, process } }
+  }
+}
+
+/**
+ * Refuses only what could not even be answered late: a caller who is held for `maxHoldMs` gets an address to poll.
+ * `held` requests count whether they are on their way into the stream, wait there or wait for a device.
+ */
+function admissionOf({ pipeline, inFlight }: RunningProcessor, held: number, config: Config): Admission {
+  const decision = pipeline.runner.admission({ deadline: Date.now() + maxHoldMs })
+  if (!decision.admitted) return { admit: false, retryAfterSeconds: decision.retryAfterSeconds }
+  if (Math.max(held, inFlight()) < config.queueLimit) return { admit: true }
+  const drainSeconds = config.queueLimit / pipeline.throughput
+  return { admit: false, retryAfterSeconds: Math.max(1, Math.ceil(drainSeconds)) }
+}
+
+function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
+  return {
+    id: model.id,
+    object: 'model',
+    created: 0,
+    owned_by: 'turbine',
+    turbine: {
+      image_size: model.image.width,
+      device: pipeline.devices.join(', '),
+      tokens_in: model.encoder.tokens,
+      prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({
+        level,
+        prune_ratio: pruneRatio,
+        tokens_out: tokensOut,
+      })),
+    },
+  }
+}
