@@ -61,7 +61,7 @@ export function cudaObstacle({ platform, library, gpu }: CudaInstallation): Diag
   if (!library) {
     return {
       reason: "ONNX Runtime's CUDA library is not installed",
-      remedy: `Run "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node", ${otherwise}.`,
+      remedy: `Run "npm run cuda:install", ${otherwise}.`,
     }
   }
   return undefined

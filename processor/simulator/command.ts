@@ -172,9 +172,9 @@ async function measure(
 async function compare(flags: Flags, { stdout, stderr }: SimulateEnvironment): Promise<void> {
   const costs = await costsOf(flags)
   const fleet = fleetFlags(flags)
-  const load = await loadOf(loadFlags(flags), { costs, replicas: flags.gpus })
   const { partitions, maxReplicas } = fleetOf(fleet)
   const policies = parsePolicies(flags.policy, costs.levels)
+  const load = await loadOf(loadFlags(flags), { costs, replicas: flags.gpus })
   const { full, hardest } = capacityOf(costs)
   stderr.write(
     `${load.description}\n${flags.gpus} x ${costs.device}: ${full.toFixed(0)} images/s each, ${hardest.toFixed(0)} pruned hardest; up to ${maxReplicas}, ${partitions} partitions\n`,
