@@ -1,4 +1,5 @@
 import { InvalidKeyError } from '../../../infra/store/key.ts'
+import { BucketUnavailableError } from '../../../infra/store/store.ts'
 import { maxBodyBytes } from '../../contract/caption.ts'
 import { TurbineError } from '../../contract/errors.ts'
 import { decodeDataUrl } from '../../contract/image.ts'
@@ -15,7 +16,8 @@ type ImageDeps = Pick<EdgeDeps, 'fetchImage' | 'buckets'>
 
 /**
  * The bytes that an `image_url` holds (`data:`) or names (`https:`, `http:`, `s3:`), at most `maxBodyBytes`.
- * @throws TurbineError `image_url_*`, `s3_uri_invalid`, `s3_not_granted`, `s3_unavailable`; StoreUnavailableError
+ * @throws TurbineError `image_url_*`, `image_not_found`, `image_forbidden`, `s3_uri_invalid`, `s3_not_granted`,
+ * `s3_unavailable`; StoreUnavailableError
  */
 export async function imageAt(url: string, ask: ImageAsk, deps: ImageDeps): Promise<Uint8Array> {
   const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1]?.toLowerCase()
@@ -52,7 +54,11 @@ function fetchFault(error: unknown): TurbineError | undefined {
 async function imageInBucket(url: string, tenant: Tenant, { buckets }: ImageDeps): Promise<Uint8Array> {
   const { bucket, key } = assertGranted(tenant, 'read', url, 'image_url')
   if (!buckets) throw s3Unavailable('image_url')
-  const object = await buckets(bucket).get(key).catch(refuseKey)
+  const object = await buckets(bucket)
+    .get(key)
+    .catch((error) => {
+      throw bucketFault(error, bucket)
+    })
   if (!object) throw atFault('image_url_not_found', `There is no object at ${url.slice(0, 200)}.`)
   if (object.size <= maxBodyBytes) return new Uint8Array(await new Response(object.body).arrayBuffer())
   await object.body.cancel()
@@ -62,14 +68,21 @@ async function imageInBucket(url: string, tenant: Tenant, { buckets }: ImageDeps
   )
 }
 
-function refuseKey(error: unknown): never {
-  if (!(error instanceof InvalidKeyError)) throw error
-  throw new TurbineError(error.message, {
-    status: 400,
-    code: 's3_uri_invalid',
-    param: 'image_url',
-    cause: error,
-  })
+/** The caller's side of a failed read: a bucket that is not there or closed does not come back by a repeat. */
+function bucketFault(error: unknown, bucket: string): unknown {
+  if (error instanceof InvalidKeyError) return atFault('s3_uri_invalid', error.message, error)
+  if (!(error instanceof BucketUnavailableError)) return error
+  return error.fault === 'missing'
+    ? atFault(
+        'image_not_found',
+        `The service's S3 has no bucket "${bucket}". Create it there, or name an image in another bucket.`,
+        error,
+      )
+    : atFault(
+        'image_forbidden',
+        `The service may not read the bucket "${bucket}". Allow its S3 user to read there, or name an image in another bucket.`,
+        error,
+      )
 }
 
 /** Where the service runs without S3. */
@@ -79,5 +92,5 @@ export const s3Unavailable = (param: string) =>
     { status: 400, code: 's3_unavailable', param },
   )
 
-const atFault = (code: string, message: string) =>
-  new TurbineError(message, { status: 400, code, param: 'image_url' })
+const atFault = (code: string, message: string, cause?: unknown) =>
+  new TurbineError(message, { status: 400, code, param: 'image_url', cause })
