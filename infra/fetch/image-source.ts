@@ -35,11 +35,11 @@ export type ImageSource = (address: string, ask: ImageAsk) => Promise<Uint8Array
 const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
 
 /**
- * The one way to an image by its address, with nothing of a platform in it: `openImageSource` is the same on Node.
+ * The one way to an image by its address, with nothing of a platform in it; on Node, `openImageSource` guards its `fetch`.
  *
  * @example
- * const imageAt = createImageSource({ fetch: globalThis.fetch, maxBytes: 20 * 1024 * 1024, buckets: s3.bucket })
- * const bytes = await imageAt('s3://photos/cat.jpg', { granted: parseS3Uri, signal })
+ * const imageAt = createImageSource({ fetch: (url, init) => fetch(url, init), maxBytes, buckets: s3.bucket })
+ * const bytes = await imageAt('s3://photos/cat.jpg', { granted, signal })
  */
 export function createImageSource(options: ImageSourceOptions): ImageSource {
   const { maxBytes, readFile, retryPausesMs = [] } = options

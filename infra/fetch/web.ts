@@ -24,8 +24,8 @@ const acceptedTypes = /^(image\/[\w.+-]+|(application|binary)\/octet-stream)$/
 
 /**
  * Makes a fetcher of images at https addresses that takes nobody's word for where they lead: it refuses literal
- * addresses and names that are private on their face, those of redirects too, and leaves what names resolve to to
- * the platform's `fetch`.
+ * addresses and names that are private on their face, those of redirects too, and leaves to
+ * the platform's `fetch` what names resolve to.
  * @returns the bytes; throws ImageError, or the signal's reason when it aborts
  */
 export function createWebFetcher(
