@@ -1,6 +1,6 @@
 import sharp, { type KernelEnum, type Sharp } from 'sharp'
 import { maxImagePixels } from '../../edge/contract/caption.ts'
-import { TurbineError } from '../../edge/contract/errors.ts'
+import { ImageError } from '../../edge/contract/errors.ts'
 import { checkImage } from '../../edge/contract/image.ts'
 import type { ImageSpec, Resample } from '../models/model.ts'
 
@@ -29,8 +29,8 @@ interface Pixels {
  * the model's size as the BLIP image processor of Hugging Face does. An image of that size is not resampled.
  * Works on libuv's threads, one per image.
  *
- * @throws TurbineError `image_empty` 400, `image_unsupported` 415, `image_too_large` 413 (from the header, before
- * decoding), `image_invalid` 400. Then `target` is as it was.
+ * @throws ImageError `image_invalid` 400, or 415 for another format; `image_too_large` 413 (from the header, before
+ * decoding). Then `target` is as it was.
  * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
  */
 export async function preprocess(bytes: Uint8Array, image: ImageSpec, target: Uint8Array): Promise<void> {
@@ -109,15 +109,11 @@ async function read<T>(work: () => Promise<T>): Promise<T> {
   } catch (cause) {
     if (/pixel limit/i.test(String(cause))) throw tooLarge()
     const message = 'The image is truncated or corrupt. Send the whole file, unchanged.'
-    throw refuse(400, 'image_invalid', message, cause)
+    throw new ImageError('image_invalid', message, { param: 'image', cause })
   }
 }
 
-function tooLarge(): TurbineError {
+function tooLarge(): ImageError {
   const message = `The image has more than ${maxImagePixels / 1e6} megapixels. Scale it down.`
-  return refuse(413, 'image_too_large', message)
-}
-
-function refuse(status: 400 | 413, code: string, message: string, cause?: unknown): TurbineError {
-  return new TurbineError(message, { status, code, param: 'image', cause })
+  return new ImageError('image_too_large', message, { status: 413, param: 'image' })
 }

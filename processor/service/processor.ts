@@ -4,13 +4,12 @@ import { type FinishedCaption, maxBodyBytes } from '../../edge/contract/caption.
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
-import { createImageFetcher } from '../../infra/fetch-image.ts'
+import { openImageSource } from '../../infra/fetch/node.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import type { Consumer } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
-import { createImageSource } from '../batches/shard/image-source.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
 import { batchBacklog, type FleetLoad, streamBacklog, watchFleet } from '../fleet/load.ts'
@@ -116,10 +115,12 @@ function consumeInteractive(options: Consuming): Promise<Consumer> {
 function consumeBatch(options: Consuming): Promise<Consumer> {
   const { config, log, backends, metrics, pipeline, shutdown } = options
   const { stream, store, buckets } = backends
-  const images = createImageFetcher({
+  const images = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
+    buckets,
+    retryPausesMs: [500, 2000],
   })
   shutdown.add(() => images.close())
   const jobs = batchJobs({
@@ -127,7 +128,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     stream,
     store,
     buckets,
-    images: createImageSource({ images, buckets }),
+    images: images.imageAt,
     metrics,
     log,
     now: Date.now,

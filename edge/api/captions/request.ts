@@ -6,11 +6,10 @@ import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
 import { findModel } from '../models.ts'
-import { queryOf, readBytes, readJson } from '../read.ts'
-import { imageAt } from './image-url.ts'
+import { imageReader, queryOf, readBytes, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'fetchImage' | 'buckets'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'images'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -48,13 +47,8 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
   refuseQuery(c)
   const request = parse(captionRequestSchema, await readJson(c, example))
   const model = findModel(await deps.models(), request.model).id
-  const source = { tenant: c.get('tenant'), signal: c.req.raw.signal }
   return {
-    image: async () => {
-      const image = await imageAt(request.image_url, source, deps)
-      checkImage(image, 'image_url')
-      return image
-    },
+    image: imageReader(c, deps, request.image_url),
     model,
     prompt: request.prompt,
     maxPrune: request.turbine?.max_prune ?? 1,

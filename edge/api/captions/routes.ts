@@ -120,7 +120,7 @@ export const createCaption = createRoute({
     ),
     415: errorResponse(
       415,
-      'image_unsupported',
+      'image_invalid',
       'This is not an image in a format that is accepted (JPEG, PNG, WebP, GIF, TIFF, AVIF).',
       'The content type or the image format is not accepted.',
     ),

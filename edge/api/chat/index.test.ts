@@ -155,7 +155,7 @@ test.each([
   ['no messages', { model: 'starter' }, 400, 'missing_required_parameter', 'messages'],
   ['another model', { ...asking(image()), model: 'other' }, 404, 'model_not_found', 'model'],
   ['two choices', { ...asking(image()), n: 2 }, 400, 'invalid_value', 'n'],
-  ['a data URL of text', asking(image('data:;base64,aGVsbG8=')), 415, 'image_unsupported', 'image_url'],
+  ['a data URL of text', asking(image('data:;base64,aGVsbG8=')), 415, 'image_invalid', 'image_url'],
   ['an ftp address', asking(image('ftp://example.com/a')), 400, 'image_url_invalid', 'image_url'],
   ['no JSON', '{', 400, 'invalid_json', null],
 ])('%s is refused', async (_name, json, status, code, param) => {
@@ -187,7 +187,7 @@ test('an image in a granted bucket is read from there', async () => {
   }
   expect(await codeOf('s3://photos/theirs/a.png')).toEqual([403, 's3_not_granted'])
   expect(await codeOf('s3://photos/mine/../theirs/a.png')).toEqual([400, 's3_uri_invalid'])
-  expect(await codeOf('s3://photos/mine/none.png')).toEqual([400, 'image_url_not_found'])
+  expect(await codeOf('s3://photos/mine/none.png')).toEqual([400, 'image_not_found'])
   expect(await codeOf('s3://photos/mine//a.png')).toEqual([400, 's3_uri_invalid'])
   await edge.bucket('photos').store.put('mine/huge.png', new Uint8Array(21 * 1024 * 1024))
   expect(await codeOf('s3://photos/mine/huge.png')).toEqual([400, 'image_url_too_large'])
@@ -249,7 +249,7 @@ test('an image too large for a record goes by the store', async () => {
   const large = new Uint8Array(maxInlineImageBytes + 1)
   large.set(png)
   const { edge, response } = chat(asking(image('https://example.com/a.png')), {
-    overrides: { fetchImage: async () => large },
+    overrides: { images: async () => large },
   })
   expect((await response).status).toBe(200)
   const job = decodeJob(edge.sent[0]!.record)

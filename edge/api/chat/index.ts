@@ -9,14 +9,12 @@ import {
   readChat,
 } from '../../contract/chat.ts'
 import { TurbineError } from '../../contract/errors.ts'
-import { checkImage } from '../../contract/image.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 import { callerGone, respondError } from '../../guard/errors.ts'
 import { type CaptionAsk, requestCaption } from '../../submit/once.ts'
-import { imageAt } from '../captions/image-url.ts'
 import { findModel } from '../models.ts'
-import { readJson } from '../read.ts'
+import { imageReader, readJson } from '../read.ts'
 import { answerFailed } from '../responses.ts'
 import { chatExample, createChatCompletion } from './routes.ts'
 
@@ -32,13 +30,8 @@ export function addChat(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Middlew
 }
 
 async function askOf(c: Context<EdgeEnv>, deps: EdgeDeps, chat: ChatAsk): Promise<CaptionAsk> {
-  const source = { tenant: c.get('tenant'), signal: c.req.raw.signal }
   return {
-    image: async () => {
-      const image = await imageAt(chat.imageUrl, source, deps)
-      checkImage(image, 'image_url')
-      return image
-    },
+    image: imageReader(c, deps, chat.imageUrl),
     model: findModel(await deps.models(), chat.model).id,
     prompt: chat.prompt,
     maxPrune: chat.maxPrune ?? 1,

@@ -100,7 +100,7 @@ export const createChatCompletion = createRoute({
       'The image has 100 megapixels; at most 64 are accepted.',
       'The body has too many bytes or the image too many pixels.',
     ),
-    415: errorResponse(415, 'image_unsupported', 'The bytes are a PDF document.'),
+    415: errorResponse(415, 'image_invalid', 'The bytes are a PDF document.'),
     ...idempotencyErrors,
     ...serviceErrors,
     403: errorResponse(403, 's3_not_granted', 'This tenant may not read s3://photos/cat.jpg.'),

@@ -1,4 +1,4 @@
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import type { Control, ShardJob } from '../../../edge/contract/shard.ts'
 import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
@@ -75,7 +75,7 @@ export class TestProcessors {
   #imageAgain(url: string): Uint8Array {
     const customId = url.replace(/^.*\/(\d+)\.jpg$/, 'a-$1')
     if (!this.goneImages.has(customId)) return gif(customId)
-    throw new TurbineError('It is gone.', { status: 404, code: 'image_not_found' })
+    throw new ImageError('image_not_found', 'It is gone.')
   }
 
   #captionAgain({ image, level }: CaptionTask): Captioned {

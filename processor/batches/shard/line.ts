@@ -1,17 +1,16 @@
 import type { BatchLine, LineFault } from '../../../edge/contract/batch-line.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion } from '../../../edge/contract/chat.ts'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { checkImage } from '../../../edge/contract/image.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
-import type { Tenant } from '../../../edge/contract/tenant.ts'
-import { StoreUnavailableError } from '../../../infra/store/store.ts'
+import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
+import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { pause } from '../../../infra/stream/backoff.ts'
 import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
 import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
-import type { ImageSource } from './image-source.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
 import { inTurns } from './turns.ts'
 
@@ -114,7 +113,8 @@ async function fetchImage(
   signal.throwIfAborted()
   const startedAt = now()
   const tenant = await tenantOf(tenantId)
-  const image = await images(url, { tenant, maxBytes: maxBodyBytes, signal })
+  const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
+  const image = await images(url, { granted, signal })
   onFetched?.((now() - startedAt) / 1000)
   return image
 }
@@ -146,31 +146,14 @@ async function captionWhenTaken(
   }
 }
 
-/** What an address may deliver instead of an image: in millions of lines one code for all of it is handier. */
-const unusable: ReadonlySet<string> = new Set(['image_empty', 'image_unsupported'])
-
-const unusableImage = (cause: TurbineError) =>
-  new TurbineError(cause.message, { status: cause.status, code: 'image_invalid', param: 'image_url', cause })
-
 /**
  * The error that the line alone is to blame for.
  * @throws the error itself where the whole shard is to come again
  */
 function faultOf(error: unknown): TurbineError {
-  if (error instanceof StoreUnavailableError) throw error
-  if (error instanceof TurbineError) {
-    if (unusable.has(error.code)) return unusableImage(error)
-    // The devices have tried several times to run on this image.
-    if (!error.retriable || error.code === 'inference_failed' || error.code.startsWith('image_')) return error
-    throw error
-  }
-  if (error instanceof Error && 'code' in error && String(error.code).startsWith('image_'))
-    return new TurbineError(error.message, {
-      status: 400,
-      code: String(error.code),
-      param: 'image_url',
-      cause: error,
-    })
+  if (error instanceof ImageError) return error
+  // The devices have tried several times to run on this image.
+  if (error instanceof TurbineError && (!error.retriable || error.code === 'inference_failed')) return error
   throw error
 }
 

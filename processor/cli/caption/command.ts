@@ -18,15 +18,15 @@ import {
 import { settingOption } from '../settings.ts'
 import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
 import { type CaptionFiles, captionFiles, openCaptionFiles } from './files.ts'
-import type { FetchImage } from './image-bytes.ts'
 import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
+import type { ReadImage } from './read-image.ts'
 import { captionSources } from './run.ts'
 
 /** What the command needs from outside. */
 export interface CaptionEnvironment {
   /** Opens the model that the flags or the environment name. */
   openCaptioner(flags: { model?: string; device?: string }): Promise<Captioner>
-  fetchImage: FetchImage
+  readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
   /** For progress and the summary. */
@@ -157,7 +157,7 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
     await captionSources({
       sources: readSources(inputs, environment.stdin),
       captioner: run.captioner,
-      fetchImage: environment.fetchImage,
+      readImage: environment.readImage,
       output,
       errors,
       done: earlier.done,

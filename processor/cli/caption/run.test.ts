@@ -1,5 +1,8 @@
 import { expect, test } from 'vitest'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
+import { imageFaults } from '../../../infra/fetch/faults.ts'
+import { readImageFile } from '../../../infra/fetch/image-file.ts'
+import { createImageSource } from '../../../infra/fetch/image-source.ts'
 import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { FakeCaptioner } from '../captioner.fixture.ts'
 import { UsageError } from '../errors.ts'
@@ -7,6 +10,7 @@ import { newTally } from '../progress.ts'
 import { type ErrorLine, Fingerprints, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
+import { imageReader } from './read-image.ts'
 import { CaptionerFailedError, type CaptionRun, captionSources } from './run.ts'
 
 class Lines<T extends object> implements JsonlOutput<T> {
@@ -34,7 +38,9 @@ function runOf(sources: Source[], parts: Partial<CaptionRun> = {}) {
   const run: CaptionRun = {
     sources: from(sources),
     captioner,
-    fetchImage: async () => new Uint8Array(),
+    readImage: imageReader(
+      createImageSource({ fetch: async () => new Response(), maxBytes: 1000, readFile: readImageFile }),
+    ),
     output,
     errors,
     done: new Fingerprints(),
@@ -79,8 +85,7 @@ test('images go in the batch lane with the options of the run', async () => {
 
 test('a bad image goes to the errors and the rest goes on', async () => {
   const captioner = new FakeCaptioner({
-    fail: (name) =>
-      name === 'bad' ? new TurbineError('Not an image.', { status: 400, code: 'image_invalid' }) : undefined,
+    fail: (name) => (name === 'bad' ? new ImageError('image_invalid', 'Not an image.') : undefined),
   })
   const missing: Source = { image: 'gone.jpg', location: '/nowhere/gone.jpg' }
   const unparsed: Source = {
@@ -135,13 +140,13 @@ test('a full queue is waited for as long as it asks', async () => {
 test('an address that fails for a moment is tried again, and is the image’s failure when it stays so', async () => {
   const address = (url: string): Source => ({ image: url, location: url })
   const tries: string[] = []
-  const fetchImage = async (url: string) => {
+  const readImage = async (url: string) => {
     tries.push(url)
     if (url.endsWith('slow') && tries.length > 1) return Buffer.from('slow')
-    throw Object.assign(new Error('Took too long.'), { code: 'image_url_timeout', retriable: true })
+    throw imageFaults.timedOut(10)
   }
   const { run, output, errors } = runOf([address('https://x/slow'), address('https://x/dead')], {
-    fetchImage,
+    readImage,
     concurrency: 1,
   })
   await captionSources(run)

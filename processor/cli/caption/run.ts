@@ -1,18 +1,18 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Tally } from '../progress.ts'
 import { type ErrorLine, entryKey, type Fingerprints, type OutputLine } from './earlier-run.ts'
-import { type FetchImage, readImage } from './image-bytes.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
+import type { ReadImage } from './read-image.ts'
 
 export interface CaptionRun {
   sources: AsyncIterable<Source>
   captioner: Captioner
-  fetchImage: FetchImage
+  readImage: ReadImage
   output: JsonlOutput<OutputLine>
   errors: JsonlOutput<ErrorLine>
   /** Entries that are skipped; every entry of this run is added. */
@@ -85,7 +85,7 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
   const entry: Entry = { image, customId }
   try {
     if (location === undefined) throw source.error
-    const bytes = await attempt(run, () => readImage(location, run.fetchImage)).catch((error: unknown) => {
+    const bytes = await attempt(run, () => run.readImage(location)).catch((error: unknown) => {
       throw asImageError(error)
     })
     const captioned = await attempt(run, () =>
@@ -142,7 +142,7 @@ function asImageError(error: unknown): unknown {
 
 /** A prompt that is too long, a level that the model has not: it would fail every image. */
 const isTaskFault = (error: unknown) =>
-  isImageFault(error) && !isRetriable(error) && !/^image_/.test(codeOf(error))
+  isImageFault(error) && !isRetriable(error) && !(error instanceof ImageError)
 
 const isImageFault = (error: unknown) => error instanceof TurbineError && error.status < 500
 

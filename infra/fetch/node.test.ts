@@ -2,10 +2,11 @@ import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { createImageFetcher, type ImageFetcher, type ImageFetcherOptions } from './fetch-image.ts'
-import type { Lookup } from './guarded-connector.ts'
+import { type Lookup, type NodeImageSourceOptions, openImageSource } from './node.ts'
+import { isPublicAddress } from './public-address.ts'
 
-const opened: (Server | ImageFetcher)[] = []
+const opened: (Server | ReturnType<typeof openImageSource>)[] = []
+const { signal } = new AbortController()
 afterEach(async () => {
   for (const each of opened.splice(0)) {
     if ('closeAllConnections' in each) each.closeAllConnections()
@@ -21,10 +22,14 @@ async function serve(listener: RequestListener): Promise<string> {
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
 }
 
-function fetcher(options: Partial<ImageFetcherOptions> = {}): ImageFetcher {
-  const images = createImageFetcher({ maxBytes: 1000, allowPrivate: true, ...options })
+function fetcher(options: Partial<NodeImageSourceOptions> = {}) {
+  const images = openImageSource({ maxBytes: 1000, allowPrivate: true, ...options })
   opened.push(images)
-  return images
+  return (url: string, abort = signal) => images.imageAt(url, { granted: noGrant, signal: abort })
+}
+
+function noGrant(): never {
+  throw new Error('No grant is needed.')
 }
 
 /** A resolver that knows the names given; `called` counts. */
@@ -44,11 +49,9 @@ const image = (body: Uint8Array | string, headers = {}): RequestListener => {
   return (_, response) => response.writeHead(200, { 'content-type': 'image/png', ...headers }).end(body)
 }
 
-test('gives the bytes and the content type', async () => {
+test('gives the bytes', async () => {
   const url = await serve(image('pixels', { 'content-type': 'Image/PNG; charset=binary' }))
-  const { bytes, contentType } = await fetcher().fetch(`${url}/photo.png?size=large`)
-  expect(new TextDecoder().decode(bytes)).toBe('pixels')
-  expect(contentType).toBe('image/png')
+  expect(new TextDecoder().decode(await fetcher()(`${url}/photo.png?size=large`))).toBe('pixels')
 })
 
 test.each(['application/octet-stream', 'binary/octet-stream', undefined])(
@@ -58,7 +61,7 @@ test.each(['application/octet-stream', 'binary/octet-stream', undefined])(
       if (type) response.setHeader('content-type', type)
       response.end('x')
     })
-    expect((await fetcher().fetch(url)).bytes).toHaveLength(1)
+    expect(await fetcher()(url)).toHaveLength(1)
   },
 )
 
@@ -72,7 +75,7 @@ test.each([
 ])('refuses the address %j without connecting', async (url) => {
   const { lookup, called } = resolver([['127.0.0.1']])
   const images = fetcher({ allowPrivate: false, lookup })
-  await expect(images.fetch(url)).rejects.toMatchObject({ code: 'image_url_invalid', retriable: false })
+  await expect(images(url)).rejects.toMatchObject({ code: 'image_url_invalid', retriable: false })
   expect(called()).toBe(0)
 })
 
@@ -86,7 +89,7 @@ test.each([
   '[::ffff:127.0.0.1]',
 ])('refuses the private address %s', async (host) => {
   const images = fetcher({ allowPrivate: false })
-  const fetched = images.fetch(`https://${host}/latest/meta-data`)
+  const fetched = images(`https://${host}/latest/meta-data`)
   await expect(fetched).rejects.toMatchObject({ code: 'image_url_private', retriable: false })
 })
 
@@ -96,8 +99,8 @@ test.each([[['127.0.0.1']], [['8.8.8.8', '10.0.0.1']], [['::1']]])(
     let connections = 0
     const url = await serve(() => connections++)
     const { lookup, called } = resolver([addresses])
-    const images = fetcher({ allowPrivate: false, schemes: ['http'], lookup })
-    const fetched = images.fetch(url.replace('127.0.0.1', 'photos.example.com'))
+    const images = fetcher({ allows: isPublicAddress, lookup })
+    const fetched = images(url.replace('127.0.0.1', 'photos.example.com'))
     await expect(fetched).rejects.toMatchObject({ code: 'image_url_private' })
     expect(called()).toBe(1)
     expect(connections).toBe(0)
@@ -108,18 +111,18 @@ test('resolves a name once for a connection: what was checked is what is connect
   const url = await serve(image('pixels'))
   const { lookup, called } = resolver([['127.0.0.1'], ['10.0.0.1']])
   const images = fetcher({ allows: (address) => address === '127.0.0.1', lookup })
-  await images.fetch(url.replace('127.0.0.1', 'photos.example.com'))
+  await images(url.replace('127.0.0.1', 'photos.example.com'))
   expect(called()).toBe(1)
 })
 
 test('checks where redirects lead', async () => {
   const url = await serve((_, response) => response.writeHead(302, { location: 'http://127.0.0.2/' }).end())
   const images = fetcher({ allows: (address) => address === '127.0.0.1' })
-  await expect(images.fetch(url)).rejects.toMatchObject({ code: 'image_url_private' })
+  await expect(images(url)).rejects.toMatchObject({ code: 'image_url_private' })
   const other = await serve((_, response) =>
     response.writeHead(302, { location: 'file:///etc/passwd' }).end(),
   )
-  await expect(images.fetch(other)).rejects.toMatchObject({ code: 'image_url_invalid' })
+  await expect(images(other)).rejects.toMatchObject({ code: 'image_url_invalid' })
 })
 
 test('follows redirects, relative ones too, but not for ever', async () => {
@@ -128,14 +131,14 @@ test('follows redirects, relative ones too, but not for ever', async () => {
     if (left === 0) return image('pixels')(request, response)
     response.writeHead(left % 2 ? 301 : 308, { location: `/${left - 1}` }).end('moved')
   })
-  expect((await fetcher().fetch(`${url}/3`)).bytes).toHaveLength(6)
-  await expect(fetcher().fetch(`${url}/4`)).rejects.toMatchObject({ code: 'image_url_redirects' })
+  expect(await fetcher()(`${url}/3`)).toHaveLength(6)
+  await expect(fetcher()(`${url}/4`)).rejects.toMatchObject({ code: 'image_url_redirects' })
 })
 
 test('refuses what is too large, by its length or while it is read', async () => {
-  expect((await fetcher().fetch(await serve(image(new Uint8Array(1000))))).bytes).toHaveLength(1000)
+  expect(await fetcher()(await serve(image(new Uint8Array(1000))))).toHaveLength(1000)
   const stated = await serve(image(new Uint8Array(1001)))
-  await expect(fetcher().fetch(stated)).rejects.toMatchObject({ code: 'image_url_too_large' })
+  await expect(fetcher()(stated)).rejects.toMatchObject({ code: 'image_url_too_large' })
   let ended = false
   const endless = await serve((_, response) => {
     response.writeHead(200, { 'content-type': 'image/png' })
@@ -145,24 +148,27 @@ test('refuses what is too large, by its length or while it is read', async () =>
       ended = true
     })
   })
-  await expect(fetcher().fetch(endless)).rejects.toMatchObject({ code: 'image_url_too_large' })
+  await expect(fetcher()(endless)).rejects.toMatchObject({ code: 'image_url_too_large' })
   await expect.poll(() => ended).toBe(true)
 })
 
 test.each([
-  [404, false],
-  [410, false],
-  [204, false],
-  [429, true],
-  [503, true],
-])('status %i, retriable: %s', async (status, retriable) => {
+  [404, 'image_not_found', false],
+  [410, 'image_not_found', false],
+  [401, 'image_forbidden', false],
+  [403, 'image_forbidden', false],
+  [204, 'image_url_status', false],
+  [400, 'image_url_status', false],
+  [429, 'image_url_status', true],
+  [503, 'image_url_status', true],
+])('status %i is %s, retriable: %s', async (status, code, retriable) => {
   const url = await serve((_, response) => response.writeHead(status).end())
-  await expect(fetcher().fetch(url)).rejects.toMatchObject({ code: 'image_url_status', retriable })
+  await expect(fetcher()(url)).rejects.toMatchObject({ code, retriable })
 })
 
 test('refuses what is no image', async () => {
   const url = await serve(image('<html>', { 'content-type': 'text/html' }))
-  const fetched = fetcher().fetch(url)
+  const fetched = fetcher()(url)
   await expect(fetched).rejects.toMatchObject({ code: 'image_url_content_type', retriable: false })
   await expect(fetched).rejects.toThrow('answered with text/html')
 })
@@ -173,7 +179,7 @@ test('gives up at its deadline, before the headers or in the body', async () => 
     response.writeHead(200, { 'content-type': 'image/png' }).write('x')
   })
   for (const url of [silent, stalled]) {
-    const fetched = fetcher({ timeoutMs: 50 }).fetch(url)
+    const fetched = fetcher({ timeoutMs: 50 })(url)
     await expect(fetched).rejects.toMatchObject({ code: 'image_url_timeout', retriable: true })
   }
 })
@@ -182,7 +188,7 @@ test('ends with the reason of the caller that aborts', async () => {
   const url = await serve(() => {})
   const reason = new Error('the caller has gone')
   const abort = new AbortController()
-  const fetched = fetcher().fetch(url, { signal: abort.signal })
+  const fetched = fetcher()(url, abort.signal)
   abort.abort(reason)
   await expect(fetched).rejects.toBe(reason)
 })
@@ -192,7 +198,7 @@ test('an address that nobody answers at is unreachable, and no query shows in th
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   server.close()
-  const fetched = fetcher().fetch(`http://127.0.0.1:${port}/?signature=secret`)
+  const fetched = fetcher()(`http://127.0.0.1:${port}/?signature=secret`)
   await expect(fetched).rejects.toMatchObject({ code: 'image_url_unreachable', retriable: true })
   await expect(fetched).rejects.not.toThrow('secret')
   await expect(fetched).rejects.toThrow('ECONNREFUSED')
@@ -202,6 +208,6 @@ test('a name that does not resolve is unreachable', async () => {
   const lookup: Lookup = (_hostname, _options, callback) => {
     callback(Object.assign(new Error('not found'), { code: 'ENOTFOUND' }), [])
   }
-  const fetched = fetcher({ lookup }).fetch('http://nowhere.example/')
+  const fetched = fetcher({ lookup })('http://nowhere.example/')
   await expect(fetched).rejects.toMatchObject({ code: 'image_url_unreachable' })
 })

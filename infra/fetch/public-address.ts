@@ -18,9 +18,14 @@ export function isPublicAddress(address: string): boolean {
   return parsed.range() === 'unicast' && parsed.match(globalUnicast)
 }
 
-/** For networks that are closed to strangers: every address may be connected to. */
-export function anyAddress(): boolean {
-  return true
+/** Names that never lead into the internet (RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`). */
+const privateNames = /(^|\.)(localhost|local|internal|home\.arpa)$/
+
+/** Whether a URL's host is a public address, or a name that could have one. */
+export function looksPublic(hostname: string): boolean {
+  const host = hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
+  if (ipaddr.isValid(host)) return isPublicAddress(host)
+  return host.includes('.') && !privateNames.test(host)
 }
 
 function carriedIPv4(address: ipaddr.IPv6): ipaddr.IPv4 | undefined {
