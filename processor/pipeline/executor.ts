@@ -127,7 +127,7 @@ export class BatchRunner {
 
   /** How long the image that is served next in the lane has waited, ms; 0 when none waits. */
   age(lane: Lane): number {
-    const head = this.#queue.line(lane).head
+    const head = this.#queue.lane(lane).head
     return head ? Math.max(0, this.#options.now() - head.image.enqueuedAt) : 0
   }
 

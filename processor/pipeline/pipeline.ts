@@ -184,7 +184,7 @@ export class Pipeline implements Captioner {
   #beingDecoded(lane: Lane): Backlog[] {
     if (lane === 'batch' || this.#undecoded.size === 0) return []
     const deadline = Math.max(...this.#undecoded.values())
-    return [{ deadline, images: this.#undecoded.size, hardest: this.costs.levels.length - 1 }]
+    return [{ deadline, images: this.#undecoded.size, maxLevel: this.costs.levels.length - 1 }]
   }
 
   async #decodeInTurn(image: Uint8Array, { lane, deadline }: CaptionTask): Promise<PixelSlot> {

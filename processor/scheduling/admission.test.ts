@@ -29,7 +29,7 @@ test('refuses what would be late at the hardest level, and only that', () => {
 test('a run that keeps the device busy and images that are being decoded are in the way too', () => {
   const queue = queueOf(waiting(11))
   expect(admission({ queue, costs, runningMs: 100 }, { deadline: 600 }, 0).admitted).toBe(false)
-  const beyond = [{ deadline: 550, images: 3, hardest: 5 }]
+  const beyond = [{ deadline: 550, images: 3, maxLevel: 5 }]
   expect(admission({ queue, costs, beyond }, { deadline: 600 }, 0).admitted).toBe(false)
   expect(admission({ queue, costs, beyond }, { deadline: 540 }, 0).admitted).toBe(true)
 })

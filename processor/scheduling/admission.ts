@@ -1,9 +1,9 @@
 import type { CostModel } from './cost-model.ts'
-import { type Place, sum } from './deadline-order.ts'
-import { type Backlog, hardestAllowed } from './level.ts'
-import { headPerDevice, latestStart } from './line-head.ts'
+import { type QueueEntry, sum } from './deadline-order.ts'
+import { type Backlog, maxAllowedLevel } from './level.ts'
 import { defaultMargin } from './prune-controller.ts'
 import type { ImageQueue } from './queue.ts'
+import { headPerDevice, latestStart } from './queue-head.ts'
 import { servingPlan, work } from './service-order.ts'
 
 /** Whether one more interactive image can be taken, and if not, why and when to repeat. */
@@ -12,7 +12,7 @@ export type Admission =
   | { admitted: false; reason: 'full' | 'late'; retryAfterSeconds: number }
 
 export interface AdmissionOptions {
-  queue: Pick<ImageQueue<unknown>, 'line' | 'isFull'>
+  queue: Pick<ImageQueue<unknown>, 'lane' | 'isFull'>
   costs: CostModel
   /** Default 1. */
   devices?: number
@@ -75,16 +75,16 @@ export function admission(
 function serviceTime(
   { queue, costs, devices = 1, runningMs = 0, beyond = [] }: AdmissionOptions,
   maxPrune: number,
-): (due: number) => number {
+): (deadline: number) => number {
   const plan = servingPlan({ costs, devices })
-  const hardest = costs.levels.length - 1
-  const ownMs = plan.msPerImage[hardestAllowed(costs.levels, maxPrune)]!
-  return (due) => {
-    const tally = [...queue.line('interactive').aheadOf(due)]
-    for (const backlog of beyond) if (backlog.deadline <= due) tally[backlog.hardest]! += backlog.images
+  const maxLevel = costs.levels.length - 1
+  const ownMs = plan.msPerImage[maxAllowedLevel(costs.levels, maxPrune)]!
+  return (deadline) => {
+    const tally = [...queue.lane('interactive').aheadOf(deadline)]
+    for (const backlog of beyond) if (backlog.deadline <= deadline) tally[backlog.maxLevel]! += backlog.images
     const images = sum(tally)
     if (images === 0 && runningMs <= 0) return 0
-    return runningMs + plan.finish(hardest, images + 1, work(tally, plan.msPerImage, hardest) + ownMs)
+    return runningMs + plan.finish(maxLevel, images + 1, work(tally, plan.msPerImage, maxLevel) + ownMs)
   }
 }
 
@@ -98,12 +98,12 @@ function spoilsTheCut(
   now: number,
 ): boolean {
   const seen = headPerDevice * devices
-  const before = queue.line('interactive').pick(seen, seen, ({ due }) => due <= deadline)
+  const before = queue.lane('interactive').pick(seen, seen, ({ sortKey }) => sortKey <= deadline)
   if (before.length === 0 || before.length === seen) return false
   const options = { costs, plan: servingPlan({ costs, devices }), now, slowdown: 1 + margin }
-  const newcomer = { deadline: now + hasMs * (1 + margin), hardest: hardestAllowed(costs.levels, maxPrune) }
-  const canBeCut = (places: readonly Pick<Place, 'deadline' | 'hardest'>[]) =>
-    latestStart(places, costs.levels.length - 1, options) >= runningMs
+  const newcomer = { deadline: now + hasMs * (1 + margin), maxLevel: maxAllowedLevel(costs.levels, maxPrune) }
+  const canBeCut = (entries: readonly Pick<QueueEntry, 'deadline' | 'maxLevel'>[]) =>
+    latestStart(entries, costs.levels.length - 1, options) >= runningMs
   return !canBeCut([...before, newcomer]) && canBeCut(before)
 }
 

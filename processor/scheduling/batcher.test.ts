@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Batcher, type BatcherOptions, batchSize } from './batcher.ts'
-import { hardestAllowed } from './level.ts'
+import { maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, queueOf } from './scenario.fixture.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 /** Nearly all of a run is its fixed cost: the more rows the better. */
 const wide = device({ fixedMs: 80, rowMs: 2 })
 
@@ -95,14 +95,14 @@ test('a head that is late anyway does not make the batch small for those who are
 test('when no level holds the line the rate counts', () => {
   const costs = device({ fixedMs: 30, rowMs: 10 })
   const batch = batcherOf(several(200, { deadline: 60 }), { costs }).nextBatch(0)
-  expect(batch).toMatchObject({ bucket: 16, level: hardest })
+  expect(batch).toMatchObject({ bucket: 16, level: maxLevel })
 })
 
 describe('under pressure', () => {
   const costs = device({ fixedMs: 60, rowMs: 20 })
 
   test('the level rises with the first batch', () => {
-    expect(batcherOf(several(40), { costs }).nextBatch(0)?.level).toBe(hardest)
+    expect(batcherOf(several(40), { costs }).nextBatch(0)?.level).toBe(maxLevel)
   })
 
   test('a head that must not be pruned goes first, unpruned, with its like; hardier ones take only free rows', () => {
@@ -114,7 +114,7 @@ describe('under pressure', () => {
     const first = batcher.nextBatch(0)
     expect(first).toMatchObject({ level: 0, bucket: 4 })
     expect(ids(first)).toEqual(['pure0', 'pure1', 'pure2', 'hardy0'])
-    expect(batcher.nextBatch(0)).toMatchObject({ level: hardest })
+    expect(batcher.nextBatch(0)).toMatchObject({ level: maxLevel })
   })
 
   test('an image in the middle that must not be pruned is left for its own turn', () => {
@@ -249,7 +249,7 @@ describe('images beyond the queue', () => {
   const work = several(4, { lane: 'batch', deadline: 10_000 }, 'work')
   const beyondBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
     costs,
-    beyond: (lane) => (lane === 'batch' ? [{ deadline, images, hardest }] : []),
+    beyond: (lane) => (lane === 'batch' ? [{ deadline, images, maxLevel }] : []),
   })
 
   test('a batch is pruned when the lines that come later do not fit into its time, and not before', () => {
@@ -262,7 +262,7 @@ describe('images beyond the queue', () => {
   })
 
   test('a lone image is pruned when a crowd is on its way', () => {
-    const crowd = [{ deadline: 500, images: 100, hardest }]
+    const crowd = [{ deadline: 500, images: 100, maxLevel }]
     const beyond = (lane: string) => (lane === 'interactive' ? crowd : [])
     expect(batcherOf([image('a')], { beyond }).nextBatch(0)?.level).toBeGreaterThan(0)
     expect(batcherOf([image('a')]).nextBatch(0)?.level).toBe(0)
@@ -288,13 +288,13 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
     lane: fc.constantFrom('interactive' as const, 'batch' as const),
     deadline: fc.option(fc.integer({ min: -100, max: 3000 }), { nil: undefined }),
     maxPrune: fc.constantFrom(0, 0.2, 0.5, 1),
-    level: fc.option(fc.nat(hardest), { nil: undefined, freq: 8 }),
+    level: fc.option(fc.nat(maxLevel), { nil: undefined, freq: 8 }),
     group: fc.constantFrom('a', 'b'),
   })
   const anyBacklog = fc.record({
     deadline: fc.integer({ min: -100, max: 5000 }),
     images: fc.nat(200),
-    hardest: fc.nat(hardest),
+    maxLevel: fc.nat(maxLevel),
   })
   const anyBacklogs = fc.array(anyBacklog, { maxLength: 4 })
   const anyBeyond = fc.record({ interactive: anyBacklogs, batch: anyBacklogs })
@@ -313,7 +313,8 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
         for (const { maxPrune, deadline, level } of batch.images) {
           if (batch.level > 0) expect(levels[batch.level]!.pruneRatio).toBeLessThanOrEqual(maxPrune)
           if (deadline === undefined && level === undefined) expect(batch.level).toBe(0)
-          if (level !== undefined) expect(batch.level).toBe(Math.min(level, hardestAllowed(levels, maxPrune)))
+          if (level !== undefined)
+            expect(batch.level).toBe(Math.min(level, maxAllowedLevel(levels, maxPrune)))
         }
         served.push(...batch.images.map(({ id }) => id))
         now += batch.predictedMs
@@ -342,10 +343,10 @@ test('stays within what fits, and is the least allowed when nothing does', () =>
   expect(batchSize(whole, { images: 16, level: 0, fits: (ms) => ms <= 60 })).toBe(4)
   expect(batchSize(whole, { images: 16, level: 5, fits: (ms) => ms <= 60 })).toBe(8)
   expect(batchSize(whole, { images: 16, level: 0, fits: () => false })).toBe(1)
-  expect(batchSize(whole, { images: 16, level: 0, fits: () => false, least: 4 })).toBe(4)
+  expect(batchSize(whole, { images: 16, level: 0, fits: () => false, smallest: 4 })).toBe(4)
 })
 
 test('grows from the least allowed only where that gains', () => {
-  expect(batchSize(whole, { images: 16, level: 0, fits, least: 4 })).toBe(16)
-  expect(batchSize(linear, { images: 16, level: 0, fits, least: 4 })).toBe(4)
+  expect(batchSize(whole, { images: 16, level: 0, fits, smallest: 4 })).toBe(16)
+  expect(batchSize(linear, { images: 16, level: 0, fits, smallest: 4 })).toBe(4)
 })

@@ -1,10 +1,10 @@
 import { type CostModel, worthwhileGain } from './cost-model.ts'
-import type { Place, Tally } from './deadline-order.ts'
+import type { QueueEntry, Tally } from './deadline-order.ts'
 import type { Demand } from './least-level.ts'
 import { type Backlog, imagesOf, type Lane } from './level.ts'
-import { leavesRoom, timeForRun } from './line-head.ts'
 import { type ControllerOptions, defaultMargin, PruneController } from './prune-controller.ts'
-import type { ImageQueue, QueuedImage, Waiting } from './queue.ts'
+import type { ImageEntry, ImageQueue, QueuedImage } from './queue.ts'
+import { leavesRoom, timeForRun } from './queue-head.ts'
 
 /** What a free device is to run next. */
 export interface Batch<T> {
@@ -116,7 +116,7 @@ export class Batcher<T> {
   nextBatch(now: number): Batch<T> | undefined {
     this.#postponeLate(now)
     const lane = this.#leadingLane(now)
-    const head = this.#queue.line(lane).head
+    const head = this.#queue.lane(lane).head
     if (head === undefined) return undefined
     const beyond = { interactive: this.#beyond('interactive', now), batch: this.#beyond('batch', now) }
     const moment = { now, beyond }
@@ -130,10 +130,10 @@ export class Batcher<T> {
   }
 
   #postponeLate(now: number): void {
-    const line = this.#queue.line('interactive')
+    const queue = this.#queue.lane('interactive')
     const soonestMs = Math.min(...this.#costs.levels.map((_, level) => this.#costs.runTimes(level)[1]!))
-    while (line.head && line.head.due === line.head.deadline && line.head.deadline < now + soonestMs)
-      this.#queue.postpone(line.head, line.head.deadline + latePatienceMs)
+    while (queue.head && queue.head.sortKey === queue.head.deadline && queue.head.deadline < now + soonestMs)
+      this.#queue.postpone(queue.head, queue.head.deadline + latePatienceMs)
   }
 
   #leadingLane(now: number): Lane {
@@ -142,7 +142,7 @@ export class Batcher<T> {
     return this.#queue.size('batch') > 0 && waitedMs >= this.#batchTurnMs ? 'batch' : 'interactive'
   }
 
-  #ledByInteractive(head: Waiting<T>, moment: Moment): Batch<T> {
+  #ledByInteractive(head: ImageEntry<T>, moment: Moment): Batch<T> {
     const demand = this.#interactiveDemand(moment)
     const level = ownLevel(head, demand)
     const { riders, joiners } = this.#companions(head, level, demand)
@@ -160,12 +160,12 @@ export class Batcher<T> {
       images: members.length + fillers.length,
       level,
       fits: (ms, rows) => isLastInteractive && fits(ms, rows) && this.#leavesRoom(ms, 0, moment),
-      least: bucket,
+      smallest: bucket,
     })
     return this.#batch('interactive', [...members, ...fillers].slice(0, filledBucket), filledBucket, level)
   }
 
-  #ledByBatch(head: Waiting<T>, moment: Moment): Batch<T> {
+  #ledByBatch(head: ImageEntry<T>, moment: Moment): Batch<T> {
     const demand = this.#batchDemand(moment)
     const level = ownLevel(head, demand)
     const { riders, joiners } = this.#companions(head, level, demand)
@@ -175,14 +175,14 @@ export class Batcher<T> {
     return this.#batch('batch', [...riders, ...joiners].slice(0, bucket), bucket, level)
   }
 
-  #batch(lane: Lane, members: readonly Waiting<T>[], bucket: number, level: number): Batch<T> {
+  #batch(lane: Lane, members: readonly ImageEntry<T>[], bucket: number, level: number): Batch<T> {
     const predictedMs = this.#costs.predict(bucket, level)
     return { lane, images: members.map(({ image }) => image), bucket, level, predictedMs }
   }
 
   #interactiveDemand({ now, beyond }: Moment): Demand {
     const load = {
-      line: this.#queue.line('interactive'),
+      queue: this.#queue.lane('interactive'),
       beyond: beyond.interactive,
       costs: this.#costs,
       devices: this.#devices,
@@ -200,8 +200,8 @@ export class Batcher<T> {
     const interactiveMs = this.#queue.arrivalRate('interactive', now) * this.#costs.best(0).msPerImage
     const interactiveShare = interactiveMs / 1000
     const load = {
-      line: this.#queue.line('batch'),
-      ahead: withBacklogs(this.#queue.line('interactive').tally, beyond.interactive),
+      queue: this.#queue.lane('batch'),
+      ahead: withBacklogs(this.#queue.lane('interactive').tally, beyond.interactive),
       beyond: beyond.batch,
       expires: true,
       costs: this.#costs,
@@ -215,32 +215,32 @@ export class Batcher<T> {
   }
 
   /** Images of the head's line and group that may run at `level`: those whose own level it is, and hardier ones. */
-  #companions(head: Waiting<T>, level: number, demand: Demand) {
-    const pick = (accept: (place: Waiting<T>) => boolean) =>
+  #companions(head: ImageEntry<T>, level: number, demand: Demand) {
+    const pick = (accept: (entry: ImageEntry<T>) => boolean) =>
       this.#pick(head.image.lane, head.image.group, accept)
     return {
-      riders: pick((place) => ownLevel(place, demand) === level),
-      joiners: pick((place) => place.least <= level && level < ownLevel(place, demand)),
+      riders: pick((entry) => ownLevel(entry, demand) === level),
+      joiners: pick((entry) => entry.minLevel <= level && level < ownLevel(entry, demand)),
     }
   }
 
   /** Batch images that may run at `level` beside the head without being pruned harder than they need. */
-  #fillers(head: Waiting<T>, level: number, moment: Moment): Waiting<T>[] {
+  #fillers(head: ImageEntry<T>, level: number, moment: Moment): ImageEntry<T>[] {
     const asked = this.#batchAsked
     const isRecent = asked !== undefined && moment.now - asked.at < demandAgeMs
     const demand = isRecent ? asked.demand : this.#batchDemand(moment)
     return this.#pick(
       'batch',
       head.image.group,
-      (place) => place.least <= level && level <= ownLevel(place, demand),
+      (entry) => entry.minLevel <= level && level <= ownLevel(entry, demand),
     )
   }
 
-  #pick(lane: Lane, group: string, accept: (place: Waiting<T>) => boolean): Waiting<T>[] {
+  #pick(lane: Lane, group: string, accept: (entry: ImageEntry<T>) => boolean): ImageEntry<T>[] {
     const rows = this.#costs.buckets.at(-1)!
     return this.#queue
-      .line(lane)
-      .pick(rows * runsAhead, rows * scannedPerRow, (place) => place.image.group === group && accept(place))
+      .lane(lane)
+      .pick(rows * runsAhead, rows * scannedPerRow, (entry) => entry.image.group === group && accept(entry))
   }
 
   /** Whether a run of `ms` leaves the interactive images enough time that are not part of it. */
@@ -258,14 +258,14 @@ export class Batcher<T> {
 
 function withBacklogs(tally: Tally, backlogs: readonly Backlog[]): Tally {
   const all = [...tally]
-  for (const { images, hardest } of backlogs) all[hardest]! += images
+  for (const { images, maxLevel } of backlogs) all[maxLevel]! += images
   return all
 }
 
 /** The level this image would be run at by itself: what the load demands of it, within what it allows. */
-function ownLevel(place: Place, demand: Demand): number {
-  const demanded = place.due <= demand.until ? demand.level : 0
-  return Math.max(place.least, Math.min(place.hardest, demanded))
+function ownLevel(entry: QueueEntry, demand: Demand): number {
+  const demanded = entry.sortKey <= demand.until ? demand.level : 0
+  return Math.max(entry.minLevel, Math.min(entry.maxLevel, demanded))
 }
 
 export interface BatchSizeOptions {
@@ -275,12 +275,12 @@ export interface BatchSizeOptions {
   /** Whether a run that takes this long is acceptable. */
   fits(ms: number, bucket: number): boolean
   /** Buckets below this one are not considered; it is the answer when none fits. Default: the smallest. */
-  least?: number
+  smallest?: number
 }
 
 /** The bucket that serves the most images per ms of those that fit; of buckets about as good, the smallest. */
-export function batchSize(costs: CostModel, { images, level, fits, least }: BatchSizeOptions): number {
-  let chosen = least ?? costs.buckets[0]!
+export function batchSize(costs: CostModel, { images, level, fits, smallest }: BatchSizeOptions): number {
+  let chosen = smallest ?? costs.buckets[0]!
   let chosenRate = 0
   for (const bucket of costs.buckets) {
     const ms = costs.predict(bucket, level)

@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Load } from './least-level.ts'
-import { type Backlog, hardestAllowed } from './level.ts'
-import { latestStart } from './line-head.ts'
+import { type Backlog, maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
+import { latestStart } from './queue-head.ts'
 import { device, flat, image, leastLevel, levels, loadOf } from './scenario.fixture.ts'
 import { servingPlan } from './service-order.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 
 interface Spec {
   deadline: number
@@ -24,7 +24,7 @@ const anyBacklogs = fc.array(
   fc.record({
     deadline: fc.integer({ min: 1, max: 6000 }),
     images: fc.integer({ min: 1, max: 60 }),
-    hardest: fc.nat(hardest),
+    maxLevel: fc.nat(maxLevel),
   }),
   { maxLength: 6 },
 )
@@ -44,24 +44,24 @@ describe('for any load', () => {
   /** Whether everything that can be in time is, by the same predictions, looked up image by image. */
   function holdsAt(specs: readonly Spec[], level: number, load: Load): boolean {
     const plan = servingPlan(load)
-    const line = specs.map(({ deadline, maxPrune }) => ({
+    const queue = specs.map(({ deadline, maxPrune }) => ({
       deadline,
       images: 1,
-      hardest: hardestAllowed(levels, maxPrune),
+      maxLevel: maxAllowedLevel(levels, maxPrune),
       beyond: 0,
     }))
     const backlogs = (load.beyond ?? []).map((backlog) => ({ ...backlog, beyond: 1 }))
-    const inOrder = [...line, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.beyond - b.beyond)
+    const inOrder = [...queue, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.beyond - b.beyond)
     let images = 0
     let workMs = 0
     const served = inOrder.every((group) => {
       images += group.images
-      workMs += group.images * plan.msPerImage[Math.min(group.hardest, level)]!
+      workMs += group.images * plan.msPerImage[Math.min(group.maxLevel, level)]!
       const budget = group.deadline / (1 + margin)
-      return budget < plan.soonest[group.hardest]! || plan.finish(level, images, workMs) <= budget + 1e-9
+      return budget < plan.soonest[group.maxLevel]! || plan.finish(level, images, workMs) <= budget + 1e-9
     })
     if (!Number.isFinite(load.drainMs)) return served
-    const head = line.toSorted((a, b) => a.deadline - b.deadline)
+    const head = queue.toSorted((a, b) => a.deadline - b.deadline)
     const waitingImages = images
     const backlog = Math.max(0, waitingImages - load.devices * load.costs.buckets.at(-1)!)
     const drainWork = ((backlog + (load.arrivalRate * load.drainMs) / 1000) * workMs) / waitingImages
@@ -106,7 +106,7 @@ describe('for any load', () => {
 
   /** No deadline falls below what a lone image takes: what cannot be in time asks for nothing. */
   const shortened = ({ deadline, maxPrune }: Spec, share: number, costs: Load['costs']): Spec => {
-    const allowed = hardestAllowed(levels, maxPrune)
+    const allowed = maxAllowedLevel(levels, maxPrune)
     const soonest = Math.min(...levels.slice(0, allowed + 1).map((_, level) => costs.runTimes(level)[1]!))
     const least = (1 + margin) * soonest * 1.001
     return { deadline: deadline <= least ? deadline : deadline - share * (deadline - least), maxPrune }
@@ -129,7 +129,7 @@ describe('for any load', () => {
         anyRate,
         (specs, beyond, more, costs, arrivalRate) => {
           const alike = (backlogs: Backlog[]) =>
-            Number.isFinite(drainMs) ? backlogs.map((each) => ({ ...each, hardest })) : backlogs
+            Number.isFinite(drainMs) ? backlogs.map((each) => ({ ...each, maxLevel })) : backlogs
           const light = { costs, devices: 2, beyond: alike(beyond), arrivalRate, drainMs }
           const level = (images: readonly Spec[], rest: Partial<Load> = {}) =>
             leastLevel(loadOf(imagesOf(images), { ...light, ...rest }), options).level
@@ -164,7 +164,7 @@ describe('for any load', () => {
         const { level, holds } = leastLevel(loadOf(images), { now: 0, margin: 0, drainMargin: 0 })
         expect(inTimeAt(images, level)).toBe(holds)
         if (level > 0) expect(inTimeAt(images, level - 1)).toBe(false)
-        if (!holds) expect(level).toBe(hardest)
+        if (!holds) expect(level).toBe(maxLevel)
       }),
       { seed: 1, numRuns: 200 },
     )

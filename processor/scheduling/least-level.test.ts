@@ -4,7 +4,7 @@ import type { Backlog } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, leastLevel, levels, loadOf } from './scenario.fixture.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 
 const waiting = (count: number, rest: Partial<QueuedImage<string>> = {}) =>
   Array.from({ length: count }, (_, i) => image(`${i}`, rest))
@@ -21,25 +21,25 @@ describe('the least level', () => {
   })
 
   test('says when even the hardest does not hold', () => {
-    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: hardest, holds: false })
+    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: maxLevel, holds: false })
   })
 
   test('more devices need less, those taken away need more', () => {
     const images = waiting(12)
     expect(leastLevel(loadOf(images, { devices: 3 }), exactly).level).toBe(0)
-    expect(leastLevel(loadOf(waiting(5), { devices: 0.5 }), exactly).level).toBe(hardest)
+    expect(leastLevel(loadOf(waiting(5), { devices: 0.5 }), exactly).level).toBe(maxLevel)
   })
 
   test('counts the images of other lines that are served first', () => {
-    const ahead = levels.map((_, level) => (level === hardest ? 7 : 0))
-    expect(leastLevel(loadOf(waiting(5), { ahead }), exactly).level).toBe(hardest)
+    const ahead = levels.map((_, level) => (level === maxLevel ? 7 : 0))
+    expect(leastLevel(loadOf(waiting(5), { ahead }), exactly).level).toBe(maxLevel)
   })
 
   test('knows that images which must not be pruned take their time', () => {
     const images = [...waiting(4, { maxPrune: 0 }), image('last', { deadline: 501 })]
     expect(leastLevel(loadOf(images), exactly).level).toBe(0)
     const sixth = image('sixth', { deadline: 502 })
-    expect(leastLevel(loadOf([...images, sixth]), exactly).level).toBe(hardest)
+    expect(leastLevel(loadOf([...images, sixth]), exactly).level).toBe(maxLevel)
   })
 
   test('an image that would be late even if it were alone asks for nothing, nor does one without a deadline', () => {
@@ -65,7 +65,7 @@ describe('the least level', () => {
     }
     takesNoLess(2)
     expect(leastLevel(loadOf(waiting(6), { costs }), exactly).level).toBe(3)
-    takesNoLess(hardest)
+    takesNoLess(maxLevel)
     expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, holds: false })
   })
 
@@ -75,7 +75,7 @@ describe('the least level', () => {
       leastLevel(loadOf(backlog, { drainMs: 1000, ...rest }), exactly).level
     expect(demand({})).toBe(0)
     expect(demand({ arrivalRate: 2 })).toBe(2)
-    expect(demand({ arrivalRate: 15 })).toBe(hardest)
+    expect(demand({ arrivalRate: 15 })).toBe(maxLevel)
     expect(demand({ arrivalRate: 15, drainMs: Infinity })).toBe(0)
   })
 
@@ -90,19 +90,23 @@ describe('the least level', () => {
 describe('a backlog beyond the line', () => {
   const demand = (images: QueuedImage<string>[], beyond: Backlog[], rest: Partial<Load> = {}) =>
     leastLevel(loadOf(images, { beyond, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
-  const backlog = (images: number, deadline: number, most = hardest) => ({ images, deadline, hardest: most })
+  const backlog = (images: number, deadline: number, most = maxLevel) => ({
+    images,
+    deadline,
+    maxLevel: most,
+  })
 
   test('that does not fit into its time is pruned just as far as needed, and only what is due by then', () => {
     expect(demand([], [backlog(100, 10_000)])).toMatchObject({ level: 0 })
     expect(demand([], [backlog(101, 10_000)])).toEqual({ level: 1, until: 10_000, holds: true })
-    expect(demand([], [backlog(250, 10_000)])).toEqual({ level: hardest, until: 10_000, holds: true })
-    expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: hardest, holds: false })
+    expect(demand([], [backlog(250, 10_000)])).toEqual({ level: maxLevel, until: 10_000, holds: true })
+    expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: maxLevel, holds: false })
   })
 
   test('waits for the images of the line that are due before it, and not for those due later', () => {
-    const line = [...waiting(5, { deadline: 5000 }), image('later', { deadline: 20_000 })]
-    expect(demand(line, [backlog(95, 10_000)]).level).toBe(0)
-    expect(demand(line, [backlog(96, 10_000)])).toMatchObject({ level: 1, until: 10_000 })
+    const queue = [...waiting(5, { deadline: 5000 }), image('later', { deadline: 20_000 })]
+    expect(demand(queue, [backlog(95, 10_000)]).level).toBe(0)
+    expect(demand(queue, [backlog(96, 10_000)])).toMatchObject({ level: 1, until: 10_000 })
   })
 
   test('keeps the images of the line waiting that are due after it', () => {
@@ -114,7 +118,7 @@ describe('a backlog beyond the line', () => {
   test('a later batch is not pruned because an earlier one is late', () => {
     const late = backlog(1000, 10_000)
     const onTime = backlog(450, 60_000)
-    expect(demand([], [onTime, late], { expires: true })).toMatchObject({ level: hardest, until: 10_000 })
+    expect(demand([], [onTime, late], { expires: true })).toMatchObject({ level: maxLevel, until: 10_000 })
     // Callers are answered however late, so what is left of them at their deadline keeps others waiting.
     expect(demand([], [onTime, late]).until).toBe(60_000)
   })
@@ -134,7 +138,7 @@ describe('a backlog beyond the line', () => {
 
   test('is not hurried on to be done before it can have been decoded', () => {
     const costs = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
-    expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(hardest)
+    expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(maxLevel)
     costs.observeDecoding(80)
     // Decoding takes 1.6 s, and 20 images take as long at level 2.
     expect(demand([], [backlog(20, 1000)], { costs })).toMatchObject({ level: 2, holds: true })

@@ -1,18 +1,18 @@
 import type { CostModel } from './cost-model.ts'
-import type { Place } from './deadline-order.ts'
+import type { QueueEntry } from './deadline-order.ts'
 import { imagesOf } from './level.ts'
-import { headPerDevice, latestStart } from './line-head.ts'
+import { headPerDevice, latestStart } from './queue-head.ts'
 import {
   type Checkpoint,
   eachDeadline,
-  type Lineup,
+  type ServiceOrder,
   type ServingPlan,
   servingPlan,
   work,
 } from './service-order.ts'
 
 /** What the devices have before them when one of them is free. */
-export interface Load extends Lineup {
+export interface Load extends ServiceOrder {
   costs: CostModel
   /** Devices that serve the line; a fraction when part of their time goes elsewhere. */
   devices: number
@@ -62,7 +62,7 @@ export function leastLevels(load: Load, cautions: readonly Caution[], now: numbe
     for (const search of searches) search.meet(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
   })
   if (drains) {
-    const head = load.line.pick(headPerDevice * load.devices, Number.POSITIVE_INFINITY, () => true)
+    const head = load.queue.pick(headPerDevice * load.devices, Number.POSITIVE_INFINITY, () => true)
     for (const search of searches) {
       search.drain(load)
       search.cut(head, load, now)
@@ -105,7 +105,7 @@ class LevelSearch {
     const { steps, soonest } = this.#plan
     if (this.#drains && !this.#holds) return
     const budget = leftMs / this.#slowdown
-    if (budget < soonest[checkpoint.hardest]!) return
+    if (budget < soonest[checkpoint.maxLevel]!) return
     const latest = Math.max(budget, decodedInMs)
     const before = this.#step
     // Once the hardest level does not hold there is nothing to rise to.
@@ -126,7 +126,7 @@ class LevelSearch {
   }
 
   /** Rises until the head of the line can be cut into runs that all end in time. */
-  cut(head: readonly Place[], { costs }: Load, now: number): void {
+  cut(head: readonly QueueEntry[], { costs }: Load, now: number): void {
     const { steps } = this.#plan
     const options = { costs, plan: this.#plan, now, slowdown: this.#slowdown }
     while (latestStart(head, steps[this.#step]!, options) < 0 && this.#canRise()) this.#step++
@@ -144,15 +144,15 @@ class LevelSearch {
  * time, ms. Those to come are taken to bear what those that wait bear on average.
  */
 function drainWork(
-  { line, beyond = [], costs, devices, arrivalRate, drainMs }: Load,
+  { queue, beyond = [], costs, devices, arrivalRate, drainMs }: Load,
   level: number,
   { msPerImage }: ServingPlan,
 ): number {
-  const waiting = line.size + imagesOf(beyond)
+  const waiting = queue.size + imagesOf(beyond)
   const backlog = Math.max(0, waiting - devices * costs.buckets.at(-1)!)
-  const decodable = line.size + (costs.decodingRate * drainMs) / 1000
+  const decodable = queue.size + (costs.decodingRate * drainMs) / 1000
   const images = Math.min(backlog + (arrivalRate * drainMs) / 1000, decodable)
-  let workMs = work(line.tally, msPerImage, level)
-  for (const { images, hardest } of beyond) workMs += images * msPerImage[Math.min(hardest, level)]!
+  let workMs = work(queue.tally, msPerImage, level)
+  for (const { images, maxLevel } of beyond) workMs += images * msPerImage[Math.min(maxLevel, level)]!
   return images * (workMs / Math.max(1, waiting))
 }

@@ -9,7 +9,7 @@ export interface Level {
 }
 
 /** Index of the hardest level that merges at most `maxPrune` (0 to 1) of the image tokens; level 0 always may. */
-export function hardestAllowed(levels: readonly Level[], maxPrune: number): number {
+export function maxAllowedLevel(levels: readonly Level[], maxPrune: number): number {
   return Math.max(
     0,
     levels.findLastIndex((level) => level.pruneRatio <= maxPrune),
@@ -30,7 +30,7 @@ export interface Backlog {
   /** How many; may be a fraction. */
   images: number
   /** The hardest level that they may be run at. */
-  hardest: number
+  maxLevel: number
 }
 
 /** Images of all of them. */

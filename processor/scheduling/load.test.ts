@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { hardestAllowed } from './level.ts'
+import { maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, type Served, simulate, traffic } from './scenario.fixture.ts'
 
@@ -179,7 +179,7 @@ describe('no starvation below capacity, whatever an image allows and whatever it
         const arrivals = crowds.flatMap(({ patienceMs, count, ...rest }, index) => {
           const each = { ...rest, enqueuedAt: at, deadline: patienceMs && at + patienceMs }
           // The next crowd leaves the device time to run them one by one, as hard as they allow.
-          const level = patienceMs === undefined ? 0 : hardestAllowed(levels, rest.maxPrune)
+          const level = patienceMs === undefined ? 0 : maxAllowedLevel(levels, rest.maxPrune)
           at += 1.1 * count * on.predict(1, level)
           return Array.from({ length: count }, (_, i) => image(`${index} ${i}`, each))
         })

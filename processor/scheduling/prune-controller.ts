@@ -53,7 +53,7 @@ export class PruneController {
 
   /** The demand that the next batch should meet. To be asked once for each batch, with time going forward. */
   decide(load: Load, now: number): Demand {
-    const isAlone = load.line.size <= 1 && imagesOf(load.beyond ?? []) === 0
+    const isAlone = load.queue.size <= 1 && imagesOf(load.beyond ?? []) === 0
     const [needed = fullQuality, calm = fullQuality] = leastLevels(load, this.#cautions, now)
     for (let level = 1; level <= calm.level; level++) this.#neededAt[level] = now
     const kept = Math.min(this.#level, this.#held(now))

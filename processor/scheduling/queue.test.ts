@@ -7,9 +7,9 @@ const levels = [0, 0.3, 0.6].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 
 
 const order = (queue: ImageQueue<string>, lane: Lane = 'interactive') =>
   queue
-    .line(lane)
+    .lane(lane)
     .pick(Infinity, Infinity, () => true)
-    .map((place) => place.image.id)
+    .map((entry) => entry.image.id)
 
 test('serves a lane by deadline, ties by arrival, and knows the lanes apart', () => {
   const queue = new ImageQueue<string>({ levels })
@@ -56,8 +56,8 @@ test('an image without a deadline is ordered by patience and never pruned', () =
   queue.add(image('before', { deadline: 1099 }), 0)
   queue.add(image('after', { deadline: 1101 }), 0)
   expect(order(queue)).toEqual(['before', 'patient', 'after'])
-  const [patient] = queue.line('interactive').pick(1, 9, (place) => place.image.id === 'patient')
-  expect(patient).toMatchObject({ deadline: Infinity, least: 0, hardest: 0 })
+  const [patient] = queue.lane('interactive').pick(1, 9, (entry) => entry.image.id === 'patient')
+  expect(patient).toMatchObject({ deadline: Infinity, minLevel: 0, maxLevel: 0 })
 })
 
 test.each([
@@ -67,10 +67,10 @@ test.each([
   [{ maxPrune: 1, level: 1 }, 1, 1],
   [{ maxPrune: 0.5, level: 2 }, 1, 1],
   [{ maxPrune: 1, level: 2, deadline: undefined }, 2, 2],
-])('%j may run at levels %d to %d', (rest, least, hardest) => {
+])('%j may run at levels %d to %d', (rest, minLevel, maxLevel) => {
   const queue = new ImageQueue<string>({ levels })
   queue.add(image('a', rest), 0)
-  expect(queue.line('interactive').head).toMatchObject({ least, hardest })
+  expect(queue.lane('interactive').head).toMatchObject({ minLevel, maxLevel })
 })
 
 test('measures the arrivals of each lane', () => {

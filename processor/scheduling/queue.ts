@@ -1,6 +1,6 @@
 import { ArrivalRate } from './arrival-rate.ts'
-import { DeadlineOrder, type Place } from './deadline-order.ts'
-import { hardestAllowed, type Lane, type Level } from './level.ts'
+import { DeadlineOrder, type QueueEntry } from './deadline-order.ts'
+import { type Lane, type Level, maxAllowedLevel } from './level.ts'
 
 /** An image that is ready to run. Times are unix ms. */
 export interface QueuedImage<T> {
@@ -24,12 +24,12 @@ const burstMs = 500
 const chanceDeviations = 1.5
 
 /** An image in its line. */
-export interface Waiting<T> extends Place {
+export interface ImageEntry<T> extends QueueEntry {
   image: QueuedImage<T>
 }
 
 /** A lane's images in the order in which they are served, to look at. */
-export type Line<T = unknown> = Omit<DeadlineOrder<Waiting<T>>, 'add' | 'remove'>
+export type LaneQueue<T = unknown> = Omit<DeadlineOrder<ImageEntry<T>>, 'add' | 'remove'>
 
 export interface QueueOptions {
   levels: readonly Level[]
@@ -53,17 +53,17 @@ export class ImageQueue<T> {
   readonly #levels: readonly Level[]
   readonly #limits: Record<Lane, number>
   readonly #patienceMs: Record<Lane, number>
-  readonly #lines: Record<Lane, DeadlineOrder<Waiting<T>>>
+  readonly #lanes: Record<Lane, DeadlineOrder<ImageEntry<T>>>
   readonly #rates: Record<Lane, ArrivalRate> = { interactive: new ArrivalRate(), batch: new ArrivalRate() }
   readonly #burst = new ArrivalRate({ timeConstantMs: burstMs })
-  readonly #waiting = new Map<string, Waiting<T>>()
+  readonly #waiting = new Map<string, ImageEntry<T>>()
   #arrivals = 0
 
   constructor({ levels, limits, patienceMs }: QueueOptions) {
     this.#levels = levels
     this.#limits = { interactive: 10_000, batch: 10_000, ...limits }
     this.#patienceMs = { interactive: 60_000, batch: 86_400_000, ...patienceMs }
-    this.#lines = {
+    this.#lanes = {
       interactive: new DeadlineOrder(levels.length),
       batch: new DeadlineOrder(levels.length),
     }
@@ -77,41 +77,41 @@ export class ImageQueue<T> {
   add(image: QueuedImage<T>, now: number): void {
     if (this.#waiting.has(image.id)) throw new DuplicateImageError(image.id)
     if (this.isFull(image.lane)) throw new QueueFullError(image.lane, this.#limits[image.lane])
-    const place = this.#placeOf(image)
-    this.#waiting.set(image.id, place)
-    this.#lines[image.lane].add(place)
+    const entry = this.#entryOf(image)
+    this.#waiting.set(image.id, entry)
+    this.#lanes[image.lane].add(entry)
     this.#rates[image.lane].observe(now)
     if (image.lane === 'interactive') this.#burst.observe(now)
   }
 
   /** Takes the image out, for a batch or because its caller has gone. O(log n). Undefined when it does not wait. */
   remove(id: string): QueuedImage<T> | undefined {
-    const place = this.#waiting.get(id)
-    if (place === undefined) return undefined
+    const entry = this.#waiting.get(id)
+    if (entry === undefined) return undefined
     this.#waiting.delete(id)
-    this.#lines[place.image.lane].remove(place)
-    return place.image
+    this.#lanes[entry.image.lane].remove(entry)
+    return entry.image
   }
 
   /** Puts an image that waits to where one that is due then stands. O(log n). */
-  postpone(place: Waiting<T>, due: number): void {
-    const line = this.#lines[place.image.lane]
-    if (!line.remove(place)) return
-    place.due = due
-    line.add(place)
+  postpone(entry: ImageEntry<T>, sortKey: number): void {
+    const lane = this.#lanes[entry.image.lane]
+    if (!lane.remove(entry)) return
+    entry.sortKey = sortKey
+    lane.add(entry)
   }
 
   /** Images of the lane that wait; of both lanes when none is named. */
   size(lane?: Lane): number {
-    return lane ? this.#lines[lane].size : this.#waiting.size
+    return lane ? this.#lanes[lane].size : this.#waiting.size
   }
 
   isFull(lane: Lane): boolean {
-    return this.#lines[lane].size >= this.#limits[lane]
+    return this.#lanes[lane].size >= this.#limits[lane]
   }
 
-  line(lane: Lane): Line<T> {
-    return this.#lines[lane]
+  lane(lane: Lane): LaneQueue<T> {
+    return this.#lanes[lane]
   }
 
   /** Images per second that have come into the lane of late. */
@@ -126,17 +126,17 @@ export class ImageQueue<T> {
     return Math.max(this.arrivalRate('interactive', now), rate - chanceDeviations * deviation)
   }
 
-  #placeOf(image: QueuedImage<T>): Waiting<T> {
+  #entryOf(image: QueuedImage<T>): ImageEntry<T> {
     const { deadline = Number.POSITIVE_INFINITY, level: pinned } = image
-    const allowed = hardestAllowed(this.#levels, image.maxPrune)
+    const allowed = maxAllowedLevel(this.#levels, image.maxPrune)
     const neverLate = image.deadline === undefined
     return {
       image,
       deadline,
-      due: image.deadline ?? image.enqueuedAt + this.#patienceMs[image.lane],
+      sortKey: image.deadline ?? image.enqueuedAt + this.#patienceMs[image.lane],
       arrival: this.#arrivals++,
-      least: Math.min(pinned ?? 0, allowed),
-      hardest: Math.min(pinned ?? (neverLate ? 0 : allowed), allowed),
+      minLevel: Math.min(pinned ?? 0, allowed),
+      maxLevel: Math.min(pinned ?? (neverLate ? 0 : allowed), allowed),
     }
   }
 }

@@ -57,7 +57,7 @@ export const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
 
 /** One such device with these interactive images before it. */
 export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load => ({
-  line: queueOf(images).line('interactive'),
+  queue: queueOf(images).lane('interactive'),
   costs: flat,
   devices: 1,
   arrivalRate: 0,

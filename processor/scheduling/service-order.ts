@@ -1,11 +1,11 @@
 import { type CostModel, lowestSoFar } from './cost-model.ts'
 import { sum, type Tally } from './deadline-order.ts'
 import type { Backlog } from './level.ts'
-import type { Line } from './queue.ts'
+import type { LaneQueue } from './queue.ts'
 
 /** The images that a decision looks along. */
-export interface Lineup {
-  line: Line
+export interface ServiceOrder {
+  queue: LaneQueue
   /** Images of other lines that are served before this one. */
   ahead?: Tally
   /** Images of this lane that are not in the line yet. */
@@ -19,7 +19,7 @@ export interface Checkpoint {
   /** Unix ms. */
   deadline: number
   /** The hardest level that it may be run at. */
-  hardest: number
+  maxLevel: number
   /** Images of backlogs up to it, which have to be decoded first. */
   undecoded: number
   /** When it is done if everything up to it is served at `level`, ms from now. */
@@ -32,7 +32,7 @@ export interface Checkpoint {
  * does. The checkpoint is reused between calls.
  */
 export function eachDeadline(
-  { line, ahead = [], beyond = [], expires = false }: Lineup,
+  { queue, ahead = [], beyond = [], expires = false }: ServiceOrder,
   { plan, now }: { plan: ServingPlan; now: number },
   visit: (checkpoint: Checkpoint) => void,
 ): void {
@@ -41,7 +41,7 @@ export function eachDeadline(
   let tally: Tally = []
   const checkpoint: Checkpoint = {
     deadline: 0,
-    hardest: 0,
+    maxLevel: 0,
     undecoded: 0,
     finish: (level) => {
       const workMs = work(tally, plan.msPerImage, level) + before.workMs[level]!
@@ -49,19 +49,19 @@ export function eachDeadline(
     },
   }
 
-  const hasTime = ({ deadline, hardest }: Backlog) => deadline - now >= plan.soonest[hardest]!
+  const hasTime = ({ deadline, maxLevel }: Backlog) => deadline - now >= plan.soonest[maxLevel]!
   const backlogs = (expires ? beyond.filter(hasTime) : [...beyond]).sort((a, b) => a.deadline - b.deadline)
   const giveUp = ({ deadline }: Backlog) => {
     if (expires) before.endWithin((deadline - now) * plan.devices)
   }
-  const dues = backlogs.map(({ deadline }) => deadline)
-  for (const [index, tallyAhead] of line.aheadOfEach(dues, ahead).entries()) {
+  const sortKeys = backlogs.map(({ deadline }) => deadline)
+  for (const [index, tallyAhead] of queue.aheadOfEach(sortKeys, ahead).entries()) {
     const backlog = backlogs[index]!
     tally = tallyAhead
     images = sum(tally)
     before.add(backlog)
     checkpoint.deadline = backlog.deadline
-    checkpoint.hardest = backlog.hardest
+    checkpoint.maxLevel = backlog.maxLevel
     checkpoint.undecoded = before.images
     visit(checkpoint)
     giveUp(backlog)
@@ -70,15 +70,15 @@ export function eachDeadline(
   let passed = 0
   before.clear()
   checkpoint.undecoded = 0
-  line.walk((place, rank, tallyUpTo) => {
-    for (; passed < backlogs.length && backlogs[passed]!.deadline < place.due; passed++) {
+  queue.walk((entry, rank, tallyUpTo) => {
+    for (; passed < backlogs.length && backlogs[passed]!.deadline < entry.sortKey; passed++) {
       before.add(backlogs[passed]!)
       giveUp(backlogs[passed]!)
     }
     tally = tallyUpTo
     images = rank
-    checkpoint.deadline = place.deadline
-    checkpoint.hardest = place.hardest
+    checkpoint.deadline = entry.deadline
+    checkpoint.maxLevel = entry.maxLevel
     visit(checkpoint)
   }, ahead)
 }
@@ -100,10 +100,10 @@ class BacklogsBefore {
     this.workMs.fill(0)
   }
 
-  add({ images, hardest }: Backlog): void {
+  add({ images, maxLevel }: Backlog): void {
     this.images += images
     for (let level = 0; level < this.workMs.length; level++)
-      this.workMs[level]! += images * this.#msPerImage[Math.min(hardest, level)]!
+      this.workMs[level]! += images * this.#msPerImage[Math.min(maxLevel, level)]!
   }
 
   /** What is not done after this much device time is given up: it keeps no later work waiting. */
@@ -145,7 +145,7 @@ export function servingPlan({ costs, devices }: { costs: CostModel; devices: num
 /** Device time that these images take when the line is served at `level` and each image at most at its hardest, ms. */
 export function work(tally: Tally, msPerImage: readonly number[], level: number): number {
   let ms = 0
-  for (let hardest = 0; hardest < tally.length; hardest++)
-    ms += tally[hardest]! * msPerImage[Math.min(hardest, level)]!
+  for (let maxLevel = 0; maxLevel < tally.length; maxLevel++)
+    ms += tally[maxLevel]! * msPerImage[Math.min(maxLevel, level)]!
   return ms
 }

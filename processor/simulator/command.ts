@@ -175,9 +175,9 @@ async function compare(flags: Flags, { stdout, stderr }: SimulateEnvironment): P
   const load = await loadOf(loadFlags(flags), { costs, replicas: flags.gpus })
   const { partitions, maxReplicas } = fleetOf(fleet)
   const policies = parsePolicies(flags.policy, costs.levels)
-  const { full, hardest } = capacityOf(costs)
+  const { full, pruned } = capacityOf(costs)
   stderr.write(
-    `${load.description}\n${flags.gpus} x ${costs.device}: ${full.toFixed(0)} images/s each, ${hardest.toFixed(0)} pruned hardest; up to ${maxReplicas}, ${partitions} partitions\n`,
+    `${load.description}\n${flags.gpus} x ${costs.device}: ${full.toFixed(0)} images/s each, ${pruned.toFixed(0)} pruned hardest; up to ${maxReplicas}, ${partitions} partitions\n`,
   )
   const { arrivals, durationMs } = load
   const batch = batchFlags(flags)

@@ -128,7 +128,7 @@ export function timesFaster(costs: DeviceCosts, speed: number): DeviceCosts {
 export interface Capacity {
   /** Unpruned, and with all the pruning that pays. */
   full: number
-  hardest: number
+  pruned: number
   /** As many as its decoders supply: neither is more. */
   decoding: number
 }
@@ -137,5 +137,5 @@ export function capacityOf(costs: DeviceCosts): Capacity {
   const msPerImage = new CostModel(costs).fastestUpTo()
   const decoding = (1000 * costs.decoders) / costs.decodeMs
   const rate = (ms: number) => Math.min(decoding, 1000 / ms)
-  return { full: rate(msPerImage[0]!), hardest: rate(msPerImage.at(-1)!), decoding }
+  return { full: rate(msPerImage[0]!), pruned: rate(msPerImage.at(-1)!), decoding }
 }

@@ -82,8 +82,8 @@ function suitableRate(
   factor: number,
   { costs, replicas }: { costs: DeviceCosts; replicas: number },
 ): number {
-  const { full, hardest } = capacityOf(costs)
-  return kind === 'steady' ? steadyShare * replicas * full : (busiestShare * replicas * hardest) / factor
+  const { full, pruned } = capacityOf(costs)
+  return kind === 'steady' ? steadyShare * replicas * full : (busiestShare * replicas * pruned) / factor
 }
 
 const shown = (value: number) => String(Number(value.toPrecision(4)))

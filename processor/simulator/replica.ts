@@ -177,7 +177,7 @@ export class Replica {
       ...(this.#run?.batch.images ?? []),
       ...lanes.flatMap((lane) =>
         this.#queue
-          .line(lane)
+          .lane(lane)
           .pick(this.#queue.size(lane), this.#queue.size(lane), () => true)
           .map(({ image }) => image),
       ),
@@ -214,7 +214,7 @@ export class Replica {
       const last = this.#decoding.findLast((image) => image.lane === 'interactive')
       if (!last) return []
       const { deadline = Number.POSITIVE_INFINITY } = last
-      return [{ deadline, images: this.#interactiveDecoding, hardest: costs.levels.length - 1 }]
+      return [{ deadline, images: this.#interactiveDecoding, maxLevel: costs.levels.length - 1 }]
     }
     if (!batch) return []
     const { pace } = batch

@@ -45,8 +45,8 @@ const idleRounds = 6
  */
 export async function benchBurst({ rounds, seconds, percent, levels }: BurstOptions): Promise<void> {
   const model = await openModel(bundledModel)
-  const hardest = model.levels.length - 1
-  const fixed = levels ?? Array.from({ length: hardest }, (_, i) => i + 1)
+  const maxLevel = model.levels.length - 1
+  const fixed = levels ?? Array.from({ length: maxLevel }, (_, i) => i + 1)
   const policies: Policy[] = [...new Set([0, ...fixed]), 'adaptive']
   const { exact, source } = levelQualities(model)
   const measured = await measureDevice({
@@ -57,10 +57,10 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
   const idle = parseDeviceCosts(measured, 'what was measured')
   const traffic = startTraffic()
   try {
-    const sustained = await sustainedAt(hardest, traffic)
+    const sustained = await sustainedAt(maxLevel, traffic)
     const burstRate = (sustained * percent) / 100
     console.log(
-      `${sustained.toFixed(1)} images/s sustained at level ${hardest}; base ${(burstRate / 10).toFixed(1)}, burst ${burstRate.toFixed(1)} images/s for ${seconds} s`,
+      `${sustained.toFixed(1)} images/s sustained at level ${maxLevel}; base ${(burstRate / 10).toFixed(1)}, burst ${burstRate.toFixed(1)} images/s for ${seconds} s`,
     )
     const traces = Array.from({ length: rounds }, (_, round) =>
       burstTrace({ burstRate, seconds, seed: 1 + round }),
@@ -81,7 +81,7 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
     printResult('burst', {
       ...fields,
       slo_ms: sloMs,
-      hardest_level: hardest,
+      hardest_level: maxLevel,
       sustained_hardest: sustained,
       base_rate: trace.baseRate,
       burst_rate: trace.burstRate,

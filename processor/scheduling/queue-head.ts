@@ -1,11 +1,11 @@
 import type { CostModel } from './cost-model.ts'
-import type { Place } from './deadline-order.ts'
+import type { QueueEntry } from './deadline-order.ts'
 import type { ServingPlan } from './service-order.ts'
 
 /** Images at the head of a line, for each device, that are looked at run by run. */
 export const headPerDevice = 64
 
-export interface LineHeadOptions {
+export interface QueueHeadOptions {
   costs: CostModel
   plan: ServingPlan
   now: number
@@ -19,22 +19,22 @@ export interface LineHeadOptions {
  * that could not be in time even if they were alone do not count. Infinity when nothing is in a hurry.
  */
 export function latestStart(
-  places: readonly Pick<Place, 'deadline' | 'hardest'>[],
+  entries: readonly Pick<QueueEntry, 'deadline' | 'maxLevel'>[],
   level: number,
-  { costs, plan, now, slowdown }: LineHeadOptions,
+  { costs, plan, now, slowdown }: QueueHeadOptions,
 ): number {
   const { msPerImage, soonest, devices } = plan
   const ends: number[] = []
   let milderMs = 0
-  for (const { hardest, deadline } of places) {
+  for (const { maxLevel, deadline } of entries) {
     const budget = (deadline - now) / slowdown
-    if (hardest < level) milderMs += msPerImage[hardest]! / devices
-    else ends.push(budget < soonest[hardest]! ? Number.POSITIVE_INFINITY : budget - milderMs)
+    if (maxLevel < level) milderMs += msPerImage[maxLevel]! / devices
+    else ends.push(budget < soonest[maxLevel]! ? Number.POSITIVE_INFINITY : budget - milderMs)
   }
   return latestStarts(shareOf(devices, ends), costs.runTimes(level))[0]!
 }
 
-export interface RunTimeOptions extends Pick<LineHeadOptions, 'costs' | 'now' | 'slowdown'> {
+export interface RunTimeOptions extends Pick<QueueHeadOptions, 'costs' | 'now' | 'slowdown'> {
   devices: number
 }
 
@@ -44,12 +44,12 @@ export interface RunTimeOptions extends Pick<LineHeadOptions, 'costs' | 'now' | 
  * they were alone do not count.
  */
 export function timeForRun(
-  places: readonly Pick<Place, 'deadline'>[],
+  entries: readonly Pick<QueueEntry, 'deadline'>[],
   level: number,
   { costs, devices, now, slowdown }: RunTimeOptions,
 ): (images: number) => number {
   const runMs = costs.runTimes(level)
-  const ends = places
+  const ends = entries
     .map(({ deadline }) => (deadline - now) / slowdown)
     .map((end) => (end < runMs[1]! ? Number.POSITIVE_INFINITY : end))
   const starts = latestStarts(shareOf(devices, ends), runMs)
@@ -61,8 +61,8 @@ export function timeForRun(
 }
 
 /** What one of several devices serves of a line: the head, and every so manieth behind it. */
-function shareOf<T>(devices: number, line: readonly T[]): T[] {
-  return line.filter((_, rank) => rank % devices === 0)
+function shareOf<T>(devices: number, queue: readonly T[]): T[] {
+  return queue.filter((_, rank) => rank % devices === 0)
 }
 
 export interface InteractiveRoomOptions {
