@@ -4,7 +4,7 @@ import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import type { CaptionModel } from '../models/model.ts'
-import { type Admission, admission, type Newcomer } from '../scheduling/admission.ts'
+import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
 import { type Batch, Batcher } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
@@ -19,7 +19,7 @@ export interface BatchRunnerOptions {
   /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
   interactiveTargetMs: number
   /** Images that will have to be served here and are not in the queue yet. */
-  beyond?(lane: Lane, now: number): readonly Backlog[]
+  upstream?(lane: Lane, now: number): readonly Backlog[]
   /** Told of every run; for metrics. */
   onBatch?(run: BatchReport): void
   /** Unix ms. */
@@ -109,7 +109,7 @@ export class BatchRunner {
       costs,
       devices: pool.devices.length,
       interactiveTargetMs,
-      beyond: options.beyond,
+      upstream: options.upstream,
     })
     this.#idle = new Set(pool.devices)
   }
@@ -137,8 +137,8 @@ export class BatchRunner {
   }
 
   /** Whether one more interactive image can be taken, and if not, when to repeat. */
-  admission(image: Newcomer = {}): Admission {
-    const { costs, pool, interactiveTargetMs, beyond } = this.#options
+  admission(image: AdmissionRequest = {}): Admission {
+    const { costs, pool, interactiveTargetMs, upstream } = this.#options
     const now = this.#options.now()
     return admission(
       {
@@ -147,7 +147,7 @@ export class BatchRunner {
         devices: pool.devices.length,
         interactiveTargetMs,
         runningMs: this.#runningMs(now),
-        beyond: beyond?.('interactive', now),
+        upstream: upstream?.('interactive', now),
       },
       image,
       now,

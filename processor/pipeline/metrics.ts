@@ -44,9 +44,9 @@ export function measurePipeline(metrics: Metrics) {
   const busyShares = new Map<string, BusyShare>()
   const crashes = metrics.counter({ name: 'device_crashes_total', help: 'Devices that had to be restarted.' })
 
-  const shed = metrics.counter({
+  const rejected = metrics.counter({
     name: 'shed_total',
-    help: 'Requests that were turned away: late could not have been answered in time, full had no room.',
+    help: 'Requests rejected: late would have missed its deadline, full had no room in the queue.',
     labelNames: ['reason'],
   })
 
@@ -69,7 +69,7 @@ export function measurePipeline(metrics: Metrics) {
       share.observe(run)
     },
     onShed(reason: 'full' | 'late'): void {
-      shed.inc({ reason })
+      rejected.inc({ reason })
     },
     onCrash(): void {
       crashes.inc()

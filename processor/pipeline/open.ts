@@ -22,7 +22,7 @@ export interface OpenPipeline {
 export interface OpenPipelineOptions
   extends Pick<
     PipelineOptions,
-    'interactiveTargetMs' | 'level' | 'beyond' | 'onBatch' | 'onCacheError' | 'onCrash'
+    'interactiveTargetMs' | 'level' | 'upstream' | 'onBatch' | 'onCacheError' | 'onCrash'
   > {
   /** Where what is measured of the devices is kept for the next start; default: nowhere. */
   costFolder?: string

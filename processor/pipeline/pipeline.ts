@@ -17,7 +17,7 @@ import { BatchRunner, type BatchRunnerOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
 
 export interface PipelineOptions
-  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'beyond' | 'onBatch'> {
+  extends Pick<BatchRunnerOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads that one operator is split over; default: all cores on the CPU. */
@@ -71,7 +71,7 @@ export class Pipeline implements Captioner {
     tokenizer: CaptionTokenizer,
     costs: CostModel,
   ) {
-    const { model, level, interactiveTargetMs, beyond, now = Date.now } = options
+    const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
     this.model = model.id
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
@@ -82,7 +82,7 @@ export class Pipeline implements Captioner {
       pool,
       costs,
       now,
-      beyond: (lane, at) => [...this.#beingDecoded(lane), ...(beyond?.(lane, at) ?? [])],
+      upstream: (lane, at) => [...this.#beingDecoded(lane), ...(upstream?.(lane, at) ?? [])],
     })
     this.#model = model
     this.#now = now

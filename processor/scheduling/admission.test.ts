@@ -12,8 +12,8 @@ test('an empty queue takes an image even when its deadline cannot be met', () =>
 
 test('a full lane refuses, for as long as it takes to have room', () => {
   const queue = queueOf(waiting(100), { limits: { interactive: 100 } })
-  const refused = { admitted: false, reason: 'full', retryAfterSeconds: 1 }
-  expect(admission({ queue, costs, interactiveTargetMs: Infinity }, {}, 0)).toEqual(refused)
+  const rejected = { admitted: false, reason: 'full', retryAfterSeconds: 1 }
+  expect(admission({ queue, costs, interactiveTargetMs: Infinity }, {}, 0)).toEqual(rejected)
 })
 
 test('refuses what would be late at the hardest level, and only that', () => {
@@ -29,9 +29,9 @@ test('refuses what would be late at the hardest level, and only that', () => {
 test('a run that keeps the device busy and images that are being decoded are in the way too', () => {
   const queue = queueOf(waiting(11))
   expect(admission({ queue, costs, runningMs: 100 }, { deadline: 600 }, 0).admitted).toBe(false)
-  const beyond = [{ deadline: 550, images: 3, maxLevel: 5 }]
-  expect(admission({ queue, costs, beyond }, { deadline: 600 }, 0).admitted).toBe(false)
-  expect(admission({ queue, costs, beyond }, { deadline: 540 }, 0).admitted).toBe(true)
+  const upstream = [{ deadline: 550, images: 3, maxLevel: 5 }]
+  expect(admission({ queue, costs, upstream }, { deadline: 600 }, 0).admitted).toBe(false)
+  expect(admission({ queue, costs, upstream }, { deadline: 540 }, 0).admitted).toBe(true)
 })
 
 test('a deadline shorter than the interactive target is no reason to refuse', () => {

@@ -21,13 +21,13 @@ export interface AdmissionOptions {
   /** Time until a device is free, ms; default 0. */
   runningMs?: number
   /** Interactive images that were taken and are not in the queue yet; default none. */
-  beyond?: readonly Backlog[]
+  upstream?: readonly Backlog[]
   /** An image is refused when it would miss its deadline if every run took this share longer; default 0.1. */
   margin?: number
 }
 
 /** What is known of an image before it is taken. */
-export interface Newcomer {
+export interface AdmissionRequest {
   /** Unix ms; absent: never late. */
   deadline?: number
   /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
@@ -51,20 +51,21 @@ const looks = 8
  */
 export function admission(
   options: AdmissionOptions,
-  { deadline = Number.POSITIVE_INFINITY, maxPrune = 1 }: Newcomer,
+  { deadline = Number.POSITIVE_INFINITY, maxPrune = 1 }: AdmissionRequest,
   now: number,
 ): Admission {
   const { queue, costs, interactiveTargetMs = 500, margin = defaultMargin } = options
   const loneRunsMs = loneRuns * costs.predict(costs.buckets[0]!, 0)
-  const hasMs = Math.max(deadline - now, interactiveTargetMs, loneRunsMs) / (1 + margin)
+  const budgetMs = Math.max(deadline - now, interactiveTargetMs, loneRunsMs) / (1 + margin)
   const doneIn = serviceTime(options, maxPrune)
   const full = queue.isFull('interactive')
-  const inTime = () => doneIn(deadline) <= hasMs && !spoilsTheCut(options, { deadline, maxPrune, hasMs }, now)
+  const inTime = () =>
+    doneIn(deadline) <= budgetMs && !makesScheduleInfeasible(options, { deadline, maxPrune, budgetMs }, now)
   if (!full && inTime()) return { admitted: true }
   return {
     admitted: false,
     reason: full ? 'full' : 'late',
-    retryAfterSeconds: secondsUntil((waitMs) => doneIn(deadline + waitMs) - hasMs),
+    retryAfterSeconds: secondsUntil((waitMs) => doneIn(deadline + waitMs) - budgetMs),
   }
 }
 
@@ -73,7 +74,7 @@ export function admission(
  * way.
  */
 function serviceTime(
-  { queue, costs, devices = 1, runningMs = 0, beyond = [] }: AdmissionOptions,
+  { queue, costs, devices = 1, runningMs = 0, upstream = [] }: AdmissionOptions,
   maxPrune: number,
 ): (deadline: number) => number {
   const plan = servingPlan({ costs, devices })
@@ -81,7 +82,8 @@ function serviceTime(
   const ownMs = plan.msPerImage[maxAllowedLevel(costs.levels, maxPrune)]!
   return (deadline) => {
     const tally = [...queue.lane('interactive').aheadOf(deadline)]
-    for (const backlog of beyond) if (backlog.deadline <= deadline) tally[backlog.maxLevel]! += backlog.images
+    for (const backlog of upstream)
+      if (backlog.deadline <= deadline) tally[backlog.maxLevel]! += backlog.images
     const images = sum(tally)
     if (images === 0 && runningMs <= 0) return 0
     return runningMs + plan.finish(maxLevel, images + 1, work(tally, plan.msPerImage, maxLevel) + ownMs)
@@ -92,19 +94,22 @@ function serviceTime(
  * Whether the images before it can be cut into runs that all end in time, at the hardest level, but not with it: it
  * would miss its deadline, or make another one miss.
  */
-function spoilsTheCut(
+function makesScheduleInfeasible(
   { queue, costs, devices = 1, runningMs = 0, margin = defaultMargin }: AdmissionOptions,
-  { deadline, maxPrune, hasMs }: Required<Newcomer> & { hasMs: number },
+  { deadline, maxPrune, budgetMs }: Required<AdmissionRequest> & { budgetMs: number },
   now: number,
 ): boolean {
   const seen = headPerDevice * devices
   const before = queue.lane('interactive').pick(seen, seen, ({ sortKey }) => sortKey <= deadline)
   if (before.length === 0 || before.length === seen) return false
   const options = { costs, plan: servingPlan({ costs, devices }), now, slowdown: 1 + margin }
-  const newcomer = { deadline: now + hasMs * (1 + margin), maxLevel: maxAllowedLevel(costs.levels, maxPrune) }
-  const canBeCut = (entries: readonly Pick<QueueEntry, 'deadline' | 'maxLevel'>[]) =>
+  const newcomer = {
+    deadline: now + budgetMs * (1 + margin),
+    maxLevel: maxAllowedLevel(costs.levels, maxPrune),
+  }
+  const isFeasible = (entries: readonly Pick<QueueEntry, 'deadline' | 'maxLevel'>[]) =>
     latestStart(entries, costs.levels.length - 1, options) >= runningMs
-  return !canBeCut([...before, newcomer]) && canBeCut(before)
+  return !isFeasible([...before, newcomer]) && isFeasible(before)
 }
 
 /** Whole seconds, at least 1, after which no more waiting is left: what is before an image that comes later differs. */

@@ -231,7 +231,7 @@ describe('the batch lane', () => {
 
   test('gets its turn however long the interactive line is', () => {
     const costs = device({ fixedMs: 40, rowMs: 20 })
-    const batcher = batcherOf([...several(2000), ...work(90)], { costs, batchTurnMs: 50_000 })
+    const batcher = batcherOf([...several(2000), ...work(90)], { costs, batchIntervalMs: 50_000 })
     const lanes = (from: number, to: number) => {
       const seen = new Set<string | undefined>()
       for (let now = from; now < to; now += 1000) seen.add(batcher.nextBatch(now)?.lane)
@@ -247,24 +247,24 @@ describe('the batch lane', () => {
 describe('images beyond the queue', () => {
   const costs = device({ fixedMs: 0, rowMs: 100, buckets: [4] })
   const work = several(4, { lane: 'batch', deadline: 10_000 }, 'work')
-  const beyondBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
+  const upstreamBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
     costs,
-    beyond: (lane) => (lane === 'batch' ? [{ deadline, images, maxLevel }] : []),
+    upstream: (lane) => (lane === 'batch' ? [{ deadline, images, maxLevel }] : []),
   })
 
   test('a batch is pruned when the lines that come later do not fit into its time, and not before', () => {
-    expect(batcherOf(work, beyondBatch(80, 10_000)).nextBatch(0)?.level).toBe(0)
-    expect(batcherOf(work, beyondBatch(92, 10_000)).nextBatch(0)?.level).toBe(1)
+    expect(batcherOf(work, upstreamBatch(80, 10_000)).nextBatch(0)?.level).toBe(0)
+    expect(batcherOf(work, upstreamBatch(92, 10_000)).nextBatch(0)?.level).toBe(1)
   })
 
   test('a batch that is on time is not pruned for one that is due sooner', () => {
-    expect(batcherOf(work, beyondBatch(84, 9000)).nextBatch(0)?.level).toBe(0)
+    expect(batcherOf(work, upstreamBatch(84, 9000)).nextBatch(0)?.level).toBe(0)
   })
 
   test('a lone image is pruned when a crowd is on its way', () => {
     const crowd = [{ deadline: 500, images: 100, maxLevel }]
-    const beyond = (lane: string) => (lane === 'interactive' ? crowd : [])
-    expect(batcherOf([image('a')], { beyond }).nextBatch(0)?.level).toBeGreaterThan(0)
+    const upstream = (lane: string) => (lane === 'interactive' ? crowd : [])
+    expect(batcherOf([image('a')], { upstream }).nextBatch(0)?.level).toBeGreaterThan(0)
     expect(batcherOf([image('a')]).nextBatch(0)?.level).toBe(0)
   })
 })
@@ -297,12 +297,12 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
     maxLevel: fc.nat(maxLevel),
   })
   const anyBacklogs = fc.array(anyBacklog, { maxLength: 4 })
-  const anyBeyond = fc.record({ interactive: anyBacklogs, batch: anyBacklogs })
+  const anyUpstream = fc.record({ interactive: anyBacklogs, batch: anyBacklogs })
   const anyCosts = fc.record({ fixedMs: fc.nat(60), rowMs: fc.integer({ min: 1, max: 40 }) }).map(device)
   fc.assert(
-    fc.property(fc.array(anyImage, { maxLength: 120 }), anyCosts, anyBeyond, (specs, costs, beyond) => {
+    fc.property(fc.array(anyImage, { maxLength: 120 }), anyCosts, anyUpstream, (specs, costs, upstream) => {
       const images = specs.map((rest, i) => image(`${i}`, rest))
-      const batcher = batcherOf(images, { costs, beyond: (lane) => beyond[lane] })
+      const batcher = batcherOf(images, { costs, upstream: (lane) => upstream[lane] })
       const served: string[] = []
       let now = 0
       for (let batch = batcher.nextBatch(now); batch; batch = batcher.nextBatch(now)) {

@@ -32,28 +32,28 @@ export interface BatcherOptions<T> {
   /** Time in which an interactive backlog has to be gone, ms; default twice `interactiveTargetMs`. */
   drainMs?: number
   /** Images of a lane that these devices will have to serve but that are not in their queue yet; default none. */
-  beyond?(lane: Lane, now: number): readonly Backlog[]
+  upstream?(lane: Lane, now: number): readonly Backlog[]
   /** However busy the interactive lane is, the batch lane gets a run about this often, ms; default 5000. */
-  batchTurnMs?: number
+  batchIntervalMs?: number
   controller?: ControllerOptions
 }
 
 /** When a decision is made, and what is on its way to the queue then. */
-interface Moment {
+interface Snapshot {
   now: number
-  beyond: Record<Lane, readonly Backlog[]>
+  upstream: Record<Lane, readonly Backlog[]>
 }
 
 /** Companions are looked at for this many runs ahead, so that a run leaves time for those after it. */
 const runsAhead = 4
 /** Companions of the head are looked for among this many images for each row of the largest bucket. */
-const scannedPerRow = 16
+const scanPerRow = 16
 /** Share of the devices that batch work is taken to get however many interactive images come in. */
 const leastBatchShare = 0.05
 /** What batches ask for changes slowly: rows that would be padding go by what was asked for this long ago at most, ms. */
 const demandAgeMs = 100
 /** An image that cannot be in time any more steps behind those that are due up to this long after it, ms. */
-const latePatienceMs = 5_000
+const latePenaltyMs = 5_000
 
 /**
  * Puts batches together for the devices that ask. Nothing waits for a batch to fill: a free device gets the best
@@ -83,13 +83,13 @@ export class Batcher<T> {
   readonly #devices: number
   readonly #interactiveTargetMs: number
   readonly #drainMs: number
-  readonly #batchTurnMs: number
-  readonly #beyond: (lane: Lane, now: number) => readonly Backlog[]
+  readonly #batchIntervalMs: number
+  readonly #upstream: (lane: Lane, now: number) => readonly Backlog[]
   readonly #slowdown: number
   readonly #controllers: Record<Lane, PruneController>
-  #batchAsked: { demand: Demand; at: number } | undefined
+  #lastBatchDemand: { demand: Demand; at: number } | undefined
   /** When an interactive batch was first preferred to the batch images that wait. */
-  #batchPassedOverAt: number | undefined
+  #batchSkippedSince: number | undefined
 
   constructor(options: BatcherOptions<T>) {
     this.#queue = options.queue
@@ -97,8 +97,8 @@ export class Batcher<T> {
     this.#devices = options.devices ?? 1
     this.#interactiveTargetMs = options.interactiveTargetMs ?? 500
     this.#drainMs = options.drainMs ?? 2 * this.#interactiveTargetMs
-    this.#batchTurnMs = options.batchTurnMs ?? 5000
-    this.#beyond = options.beyond ?? (() => [])
+    this.#batchIntervalMs = options.batchIntervalMs ?? 5000
+    this.#upstream = options.upstream ?? (() => [])
     this.#slowdown = 1 + (options.controller?.margin ?? defaultMargin)
     this.#controllers = {
       interactive: new PruneController(options.controller),
@@ -115,17 +115,17 @@ export class Batcher<T> {
   /** Takes the next batch out of the queue; undefined when nothing waits. `now` is in unix ms. */
   nextBatch(now: number): Batch<T> | undefined {
     this.#postponeLate(now)
-    const lane = this.#leadingLane(now)
+    const lane = this.#nextLane(now)
     const head = this.#queue.lane(lane).head
     if (head === undefined) return undefined
-    const beyond = { interactive: this.#beyond('interactive', now), batch: this.#beyond('batch', now) }
-    const moment = { now, beyond }
+    const upstream = { interactive: this.#upstream('interactive', now), batch: this.#upstream('batch', now) }
+    const snapshot = { now, upstream }
     const batch =
-      lane === 'interactive' ? this.#ledByInteractive(head, moment) : this.#ledByBatch(head, moment)
+      lane === 'interactive' ? this.#interactiveBatch(head, snapshot) : this.#batchLaneBatch(head, snapshot)
     for (const { id } of batch.images) this.#queue.remove(id)
-    const passedOver =
+    const skipped =
       this.#queue.size('batch') > 0 && batch.images.every((image) => image.lane === 'interactive')
-    this.#batchPassedOverAt = passedOver ? (this.#batchPassedOverAt ?? now) : undefined
+    this.#batchSkippedSince = skipped ? (this.#batchSkippedSince ?? now) : undefined
     return batch
   }
 
@@ -133,57 +133,62 @@ export class Batcher<T> {
     const queue = this.#queue.lane('interactive')
     const soonestMs = Math.min(...this.#costs.levels.map((_, level) => this.#costs.runTimes(level)[1]!))
     while (queue.head && queue.head.sortKey === queue.head.deadline && queue.head.deadline < now + soonestMs)
-      this.#queue.postpone(queue.head, queue.head.deadline + latePatienceMs)
+      this.#queue.postpone(queue.head, queue.head.deadline + latePenaltyMs)
   }
 
-  #leadingLane(now: number): Lane {
+  #nextLane(now: number): Lane {
     if (this.#queue.size('interactive') === 0) return 'batch'
-    const waitedMs = this.#batchPassedOverAt === undefined ? 0 : now - this.#batchPassedOverAt
-    return this.#queue.size('batch') > 0 && waitedMs >= this.#batchTurnMs ? 'batch' : 'interactive'
+    const waitedMs = this.#batchSkippedSince === undefined ? 0 : now - this.#batchSkippedSince
+    return this.#queue.size('batch') > 0 && waitedMs >= this.#batchIntervalMs ? 'batch' : 'interactive'
   }
 
-  #ledByInteractive(head: ImageEntry<T>, moment: Moment): Batch<T> {
-    const demand = this.#interactiveDemand(moment)
+  #interactiveBatch(head: ImageEntry<T>, snapshot: Snapshot): Batch<T> {
+    const demand = this.#interactiveDemand(snapshot)
     const level = ownLevel(head, demand)
-    const { riders, joiners } = this.#companions(head, level, demand)
-    const options = { costs: this.#costs, devices: this.#devices, now: moment.now, slowdown: this.#slowdown }
-    const hasMs = demand.holds ? timeForRun(riders, level, options) : () => Number.POSITIVE_INFINITY
-    const fits = (ms: number, rows: number) => ms <= hasMs(rows)
-    const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
-    const members = [...riders, ...joiners].slice(0, bucket)
-    const isLastInteractive = members.length === this.#queue.size('interactive')
-    const hasRoom = members.length < (isLastInteractive ? this.#costs.buckets.at(-1)! : bucket)
-    if (!hasRoom || this.#queue.size('batch') === 0) return this.#batch('interactive', members, bucket, level)
+    const { sameLevel, higherLevel } = this.#candidates(head, level, demand)
+    const options = {
+      costs: this.#costs,
+      devices: this.#devices,
+      now: snapshot.now,
+      slowdown: this.#slowdown,
+    }
+    const budgetMs = demand.feasible ? timeForRun(sameLevel, level, options) : () => Number.POSITIVE_INFINITY
+    const fits = (ms: number, rows: number) => ms <= budgetMs(rows)
+    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, fits })
+    const entries = [...sameLevel, ...higherLevel].slice(0, bucket)
+    const isLastInteractive = entries.length === this.#queue.size('interactive')
+    const hasRoom = entries.length < (isLastInteractive ? this.#costs.buckets.at(-1)! : bucket)
+    if (!hasRoom || this.#queue.size('batch') === 0) return this.#batch('interactive', entries, bucket, level)
 
-    const fillers = this.#fillers(head, level, moment)
+    const batchFill = this.#batchFill(head, level, snapshot)
     const filledBucket = batchSize(this.#costs, {
-      images: members.length + fillers.length,
+      images: entries.length + batchFill.length,
       level,
-      fits: (ms, rows) => isLastInteractive && fits(ms, rows) && this.#leavesRoom(ms, 0, moment),
+      fits: (ms, rows) => isLastInteractive && fits(ms, rows) && this.#leavesRoom(ms, 0, snapshot),
       smallest: bucket,
     })
-    return this.#batch('interactive', [...members, ...fillers].slice(0, filledBucket), filledBucket, level)
+    return this.#batch('interactive', [...entries, ...batchFill].slice(0, filledBucket), filledBucket, level)
   }
 
-  #ledByBatch(head: ImageEntry<T>, moment: Moment): Batch<T> {
-    const demand = this.#batchDemand(moment)
+  #batchLaneBatch(head: ImageEntry<T>, snapshot: Snapshot): Batch<T> {
+    const demand = this.#batchDemand(snapshot)
     const level = ownLevel(head, demand)
-    const { riders, joiners } = this.#companions(head, level, demand)
+    const { sameLevel, higherLevel } = this.#candidates(head, level, demand)
     const waiting = this.#queue.size('interactive')
-    const fits = (ms: number) => this.#leavesRoom(ms, waiting, moment)
-    const bucket = batchSize(this.#costs, { images: riders.length, level, fits })
-    return this.#batch('batch', [...riders, ...joiners].slice(0, bucket), bucket, level)
+    const fits = (ms: number) => this.#leavesRoom(ms, waiting, snapshot)
+    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, fits })
+    return this.#batch('batch', [...sameLevel, ...higherLevel].slice(0, bucket), bucket, level)
   }
 
-  #batch(lane: Lane, members: readonly ImageEntry<T>[], bucket: number, level: number): Batch<T> {
+  #batch(lane: Lane, entries: readonly ImageEntry<T>[], bucket: number, level: number): Batch<T> {
     const predictedMs = this.#costs.predict(bucket, level)
-    return { lane, images: members.map(({ image }) => image), bucket, level, predictedMs }
+    return { lane, images: entries.map(({ image }) => image), bucket, level, predictedMs }
   }
 
-  #interactiveDemand({ now, beyond }: Moment): Demand {
+  #interactiveDemand({ now, upstream }: Snapshot): Demand {
     const load = {
       queue: this.#queue.lane('interactive'),
-      beyond: beyond.interactive,
+      upstream: upstream.interactive,
       costs: this.#costs,
       devices: this.#devices,
       arrivalRate: this.#queue.burstRate(now),
@@ -196,13 +201,13 @@ export class Batcher<T> {
    * Batch work comes after the interactive images that wait or are on their way, and gets the time that those to come
    * leave it.
    */
-  #batchDemand({ now, beyond }: Moment): Demand {
+  #batchDemand({ now, upstream }: Snapshot): Demand {
     const interactiveMs = this.#queue.arrivalRate('interactive', now) * this.#costs.best(0).msPerImage
     const interactiveShare = interactiveMs / 1000
     const load = {
       queue: this.#queue.lane('batch'),
-      ahead: withBacklogs(this.#queue.lane('interactive').tally, beyond.interactive),
-      beyond: beyond.batch,
+      ahead: addBacklogs(this.#queue.lane('interactive').tally, upstream.interactive),
+      upstream: upstream.batch,
       expires: true,
       costs: this.#costs,
       devices: Math.max(this.#devices - interactiveShare, this.#devices * leastBatchShare),
@@ -210,25 +215,25 @@ export class Batcher<T> {
       drainMs: Number.POSITIVE_INFINITY,
     }
     const demand = this.#controllers.batch.decide(load, now)
-    this.#batchAsked = { demand, at: now }
+    this.#lastBatchDemand = { demand, at: now }
     return demand
   }
 
   /** Images of the head's line and group that may run at `level`: those whose own level it is, and hardier ones. */
-  #companions(head: ImageEntry<T>, level: number, demand: Demand) {
+  #candidates(head: ImageEntry<T>, level: number, demand: Demand) {
     const pick = (accept: (entry: ImageEntry<T>) => boolean) =>
       this.#pick(head.image.lane, head.image.group, accept)
     return {
-      riders: pick((entry) => ownLevel(entry, demand) === level),
-      joiners: pick((entry) => entry.minLevel <= level && level < ownLevel(entry, demand)),
+      sameLevel: pick((entry) => ownLevel(entry, demand) === level),
+      higherLevel: pick((entry) => entry.minLevel <= level && level < ownLevel(entry, demand)),
     }
   }
 
   /** Batch images that may run at `level` beside the head without being pruned harder than they need. */
-  #fillers(head: ImageEntry<T>, level: number, moment: Moment): ImageEntry<T>[] {
-    const asked = this.#batchAsked
-    const isRecent = asked !== undefined && moment.now - asked.at < demandAgeMs
-    const demand = isRecent ? asked.demand : this.#batchDemand(moment)
+  #batchFill(head: ImageEntry<T>, level: number, snapshot: Snapshot): ImageEntry<T>[] {
+    const asked = this.#lastBatchDemand
+    const isRecent = asked !== undefined && snapshot.now - asked.at < demandAgeMs
+    const demand = isRecent ? asked.demand : this.#batchDemand(snapshot)
     return this.#pick(
       'batch',
       head.image.group,
@@ -240,15 +245,15 @@ export class Batcher<T> {
     const rows = this.#costs.buckets.at(-1)!
     return this.#queue
       .lane(lane)
-      .pick(rows * runsAhead, rows * scannedPerRow, (entry) => entry.image.group === group && accept(entry))
+      .pick(rows * runsAhead, rows * scanPerRow, (entry) => entry.image.group === group && accept(entry))
   }
 
   /** Whether a run of `ms` leaves the interactive images enough time that are not part of it. */
-  #leavesRoom(ms: number, waiting: number, { now, beyond }: Moment): boolean {
+  #leavesRoom(ms: number, waiting: number, { now, upstream }: Snapshot): boolean {
     return leavesRoom(ms, {
       costs: this.#costs,
       waiting,
-      beyond: imagesOf(beyond.interactive),
+      upstream: imagesOf(upstream.interactive),
       arrivalRate: this.#queue.arrivalRate('interactive', now),
       targetMs: this.#interactiveTargetMs,
       slowdown: this.#slowdown,
@@ -256,7 +261,7 @@ export class Batcher<T> {
   }
 }
 
-function withBacklogs(tally: Tally, backlogs: readonly Backlog[]): Tally {
+function addBacklogs(tally: Tally, backlogs: readonly Backlog[]): Tally {
   const all = [...tally]
   for (const { images, maxLevel } of backlogs) all[maxLevel]! += images
   return all

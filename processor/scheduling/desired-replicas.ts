@@ -1,5 +1,5 @@
 /** The load of the whole fleet. */
-export interface FleetLoad {
+export interface LoadSnapshot {
   /** Interactive images that come in, per second. */
   arrivalRate: number
   /** Interactive images that wait. */
@@ -41,7 +41,7 @@ const leastLeftMs = 60_000
  * much as the most pressing ones take together. The same numbers of the fleet give the same answer at every replica.
  */
 export function desiredReplicas(
-  { arrivalRate, waiting, batches }: FleetLoad,
+  { arrivalRate, waiting, batches }: LoadSnapshot,
   { throughput, interactiveShare = 0.7, batchShare = 0.9, drainMs = 30_000 }: DesiredReplicasOptions,
   now: number,
 ): DesiredReplicas {

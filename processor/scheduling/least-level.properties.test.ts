@@ -48,10 +48,10 @@ describe('for any load', () => {
       deadline,
       images: 1,
       maxLevel: maxAllowedLevel(levels, maxPrune),
-      beyond: 0,
+      upstream: 0,
     }))
-    const backlogs = (load.beyond ?? []).map((backlog) => ({ ...backlog, beyond: 1 }))
-    const inOrder = [...queue, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.beyond - b.beyond)
+    const backlogs = (load.upstream ?? []).map((backlog) => ({ ...backlog, upstream: 1 }))
+    const inOrder = [...queue, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.upstream - b.upstream)
     let images = 0
     let workMs = 0
     const served = inOrder.every((group) => {
@@ -82,14 +82,14 @@ describe('for any load', () => {
         anyCosts,
         anyDrain,
         fc.nat(30),
-        (specs, beyond, costs, drainMs, arrivalRate) => {
-          const load = loadOf(imagesOf(specs), { beyond, costs, drainMs, arrivalRate })
-          const { level, holds } = leastLevel(load, options)
+        (specs, upstream, costs, drainMs, arrivalRate) => {
+          const load = loadOf(imagesOf(specs), { upstream, costs, drainMs, arrivalRate })
+          const { level, feasible } = leastLevel(load, options)
           const { steps } = servingPlan(load)
           const below = steps[steps.indexOf(level) - 1]
-          expect(holdsAt(specs, level, load)).toBe(holds)
+          expect(holdsAt(specs, level, load)).toBe(feasible)
           if (below !== undefined) expect(holdsAt(specs, below, load)).toBe(false)
-          if (!holds) expect(level).toBe(steps.at(-1))
+          if (!feasible) expect(level).toBe(steps.at(-1))
         },
       ),
       { seed: 1, numRuns: 300 },
@@ -98,7 +98,7 @@ describe('for any load', () => {
 
   const change = fc.record({
     images: anySpecs(mixed, 8),
-    beyond: anyBacklogs,
+    upstream: anyBacklogs,
     sooner: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 60 }),
     rate: fc.nat(50),
     fewerDevices: fc.boolean(),
@@ -127,17 +127,19 @@ describe('for any load', () => {
         anyChange,
         anyCosts,
         anyRate,
-        (specs, beyond, more, costs, arrivalRate) => {
+        (specs, upstream, more, costs, arrivalRate) => {
           const alike = (backlogs: Backlog[]) =>
             Number.isFinite(drainMs) ? backlogs.map((each) => ({ ...each, maxLevel })) : backlogs
-          const light = { costs, devices: 2, beyond: alike(beyond), arrivalRate, drainMs }
+          const light = { costs, devices: 2, upstream: alike(upstream), arrivalRate, drainMs }
           const level = (images: readonly Spec[], rest: Partial<Load> = {}) =>
             leastLevel(loadOf(imagesOf(images), { ...light, ...rest }), options).level
           const least = level(specs)
           const sooner = specs.map((spec, i) => shortened(spec, more.sooner[i] ?? 0, costs))
           expect(level([...specs, ...more.images])).toBeGreaterThanOrEqual(least)
           expect(level(sooner)).toBeGreaterThanOrEqual(least)
-          expect(level(specs, { beyond: alike([...beyond, ...more.beyond]) })).toBeGreaterThanOrEqual(least)
+          expect(level(specs, { upstream: alike([...upstream, ...more.upstream]) })).toBeGreaterThanOrEqual(
+            least,
+          )
           expect(level(specs, { arrivalRate: arrivalRate + more.rate })).toBeGreaterThanOrEqual(least)
           expect(level(specs, { devices: 1 })).toBeGreaterThanOrEqual(least)
         },
@@ -161,10 +163,10 @@ describe('for any load', () => {
     fc.assert(
       fc.property(anySpecs(mixed), (specs) => {
         const images = imagesOf(specs)
-        const { level, holds } = leastLevel(loadOf(images), { now: 0, margin: 0, drainMargin: 0 })
-        expect(inTimeAt(images, level)).toBe(holds)
+        const { level, feasible } = leastLevel(loadOf(images), { now: 0, margin: 0, drainMargin: 0 })
+        expect(inTimeAt(images, level)).toBe(feasible)
         if (level > 0) expect(inTimeAt(images, level - 1)).toBe(false)
-        if (!holds) expect(level).toBe(maxLevel)
+        if (!feasible) expect(level).toBe(maxLevel)
       }),
       { seed: 1, numRuns: 200 },
     )

@@ -17,11 +17,11 @@ describe('the least level', () => {
     ['one late unpruned', 6, 500, 2],
     ['in time at the hardest only', 12, 500, 5],
   ])('%s: %d images due in %d ms need level %d', (_, count, deadline, level) => {
-    expect(leastLevel(loadOf(waiting(count, { deadline })), exactly)).toMatchObject({ level, holds: true })
+    expect(leastLevel(loadOf(waiting(count, { deadline })), exactly)).toMatchObject({ level, feasible: true })
   })
 
   test('says when even the hardest does not hold', () => {
-    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: maxLevel, holds: false })
+    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: maxLevel, feasible: false })
   })
 
   test('more devices need less, those taken away need more', () => {
@@ -43,7 +43,10 @@ describe('the least level', () => {
   })
 
   test('an image that would be late even if it were alone asks for nothing, nor does one without a deadline', () => {
-    expect(leastLevel(loadOf(waiting(3, { deadline: 39 })), exactly)).toMatchObject({ level: 0, holds: true })
+    expect(leastLevel(loadOf(waiting(3, { deadline: 39 })), exactly)).toMatchObject({
+      level: 0,
+      feasible: true,
+    })
     expect(leastLevel(loadOf(waiting(1000, { deadline: undefined })), exactly).level).toBe(0)
   })
 
@@ -66,7 +69,7 @@ describe('the least level', () => {
     takesNoLess(2)
     expect(leastLevel(loadOf(waiting(6), { costs }), exactly).level).toBe(3)
     takesNoLess(maxLevel)
-    expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, holds: false })
+    expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, feasible: false })
   })
 
   test('a backlog beyond a round of batches drains within the target at the arrival rate', () => {
@@ -88,8 +91,8 @@ describe('the least level', () => {
 })
 
 describe('a backlog beyond the line', () => {
-  const demand = (images: QueuedImage<string>[], beyond: Backlog[], rest: Partial<Load> = {}) =>
-    leastLevel(loadOf(images, { beyond, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
+  const demand = (images: QueuedImage<string>[], upstream: Backlog[], rest: Partial<Load> = {}) =>
+    leastLevel(loadOf(images, { upstream, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
   const backlog = (images: number, deadline: number, most = maxLevel) => ({
     images,
     deadline,
@@ -98,9 +101,9 @@ describe('a backlog beyond the line', () => {
 
   test('that does not fit into its time is pruned just as far as needed, and only what is due by then', () => {
     expect(demand([], [backlog(100, 10_000)])).toMatchObject({ level: 0 })
-    expect(demand([], [backlog(101, 10_000)])).toEqual({ level: 1, until: 10_000, holds: true })
-    expect(demand([], [backlog(250, 10_000)])).toEqual({ level: maxLevel, until: 10_000, holds: true })
-    expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: maxLevel, holds: false })
+    expect(demand([], [backlog(101, 10_000)])).toEqual({ level: 1, until: 10_000, feasible: true })
+    expect(demand([], [backlog(250, 10_000)])).toEqual({ level: maxLevel, until: 10_000, feasible: true })
+    expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: maxLevel, feasible: false })
   })
 
   test('waits for the images of the line that are due before it, and not for those due later', () => {
@@ -141,7 +144,7 @@ describe('a backlog beyond the line', () => {
     expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(maxLevel)
     costs.observeDecoding(80)
     // Decoding takes 1.6 s, and 20 images take as long at level 2.
-    expect(demand([], [backlog(20, 1000)], { costs })).toMatchObject({ level: 2, holds: true })
+    expect(demand([], [backlog(20, 1000)], { costs })).toMatchObject({ level: 2, feasible: true })
     costs.observeDecoding(400)
     expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(0)
   })

@@ -28,11 +28,11 @@ export interface Demand {
   /** Images due later than this (unix ms) are in time at a lower level and need not be pruned for it. */
   until: number
   /** False when even the hardest level is too slow. */
-  holds: boolean
+  feasible: boolean
 }
 
 /** How careful a look at the load is. */
-export interface Caution {
+export interface SafetyMargins {
   /** Every run is taken to last this share longer than predicted where a deadline is at stake. */
   margin: number
   /** The same where a backlog has to drain: that takes many runs, whose errors even out. */
@@ -52,10 +52,10 @@ export interface Caution {
  * ones take longer in all; so a line that has to drain is also looked at run by run at its head, and the level rises
  * until there is a way to cut it into runs that all end in time.
  */
-export function leastLevels(load: Load, cautions: readonly Caution[], now: number): Demand[] {
+export function leastLevels(load: Load, margins: readonly SafetyMargins[], now: number): Demand[] {
   const plan = servingPlan(load)
   const drains = Number.isFinite(load.drainMs)
-  const searches = cautions.map((caution) => new LevelSearch(plan, { ...caution, drains }))
+  const searches = margins.map((each) => new LevelSearch(plan, { ...each, drains }))
   const decodingMs = 1000 / load.costs.decodingRate
   eachDeadline(load, { plan, now }, (checkpoint) => {
     const leftMs = checkpoint.deadline - now
@@ -79,7 +79,7 @@ class LevelSearch {
   readonly #drains: boolean
   #step = 0
   #until = Number.NEGATIVE_INFINITY
-  #holds = true
+  #feasible = true
 
   constructor(
     plan: ServingPlan,
@@ -87,7 +87,7 @@ class LevelSearch {
       margin,
       drainMargin,
       drains,
-    }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
+    }: SafetyMargins & { /** A line that has to drain shares one level. */ drains: boolean },
   ) {
     this.#plan = plan
     this.#slowdown = 1 + margin
@@ -97,19 +97,19 @@ class LevelSearch {
 
   get demand(): Demand {
     const level = this.#plan.steps[this.#step]!
-    return { level, until: this.#drains ? Number.POSITIVE_INFINITY : this.#until, holds: this.#holds }
+    return { level, until: this.#drains ? Number.POSITIVE_INFINITY : this.#until, feasible: this.#feasible }
   }
 
   /** Rises until the checkpoint is done within `leftMs`, or else within what its decoding takes. */
   meet(checkpoint: Checkpoint, leftMs: number, decodedInMs: number): void {
     const { steps, soonest } = this.#plan
-    if (this.#drains && !this.#holds) return
+    if (this.#drains && !this.#feasible) return
     const budget = leftMs / this.#slowdown
     if (budget < soonest[checkpoint.maxLevel]!) return
     const latest = Math.max(budget, decodedInMs)
     const before = this.#step
     // Once the hardest level does not hold there is nothing to rise to.
-    while (this.#holds && checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
+    while (this.#feasible && checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
     if (this.#step > before) this.#until = checkpoint.deadline
     else if (!this.#drains && this.#step > 0 && checkpoint.deadline > this.#until) {
       const lowerMisses = checkpoint.finish(steps[this.#step - 1]!) > latest
@@ -120,9 +120,9 @@ class LevelSearch {
   /** Rises until the backlog is gone within the drain time although more images come. */
   drain(load: Load): void {
     const { steps } = this.#plan
-    const hasMs = (load.devices * load.drainMs) / this.#drainSlowdown
+    const budgetMs = (load.devices * load.drainMs) / this.#drainSlowdown
     const takesMs = (level: number) => drainWork(load, level, this.#plan)
-    while (takesMs(steps[this.#step]!) > hasMs && this.#canRise()) this.#step++
+    while (takesMs(steps[this.#step]!) > budgetMs && this.#canRise()) this.#step++
   }
 
   /** Rises until the head of the line can be cut into runs that all end in time. */
@@ -134,7 +134,7 @@ class LevelSearch {
 
   #canRise(): boolean {
     const higher = this.#step < this.#plan.steps.length - 1
-    if (!higher) this.#holds = false
+    if (!higher) this.#feasible = false
     return higher
   }
 }
@@ -144,15 +144,15 @@ class LevelSearch {
  * time, ms. Those to come are taken to bear what those that wait bear on average.
  */
 function drainWork(
-  { queue, beyond = [], costs, devices, arrivalRate, drainMs }: Load,
+  { queue, upstream = [], costs, devices, arrivalRate, drainMs }: Load,
   level: number,
   { msPerImage }: ServingPlan,
 ): number {
-  const waiting = queue.size + imagesOf(beyond)
+  const waiting = queue.size + imagesOf(upstream)
   const backlog = Math.max(0, waiting - devices * costs.buckets.at(-1)!)
   const decodable = queue.size + (costs.decodingRate * drainMs) / 1000
   const images = Math.min(backlog + (arrivalRate * drainMs) / 1000, decodable)
   let workMs = work(queue.tally, msPerImage, level)
-  for (const { images, maxLevel } of beyond) workMs += images * msPerImage[Math.min(maxLevel, level)]!
+  for (const { images, maxLevel } of upstream) workMs += images * msPerImage[Math.min(maxLevel, level)]!
   return images * (workMs / Math.max(1, waiting))
 }

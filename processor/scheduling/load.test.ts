@@ -135,9 +135,9 @@ describe('more than the hardest level can serve', () => {
   ])('%s: what is taken is in time, and the device stays busy with it', (_, on) => {
     const perSecond = 1.5 * on.throughput(levels.length - 1)
     const trace = traffic({ from: 0, to: 30_000, perSecond, random: seeded(2) })
-    const { served, refused, busyMs } = simulate(trace, { costs: on, admits: true })
+    const { served, rejected, busyMs } = simulate(trace, { costs: on, admits: true })
     expect(missed(served)).toBeLessThan(0.005)
-    expect(refused.length).toBeGreaterThan(0.3 * trace.length)
+    expect(rejected.length).toBeGreaterThan(0.3 * trace.length)
     expect(busyMs).toBeGreaterThan(0.97 * 30_000)
     expect(missed(simulate(trace, { costs: on }).served)).toBeGreaterThan(0.3)
   })
@@ -170,16 +170,16 @@ describe('no starvation below capacity, whatever an image allows and whatever it
       lane: anyLane,
       maxPrune: anyPrune,
       group: anyGroup,
-      patienceMs: fc.option(fc.integer({ min: 50, max: 2000 }), { nil: undefined }),
+      deadlineMs: fc.option(fc.integer({ min: 50, max: 2000 }), { nil: undefined }),
       count: fc.integer({ min: 1, max: 25 }),
     })
     fc.assert(
       fc.property(fc.array(crowd, { minLength: 1, maxLength: 40 }), anyCosts, (crowds, on) => {
         let at = 0
-        const arrivals = crowds.flatMap(({ patienceMs, count, ...rest }, index) => {
-          const each = { ...rest, enqueuedAt: at, deadline: patienceMs && at + patienceMs }
+        const arrivals = crowds.flatMap(({ deadlineMs, count, ...rest }, index) => {
+          const each = { ...rest, enqueuedAt: at, deadline: deadlineMs && at + deadlineMs }
           // The next crowd leaves the device time to run them one by one, as hard as they allow.
-          const level = patienceMs === undefined ? 0 : maxAllowedLevel(levels, rest.maxPrune)
+          const level = deadlineMs === undefined ? 0 : maxAllowedLevel(levels, rest.maxPrune)
           at += 1.1 * count * on.predict(1, level)
           return Array.from({ length: count }, (_, i) => image(`${index} ${i}`, each))
         })
@@ -197,19 +197,19 @@ describe('no starvation below capacity, whatever an image allows and whatever it
       maxPrune: anyPrune,
       group: anyGroup,
       enqueuedAt: fc.integer({ min: 0, max: 5000 }),
-      patienceMs: fc.integer({ min: 0, max: 5000 }),
+      deadlineMs: fc.integer({ min: 0, max: 5000 }),
     })
     const share = fc.double({ min: 0.5, max: 0.9, noNaN: true })
     fc.assert(
       fc.property(fc.array(odd, { minLength: 1, maxLength: 8 }), share, anyCosts, (specs, busy, on) => {
         const perSecond = busy * on.throughput(levels.length - 1)
         const callers = traffic({ from: 0, to: 20_000, perSecond, random: seeded(1) })
-        const odds = specs.map(({ patienceMs, ...rest }, i) => {
+        const odds = specs.map(({ deadlineMs, ...rest }, i) => {
           // Nobody waits for batch images; callers may be late, and let others pass for a while when they are.
-          const deadline = rest.lane === 'batch' ? undefined : rest.enqueuedAt + patienceMs
+          const deadline = rest.lane === 'batch' ? undefined : rest.enqueuedAt + deadlineMs
           return image(`odd ${i}`, { ...rest, deadline })
         })
-        const { served } = simulate([...callers, ...odds], { costs: on, batchTurnMs: 1000 })
+        const { served } = simulate([...callers, ...odds], { costs: on, batchIntervalMs: 1000 })
         expect(served).toHaveLength(callers.length + odds.length)
         expect(longestWait(served.filter(({ image: { id } }) => id.startsWith('odd')))).toBeLessThan(11_000)
       }),

@@ -33,7 +33,7 @@ describe('the controller', () => {
   test('rises within one decision, as far as needed', () => {
     const controller = new PruneController()
     expect(controller.decide(crowd(0, 2), 0).level).toBe(0)
-    expect(controller.decide(crowd(1, 30), 1)).toMatchObject({ level: maxLevel, holds: false })
+    expect(controller.decide(crowd(1, 30), 1)).toMatchObject({ level: maxLevel, feasible: false })
   })
 
   test('falls after the lower level has held for a while, at once to where it holds', () => {

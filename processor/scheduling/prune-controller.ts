@@ -1,4 +1,4 @@
-import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
+import { type Demand, type Load, leastLevels, type SafetyMargins } from './least-level.ts'
 import { imagesOf } from './level.ts'
 
 /** Share by which every run is taken to last longer than predicted where nothing else is said. */
@@ -13,7 +13,7 @@ export interface ControllerOptions {
   holdMs?: number
 }
 
-const fullQuality: Demand = { level: 0, until: Number.POSITIVE_INFINITY, holds: true }
+const unpruned: Demand = { level: 0, until: Number.POSITIVE_INFINITY, feasible: true }
 
 /**
  * How Turbine decides how hard to prune. Whenever a device is free, the controller looks along the waiting images in
@@ -33,16 +33,16 @@ const fullQuality: Demand = { level: 0, until: Number.POSITIVE_INFINITY, holds: 
  */
 export class PruneController {
   /** For the level to rise to, and for the one to fall to, which does not matter where nothing is held. */
-  readonly #cautions: readonly Caution[]
+  readonly #margins: readonly SafetyMargins[]
   readonly #holdMs: number
   /** When each level was last needed with the wider margin. */
   readonly #neededAt: number[] = []
   #level = 0
 
   constructor({ margin = defaultMargin, recoveryMargin = 0.2, holdMs = 2000 }: ControllerOptions = {}) {
-    const rising = { margin, drainMargin: 0 }
-    const falling = { margin: recoveryMargin, drainMargin: recoveryMargin - margin }
-    this.#cautions = holdMs > 0 ? [rising, falling] : [rising]
+    const raise = { margin, drainMargin: 0 }
+    const lower = { margin: recoveryMargin, drainMargin: recoveryMargin - margin }
+    this.#margins = holdMs > 0 ? [raise, lower] : [raise]
     this.#holdMs = holdMs
   }
 
@@ -53,12 +53,12 @@ export class PruneController {
 
   /** The demand that the next batch should meet. To be asked once for each batch, with time going forward. */
   decide(load: Load, now: number): Demand {
-    const isAlone = load.queue.size <= 1 && imagesOf(load.beyond ?? []) === 0
-    const [needed = fullQuality, calm = fullQuality] = leastLevels(load, this.#cautions, now)
-    for (let level = 1; level <= calm.level; level++) this.#neededAt[level] = now
+    const isAlone = load.queue.size <= 1 && imagesOf(load.upstream ?? []) === 0
+    const [needed = unpruned, recovery = unpruned] = leastLevels(load, this.#margins, now)
+    for (let level = 1; level <= recovery.level; level++) this.#neededAt[level] = now
     const kept = Math.min(this.#level, this.#held(now))
     this.#level = isAlone ? kept : Math.max(needed.level, kept)
-    return isAlone ? fullQuality : { ...needed, level: this.#level }
+    return isAlone ? unpruned : { ...needed, level: this.#level }
   }
 
   /** The level that has been needed with the wider margin within the last `holdMs`. */

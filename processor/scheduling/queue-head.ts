@@ -70,7 +70,7 @@ export interface InteractiveRoomOptions {
   /** Interactive images that wait and are not part of the run. */
   waiting: number
   /** Those that are on their way to the queue. */
-  beyond: number
+  upstream: number
   /** Interactive images per second. */
   arrivalRate: number
   /** Time within which each of them should be done, ms. */
@@ -85,9 +85,9 @@ export interface InteractiveRoomOptions {
  */
 export function leavesRoom(
   ms: number,
-  { costs, waiting, beyond, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
+  { costs, waiting, upstream, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
 ): boolean {
-  const newcomers = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, beyond))
+  const newcomers = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, upstream))
   const images = Math.min(waiting + newcomers, headPerDevice)
   const ends = Array.from({ length: images }, (_, rank) => {
     const comesIn = (Math.max(0, rank - waiting) * ms) / newcomers

@@ -51,7 +51,7 @@ test('refuses a second image of one id and keeps the first', () => {
 })
 
 test('an image without a deadline is ordered by patience and never pruned', () => {
-  const queue = new ImageQueue<string>({ levels, patienceMs: { interactive: 1000 } })
+  const queue = new ImageQueue<string>({ levels, implicitDeadlineMs: { interactive: 1000 } })
   queue.add(image('patient', { deadline: undefined, enqueuedAt: 100 }), 0)
   queue.add(image('before', { deadline: 1099 }), 0)
   queue.add(image('after', { deadline: 1101 }), 0)

@@ -39,7 +39,7 @@ export interface QueueOptions {
    * Images without a deadline are ordered as if it were this long after `enqueuedAt`, ms, so that newcomers cannot
    * pass them for ever. Default: one minute for interactive images, one day for batch images.
    */
-  patienceMs?: Partial<Record<Lane, number>>
+  implicitDeadlineMs?: Partial<Record<Lane, number>>
 }
 
 /**
@@ -52,17 +52,17 @@ export interface QueueOptions {
 export class ImageQueue<T> {
   readonly #levels: readonly Level[]
   readonly #limits: Record<Lane, number>
-  readonly #patienceMs: Record<Lane, number>
+  readonly #implicitDeadlineMs: Record<Lane, number>
   readonly #lanes: Record<Lane, DeadlineOrder<ImageEntry<T>>>
   readonly #rates: Record<Lane, ArrivalRate> = { interactive: new ArrivalRate(), batch: new ArrivalRate() }
   readonly #burst = new ArrivalRate({ timeConstantMs: burstMs })
-  readonly #waiting = new Map<string, ImageEntry<T>>()
+  readonly #entries = new Map<string, ImageEntry<T>>()
   #arrivals = 0
 
-  constructor({ levels, limits, patienceMs }: QueueOptions) {
+  constructor({ levels, limits, implicitDeadlineMs }: QueueOptions) {
     this.#levels = levels
     this.#limits = { interactive: 10_000, batch: 10_000, ...limits }
-    this.#patienceMs = { interactive: 60_000, batch: 86_400_000, ...patienceMs }
+    this.#implicitDeadlineMs = { interactive: 60_000, batch: 86_400_000, ...implicitDeadlineMs }
     this.#lanes = {
       interactive: new DeadlineOrder(levels.length),
       batch: new DeadlineOrder(levels.length),
@@ -75,10 +75,10 @@ export class ImageQueue<T> {
    * @throws DuplicateImageError when an image of this id waits already.
    */
   add(image: QueuedImage<T>, now: number): void {
-    if (this.#waiting.has(image.id)) throw new DuplicateImageError(image.id)
+    if (this.#entries.has(image.id)) throw new DuplicateImageError(image.id)
     if (this.isFull(image.lane)) throw new QueueFullError(image.lane, this.#limits[image.lane])
     const entry = this.#entryOf(image)
-    this.#waiting.set(image.id, entry)
+    this.#entries.set(image.id, entry)
     this.#lanes[image.lane].add(entry)
     this.#rates[image.lane].observe(now)
     if (image.lane === 'interactive') this.#burst.observe(now)
@@ -86,9 +86,9 @@ export class ImageQueue<T> {
 
   /** Takes the image out, for a batch or because its caller has gone. O(log n). Undefined when it does not wait. */
   remove(id: string): QueuedImage<T> | undefined {
-    const entry = this.#waiting.get(id)
+    const entry = this.#entries.get(id)
     if (entry === undefined) return undefined
-    this.#waiting.delete(id)
+    this.#entries.delete(id)
     this.#lanes[entry.image.lane].remove(entry)
     return entry.image
   }
@@ -103,7 +103,7 @@ export class ImageQueue<T> {
 
   /** Images of the lane that wait; of both lanes when none is named. */
   size(lane?: Lane): number {
-    return lane ? this.#lanes[lane].size : this.#waiting.size
+    return lane ? this.#lanes[lane].size : this.#entries.size
   }
 
   isFull(lane: Lane): boolean {
@@ -133,7 +133,7 @@ export class ImageQueue<T> {
     return {
       image,
       deadline,
-      sortKey: image.deadline ?? image.enqueuedAt + this.#patienceMs[image.lane],
+      sortKey: image.deadline ?? image.enqueuedAt + this.#implicitDeadlineMs[image.lane],
       arrival: this.#arrivals++,
       minLevel: Math.min(pinned ?? 0, allowed),
       maxLevel: Math.min(pinned ?? (neverLate ? 0 : allowed), allowed),

@@ -1,7 +1,7 @@
 import { admission } from './admission.ts'
 import { type Batch, Batcher, type BatcherOptions } from './batcher.ts'
 import { CostModel } from './cost-model.ts'
-import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
+import { type Demand, type Load, leastLevels, type SafetyMargins } from './least-level.ts'
 import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
 
 /** Scenes for the tests of this folder: made-up devices, images, and a device that runs on a virtual clock. */
@@ -66,8 +66,8 @@ export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}):
 })
 
 /** The least level for one degree of caution. */
-export const leastLevel = (load: Load, { now, ...caution }: Caution & { now: number }): Demand =>
-  leastLevels(load, [caution], now)[0]!
+export const leastLevel = (load: Load, { now, ...margins }: SafetyMargins & { now: number }): Demand =>
+  leastLevels(load, [margins], now)[0]!
 
 /** What became of an image. */
 export interface Served {
@@ -87,7 +87,7 @@ export interface SimulateOptions extends Partial<Omit<BatcherOptions<string>, 'q
 /** What became of the arrivals, and what the devices did. */
 export interface Outcome {
   served: Served[]
-  refused: QueuedImage<string>[]
+  rejected: QueuedImage<string>[]
   /** What the interactive lane asked for at each batch. */
   levels: { at: number; level: number }[]
   /** Device time that was spent, ms. */
@@ -101,7 +101,7 @@ export function simulate(arrivals: readonly QueuedImage<string>[], options: Simu
   const batcher = new Batcher({ ...options, queue, costs, devices })
   const coming = arrivals.toSorted((a, b) => a.enqueuedAt - b.enqueuedAt)
   const freeAt = new Array<number>(devices).fill(0)
-  const outcome: Outcome = { served: [], refused: [], levels: [], busyMs: 0 }
+  const outcome: Outcome = { served: [], rejected: [], levels: [], busyMs: 0 }
   const arrive = (each: QueuedImage<string>) => {
     const runningMs = Math.max(0, Math.min(...freeAt) - each.enqueuedAt)
     const isTaken =
@@ -109,7 +109,7 @@ export function simulate(arrivals: readonly QueuedImage<string>[], options: Simu
       each.lane === 'batch' ||
       admission({ queue, costs, devices, runningMs }, each, each.enqueuedAt).admitted
     if (isTaken) queue.add(each, each.enqueuedAt)
-    else outcome.refused.push(each)
+    else outcome.rejected.push(each)
   }
   let next = 0
   let now = 0

@@ -9,7 +9,7 @@ export interface ServiceOrder {
   /** Images of other lines that are served before this one. */
   ahead?: Tally
   /** Images of this lane that are not in the line yet. */
-  beyond?: readonly Backlog[]
+  upstream?: readonly Backlog[]
   /** Whether work that is not done at its deadline is given up, as a batch is; default false. */
   expires?: boolean
 }
@@ -32,7 +32,7 @@ export interface Checkpoint {
  * does. The checkpoint is reused between calls.
  */
 export function eachDeadline(
-  { queue, ahead = [], beyond = [], expires = false }: ServiceOrder,
+  { queue, ahead = [], upstream = [], expires = false }: ServiceOrder,
   { plan, now }: { plan: ServingPlan; now: number },
   visit: (checkpoint: Checkpoint) => void,
 ): void {
@@ -50,7 +50,9 @@ export function eachDeadline(
   }
 
   const hasTime = ({ deadline, maxLevel }: Backlog) => deadline - now >= plan.soonest[maxLevel]!
-  const backlogs = (expires ? beyond.filter(hasTime) : [...beyond]).sort((a, b) => a.deadline - b.deadline)
+  const backlogs = (expires ? upstream.filter(hasTime) : [...upstream]).sort(
+    (a, b) => a.deadline - b.deadline,
+  )
   const giveUp = ({ deadline }: Backlog) => {
     if (expires) before.endWithin((deadline - now) * plan.devices)
   }

@@ -13,7 +13,7 @@ export interface BatchOptions {
 
 /** Consecutive lines of a batch: done as a whole, or again as a whole. */
 export interface Shard {
-  batch: BatchRun
+  batch: SimulatedBatch
   /** From 0. */
   index: number
   lines: number
@@ -32,7 +32,7 @@ const linesPerShard = 256
  * A batch under way: shards that nobody has in hand, and what is done. Whoever has room takes the next shard; in a real
  * fleet the shards lie spread over the partitions, and the planner sends about as fast as they come back.
  */
-export class BatchRun {
+export class SimulatedBatch {
   readonly at: number
   readonly deadline: number
   readonly maxPrune: number

@@ -5,7 +5,7 @@ import FlatQueue from 'flatqueue'
  * processors' consumers do it: partitions go round the members in turn, and the whole group stops for a moment whenever
  * somebody joins or leaves.
  */
-export class ConsumerGroup<Member, Item> {
+export class SimulatedGroup<Member, Item> {
   readonly partitions: number
   /** Records that wait, in the order of their offsets. */
   readonly #waiting: FlatQueue<Item>[]

@@ -4,7 +4,7 @@ import { type Batch, Batcher } from '../scheduling/batcher.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
 import { type Backlog, type Lane, lanes } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
-import type { BatchRun, Shard } from './batch-load.ts'
+import type { Shard, SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 
 /** What an image is for: the request of this number in the trace, or a line of a shard. */
@@ -18,14 +18,14 @@ export interface ReplicaOptions {
   /** Of the device as it is: run times without jitter. */
   truth: CostModel
   /** How many times slower than measured it is. */
-  slowness: number
+  slowdown: number
   /** A factor for the time of each run, around 1. */
   jitter(): number
   sloMs: number
   /** Requests in hand at most. */
   queueLimit: number
   /** The batch under way, as its planner tells of it, and how many replicas share it. */
-  batch: BatchRun | undefined
+  batch: SimulatedBatch | undefined
   sharedBy(): number
 }
 
@@ -75,7 +75,7 @@ export class Replica {
       queue: this.#queue,
       costs: this.costs,
       interactiveTargetMs: sloMs,
-      beyond: (lane) => this.#beyond(lane),
+      upstream: (lane) => this.#upstream(lane),
     })
     this.#decoderFreeAt = new Array<number>(decodersAtOnce).fill(0)
   }
@@ -97,7 +97,7 @@ export class Replica {
       costs: this.costs,
       interactiveTargetMs: this.#options.sloMs,
       runningMs: this.#run ? Math.max(0, this.#run.startedAt + this.#run.batch.predictedMs - now) : 0,
-      beyond: this.#beyond('interactive'),
+      upstream: this.#upstream('interactive'),
     }
     return admission(options, { deadline, maxPrune }, now).admitted
   }
@@ -131,8 +131,8 @@ export class Replica {
     if (this.#run) return undefined
     const batch = this.#batcher.nextBatch(now)
     if (!batch) return undefined
-    const { truth, slowness, jitter } = this.#options
-    const endsAt = now + truth.predict(batch.bucket, batch.level) * slowness * jitter()
+    const { truth, slowdown, jitter } = this.#options
+    const endsAt = now + truth.predict(batch.bucket, batch.level) * slowdown * jitter()
     this.#run = { batch, startedAt: now, endsAt }
     return endsAt
   }
@@ -194,7 +194,7 @@ export class Replica {
     return undefined
   }
 
-  #takeShard(batch: BatchRun, now: number): Shard | undefined {
+  #takeShard(batch: SimulatedBatch, now: number): Shard | undefined {
     if (this.state !== 'serving' || this.#shards.size >= shardsInHand) return undefined
     const shard = batch.take(now)
     if (shard) this.#shards.add(shard)
@@ -208,7 +208,7 @@ export class Replica {
   }
 
   /** Images that come to this device and are not in its queue, told as the pipeline tells them. */
-  #beyond(lane: Lane): Backlog[] {
+  #upstream(lane: Lane): Backlog[] {
     const { batch, costs, sharedBy } = this.#options
     if (lane === 'interactive') {
       const last = this.#decoding.findLast((image) => image.lane === 'interactive')

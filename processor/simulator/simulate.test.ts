@@ -60,7 +60,7 @@ test('the same seed gives the same report, another one another', () => {
   expect(play(options)).not.toEqual(play({ ...options, seed: 2 }))
 })
 
-describe('every request is answered once or turned away', () => {
+describe('every request is answered or rejected once', () => {
   test.each([
     ['in overload', { policy: full }],
     ['while the fleet scales', { policy: adaptive, fleet: { startMs: 5_000, scaleDownWindowMs: 10_000 } }],

@@ -1,4 +1,4 @@
-import { type BatchOptions, BatchRun } from './batch-load.ts'
+import { type BatchOptions, SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
 import { type FleetOptions, fleetOf } from './fleet-options.ts'
@@ -28,7 +28,7 @@ const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
 
 /**
  * Plays a load against a fleet that runs the scheduling code of the processors on a virtual clock, and says what came
- * of it. Every request is answered once or turned away, also when replicas fail.
+ * of it. Every request is answered or rejected once, also when replicas fail.
  *
  * @throws SimulationInputError
  * @example
@@ -51,7 +51,7 @@ export function simulate(options: SimulationOptions): SimulationReport {
     )
   const arrivals = options.arrivals.toSorted((a, b) => a.at - b.at)
   const { durationMs = arrivals.at(-1)?.at ?? 0 } = options
-  const run = batch && new BatchRun(batch, costs.levels.length)
+  const run = batch && new SimulatedBatch(batch, costs.levels.length)
   const fleet = fleetOf(options.fleet ?? {})
   const simulation = new Simulation({ arrivals, durationMs, batch: run, costs, fleet, policy, seed })
   return reportOf(simulation.run(), { costs, policy, sloMs: fleet.sloMs, durationMs, batch: run })

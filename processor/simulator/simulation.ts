@@ -1,12 +1,12 @@
 import FlatQueue from 'flatqueue'
 import { type Random, seededRandom } from '../../infra/starter-model/random.ts'
 import { Autoscaler } from './autoscaler.ts'
-import type { BatchRun } from './batch-load.ts'
+import type { SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
 import { Fleet, type FleetEvent } from './fleet.ts'
 import type { FleetOptions } from './fleet-options.ts'
-import { type FleetSight, LoadWatch } from './load-watch.ts'
+import { type FleetSample, LoadMonitor } from './load-monitor.ts'
 import { Outcomes } from './outcomes.ts'
 import type { Policy } from './policies.ts'
 import type { Image, Replica } from './replica.ts'
@@ -17,7 +17,7 @@ export interface SimulationInput {
   arrivals: readonly Arrival[]
   /** How long the load lasts at least, ms; the simulation goes on until all work is done. */
   durationMs: number
-  batch: BatchRun | undefined
+  batch: SimulatedBatch | undefined
   costs: DeviceCosts
   fleet: FleetOptions
   policy: Policy
@@ -26,8 +26,8 @@ export interface SimulationInput {
 
 type Event =
   | FleetEvent
-  | { kind: 'decoded' | 'run-over'; replica: Replica }
-  | { kind: 'batch-comes' | 'look' | 'scrape' | 'sync' }
+  | { kind: 'decoded' | 'run-done'; replica: Replica }
+  | { kind: 'batch-arrives' | 'sample' | 'scrape' | 'sync' }
 
 /** Streams of random numbers that do not depend on each other, so that policies meet the same load. */
 const streams = { partitions: 1, fleet: 2 } as const
@@ -50,7 +50,7 @@ export class Simulation {
   readonly #events = new FlatQueue<Event>()
   readonly #partitionOf: Uint16Array
   readonly #autoscaler: Autoscaler | undefined
-  readonly #watch = new LoadWatch()
+  readonly #monitor = new LoadMonitor()
   /** What the monitoring saw last. */
   #desired: number | undefined
   #next = 0
@@ -72,11 +72,11 @@ export class Simulation {
       schedule: (at, event) => this.#events.push(event, at),
       onAbandoned: (images, now) => this.#repeat(images, now),
     })
-    if (batch) this.#events.push({ kind: 'batch-comes' }, batch.at)
+    if (batch) this.#events.push({ kind: 'batch-arrives' }, batch.at)
     if (!policy.autoscale) return
     const { minReplicas: min, maxReplicas: max, scaleDownWindowMs, cooldownMs } = options
     this.#autoscaler = new Autoscaler({ min, max, scaleDownWindowMs, cooldownMs })
-    for (const kind of ['look', 'scrape', 'sync'] as const) this.#events.push({ kind }, 0)
+    for (const kind of ['sample', 'scrape', 'sync'] as const) this.#events.push({ kind }, 0)
   }
 
   /** Runs until all work is done and the load is over. */
@@ -114,18 +114,18 @@ export class Simulation {
       case 'decoded':
         this.#decoded(event.replica, now)
         break
-      case 'run-over':
+      case 'run-done':
         this.#endRun(event.replica, now)
         break
-      case 'batch-comes':
+      case 'batch-arrives':
         this.#feedAll(now)
         break
-      case 'look':
-        this.#watch.look(this.#sight(), now)
+      case 'sample':
+        this.#monitor.sample(this.#sample(), now)
         this.#events.push(event, now + sampleMs)
         break
       case 'scrape':
-        this.#desired = this.#watch.desired(this.#sight(), now)
+        this.#desired = this.#monitor.desired(this.#sample(), now)
         this.#events.push(event, now + scrapeMs)
         break
       case 'sync':
@@ -166,7 +166,7 @@ export class Simulation {
   #take(replica: Replica, image: Image, now: number): void {
     const { lane, payload } = image
     if (lane === 'interactive' && !replica.admits(image, now)) {
-      this.outcomes.turnAway(payload as number)
+      this.outcomes.reject(payload as number)
       this.endedAt = Math.max(this.endedAt, now)
       return
     }
@@ -183,7 +183,7 @@ export class Simulation {
 
   #startRun(replica: Replica, now: number): void {
     const endsAt = replica.startRun(now)
-    if (endsAt !== undefined) this.#events.push({ kind: 'run-over', replica }, endsAt)
+    if (endsAt !== undefined) this.#events.push({ kind: 'run-done', replica }, endsAt)
   }
 
   #endRun(replica: Replica, now: number): void {
@@ -223,7 +223,7 @@ export class Simulation {
     this.#feedAll(now)
   }
 
-  #sight(): FleetSight {
+  #sample(): FleetSample {
     const { batch } = this.#input
     const { throughput } = this.fleet
     const taken = this.#next
@@ -233,10 +233,10 @@ export class Simulation {
 
   /** Kafka's lag is asked for directly, what the processors say comes by way of the monitoring. */
   #scale(now: number): void {
-    const { wanted } = this.fleet
-    const values = [this.#desired ?? 0, this.#sight().lag / this.#input.fleet.lagThreshold]
-    const replicas = this.#autoscaler!.decide({ values, replicas: wanted }, now)
-    if (replicas !== wanted) this.fleet.scaleTo(replicas, now)
+    const { desired } = this.fleet
+    const values = [this.#desired ?? 0, this.#sample().lag / this.#input.fleet.lagThreshold]
+    const replicas = this.#autoscaler!.decide({ values, replicas: desired }, now)
+    if (replicas !== desired) this.fleet.scaleTo(replicas, now)
   }
 }
 

@@ -49,8 +49,8 @@ export async function benchController({ images, rounds }: { images: number; roun
     images: Math.floor(random() * 10_000),
     maxLevel,
   }))
-  const beyond = (lane: string) => (lane === 'batch' ? toCome : [])
-  const batcher = new Batcher({ queue, costs, beyond })
+  const upstream = (lane: string) => (lane === 'batch' ? toCome : [])
+  const batcher = new Batcher({ queue, costs, upstream })
 
   const decisions: number[] = []
   const undisturbed: number[] = []
