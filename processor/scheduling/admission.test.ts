@@ -10,13 +10,13 @@ test('an empty queue takes an image even when its deadline cannot be met', () =>
   expect(admission({ queue: queueOf([]), costs }, { deadline: 1 }, 0)).toEqual({ admitted: true })
 })
 
-test('a full lane refuses, for as long as it takes to have room', () => {
+test('a full lane rejects until it has room', () => {
   const queue = queueOf(waiting(100), { limits: { interactive: 100 } })
   const rejected = { admitted: false, reason: 'full', retryAfterSeconds: 1 }
   expect(admission({ queue, costs, interactiveTargetMs: Infinity }, {}, 0)).toEqual(rejected)
 })
 
-test('refuses what would be late at the hardest level, and only that', () => {
+test('rejects what would be late at the highest level, and only that', () => {
   // 40 ms each at the hardest level, and a margin of a tenth.
   expect(admission({ queue: queueOf(waiting(11)), costs }, { deadline: 600 }, 0).admitted).toBe(true)
   expect(admission({ queue: queueOf(waiting(31)), costs }, { deadline: 600 }, 0)).toEqual({
@@ -45,12 +45,12 @@ test('an image that is due before the others does not wait for them', () => {
   expect(admission({ queue, costs }, { deadline: 10_000 }, 0)).toEqual({ admitted: true })
 })
 
-test('images that must not be pruned make the line longer', () => {
+test('images that must not be pruned make the queue longer', () => {
   const queue = queueOf(waiting(25).map((each) => ({ ...each, maxPrune: 0 })))
   expect(admission({ queue, costs }, { deadline: 600 }, 0).admitted).toBe(false)
 })
 
-test('tells when such an image would be taken: when the line has shrunk so far', () => {
+test('says when such an image would be accepted: when the queue is short enough', () => {
   const repeatIn = (count: number, deadline: number) => {
     const decision = admission({ queue: queueOf(waiting(count)), costs }, { deadline }, 0)
     return decision.admitted ? 0 : decision.retryAfterSeconds
@@ -69,7 +69,7 @@ test('a device that is slow on a single image still serves a few callers', () =>
   expect(admission({ queue: queue(20), costs: slow }, { deadline: 600 }, 0).admitted).toBe(false)
 })
 
-test('refuses what would only be in time in a large batch for which the head has no time', () => {
+test('rejects what would only be in time in a large batch for which the head has no time', () => {
   // At the hardest level a run takes 64 ms with one image, 76 with four, 92 with eight.
   const batched = device({ fixedMs: 60, rowMs: 10, buckets: [1, 2, 4, 8] })
   const decide = (headDeadline: number) => {
@@ -87,6 +87,6 @@ test('an image that allows less pruning needs more time', () => {
   expect(admission(options, { deadline: 600, maxPrune: 0 }, 0).admitted).toBe(false)
 })
 
-test('an image that is never late is refused by a full lane only', () => {
+test('an image that is never late is rejected by a full lane only', () => {
   expect(admission({ queue: queueOf(waiting(1000)), costs, runningMs: 1e6 }, {}, 0).admitted).toBe(true)
 })

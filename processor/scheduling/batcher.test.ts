@@ -92,7 +92,7 @@ test('a head that is late anyway does not make the batch small for those who are
   expect(batcherOf(images).nextBatch(0)).toMatchObject({ bucket: 16, level: 0 })
 })
 
-test('when no level holds the line the rate counts', () => {
+test('an infeasible queue is served at the best rate', () => {
   const costs = device({ fixedMs: 30, rowMs: 10 })
   const batch = batcherOf(several(200, { deadline: 60 }), { costs }).nextBatch(0)
   expect(batch).toMatchObject({ bucket: 16, level: maxLevel })
@@ -105,7 +105,7 @@ describe('under pressure', () => {
     expect(batcherOf(several(40), { costs }).nextBatch(0)?.level).toBe(maxLevel)
   })
 
-  test('a head that must not be pruned goes first, unpruned, with its like; hardier ones take only free rows', () => {
+  test('a head that must not be pruned goes first, unpruned, with its like; those that bear more take only free rows', () => {
     const images = [
       ...several(3, { maxPrune: 0, deadline: 450 }, 'pure'),
       ...several(40, { deadline: 460 }, 'hardy'),
@@ -229,7 +229,7 @@ describe('the batch lane', () => {
     })
   })
 
-  test('gets its turn however long the interactive line is', () => {
+  test('gets its run however long the interactive queue is', () => {
     const costs = device({ fixedMs: 40, rowMs: 20 })
     const batcher = batcherOf([...several(2000), ...work(90)], { costs, batchIntervalMs: 50_000 })
     const lanes = (from: number, to: number) => {
@@ -244,7 +244,7 @@ describe('the batch lane', () => {
   })
 })
 
-describe('images beyond the queue', () => {
+describe('upstream backlog', () => {
   const costs = device({ fixedMs: 0, rowMs: 100, buckets: [4] })
   const work = several(4, { lane: 'batch', deadline: 10_000 }, 'work')
   const upstreamBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
@@ -269,7 +269,7 @@ describe('images beyond the queue', () => {
   })
 })
 
-test('small batches for the sake of a hurried head are no bargain: a level more in a large one holds the line', () => {
+test('prefers a higher level in a large batch to small batches that save the head only', () => {
   const costs = device({ fixedMs: 60, rowMs: 30 })
   // Unpruned, four runs of four would do for the line but leave no time after one of two for the head.
   const images = [image('head', { deadline: 140 }), ...several(11, { deadline: 450 })]

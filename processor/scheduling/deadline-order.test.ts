@@ -21,7 +21,7 @@ const filled = (entries: readonly QueueEntry[]) => {
   return order
 }
 
-test('is ordered by due, ties by arrival, whatever is added and removed', () => {
+test('is ordered by sort key, ties by arrival, whatever is added and removed', () => {
   const operation = fc.record({
     sortKey: fc.integer({ min: 0, max: 50 }),
     maxLevel: fc.nat(2),
@@ -49,7 +49,7 @@ test('is ordered by due, ties by arrival, whatever is added and removed', () => 
   )
 })
 
-test('thousands of places split and join blocks and keep their order', () => {
+test('thousands of entries split and join blocks and keep their order', () => {
   const entries = Array.from({ length: 5000 }, (_, i) => entry((i * 7919) % 3001, i, i % 3))
   const order = filled(entries)
   expect(all(order)).toEqual(sorted(entries))
@@ -59,7 +59,7 @@ test('thousands of places split and join blocks and keep their order', () => {
   expect(order.tally).toEqual(tallyOf(kept))
 })
 
-test('removing what does not stand there changes nothing', () => {
+test('removing what is not in the queue changes nothing', () => {
   const order = filled([entry(1, 0)])
   expect(order.remove(entry(1, 0))).toBe(false)
   expect(order.remove(entry(0, 1))).toBe(false)
@@ -75,7 +75,7 @@ test('picks in order, as many as wanted, no further than told', () => {
   expect(order.pick(9, 3, odd).map(({ sortKey }) => sortKey)).toEqual([1])
 })
 
-test('a walk knows rank and tally behind the images of other lines', () => {
+test('a walk starts rank and tally behind the images of other lanes', () => {
   const order = filled([entry(5, 0, 1), entry(4, 1, 2), entry(6, 2, 1)])
   const steps: unknown[] = []
   order.walk(({ sortKey }, rank, tally) => steps.push([sortKey, rank, [...tally]]), [10, 0, 0])
@@ -86,7 +86,7 @@ test('a walk knows rank and tally behind the images of other lines', () => {
   ])
 })
 
-test('a walk along a long line visits few places, the last one with the whole tally', () => {
+test('a walk along a long queue visits few entries, the last one with the whole tally', () => {
   const entries = Array.from({ length: 50_000 }, (_, i) => entry(i, i, i % 3))
   const order = filled(entries)
   const ranks: number[] = []
@@ -103,7 +103,7 @@ test('a walk along a long line visits few places, the last one with the whole ta
   expect(last).toEqual(tallyOf(entries))
 })
 
-test('tells who would stand ahead of a newcomer', () => {
+test('counts who would be ahead of a new entry', () => {
   const entries = Array.from({ length: 2000 }, (_, i) => entry(i, i, i % 3))
   const order = filled(entries)
   expect(order.aheadOf(-1)).toEqual([0, 0, 0])
@@ -111,7 +111,7 @@ test('tells who would stand ahead of a newcomer', () => {
   expect(order.aheadOf(Infinity)).toEqual(order.tally)
 })
 
-test('tells it for many newcomers at once, also after blocks have changed', () => {
+test('counts it for many new entries at once, also after blocks have changed', () => {
   const sortKeys = fc.array(fc.integer({ min: -10, max: 3100 }), { maxLength: 30 })
   const changes = fc.array(fc.nat(2999), { maxLength: 30 })
   const entries = Array.from({ length: 3000 }, (_, i) => entry((i * 7919) % 3001, i, i % 3))

@@ -1,45 +1,45 @@
-/** Where an image stands in its line. Times are unix ms; levels are indices into the model's prune levels. */
+/** Image as a queue orders it. Times are unix ms; levels are indices into the model's prune levels. */
 export interface QueueEntry {
-  /** When the answer is wanted; Infinity when it is never late. */
+  /** Infinity when it is never late. */
   deadline: number
-  /** What the line is ordered by: the deadline, or a finite stand-in for an image that has none. */
+  /** Deadline, or a finite stand-in for an image that has none. */
   sortKey: number
-  /** Breaks ties of `due`: first come, first served. Unique within a line. */
+  /** Breaks ties: first come, first served. Unique within a queue. */
   arrival: number
-  /** The least and the hardest level that the image may be run at. */
+  /** Lowest and highest level that the image may run at. */
   minLevel: number
   maxLevel: number
 }
 
-/** How many places there are of each hardest level: `tally[level]`. */
+/** Number of entries by their `maxLevel`: `tally[level]`. */
 export type Tally = readonly number[]
 
 interface Block<P> {
   entries: P[]
   tally: number[]
-  /** Tallies of the places before every 32nd, made when asked for and kept up to date from then on. */
+  /** Tallies before every 32nd entry, made when asked for and kept up to date from then on. */
   marks?: number[][]
 }
 
-/** Places a block holds at most: few enough that a splice is cheap, enough that 100,000 places are few blocks. */
+/** Entries of a block at most: few enough that a splice is cheap, enough that 100,000 entries are few blocks. */
 const blockSize = 512
-/** Places from one mark of a block to the next. */
+/** Entries from one mark of a block to the next. */
 const markEvery = 32
-/** A walk visits this many places one by one, then every eighth, and from 256 on only the last place of each block. */
+/** A walk visits this many entries one by one, then every eighth, and from 256 on only the last of each block. */
 const visitedOneByOne = 64
 const visitEvery = 8
 const visitedNear = 256
 
 /**
- * A line ordered by `due`: a list of sorted blocks. Adding and removing are two binary searches and a splice of at
- * most 512 places. The blocks also make a long line cheap to look along: each knows its tally.
+ * List of sorted blocks, ordered by `sortKey`. Adding and removing are two binary searches and a splice of at most 512
+ * entries. Blocks also make a long queue cheap to walk: each knows its tally.
  */
 export class DeadlineOrder<P extends QueueEntry> {
   readonly #blocks: Block<P>[] = []
   readonly #tally: number[]
   #size = 0
 
-  /** @param levels how many prune levels the model has. */
+  /** @param levels number of prune levels of the model */
   constructor(levels: number) {
     this.#tally = new Array<number>(levels).fill(0)
   }
@@ -67,7 +67,7 @@ export class DeadlineOrder<P extends QueueEntry> {
     if (block.entries.length > blockSize) this.#split(index)
   }
 
-  /** @returns whether the place stood in the line. */
+  /** @returns false when the entry was not in the queue */
   remove(entry: P): boolean {
     const index = this.#blockOf(entry)
     const block = this.#blocks[index]
@@ -81,7 +81,7 @@ export class DeadlineOrder<P extends QueueEntry> {
     return true
   }
 
-  /** The first places in order that `accept` takes: at most `count`, looked for among the first `within`. */
+  /** First entries that `accept` takes: at most `count`, searched among the first `within`. */
   pick(count: number, within: number, accept: (entry: P) => boolean): P[] {
     const picked: P[] = []
     let left = within
@@ -95,10 +95,9 @@ export class DeadlineOrder<P extends QueueEntry> {
   }
 
   /**
-   * Calls `visit` along the line with the place's rank (1 is the head) and the tally up to and with it. The head of a
-   * long line is visited place by place, then more and more sparsely; a place that is visited stands for those between.
-   * `tally` is reused between calls. Ranks and tallies start behind `ahead`, the images of other lines that are served
-   * first.
+   * Calls `visit` in order with the entry's rank (1 is the head) and the tally up to and including it. The head of a long
+   * queue is visited entry by entry, then more and more sparsely; a visited entry stands for those before it. `tally` is
+   * reused between calls. Ranks and tallies start behind `ahead`, images of other lanes that are served first.
    */
   walk(visit: (entry: P, rank: number, tally: Tally) => void, ahead: Tally = []): void {
     const tally = this.#tally.map((_, level) => ahead[level] ?? 0)
@@ -118,12 +117,12 @@ export class DeadlineOrder<P extends QueueEntry> {
     }
   }
 
-  /** Tally of the places that a newcomer with this `due` would stand behind. */
+  /** Tally of the entries ahead of a new one with this `sortKey`. */
   aheadOf(sortKey: number): Tally {
     return this.aheadOfEach([sortKey])[0]!
   }
 
-  /** The same for several `dues`, ascending, in one pass. The tallies start with `ahead`, as those of a walk do. */
+  /** Same for several `sortKeys`, ascending, in one pass. The tallies start with `ahead`, as those of a walk do. */
   aheadOfEach(sortKeys: readonly number[], ahead: Tally = []): Tally[] {
     const before = this.#tally.map((_, level) => ahead[level] ?? 0)
     let index = 0
@@ -139,7 +138,7 @@ export class DeadlineOrder<P extends QueueEntry> {
     })
   }
 
-  /** The last block whose first place stands before `place` or is it; the first block when there is none. */
+  /** Last block whose first entry is not after `entry`; the first block when there is none. */
   #blockOf(entry: QueueEntry): number {
     let low = 0
     let high = this.#blocks.length
@@ -184,7 +183,7 @@ type Position = Pick<QueueEntry, 'sortKey' | 'arrival'>
 const isBefore = (a: Position, b: Position) =>
   a.sortKey < b.sortKey || (a.sortKey === b.sortKey && a.arrival < b.arrival)
 
-/** Index behind the last place that stands before `place` or is it. */
+/** Index behind the last entry that is not after `entry`. */
 function insertionPoint(entries: readonly QueueEntry[], entry: Position): number {
   let low = 0
   let high = entries.length
@@ -196,7 +195,7 @@ function insertionPoint(entries: readonly QueueEntry[], entry: Position): number
   return low
 }
 
-/** Adds the places of the block that are due by `due`. */
+/** Adds the entries of the block up to `sortKey`. */
 function addUpTo(tally: number[], block: Block<QueueEntry>, sortKey: number): void {
   const { entries } = block
   block.marks ??= marksOf(entries, tally.length)
@@ -206,7 +205,7 @@ function addUpTo(tally: number[], block: Block<QueueEntry>, sortKey: number): vo
   for (let at = mark * markEvery; at < end; at++) tally[entries[at]!.maxLevel]! += 1
 }
 
-/** Corrects the marks behind a place that has come to `at`, or gone from there: one neighbour moves across each. */
+/** Corrects the marks behind an entry that was added or removed at `at`: one neighbour moves across each. */
 function moveMarks(
   block: Block<QueueEntry>,
   { at, maxLevel, change }: { at: number; maxLevel: number; change: 1 | -1 },

@@ -41,7 +41,7 @@ describe('for any load', () => {
   const margin = 0.1
   const options = { now: 0, margin, drainMargin: 0.05 }
 
-  /** Whether everything that can be in time is, by the same predictions, looked up image by image. */
+  /** True when everything that can be in time is, by the same predictions, looked up image by image. */
   function holdsAt(specs: readonly Spec[], level: number, load: Load): boolean {
     const plan = servingPlan(load)
     const queue = specs.map(({ deadline, maxPrune }) => ({

@@ -30,7 +30,7 @@ describe('the least level', () => {
     expect(leastLevel(loadOf(waiting(5), { devices: 0.5 }), exactly).level).toBe(maxLevel)
   })
 
-  test('counts the images of other lines that are served first', () => {
+  test('counts the images of other lanes that are served first', () => {
     const ahead = levels.map((_, level) => (level === maxLevel ? 7 : 0))
     expect(leastLevel(loadOf(waiting(5), { ahead }), exactly).level).toBe(maxLevel)
   })
@@ -50,13 +50,13 @@ describe('the least level', () => {
     expect(leastLevel(loadOf(waiting(1000, { deadline: undefined })), exactly).level).toBe(0)
   })
 
-  test('tells up to which deadline the images need it', () => {
+  test('says up to which deadline images need it', () => {
     const images = [...waiting(6), image('later', { deadline: 620 }), image('much later', { deadline: 5000 })]
     expect(leastLevel(loadOf(images), exactly)).toMatchObject({ level: 2, until: 620 })
     expect(leastLevel(loadOf(waiting(1)), exactly).until).toBe(-Infinity)
   })
 
-  test('a line with a drain target shares one level', () => {
+  test('a queue with a drain target shares one level', () => {
     expect(leastLevel(loadOf(waiting(6), { drainMs: 1000 }), exactly).until).toBe(Infinity)
   })
 
@@ -90,7 +90,7 @@ describe('the least level', () => {
   })
 })
 
-describe('a backlog beyond the line', () => {
+describe('an upstream backlog', () => {
   const demand = (images: QueuedImage<string>[], upstream: Backlog[], rest: Partial<Load> = {}) =>
     leastLevel(loadOf(images, { upstream, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
   const backlog = (images: number, deadline: number, most = maxLevel) => ({
@@ -106,13 +106,13 @@ describe('a backlog beyond the line', () => {
     expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: maxLevel, feasible: false })
   })
 
-  test('waits for the images of the line that are due before it, and not for those due later', () => {
+  test('waits for the images of the queue that are due before it, and not for those due later', () => {
     const queue = [...waiting(5, { deadline: 5000 }), image('later', { deadline: 20_000 })]
     expect(demand(queue, [backlog(95, 10_000)]).level).toBe(0)
     expect(demand(queue, [backlog(96, 10_000)])).toMatchObject({ level: 1, until: 10_000 })
   })
 
-  test('keeps the images of the line waiting that are due after it', () => {
+  test('keeps the images of the queue waiting that are due after it', () => {
     expect(demand(waiting(1, { deadline: 1000 }), [backlog(9, 900)]).level).toBe(0)
     expect(demand(waiting(2, { deadline: 1000 }), [backlog(9, 900)])).toMatchObject({ level: 1, until: 1000 })
     expect(demand(waiting(2, { deadline: 1000 }), [backlog(9, 1001)])).toMatchObject({ until: 1001 })
@@ -132,7 +132,7 @@ describe('a backlog beyond the line', () => {
     expect(demand(waiting(5, { deadline: 1300 }), [past]).level).toBeGreaterThan(0)
   })
 
-  test('without a deadline asks for nothing, but has to drain where a line has to', () => {
+  test('without a deadline asks for nothing, but has to drain where the queue has to', () => {
     expect(demand(waiting(1), [backlog(1000, Infinity)]).level).toBe(0)
     const drains = { drainMs: 1000 }
     expect(demand(waiting(1), [backlog(10, Infinity)], drains).level).toBe(0)

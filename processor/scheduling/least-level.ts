@@ -11,46 +11,38 @@ import {
   work,
 } from './service-order.ts'
 
-/** What the devices have before them when one of them is free. */
+/** Work of the devices when one of them is free. */
 export interface Load extends ServiceOrder {
   costs: CostModel
-  /** Devices that serve the line; a fraction when part of their time goes elsewhere. */
+  /** Devices that serve the queue; a fraction when part of their time goes elsewhere. */
   devices: number
   /** Images per second that come in. */
   arrivalRate: number
-  /** Time in which a backlog has to be gone although more images come in, ms; Infinity: only deadlines count. */
+  /** Time in which a backlog has to drain although more images come in, ms; Infinity: only deadlines count. */
   drainMs: number
 }
 
-/** The level that a line needs. */
+/** Level that a queue needs. */
 export interface Demand {
   level: number
   /** Images due later than this (unix ms) are in time at a lower level and need not be pruned for it. */
   until: number
-  /** False when even the hardest level is too slow. */
+  /** False when even the highest level is too slow. */
   feasible: boolean
 }
 
-/** How careful a look at the load is. */
+/** Safety margins of a decision. */
 export interface SafetyMargins {
-  /** Every run is taken to last this share longer than predicted where a deadline is at stake. */
+  /** Share by which every run is assumed to take longer than predicted where a deadline is at stake. */
   margin: number
-  /** The same where a backlog has to drain: that takes many runs, whose errors even out. */
+  /** Same where a backlog has to drain: that takes many runs, whose errors even out. */
   drainMargin: number
 }
 
 /**
- * The least level with which the load's deadlines are met and its backlog drains, for each of several degrees of
- * caution in one look along the load.
- *
- * Where an image, or the last one of a backlog, would miss its deadline the level rises, just until it is in time; so
- * the level that is left is the least one with which every deadline is met. What could not be in time even if it were
- * alone asks for nothing: no pruning saves it. Nor does pruning make decoding faster, so nothing is asked for to be
- * done sooner than it can have been decoded.
- *
- * That takes every run for one of the best size. A head that is in a hurry may not leave time for such a run, and small
- * ones take longer in all; so a line that has to drain is also looked at run by run at its head, and the level rises
- * until there is a way to cut it into runs that all end in time.
+ * Finds the least level at which the load's deadlines are met and its backlog drains, for each of the margins in one pass
+ * over the load. Images that would be late even alone ask for nothing, and nothing is asked for sooner than it can be
+ * decoded. The README of this folder has the steps.
  */
 export function leastLevels(load: Load, margins: readonly SafetyMargins[], now: number): Demand[] {
   const plan = servingPlan(load)
@@ -59,36 +51,30 @@ export function leastLevels(load: Load, margins: readonly SafetyMargins[], now: 
   const decodingMs = 1000 / load.costs.decodingRate
   eachDeadline(load, { plan, now }, (checkpoint) => {
     const leftMs = checkpoint.deadline - now
-    for (const search of searches) search.meet(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
+    for (const search of searches) search.meetDeadline(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
   })
   if (drains) {
     const head = load.queue.pick(headPerDevice * load.devices, Number.POSITIVE_INFINITY, () => true)
     for (const search of searches) {
       search.drain(load)
-      search.cut(head, load, now)
+      search.scheduleHead(head, load, now)
     }
   }
   return searches.map(({ demand }) => demand)
 }
 
-/** Rises from level to level, no further than what it is shown asks for. */
+/** Rises from level to level, no further than the checks ask for. */
 class LevelSearch {
   readonly #plan: ServingPlan
   readonly #slowdown: number
   readonly #drainSlowdown: number
+  /** A queue that has to drain shares one level. */
   readonly #drains: boolean
   #step = 0
   #until = Number.NEGATIVE_INFINITY
   #feasible = true
 
-  constructor(
-    plan: ServingPlan,
-    {
-      margin,
-      drainMargin,
-      drains,
-    }: SafetyMargins & { /** A line that has to drain shares one level. */ drains: boolean },
-  ) {
+  constructor(plan: ServingPlan, { margin, drainMargin, drains }: SafetyMargins & { drains: boolean }) {
     this.#plan = plan
     this.#slowdown = 1 + margin
     this.#drainSlowdown = 1 + drainMargin
@@ -100,15 +86,15 @@ class LevelSearch {
     return { level, until: this.#drains ? Number.POSITIVE_INFINITY : this.#until, feasible: this.#feasible }
   }
 
-  /** Rises until the checkpoint is done within `leftMs`, or else within what its decoding takes. */
-  meet(checkpoint: Checkpoint, leftMs: number, decodedInMs: number): void {
+  /** Rises until the checkpoint is done within `leftMs`, or else within its decoding time. */
+  meetDeadline(checkpoint: Checkpoint, leftMs: number, decodedInMs: number): void {
     const { steps, soonest } = this.#plan
     if (this.#drains && !this.#feasible) return
     const budget = leftMs / this.#slowdown
     if (budget < soonest[checkpoint.maxLevel]!) return
     const latest = Math.max(budget, decodedInMs)
     const before = this.#step
-    // Once the hardest level does not hold there is nothing to rise to.
+    // Once the highest level is infeasible there is nothing to rise to.
     while (this.#feasible && checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
     if (this.#step > before) this.#until = checkpoint.deadline
     else if (!this.#drains && this.#step > 0 && checkpoint.deadline > this.#until) {
@@ -117,7 +103,7 @@ class LevelSearch {
     }
   }
 
-  /** Rises until the backlog is gone within the drain time although more images come. */
+  /** Rises until the backlog drains in time although more images come in. */
   drain(load: Load): void {
     const { steps } = this.#plan
     const budgetMs = (load.devices * load.drainMs) / this.#drainSlowdown
@@ -125,8 +111,8 @@ class LevelSearch {
     while (takesMs(steps[this.#step]!) > budgetMs && this.#canRise()) this.#step++
   }
 
-  /** Rises until the head of the line can be cut into runs that all end in time. */
-  cut(head: readonly QueueEntry[], { costs }: Load, now: number): void {
+  /** Rises until the head of the queue has a schedule of runs that all end in time. */
+  scheduleHead(head: readonly QueueEntry[], { costs }: Load, now: number): void {
     const { steps } = this.#plan
     const options = { costs, plan: this.#plan, now, slowdown: this.#slowdown }
     while (latestStart(head, steps[this.#step]!, options) < 0 && this.#canRise()) this.#step++
@@ -140,8 +126,8 @@ class LevelSearch {
 }
 
 /**
- * Device time at `level` of the images that wait beyond one round of batches and of those that come in within the drain
- * time, ms. Those to come are taken to bear what those that wait bear on average.
+ * Device time at `level` of the images beyond one round of batches and of those that come in within the drain time, ms.
+ * Future images are assumed to bear the same levels as those that wait.
  */
 function drainWork(
   { queue, upstream = [], costs, devices, arrivalRate, drainMs }: Load,

@@ -143,7 +143,7 @@ describe('more than the hardest level can serve', () => {
   })
 })
 
-test('no image is starved by newcomers, whatever it allows and whatever its lane', () => {
+test('no image is starved by later ones, whatever it allows and whatever its lane', () => {
   const overload = traffic({ from: 0, to: 20_000, perSecond: 0.95 * hardestRate })
   const odd = { enqueuedAt: 1000, deadline: 1500 }
   const [pure, grouped, filler] = [

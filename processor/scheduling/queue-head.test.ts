@@ -110,7 +110,7 @@ describe('latestStarts', () => {
     return Math.max(...starts)
   }
 
-  test('finds the best of all ways to cut the images into runs', () => {
+  test('finds the best of all ways to form runs', () => {
     const ends = fc.array(fc.integer({ min: 1, max: 200 }), { maxLength: 9 })
     const times = fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1, maxLength: 4 })
     fc.assert(

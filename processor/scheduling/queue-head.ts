@@ -2,21 +2,20 @@ import type { CostModel } from './cost-model.ts'
 import type { QueueEntry } from './deadline-order.ts'
 import type { ServingPlan } from './service-order.ts'
 
-/** Images at the head of a line, for each device, that are looked at run by run. */
+/** Images at the head of a queue, for each device, that are scheduled run by run. */
 export const headPerDevice = 64
 
 export interface QueueHeadOptions {
   costs: CostModel
   plan: ServingPlan
   now: number
-  /** Every run is taken to last this many times longer than predicted. */
+  /** Factor by which every run is assumed to take longer than predicted. */
   slowdown: number
 }
 
 /**
- * When the devices have to begin with these images at the latest, ms from now, so that there is a way to cut them into
- * runs at `level` that all end in time. Milder images are not part of these runs and take their time before them; those
- * that could not be in time even if they were alone do not count. Infinity when nothing is in a hurry.
+ * Latest start of these images, ms from now, at which they have a schedule of runs at `level` that all end in time. Milder
+ * images take their time before these runs; those that would be late even alone do not count. Infinity without any hurry.
  */
 export function latestStart(
   entries: readonly Pick<QueueEntry, 'deadline' | 'maxLevel'>[],
@@ -39,9 +38,8 @@ export interface RunTimeOptions extends Pick<QueueHeadOptions, 'costs' | 'now' |
 }
 
 /**
- * How long a run at `level` with the first images of these may take so that those in it, and those left for later runs,
- * are in time at this level; where not all can be, only those in it count. Images that could not be in time even if
- * they were alone do not count.
+ * Time that a run at `level` with the first images may take so that those in it, and those left for later runs, are in
+ * time; where not all can be, only those in it count. Images that would be late even alone do not count.
  */
 export function timeForRun(
   entries: readonly Pick<QueueEntry, 'deadline'>[],
@@ -60,28 +58,28 @@ export function timeForRun(
   }
 }
 
-/** What one of several devices serves of a line: the head, and every so manieth behind it. */
+/** Share of one device: of `n` devices it serves every n-th image. */
 function shareOf<T>(devices: number, queue: readonly T[]): T[] {
   return queue.filter((_, rank) => rank % devices === 0)
 }
 
 export interface InteractiveRoomOptions {
   costs: CostModel
-  /** Interactive images that wait and are not part of the run. */
+  /** Interactive images in the queue that are not part of the run. */
   waiting: number
-  /** Those that are on their way to the queue. */
+  /** Interactive images that are not in the queue yet. */
   upstream: number
   /** Interactive images per second. */
   arrivalRate: number
-  /** Time within which each of them should be done, ms. */
+  /** Their latency target, ms. */
   targetMs: number
-  /** Every run is taken to last this many times longer than predicted. */
+  /** Factor by which every run is assumed to take longer than predicted. */
   slowdown: number
 }
 
 /**
- * Whether the interactive images that wait, and those that come in meanwhile, can be in time unpruned after a run of
- * `ms` with batch images: the first comes in at once, the others evenly during the run.
+ * True when the interactive images that wait, and those that come in meanwhile, can be in time unpruned after a run of
+ * `ms` with batch images. The first is assumed to come in at once, the others evenly during the run.
  */
 export function leavesRoom(
   ms: number,
@@ -97,10 +95,10 @@ export function leavesRoom(
 }
 
 /**
- * When a device has to begin with the first, the second, ... image at the latest so that it and all behind it are in
- * time: below 0 where that is impossible. Images are served in order, cut into runs one after the other; of all ways to
- * cut them the one that can begin last. `ends` are the images' own latest ends, ms from now, Infinity for those that
- * need not be in time; `runMs[n]` is what a run of n images takes. O(images * largest run).
+ * Latest starts of the first, the second, ... image, ms from now, so that it and all behind it are in time: below 0 where
+ * that is impossible. Images are served in order, in runs one after the other; of all ways to form runs the one that can
+ * start last. `ends` are the images' deadlines, Infinity for none; `runMs[n]` is the time of a run with n images.
+ * O(images * largest run).
  *
  * @returns one more than there are images: Infinity stands behind the last
  */

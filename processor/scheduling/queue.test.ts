@@ -31,7 +31,7 @@ test('gives a removed image back once', () => {
   expect(queue.size()).toBe(0)
 })
 
-test('tells when a lane is full, takes nothing then, and leaves the other lane open', () => {
+test('says when a lane is full, takes nothing then, and leaves the other lane open', () => {
   const queue = new ImageQueue<string>({ levels, limits: { interactive: 2 } })
   queue.add(image('a'), 0)
   queue.add(image('b'), 0)
@@ -43,7 +43,7 @@ test('tells when a lane is full, takes nothing then, and leaves the other lane o
   expect(order(queue)).toEqual(['b', 'c'])
 })
 
-test('refuses a second image of one id and keeps the first', () => {
+test('rejects a second image of one id and keeps the first', () => {
   const queue = new ImageQueue<string>({ levels })
   queue.add(image('a', { payload: 'first' }), 0)
   expect(() => queue.add(image('a', { payload: 'second' }), 0)).toThrow(DuplicateImageError)

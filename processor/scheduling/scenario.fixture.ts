@@ -6,7 +6,7 @@ import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
 
 /** Scenes for the tests of this folder: made-up devices, images, and a device that runs on a virtual clock. */
 
-/** Six levels; the hardest takes 40 % of the unpruned time. */
+/** Six levels; the highest takes 40 % of the unpruned time. */
 export const levels = [0, 0.15, 0.3, 0.45, 0.6, 0.8].map((pruneRatio) => ({
   pruneRatio,
   relativeCost: 1 - 0.75 * pruneRatio,
@@ -65,11 +65,11 @@ export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}):
   ...rest,
 })
 
-/** The least level for one degree of caution. */
+/** Least level with one set of margins. */
 export const leastLevel = (load: Load, { now, ...margins }: SafetyMargins & { now: number }): Demand =>
   leastLevels(load, [margins], now)[0]!
 
-/** What became of an image. */
+/** Image after its run. */
 export interface Served {
   image: QueuedImage<string>
   level: number
@@ -78,13 +78,13 @@ export interface Served {
 }
 
 export interface SimulateOptions extends Partial<Omit<BatcherOptions<string>, 'queue'>> {
-  /** Whether interactive images may be refused; default false. */
+  /** True when interactive images may be rejected; default false. */
   admits?: boolean
-  /** How long a run takes; default: exactly as long as the cost model says. */
+  /** Run time; default: that of the cost model. */
   runMs?(batch: Batch<string>): number
 }
 
-/** What became of the arrivals, and what the devices did. */
+/** Fate of the arrivals, and work of the devices. */
 export interface Outcome {
   served: Served[]
   rejected: QueuedImage<string>[]
