@@ -3,7 +3,7 @@ import { CommitWindow } from './commit-window.ts'
 import { GroupMember } from './group-member.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
 
-/** Where a group's records come from and its positions go. */
+/** Log that a group reads records from and commits positions to. */
 export interface RecordSource {
   /** Records of the partition from offset `from` on, ascending, at most `limit`. */
   read(partition: number, from: bigint, limit: number): Promise<ConsumedRecord[]>

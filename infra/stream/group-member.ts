@@ -1,7 +1,7 @@
 import { backoffMs, pause } from './backoff.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
 
-/** What a member tells its group. */
+/** Events of a member, for its group. */
 interface GroupEvents {
   finished(record: ConsumedRecord): void
   hasRoom(): void

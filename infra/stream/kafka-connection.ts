@@ -2,20 +2,19 @@ import { type ISocketFactory, Kafka, type KafkaConfig, logLevel, type SASLOption
 import './kafka-idle.ts'
 import { StreamOpenError, UnknownTopicError } from './stream.ts'
 
-/** How Kafka is reached. Runs on Node and on Workers. */
+/** Connection settings of Kafka, on Node and on Workers. */
 export interface KafkaOptions {
   /** `host:port` of some brokers; the others are learnt from them. */
   brokers: string[]
-  /** What the brokers' logs call this process. */
+  /** Name of this process in the brokers' logs. */
   clientId?: string
-  /** Whether connections are encrypted. */
   tls?: boolean
   /** Certificate of the authority to trust, PEM. Workers ignore it: they trust public authorities only. */
   ca?: string
   sasl?: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string }
   /** Opens connections in another way, e.g. through a tunnel. */
   socketFactory?: ISocketFactory
-  /** Told what the client logs; `debug` is for what happens in every rebalance. */
+  /** Receives the client's log; `debug` is for routine such as rebalances. */
   onLog?(level: 'debug' | 'warn', message: string, fields: Record<string, unknown>): void
 }
 
@@ -69,7 +68,7 @@ function isRoutine(message: string, fields: Record<string, unknown>): boolean {
   )
 }
 
-/** Why Kafka could not be used, and what to do: one line. */
+/** Explains in one line why Kafka cannot be used, and what to do. */
 export function explainFailure(error: unknown, { brokers }: Pick<KafkaOptions, 'brokers'>): string {
   const { message } = rootCause(error)
   if (refusesCredentials(error))
@@ -79,7 +78,7 @@ export function explainFailure(error: unknown, { brokers }: Pick<KafkaOptions, '
   return `Kafka cannot be reached at ${brokers} (${message}). Check KAFKA_BROKERS and KAFKA_TLS, and that it runs.`
 }
 
-/** Whether trying again is of no use until somebody changes the settings. */
+/** True when a retry is of no use until somebody changes the settings. */
 export function isRefusal(error: unknown): boolean {
   return refusesCredentials(error) || distrustsCertificate(error)
 }

@@ -131,7 +131,7 @@ async function start(options: Partial<KafkaConsumerOptions> = {}) {
   return { consumer, clients, client: clients[0]!, handled, offsets, errors }
 }
 
-/** Whether a promise has fulfilled, without waiting for it. */
+/** True when a promise has fulfilled, without waiting for it. */
 function watch(promise: Promise<unknown>): { state: string } {
   const seen = { state: 'pending' }
   promise.then(

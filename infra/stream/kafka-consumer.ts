@@ -19,7 +19,7 @@ export type ConsumerClient = Pick<
 >
 
 export interface KafkaConsumerOptions extends ConsumeOptions, Pick<KafkaOptions, 'brokers'> {
-  /** Of the topic. */
+  /** Partitions of the topic. */
   partitions: number
   /** A consumer that is silent for so long has lost its partitions, ms. */
   sessionTimeoutMs?: number
@@ -27,13 +27,13 @@ export interface KafkaConsumerOptions extends ConsumeOptions, Pick<KafkaOptions,
 }
 
 const heartbeatMs = 1_000
-/** How long the broker waits for records; a fetch that waits is also what delays a rebalance. */
+/** Time that the broker waits for records, ms; a waiting fetch also delays a rebalance. */
 const fetchWaitMs = 500
 /** Commits are this far apart: what finishes in between is committed together. */
 const commitPauseMs = 100
 /** Pause before joining anew at most; kafkajs has tried for a while already. */
 const rejoinMs = 1_000
-/** How long commits and goodbyes at the end may take; what fails is delivered again. */
+/** Time limit for the last commits and for leaving, ms; uncommitted records are delivered again. */
 const leaveMs = 5_000
 const MiB = 1024 * 1024
 
@@ -59,14 +59,14 @@ export class KafkaConsumer implements Consumer {
   readonly #options: KafkaConsumerOptions
   readonly #member: GroupMember
   readonly #partitions = new Map<number, PartitionProgress>()
-  /** Those with records to hand out; they take turns. */
+  /** Partitions with records to dispatch, round-robin. */
   readonly #turns = new Set<PartitionProgress>()
   readonly #origins = new Map<ConsumedRecord, PartitionProgress>()
   readonly #running: Promise<void>
   /** No new rounds of commits. */
   readonly #draining = new AbortController()
   readonly #leaving = new AbortController()
-  /** By which the broker knows us; the same one means that we have not missed a rebalance. */
+  /** Member id at the broker; the same one after a join means that no rebalance was missed. */
   #memberId: string | undefined
   #assigned: ReadonlySet<number> = new Set()
   #failures = 0

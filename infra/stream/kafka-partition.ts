@@ -19,18 +19,18 @@ export type Added = 'taken' | 'doubtful' | 'foreign'
  */
 export class PartitionProgress {
   readonly partition: number
-  /** Whether the partition is this consumer's now. */
+  /** True while the partition is assigned to this consumer. */
   assigned = true
   readonly #window: CommitWindow
   /** Fetched and not handed out; the lowest offset is the last. */
   #fetched: KafkaMessage[] = []
-  /** Where the next fetch starts; after an interruption that can be among records that were handed out before it. */
+  /** Offset of the next fetch; after an interruption it can be among records that were dispatched before. */
   #fetchedTo: bigint
-  /** Where the group stood when that was last known. */
+  /** Last known position of the group. */
   #committed: bigint
-  /** Whether nobody else can have had the partition since. */
+  /** True when nobody else can have had the partition since. */
   #continuous = true
-  /** Whether a first fetch after an interruption, as if from before it, has come once. */
+  /** True after one `doubtful` fetch. */
   #doubted = false
 
   /** @param position where the group stands: the first offset that is not done */

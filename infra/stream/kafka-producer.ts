@@ -27,7 +27,7 @@ export interface KafkaProducerOptions extends KafkaOptions {
   maxRecordsPerSend?: number
   /** Bytes of records that wait or are on their way at most; beyond, sends are refused at once. */
   maxQueuedBytes?: number
-  /** How long a send may take in all, ms. */
+  /** Time limit of a send, ms. */
   sendTimeoutMs?: number
   /** Makes an idempotent producer that is not connected yet. */
   createClient?: () => ProducerClient
@@ -55,14 +55,14 @@ interface Entry {
  */
 export class KafkaProducer {
   readonly #options: KafkaProducerOptions
-  /** Of one send. */
+  /** Limits of one send. */
   readonly #limits: Size
   readonly #maxQueuedBytes: number
   readonly #sendTimeoutMs: number
   readonly #createClient: () => ProducerClient
   readonly #closing = new AbortController()
   #queue: Entry[] = []
-  /** Of the queue and of the send that is on its way. */
+  /** Bytes of the queue and of the send in flight. */
   #queuedBytes = 0
   #sending: Promise<void> | undefined
   #client: ProducerClient | undefined
@@ -115,7 +115,7 @@ export class KafkaProducer {
     }
   }
 
-  /** Its sender waits no more. What is on its way still counts until the send has ended. */
+  /** Rejects an entry and removes it from the queue. Bytes in flight count until the send has ended. */
   #withdraw(entry: Entry, reason: unknown): void {
     entry.settled.reject(reason)
     if (!this.#queue.includes(entry)) return

@@ -26,7 +26,7 @@ import { ensureTopics } from './topics.ts'
 export interface KafkaStreamOptions extends KafkaOptions {
   /** A consumer that is silent for so long has lost its partitions, ms; default 10,000. */
   sessionTimeoutMs?: number
-  /** How long a send may take in all, ms; default 30,000. */
+  /** Time limit of a send, ms; default 30,000. */
   sendTimeoutMs?: number
 }
 

@@ -17,7 +17,7 @@ export type LogOutput<M extends LogMethod> = ReturnType<SqliteLog[M]>
 
 export type LogRequest = { [M in LogMethod]: { id: number; method: M; input: LogInput<M> } }[LogMethod]
 
-/** Why the log could not do what it was asked. */
+/** Failure of a call of the log. */
 export interface LogFailure {
   reason: 'in-use' | 'newer' | 'failed'
   message: string

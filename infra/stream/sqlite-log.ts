@@ -12,13 +12,13 @@ export interface LogRecord {
   value: Uint8Array
 }
 
-/** How far a partition reaches: the next record gets offset `end`. */
+/** End of a partition: the next record gets offset `end`. */
 export interface PartitionEnd {
   partition: number
   end: number
 }
 
-/** Where a group reads on. */
+/** Position of a group in a partition. */
 export interface GroupPosition extends PartitionEnd {
   position: number
 }

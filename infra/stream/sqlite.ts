@@ -23,7 +23,7 @@ export interface SqliteStreamOptions {
   path: string
   /** For topics that do not set it: how long records are kept after every group committed them, ms. */
   retentionMs?: number
-  /** How often records past their retention are deleted, ms. */
+  /** Interval at which records past their retention are deleted, ms. */
   pruneIntervalMs?: number
   /** Clock, unix ms. */
   now?: () => number

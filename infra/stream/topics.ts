@@ -3,7 +3,7 @@ import type { Admin, Kafka } from 'kafkajs'
 import { createKafka, type KafkaOptions, orOpenError, protocolErrorType } from './kafka-connection.ts'
 import type { TopicOptions } from './stream.ts'
 
-/** How the topics of a stream are to be, by name. */
+/** Topics that a stream needs, by name. */
 export type TopicLayout = Record<string, TopicOptions>
 
 export interface TopicReport {
@@ -11,7 +11,7 @@ export interface TopicReport {
   ok: boolean
   /** Absent for a topic that does not exist. */
   partitions?: number
-  /** What is wrong with it and what to do, a line each. */
+  /** Problems with their remedies, a line each. */
   findings: string[]
 }
 
@@ -22,16 +22,16 @@ export interface TopicState {
   maxMessageBytes: number
   /** Groups with the number of partitions that they have never committed. */
   uncommitted: Record<string, number>
-  /** Whether one broker's loss would be the loss of records, though there are others to hold copies. */
+  /** True when losing one broker loses records, although others could hold copies. */
   singleCopy: boolean
 }
 
 /** Producers put records of up to this many bytes together into one batch. */
 const leastMessageBytes = 1_000_000
 const topicResource = 2
-/** Of a setting that somebody made for the topic, as opposed to what the broker has for all. */
+/** Source of a setting made for the topic, not by the broker's defaults. */
 const setForTopic = 1
-/** What Kafka calls our limits. */
+/** Kafka's names of the limits. */
 const limitNames = { retentionMs: 'retention.ms', maxMessageBytes: 'max.message.bytes' } as const
 
 /**
@@ -61,7 +61,7 @@ export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise
   })
 }
 
-/** What is wrong with a topic; undefined is one that does not exist. */
+/** Lists the problems of a topic; `state` is undefined when it does not exist. */
 export function findingsOf(topic: string, asked: TopicOptions, state: TopicState | undefined): string[] {
   const create = 'npx turbine topics create'
   if (!state) return [`does not exist: ${create}`]

@@ -1,7 +1,7 @@
 import type { LevelQuality } from '../models/levels.ts'
 import { type CiderD, ciderD } from './cider.ts'
 
-/** How well captions agree with the unpruned ones of the same pictures. */
+/** Agreement of captions with the unpruned ones of the same pictures. */
 export type Agreement = (captions: readonly string[]) => LevelQuality
 
 /**

@@ -60,7 +60,7 @@ export function spread<T extends Pick<Outcome, 'flopShare' | 'quality'>>(
   return chosen
 }
 
-/** How far along the curve from the unpruned model each outcome lies, 0 to 1. */
+/** Positions of the outcomes along the curve from the unpruned model, 0 to 1. */
 function curvePositions(front: readonly Pick<Outcome, 'flopShare' | 'quality'>[]): number[] {
   const hardest = front.at(-1)!
   const flopRange = -Math.log(hardest.flopShare) || 1

@@ -15,11 +15,11 @@ export interface SearchOptions {
   minExact: number
   /** Agreement with the unpruned captions on the first so many pictures. */
   compare(schedule: Schedule, pictures: number): Promise<LevelQuality>
-  /** Told now and then how many captions are still to be made, as far as that can be foreseen. */
+  /** Receives an estimate of the captions still to be made. */
   onAhead?(captions: number): void
 }
 
-/** Of the rules below: what another version found may differ. */
+/** Version of the search: outcomes of different versions may differ. */
 export const searchVersion = 1
 
 /** FLOPs of each step of the survey over those of the step before. */

@@ -11,7 +11,7 @@ export interface SpeedOptions {
   mostRounds?: number
 }
 
-/** How fast a schedule runs, in images per second. */
+/** Speed of a schedule, images per second. */
 export interface Speed {
   /** The median. */
   usual: number

@@ -2,9 +2,9 @@ import { hash } from 'node:crypto'
 
 /** The pictures of a calibration, in two parts. */
 export interface Parts<T> {
-  /** Those that levels are chosen by. */
+  /** Pictures that levels are chosen by. */
   search: T[]
-  /** Those that only confirm what was chosen. */
+  /** Pictures that only confirm the chosen levels. */
   heldOut: T[]
 }
 

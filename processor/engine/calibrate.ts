@@ -7,7 +7,7 @@ export interface CalibrateOptions {
   model: CaptionModel
   /** Batch sizes, ascending. */
   buckets: number[]
-  /** What the images show, `uint8 [H, W, 3]`: something whose caption is of usual length. */
+  /** Image to run on, `uint8 [H, W, 3]`, with a caption of usual length. */
   pixels: Uint8Array
   /** No further run begins after this long, ms. At least one is measured. */
   budgetMs: number

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import type { CaptionModel } from '../models/model.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
 
-/** What an earlier start measured, in a file. */
+/** File of run times measured at an earlier start. */
 export interface CostCache {
   /** Undefined when there is nothing, or nothing that can be read. */
   read(): Promise<CostSample[] | undefined>
@@ -15,7 +15,7 @@ export interface CostCache {
 }
 
 export interface CostCacheOptions {
-  /** Where the files lie; it is made. */
+  /** Created when missing. */
   folder: string
   model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder'>
   /** Name of the device, e.g. `cpu`. */

@@ -3,7 +3,7 @@ export class DeviceUnavailableError extends Error {
   override readonly name = 'DeviceUnavailableError'
   readonly retriable = false
   readonly device: string
-  /** What is wrong, without the remedy. */
+  /** Message without the remedy. */
   readonly reason: string
 
   constructor(device: string, reason: string, remedy: string, cause?: unknown) {

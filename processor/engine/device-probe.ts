@@ -8,7 +8,7 @@ import { DeviceUnavailableError } from './device-errors.ts'
 import type { DeviceTarget } from './device-target.ts'
 import { sessionOptions } from './session-options.ts'
 
-/** What can be wrong with a device, and what helps. */
+/** Fault of a device, with its remedy. */
 export interface Diagnosis {
   reason: string
   remedy: string
@@ -34,7 +34,7 @@ export async function probeDevice(target: DeviceTarget): Promise<void> {
   }
 }
 
-/** What the machine has of CUDA, as far as files tell. */
+/** CUDA on this machine, as far as files show. */
 export interface CudaInstallation {
   /** As Node names it: `linux/x64`. */
   platform: string
@@ -44,7 +44,7 @@ export interface CudaInstallation {
   gpu: boolean
 }
 
-/** Why CUDA cannot work here, told by files alone, or undefined. */
+/** Finds by files alone why CUDA cannot work here; undefined when it may. */
 export function cudaObstacle({ platform, library, gpu }: CudaInstallation): Diagnosis | undefined {
   if (platform !== 'linux/x64') {
     return {

@@ -20,7 +20,7 @@ export interface DeviceOptions {
   model: Pick<CaptionModel, 'image' | 'endId'>
   buckets: number[]
   worker: WorkerData
-  /** Told of every crash; the device restarts by itself. */
+  /** Called after every crash; the device restarts by itself. */
   onCrash?(error: DeviceCrashedError): void
   /** Starts the thread. */
   spawn?(data: WorkerData, name: string): Worker

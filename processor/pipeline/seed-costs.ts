@@ -6,9 +6,9 @@ import { CostModel, type CostModelOptions, type CostSample } from '../scheduling
 export interface SeedCostsOptions
   extends Pick<CalibrateOptions, 'model' | 'buckets' | 'pixels' | 'warmUps'>,
     Pick<CostModelOptions, 'levels' | 'decodersAtOnce'> {
-  /** What earlier starts measured. */
+  /** Run times measured at earlier starts. */
   cache?: CostCache
-  /** Told that what was measured could not be kept; the next start measures again. */
+  /** Called when the run times could not be kept; the next start measures again. */
   onCacheError?(error: unknown): void
 }
 

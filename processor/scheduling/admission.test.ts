@@ -17,7 +17,7 @@ test('a full lane rejects until it has room', () => {
 })
 
 test('rejects what would be late at the highest level, and only that', () => {
-  // 40 ms each at the hardest level, and a margin of a tenth.
+  // 40 ms each at the highest level, and a margin of a tenth.
   expect(admission({ queue: queueOf(waiting(11)), costs }, { deadline: 600 }, 0).admitted).toBe(true)
   expect(admission({ queue: queueOf(waiting(31)), costs }, { deadline: 600 }, 0)).toEqual({
     admitted: false,
@@ -70,7 +70,7 @@ test('a device that is slow on a single image still serves a few callers', () =>
 })
 
 test('rejects what would only be in time in a large batch for which the head has no time', () => {
-  // At the hardest level a run takes 64 ms with one image, 76 with four, 92 with eight.
+  // At the highest level a run takes 64 ms with one image, 76 with four, 92 with eight.
   const batched = device({ fixedMs: 60, rowMs: 10, buckets: [1, 2, 4, 8] })
   const decide = (headDeadline: number) => {
     const queue = queueOf([image('head', { deadline: headDeadline }), ...waiting(4)])

@@ -271,7 +271,7 @@ describe('upstream backlog', () => {
 
 test('prefers a higher level in a large batch to small batches that save the head only', () => {
   const costs = device({ fixedMs: 60, rowMs: 30 })
-  // Unpruned, four runs of four would do for the line but leave no time after one of two for the head.
+  // Unpruned, four runs of four would do for the queue but leave no time after one of two for the head.
   const images = [image('head', { deadline: 140 }), ...several(11, { deadline: 450 })]
   const batcher = batcherOf(images, { costs })
   const late: string[] = []

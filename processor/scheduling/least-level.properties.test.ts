@@ -115,7 +115,7 @@ describe('for any load', () => {
   test.each([
     { by: 'its deadlines alone', drainMs: Infinity, maxPrune: mixed },
     { by: 'a drain time too', drainMs: 500, maxPrune: fc.constant(1) },
-  ])('more load never asks for less of a line that is measured by $by', ({ drainMs, maxPrune }) => {
+  ])('more load never asks for less of a queue that is measured by $by', ({ drainMs, maxPrune }) => {
     const anyChange = change.chain((changed) =>
       anySpecs(maxPrune, 8).map((images) => ({ ...changed, images })),
     )
@@ -149,7 +149,7 @@ describe('for any load', () => {
   })
 
   test('the level meets every deadline that can be met, and the level below it does not', () => {
-    /** Serves the line one by one in deadline order; true when everything that could ever be in time is. */
+    /** Serves the queue one by one in deadline order; true when everything that could ever be in time is. */
     const inTimeAt = (images: QueuedImage<string>[], level: number) => {
       let doneAt = 0
       return images

@@ -15,12 +15,12 @@ describe('the least level', () => {
   test.each([
     ['all in time unpruned', 5, 500, 0],
     ['one late unpruned', 6, 500, 2],
-    ['in time at the hardest only', 12, 500, 5],
+    ['in time at the highest only', 12, 500, 5],
   ])('%s: %d images due in %d ms need level %d', (_, count, deadline, level) => {
     expect(leastLevel(loadOf(waiting(count, { deadline })), exactly)).toMatchObject({ level, feasible: true })
   })
 
-  test('says when even the hardest does not hold', () => {
+  test('says when even the highest is not enough', () => {
     expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: maxLevel, feasible: false })
   })
 

@@ -4,7 +4,7 @@ import { maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, type Served, simulate, traffic } from './scenario.fixture.ts'
 
-/** A device that serves about 50 images/s unpruned and 120 at the hardest level, on a virtual clock. */
+/** A device that serves about 50 images/s unpruned and 120 at the highest level, on a virtual clock. */
 const costs = device({ fixedMs: 2, rowMs: 20 })
 /** One whose runs cost more than their rows: large batches pay. */
 const gpu = device({ fixedMs: 20, rowMs: 4 })
@@ -25,7 +25,7 @@ const changes = (over: { level: number }[]) =>
   over.filter(({ level }, i) => i > 0 && level !== over[i - 1]!.level).length
 const unpruned = (images: QueuedImage<string>[]) => images.map((image) => ({ ...image, maxPrune: 0 }))
 
-describe('a tenfold burst of 20 s that the hardest level can serve', () => {
+describe('a tenfold burst of 20 s that the highest level can serve', () => {
   const random = seeded(1)
   const burst = 0.85 * hardestRate
   const trace = [
@@ -58,7 +58,7 @@ describe('no flapping', () => {
         const over = simulate(traffic({ from: 0, to: 30_000, perSecond }), { costs: on }).levels
         expect(changes(over.filter(({ at }) => at > 15_000))).toBe(0)
       }),
-      // Level 1 leaves no line behind, and level 0 not enough room: the rate has to be remembered while images are alone.
+      // Level 1 leaves no queue behind, and level 0 not enough room: the rate has to be remembered while images are alone.
       { seed: 1, numRuns: 30, examples: [[0.376, false]] },
     )
   })
@@ -128,7 +128,7 @@ function busyShare(served: Served[], devices: number, untilMs: number): number {
   return [...runs.values()].reduce((sum, ms) => sum + ms, 0) / (devices * untilMs)
 }
 
-describe('more than the hardest level can serve', () => {
+describe('more than the highest level can serve', () => {
   test.each([
     ['a GPU', gpu],
     ['a device whose runs are long', device({ fixedMs: 60, rowMs: 30 })],

@@ -99,7 +99,7 @@ describe('latestStarts', () => {
     expect(latestStarts([Infinity, 100], runMs)[0]).toBe(80)
   })
 
-  /** All ways to cut the images into runs, tried one by one. */
+  /** All ways to form runs, tried one by one. */
   function latestOfAllCuts(ends: readonly number[], times: readonly number[]): number {
     if (ends.length === 0) return Number.POSITIVE_INFINITY
     const starts = times.slice(1, ends.length + 1).map((ms, index) => {

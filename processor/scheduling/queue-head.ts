@@ -85,10 +85,10 @@ export function leavesRoom(
   ms: number,
   { costs, waiting, upstream, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
 ): boolean {
-  const newcomers = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, upstream))
-  const images = Math.min(waiting + newcomers, headPerDevice)
+  const arrivals = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, upstream))
+  const images = Math.min(waiting + arrivals, headPerDevice)
   const ends = Array.from({ length: images }, (_, rank) => {
-    const comesIn = (Math.max(0, rank - waiting) * ms) / newcomers
+    const comesIn = (Math.max(0, rank - waiting) * ms) / arrivals
     return (comesIn + targetMs) / slowdown
   })
   return ms <= latestStarts(ends, costs.runTimes(0))[0]!

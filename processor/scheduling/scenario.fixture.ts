@@ -52,7 +52,7 @@ export function queueOf(
   return queue
 }
 
-/** A device that takes 100 ms for an image unpruned, 40 ms at the hardest level, whatever the batch size. */
+/** A device that takes 100 ms for an image unpruned, 40 ms at the highest level, whatever the batch size. */
 export const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
 
 /** One such device with these interactive images before it. */
@@ -88,7 +88,7 @@ export interface SimulateOptions extends Partial<Omit<BatcherOptions<string>, 'q
 export interface Outcome {
   served: Served[]
   rejected: QueuedImage<string>[]
-  /** What the interactive lane asked for at each batch. */
+  /** Level of the interactive lane at each batch. */
   levels: { at: number; level: number }[]
   /** Device time that was spent, ms. */
   busyMs: number

@@ -97,7 +97,7 @@ export class Autoscaler {
     return Math.min(replicas, Math.max(...this.#recommendations.map((each) => each.replicas)))
   }
 
-  /** What the policies allow of a change, counted from the replicas at the start of their periods. */
+  /** Limits a change to what the policies allow, counted from the replicas at the start of their periods. */
   #limited(wanted: number, replicas: number, now: number): number {
     const { scaleUpReplicas, scaleUpShare, scaleDownShare } = this.#options
     this.#changes = this.#changes.filter(({ at }) => now - at < scaleDownPeriodMs)

@@ -3,7 +3,7 @@ import type { BatchPace } from '../../edge/contract/pace.ts'
 /** A batch that runs beside the interactive requests. Times are ms. */
 export interface BatchOptions {
   lines: number
-  /** When it is submitted, since the trace began; default 0. */
+  /** Submission, since the trace began; default 0. */
   at?: number
   /** Time in which it is to be done. */
   windowMs: number
@@ -19,9 +19,9 @@ export interface Shard {
   lines: number
   /** Lines that were handed to the device or are on their way to it. */
   begun: number
-  /** What came of the lines that are done. */
+  /** Levels of the finished lines. */
   levels: number[]
-  /** How often it was begun. */
+  /** Number of earlier attempts. */
   attempt: number
 }
 
@@ -37,7 +37,7 @@ export class SimulatedBatch {
   readonly deadline: number
   readonly maxPrune: number
   readonly lines: number
-  /** How many of the lines that are done were run at each level. */
+  /** Finished lines by level. */
   readonly linesAtLevel: number[]
   linesDone = 0
   doneAt: number | undefined
@@ -59,7 +59,7 @@ export class SimulatedBatch {
     }))
   }
 
-  /** What a planner tells of it. */
+  /** Progress as a planner publishes it. */
   get pace(): BatchPace {
     const { deadline, maxPrune, lines, linesDone } = this
     return { batch: 'batch', deadline, maxPrune, linesLeft: lines - linesDone }

@@ -21,7 +21,7 @@ import { parsePolicies, policySyntax } from './policies.ts'
 import { simulate } from './simulate.ts'
 import { summaryTable } from './summary-table.ts'
 
-/** What the command needs from outside. */
+/** Environment of the command. */
 export interface SimulateEnvironment {
   stdout: { write(text: string): unknown }
   stderr: { write(text: string): unknown }

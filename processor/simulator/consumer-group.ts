@@ -41,7 +41,7 @@ export class SimulatedGroup<Member, Item> {
     })
   }
 
-  /** Who gets the partition's records now. */
+  /** Member that gets the partition's records now. */
   ownerOf(partition: number): Member | undefined {
     return this.#stopped ? undefined : this.#owners[partition]
   }

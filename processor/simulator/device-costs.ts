@@ -4,9 +4,9 @@ import { CostModel, type CostSample } from '../scheduling/cost-model.ts'
 import type { Level } from '../scheduling/level.ts'
 import { SimulationInputError } from './errors.ts'
 
-/** What a processor with one device takes for its work, as it was measured. Times are ms. */
+/** Measured costs of a processor with one device. Times are ms. */
 export interface DeviceCosts {
-  /** What was measured, in words. */
+  /** Description of what was measured. */
   device: string
   /** The model's prune levels, ascending. */
   levels: readonly Level[]
@@ -14,7 +14,7 @@ export interface DeviceCosts {
   buckets: readonly number[]
   /** Runs of single cells; what lies between is interpolated as the cost model does it. */
   samples: readonly CostSample[]
-  /** What a processor believes of them when it starts, as its calibration measured them; default: `samples`. */
+  /** Samples that seed a processor's cost model, as its calibration measured them; default: `samples`. */
   seeds?: readonly CostSample[]
   /** From the caller to the processor: HTTP and the stream. */
   ingestMs: number

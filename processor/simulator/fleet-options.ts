@@ -10,7 +10,7 @@ export interface FleetOptions {
   maxReplicas: number
   /** Unfinished requests for each replica: more ask for more replicas; default 100. */
   lagThreshold: number
-  /** Of the topic, default: four for each replica that there may be, at least 12. */
+  /** Partitions of the topic; default: four for each of `maxReplicas`, at least 12. */
   partitions: number
   /** Time in which an interactive request is to be answered that says nothing itself; default 500. */
   sloMs: number
@@ -31,13 +31,13 @@ export interface FleetOptions {
   stragglerFactor: number
   /** Standard deviation of the logarithm of run times; default 0.05. */
   jitter: number
-  /** How often the fleet's load is looked at; default 5000, as processors do. */
+  /** Interval at which the fleet's load is sampled; default 5000, as processors do. */
   sampleMs: number
-  /** How often the monitoring fetches the metrics; default 15,000. */
+  /** Scrape interval of the monitoring; default 15,000. */
   scrapeMs: number
-  /** How often the autoscaler decides; default 15,000. */
+  /** Interval of the autoscaler's decisions; default 15,000. */
   syncMs: number
-  /** Of the autoscaler: see `AutoscalerOptions`; default 300,000 each. */
+  /** See `AutoscalerOptions`; default 300,000 each. */
   scaleDownWindowMs: number
   cooldownMs: number
 }

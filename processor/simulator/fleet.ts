@@ -6,7 +6,7 @@ import type { DeviceCosts } from './device-costs.ts'
 import type { FleetOptions } from './fleet-options.ts'
 import { type Image, Replica } from './replica.ts'
 
-/** What is to happen to the fleet at a time. */
+/** Scheduled event of the fleet. */
 export type FleetEvent =
   | { kind: 'ready' | 'fails' | 'drain-timeout'; replica: Replica }
   | { kind: 'session-timeout' }
@@ -22,12 +22,12 @@ export interface FleetDeps {
   onAbandoned(images: Image[], now: number): void
 }
 
-/** How many replicas there were from a time on. */
+/** Size of the fleet from a time on. */
 export interface FleetSize {
   at: number
-  /** That take work. */
+  /** Replicas that take work. */
   serving: number
-  /** That cost money: starting and draining ones included. */
+  /** Replicas that cost money: starting and draining ones included. */
   running: number
 }
 
@@ -98,7 +98,7 @@ export class Fleet {
     }
   }
 
-  /** To be called when a replica has nothing more in hand: one that drains may go. */
+  /** Removes an idle replica that drains. */
   onIdle(replica: Replica, now: number): void {
     if (replica.state === 'draining') this.#remove(replica, now)
   }
@@ -148,7 +148,7 @@ export class Fleet {
     if (replica.isIdle) this.#remove(replica, now)
   }
 
-  /** Its place is taken by a new one at once; its partitions only once Kafka has missed it. */
+  /** Replaces a failed replica at once; its partitions move only after the session timeout. */
   #fail(replica: Replica, now: number): void {
     if (!this.replicas.has(replica)) return
     const { options, schedule } = this.#deps

@@ -1,11 +1,11 @@
 import type { BatchPace } from '../../edge/contract/pace.ts'
 import { desiredReplicas } from '../scheduling/desired-replicas.ts'
 
-/** What the fleet looks like from outside. */
+/** Fleet as seen from outside. */
 export interface FleetSample {
   /** Requests that have come so far. */
   taken: number
-  /** Those that are not finished. */
+  /** Unfinished requests. */
   lag: number
   batches: readonly BatchPace[]
   /** Images per second that a replica serves unpruned; undefined while nobody knows. */

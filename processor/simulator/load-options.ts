@@ -10,7 +10,7 @@ export interface LoadOptions {
   trace: string
   /** Arrivals per second at the quietest; default: what suits the fleet. */
   perSecond?: number
-  /** How many times as many at the busiest. */
+  /** Peak rate over the base rate. */
   factor: number
   burstAtMs: number
   burstMs: number
@@ -22,11 +22,11 @@ export interface LoadOptions {
 export interface Load {
   arrivals: Arrival[]
   durationMs: number
-  /** What it is, one line. */
+  /** One line. */
   description: string
 }
 
-/** Share of what the fleet can do at the hardest level that the busiest time of a load takes, where no rate is given. */
+/** Share of what the fleet can do at the highest level that the busiest time of a load takes, where no rate is given. */
 const busiestShare = 0.8
 /** Share of what it can do at full quality that a steady load takes: what the autoscaler aims at. */
 const steadyShare = 0.7

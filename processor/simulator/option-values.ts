@@ -31,7 +31,7 @@ export function positive(text: string): number {
 export interface Stragglers {
   /** Share of the replicas, 0 to 1. */
   stragglers: number
-  /** How many times slower they are. */
+  /** Factor of their run times. */
   stragglerFactor: number
 }
 

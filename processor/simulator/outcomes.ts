@@ -2,10 +2,10 @@ import type { Arrival } from './traces.ts'
 
 const statuses = { open: 0, answered: 1, rejected: 2 } as const
 
-/** What became of each request of a trace. */
+/** Outcome of each request of a trace. */
 export class Outcomes {
   readonly arrivals: readonly Arrival[]
-  /** When the caller had the answer, ms since the trace began; NaN for who got none. */
+  /** Time of the answer, ms since the trace began; NaN without one. */
   readonly answeredAt: Float64Array
   /** The level that the image was run at, where it was answered. */
   readonly level: Uint16Array

@@ -7,7 +7,7 @@ import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
 import type { Shard, SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 
-/** What an image is for: the request of this number in the trace, or a line of a shard. */
+/** Origin of an image: the request of this number in the trace, or a line of a shard. */
 export type Work = number | Shard
 
 export type Image = QueuedImage<Work>
@@ -15,9 +15,9 @@ export type Image = QueuedImage<Work>
 export interface ReplicaOptions {
   id: number
   costs: DeviceCosts
-  /** Of the device as it is: run times without jitter. */
+  /** Actual run times of the device, without jitter. */
   truth: CostModel
-  /** How many times slower than measured it is. */
+  /** Factor of its run times; 1 is as measured. */
   slowdown: number
   /** A factor for the time of each run, around 1. */
   jitter(): number
@@ -88,7 +88,7 @@ export class Replica {
     return this.inHand === 0 && this.#run === undefined && this.#shards.size === 0
   }
 
-  /** Whether a request can be done in time, as processors decide it. */
+  /** Decides on admission as processors do. */
   admits({ deadline = Number.POSITIVE_INFINITY, maxPrune }: Image, now: number): boolean {
     // Who is late already was given an address, and is served.
     if (now >= deadline) return true

@@ -7,7 +7,7 @@ import type { Policy } from './policies.ts'
 import type { Simulation } from './simulation.ts'
 import type { Arrival } from './traces.ts'
 
-/** What a policy made of a load. Latencies run from the caller's request to the caller's answer. */
+/** Result of a policy under a load. Latencies run from the caller's request to the caller's answer. */
 export interface SimulationReport {
   policy: string
   /** Interactive requests. */
@@ -19,7 +19,7 @@ export interface SimulationReport {
   shed: number
   /** Share of the requests that were late or rejected, 0 to 1. */
   missShare: number
-  /** Of the answered ones; NaN where none was. */
+  /** Latency of answered requests; NaN without any. */
   p50Ms: number
   p99Ms: number
   meanLevel: number
@@ -39,7 +39,7 @@ export interface SimulationReport {
 
 interface BatchReport {
   lines: number
-  /** When the last line was done, ms since the trace began. */
+  /** End of the last line, ms since the trace began. */
   doneAtMs: number
   inTime: boolean
   meanPruneRatio: number
@@ -47,7 +47,7 @@ interface BatchReport {
 
 /** A slice of time. Means and quantiles are of what was answered in it; NaN where that was nothing. */
 export interface SeriesPoint {
-  /** Where it begins. */
+  /** Start of the slice. */
   second: number
   arrivalsPerSecond: number
   p50Ms: number

@@ -14,7 +14,7 @@ const costs = deviceCosts()
 const steadyArrivals = (perSecond: number, durationMs: number, seed = 1) =>
   poissonArrivals(steady({ perSecond, durationMs }), seededRandom(seed))
 
-/** Base 10/s, then 100/s for 20 s: twice what one device does unpruned, and within what it does at the hardest level. */
+/** Base 10/s, then 100/s for 20 s: twice what one device does unpruned, and within what it does at the highest level. */
 const tenfold = poissonArrivals(
   burst({ perSecond: 10, factor: 10, burstAtMs: 20_000, burstMs: 20_000, durationMs: 80_000 }),
   seededRandom(7),

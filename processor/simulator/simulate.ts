@@ -10,7 +10,7 @@ import type { Arrival } from './traces.ts'
 export interface SimulationOptions {
   /** The load, e.g. of `poissonArrivals` or of a run that was recorded. In any order; nothing comes before 0. */
   arrivals: readonly Arrival[]
-  /** What a processor takes for its work, from `readDeviceCosts` or made of the samples of a cost model. */
+  /** Costs of a processor, from `readDeviceCosts` or from the samples of a cost model. */
   costs: DeviceCosts
   /** Default: the load decides how hard images are pruned, and the fleet stays as it is. */
   policy?: Policy
@@ -18,7 +18,7 @@ export interface SimulationOptions {
   fleet?: Partial<FleetOptions>
   /** Runs beside the requests; default none. */
   batch?: BatchOptions
-  /** How long the load lasts, ms; default: until the last arrival. */
+  /** Duration of the load, ms; default: until the last arrival. */
   durationMs?: number
   /** The same seed gives the same report; default 1. */
   seed?: number

@@ -15,7 +15,7 @@ import type { Arrival } from './traces.ts'
 export interface SimulationInput {
   /** In the order of time. */
   arrivals: readonly Arrival[]
-  /** How long the load lasts at least, ms; the simulation goes on until all work is done. */
+  /** Minimum duration of the load, ms; the simulation runs until all work is done. */
   durationMs: number
   batch: SimulatedBatch | undefined
   costs: DeviceCosts
@@ -44,14 +44,14 @@ const patience = 24
 export class Simulation {
   readonly outcomes: Outcomes
   readonly fleet: Fleet
-  /** When the last work was done, ms. */
+  /** End of the last work, ms. */
   endedAt = 0
   readonly #input: SimulationInput
   readonly #events = new FlatQueue<Event>()
   readonly #partitionOf: Uint16Array
   readonly #autoscaler: Autoscaler | undefined
   readonly #monitor = new LoadMonitor()
-  /** What the monitoring saw last. */
+  /** Desired replicas at the last scrape. */
   #desired: number | undefined
   #next = 0
 
@@ -213,7 +213,7 @@ export class Simulation {
       this.#take(replica, { ...line, level }, now)
   }
 
-  /** What a replica had in hand when it went comes again, to whoever gets its partitions. */
+  /** Redelivers the requests of a replica that is gone, to whoever gets its partitions. */
   #repeat(images: Image[], now: number): void {
     for (const image of images) {
       const offset = image.payload as number

@@ -17,7 +17,7 @@ export interface BurstOptions {
   rounds: number
   /** How long the burst lasts; the base load takes half as long before it and three quarters as long after it. */
   seconds: number
-  /** The burst's rate over what the service sustains at the hardest level, in percent. */
+  /** The burst's rate over what the service sustains at the highest level, in percent. */
   percent: number
   /** Fixed levels to compare with, besides 0; default: all. */
   levels?: number[]
@@ -41,7 +41,7 @@ const idleRounds = 6
 /**
  * A tenfold burst, served at full quality, at every fixed level, and adaptively: the same arrivals for all, from an
  * open loop over HTTP, each policy in a service of its own, in turn. Latency counts from when a request was to be
- * sent. The burst is a share of what the service sustains at the hardest level, with its callers on the same cores.
+ * sent. The burst is a share of what the service sustains at the highest level, with its callers on the same cores.
  */
 export async function benchBurst({ rounds, seconds, percent, levels }: BurstOptions): Promise<void> {
   const model = await openModel(bundledModel)
