@@ -33,7 +33,7 @@ export class CommitWindow {
 
   /** @throws RangeError when the offset does not lie above all offsets that began before it. */
   begin(offset: bigint): void {
-    if (offset < this.#next) throw new RangeError(`offset ${offset} begins after ${this.#next - 1n}`)
+    if (offset < this.#next) throw new RangeError(`offset ${offset} is not above ${this.#next - 1n}`)
     this.#unfinished.add(offset)
     this.#next = offset + 1n
   }

@@ -72,7 +72,7 @@ function isRoutine(message: string, fields: Record<string, unknown>): boolean {
 export function explainFailure(error: unknown, { brokers }: Pick<KafkaOptions, 'brokers'>): string {
   const { message } = rootCause(error)
   if (refusesCredentials(error))
-    return `Kafka refused the credentials (${message}). Check KAFKA_SASL, KAFKA_USERNAME and KAFKA_PASSWORD.`
+    return `Kafka rejected the credentials (${message}). Check KAFKA_SASL, KAFKA_USERNAME and KAFKA_PASSWORD.`
   if (distrustsCertificate(error))
     return `The certificate of Kafka at ${brokers} is not trusted (${message}). Set KAFKA_CA to its authority's.`
   return `Kafka cannot be reached at ${brokers} (${message}). Check KAFKA_BROKERS and KAFKA_TLS, and that it runs.`

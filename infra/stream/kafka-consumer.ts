@@ -278,7 +278,7 @@ export class KafkaConsumer implements Consumer {
       for (const { progress, position } of positions) progress.committed(position)
       return true
     } catch (cause) {
-      const message = 'Offsets could not be committed. They will be, or their records come again.'
+      const message = 'Offset commit failed, retrying. Uncommitted records are delivered again.'
       if (!rebalanceErrors.includes(protocolErrorType(cause) ?? ''))
         this.#options.onError?.(new StreamUnavailableError(message, { cause }))
       return false

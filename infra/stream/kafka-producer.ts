@@ -100,7 +100,9 @@ export class KafkaProducer {
     if (this.#closing.signal.aborted) throw new StreamUnavailableError('The connection to Kafka is closed.')
     const entry = entryOf(topic, part)
     if (this.#queuedBytes > 0 && this.#queuedBytes + entry.size.bytes > this.#maxQueuedBytes)
-      throw new StreamUnavailableError(`${this.#queuedBytes} bytes wait for Kafka already. Try again later.`)
+      throw new StreamUnavailableError(
+        `The send queue for Kafka is full (${this.#queuedBytes} bytes). Try again later.`,
+      )
     this.#queue.push(entry)
     this.#queuedBytes += entry.size.bytes
     const onAbort = () => this.#withdraw(entry, signal!.reason)
@@ -207,7 +209,7 @@ export class KafkaProducer {
     if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return unknownTopic(topic, cause)
     if (type === 'MESSAGE_TOO_LARGE' && records === 1)
       return new RecordTooLargeError(
-        `A record is larger than max.message.bytes of "${topic}". Raise it: npx turbine topics create.`,
+        `Record exceeds max.message.bytes of "${topic}". Raise it: npx turbine topics create.`,
         { cause },
       )
     return cause instanceof StreamUnavailableError
@@ -227,7 +229,7 @@ export class KafkaProducer {
   }
 
   #timeoutError(): StreamUnavailableError {
-    const message = `Kafka has not acknowledged the records within ${this.#sendTimeoutMs} ms.`
+    const message = `Kafka did not acknowledge the records within ${this.#sendTimeoutMs} ms.`
     return new StreamUnavailableError(message, { cause: this.#client ? undefined : this.#connectFailure })
   }
 }

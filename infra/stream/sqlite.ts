@@ -162,7 +162,7 @@ class SqliteStream implements Stream {
   #partitionsOf(topic: string): number {
     const partitions = this.#partitions.get(topic)
     if (partitions === undefined)
-      throw new UnknownTopicError(`There is no topic "${topic}". Create it with ensureTopics first.`)
+      throw new UnknownTopicError(`Unknown topic "${topic}". Create it with ensureTopics first.`)
     return partitions
   }
 

@@ -31,7 +31,7 @@ export function ciderD(references: readonly string[]): CiderD {
   const vectors = counted.map((counts) => weigh(counts, rarity))
   const score = (captions: readonly string[]) => {
     if (captions.length !== references.length || captions.length === 0)
-      throw new RangeError(`${captions.length} captions cannot be scored by ${references.length} references`)
+      throw new RangeError(`expected ${references.length} captions, one or more, got ${captions.length}`)
     const scores = captions.map((caption, i) => similarity(weigh(ngramCounts(caption), rarity), vectors[i]!))
     return scores.reduce((sum, value) => sum + value, 0) / captions.length
   }

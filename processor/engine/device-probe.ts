@@ -115,7 +115,7 @@ async function runAddition(target: DeviceTarget): Promise<void> {
   const session = await openSession(g.toModel(), '.', sessionOptions(target, 1))
   const { y } = await session.run({ x: new Tensor('float32', [21], [1]) })
   await session.release()
-  if (y?.data[0] !== 42) throw new Error(`21 + 21 came out as ${y?.data[0]}`)
+  if (y?.data[0] !== 42) throw new Error(`21 + 21 gave ${y?.data[0]}`)
 }
 
 const platform = `${process.platform}/${process.arch}`

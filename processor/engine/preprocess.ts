@@ -36,7 +36,7 @@ interface Pixels {
 export async function preprocess(bytes: Uint8Array, image: ImageSpec, target: Uint8Array): Promise<void> {
   const { width, height } = image
   if (target.length !== height * width * 3) {
-    throw new RangeError(`target has ${target.length} bytes, an image of the model ${height * width * 3}`)
+    throw new RangeError(`target must have ${height * width * 3} bytes, got ${target.length}`)
   }
   const source = await open(bytes)
   const shrunk = await decode(shrink(source, image))

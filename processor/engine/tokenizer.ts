@@ -40,12 +40,9 @@ function build(folder: string, tokenizer: object, config: object): Tokenizer {
   try {
     return new Tokenizer(tokenizer, config)
   } catch (cause) {
-    throw new ModelFolderError(
-      `${join(folder, 'tokenizer.json')} has a kind of tokenizer that is unknown here.`,
-      {
-        cause,
-      },
-    )
+    throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported type of tokenizer.`, {
+      cause,
+    })
   }
 }
 

@@ -23,7 +23,7 @@ export function measurePipeline(metrics: Metrics) {
   })
   const busy = metrics.counter({
     name: 'device_busy_seconds_total',
-    help: 'Time in which the device ran batches.',
+    help: 'Time that the device ran batches.',
     labelNames: ['device'],
   })
   const pruned = metrics.counter({
@@ -38,11 +38,11 @@ export function measurePipeline(metrics: Metrics) {
   })
   const late = metrics.counter({
     name: 'late_images_total',
-    help: 'Images that were captioned after their deadline.',
+    help: 'Images captioned after their deadline.',
     labelNames: ['lane'],
   })
   const busyShares = new Map<string, BusyShare>()
-  const crashes = metrics.counter({ name: 'device_crashes_total', help: 'Devices that had to be restarted.' })
+  const crashes = metrics.counter({ name: 'device_crashes_total', help: 'Device restarts after a crash.' })
 
   const rejected = metrics.counter({
     name: 'shed_total',
@@ -84,17 +84,17 @@ export function measurePipeline(metrics: Metrics) {
             for (const lane of lanes) this.set({ lane }, read(lane))
           },
         })
-      perLane('queue_images', 'Images that wait for a device.', (lane) => pipeline.runner.waiting(lane))
+      perLane('queue_images', 'Images waiting for a device.', (lane) => pipeline.runner.waiting(lane))
       perLane(
         'queue_age_seconds',
-        'How long the image that is served next has waited.',
+        'Waiting time of the image that is served next.',
         (lane) => pipeline.runner.age(lane) / 1000,
       )
       perLane('prune_level', 'Prune level that the load asks for.', (lane) => pipeline.runner.level(lane))
-      perLane('arrival_rate', 'Images per second that come in.', (lane) => pipeline.runner.arrivalRate(lane))
+      perLane('arrival_rate', 'Images that arrive per second.', (lane) => pipeline.runner.arrivalRate(lane))
       metrics.gauge({
         name: 'device_busy_share',
-        help: 'Share of its time that the device ran batches in the last ten seconds, 0 to 1.',
+        help: 'Share of the last ten seconds in which the device ran batches, 0 to 1.',
         labelNames: ['device'],
         collect() {
           for (const device of pipeline.devices)
@@ -103,14 +103,14 @@ export function measurePipeline(metrics: Metrics) {
       })
       metrics.gauge({
         name: 'replica_images_per_second',
-        help: 'Images per second that this processor serves unpruned, as its cost model says.',
+        help: 'Images per second that this processor serves unpruned, by its cost model.',
         collect() {
           this.set(pipeline.throughput)
         },
       })
       metrics.gauge({
         name: 'cost_model_relative_error',
-        help: 'How far off the predictions of run times have been of late, 0 is exact.',
+        help: 'Recent relative error of predicted run times; 0 is exact.',
         collect() {
           this.set(pipeline.costs.relativeError)
         },

@@ -200,7 +200,9 @@ export function lowestSoFar(values: readonly number[]): number[] {
 
 function checkDuration(ms: number, what: string): void {
   if (ms > 0 && Number.isFinite(ms)) return
-  throw new RangeError(`${what} cannot have taken ${ms} ms: measure with performance.now() before and after.`)
+  throw new RangeError(
+    `${what} must take a positive time, got ${ms} ms: measure with performance.now() before and after.`,
+  )
 }
 
 /** One measured run: `bucket` rows at a prune level took `ms`. */

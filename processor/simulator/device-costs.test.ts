@@ -27,7 +27,7 @@ test('a table is a sample for each of its cells; what a level costs follows from
 })
 
 test.each([
-  [{ ...table, buckets: [4, 1] }, /buckets have to ascend/],
+  [{ ...table, buckets: [4, 1] }, /buckets must ascend/],
   [{ ...table, buckets: [1] }, /as many "ms"/],
   [{ ...table, levels: [{ pruneRatio: 0.2, ms: [1, 2] }] }, /the first level/],
   [{ ...table, levels: [table.levels[0], { pruneRatio: 0.5, ms: [8, -1] }] }, /levels\.1\.ms\.1/],

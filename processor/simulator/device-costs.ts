@@ -50,17 +50,17 @@ const fileSchema = z
     overheadMs: z.number().nonnegative().default(0),
   })
   .refine(({ buckets }) => buckets.every((bucket, i) => i === 0 || bucket > buckets[i - 1]!), {
-    message: 'buckets have to ascend',
+    message: 'buckets must ascend',
   })
   .refine(({ levels, buckets }) => levels.every((level) => level.ms.length === buckets.length), {
     message: 'each level needs as many "ms" as there are buckets',
   })
   .refine(
     ({ levels }) => levels.every(({ pruneRatio }, i) => pruneRatio >= (levels[i - 1]?.pruneRatio ?? 0)),
-    { message: 'levels have to ascend in pruneRatio' },
+    { message: 'levels must ascend in pruneRatio' },
   )
   .refine(({ levels }) => levels[0]?.pruneRatio === 0, {
-    message: 'the first level has to be the unpruned model, pruneRatio 0',
+    message: 'the first level must be the unpruned model, pruneRatio 0',
   })
 
 export type CostTable = z.input<typeof fileSchema>
@@ -95,7 +95,7 @@ export function parseDeviceCosts(table: unknown, name: string): DeviceCosts {
     const [issue] = parsed.error.issues
     const field = issue?.path.join('.') || 'the table'
     throw new SimulationInputError(
-      `The cost table ${name} is none: ${field}: ${issue?.message}. Mend it, or measure one with --measure.`,
+      `Invalid cost table ${name}: ${field}: ${issue?.message}. Fix it, or measure one with --measure.`,
     )
   }
   const { levels, buckets, ...rest } = parsed.data

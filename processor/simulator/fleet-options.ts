@@ -78,7 +78,7 @@ export function fleetOf(given: Partial<FleetOptions>): FleetOptions {
   const { minReplicas = replicas, maxReplicas = Math.min(mostReplicas, 4 * replicas) } = given
   const { partitions = Math.max(fewestPartitions, partitionsPerReplica * maxReplicas) } = given
   if (!isWhole(replicas, 1))
-    throw new SimulationInputError(`A fleet has 1 to ${mostReplicas} replicas, not ${replicas}.`)
+    throw new SimulationInputError(`replicas must be from 1 to ${mostReplicas}, got ${replicas}.`)
   if (
     !isWhole(minReplicas, 0) ||
     !isWhole(maxReplicas, 1) ||

@@ -37,7 +37,7 @@ function parsePolicy(name: string, levels: readonly Level[]): Policy[] {
   const level = Number(/^level:(\d+)$/.exec(name)?.[1] ?? Number.NaN)
   if (level < levels.length) return [pinned(level)]
   throw new SimulationInputError(
-    `The policy "${name}" is none: ${policySyntax}, where N is from 0 to ${levels.length - 1}.`,
+    `Unknown policy "${name}": use ${policySyntax}, where N is from 0 to ${levels.length - 1}.`,
   )
 }
 

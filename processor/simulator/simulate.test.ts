@@ -158,10 +158,10 @@ test('a fleet that loses its work again and again is not waited for', () => {
 })
 
 test.each([
-  [{ arrivals: [] }, /no load/],
-  [{ arrivals: [{ at: -1 }] }, /before 0/],
-  [{ arrivals: [{ at: Number.NaN }] }, /no time/],
-  [{ fleet: { replicas: 0 } }, /1 to 1000 replicas/],
+  [{ arrivals: [] }, /No load/],
+  [{ arrivals: [{ at: -1 }] }, /must be 0 or more/],
+  [{ arrivals: [{ at: Number.NaN }] }, /must be 0 or more/],
+  [{ fleet: { replicas: 0 } }, /replicas must be from 1 to 1000, got 0/],
   [{ fleet: { replicas: 20, partitions: 12 } }, /12 partitions/],
   [{ fleet: { replicas: 5, maxReplicas: 4 } }, /cannot go from 5 to 4/],
 ])('refuses %j', (options, message) => {

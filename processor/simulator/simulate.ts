@@ -44,11 +44,9 @@ const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
 export function simulate(options: SimulationOptions): SimulationReport {
   const { costs, policy = fixedFleet, batch, seed = 1 } = options
   if (options.arrivals.length === 0 && batch === undefined)
-    throw new SimulationInputError('There is no load: give arrivals, or a batch.')
+    throw new SimulationInputError('No load: give arrivals, or a batch.')
   if (options.arrivals.some(({ at }) => !(at >= 0)))
-    throw new SimulationInputError(
-      'An arrival comes before 0 or at no time at all. Give ms since the trace began.',
-    )
+    throw new SimulationInputError('Arrival times must be 0 or more, in ms since the trace began.')
   const arrivals = options.arrivals.toSorted((a, b) => a.at - b.at)
   const { durationMs = arrivals.at(-1)?.at ?? 0 } = options
   const run = batch && new SimulatedBatch(batch, costs.levels.length)

@@ -91,7 +91,7 @@ export class Simulation {
       if (this.#isDone && now >= Math.max(durationMs, this.endedAt)) return this
       if (now > this.#hopelessAt)
         throw new SimulationInputError(
-          `The fleet is not done after ${Math.round(this.#hopelessAt / 3_600_000)} hours: it loses its work again and again. Give more replicas, or a longer time between failures.`,
+          `The fleet is not done after ${Math.round(this.#hopelessAt / 3_600_000)} hours: it keeps losing its work. Give more replicas, or a longer time between failures.`,
         )
       if (arrivesAt <= eventAt) this.#arrive(this.#next++, now)
       else this.#handle(this.#events.pop()!, now)
