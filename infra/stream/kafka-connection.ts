@@ -18,14 +18,14 @@ export interface KafkaOptions {
   onLog?(level: 'debug' | 'warn', message: string, fields: Record<string, unknown>): void
 }
 
-/** Pauses between attempts are 0.1 to 2 s; nine attempts take about 10 s where connections are refused at once. */
+/** Pauses of 0.1 to 2 s between attempts; nine attempts take about 10 s where connections fail at once. */
 export const retry = { initialRetryTime: 100, maxRetryTime: 2_000, factor: 0.2, multiplier: 2, retries: 8 }
 
 export function createKafka(options: KafkaOptions): Kafka {
   return new Kafka(kafkaConfig(options))
 }
 
-/** The options in the words of kafkajs. */
+/** Translates the options for kafkajs. */
 export function kafkaConfig({
   brokers,
   clientId = 'turbine',
@@ -57,8 +57,8 @@ export function kafkaConfig({
 }
 
 /**
- * What kafkajs logs as a warning or an error though it is no news: rebalances, a coordinator that has just started, and
- * every attempt to connect in an outage, of which sends and consumers tell themselves.
+ * Recognises warnings and errors of kafkajs that are routine: rebalances, a starting coordinator, and every attempt to
+ * connect in an outage, which sends and consumers report themselves.
  */
 function isRoutine(message: string, fields: Record<string, unknown>): boolean {
   const text = `${message} ${fields.error ?? ''}`

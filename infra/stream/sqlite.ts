@@ -33,9 +33,8 @@ export interface SqliteStreamOptions {
 const fetchBytes = 8 * 1024 * 1024
 
 /**
- * The job stream of one machine, in a SQLite file. `send` resolves when the records are synced to the disk; sends
- * that come while another is written share the next sync. Writing happens in a thread of its own, so a slow disk
- * never holds up the caller's event loop. Delivery is immediate.
+ * Opens the job stream of one machine, in a SQLite file. `send` resolves when the records are synced to the disk; sends
+ * that arrive while another is written share the next sync. Delivery is immediate.
  *
  * @throws StreamOpenError when another process has the file, or it cannot be opened.
  * @example
@@ -184,11 +183,11 @@ class Subscription {
   }
 
   extend(ends: PartitionEnd[]): void {
-    const tell = (group: ConsumerGroup) => {
+    const extendAll = (group: ConsumerGroup) => {
       for (const { partition, end } of ends) group.extend(partition, BigInt(end))
     }
     // A group that could not be opened has no consumers, and the call that wanted one has the error.
-    this.group.then(tell, () => {})
+    this.group.then(extendAll, () => {})
   }
 }
 

@@ -35,9 +35,8 @@ const setForTopic = 1
 const limitNames = { retentionMs: 'retention.ms', maxMessageBytes: 'max.message.bytes' } as const
 
 /**
- * Makes the topics that are missing, raises limits that are too low, and commits the start for groups that have not
- * committed anything: a scaler cannot see the lag of a group without commits. Partitions of a topic that exists stay
- * as they are, because keys would move.
+ * Creates missing topics, raises limits that are too low, and commits the start for groups without commits, whose lag a
+ * scaler cannot see. Existing topics keep their partitions, because keys would move.
  *
  * @throws StreamOpenError when Kafka cannot be reached or refuses
  */
@@ -133,7 +132,7 @@ function limitsIn(asked: TopicOptions): Entry[] {
   })
 }
 
-/** The limits that are lower than what is asked for, or than what producers need. */
+/** Limits that are lower than the layout, or producers, need. */
 function limitsToRaise(asked: TopicOptions, state: Limits): { name: string; has: number; needs: number }[] {
   const least: Limits = { retentionMs: 0, maxMessageBytes: leastMessageBytes }
   return limits
@@ -181,7 +180,7 @@ async function withoutCommit(admin: Admin, topic: string, group: string): Promis
   return offsets!.partitions.filter(({ offset }) => Number(offset) < 0).map(({ partition }) => partition)
 }
 
-/** A topic is made before its partitions have leaders, which kafkajs does not wait for in every call. */
+/** Retries until all partitions have leaders, which kafkajs does not wait for in every call. */
 async function onceLed<T>(ask: () => Promise<T>): Promise<T> {
   for (let attempts = 1; ; attempts++) {
     try {
