@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import { makeDirectory } from '../durable.ts'
 import { ConsumerGroup } from './consumer-group.ts'
 import { partitionOf } from './partition.ts'
-import type { LogRecord, PartitionEnd } from './sqlite-log.ts'
+import type { PartitionEnd } from './sqlite-log.ts'
 import { SqliteLogClient } from './sqlite-log-client.ts'
 import {
   type ConsumedRecord,
@@ -140,11 +140,10 @@ class SqliteStream implements Stream {
   async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
     this.#partitionsOf(topic)
     const ranges = await this.#log.call('join', { topic, group })
-    const read = async ({ partition, position }: (typeof ranges)[number]) => {
-      const query = { topic, partition, from: position, limit, maxBytes: fetchBytes }
-      return (await this.#log.call('read', query)).map((record) => consumedRecord(topic, record))
-    }
-    return (await Promise.all(ranges.map(read))).flat()
+    const reads = ranges.map(({ partition, position }) =>
+      readRecords(this.#log, topic, { partition, from: position, limit }),
+    )
+    return (await Promise.all(reads)).flat()
   }
 
   close(): Promise<void> {
@@ -194,10 +193,8 @@ class Subscription {
 async function openGroup(log: SqliteLogClient, topic: string, group: string): Promise<ConsumerGroup> {
   const ranges = await log.call('join', { topic, group })
   const source = {
-    read: async (partition: number, from: bigint, limit: number) => {
-      const query = { topic, partition, from: Number(from), limit, maxBytes: fetchBytes }
-      return (await log.call('read', query)).map((record) => consumedRecord(topic, record))
-    },
+    read: (partition: number, from: bigint, limit: number) =>
+      readRecords(log, topic, { partition, from: Number(from), limit }),
     commit: (committed: ReadonlyMap<number, bigint>) => {
       const positions = [...committed].map(([partition, position]) => ({
         partition,
@@ -216,7 +213,16 @@ async function openGroup(log: SqliteLogClient, topic: string, group: string): Pr
   )
 }
 
-function consumedRecord(topic: string, record: LogRecord): ConsumedRecord {
-  const { partition, offset, timestamp, key, headers, value } = record
-  return { topic, partition, offset: BigInt(offset), timestamp, key, value, headers: JSON.parse(headers) }
+async function readRecords(
+  log: SqliteLogClient,
+  topic: string,
+  range: { partition: number; from: number; limit: number },
+): Promise<ConsumedRecord[]> {
+  const records = await log.call('read', { topic, ...range, maxBytes: fetchBytes })
+  return records.map(({ offset, headers, ...record }) => ({
+    ...record,
+    topic,
+    offset: BigInt(offset),
+    headers: JSON.parse(headers),
+  }))
 }

@@ -140,24 +140,17 @@ export class CostModel {
   }
 }
 
-interface Derived {
-  /** ms of a run for each level and batch size. */
-  runs: readonly (readonly number[])[]
-  best: readonly BestRun[]
-  fastestUpTo: readonly number[]
-  /** Computed for the levels that are asked for. */
-  servingTimes: (readonly number[])[]
-  runTimes: readonly (readonly number[])[]
-}
+type Derived = ReturnType<typeof derive>
 
-function derive(cells: readonly number[][], buckets: readonly number[], pace: number): Derived {
+function derive(cells: readonly number[][], buckets: readonly number[], pace: number) {
   const runs = cells.map((row) => row.map((ms) => ms * pace))
   const best = runs.map((times) => bestRun(times, buckets))
   return {
     runs,
     best,
     fastestUpTo: lowestSoFar(best.map(({ msPerImage }) => msPerImage)),
-    servingTimes: [],
+    /** Filled for the levels that are asked for. */
+    servingTimes: [] as number[][],
     runTimes: runs.map((times) => runTimes(times, buckets)),
   }
 }
