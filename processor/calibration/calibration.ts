@@ -1,8 +1,8 @@
 import type { LevelQuality } from '../models/levels.ts'
 import type { EncoderShape } from '../turbo/flops.ts'
 import { perLayer, type Schedule } from '../turbo/schedule.ts'
+import type { Outcome } from './front.ts'
 import { type Confirmed, confirmLevels, type Dropped, descending, paretoFront, spread } from './front.ts'
-import type { Outcome } from './outcome.ts'
 import { searchSchedules } from './search.ts'
 import type { Speed } from './speed.ts'
 

@@ -9,8 +9,7 @@ export interface Parts<T> {
 }
 
 /**
- * Splits pictures by their content, so that the same pictures fall into the same parts whatever they are called and
- * in whatever order they come. Of equal pictures one is taken.
+ * Splits distinct pictures by their content, whatever they are called and in whatever order they come.
  *
  * @param seed another seed gives another split
  */

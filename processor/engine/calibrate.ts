@@ -16,8 +16,8 @@ export interface CalibrateOptions {
 }
 
 /**
- * Measures runs of one image on a device, the most telling ones first, as many as the budget allows: what a cost
- * model starts from. The very first run, which sets up memory, is not counted.
+ * Measures runs of one image on a device to seed a cost model: the most informative first, as many as the budget allows.
+ * The very first run, which sets up memory, is not counted.
  */
 export async function calibrate(
   device: Pick<Device, 'run'>,

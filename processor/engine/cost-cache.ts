@@ -30,8 +30,8 @@ const samplesSchema = z
   .min(1)
 
 /**
- * Keeps what was measured, in a file for each model, device and version: a restart on the same machine, of the same
- * weights, levels and version of ONNX Runtime finds it, all else measures anew.
+ * Opens the file of run times for a model, device and version: a restart on the same machine with the same weights, levels
+ * and version of ONNX Runtime finds it.
  */
 export async function openCostCache({ folder, ...measured }: CostCacheOptions): Promise<CostCache> {
   const file = join(folder, `${await nameOf(measured)}.json`)

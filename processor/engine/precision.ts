@@ -15,8 +15,8 @@ export interface PrecisionOptions {
 }
 
 /**
- * float16 where it is faster and answers the same: on a GPU, when both precisions caption the given images with
- * equal ids, unpruned and at the highest level. A CPU computes in float32.
+ * Chooses float16 on a GPU when it captions the given images with the ids of float32, unpruned and at the highest level. A
+ * CPU computes in float32.
  *
  * @returns the precision and one line that says why
  * @throws DeviceOpenError

@@ -28,10 +28,7 @@ export interface Shard {
 /** Lines of a shard at most, as the planner cuts them. */
 const linesPerShard = 256
 
-/**
- * A batch under way: shards that nobody has in hand, and what is done. Whoever has room takes the next shard; in a real
- * fleet the shards lie spread over the partitions, and the planner sends about as fast as they come back.
- */
+/** Batch under way: shards that no replica has in hand, and finished lines. Any replica with room takes the next shard. */
 export class SimulatedBatch {
   readonly at: number
   readonly deadline: number

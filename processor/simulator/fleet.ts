@@ -18,7 +18,7 @@ export interface FleetDeps {
   batch: SimulatedBatch | undefined
   random: Random
   schedule(at: number, event: FleetEvent): void
-  /** Requests of a replica that is gone: they are to come again. */
+  /** Receives requests of a replica that is gone, to be redelivered. */
   onAbandoned(images: Image[], now: number): void
 }
 
@@ -31,7 +31,7 @@ export interface FleetSize {
   running: number
 }
 
-/** The replicas, how they come and go, and the consumer group that they share the requests in. */
+/** Replicas, their starts and ends, and the consumer group that they share the requests in. */
 export class Fleet {
   readonly group: SimulatedGroup<Replica, Image>
   /** Replicas that are not gone. */

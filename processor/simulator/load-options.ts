@@ -3,17 +3,21 @@ import { seededRandom } from '../../infra/starter-model/random.ts'
 import { capacityOf, type DeviceCosts } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
 import { parseTrace } from './trace-file.ts'
-import { type Arrival, burst, diurnal, poissonArrivals, type RateCurve, steady } from './traces.ts'
+import {
+  type Arrival,
+  type BurstOptions,
+  burst,
+  diurnal,
+  poissonArrivals,
+  type RateCurve,
+  steady,
+} from './traces.ts'
 
-export interface LoadOptions {
+export interface LoadOptions extends Pick<BurstOptions, 'factor' | 'burstAtMs' | 'burstMs'> {
   /** `burst`, `diurnal`, `steady`, or a file. */
   trace: string
   /** Arrivals per second at the quietest; default: what suits the fleet. */
   perSecond?: number
-  /** Peak rate over the base rate. */
-  factor: number
-  burstAtMs: number
-  burstMs: number
   /** Default: that of the trace's kind. */
   durationMs?: number
   seed: number

@@ -42,10 +42,7 @@ interface Run {
 /** Shards in hand at most, as in a processor. */
 const shardsInHand = 4
 
-/**
- * A processor with one device: decoding ahead of the device, the queue, the batcher and the cost model that processors
- * have, and a device that takes as long as the measured one did.
- */
+/** Processor with one device: the queue, batcher and cost model of processors, and a device as fast as the measured one. */
 export class Replica {
   readonly id: number
   state: ReplicaState = 'starting'
@@ -90,7 +87,7 @@ export class Replica {
 
   /** Decides on admission as processors do. */
   admits({ deadline = Number.POSITIVE_INFINITY, maxPrune }: Image, now: number): boolean {
-    // Who is late already was given an address, and is served.
+    // Its caller has got a 202: it is served.
     if (now >= deadline) return true
     const options = {
       queue: this.#queue,
@@ -102,7 +99,7 @@ export class Replica {
     return admission(options, { deadline, maxPrune }, now).admitted
   }
 
-  /** Takes an image in hand. @returns when it will be decoded, ms; now where that takes no time */
+  /** Accepts an image. @returns when it will be decoded, ms; now where that takes no time */
   take(image: Image, now: number): number {
     if (typeof image.payload === 'number') this.inHand++
     const { decodeMs } = this.#options.costs
@@ -118,7 +115,7 @@ export class Replica {
     return readyAt
   }
 
-  /** The image that was taken first of those being decoded is ready. */
+  /** Queues the image that has been decoded, the first accepted of those being decoded. */
   decoded(now: number): void {
     const image = this.#decoding.shift()!
     if (image.lane === 'interactive') this.#interactiveDecoding--
@@ -126,7 +123,7 @@ export class Replica {
     this.#queue.add(image, now)
   }
 
-  /** Gives an idle device the next batch. @returns when it will be done; undefined when nothing is to be run */
+  /** Starts the next batch on an idle device. @returns its end; undefined when nothing is to be run */
   startRun(now: number): number | undefined {
     if (this.#run) return undefined
     const batch = this.#batcher.nextBatch(now)
@@ -137,7 +134,7 @@ export class Replica {
     return endsAt
   }
 
-  /** The run is over. @returns what was run */
+  /** Ends the run. @returns its batch */
   endRun(now: number): Batch<Work> {
     const { batch, startedAt } = this.#run!
     this.#run = undefined
@@ -149,10 +146,7 @@ export class Replica {
     return batch
   }
 
-  /**
-   * The next line of a shard that is to be decoded, when fewer are in hand than keep the device busy. A replica that
-   * drains begins no further shard.
-   */
+  /** Next line of a shard, when fewer are in hand than keep the device busy. A draining replica begins no further shard. */
   nextLine(now: number): Image | undefined {
     const { batch, costs } = this.#options
     if (!batch || this.#linesInHand >= linesAtOnce(costs)) return undefined
@@ -170,7 +164,7 @@ export class Replica {
     }
   }
 
-  /** Lets go of everything in hand. @returns the requests, which are to come again elsewhere */
+  /** Drops everything in hand. @returns the requests, to be redelivered */
   abandon(): Image[] {
     this.state = 'gone'
     const everything = [
@@ -207,7 +201,7 @@ export class Replica {
     if (shard.levels.length === shard.lines) this.#shards.delete(shard)
   }
 
-  /** Images that come to this device and are not in its queue, told as the pipeline tells them. */
+  /** Upstream backlog, as the pipeline reports it. */
   #upstream(lane: Lane): Backlog[] {
     const { batch, costs, sharedBy } = this.#options
     if (lane === 'interactive') {

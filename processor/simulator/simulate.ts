@@ -27,12 +27,12 @@ export interface SimulationOptions {
 const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
 
 /**
- * Plays a load against a fleet that runs the scheduling code of the processors on a virtual clock, and says what came
- * of it. Every request is answered or rejected once, also when replicas fail.
+ * Plays a load against a fleet that runs the scheduling code of the processors on a virtual clock, and reports the
+ * result. Every request is answered or rejected once, also when replicas fail.
  *
  * @throws SimulationInputError
  * @example
- * // What one processor does with requests at the times of a recorded run, by the costs that it measured itself.
+ * // One processor under a recorded load, by the costs that it measured itself.
  * const { p50Ms, p99Ms, meanLevel, missShare } = simulate({
  *   arrivals: sentAtMs.map((at) => ({ at })),
  *   costs: {

@@ -29,17 +29,16 @@ type Event =
   | { kind: 'decoded' | 'run-done'; replica: Replica }
   | { kind: 'batch-arrives' | 'sample' | 'scrape' | 'sync' }
 
-/** Streams of random numbers that do not depend on each other, so that policies meet the same load. */
+/** Independent streams of random numbers, so that policies meet the same load. */
 const streams = { partitions: 1, fleet: 2 } as const
 
 const hourMs = 3_600_000
-/** A load takes at most this many times as long as it lasts. */
-const patience = 24
+/** A simulation ends in an error after this many times the length of its load. */
+const maxFactor = 24
 
 /**
- * One policy under one load: the processors' own queues, batchers and cost models, with a virtual clock and devices
- * that take as long as the measured one. Events are handled in the order of their time; an event costs the same however
- * large the fleet is, but for those that change it.
+ * Simulation of one policy under one load: the processors' own queues, batchers and cost models, with a virtual clock and
+ * devices that take as long as the measured one.
  */
 export class Simulation {
   readonly outcomes: Outcomes
@@ -89,18 +88,18 @@ export class Simulation {
       const eventAt = this.#events.peekValue() ?? Number.POSITIVE_INFINITY
       const now = Math.min(arrivesAt, eventAt)
       if (this.#isDone && now >= Math.max(durationMs, this.endedAt)) return this
-      if (now > this.#hopelessAt)
+      if (now > this.#givesUpAt)
         throw new SimulationInputError(
-          `The fleet is not done after ${Math.round(this.#hopelessAt / 3_600_000)} hours: it keeps losing its work. Give more replicas, or a longer time between failures.`,
+          `The fleet is not done after ${Math.round(this.#givesUpAt / 3_600_000)} hours: it keeps losing its work. Give more replicas, or a longer time between failures.`,
         )
       if (arrivesAt <= eventAt) this.#arrive(this.#next++, now)
       else this.#handle(this.#events.pop()!, now)
     }
   }
 
-  get #hopelessAt(): number {
+  get #givesUpAt(): number {
     const { durationMs, batch } = this.#input
-    return patience * Math.max(hourMs, durationMs, batch?.deadline ?? 0)
+    return maxFactor * Math.max(hourMs, durationMs, batch?.deadline ?? 0)
   }
 
   get #isDone(): boolean {
@@ -138,7 +137,7 @@ export class Simulation {
     }
   }
 
-  /** A request reaches its partition, and at once whoever the partition belongs to. */
+  /** Delivers a request to the owner of its partition, or leaves it there. */
   #arrive(request: number, now: number): void {
     const image = this.#imageOf(request)
     const partition = this.#partitionOf[request]!
@@ -202,7 +201,7 @@ export class Simulation {
     for (const replica of this.fleet.serving) this.#feed(replica, now)
   }
 
-  /** Hands a replica what waits for it in the stream: requests, and lines of the batch. */
+  /** Delivers to a replica from the stream: requests, and lines of the batch. */
   #feed(replica: Replica, now: number): void {
     const { queueLimit } = this.#input.fleet
     if (replica.state === 'serving')
@@ -231,7 +230,7 @@ export class Simulation {
     return { taken, lag, throughput, batches: batch && batch.doneAt === undefined ? [batch.pace] : [] }
   }
 
-  /** Kafka's lag is asked for directly, what the processors say comes by way of the monitoring. */
+  /** The autoscaler asks Kafka for the lag directly, and the monitoring for the processors' metrics. */
   #scale(now: number): void {
     const { desired } = this.fleet
     const values = [this.#desired ?? 0, this.#sample().lag / this.#input.fleet.lagThreshold]
