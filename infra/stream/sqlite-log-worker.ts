@@ -29,7 +29,7 @@ export interface LogFailure {
   message: string
 }
 
-/** The first message tells whether the file could be opened, the others answer requests by their id. */
+/** The first message reports on opening the file, later ones answer requests by id. */
 export type LogMessage =
   | { opened: true }
   | { opened: false; failure: LogFailure }

@@ -62,12 +62,12 @@ export class SimulatedBatch {
     return { batch: 'batch', deadline, maxPrune, linesLeft: lines - linesDone }
   }
 
-  /** A shard that nobody has in hand; undefined when there is none. */
+  /** Takes a free shard; undefined when there is none. */
   take(now: number): Shard | undefined {
     return now < this.at ? undefined : this.#open.pop()
   }
 
-  /** Whoever had the shard in hand is gone: it begins anew elsewhere. */
+  /** Frees a shard whose replica is gone; it starts again elsewhere. */
   giveBack(shard: Shard): void {
     shard.begun = 0
     shard.levels = []
@@ -75,7 +75,7 @@ export class SimulatedBatch {
     this.#open.push(shard)
   }
 
-  /** A line of the shard was run at `level`. */
+  /** Finishes a line that ran at `level`. */
   lineDone(shard: Shard, level: number, now: number): void {
     shard.levels.push(level)
     if (shard.levels.length < shard.lines) return

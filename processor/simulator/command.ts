@@ -83,7 +83,7 @@ adaptive-fixed-fleet only prunes, autoscale-full only adds replicas. all compare
 `
 
 /**
- * Runs `npm run simulate` with these arguments. What fails is told in one line on standard error.
+ * Runs `npm run simulate` with these arguments. Failures are one line on standard error.
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage
  */
 export async function runSimulate(args: string[], environment: SimulateEnvironment): Promise<number> {
@@ -155,7 +155,7 @@ function createCommand({ stdout, stderr }: SimulateEnvironment): Command {
     })
 }
 
-/** An option whose default help tells as it would be written. */
+/** Option whose default the help shows as it would be written. */
 const time = (flag: string, description: string, ms: number) =>
   new Option(`${flag} <time>`, description).argParser(duration).default(ms, durationText(ms))
 

@@ -8,7 +8,7 @@ export interface FleetSample {
   /** Unfinished requests. */
   lag: number
   batches: readonly BatchPace[]
-  /** Images per second that a replica serves unpruned; undefined while nobody knows. */
+  /** Images per second that a replica serves unpruned; undefined while unknown. */
   throughput: number | undefined
 }
 

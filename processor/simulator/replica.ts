@@ -24,7 +24,7 @@ export interface ReplicaOptions {
   sloMs: number
   /** Requests in hand at most. */
   queueLimit: number
-  /** The batch under way, as its planner tells of it, and how many replicas share it. */
+  /** Batch under way, and the number of replicas that share it. */
   batch: SimulatedBatch | undefined
   sharedBy(): number
 }

@@ -33,11 +33,11 @@ export interface SimulationReport {
   mostReplicas: number
   /** Replicas that failed. */
   failures: number
-  batch?: BatchReport
+  batch?: BatchResult
   series: SeriesPoint[]
 }
 
-interface BatchReport {
+interface BatchResult {
   lines: number
   /** End of the last line, ms since the trace began. */
   doneAtMs: number
