@@ -1,7 +1,7 @@
 const firstPauseMs = 100
 const longestPauseMs = 10_000
 
-/** Pause before a record is handed in again, ms: 100 after the first failure, doubling up to 10,000. */
+/** Pause before a retry, ms: 100 after the first failure, doubling up to 10,000. */
 export function backoffMs(failures: number): number {
   return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs)
 }

@@ -4,7 +4,7 @@ import { settledWithin } from './group-member.ts'
 import { consumedRecord } from './kafka-record.ts'
 import type { ConsumedRecord } from './stream.ts'
 
-/** Records of a partition that are to be looked at: from `from` on, below `end`. */
+/** Offsets of a partition: from `from`, below `end`. */
 export interface PartitionSlice {
   partition: number
   from: bigint
@@ -14,8 +14,8 @@ export interface PartitionSlice {
 const patienceMs = 30_000
 
 /**
- * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. The ends are known
- * before, so it never waits for records that nobody has sent.
+ * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. It never waits for
+ * records that nobody has sent.
  */
 export async function readSlices(
   kafka: Kafka,

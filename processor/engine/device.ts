@@ -20,7 +20,7 @@ export interface DeviceOptions {
   model: Pick<CaptionModel, 'image' | 'endId'>
   buckets: number[]
   worker: WorkerData
-  /** Told of every crash; the device restarts by itself. */
+  /** Called after every crash; the device restarts by itself. */
   onCrash?(error: DeviceCrashedError): void
   /** Starts the thread. */
   spawn?(data: WorkerData, name: string): Worker
@@ -99,7 +99,10 @@ export class Device {
     const reply = await this.#exchange(padded)
     this.#crashes = 0
     if (reply.kind !== 'done') {
-      throw new DeviceRunError(this.name, reply.kind === 'failed' ? reply.reason : 'it answered out of turn')
+      throw new DeviceRunError(
+        this.name,
+        reply.kind === 'failed' ? reply.reason : 'unexpected message from its thread',
+      )
     }
     const { outputs, inferenceMs } = reply
     const { bucket, promptLength } = padded
@@ -138,7 +141,7 @@ export class Device {
         } else this.#settle(message)
       })
       worker.on('exit', (code) => {
-        cause ??= new Error(`its thread ended with code ${code}`)
+        cause ??= new Error(`its thread exited with code ${code}`)
         if (ready) this.#crashed(cause)
         else reject(new DeviceOpenError(this.name, cause))
       })

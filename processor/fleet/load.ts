@@ -7,7 +7,7 @@ import type { GroupState, Stream } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-replicas.ts'
-import { type Backlog, hardestAllowed, type Lane, type Level, lanes } from '../scheduling/level.ts'
+import { type Backlog, type Lane, type Level, lanes, maxAllowedLevel } from '../scheduling/level.ts'
 import { createPaces } from './batch-progress.ts'
 
 export interface FleetLoadOptions {
@@ -183,7 +183,7 @@ export function batchBacklog(
     .flatMap(({ deadline, linesLeft, maxPrune }) => {
       const images = Math.max(0, linesLeft - known)
       known = Math.max(0, known - linesLeft)
-      return images > 0 ? [{ deadline, images, hardest: hardestAllowed(levels, maxPrune) }] : []
+      return images > 0 ? [{ deadline, images, maxLevel: maxAllowedLevel(levels, maxPrune) }] : []
     })
 }
 
@@ -211,5 +211,5 @@ export function streamBacklog({
 }: StreamBacklogOptions): Backlog[] {
   const images = Math.ceil(lag / Math.max(1, replicas)) - inFlight
   if (inFlight < limit || images <= 0) return []
-  return [{ deadline, images, hardest: levels.length - 1 }]
+  return [{ deadline, images, maxLevel: levels.length - 1 }]
 }

@@ -7,13 +7,13 @@ import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
 import { type Captioned, type Captioner, pruningOf } from '../pipeline/captioner.ts'
-import type { Admission, Newcomer } from '../scheduling/admission.ts'
+import type { Admission, AdmissionRequest } from '../scheduling/admission.ts'
 
 export interface InteractiveJobsOptions {
   captioner: Captioner
   store: ObjectStore
   /** Whether an image can be done in time; default: always. */
-  admission?(image: Newcomer): Admission
+  admission?(image: AdmissionRequest): Admission
   /** Told of every request that is turned away. */
   onShed?(reason: 'full' | 'late'): void
   /** Hands the finished caption to whoever waits at the job's `reply-to` address. */

@@ -6,9 +6,9 @@ export interface CaptionTask {
   /** An encoded image: JPEG, PNG, WebP, GIF, TIFF, AVIF, SVG is refused. */
   image: Uint8Array
   lane: Lane
-  /** When it was accepted; default: now. */
+  /** Default: now. */
   acceptedAt?: number
-  /** When the answer is wanted. Absent: never late, so never pruned. */
+  /** Absent: never late, so never pruned. */
   deadline?: number
   /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
   maxPrune?: number
@@ -56,7 +56,7 @@ export interface Captioner {
 export const pinnedLevel = (pruning: string): number | undefined =>
   pruning === 'adaptive' ? undefined : pruning === 'off' ? 0 : Number(pruning)
 
-/** What a caption cost, as callers see it. */
+/** Pruning and times of a caption, as callers see them. */
 export const pruningOf = (captioned: Captioned): Pruning => ({
   prune_level: captioned.pruneLevel,
   prune_ratio: captioned.pruneRatio,

@@ -8,9 +8,9 @@ export interface SeedCostsOptions
     Pick<CostModelOptions, 'levels' | 'decodersAtOnce'> {
   /** Whether the device is a GPU. */
   gpu?: boolean
-  /** What earlier starts measured. */
+  /** Run times measured at earlier starts. */
   cache?: CostCache
-  /** Told that what was measured could not be kept; the next start measures again. */
+  /** Called when the run times could not be kept; the next start measures again. */
   onCacheError?(error: unknown): void
 }
 

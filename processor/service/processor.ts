@@ -63,7 +63,7 @@ export async function startProcessor(
   const { config, log, metrics, backends } = options
   let fleet: FleetLoad | undefined
   let interactive: Consumer | undefined
-  const beyond = (lane: Lane, now: number): readonly Backlog[] => {
+  const upstream = (lane: Lane, now: number): readonly Backlog[] => {
     if (!fleet) return []
     const { levels } = pipeline.costs
     if (lane === 'batch')
@@ -77,7 +77,7 @@ export async function startProcessor(
       deadline: now + config.sloMs,
     })
   }
-  const { pipeline, model, onShed } = await startPipeline({ ...options, beyond }, shutdown)
+  const { pipeline, model, onShed } = await startPipeline({ ...options, upstream }, shutdown)
   const image = bundledPictures[0]!
   const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
 
@@ -160,14 +160,14 @@ function handling(
 }
 
 async function startPipeline(
-  { config, log, metrics, beyond }: ProcessorOptions & Pick<PipelineOptions, 'beyond'>,
+  { config, log, metrics, upstream }: ProcessorOptions & Pick<PipelineOptions, 'upstream'>,
   shutdown: Shutdown,
 ) {
   const measured = measurePipeline(metrics)
   const opened = await openPipeline(config, {
     interactiveTargetMs: config.sloMs,
     level: pinnedLevel(config.pruning),
-    beyond,
+    upstream,
     costFolder: join(config.dataDir, 'costs'),
     onBatch: measured.onBatch,
     onCacheError: (err) =>

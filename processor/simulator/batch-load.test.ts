@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest'
-import { BatchRun } from './batch-load.ts'
+import { SimulatedBatch } from './batch-load.ts'
 
-const takeAll = (batch: BatchRun, now = 0) => {
+const takeAll = (batch: SimulatedBatch, now = 0) => {
   const shards = []
   for (let shard = batch.take(now); shard; shard = batch.take(now)) shards.push(shard)
   return shards
 }
 
 test('a batch is cut into shards of at most 256 lines, to be had from its start on', () => {
-  const batch = new BatchRun({ lines: 600, at: 5, windowMs: 100 }, 3)
+  const batch = new SimulatedBatch({ lines: 600, at: 5, windowMs: 100 }, 3)
   expect(batch.take(4)).toBeUndefined()
   expect(
     takeAll(batch, 5)
@@ -18,7 +18,7 @@ test('a batch is cut into shards of at most 256 lines, to be had from its start 
 })
 
 test('lines count when their shard is done, and the batch is done with its last shard', () => {
-  const batch = new BatchRun({ lines: 300, windowMs: 100 }, 3)
+  const batch = new SimulatedBatch({ lines: 300, windowMs: 100 }, 3)
   const [first, second] = takeAll(batch)
   for (const shard of [first!, second!])
     for (let line = 0; line < shard.lines - 1; line++) batch.lineDone(shard, 0, 10)
@@ -30,7 +30,7 @@ test('lines count when their shard is done, and the batch is done with its last 
 })
 
 test('a shard that is given back begins anew, and what was done of it does not count', () => {
-  const batch = new BatchRun({ lines: 3, windowMs: 100 }, 2)
+  const batch = new SimulatedBatch({ lines: 3, windowMs: 100 }, 2)
   const shard = batch.take(0)!
   batch.lineDone(shard, 1, 10)
   batch.giveBack(shard)

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
-import { ConsumerGroup } from './consumer-group.ts'
+import { SimulatedGroup } from './consumer-group.ts'
 
 test('partitions go round the members in turn', () => {
-  const group = new ConsumerGroup<string, number>(5)
+  const group = new SimulatedGroup<string, number>(5)
   expect(group.ownerOf(0)).toBeUndefined()
   group.assign(['a', 'b'])
   expect([0, 1, 2, 3, 4].map((partition) => group.ownerOf(partition))).toEqual(['a', 'b', 'a', 'b', 'a'])
@@ -11,7 +11,7 @@ test('partitions go round the members in turn', () => {
 })
 
 test('nobody gets anything while the group is stopped, and nothing is lost by it', () => {
-  const group = new ConsumerGroup<string, number>(2)
+  const group = new SimulatedGroup<string, number>(2)
   group.assign(['a'])
   group.stop()
   group.park(7, { partition: 0, offset: 7 })
@@ -23,7 +23,7 @@ test('nobody gets anything while the group is stopped, and nothing is lost by it
 })
 
 test('a member takes what lies in its partitions, in order, as far as it has room; what came back goes first', () => {
-  const group = new ConsumerGroup<string, string>(2)
+  const group = new SimulatedGroup<string, string>(2)
   group.assign(['a', 'b'])
   for (const [item, partition, offset] of [
     ['third', 0, 5],

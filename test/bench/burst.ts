@@ -17,7 +17,7 @@ export interface BurstOptions {
   rounds: number
   /** How long the burst lasts; the base load takes half as long before it and three quarters as long after it. */
   seconds: number
-  /** The burst's rate over what the service sustains at the hardest level, in percent. */
+  /** The burst's rate over what the service sustains at the highest level, in percent. */
   percent: number
   /** Fixed levels to compare with, besides 0; none: all. */
   levels: readonly number[]
@@ -41,13 +41,13 @@ const callers = 48
 /**
  * A tenfold burst, served at full quality, at every fixed level, and adaptively: the same arrivals for all, from an
  * open loop over HTTP, each policy in a service of its own, in turn. Latency counts from when a request was to be
- * sent. The burst is a share of what the service sustains at the hardest level, with its callers on the same cores.
+ * sent. The burst is a share of what the service sustains at the highest level, with its callers on the same cores.
  */
 export async function benchBurst(options: BurstOptions): Promise<void> {
   const { rounds, seconds, percent, levels, warmUpSeconds = 4, calmMs = 3000, idleRounds = 6 } = options
   const model = await openModel(bundledModel)
-  const hardest = model.levels.length - 1
-  const fixed = levels.length > 0 ? levels : Array.from({ length: hardest }, (_, i) => i + 1)
+  const maxLevel = model.levels.length - 1
+  const fixed = levels.length > 0 ? levels : Array.from({ length: maxLevel }, (_, i) => i + 1)
   const policies: Policy[] = [...new Set([0, ...fixed]), 'adaptive']
   const { exact, source } = levelQualities(model)
   const measured = await measureDevice({
@@ -58,10 +58,10 @@ export async function benchBurst(options: BurstOptions): Promise<void> {
   const idle = parseDeviceCosts(measured, 'what was measured')
   const traffic = startTraffic()
   try {
-    const sustained = await sustainedAt(hardest, { traffic, warmUpSeconds })
+    const sustained = await sustainedAt(maxLevel, { traffic, warmUpSeconds })
     const burstRate = (sustained * percent) / 100
     console.log(
-      `${sustained.toFixed(1)} images/s sustained at level ${hardest}; base ${(burstRate / 10).toFixed(1)}, burst ${burstRate.toFixed(1)} images/s for ${seconds} s`,
+      `${sustained.toFixed(1)} images/s sustained at level ${maxLevel}; base ${(burstRate / 10).toFixed(1)}, burst ${burstRate.toFixed(1)} images/s for ${seconds} s`,
     )
     const traces = Array.from({ length: rounds }, (_, round) =>
       burstTrace({ burstRate, seconds, seed: 1 + round }),
@@ -87,7 +87,7 @@ export async function benchBurst(options: BurstOptions): Promise<void> {
     printResult('burst', {
       ...fields,
       slo_ms: sloMs,
-      hardest_level: hardest,
+      hardest_level: maxLevel,
       sustained_hardest: sustained,
       base_rate: trace.baseRate,
       burst_rate: trace.burstRate,

@@ -1,14 +1,14 @@
 import type { BatchPace } from '../../edge/contract/pace.ts'
 import { desiredReplicas } from '../scheduling/desired-replicas.ts'
 
-/** What the fleet looks like from outside. */
-export interface FleetSight {
+/** Fleet as seen from outside. */
+export interface FleetSample {
   /** Requests that have come so far. */
   taken: number
-  /** Those that are not finished. */
+  /** Unfinished requests. */
   lag: number
   batches: readonly BatchPace[]
-  /** Images per second that a replica serves unpruned; undefined while nobody knows. */
+  /** Images per second that a replica serves unpruned; undefined while unknown. */
   throughput: number | undefined
 }
 
@@ -16,18 +16,18 @@ export interface FleetSight {
 const rateMs = 30_000
 
 /** Follows the load of the fleet from one look to the next, and says how many replicas it needs at full quality. */
-export class LoadWatch {
-  #looks: { at: number; taken: number }[] = []
+export class LoadMonitor {
+  #samples: { at: number; taken: number }[] = []
   #throughput: number | undefined
 
-  look({ taken, throughput }: FleetSight, now: number): void {
-    this.#looks = [...this.#looks.filter(({ at }) => now - at <= rateMs), { at: now, taken }]
+  sample({ taken, throughput }: FleetSample, now: number): void {
+    this.#samples = [...this.#samples.filter(({ at }) => now - at <= rateMs), { at: now, taken }]
     // What a processor can do is known also while none runs.
     this.#throughput = throughput ?? this.#throughput
   }
 
   /** Replicas as a fraction; undefined while that is not known. */
-  desired({ lag, batches }: FleetSight, now: number): number | undefined {
+  desired({ lag, batches }: FleetSample, now: number): number | undefined {
     if (this.#throughput === undefined) return undefined
     const load = {
       arrivalRate: this.#arrivalRate(),
@@ -39,8 +39,8 @@ export class LoadWatch {
   }
 
   #arrivalRate(): number {
-    const first = this.#looks[0]
-    const last = this.#looks.at(-1)
+    const first = this.#samples[0]
+    const last = this.#samples.at(-1)
     if (!first || !last || first.at === last.at) return 0
     return (1000 * (last.taken - first.taken)) / (last.at - first.at)
   }
