@@ -24,10 +24,10 @@ test('numbers, places and texts', () => {
   ])
 })
 
-test('begins where it is told', () => {
-  expect(split(bytesOf('a\nb\n'), [], { firstLine: 10, offset: 100 })).toEqual([
-    { number: 10, start: 100, end: 102, text: 'a' },
-    { number: 11, start: 102, end: 104, text: 'b' },
+test('begins with the number that it is told', () => {
+  expect(split(bytesOf('a\nb\n'), [], { firstLine: 10 })).toEqual([
+    { number: 10, start: 0, end: 2, text: 'a' },
+    { number: 11, start: 2, end: 4, text: 'b' },
   ])
 })
 

@@ -17,8 +17,6 @@ export interface ManifestLine {
 export interface LineSplitterOptions {
   /** Number of the first line; default 1. */
   firstLine?: number
-  /** Where the first byte lies; default 0. */
-  offset?: number
   /** Longer lines are skipped to their end, bytes; default `maxLineBytes`. */
   maxBytes?: number
   /** As of `TextDecoder`, but true by default: without it what is not UTF-8 is replaced. */
@@ -44,15 +42,14 @@ export class LineSplitter {
   readonly #fatal: boolean
   #number: number
   /** Where the unfinished line starts. */
-  #start: number
+  #start = 0
   /** Bytes of the unfinished line that were seen, and those of them that are kept. */
   #seen = 0
   #kept: Uint8Array[] = []
 
   constructor(options: LineSplitterOptions = {}) {
-    const { firstLine = 1, offset = 0, maxBytes = maxLineBytes, fatal = true } = options
+    const { firstLine = 1, maxBytes = maxLineBytes, fatal = true } = options
     this.#number = firstLine
-    this.#start = offset
     this.#maxBytes = maxBytes
     this.#fatal = fatal
   }

@@ -78,6 +78,8 @@ describe('what cannot be used', () => {
     ['a number for an address', { image_url: 1 }, {}, 'invalid_type', 'image_url'],
     ['an image that is no address', { image: 'a.jpg' }, {}, 'image_url_invalid', 'image'],
     ['a number for an image', { image: 1 }, {}, 'invalid_type', 'image'],
+    ['an empty image', { image: '' }, {}, 'invalid_value', 'image'],
+    ['a path beside a null', { image: null, image_url: 'a.jpg' }, {}, 'image_url_invalid', 'image_url'],
     ['an unknown field', { image_url: url, imagery: 1 }, {}, 'unknown_parameter', 'imagery'],
     ['a custom_id that is no text', { custom_id: [1], image_url: url }, {}, 'invalid_custom_id', 'custom_id'],
     ['an empty custom_id', { custom_id: '', image_url: url }, {}, 'invalid_custom_id', 'custom_id'],
@@ -120,6 +122,13 @@ describe('what cannot be used', () => {
     ],
   ])('%s', (_, line, change, code, param) => {
     expect(fault(line, { ...captions, ...change })).toMatchObject({ code, param })
+  })
+
+  test('what is allowed is said', () => {
+    expect(fault(openAi(undefined), chat)?.message).toBe('"body" is missing. It must be an object.')
+    expect(fault(openAi({}, { method: 'post' }), chat)?.message).toBe(
+      '"method" must be "POST", but "post" came.',
+    )
   })
 
   test('the custom_id is told where it can be read', () => {

@@ -144,14 +144,13 @@ function readCustomId<Unnamed>(value: unknown, unnamed: Unnamed): string | Unnam
   )
 }
 
-const { model, prompt } = captionRequestSchema.shape
 const unchecked = z.unknown().optional()
 const shortSchema = z.strictObject({
   custom_id: unchecked,
   image: unchecked,
   image_url: unchecked,
-  model: model.nullable(),
-  prompt: prompt.nullable(),
+  model: captionRequestSchema.shape.model.nullable(),
+  prompt: captionRequestSchema.shape.prompt.nullable(),
   turbine: turbineOptionsSchema.nullish(),
 })
 const localSchema = z.object({ ...shortSchema.shape, turbine: turbineOptionsSchema.strip().nullish() })
@@ -176,25 +175,42 @@ function readShort(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
   }
 }
 
-const imageField = (fields: Fields) => (fields.image === undefined ? 'image_url' : 'image')
+const imageField = (fields: Fields) => ((fields.image ?? undefined) === undefined ? 'image_url' : 'image')
 
 const isOpenAi = (fields: Fields) =>
   ('body' in fields || 'url' in fields) && !('image' in fields || 'image_url' in fields)
 
-const openAiFields = new Set(['custom_id', 'method', 'url', 'body'])
+const openAiSchema = z.strictObject({
+  custom_id: unchecked,
+  method: z.literal('POST'),
+  url: z.enum(batchEndpoints),
+  body: z.looseObject({}),
+})
 
 function readOpenAi(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
-  const unknown = Object.keys(fields).find((name) => !openAiFields.has(name))
-  if (unknown !== undefined) throw unknownField(unknown)
-  if (fields.method !== 'POST') throw wrongMethod(fields.method)
-  const url = (endpoint === undefined ? batchEndpoints : [endpoint]).find((known) => known === fields.url)
-  if (url === undefined) throw wrongUrl(fields.url, endpoint)
-  if (!isFields(fields.body)) throw wrongBody(fields.body)
+  const { url, body } = parseOpenAi(fields)
+  if (endpoint !== undefined && url !== endpoint)
+    throw refusal('url_mismatch', `"url" must be the batch's endpoint, "${endpoint}".`, 'url')
   try {
-    return url === '/v1/captions' ? readCaption(fields.body) : readChatBody(fields.body)
+    return url === '/v1/captions' ? readCaption(body) : readChatBody(body)
   } catch (error) {
     if (!(error instanceof TurbineError)) throw error
     throw refusal(error.code, error.message, error.param === null ? 'body' : `body.${error.param}`)
+  }
+}
+
+/** A wrong value of these fields has a code of its own. */
+const ownCodes = new Map([
+  ['method', 'method_invalid'],
+  ['url', 'url_mismatch'],
+])
+
+function parseOpenAi(fields: Fields): z.output<typeof openAiSchema> {
+  try {
+    return parse(openAiSchema, fields)
+  } catch (error) {
+    if (!(error instanceof TurbineError) || error.code.startsWith('missing')) throw error
+    throw refusal(ownCodes.get(error.param ?? '') ?? error.code, error.message, error.param ?? undefined)
   }
 }
 
@@ -231,33 +247,3 @@ function assertModel(model: string | undefined, served: Partial<LineOptions>): v
 
 const noImage = () =>
   refusal('image_missing', 'The line has no image. Add "image_url": "https://..."', 'image_url')
-
-const unknownField = (name: string) =>
-  refusal(
-    'unknown_parameter',
-    `There is no field "${name.slice(0, 80)}". Allowed are custom_id, method, url, body.`,
-    name.slice(0, 80),
-  )
-
-const missing = (field: string, allowed: string) =>
-  refusal('missing_required_parameter', `"${field}" is missing. It must be ${allowed}.`, field)
-
-const wrongMethod = (method: unknown) =>
-  method === undefined
-    ? missing('method', '"POST"')
-    : refusal('method_invalid', '"method" must be "POST".', 'method')
-
-function wrongUrl(url: unknown, endpoint?: BatchEndpoint): TurbineError {
-  const allowed =
-    endpoint === undefined
-      ? batchEndpoints.map((known) => `"${known}"`).join(' or ')
-      : `the batch's endpoint, "${endpoint}"`
-  return url === undefined
-    ? missing('url', allowed)
-    : refusal('url_mismatch', `"url" must be ${allowed}.`, 'url')
-}
-
-const wrongBody = (body: unknown) =>
-  body === undefined
-    ? missing('body', 'the request')
-    : refusal('invalid_type', '"body" must be an object.', 'body')
