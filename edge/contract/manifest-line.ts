@@ -112,9 +112,11 @@ const address = /^(?:https?|s3|data):/i
 /** A bare address, in quotes or not, as the field that it would be. */
 function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
   const isImage = (bare: string) => (endpoint === undefined ? bare !== '' : address.test(bare))
-  // NUL is in no path and no address, but in UTF-16.
-  if (text.includes('\0')) throw notUtf8()
-  if (!/^[{["]/.test(text) && isImage(text)) return { image_url: text }
+  if (!/^[{["]/.test(text)) {
+    // It is in no path and no address, but in UTF-16.
+    if (text.includes('\0')) throw notUtf8()
+    if (isImage(text)) return { image_url: text }
+  }
   let value: unknown
   try {
     value = JSON.parse(text)
