@@ -8,11 +8,12 @@ import type { Tenant } from '../../edge/contract/tenant.ts'
 import { readImageFile } from '../../infra/fetch/image-file.ts'
 import type { ImageSource } from '../../infra/fetch/image-source.ts'
 import { type NodeImageSourceOptions, openImageSource } from '../../infra/fetch/node.ts'
+import { FingerprintSet } from '../../infra/fingerprint-set.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { BucketUnavailableError, type ObjectStore } from '../../infra/store/store.ts'
 import { createShardRunner } from '../../processor/batches/shard/runner.ts'
 import { codeOf, decodeShard, shardOf } from '../../processor/batches/shard/shard.fixture.ts'
-import { type ErrorLine, Fingerprints, type OutputLine } from '../../processor/cli/caption/earlier-run.ts'
+import type { ErrorLine, OutputLine } from '../../processor/cli/caption/earlier-run.ts'
 import type { JsonlOutput } from '../../processor/cli/caption/jsonl-output.ts'
 import { imageReader } from '../../processor/cli/caption/read-image.ts'
 import { captionSources } from '../../processor/cli/caption/run.ts'
@@ -123,7 +124,7 @@ async function commandCode(location: string, images: ImageSource): Promise<strin
     errors: {
       append: async (line: ErrorLine) => void errors.push(line),
     } as Partial<JsonlOutput<ErrorLine>> as JsonlOutput<ErrorLine>,
-    done: new Fingerprints(),
+    done: new FingerprintSet(3),
     tally: newTally(),
     sleep: async () => {},
   })

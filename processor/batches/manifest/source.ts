@@ -1,6 +1,7 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { InvalidRangeError } from '../../../infra/store/range.ts'
 import {
@@ -13,7 +14,6 @@ import {
 } from '../../../infra/store/slices.ts'
 import { BucketUnavailableError, getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import { isOutage, type Outages } from '../../delivery/outages.ts'
-import { LineSplitter, type ManifestLine } from './lines.ts'
 
 /** A batch's input cannot be read, and never will be. */
 export class BatchInputError extends Error {

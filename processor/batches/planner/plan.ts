@@ -1,10 +1,10 @@
 import { maxShardLines } from '../../../edge/contract/batch.ts'
-import type { LineFault, LineOptions } from '../../../edge/contract/batch-line.ts'
+import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
+import { type LineFault, type LineOptions, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
+import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { cutSlices, type Slice } from '../../../infra/store/slices.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import { CustomIdSet } from '../manifest/custom-id-set.ts'
-import { LineSplitter, type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 
 /** A shard as a piece of the manifest. */
 export interface PlannedShard {
@@ -40,14 +40,14 @@ const keptFaults = 100
  * plan.push(...cutter.end())
  */
 export class ShardCutter {
-  readonly #options: Omit<LineOptions, 'line'>
-  readonly #customIds = new CustomIdSet()
+  readonly #options: LineOptions
+  readonly #customIds = new FingerprintSet()
   #shard: PlannedShard | undefined
   #lines = 0
   #usable = 0
   readonly #faults: NumberedFault[] = []
 
-  constructor({ endpoint, model }: Omit<LineOptions, 'line'>) {
+  constructor({ endpoint, model }: LineOptions) {
     this.#options = { endpoint, model }
   }
 
@@ -70,7 +70,7 @@ export class ShardCutter {
   push(lines: ManifestLine[]): PlannedShard[] {
     const complete: PlannedShard[] = []
     for (const line of lines) {
-      const read = parseManifestLine(line, this.#options)
+      const read = parseBatchLine(line, this.#options)
       if (read === undefined) continue
       const customId = 'ask' in read ? read.ask.customId : read.fault.customId
       const duplicate = customId !== null && !this.#customIds.add(customId)

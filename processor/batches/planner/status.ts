@@ -1,5 +1,5 @@
 import type { Batch } from '../../../edge/contract/batch.ts'
-import type { LineFault } from '../../../edge/contract/batch-line.ts'
+import type { LineFault } from '../../../edge/contract/manifest-line.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
 
 /** How a batch ends. */

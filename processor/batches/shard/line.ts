@@ -1,14 +1,14 @@
-import type { BatchLine, LineFault } from '../../../edge/contract/batch-line.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { checkImage } from '../../../edge/contract/image.ts'
+import type { ManifestLine } from '../../../edge/contract/lines.ts'
+import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { pause } from '../../../infra/stream/backoff.ts'
 import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
-import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
@@ -87,7 +87,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 
   return async (line, job, run) => {
-    const read = parseManifestLine(line, job)
+    const read = parseBatchLine(line, job)
     if (read === undefined) return undefined
     if ('fault' in read) return faulty(job, line, read.fault)
     const { ask } = read

@@ -1,12 +1,12 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
 import { cached } from '../../../infra/cached.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
 import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
-import { type ManifestLine, readLines } from '../manifest/lines.ts'
 import {
   BatchExpiredError,
   createLineRunner,

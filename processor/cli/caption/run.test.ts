@@ -3,11 +3,12 @@ import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { imageFaults } from '../../../infra/fetch/faults.ts'
 import { readImageFile } from '../../../infra/fetch/image-file.ts'
 import { createImageSource } from '../../../infra/fetch/image-source.ts'
+import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { FakeCaptioner } from '../captioner.fixture.ts'
 import { UsageError } from '../errors.ts'
 import { newTally } from '../progress.ts'
-import { type ErrorLine, Fingerprints, type OutputLine } from './earlier-run.ts'
+import type { ErrorLine, OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import { imageReader } from './read-image.ts'
@@ -43,7 +44,7 @@ function runOf(sources: Source[], parts: Partial<CaptionRun> = {}) {
     ),
     output,
     errors,
-    done: new Fingerprints(),
+    done: new FingerprintSet(3),
     tally: newTally(),
     sleep: async () => {},
     ...parts,
@@ -81,6 +82,20 @@ test('images go in the batch lane with the options of the run', async () => {
   run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
   await captionSources(run)
   expect(tasks).toMatchObject([{ lane: 'batch', level: 2, prompt: 'a picture of' }])
+})
+
+test('a line may have a prompt and a max_prune of its own, and is told by its prompt', async () => {
+  const tasks: CaptionTask[] = []
+  const lines = [source('a'), { ...source('a'), prompt: 'a photo of', maxPrune: 0.5 }]
+  const { run, output } = runOf([...lines, ...lines], { task: { prompt: 'a picture of' } })
+  run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
+  await captionSources(run)
+  expect(tasks).toMatchObject([{ prompt: 'a picture of' }, { prompt: 'a photo of', maxPrune: 0.5 }])
+  expect(output.lines.map(({ image, prompt }) => [image, prompt])).toEqual([
+    ['a', undefined],
+    ['a', 'a photo of'],
+  ])
+  expect(run.tally.skipped).toBe(2)
 })
 
 test('a bad image goes to the errors and the rest goes on', async () => {
@@ -170,6 +185,19 @@ test('options that no image can be captioned with end the run at once', async ()
   const { run, errors } = runOf([source('a'), source('b')], { captioner })
   await expect(captionSources(run)).rejects.toThrow(UsageError)
   expect(errors.lines).toEqual([])
+})
+
+test('a prompt of a line that is too long is the failure of that line', async () => {
+  const captioner = new FakeCaptioner({
+    fail: (name) =>
+      name === 'a'
+        ? new TurbineError('The prompt has 99 tokens.', { status: 400, code: 'prompt_too_long' })
+        : undefined,
+  })
+  const { run, output, errors } = runOf([{ ...source('a'), prompt: 'long' }, source('b')], { captioner })
+  await captionSources(run)
+  expect(errors.lines).toMatchObject([{ image: 'a', prompt: 'long', error: { code: 'prompt_too_long' } }])
+  expect(output.lines).toHaveLength(1)
 })
 
 test('a captioner that fails now and then does not end the run', async () => {

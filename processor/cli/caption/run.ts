@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
+import type { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Tally } from '../progress.ts'
-import { type ErrorLine, entryKey, type Fingerprints, type OutputLine } from './earlier-run.ts'
+import { type ErrorLine, entryKey, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import type { ReadImage } from './read-image.ts'
@@ -16,10 +17,10 @@ export interface CaptionRun {
   output: JsonlOutput<OutputLine>
   errors: JsonlOutput<ErrorLine>
   /** Entries that are skipped; every entry of this run is added. */
-  done: Fingerprints
+  done: FingerprintSet
   /** Kept up to date while the run goes on. */
   tally: Tally
-  /** What every image is captioned with. */
+  /** What every image is captioned with, unless its line has a prompt of its own. */
   task?: Pick<CaptionTask, 'level' | 'prompt'>
   /** Images read and captioned at the same time. Default: enough that files are read while the devices work. */
   concurrency?: number
@@ -36,10 +37,7 @@ export class CaptionerFailedError extends Error {
   readonly retriable = true
 }
 
-interface Entry {
-  image: string
-  customId?: string
-}
+type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
 /** Neither a caption nor an error: the run was stopped before there was one. */
 type Outcome = Entry & { captioned?: Captioned; error?: unknown }
 
@@ -81,17 +79,25 @@ async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<S
 }
 
 async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> {
-  const { image, customId, location } = source
-  const entry: Entry = { image, customId }
+  const { image, customId, prompt, maxPrune, location } = source
+  const entry: Entry = { image, customId, prompt }
   try {
     if (location === undefined) throw source.error
     const bytes = await attempt(run, () => run.readImage(location)).catch((error: unknown) => {
       throw asImageError(error)
     })
     const captioned = await attempt(run, () =>
-      run.captioner.caption({ ...run.task, image: bytes, lane: 'batch' }),
+      run.captioner.caption({
+        ...run.task,
+        prompt: prompt ?? run.task?.prompt,
+        maxPrune,
+        image: bytes,
+        lane: 'batch',
+      }),
     ).catch((error: unknown) => {
-      throw isTaskFault(error) ? new UsageError(messageOf(error), { cause: error }) : error
+      throw isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
+        ? new UsageError(messageOf(error), { cause: error })
+        : error
     })
     return { ...entry, captioned }
   } catch (error) {
@@ -158,10 +164,11 @@ const captionerFailed = (cause: unknown) =>
     { cause },
   )
 
-function outputLine({ image, customId }: Entry, captioned: Captioned): OutputLine {
+function outputLine({ image, customId, prompt }: Entry, captioned: Captioned): OutputLine {
   return {
     custom_id: customId,
     image,
+    prompt,
     caption: captioned.caption,
     turbine: {
       prune_level: captioned.pruneLevel,
@@ -175,9 +182,10 @@ function outputLine({ image, customId }: Entry, captioned: Captioned): OutputLin
   }
 }
 
-const errorLine = ({ image, customId }: Entry, error: unknown): ErrorLine => ({
+const errorLine = ({ image, customId, prompt }: Entry, error: unknown): ErrorLine => ({
   custom_id: customId,
   image,
+  prompt,
   error: { code: codeOf(error), message: messageOf(error) },
 })
 

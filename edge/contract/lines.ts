@@ -1,11 +1,4 @@
 import { isUtf8 } from 'node:buffer'
-import {
-  type BatchLine,
-  type LineFault,
-  type LineOptions,
-  maxLineBytes,
-  parseBatchLine,
-} from '../../../edge/contract/batch-line.ts'
 
 /** A line of a manifest and where it lies. */
 export interface ManifestLine {
@@ -15,7 +8,7 @@ export interface ManifestLine {
   start: number
   /** Byte behind its line end. */
   end: number
-  /** Without the line end; undefined when it is too long or not in UTF-8. */
+  /** Without the line feed; undefined when it is too long or not in UTF-8. */
   text: string | undefined
   /** Why there is no text. */
   unreadable?: 'too_long' | 'not_utf8'
@@ -24,16 +17,20 @@ export interface ManifestLine {
 export interface LineSplitterOptions {
   /** Number of the first line; default 1. */
   firstLine?: number
-  /** Where the first byte lies; default 0. */
-  offset?: number
-  /** Longer lines are skipped to their end, bytes. */
+  /** Longer lines are skipped to their end, bytes; default `maxLineBytes`. */
   maxBytes?: number
+  /** As of `TextDecoder`, but true by default: without it what is not UTF-8 is replaced. */
+  fatal?: boolean
 }
+
+/** Bytes of a batch's line at most: an image in base64 and what is around it. */
+export const maxLineBytes = 32 * 1024 * 1024
 
 const lineFeed = 10
 
 /**
- * Cuts a stream of bytes into lines. Holds no more than the line that is not finished yet.
+ * Cuts a stream of bytes into lines, at line feeds alone: `node:readline` also splits at U+2028, which may stand
+ * inside a JSON string. Holds no more than the line that is not finished yet.
  *
  * @example
  * const splitter = new LineSplitter()
@@ -42,17 +39,19 @@ const lineFeed = 10
  */
 export class LineSplitter {
   readonly #maxBytes: number
+  readonly #fatal: boolean
   #number: number
   /** Where the unfinished line starts. */
-  #start: number
+  #start = 0
   /** Bytes of the unfinished line that were seen, and those of them that are kept. */
   #seen = 0
   #kept: Uint8Array[] = []
 
-  constructor({ firstLine = 1, offset = 0, maxBytes = maxLineBytes }: LineSplitterOptions = {}) {
+  constructor(options: LineSplitterOptions = {}) {
+    const { firstLine = 1, maxBytes = maxLineBytes, fatal = true } = options
     this.#number = firstLine
-    this.#start = offset
     this.#maxBytes = maxBytes
+    this.#fatal = fatal
   }
 
   /** The lines that end in this chunk. */
@@ -95,7 +94,7 @@ export class LineSplitter {
     const whole = this.#seen === 0
     const bytes = whole ? last : Buffer.concat([...this.#kept, last])
     this.#reset()
-    if ((whole && valid) || isUtf8(bytes)) return { ...place, text: bytes.toString('utf8') }
+    if (!this.#fatal || (whole && valid) || isUtf8(bytes)) return { ...place, text: bytes.toString('utf8') }
     return { ...place, text: undefined, unreadable: 'not_utf8' }
   }
 
@@ -117,19 +116,3 @@ export async function* readLines(
   for await (const chunk of chunks) yield splitter.push(chunk)
   yield splitter.end()
 }
-
-/** Reads a line of a manifest as `parseBatchLine` does; undefined for an empty one. */
-export function parseManifestLine(
-  { text, number, unreadable }: ManifestLine,
-  options: Omit<LineOptions, 'line'>,
-): { ask: BatchLine } | { fault: LineFault } | undefined {
-  if (text !== undefined) return parseBatchLine(text, { ...options, line: number })
-  const fault = unreadable === 'too_long' ? tooLong : notUtf8
-  return { fault: { customId: null, param: null, ...fault } }
-}
-
-const tooLong = {
-  code: 'line_too_long',
-  message: `The line has more than ${maxLineBytes / 2 ** 20} MiB. Give the image's address instead of its bytes.`,
-}
-const notUtf8 = { code: 'invalid_json_line', message: 'The line is not in UTF-8.' }

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { LineSplitter, type LineSplitterOptions, parseManifestLine } from './lines.ts'
+import { LineSplitter, type LineSplitterOptions } from './lines.ts'
 
 const bytesOf = (text: string) => new TextEncoder().encode(text)
 
@@ -24,15 +24,15 @@ test('numbers, places and texts', () => {
   ])
 })
 
-test('begins where it is told', () => {
-  expect(split(bytesOf('a\nb\n'), [], { firstLine: 10, offset: 100 })).toEqual([
-    { number: 10, start: 100, end: 102, text: 'a' },
-    { number: 11, start: 102, end: 104, text: 'b' },
+test('begins with the number that it is told', () => {
+  expect(split(bytesOf('a\nb\n'), [], { firstLine: 10 })).toEqual([
+    { number: 10, start: 0, end: 2, text: 'a' },
+    { number: 11, start: 2, end: 4, text: 'b' },
   ])
 })
 
 test('the pieces that the bytes come in make no difference', () => {
-  const text = fc.array(fc.constantFrom('a', 'é', '😀', '\n', '\r\n'), { maxLength: 40 })
+  const text = fc.array(fc.constantFrom('a', 'é', '😀', '\u2028', '\n', '\r\n'), { maxLength: 40 })
   const pieces = fc.array(fc.nat({ max: 9 }))
   fc.assert(
     fc.property(text, pieces, (parts, pieces) => {
@@ -69,16 +69,8 @@ test('bytes that are not UTF-8 spoil their own line alone', () => {
   }
 })
 
-test('what was never a text is a fault', () => {
-  const options = { endpoint: '/v1/captions', model: 'm' } as const
-  const place = { number: 3, start: 0, end: 9, text: undefined }
-  expect(parseManifestLine({ ...place, unreadable: 'too_long' }, options)).toMatchObject({
-    fault: { code: 'line_too_long' },
-  })
-  expect(parseManifestLine({ ...place, unreadable: 'not_utf8' }, options)).toMatchObject({
-    fault: { code: 'invalid_json_line' },
-  })
-  expect(parseManifestLine({ ...place, text: 's3://b/a' }, options)).toMatchObject({
-    ask: { customId: 'line-3' },
-  })
+test('what is not UTF-8 is replaced where that is asked for', () => {
+  const bytes = Uint8Array.of(0x61, 0x0a, 0x62, 0xc3)
+  for (const pieces of [[], [1, 1, 1]])
+    expect(split(bytes, pieces, { fatal: false }).map(({ text }) => text)).toEqual(['a', 'b\uFFFD'])
 })

@@ -1,17 +1,20 @@
 import { describe, expect, test } from 'vitest'
-import { type LineOptions, maxCustomIdLength, parseBatchLine } from './batch-line.ts'
+import { type LineOptions, maxCustomIdLength, parseBatchLine } from './manifest-line.ts'
 
-const captions: LineOptions = { line: 7, endpoint: '/v1/captions', model: 'blip' }
+const captions: LineOptions = { endpoint: '/v1/captions', model: 'blip' }
 const chat: LineOptions = { ...captions, endpoint: '/v1/chat/completions' }
 const url = 'https://example.com/a.jpg'
 
 const asked = (text: string, options = captions) => {
-  const read = parseBatchLine(text, options)
+  const read = parseBatchLine({ number: 7, text }, options)
   if (!read || !('ask' in read)) throw new Error(JSON.stringify(read))
   return read.ask
 }
 const fault = (line: unknown, options = captions) => {
-  const read = parseBatchLine(typeof line === 'string' ? line : JSON.stringify(line), options)
+  const read = parseBatchLine(
+    { number: 7, text: typeof line === 'string' ? line : JSON.stringify(line) },
+    options,
+  )
   return read && 'fault' in read ? read.fault : undefined
 }
 
@@ -59,7 +62,7 @@ describe('what can be used', () => {
   })
 
   test.each(['', '  ', '\r', '\uFEFF'])('an empty line is nothing: %j', (text) => {
-    expect(parseBatchLine(text, captions)).toBeUndefined()
+    expect(parseBatchLine({ number: 7, text }, captions)).toBeUndefined()
   })
 })
 
@@ -73,8 +76,12 @@ describe('what cannot be used', () => {
     ['no image', { custom_id: 'a' }, {}, 'image_missing', 'image_url'],
     ['no address', { image_url: 'a.jpg' }, {}, 'image_url_invalid', 'image_url'],
     ['a number for an address', { image_url: 1 }, {}, 'invalid_type', 'image_url'],
+    ['an image that is no address', { image: 'a.jpg' }, {}, 'image_url_invalid', 'image'],
+    ['a number for an image', { image: 1 }, {}, 'invalid_type', 'image'],
+    ['an empty image', { image: '' }, {}, 'invalid_value', 'image'],
+    ['a path beside a null', { image: null, image_url: 'a.jpg' }, {}, 'image_url_invalid', 'image_url'],
     ['an unknown field', { image_url: url, imagery: 1 }, {}, 'unknown_parameter', 'imagery'],
-    ['a custom_id that is no text', { custom_id: 1, image_url: url }, {}, 'invalid_custom_id', 'custom_id'],
+    ['a custom_id that is no text', { custom_id: [1], image_url: url }, {}, 'invalid_custom_id', 'custom_id'],
     ['an empty custom_id', { custom_id: '', image_url: url }, {}, 'invalid_custom_id', 'custom_id'],
     [
       'a long custom_id',
@@ -117,8 +124,25 @@ describe('what cannot be used', () => {
     expect(fault(line, { ...captions, ...change })).toMatchObject({ code, param })
   })
 
+  test('what is allowed is said', () => {
+    expect(fault(openAi(undefined), chat)?.message).toBe('"body" is missing. It must be an object.')
+    expect(fault(openAi({}, { method: 'post' }), chat)?.message).toBe(
+      '"method" must be "POST", but "post" came.',
+    )
+  })
+
   test('the custom_id is told where it can be read', () => {
     expect(fault({ custom_id: 'a' })?.customId).toBe('a')
     expect(fault('nonsense')?.customId).toBeNull()
+  })
+
+  test('what was never a text', () => {
+    const line = { number: 3, text: undefined }
+    expect(parseBatchLine({ ...line, unreadable: 'too_long' }, captions)).toMatchObject({
+      fault: { customId: null, code: 'line_too_long' },
+    })
+    expect(parseBatchLine({ ...line, unreadable: 'not_utf8' }, captions)).toMatchObject({
+      fault: { customId: null, code: 'invalid_json_line' },
+    })
   })
 })
