@@ -1,5 +1,6 @@
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
+import { valueWithin } from '../infra/timing.ts'
 import { TurbineError } from './contract/errors.ts'
 
 export interface ServeOptions {
@@ -62,10 +63,10 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
     async close(drainMs = 0) {
       draining = true
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      const answered = requests.answered()
-      if (!(await settlesWithin(answered, drainMs))) {
+      const answered = requests.answered().then(() => true)
+      if (!(await valueWithin(drainMs, answered))) {
         releaseWaiting?.()
-        await settlesWithin(answered, lastAnswersMs)
+        await valueWithin(lastAnswersMs, answered)
       }
       // What is left has no request on it: browsers open connections ahead, and clients keep them.
       server.closeAllConnections()
@@ -129,12 +130,4 @@ function addressOf(server: Server, host: string): string {
   const address = server.address()
   const port = address !== null && typeof address === 'object' ? address.port : 0
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
-async function settlesWithin(promise: Promise<void>, ms: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  const timer = setTimeout(() => resolve(false), ms)
-  const settled = await Promise.race([promise.then(() => true), late])
-  clearTimeout(timer)
-  return settled
 }

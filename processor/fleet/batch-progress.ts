@@ -1,7 +1,7 @@
 import { keys } from '../../edge/contract/keys.ts'
 import { announcePaceMs, type BatchPace, forgetPaceMs, type Pace } from '../../edge/contract/pace.ts'
-import { repeat } from '../../infra/repeat.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { repeat } from '../../infra/timing.ts'
 import type { Clock, Outages, PlannerLog } from '../delivery/outages.ts'
 
 export interface PacesOptions {

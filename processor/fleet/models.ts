@@ -1,7 +1,7 @@
 import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary, type ServedModel } from '../../edge/contract/model.ts'
-import { repeat } from '../../infra/repeat.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
+import { repeat } from '../../infra/timing.ts'
 
 export interface AnnounceModelOptions {
   store: Pick<ObjectStore, 'put'>

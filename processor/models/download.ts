@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { sleep } from '../../infra/timing.ts'
 import { type Hub, HubError, type HubFile, type HubModel, requestFile, unreachable } from './hub.ts'
 
 /** What came has not the bytes that the hub promises. */
@@ -56,7 +56,7 @@ export async function downloadFile(options: DownloadOptions): Promise<'downloade
 
 /** Repeats until the part has all its bytes; what came stays, and every new byte starts the count of tries anew. */
 async function fetchPart(part: string, options: DownloadOptions): Promise<void> {
-  const { file, maxAttempts = 5, sleep = delay } = options
+  const { file, maxAttempts = 5, sleep: wait = sleep } = options
   let fruitless = 0
   for (let have = await sizeOf(part); have !== file.size; ) {
     try {
@@ -65,7 +65,7 @@ async function fetchPart(part: string, options: DownloadOptions): Promise<void> 
       if (!(error instanceof HubError) || !error.retriable) throw error
       fruitless = (await sizeOf(part)) > have ? 1 : fruitless + 1
       if (fruitless >= maxAttempts) throw error
-      await sleep(error.retryAfterMs ?? 1000 * 2 ** (fruitless - 1))
+      await wait(error.retryAfterMs ?? 1000 * 2 ** (fruitless - 1))
     }
     have = await sizeOf(part)
   }

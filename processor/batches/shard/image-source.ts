@@ -3,9 +3,9 @@ import { decodeDataUrl } from '../../../edge/contract/image.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
 import type { ImageFetcher } from '../../../infra/fetch-image.ts'
 import { ImageFetchError } from '../../../infra/image-fetch-error.ts'
+import { retry } from '../../../infra/retry.ts'
 import { InvalidKeyError } from '../../../infra/store/key.ts'
 import { type Buckets, BucketUnavailableError, type StoredObject } from '../../../infra/store/store.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
 
 export interface ImageSourceOptions {
   /** Fetches https addresses; it alone decides which are safe. */
@@ -58,16 +58,16 @@ async function fetchWithRetries(
   signal: AbortSignal,
   { images, retryPausesMs = defaultRetryPausesMs }: ImageSourceOptions,
 ): Promise<Uint8Array> {
-  for (let failures = 0; ; failures++) {
-    try {
-      return (await images.fetch(url, { signal })).bytes
-    } catch (error) {
-      const again = error instanceof ImageFetchError && error.retriable && failures < retryPausesMs.length
-      if (!again) throw lineFault(error)
-    }
-    await pause(retryPausesMs[failures]!, signal)
-    signal.throwIfAborted()
-  }
+  const fetching = retry(() => images.fetch(url, { signal }), {
+    tries: 1 + retryPausesMs.length,
+    retriable: (error) => error instanceof ImageFetchError && error.retriable,
+    pauseMs: (failures) => retryPausesMs[failures - 1]!,
+    signal,
+  })
+  const { bytes } = await fetching.catch((error: unknown) => {
+    throw lineFault(error)
+  })
+  return bytes
 }
 
 /** What an address answered, in the words that all kinds of addresses share. */
