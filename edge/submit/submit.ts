@@ -1,4 +1,4 @@
-import { putOnce } from '../../infra/store/store.ts'
+import { putOnce } from '../../infra/store/json.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { timeLimit } from '../../infra/timing.ts'
 import { type Caption, maxHoldMs } from '../contract/caption.ts'

@@ -1,5 +1,6 @@
 import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary, type ServedModel } from '../../edge/contract/model.ts'
+import { putJson } from '../../infra/store/json.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import { repeat } from '../../infra/timing.ts'
 
@@ -27,7 +28,7 @@ export function announceModel(options: AnnounceModelOptions): { close(): Promise
   const { store, model, throughput, log, everyMs = announceModelMs, sleep, now } = options
   const announce = () => {
     const served: ServedModel = { model: model(), throughput: throughput(), seenAt: now() }
-    return store.put(keys.model(served.model.id), JSON.stringify(served), { contentType: 'application/json' })
+    return putJson(store, keys.model(served.model.id), served)
   }
   return repeat(announce, {
     everyMs,

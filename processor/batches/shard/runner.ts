@@ -2,7 +2,7 @@ import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
-import { cached } from '../../../infra/cached.ts'
+import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
 import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import { timeLimit } from '../../../infra/timing.ts'
@@ -158,16 +158,18 @@ export interface ShardLookUps {
 }
 
 export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
-  const hasMark = cached({
+  const hasMark = remember({
     load: async (mark) => (await store.head(mark)) !== undefined,
-    forMs: cancelLookMs,
+    freshMs: () => cancelLookMs,
     now,
+    shared: true,
   })
   return {
-    tenantOf: cached({
+    tenantOf: remember({
       load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
-      forMs: tenantLookMs,
+      freshMs: () => tenantLookMs,
       now,
+      shared: true,
     }),
     isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
   }
