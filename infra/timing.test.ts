@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { repeat, sleep, timeLimit, valueWithin, within } from './timing.ts'
+import { repeat, sleep, timeLimit, unlessAborted, untilAborted, valueWithin, within } from './timing.ts'
 
 describe('time limits', () => {
   beforeEach(() => void vi.useFakeTimers())
@@ -49,6 +49,43 @@ describe('time limits', () => {
     expect(await valueWithin(10, never, ending.signal)).toBeUndefined()
     await vi.advanceTimersByTimeAsync(0)
     expect(vi.getTimerCount()).toBe(0)
+  })
+
+  test('work gives its value unless the signal aborts before', async () => {
+    const ending = new AbortController()
+    expect(await unlessAborted(Promise.resolve('value'), ending.signal)).toBe('value')
+    const given = expect(unlessAborted(never, ending.signal)).rejects.toThrow('over')
+    ending.abort(new Error('over'))
+    await given
+    await expect(unlessAborted(never, ending.signal)).rejects.toThrow('over')
+  })
+
+  test('items come until the signal aborts, and their source is closed', async () => {
+    const closed = vi.fn()
+    async function* items() {
+      try {
+        yield* ['a', 'b', 'c']
+      } finally {
+        closed()
+      }
+    }
+    const ending = new AbortController()
+    const seen: string[] = []
+    for await (const item of untilAborted(items(), ending.signal)) {
+      seen.push(item)
+      if (item === 'b') ending.abort()
+    }
+    expect(seen).toEqual(['a', 'b'])
+    await vi.waitFor(() => expect(closed).toHaveBeenCalled())
+    const broken = async function* () {
+      yield 'a'
+      throw new Error('its own')
+    }
+    const reading = async () => {
+      for await (const item of untilAborted(broken())) seen.push(item)
+    }
+    await expect(reading()).rejects.toThrow('its own')
+    expect(seen).toEqual(['a', 'b', 'a'])
   })
 
   test('a time limit aborts with its reason, not before, and not when it was cleared', async () => {

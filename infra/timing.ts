@@ -42,6 +42,40 @@ export async function valueWithin<T>(
   }
 }
 
+/** What the work gives; the signal's reason as soon as it aborts. */
+export async function unlessAborted<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = () => aborted.reject(signal?.reason)
+  if (signal?.aborted) abort()
+  signal?.addEventListener('abort', abort)
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal?.removeEventListener('abort', abort)
+  }
+}
+
+/** The items until the signal aborts: a source that says nothing, as a pipe can, is not waited for then. */
+export async function* untilAborted<T>(
+  items: AsyncIterable<T> | Iterable<T>,
+  signal?: AbortSignal,
+): AsyncGenerator<Awaited<T>> {
+  const source = (async function* () {
+    yield* items
+  })()
+  try {
+    while (!signal?.aborted) {
+      const { done, value } = await unlessAborted(source.next(), signal)
+      if (done) return
+      yield value
+    }
+  } catch (error) {
+    if (!signal?.aborted) throw error
+  } finally {
+    source.return(undefined).catch(() => {})
+  }
+}
+
 /** A signal that aborts with `reason()` after `ms`, unless it is cleared before. */
 export function timeLimit(ms: number, reason: () => Error): { signal: AbortSignal; clear(): void } {
   const limit = new AbortController()
