@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { valueWithin } from '../infra/timing.ts'
@@ -104,14 +105,11 @@ const refuse = () => {
   return Response.json(error.toBody(), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (error: NodeJS.ErrnoException) => reject(listenError(error, host, port))
-    server.once('error', fail)
-    server.listen(port, host, () => {
-      server.off('error', fail)
-      resolve()
-    })
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  const listening = once(server, 'listening')
+  server.listen(port, host)
+  await listening.catch((error) => {
+    throw listenError(error, host, port)
   })
 }
 

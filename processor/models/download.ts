@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { writeBody } from '../../infra/file-body.ts'
 import { sleep } from '../../infra/timing.ts'
 import { type Hub, HubError, type HubFile, type HubModel, requestFile, unreachable } from './hub.ts'
 
@@ -77,36 +78,18 @@ async function appendRest(
   { hub, model, file, onProgress }: DownloadOptions,
 ): Promise<void> {
   const response = await requestFile(hub, model, file.name, start)
-  const output = await open(part, start > 0 && response.status === 206 ? 'a' : 'w')
+  const first = response.status === 206 ? start : 0
+  const output = await open(part, first > 0 ? 'r+' : 'w')
   try {
-    let bytes = response.status === 206 ? start : 0
-    for await (const chunk of bodyOf(response, hub)) {
-      await output.appendFile(chunk)
-      bytes += chunk.length
-      onProgress?.(bytes)
-    }
-    if (bytes > file.size)
+    // A connection that breaks is the hub's trouble, told apart from a disk that is full.
+    const written = await writeBody(output, response, { start: first, onBytes: onProgress })
+    if ('broken' in written) throw unreachable(hub, written.broken)
+    if (written.end > file.size)
       throw new ChecksumError(`${file.name} is longer than the hub says. Pull again later.`)
-    if (bytes < file.size) throw unreachable(hub, new Error('The answer ended early.'))
+    if (written.end < file.size) throw unreachable(hub, new Error('The answer ended early.'))
     await output.sync()
   } finally {
     await output.close()
-  }
-}
-
-/** A connection that breaks is the hub's trouble, told apart from a disk that is full. */
-async function* bodyOf(response: Response, hub: Hub): AsyncGenerator<Uint8Array> {
-  const reader = (response.body ?? new Blob([]).stream()).getReader()
-  try {
-    while (true) {
-      const { done, value } = await reader.read().catch((cause: unknown) => {
-        throw unreachable(hub, cause)
-      })
-      if (done) return
-      yield value
-    }
-  } finally {
-    await reader.cancel().catch(() => {})
   }
 }
 
