@@ -2,16 +2,13 @@ import { keys } from '../../edge/contract/keys.ts'
 import { announcePaceMs, type BatchPace, forgetPaceMs, type Pace } from '../../edge/contract/pace.ts'
 import { deleteAll, putJson, readAll } from '../../infra/store/json.ts'
 import type { ObjectInfo, ObjectStore } from '../../infra/store/store.ts'
-import { repeat } from '../../infra/timing.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 import type { Clock, Outages, PlannerLog } from '../delivery/outages.ts'
 
-export interface PacesOptions {
+export interface PacesOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   store: ObjectStore
   /** Unix ms. */
   now(): number
-  log: { warn(fields: Record<string, unknown>, message: string): void }
-  /** Waits between two looks; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
 }
 
 /** What planners say of their batches, as a processor knows it. */

@@ -2,20 +2,16 @@ import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary, type ServedModel } from '../../edge/contract/model.ts'
 import { putJson } from '../../infra/store/json.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
-import { repeat } from '../../infra/timing.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 
-export interface AnnounceModelOptions {
+export interface AnnounceModelOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   store: Pick<ObjectStore, 'put'>
   /** The model as it is served now. */
   model(): ModelSummary
   /** Images per second that this processor serves unpruned. */
   throughput(): number
-  /** Told once of an outage, however long it is. */
-  log: { warn(fields: Record<string, unknown>, message: string): void }
   /** Default `announceModelMs`. */
   everyMs?: number
-  /** Waits between two turns; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
   /** Unix ms. */
   now(): number
 }
