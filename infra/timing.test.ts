@@ -38,6 +38,7 @@ describe('time limits', () => {
 
   test('a value in time, or none when the time is over or nobody wants it', async () => {
     expect(await valueWithin(0, Promise.resolve('value'))).toBe('value')
+    expect(vi.getTimerCount()).toBe(0)
     await expect(valueWithin(10, Promise.reject(new Error('its own')))).rejects.toThrow('its own')
     const waiting = valueWithin(10, never)
     await vi.advanceTimersByTimeAsync(10)
