@@ -8,7 +8,7 @@ import type {
 import { backoffMs } from '../retry.ts'
 import { sleep, valueWithin } from '../timing.ts'
 import { GroupMember } from './group-member.ts'
-import { explainFailure, type KafkaOptions, protocolErrorType, retry } from './kafka-connection.ts'
+import { connectRetry, explainFailure, type KafkaOptions, protocolErrorType } from './kafka-connection.ts'
 import { PartitionProgress } from './kafka-partition.ts'
 import { consumedRecord } from './kafka-record.ts'
 import { type ConsumedRecord, type ConsumeOptions, type Consumer, StreamUnavailableError } from './stream.ts'
@@ -143,7 +143,7 @@ export class KafkaConsumer implements Consumer {
       rebalanceTimeout: 30_000,
       maxWaitTimeInMs: fetchWaitMs,
       allowAutoTopicCreation: false,
-      retry: { ...retry, restartOnFailure: async () => false },
+      retry: { ...connectRetry, restartOnFailure: async () => false },
       ...fetchSizes(partitions),
     })
   }
