@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, fetch } from 'undici'
+import { retry } from '../../infra/retry.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import { signReply } from '../contract/reply.ts'
 
@@ -54,12 +54,10 @@ export function createReplier(options: ReplierOptions): Replier {
   const { pausesMs = [50, 250] } = options
   return async (replyTo, caption) => {
     const url = replyAddress(replyTo)
-    for (const pauseMs of [...pausesMs, undefined]) {
-      const error = await tryReply(options, url, caption)
-      if (!error) return
-      if (!error.retriable || pauseMs === undefined) throw error
-      await sleep(pauseMs)
-    }
+    await retry(() => tryReply(options, url, caption), {
+      tries: 1 + pausesMs.length,
+      pauseMs: (failures) => pausesMs[failures - 1]!,
+    })
   }
 }
 
@@ -71,26 +69,28 @@ function replyAddress(replyTo: string): URL {
   })
 }
 
-/** One try; what went wrong, if anything. */
+/** @throws ReplyError */
 async function tryReply(
   { secret, now = Date.now, timeoutMs = 2000, fetch = globalThis.fetch }: ReplierOptions,
   url: URL,
   caption: FinishedCaption,
-): Promise<ReplyError | undefined> {
+): Promise<void> {
   // Signed for each try: its age is part of it.
   const { headers, body } = await signReply(secret, caption.id, caption, now())
-  try {
-    const signal = AbortSignal.timeout(timeoutMs)
+  const signal = AbortSignal.timeout(timeoutMs)
+  const post = async () => {
     const response = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' })
     // Read to its end, so that the connection is free for the next reply.
     await response.text()
-    return response.ok ? undefined : refusedWith(response.status, url)
-  } catch (cause) {
-    return new ReplyError(`The edge at ${url.origin} could not be reached with a reply.`, {
+    return response
+  }
+  const { ok, status } = await post().catch((cause: unknown) => {
+    throw new ReplyError(`The edge at ${url.origin} could not be reached with a reply.`, {
       retriable: true,
       cause,
     })
-  }
+  })
+  if (!ok) throw refusedWith(status, url)
 }
 
 const refusedWith = (status: number, url: URL) =>

@@ -1,3 +1,4 @@
+import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 
 /** Where one waiting request gets its finished caption. */
@@ -42,7 +43,7 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
       waiting.set(id, letter.resolve)
       return {
         replyTo: addressOf(id),
-        wait: (ms, signal) => withLimit(letter.promise, ms, signal),
+        wait: (ms, signal) => valueWithin(ms, letter.promise, signal),
         close: () => waiting.delete(id),
       }
     },
@@ -55,20 +56,4 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
       for (const resolve of waiting.values()) resolve(undefined)
     },
   }
-}
-
-/** The promise's value, or undefined when `ms` pass or `signal` aborts before. */
-export function withLimit<T>(promise: Promise<T>, ms: number, signal: AbortSignal): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const finish = (value?: T) => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', giveUp)
-      resolve(value)
-    }
-    const giveUp = () => finish()
-    const timer = setTimeout(giveUp, ms)
-    signal.addEventListener('abort', giveUp)
-    promise.then(finish)
-    if (signal.aborted) giveUp()
-  })
 }

@@ -1,5 +1,6 @@
-import { putOnce } from '../../infra/store/store.ts'
+import { putOnce } from '../../infra/store/json.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
+import { timeLimit } from '../../infra/timing.ts'
 import { type Caption, maxHoldMs } from '../contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
@@ -142,15 +143,14 @@ async function enqueue(deps: SubmitDeps, { id, submission, image, replyTo, repea
  * @throws StreamUnavailableError
  */
 async function sendInTime({ stream, now }: SubmitDeps, submission: Submission, job: CaptionJob) {
-  const limit = new AbortController()
-  const late = () => limit.abort(new StreamUnavailableError('The stream did not take the job in time.'))
-  const timer = setTimeout(late, Math.max(leastSendMs, remainingHoldMs(submission, now())))
+  const late = () => new StreamUnavailableError('The stream did not take the job in time.')
+  const limit = timeLimit(Math.max(leastSendMs, remainingHoldMs(submission, now())), late)
   try {
     await stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal })
   } catch (error) {
     throw limit.signal.aborted ? limit.signal.reason : error
   } finally {
-    clearTimeout(timer)
+    limit.clear()
   }
 }
 

@@ -1,7 +1,8 @@
 import { partitionOf } from '../../infra/stream/partition.ts'
+import { valueWithin } from '../../infra/timing.ts'
 import { type FinishedCaption, maxHoldMs } from '../contract/caption.ts'
 import type { Log } from '../deps.ts'
-import { type Mailbox, withLimit } from '../submit/mailbox.ts'
+import type { Mailbox } from '../submit/mailbox.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
 /** What a mailbox object can be asked; `id` is a request's. */
@@ -48,7 +49,7 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
         })
       return {
         replyTo: addressOf(id),
-        wait: (ms, signal) => withLimit(letter, ms, signal),
+        wait: (ms, signal) => valueWithin(ms, letter, signal),
         close() {
           if (!ended) background(object.close(id).catch(() => undefined))
         },

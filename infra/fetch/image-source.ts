@@ -1,7 +1,7 @@
 import { ImageError, TurbineError } from '../errors.ts'
+import { retry } from '../retry.ts'
 import { InvalidKeyError } from '../store/key.ts'
 import { type Buckets, BucketUnavailableError } from '../store/store.ts'
-import { pause } from '../stream/backoff.ts'
 import { decodeDataUrl } from './data-url.ts'
 import { imageFaults, s3Unavailable } from './faults.ts'
 import { createWebFetcher, readLimited, type WebOptions } from './web.ts'
@@ -45,18 +45,13 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
   const { maxBytes, readFile, retryPausesMs = [] } = options
   const fetchOnce = createWebFetcher(options)
 
-  async function fetchImage(url: string, signal: AbortSignal): Promise<Uint8Array> {
-    for (const pauseMs of retryPausesMs) {
-      try {
-        return await fetchOnce(url, signal)
-      } catch (error) {
-        if (!(error instanceof ImageError) || !error.retriable) throw error
-      }
-      await pause(pauseMs, signal)
-      signal.throwIfAborted()
-    }
-    return fetchOnce(url, signal)
-  }
+  const fetchImage = (url: string, signal: AbortSignal): Promise<Uint8Array> =>
+    retry(() => fetchOnce(url, signal), {
+      tries: 1 + retryPausesMs.length,
+      retriable: (error) => error instanceof ImageError && error.retriable,
+      pauseMs: (failures) => retryPausesMs[failures - 1]!,
+      signal,
+    })
 
   return async (address, { granted, signal }) => {
     signal.throwIfAborted()

@@ -1,4 +1,5 @@
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep } from '../timing.ts'
 import { CommitWindow } from './commit-window.ts'
 import { GroupMember } from './group-member.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
@@ -117,7 +118,7 @@ export class ConsumerGroup {
       this.#fetchFailures = 0
     } catch (error) {
       this.#report(error)
-      await pause(backoffMs(++this.#fetchFailures), this.#closing.signal)
+      await sleep(backoffMs(++this.#fetchFailures), this.#closing.signal)
     }
   }
 

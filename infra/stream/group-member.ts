@@ -1,4 +1,5 @@
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep, valueWithin } from '../timing.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
 
 /** Events of a member, for its group. */
@@ -53,7 +54,7 @@ export class GroupMember implements Consumer {
 
   async #close(drainMs: number): Promise<void> {
     this.#closing.abort()
-    await settledWithin(drainMs, [...this.#held.values()])
+    await valueWithin(drainMs, Promise.allSettled(this.#held.values()))
     this.#abort.abort(new Error('The consumer is closing.'))
     const unfinished = [...this.#held.keys()]
     this.#held.clear()
@@ -71,7 +72,7 @@ export class GroupMember implements Consumer {
         this.#events.hasRoom()
         return
       }
-      await pause(backoffMs(++failures), this.#closing.signal)
+      await sleep(backoffMs(++failures), this.#closing.signal)
     }
   }
 
@@ -88,11 +89,4 @@ export class GroupMember implements Consumer {
       this.#handling--
     }
   }
-}
-
-/** Resolves when all have settled, or after `ms`. */
-export async function settledWithin(ms: number, promises: Promise<unknown>[]): Promise<void> {
-  const settled = new AbortController()
-  const all = Promise.allSettled(promises).then(() => settled.abort())
-  await Promise.race([all, pause(ms, settled.signal)])
 }

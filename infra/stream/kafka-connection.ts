@@ -19,7 +19,13 @@ export interface KafkaOptions {
 }
 
 /** Pauses of 0.1 to 2 s between attempts; nine attempts take about 10 s where connections fail at once. */
-export const retry = { initialRetryTime: 100, maxRetryTime: 2_000, factor: 0.2, multiplier: 2, retries: 8 }
+export const connectRetry = {
+  initialRetryTime: 100,
+  maxRetryTime: 2_000,
+  factor: 0.2,
+  multiplier: 2,
+  retries: 8,
+}
 
 export function createKafka(options: KafkaOptions): Kafka {
   return new Kafka(kafkaConfig(options))
@@ -45,7 +51,7 @@ export function kafkaConfig({
     connectionTimeout: 5_000,
     authenticationTimeout: 10_000,
     requestTimeout: 10_000,
-    retry,
+    retry: connectRetry,
     logLevel: logLevel.WARN,
     logCreator: () => {
       return ({ namespace, log }) => {

@@ -5,9 +5,10 @@ import type {
   EachBatchPayload,
   Consumer as KafkaJsConsumer,
 } from 'kafkajs'
-import { backoffMs, pause } from './backoff.ts'
-import { GroupMember, settledWithin } from './group-member.ts'
-import { explainFailure, type KafkaOptions, protocolErrorType, retry } from './kafka-connection.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep, valueWithin } from '../timing.ts'
+import { GroupMember } from './group-member.ts'
+import { connectRetry, explainFailure, type KafkaOptions, protocolErrorType } from './kafka-connection.ts'
 import { PartitionProgress } from './kafka-partition.ts'
 import { consumedRecord } from './kafka-record.ts'
 import { type ConsumedRecord, type ConsumeOptions, type Consumer, StreamUnavailableError } from './stream.ts'
@@ -91,7 +92,7 @@ export class KafkaConsumer implements Consumer {
       } catch (cause) {
         const message = explainFailure(cause, this.#options)
         this.#options.onError?.(new StreamUnavailableError(message, { cause }))
-        await pause(Math.min(backoffMs(++this.#failures), rejoinMs), this.#leaving.signal)
+        await sleep(Math.min(backoffMs(++this.#failures), rejoinMs), this.#leaving.signal)
       }
     }
   }
@@ -111,7 +112,7 @@ export class KafkaConsumer implements Consumer {
       this.#interrupt()
       // kafkajs leaves the group only once it has joined it.
       const left = joined.catch(() => {}).then(() => client.disconnect())
-      await settledWithin(leaveMs, [left])
+      await valueWithin(leaveMs, Promise.allSettled([left]))
     }
   }
 
@@ -131,7 +132,7 @@ export class KafkaConsumer implements Consumer {
       rebalanceTimeout: 30_000,
       maxWaitTimeInMs: fetchWaitMs,
       allowAutoTopicCreation: false,
-      retry: { ...retry, restartOnFailure: async () => false },
+      retry: { ...connectRetry, restartOnFailure: async () => false },
       ...fetchSizes(partitions),
     })
   }
@@ -243,7 +244,7 @@ export class KafkaConsumer implements Consumer {
 
   async #commitInRounds(): Promise<void> {
     for (let failures = 0; this.#uncommitted().length > 0 && !this.#draining.signal.aborted; ) {
-      await pause(Math.max(commitPauseMs, failures && backoffMs(failures)), this.#draining.signal)
+      await sleep(Math.max(commitPauseMs, failures && backoffMs(failures)), this.#draining.signal)
       failures = (await this.#commit()) ? 0 : failures + 1
     }
     this.#committing = undefined
@@ -276,7 +277,7 @@ export class KafkaConsumer implements Consumer {
 
   async #leave(): Promise<void> {
     this.#draining.abort()
-    await settledWithin(leaveMs, [this.#commitLast()])
+    await valueWithin(leaveMs, Promise.allSettled([this.#commitLast()]))
     this.#leaving.abort()
     this.#dispatch()
     await this.#running
@@ -285,7 +286,7 @@ export class KafkaConsumer implements Consumer {
   async #commitLast(): Promise<void> {
     await this.#committing
     for (let failures = 0; this.#uncommitted().length > 0 && failures < 5; ) {
-      if (!(await this.#commit())) await pause(backoffMs(++failures), this.#leaving.signal)
+      if (!(await this.#commit())) await sleep(backoffMs(++failures), this.#leaving.signal)
     }
   }
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Kafka, KafkaMessage } from 'kafkajs'
-import { settledWithin } from './group-member.ts'
+import { valueWithin, within } from '../timing.ts'
 import { consumedRecord } from './kafka-record.ts'
 import type { ConsumedRecord } from './stream.ts'
 
@@ -53,10 +53,7 @@ export async function readSlices(
       consumer.seek({ topic, partition, offset: String(from) })
     }
   })
-  const timer = setTimeout(
-    () => done.reject(new Error(`Kafka did not deliver the records of ${topic} within ${patienceMs} ms.`)),
-    patienceMs,
-  )
+  const late = () => new Error(`Kafka did not deliver the records of ${topic} within ${patienceMs} ms.`)
   try {
     await consumer.connect()
     await consumer.subscribe({ topics: [topic], fromBeginning: true })
@@ -64,10 +61,9 @@ export async function readSlices(
       autoCommit: false,
       eachBatch: async ({ batch }) => take(batch.partition, batch.messages),
     })
-    await done.promise
+    await within(patienceMs, done.promise, late)
     return [...records.values()].flat()
   } finally {
-    clearTimeout(timer)
-    await settledWithin(patienceMs, [consumer.disconnect()])
+    await valueWithin(patienceMs, Promise.allSettled([consumer.disconnect()]))
   }
 }

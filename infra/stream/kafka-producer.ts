@@ -1,5 +1,6 @@
 import { type Message, Partitioners, type ProducerRecord } from 'kafkajs'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep, within } from '../timing.ts'
 import { countFitting, partsOf, type Size, type SizedMessage, sizedMessage, sumOf } from './kafka-batch.ts'
 import {
   createKafka,
@@ -136,7 +137,7 @@ export class KafkaProducer {
       } catch (error) {
         this.#connectFailure = error
         if (isRefusal(error) || this.#closing.signal.aborted) this.#refuseQueue(error)
-        await pause(backoffMs(++failures), this.#closing.signal)
+        await sleep(backoffMs(++failures), this.#closing.signal)
       }
     }
     return undefined
@@ -201,14 +202,8 @@ export class KafkaProducer {
   }
 
   /** @throws StreamUnavailableError when it takes longer than a send may */
-  async #inTime<T>(work: Promise<T>): Promise<T> {
-    const late = Promise.withResolvers<never>()
-    const timer = setTimeout(() => late.reject(this.#timeoutError()), this.#sendTimeoutMs)
-    try {
-      return await Promise.race([work, late.promise])
-    } finally {
-      clearTimeout(timer)
-    }
+  #inTime<T>(work: Promise<T>): Promise<T> {
+    return within(this.#sendTimeoutMs, work, () => this.#timeoutError())
   }
 
   #timeoutError(): StreamUnavailableError {

@@ -95,7 +95,7 @@ function answerTogether(log: SqliteLog, requests: LogRequest[]): void {
 }
 
 function invoke(log: SqliteLog, { method, input }: LogRequest): unknown {
-  // The pairs of method and input are checked where requests are made.
+  // A request pairs a method with its own input, which the compiler does not follow through the union.
   return (log[method] as (input: unknown) => unknown).call(log, input)
 }
 

@@ -1,5 +1,5 @@
-import { setTimeout as wait } from 'node:timers/promises'
 import type { Admin, Kafka } from 'kafkajs'
+import { type RetryOptions, retry } from '../retry.ts'
 import { createKafka, type KafkaOptions, orOpenError, protocolErrorType } from './kafka-connection.ts'
 import type { TopicOptions } from './stream.ts'
 
@@ -180,16 +180,11 @@ async function withoutCommit(admin: Admin, topic: string, group: string): Promis
   return offsets!.partitions.filter(({ offset }) => Number(offset) < 0).map(({ partition }) => partition)
 }
 
-/** Retries until all partitions have leaders, which kafkajs does not wait for in every call. */
-async function onceLed<T>(ask: () => Promise<T>): Promise<T> {
-  for (let attempts = 1; ; attempts++) {
-    try {
-      return await ask()
-    } catch (error) {
-      if (attempts === 50 || protocolErrorType(error) !== 'NOT_LEADER_FOR_PARTITION') throw error
-      await wait(100)
-    }
-  }
+/** A topic is made before its partitions have leaders, which kafkajs does not wait for in every call. */
+const untilLed: RetryOptions = {
+  tries: 50,
+  retriable: (error) => protocolErrorType(error) === 'NOT_LEADER_FOR_PARTITION',
+  pauseMs: () => 100,
 }
 
 /**
@@ -201,7 +196,7 @@ async function commitStart(kafka: Kafka, admin: Admin, topic: string, group: str
   if (missing.length === 0) return
   const { groups } = await admin.describeGroups([group])
   if (groups.some(({ members }) => members.length > 0)) return
-  const offsets = await onceLed(() => admin.fetchTopicOffsets(topic))
+  const offsets = await retry(() => admin.fetchTopicOffsets(topic), untilLed)
   const starts = offsets.filter(({ partition }) => missing.includes(partition))
   const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, allowAutoTopicCreation: false })
   const crashed = Promise.withResolvers<never>()

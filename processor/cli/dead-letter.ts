@@ -6,6 +6,7 @@ import {
   resendDeadLetter,
   resendDeadLetters,
 } from '../delivery/dead-letters.ts'
+import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, plural } from './format.ts'
 import { count } from './options.ts'
@@ -74,7 +75,7 @@ export function deadLetterCommand(environment: DeadLetterEnvironment): Command {
 /** Prints a table, or a line of JSON for each letter. @throws StreamOpenError, StreamUnavailableError */
 export async function runList({ limit, json }: ListFlags, environment: DeadLetterEnvironment): Promise<void> {
   const { stdout, stderr } = environment
-  const letters = await withStream(environment, (stream) => peekDeadLetters(stream, limit))
+  const letters = await closing(environment.openStream(), (stream) => peekDeadLetters(stream, limit))
   const described = letters.map(describeDeadLetter)
   if (json) for (const letter of described) stdout.write(`${JSON.stringify(letter)}\n`)
   else if (described.length > 0) {
@@ -95,7 +96,7 @@ export async function runList({ limit, json }: ListFlags, environment: DeadLette
 
 /** @throws UsageError when there is no letter of the id; StreamOpenError, StreamUnavailableError */
 export async function runRetry({ id }: RetryFlags, environment: DeadLetterEnvironment): Promise<void> {
-  const sent = await withStream(environment, (stream) =>
+  const sent = await closing(environment.openStream(), (stream) =>
     id === undefined ? retryAll(stream, environment) : retryOne(stream, id),
   )
   environment.stderr.write(`${plural(sent, 'record')} sent again.\n`)
@@ -132,16 +133,4 @@ async function retryOne(stream: Stream, id: string): Promise<number> {
       )
   }
   return letters.length
-}
-
-async function withStream<T>(
-  { openStream }: DeadLetterEnvironment,
-  use: (stream: Stream) => Promise<T>,
-): Promise<T> {
-  const stream = await openStream()
-  try {
-    return await use(stream)
-  } finally {
-    await stream.close()
-  }
 }

@@ -1,5 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import { backoffMs } from '../../infra/retry.ts'
+import { sleep } from '../../infra/timing.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { captionRows, type DeviceRun, type PaddedRun, padBatch } from './batch.ts'
 import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
@@ -27,9 +28,6 @@ export interface DeviceOptions {
   /** Waits before a restart. */
   pause?(ms: number, signal: AbortSignal): Promise<unknown>
 }
-
-/** Pause before the restart after the n-th crash in a row, n from 0: 100 ms, doubling, at most 10 s. */
-export const restartPauseMs = (crashes: number): number => Math.min(10_000, 100 * 2 ** crashes)
 
 const spawnWorker = (data: WorkerData, name: string): Worker =>
   new Worker(new URL('./device-worker.ts', import.meta.url), { workerData: data, name })
@@ -163,9 +161,12 @@ export class Device {
   }
 
   #restart(): void {
-    const { pause = (ms, signal) => sleep(ms, undefined, { signal }) } = this.#options
+    const { pause = sleep } = this.#options
     const { signal } = this.#closing
-    this.#worker = pause(restartPauseMs(this.#crashes++), signal).then(() => this.#start())
+    this.#worker = pause(backoffMs(++this.#crashes), signal).then(() => {
+      signal.throwIfAborted()
+      return this.#start()
+    })
     this.#worker.catch(() => {
       if (!signal.aborted) this.#restart()
     })

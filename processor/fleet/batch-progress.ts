@@ -1,16 +1,14 @@
 import { keys } from '../../edge/contract/keys.ts'
 import { announcePaceMs, type BatchPace, forgetPaceMs, type Pace } from '../../edge/contract/pace.ts'
-import { repeat } from '../../infra/repeat.ts'
-import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { deleteAll, putJson, readAll } from '../../infra/store/json.ts'
+import type { ObjectInfo, ObjectStore } from '../../infra/store/store.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 import type { Clock, Outages, PlannerLog } from '../delivery/outages.ts'
 
-export interface PacesOptions {
+export interface PacesOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   store: ObjectStore
   /** Unix ms. */
   now(): number
-  log: { warn(fields: Record<string, unknown>, message: string): void }
-  /** Waits between two looks; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
 }
 
 /** What planners say of their batches, as a processor knows it. */
@@ -43,7 +41,8 @@ export function createPaces({ store, now, log, sleep }: PacesOptions): Paces {
   }
 
   async function refresh(): Promise<void> {
-    known = await readPaces(store, now())
+    const startedAt = now()
+    known = await readAll<Pace>(store, keys.paces, (pace) => !isAbandoned(pace, startedAt))
     keepFresh()
   }
 
@@ -63,19 +62,6 @@ export function createPaces({ store, now, log, sleep }: PacesOptions): Paces {
   }
 }
 
-async function readPaces(store: ObjectStore, now: number): Promise<Pace[]> {
-  const paces: Pace[] = []
-  let continuation: string | undefined
-  do {
-    const page = await store.list(keys.paces, { continuation })
-    const recent = page.objects.filter(({ lastModified }) => now - lastModified < abandonedAfterMs)
-    const read = await Promise.all(recent.map(({ key }) => getJson<Pace>(store, key)))
-    paces.push(...read.filter((pace) => pace !== undefined))
-    continuation = page.continuation
-  } while (continuation !== undefined)
-  return paces
-}
-
 /** Of a batch that has changed hands, what was said last counts. */
 function merge(paces: readonly Pace[]): BatchPace[] {
   const byBatch = new Map<string, BatchPace>()
@@ -89,6 +75,7 @@ function merge(paces: readonly Pace[]): BatchPace[] {
 const mostBatches = 10_000
 /** What was not refreshed for so long is from a planner that died, ms. */
 const abandonedAfterMs = 3_600_000
+const isAbandoned = ({ lastModified }: ObjectInfo, now: number) => now - lastModified >= abandonedAfterMs
 
 export interface PaceAnnouncerOptions {
   store: Pick<ObjectStore, 'put' | 'delete' | 'list'>
@@ -116,10 +103,10 @@ export function announcePaces(options: PaceAnnouncerOptions): { close(): Promise
   async function announce(): Promise<void> {
     const pace: Pace = { seenAt: clock.now(), batches: mostUrgent(batches()) }
     if (!told && pace.batches.length === 0) return
-    if (!tidy) await removeAbandoned(store, clock.now())
+    if (!tidy) await removeAbandoned(store, pace.seenAt)
     tidy = true
     written = true
-    await store.put(key, JSON.stringify(pace), { contentType: 'application/json' })
+    await putJson(store, key, pace)
     told = pace.batches.length > 0
   }
 
@@ -145,6 +132,9 @@ function mostUrgent(batches: BatchPace[]): BatchPace[] {
 
 async function removeAbandoned(store: Pick<ObjectStore, 'list' | 'delete'>, now: number): Promise<void> {
   const { objects } = await store.list(keys.paces)
-  const abandoned = objects.filter(({ lastModified }) => now - lastModified > abandonedAfterMs)
-  for (const { key } of abandoned) await store.delete(key)
+  const abandoned = objects.filter((pace) => isAbandoned(pace, now))
+  await deleteAll(
+    store,
+    abandoned.map(({ key }) => key),
+  )
 }

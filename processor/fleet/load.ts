@@ -1,27 +1,23 @@
 import type { BatchPace } from '../../edge/contract/pace.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
-import { repeat } from '../../infra/repeat.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { GroupState, Stream } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-replicas.ts'
 import { type Backlog, type Lane, type Level, lanes, maxAllowedLevel } from '../scheduling/level.ts'
 import { createPaces } from './batch-progress.ts'
 
-export interface FleetLoadOptions {
+export interface FleetLoadOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   stream: Pick<Stream, 'groupState'>
   /** What is left of the batches of the whole fleet. */
   batches(): readonly BatchPace[]
   /** Images per second that one replica serves unpruned; undefined while nobody knows. */
   throughput(): number | undefined
-  /** Told once of an outage, however long it is. */
-  log: { warn(fields: Record<string, unknown>, message: string): void }
   /** How often the stream is asked, ms; default 5000. */
   everyMs?: number
-  /** Waits between two turns; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
   /** Unix ms. */
   now(): number
 }

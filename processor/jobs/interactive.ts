@@ -2,6 +2,7 @@ import type { FinishedCaption } from '../../edge/contract/caption.ts'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, decodeJob } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
+import { putJson } from '../../infra/store/json.ts'
 import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
@@ -109,11 +110,8 @@ function shed(
   return failed(job, overloaded(decision.retryAfterSeconds))
 }
 
-async function keep({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) {
-  await store.put(keys.caption(job.tenant, job.id), JSON.stringify(caption), {
-    contentType: 'application/json',
-  })
-}
+const keep = ({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) =>
+  putJson(store, keys.caption(job.tenant, job.id), caption)
 
 async function captionOf(
   options: InteractiveJobsOptions,

@@ -26,9 +26,9 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
 
   'processor/onnx': [],
   'processor/turbo': below('turbo'),
-  'processor/models': below('models'),
+  'processor/models': [...below('models'), 'infra/file-body.ts', 'infra/retry.ts', 'infra/timing.ts'],
   [scheduling]: [],
-  'processor/engine': [...below('engine'), scheduling, contract],
+  'processor/engine': [...below('engine'), scheduling, contract, 'infra/retry.ts', 'infra/timing.ts'],
   'processor/pipeline': [
     ...below('pipeline'),
     scheduling,

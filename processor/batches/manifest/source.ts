@@ -12,7 +12,7 @@ import {
   type SliceStores,
   sliceBytes,
 } from '../../../infra/store/slices.ts'
-import { BucketUnavailableError, getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
 import { isOutage, type Outages } from '../../delivery/outages.ts'
 
 /** A batch's input cannot be read, and never will be. */
@@ -154,13 +154,11 @@ export async function* imageManifest({
 }: ImageManifestOptions): AsyncGenerator<Uint8Array> {
   const { bucket: name, key: base } = parseS3Uri(prefix)
   const encoder = new TextEncoder()
-  let continuation: string | undefined
-  do {
-    const page = await outages.outlast(() => bucket.list(base, { continuation }), signal)
-    const lines = page.objects
+  const list: ObjectStore['list'] = (...args) => outages.outlast(() => bucket.list(...args), signal)
+  for await (const page of listPages({ list }, base)) {
+    const lines = page
       .filter(({ key }) => imageExtension.test(key))
       .map(({ key }) => ({ custom_id: key.slice(base.length), image_url: `s3://${name}/${key}` }))
     if (lines.length > 0) yield encoder.encode(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
-    continuation = page.continuation
-  } while (continuation !== undefined)
+  }
 }

@@ -4,7 +4,7 @@ import { keys } from '../../../edge/contract/keys.ts'
 import type { BatchPace } from '../../../edge/contract/pace.ts'
 import type { Control } from '../../../edge/contract/shard.ts'
 import { OwnershipLostError } from '../../../infra/store/owned-object.ts'
-import type { ObjectInfo } from '../../../infra/store/store.ts'
+import { listPages, type ObjectInfo } from '../../../infra/store/store.ts'
 import { isOutage, type PlannerLog } from '../../delivery/outages.ts'
 import { announcePaces } from '../../fleet/batch-progress.ts'
 import { ArrivalRate } from '../../scheduling/arrival-rate.ts'
@@ -116,12 +116,8 @@ export class Coordinator {
 
   async #sweepOnce(): Promise<void> {
     const { store, clock } = this.#options
-    let continuation: string | undefined
-    do {
-      const page = await store.list(keys.openBatches, { continuation })
-      for (const marker of page.objects) this.#find(marker, clock.now())
-      continuation = page.continuation
-    } while (continuation !== undefined)
+    for await (const page of listPages(store, keys.openBatches))
+      for (const marker of page) this.#find(marker, clock.now())
   }
 
   #find({ key, lastModified }: ObjectInfo, now: number): void {

@@ -1,6 +1,7 @@
 import { type Batch, isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { emptyTally } from '../../../edge/contract/shard.ts'
+import { getVersioned } from '../../../infra/store/json.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { Clock } from '../../delivery/outages.ts'
@@ -66,11 +67,11 @@ export async function claimBatch(
   { store, owner, force, young, now }: ClaimOptions,
 ): Promise<ClaimResult> {
   const progressKey = keys.batchProgress(tenant, batch)
-  const progress = await readWithEtag<StoredProgress>(store, progressKey)
+  const progress = await getVersioned<StoredProgress>(store, progressKey)
   if (progress && isHeld(progress.value, { owner, force, now })) return { state: 'held' }
   if (!progress && young) return { state: 'held' }
   const batchKey = keys.batch(tenant, batch)
-  const stored = await readWithEtag<StoredBatch>(store, batchKey)
+  const stored = await getVersioned<StoredBatch>(store, batchKey)
   if (!stored || isFinal(stored.value.batch.status)) return { state: 'ended' }
 
   const before = progress?.value
@@ -96,14 +97,6 @@ function isHeld(
 ): boolean {
   if (owner === asks.owner || asks.now - heartbeat > deadAfterMs) return false
   return !asks.force || asks.now - since < settledAfterMs
-}
-
-async function readWithEtag<T>(
-  store: Pick<ObjectStore, 'get'>,
-  key: string,
-): Promise<{ value: T; etag: string } | undefined> {
-  const object = await store.get(key)
-  return object && { value: (await new Response(object.body).json()) as T, etag: object.etag }
 }
 
 /** Which batch it is. */

@@ -4,9 +4,9 @@ import type { BatchPace } from '../../../edge/contract/pace.ts'
 import { decodeControl } from '../../../edge/contract/shard.ts'
 import { groups, topics } from '../../../edge/contract/topics.ts'
 import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
 import type { Stream } from '../../../infra/stream/stream.ts'
 import type { Metrics } from '../../../infra/telemetry/metrics.ts'
+import { sleep, valueWithin } from '../../../infra/timing.ts'
 import { type DeadLetterOptions, withDeadLetters } from '../../delivery/dead-letters.ts'
 import { Outages, type PlannerLog } from '../../delivery/outages.ts'
 import { pressingRate } from '../../scheduling/desired-replicas.ts'
@@ -53,7 +53,7 @@ export interface Planner {
  */
 export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   const { store, buckets, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options
-  const clock = { now, sleep: pause }
+  const clock = { now, sleep }
   const measured = options.metrics && measurePlanner(options.metrics)
   const outages = new Outages({ clock, log })
   const coordinator = new Coordinator({
@@ -78,10 +78,7 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
     activeBatches: () => coordinator.activeBatches,
     async close(drainMs) {
       await consumer.close(drainMs)
-      const closed = new AbortController()
-      const done = Promise.allSettled([coordinator.close(), sweeping])
-      await Promise.race([done, pause(drainMs, closed.signal)])
-      closed.abort()
+      await valueWithin(drainMs, Promise.allSettled([coordinator.close(), sweeping]))
     },
   }
 }

@@ -1,5 +1,6 @@
 import { addTallies, emptyTally, type ShardTally, subtractTallies } from '../../../edge/contract/shard.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
+import { unlessAborted } from '../../../infra/timing.ts'
 import type { Plan, PlannedShard } from './plan.ts'
 
 /** What is kept of a batch's work, so that another planner can go on with it. */
@@ -180,13 +181,8 @@ export class Changes {
    * Resolves at the next announcement.
    * @throws the signal's reason when it aborts
    */
-  async next(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted()
-    const wake = () => this.announce()
-    signal.addEventListener('abort', wake, { once: true })
-    await this.#next.promise
-    signal.removeEventListener('abort', wake)
-    signal.throwIfAborted()
+  next(signal: AbortSignal): Promise<void> {
+    return unlessAborted(this.#next.promise, signal)
   }
 }
 

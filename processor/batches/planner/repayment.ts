@@ -99,7 +99,7 @@ export class Repayment {
       if (stored?.tally.pruned) tallies.set(shard, stored.tally)
       else work.repay.settle(shard)
     }
-    await Promise.all(shards.map((shard) => limit(read, shard)))
+    await limit.map(shards, read)
     return tallies
   }
 

@@ -3,6 +3,7 @@ import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
+import { putJson } from '../../../infra/store/json.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
@@ -170,7 +171,7 @@ async function showFile(
     },
     slices: [{ bucket, key, start: 0, end: bytes }],
   }
-  await store.put(keys.file(tenant, id), JSON.stringify(stored), { contentType: 'application/json' })
+  await putJson(store, keys.file(tenant, id), stored)
 }
 
 export interface EarlyFilesOptions {

@@ -201,5 +201,5 @@ async function countShards(
   for await (const shard of listShards(store, ref, work.firstMissing)) {
     if (!work.isDone(shard)) uncounted.push(shard)
   }
-  await Promise.all(uncounted.map((shard) => limit(count, shard)))
+  await limit.map(uncounted, count)
 }

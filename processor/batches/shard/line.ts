@@ -7,7 +7,7 @@ import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/co
 import type { ShardJob } from '../../../edge/contract/shard.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
+import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
@@ -131,19 +131,18 @@ function taskOf({ prompt, maxPrune = 1 }: BatchLine, job: ShardJob, image: Uint8
 }
 
 /** A full queue is no fault of the line: it waits. */
-async function captionWhenTaken(
-  { captioner, sleep = pause }: LineRunnerOptions,
+function captionWhenTaken(
+  { captioner, sleep }: LineRunnerOptions,
   task: ReturnType<typeof taskOf>,
 ): Promise<Captioned> {
-  for (;;) {
-    task.signal.throwIfAborted()
-    try {
-      return await captioner.caption(task)
-    } catch (error) {
-      if (!(error instanceof TurbineError) || error.code !== 'queue_full') throw error
-      await sleep(1000 * (error.retryAfterSeconds ?? 1), task.signal)
-    }
-  }
+  const { signal } = task
+  signal.throwIfAborted()
+  return retry(() => captioner.caption(task), {
+    retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
+    pauseMs: (_, error) => retryAfterMs(error) ?? 1000,
+    signal,
+    sleep,
+  })
 }
 
 /**

@@ -3,9 +3,10 @@ import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
-import { cached } from '../../../infra/cached.ts'
+import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
 import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { timeLimit } from '../../../infra/timing.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import {
   BatchExpiredError,
@@ -41,8 +42,6 @@ export interface ShardResults {
 export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
 
 const leastFetches = 32
-/** The longest that a timer can wait. */
-const maxTimerMs = 2 ** 31 - 1
 
 /**
  * Runs shards of batches: reads their lines, fetches the images, captions them in the batch lane. Lines run side by
@@ -63,7 +62,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
   return async (job, signal) => {
     const lines = await linesOf(job, options)
     const stopping = new AbortController()
-    const expiry = startExpiry(job.expiresAt - now())
+    const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
     const turn = turnOf(job.expiresAt, now())
     const how: LineRun = {
       signal: AbortSignal.any([signal, stopping.signal]),
@@ -95,13 +94,6 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       expiry.clear()
     }
   }
-}
-
-/** A signal that aborts when the batch expires, in `ms`, unless it is cleared before. */
-function startExpiry(ms: number): { signal: AbortSignal; clear(): void } {
-  const expiry = new AbortController()
-  const timer = setTimeout(() => expiry.abort(new BatchExpiredError()), clamp(ms, 0, maxTimerMs))
-  return { signal: expiry.signal, clear: () => clearTimeout(timer) }
 }
 
 class BatchCancelledError extends Error {
@@ -148,8 +140,6 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
   return { tally, object: encodeShard(tally, output, errors) }
 }
 
-const clamp = (value: number, min: number, max: number) => Math.min(Math.max(value, min), max)
-
 const cancelLookMs = 1_000
 const tenantLookMs = 10_000
 
@@ -168,16 +158,18 @@ export interface ShardLookUps {
 }
 
 export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
-  const hasMark = cached({
+  const hasMark = remember({
     load: async (mark) => (await store.head(mark)) !== undefined,
-    forMs: cancelLookMs,
+    freshMs: () => cancelLookMs,
     now,
+    shared: true,
   })
   return {
-    tenantOf: cached({
+    tenantOf: remember({
       load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
-      forMs: tenantLookMs,
+      freshMs: () => tenantLookMs,
       now,
+      shared: true,
     }),
     isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
   }

@@ -100,5 +100,5 @@ export async function expireShards(
     onDone(job.shard, tally)
   }
   const options = { concurrency: shardsAtOnce, window: shardsAtOnce, signal }
-  for await (const _ of mapInOrder(ReadableStream.from(jobs), expire, options)) signal.throwIfAborted()
+  for await (const _ of mapInOrder(jobs, expire, options)) signal.throwIfAborted()
 }

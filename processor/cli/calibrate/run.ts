@@ -161,17 +161,13 @@ async function readPictures(args: string[], options: PictureOptions): Promise<Re
   const { count, seed, signal } = options
   const sources = readSources(await resolveInputs(args), options.stdin)
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
-  const read = mapInOrder(each(chosen), (source) => readPicture(source, options), { concurrency: 4, signal })
+  const read = mapInOrder(chosen, (source) => readPicture(source, options), { concurrency: 4, signal })
   const pictures: Picture[] = []
   const unreadable: string[] = []
   for await (const result of read)
     if ('pixels' in result) pictures.push(result)
     else unreadable.push(result.failure)
   return { pictures, unreadable }
-}
-
-async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
-  yield* items
 }
 
 async function readPicture(

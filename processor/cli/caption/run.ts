@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import type { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
+import { isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Tally } from '../progress.ts'
@@ -26,7 +26,7 @@ export interface CaptionRun {
   concurrency?: number
   /** Stops the run: images in hand are finished and written, no other is begun. */
   signal?: AbortSignal
-  /** Milliseconds; rejects when the signal aborts. */
+  /** Waits before a repeat; ends early when the signal aborts. */
   sleep?: (ms: number, signal?: AbortSignal) => Promise<void>
 }
 
@@ -84,7 +84,7 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
   try {
     if (location === undefined) throw source.error
     const bytes = await attempt(run, () => run.readImage(location)).catch((error: unknown) => {
-      throw asImageError(error)
+      throw isStop(error, run) ? error : asImageError(error)
     })
     const captioned = await attempt(run, () =>
       run.captioner.caption({
@@ -102,47 +102,28 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
     return { ...entry, captioned }
   } catch (error) {
     if (error instanceof UsageError) throw error
-    return error instanceof StoppedError ? entry : { ...entry, error }
+    return isStop(error, run) ? entry : { ...entry, error }
   }
 }
 
-/** The run was stopped while a repeat was due. */
-class StoppedError extends Error {
-  override readonly name = 'StoppedError'
-}
+/** Whether the run was stopped while a repeat was due. */
+const isStop = (error: unknown, { signal }: CaptionRun) => signal?.aborted === true && error === signal.reason
 
 /** Repeats what may go better later; a full queue is waited for as long as it takes. */
-async function attempt<T>(run: CaptionRun, work: () => Promise<T>): Promise<T> {
-  const { signal, sleep = delayFor } = run
-  for (let attempts = 1; ; attempts++) {
-    try {
-      return await work()
-    } catch (error) {
-      const isFull = error instanceof TurbineError && error.code === 'queue_full'
-      if (!isRetriable(error) || (attempts >= maxAttempts && !isFull)) throw error
-      await sleep(pauseMs(error, attempts), signal).catch(() => {
-        throw new StoppedError('The run was stopped.')
-      })
-    }
-  }
-}
-
-async function delayFor(ms: number, signal?: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal })
-}
-
-const isRetriable = (error: unknown) =>
-  error instanceof Error && 'retriable' in error && error.retriable === true
-
-/** What the captioner asks for, or 1 s, 2 s, 4 s, ... up to half a minute. */
-function pauseMs(error: unknown, attempts: number): number {
-  const asked = error instanceof TurbineError ? error.retryAfterSeconds : undefined
-  return asked === undefined ? Math.min(30_000, 500 * 2 ** attempts) : asked * 1000
+function attempt<T>({ signal, sleep }: CaptionRun, work: () => Promise<T>): Promise<T> {
+  const isFull = (error: unknown) => error instanceof TurbineError && error.code === 'queue_full'
+  return retry(work, {
+    retriable: (error, failures) => isRetriable(error) && (failures < maxAttempts || isFull(error)),
+    // What the captioner asks for, or 1 s, 2 s, 4 s, ... up to half a minute.
+    pauseMs: (failures, error) => retryAfterMs(error) ?? Math.min(30_000, 500 * 2 ** failures),
+    signal,
+    sleep,
+  })
 }
 
 /** Whatever keeps an image from being read is that image's own affair. */
 function asImageError(error: unknown): unknown {
-  if (error instanceof StoppedError || isImageFault(error)) return error
+  if (isImageFault(error)) return error
   return new TurbineError(messageOf(error), { status: 400, code: codeOf(error), cause: error })
 }
 
