@@ -1,10 +1,15 @@
+import {
+  announceBacklogMs,
+  type BatchBacklog,
+  forgetBacklogMs,
+  type PlannerBacklog,
+} from '../../edge/contract/backlog.ts'
 import { keys } from '../../edge/contract/keys.ts'
-import { announcePaceMs, type BatchPace, forgetPaceMs, type Pace } from '../../edge/contract/pace.ts'
 import { repeat } from '../../infra/repeat.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { Clock, Outages, PlannerLog } from '../delivery/outages.ts'
 
-export interface PacesOptions {
+export interface BacklogsOptions {
   store: ObjectStore
   /** Unix ms. */
   now(): number
@@ -14,9 +19,9 @@ export interface PacesOptions {
 }
 
 /** What planners say of their batches, as a processor knows it. */
-export interface Paces {
+export interface Backlogs {
   /** Every batch that has lines to run, once; none when no planner was heard of for a while. */
-  batches(): readonly BatchPace[]
+  batches(): readonly BatchBacklog[]
   /** Looks now. @throws StoreUnavailableError */
   refresh(): Promise<void>
   close(): Promise<void>
@@ -27,28 +32,28 @@ export interface Paces {
  * long as if it had just been said.
  *
  * @example
- * const paces = createPaces({ store, now: Date.now, log })
- * const linesLeft = paces.batches().map((batch) => batch.linesLeft)
+ * const backlogs = createBacklogs({ store, now: Date.now, log })
+ * const linesLeft = backlogs.batches().map((batch) => batch.linesLeft)
  */
-export function createPaces({ store, now, log, sleep }: PacesOptions): Paces {
-  let known: Pace[] = []
-  let batches: BatchPace[] = []
+export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Backlogs {
+  let known: PlannerBacklog[] = []
+  let batches: BatchBacklog[] = []
   /** When the first of them is forgotten, unix ms. */
   let until = Number.POSITIVE_INFINITY
 
   function keepFresh(): void {
-    known = known.filter(({ seenAt }) => now() - seenAt < forgetPaceMs)
+    known = known.filter(({ seenAt }) => now() - seenAt < forgetBacklogMs)
     batches = merge(known)
-    until = Math.min(...known.map(({ seenAt }) => seenAt + forgetPaceMs))
+    until = Math.min(...known.map(({ seenAt }) => seenAt + forgetBacklogMs))
   }
 
   async function refresh(): Promise<void> {
-    known = await readPaces(store, now())
+    known = await readBacklogs(store, now())
     keepFresh()
   }
 
   const looking = repeat(refresh, {
-    everyMs: announcePaceMs,
+    everyMs: announceBacklogMs,
     failure: 'how far batches are cannot be read; it is tried again',
     log,
     sleep,
@@ -63,24 +68,24 @@ export function createPaces({ store, now, log, sleep }: PacesOptions): Paces {
   }
 }
 
-async function readPaces(store: ObjectStore, now: number): Promise<Pace[]> {
-  const paces: Pace[] = []
+async function readBacklogs(store: ObjectStore, now: number): Promise<PlannerBacklog[]> {
+  const backlogs: PlannerBacklog[] = []
   let continuation: string | undefined
   do {
-    const page = await store.list(keys.paces, { continuation })
+    const page = await store.list(keys.backlogs, { continuation })
     const recent = page.objects.filter(({ lastModified }) => now - lastModified < abandonedAfterMs)
-    const read = await Promise.all(recent.map(({ key }) => getJson<Pace>(store, key)))
-    paces.push(...read.filter((pace) => pace !== undefined))
+    const read = await Promise.all(recent.map(({ key }) => getJson<PlannerBacklog>(store, key)))
+    backlogs.push(...read.filter((backlog) => backlog !== undefined))
     continuation = page.continuation
   } while (continuation !== undefined)
-  return paces
+  return backlogs
 }
 
 /** Of a batch that has changed hands, what was said last counts. */
-function merge(paces: readonly Pace[]): BatchPace[] {
-  const byBatch = new Map<string, BatchPace>()
-  for (const pace of paces.toSorted((a, b) => a.seenAt - b.seenAt)) {
-    for (const batch of pace.batches) byBatch.set(batch.batch, batch)
+function merge(backlogs: readonly PlannerBacklog[]): BatchBacklog[] {
+  const byBatch = new Map<string, BatchBacklog>()
+  for (const backlog of backlogs.toSorted((a, b) => a.seenAt - b.seenAt)) {
+    for (const batch of backlog.batches) byBatch.set(batch.batch, batch)
   }
   return [...byBatch.values()]
 }
@@ -90,7 +95,7 @@ const mostBatches = 10_000
 /** What was not refreshed for so long is from a planner that died, ms. */
 const abandonedAfterMs = 3_600_000
 
-export interface PaceAnnouncerOptions {
+export interface BacklogAnnouncerOptions {
   store: Pick<ObjectStore, 'put' | 'delete' | 'list'>
   /** The planner. */
   owner: string
@@ -98,33 +103,33 @@ export interface PaceAnnouncerOptions {
   outages: Outages
   log: Pick<PlannerLog, 'warn'>
   /** Those that the planner looks after and that have lines to run. */
-  batches(): BatchPace[]
+  batches(): BatchBacklog[]
 }
 
 /**
  * Tells the processors of the batches of a planner every few seconds while there are any, and once that there are none
  * any more, until it is closed. What planners left behind that died long ago is removed.
  */
-export function announcePaces(options: PaceAnnouncerOptions): { close(): Promise<void> } {
+export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): Promise<void> } {
   const { store, owner, clock, outages, log, batches } = options
-  const key = keys.pace(owner)
+  const key = keys.backlog(owner)
   const attempt = outages.attempts()
   let written = false
   let told = false
   let tidy = false
 
   async function announce(): Promise<void> {
-    const pace: Pace = { seenAt: clock.now(), batches: mostUrgent(batches()) }
-    if (!told && pace.batches.length === 0) return
+    const backlog: PlannerBacklog = { seenAt: clock.now(), batches: mostUrgent(batches()) }
+    if (!told && backlog.batches.length === 0) return
     if (!tidy) await removeAbandoned(store, clock.now())
     tidy = true
     written = true
-    await store.put(key, JSON.stringify(pace), { contentType: 'application/json' })
-    told = pace.batches.length > 0
+    await store.put(key, JSON.stringify(backlog), { contentType: 'application/json' })
+    told = backlog.batches.length > 0
   }
 
   const announcing = repeat(() => attempt(announce), {
-    everyMs: announcePaceMs,
+    everyMs: announceBacklogMs,
     failure: 'processors cannot be told how far batches are; it is tried again',
     log,
     sleep: (ms, signal) => clock.sleep(ms, signal),
@@ -138,13 +143,13 @@ export function announcePaces(options: PaceAnnouncerOptions): { close(): Promise
   }
 }
 
-function mostUrgent(batches: BatchPace[]): BatchPace[] {
+function mostUrgent(batches: BatchBacklog[]): BatchBacklog[] {
   if (batches.length <= mostBatches) return batches
   return batches.toSorted((a, b) => a.deadline - b.deadline).slice(0, mostBatches)
 }
 
 async function removeAbandoned(store: Pick<ObjectStore, 'list' | 'delete'>, now: number): Promise<void> {
-  const { objects } = await store.list(keys.paces)
+  const { objects } = await store.list(keys.backlogs)
   const abandoned = objects.filter(({ lastModified }) => now - lastModified > abandonedAfterMs)
   for (const { key } of abandoned) await store.delete(key)
 }

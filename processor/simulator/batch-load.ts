@@ -1,4 +1,4 @@
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 
 /** A batch that runs beside the interactive requests. Times are ms. */
 export interface BatchOptions {
@@ -60,7 +60,7 @@ export class BatchRun {
   }
 
   /** What a planner tells of it. */
-  get pace(): BatchPace {
+  get pace(): BatchBacklog {
     const { deadline, maxPrune, lines, linesDone } = this
     return { batch: 'batch', deadline, maxPrune, linesLeft: lines - linesDone }
   }

@@ -347,9 +347,7 @@ describe('outages', () => {
     const id = await world.createBatch(manifestOf(3))
     world.control = []
     await world.clock.advance(20_000)
-    expect(world.troubles[0]).toBe(
-      'open batches could not be looked through; it is tried again: Error: The list is garbled.',
-    )
+    expect(world.troubles[0]).toBe('scanning open batches failed, retrying: Error: The list is garbled.')
     world.listFault = undefined
     await world.clock.advance(20_000)
     expect((await world.finish(planner, id)).status).toBe('completed')

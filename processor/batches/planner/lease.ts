@@ -1,14 +1,13 @@
-import { type Batch, isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
+import { isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { emptyTally } from '../../../edge/contract/shard.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import type { Clock } from '../../delivery/outages.ts'
 import type { WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
-/** Once it is there, the shards that are done stay those that count, whoever goes on. */
-export interface Seal {
+/** How a batch ends. Once it is stored, the shards that are done stay those that count, whoever goes on. */
+export interface FinalState {
   ending: Ending
   errors: BatchError[]
 }
@@ -22,7 +21,7 @@ export interface StoredProgress {
   /** When it was last heard of; 0 when it has let go. */
   heartbeat: number
   work: WorkState
-  seal?: Seal
+  seal?: FinalState
 }
 
 /** Without a word for so long, a planner is taken for dead, ms. */
@@ -116,79 +115,4 @@ export interface BatchRef {
 export function refOfMarker(key: string): BatchRef {
   const [tenant = '', batch = ''] = key.slice(keys.openBatches.length).split('/')
   return { tenant, batch }
-}
-
-/** A planner says that it is alive at least so often, ms. */
-const heartbeatMs = 5_000
-
-/** How far a batch is. */
-interface BatchState {
-  batch: Batch
-  work: WorkState
-  seal: Seal | undefined
-}
-
-export interface BatchRecordOptions {
-  claim: Claim
-  owner: string
-  clock: Pick<Clock, 'now'>
-  /** Called whenever it is written. */
-  current(): BatchState
-}
-
-/** What the store knows of a batch that is ours: the Batch object, and what another planner needs to go on. */
-export class BatchRecord {
-  readonly #options: BatchRecordOptions
-  #savedState: string
-  #savedBatch: string
-  #savedAt: number
-
-  constructor(options: BatchRecordOptions) {
-    this.#options = options
-    // The claim has written it.
-    this.#savedState = this.#state()
-    this.#savedBatch = JSON.stringify(options.claim.stored)
-    this.#savedAt = options.claim.since
-  }
-
-  /**
-   * Writes what has changed, and now and then that we are alive. The progress goes first: who has lost the batch
-   * learns it there, and leaves the Batch object alone.
-   * @throws OwnershipLostError, StoreUnavailableError
-   */
-  async save(): Promise<void> {
-    const { claim, clock } = this.#options
-    const now = clock.now()
-    const state = this.#state()
-    if (state !== this.#savedState || now - this.#savedAt >= heartbeatMs) {
-      await claim.progressObject.write(() => this.#progress(clock.now()))
-      this.#savedState = state
-      this.#savedAt = now
-    }
-    const batch = this.#batch()
-    if (batch === this.#savedBatch) return
-    await claim.batchObject.write(() => this.#batch())
-    this.#savedBatch = batch
-  }
-
-  /** Lets another planner take over at once. */
-  async release(): Promise<void> {
-    await this.#options.claim.progressObject.write(() => this.#progress(0))
-  }
-
-  #state(): string {
-    const { work, seal } = this.#options.current()
-    return JSON.stringify({ work, seal })
-  }
-
-  #batch(): string {
-    return JSON.stringify({ ...this.#options.claim.stored, batch: this.#options.current().batch })
-  }
-
-  #progress(heartbeat: number): string {
-    const { claim, owner, current } = this.#options
-    const { work, seal } = current()
-    const progress: StoredProgress = { owner, since: claim.since, heartbeat, work, seal }
-    return JSON.stringify(progress)
-  }
 }

@@ -114,8 +114,7 @@ export class PlannerWorld {
       log: this.log,
       repay: this.repay,
     })
-    coordinator.announcePaces()
-    void coordinator.sweep()
+    coordinator.start()
     return {
       coordinator,
       kill: () => {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
+import type { BatchBacklog } from '../../../edge/contract/backlog.ts'
 import type { BatchStatus } from '../../../edge/contract/batch.ts'
-import type { BatchPace } from '../../../edge/contract/pace.ts'
 import { decodeControl } from '../../../edge/contract/shard.ts'
 import { groups, topics } from '../../../edge/contract/topics.ts'
 import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
@@ -36,7 +36,7 @@ export interface PlannerOptions {
 }
 
 export interface Planner {
-  /** Batches that it looks after. */
+  /** Batches that it runs. */
   activeBatches(): number
   /** Lets go of its batches; other planners, or its next start, go on with them. Waits at most `drainMs`. */
   close(drainMs: number): Promise<void>
@@ -69,18 +69,15 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
       { handle: async (record) => coordinator.handle(decodeControl(record)) },
       { stream, onDeadLetter },
     ),
-    onError: (err) => log.warn({ err }, 'a record could not be handled now; it comes again'),
+    onError: (err) => log.warn({ err }, 'record handler failed, retrying'),
   })
-  const sweeping = coordinator.sweep()
-  sweeping.catch((err: unknown) => log.error({ err }, 'open batches are not looked through any more'))
-  coordinator.announcePaces()
+  coordinator.start()
   return {
     activeBatches: () => coordinator.activeBatches,
     async close(drainMs) {
       await consumer.close(drainMs)
       const closed = new AbortController()
-      const done = Promise.allSettled([coordinator.close(), sweeping])
-      await Promise.race([done, pause(drainMs, closed.signal)])
+      await Promise.race([coordinator.close(), pause(drainMs, closed.signal)])
       closed.abort()
     },
   }
@@ -89,7 +86,7 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
 /** What the gauges show. */
 export interface PlannerState {
   activeBatches: number
-  paces: readonly BatchPace[]
+  backlogs: readonly BatchBacklog[]
 }
 
 /** Metrics of a planner. */
@@ -123,20 +120,20 @@ export function measurePlanner(metrics: Metrics) {
         })
       show('active_batches', 'Batches that this planner looks after.', () => state.activeBatches)
       show('batch_lines_left', 'Lines without a result, of the batches that this planner looks after.', () =>
-        state.paces.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
+        state.backlogs.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
       )
       show(
         'batch_needed_lines_per_second',
         'Rate at which lines must be done for all batches of this planner to be in time.',
-        () => pressingRate(state.paces.map(loadOf), now()),
+        () => pressingRate(state.backlogs.map(loadOf), now()),
       )
       show(
         'batch_least_seconds_left',
         'Time until the first batch of this planner with lines left is due; +Inf without one.',
-        () => Math.min(...state.paces.map(({ deadline }) => (deadline - now()) / 1000)),
+        () => Math.min(...state.backlogs.map(({ deadline }) => (deadline - now()) / 1000)),
       )
     },
   }
 }
 
-const loadOf = ({ deadline, linesLeft }: BatchPace) => ({ deadline, images: linesLeft })
+const loadOf = ({ deadline, linesLeft }: BatchBacklog) => ({ deadline, images: linesLeft })

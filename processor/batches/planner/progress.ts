@@ -24,111 +24,72 @@ export class BatchWork {
   usable = 0
   /** Whether the manifest has been read to its end. */
   planned = false
+  shards: PlannedShard[] = []
+  /** Lines that are not empty; grows while the manifest is read. */
+  lines: number
+  /** Shards below this number were sent, or were done before they could be. */
+  sent: number
+  readonly done: ShardSet
+  /** Sum over the shards that are done. */
+  tally: ShardTally
   readonly repay: RepayWork
-  #shards: PlannedShard[] = []
-  #lines: number
-  #sent: number
-  readonly #done: ShardSet
-  #tally: ShardTally
-  readonly #outstanding = new Set<number>()
 
   /** @param state as another planner left it */
   constructor(state?: WorkState) {
-    this.#lines = state?.lines ?? 0
-    this.#sent = state?.sent ?? 0
-    this.#done = ShardSet.parse(state?.done ?? '')
-    this.#tally = state?.tally ?? emptyTally
+    this.lines = state?.lines ?? 0
+    this.sent = state?.sent ?? 0
+    this.done = ShardSet.parse(state?.done ?? '')
+    this.tally = state?.tally ?? emptyTally
     this.repay = new RepayWork(state?.repay)
-    for (let shard = this.#done.firstMissing; shard < this.#sent; shard++) {
-      if (!this.#done.has(shard)) this.#outstanding.add(shard)
-    }
-  }
-
-  get shards(): readonly PlannedShard[] {
-    return this.#shards
-  }
-
-  /** Lines that are not empty; grows while the manifest is read. */
-  get lines(): number {
-    return this.#lines
-  }
-
-  /** Sum over the shards that are done. */
-  get tally(): ShardTally {
-    return this.#tally
   }
 
   /** Lines without a result that can be run, as far as is known; those that are at fault may count until they are met. */
   get linesLeft(): number {
-    const { completed, failed, dropped } = this.#tally
-    return Math.max(0, Math.min(this.usable, this.#lines - completed - failed - dropped))
+    const { completed, failed, dropped } = this.tally
+    return Math.max(0, Math.min(this.usable, this.lines - completed - failed - dropped))
   }
 
   /** Shards that were sent and are not done. */
-  get outstanding(): ReadonlySet<number> {
-    return this.#outstanding
-  }
-
-  get sent(): number {
-    return this.#sent
-  }
-
-  /** The lowest shard that is not done. */
-  get firstMissing(): number {
-    return this.#done.firstMissing
+  get outstanding(): number[] {
+    return [...this.done.missing(0, this.sent)]
   }
 
   /** Whether every shard is done; known without the plan where repaying has begun, which is when all are. */
   get complete(): boolean {
     if (this.repay.begun) return true
-    return this.planned && this.#done.firstMissing >= this.#shards.length
-  }
-
-  isDone(shard: number): boolean {
-    return this.#done.has(shard)
-  }
-
-  /** Behind the highest shard that is done. */
-  get doneEnd(): number {
-    return this.#done.end
+    return this.planned && this.done.firstMissing >= this.shards.length
   }
 
   /** Adds what the manifest has been cut into. `lines`: those found so far. */
   plan(shards: readonly PlannedShard[], lines: number): void {
-    for (const shard of shards) this.#shards.push(shard)
+    for (const shard of shards) this.shards.push(shard)
     // A planner that reads the manifest again has not come as far as the one before.
-    this.#lines = Math.max(this.#lines, lines)
+    this.lines = Math.max(this.lines, lines)
   }
 
   /** Takes over the plan of a manifest that was read to its end. */
   load({ manifest, shards, lines, usable }: Plan): void {
     this.manifest = manifest
-    this.#shards = [...shards]
-    this.#lines = lines
+    this.shards = [...shards]
+    this.lines = lines
     this.usable = usable
     this.planned = true
   }
 
   /** The next shards to send, at most `count`: lowest first, none that is done. */
   next(count: number): number[] {
-    const shards: number[] = []
-    for (let shard = this.#sent; shard < this.#shards.length && shards.length < count; shard++) {
-      if (!this.#done.has(shard)) shards.push(shard)
-    }
-    return shards
+    return take(count, this.done.missing(this.sent, this.shards.length))
   }
 
   /** What `next` gave was sent. */
   markSent(shards: number[]): void {
-    for (const shard of shards) if (!this.#done.has(shard)) this.#outstanding.add(shard)
-    this.#sent = Math.max(this.#sent, (shards.at(-1) ?? -1) + 1)
+    this.sent = Math.max(this.sent, (shards.at(-1) ?? -1) + 1)
   }
 
   /** A shard is done; false when it was already. */
   finish(shard: number, tally: ShardTally): boolean {
-    if (!this.#done.add(shard)) return false
-    this.#outstanding.delete(shard)
-    this.#tally = addTallies(this.#tally, tally)
+    if (!this.done.add(shard)) return false
+    this.tally = addTallies(this.tally, tally)
     if (tally.pruned) this.repay.add(shard)
     return true
   }
@@ -141,26 +102,26 @@ export class BatchWork {
   repaid(shard: number, tally: ShardTally, pending: number): boolean {
     const before = this.repay.answer(shard, tally, pending)
     if (!before) return false
-    this.#tally = addTallies(subtractTallies(this.#tally, before), tally)
+    this.tally = addTallies(subtractTallies(this.tally, before), tally)
     return true
   }
 
   /** Shards of the plan that are not done. */
-  *missing(): Generator<number> {
-    for (let shard = this.#done.firstMissing; shard < this.#shards.length; shard++) {
-      if (!this.#done.has(shard)) yield shard
-    }
+  missing(): Generator<number> {
+    return this.done.missing(0, this.shards.length)
   }
 
   toState(): WorkState {
-    return {
-      lines: this.#lines,
-      sent: this.#sent,
-      done: this.#done.toString(),
-      tally: this.#tally,
-      repay: this.repay.toState(),
-    }
+    const { lines, sent, done, tally, repay } = this
+    return { lines, sent, done: done.toString(), tally, repay: repay.toState() }
   }
+}
+
+function take(count: number, shards: Iterable<number>): number[] {
+  const taken: number[] = []
+  if (count <= 0) return taken
+  for (const shard of shards) if (taken.push(shard) >= count) break
+  return taken
 }
 
 /**
@@ -224,6 +185,12 @@ export class ShardSet {
     let end = this.#bits.length * 8
     while (end > this.#firstMissing && !this.has(end - 1)) end--
     return end
+  }
+
+  /** Numbers from `from` to before `to` that are not in the set, ascending. */
+  *missing(from: number, to: number): Generator<number> {
+    for (let shard = Math.max(from, this.#firstMissing); shard < to; shard++)
+      if (!this.has(shard)) yield shard
   }
 
   has(shard: number): boolean {
@@ -305,12 +272,13 @@ export class RepayWork {
 
   /** The next shards to ask for, at most `count`, lowest first. */
   next(count: number): number[] {
-    const shards: number[] = []
-    for (let shard = 0; shard < this.#pruned.end && shards.length < count; shard++) {
-      const waits = this.#pruned.has(shard) && !this.#settled.has(shard) && !this.#asked.has(shard)
-      if (waits) shards.push(shard)
+    return take(count, this.#waiting())
+  }
+
+  *#waiting(): Generator<number> {
+    for (const shard of this.#settled.missing(0, this.#pruned.end)) {
+      if (this.#pruned.has(shard) && !this.#asked.has(shard)) yield shard
     }
-    return shards
   }
 
   ask(ask: Ask): void {

@@ -1,15 +1,15 @@
 /**
  * What a planner tells the processors of the batches that it looks after, so that they know whether a batch is on
- * time though they see but a few of its shards. Refreshed while there is any such batch; kept under `keys.pace`.
+ * time though they see but a few of its shards. Refreshed while there is any such batch; kept under `keys.backlog`.
  */
-export interface Pace {
+export interface PlannerBacklog {
   /** Unix ms. */
   seenAt: number
-  batches: BatchPace[]
+  batches: BatchBacklog[]
 }
 
 /** How far a batch is from its end. */
-export interface BatchPace {
+export interface BatchBacklog {
   batch: string
   /** When it is to be done, unix ms. */
   deadline: number
@@ -20,6 +20,6 @@ export interface BatchPace {
 }
 
 /** How often a planner refreshes what it says, ms. */
-export const announcePaceMs = 5_000
+export const announceBacklogMs = 5_000
 /** What a planner said so long ago counts no more: it has died, and another one looks after its batches. */
-export const forgetPaceMs = 30_000
+export const forgetBacklogMs = 30_000
