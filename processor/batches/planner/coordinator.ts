@@ -9,7 +9,7 @@ import { isOutage, type PlannerLog } from '../../delivery/outages.ts'
 import { announceBacklogs } from '../../fleet/batch-progress.ts'
 import { cleanUpBatch } from './clean-up.ts'
 import type { PlannerServices } from './context.ts'
-import { type BatchRef, claimBatch, refOfMarker } from './lease.ts'
+import { type BatchRef, type Claim, claimBatch, refOfMarker } from './lease.ts'
 import { BatchLifecycle } from './lifecycle.ts'
 import { SendWindow } from './send-window.ts'
 import type { BatchState } from './state.ts'
@@ -138,27 +138,31 @@ export class Coordinator {
   }
 
   async #run(entry: Entry, how: { force: boolean; young?: boolean }): Promise<void> {
-    const { store, clock, outages, owner, log, onEnded } = this.#options
+    const { store, clock, outages, owner } = this.#options
     const { ref } = entry
-    const result = await this.#claiming(() => claimBatch(ref, { store, owner, now: clock.now(), ...how }))
-    if (result.state === 'held') return
-    if (result.state === 'claimed') {
-      const lifecycle = new BatchLifecycle(result.claim, this.#services)
-      entry.lifecycle = lifecycle
-      for (const control of entry.heard) lifecycle.handle(control)
-      log.info({ ...ref, resumed: result.claim.before !== undefined }, 'batch claimed')
-      try {
-        await lifecycle.run()
-      } catch (error) {
-        if (!(error instanceof OwnershipLostError)) await lifecycle.release().catch(() => {})
-        throw error
-      }
-      this.#resting.delete(ref.batch)
-      const { status } = lifecycle.state.batch
-      onEnded?.(status)
-      log.info({ ...ref, status }, 'batch ended')
-    }
+    const claim = await this.#claiming(() => claimBatch(ref, { store, owner, now: clock.now(), ...how }))
+    if (claim === 'held') return
+    if (claim !== 'ended') await this.#runClaimed(entry, claim)
     await outages.outlast(() => cleanUpBatch(store, ref), this.#closing.signal)
+  }
+
+  async #runClaimed(entry: Entry, claim: Claim): Promise<void> {
+    const { log, onEnded } = this.#options
+    const { ref, heard } = entry
+    const lifecycle = new BatchLifecycle(claim, this.#services)
+    entry.lifecycle = lifecycle
+    for (const control of heard) lifecycle.handle(control)
+    log.info({ ...ref, resumed: claim.before !== undefined }, 'batch claimed')
+    try {
+      await lifecycle.run()
+    } catch (error) {
+      if (!(error instanceof OwnershipLostError)) await lifecycle.release().catch(() => {})
+      throw error
+    }
+    this.#resting.delete(ref.batch)
+    const { status } = lifecycle.state.batch
+    onEnded?.(status)
+    log.info({ ...ref, status }, 'batch ended')
   }
 
   #failed(ref: BatchRef, error: unknown): void {

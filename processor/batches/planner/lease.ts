@@ -12,7 +12,7 @@ export interface FinalState {
   errors: BatchError[]
 }
 
-/** What a planner keeps in the store of a batch that it looks after. Times are unix ms. */
+/** Progress of a batch as its planner stores it. Times are unix ms. */
 export interface StoredProgress {
   /** The planner. */
   owner: string
@@ -26,10 +26,10 @@ export interface StoredProgress {
 
 /** Without a word for so long, a planner is taken for dead, ms. */
 const deadAfterMs = 15_000
-/** A planner that has just taken a batch over keeps it, or two of them could take turns, ms. */
+/** A planner that has just taken a batch over keeps it, or two of them could go on taking it from each other, ms. */
 const settledAfterMs = 10_000
 
-/** A batch that is ours to look after. */
+/** A batch that is ours. */
 export interface Claim {
   stored: StoredBatch
   /** What the planner before us left. */
@@ -40,12 +40,8 @@ export interface Claim {
   progressObject: OwnedObject
 }
 
-export type ClaimResult =
-  | { state: 'claimed'; claim: Claim }
-  /** Another planner looks after it. */
-  | { state: 'held' }
-  /** There is nothing to do but to clean up. */
-  | { state: 'ended' }
+/** `held`: another planner has the batch. `ended`: there is nothing to do but to clean up. */
+export type ClaimResult = Claim | 'held' | 'ended'
 
 export interface ClaimOptions {
   store: ObjectStore
@@ -59,18 +55,18 @@ export interface ClaimOptions {
   now: number
 }
 
-/** Tries to become the planner that looks after a batch: of many that try at a time, one does. */
+/** Tries to become the planner of a batch: of many that try at a time, one does. */
 export async function claimBatch(
   { tenant, batch }: BatchRef,
   { store, owner, force, young, now }: ClaimOptions,
 ): Promise<ClaimResult> {
   const progressKey = keys.batchProgress(tenant, batch)
   const progress = await readWithEtag<StoredProgress>(store, progressKey)
-  if (progress && isHeld(progress.value, { owner, force, now })) return { state: 'held' }
-  if (!progress && young) return { state: 'held' }
+  if (progress && isHeld(progress.value, { owner, force, now })) return 'held'
+  if (!progress && young) return 'held'
   const batchKey = keys.batch(tenant, batch)
   const stored = await readWithEtag<StoredBatch>(store, batchKey)
-  if (!stored || isFinal(stored.value.batch.status)) return { state: 'ended' }
+  if (!stored || isFinal(stored.value.batch.status)) return 'ended'
 
   const before = progress?.value
   const progressObject = new OwnedObject(store, progressKey, progress?.etag)
@@ -79,14 +75,11 @@ export async function claimBatch(
   try {
     await progressObject.write(() => JSON.stringify(mine))
   } catch (error) {
-    if (error instanceof OwnershipLostError) return { state: 'held' }
+    if (error instanceof OwnershipLostError) return 'held'
     throw error
   }
   const batchObject = new OwnedObject(store, batchKey, stored.etag)
-  return {
-    state: 'claimed',
-    claim: { stored: stored.value, before, since: now, batchObject, progressObject },
-  }
+  return { stored: stored.value, before, since: now, batchObject, progressObject }
 }
 
 function isHeld(

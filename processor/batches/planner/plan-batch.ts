@@ -3,7 +3,7 @@ import { sliceBytes } from '../../../infra/store/slices.ts'
 import { BatchInputError, locateManifest, readManifest } from '../manifest/source.ts'
 import type { BatchContext } from './context.ts'
 import { encodePlan, type PlannedShard, readPlan, ShardCutter } from './plan.ts'
-import { type BatchError, batchError, lineError } from './status.ts'
+import { type BatchError, batchError } from './status.ts'
 
 /** Larger manifests are read a few at a time, since each takes memory for its `custom_id`s. */
 const smallManifestBytes = 16 * 1024 * 1024
@@ -33,7 +33,7 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
   } catch (error) {
     if (!(error instanceof BatchInputError)) throw error
     const param = batch.input_file_id === null ? 'turbine.input_uri' : 'input_file_id'
-    return [batchError(error.code, error.message, param)]
+    return [batchError({ code: error.code, message: error.message, param })]
   }
 }
 
@@ -51,7 +51,7 @@ async function cutIntoShards(context: BatchContext): Promise<BatchError[]> {
   for await (const lines of readManifest(work.manifest, context)) add(cutter.push(lines))
   add(cutter.end())
   if (cutter.lines === 0) throw new BatchInputError('empty_batch', emptyMessage(batch.turbine.input_uri))
-  if (cutter.usable === 0) return cutter.faults.map(lineError)
+  if (cutter.usable === 0) return cutter.faults.map((fault) => batchError(fault, fault.line))
   work.planned = true
   return []
 }

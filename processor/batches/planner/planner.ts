@@ -3,28 +3,21 @@ import type { BatchBacklog } from '../../../edge/contract/backlog.ts'
 import type { BatchStatus } from '../../../edge/contract/batch.ts'
 import { decodeControl } from '../../../edge/contract/shard.ts'
 import { groups, topics } from '../../../edge/contract/topics.ts'
-import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
 import { pause } from '../../../infra/stream/backoff.ts'
 import type { Stream } from '../../../infra/stream/stream.ts'
 import type { Metrics } from '../../../infra/telemetry/metrics.ts'
 import { type DeadLetterOptions, withDeadLetters } from '../../delivery/dead-letters.ts'
-import { Outages, type PlannerLog } from '../../delivery/outages.ts'
+import { Outages } from '../../delivery/outages.ts'
 import { pressingRate } from '../../scheduling/desired-replicas.ts'
-import { Coordinator } from './coordinator.ts'
+import { Coordinator, type CoordinatorOptions } from './coordinator.ts'
 
 /** Control records handled at the same time: handling one takes no time. */
 const maxInFlight = 256
 
-export interface PlannerOptions {
-  store: ObjectStore
-  /** Other buckets, for `s3://` addresses; absent where there is no S3. */
-  buckets?: Buckets
+export interface PlannerOptions extends Pick<CoordinatorOptions, 'store' | 'buckets' | 'log' | 'repay'> {
   stream: Pick<Stream, 'consume' | 'send'>
   /** Unix ms. */
   now(): number
-  log: PlannerLog
-  /** Whether pruned lines are captioned again when a batch is done before its time; default: not. */
-  repay?: boolean
   metrics?: Metrics
   /** Told of every record that was given up. */
   onDeadLetter?: DeadLetterOptions['onDeadLetter']
@@ -83,12 +76,6 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   }
 }
 
-/** What the gauges show. */
-export interface PlannerState {
-  activeBatches: number
-  backlogs: readonly BatchBacklog[]
-}
-
 /** Metrics of a planner. */
 export function measurePlanner(metrics: Metrics) {
   const lines = metrics.counter({
@@ -109,7 +96,7 @@ export function measurePlanner(metrics: Metrics) {
     onShardDone: () => shards.inc(),
     onEnded: (status: BatchStatus) => ended.inc({ status }),
     /** @param now unix ms */
-    watch(state: PlannerState, now: () => number): void {
+    watch(state: Pick<Coordinator, 'activeBatches' | 'backlogs'>, now: () => number): void {
       const show = (name: string, help: string, value: () => number) =>
         metrics.gauge({
           name,

@@ -10,17 +10,13 @@ import type { BatchContext } from './context.ts'
 import { type Joined, joinShards } from './join.ts'
 import type { BatchRef } from './lease.ts'
 import type { BatchWork } from './progress.ts'
-import { type BatchError, batchError } from './status.ts'
+import { type BatchError, batchError, type Conclusion } from './status.ts'
 
 /** For so long a caller's bucket that refuses is tried again; then the files stay with the service, ms. */
 const callersBucketMs = 15 * 60_000
 
-export interface JoinedFiles {
+export interface JoinedFiles extends Omit<Conclusion, 'ending'> {
   tally: ShardTally
-  /** Ids; null where there is nothing to put into the file. */
-  outputFileId: string | null
-  errorFileId: string | null
-  errors: BatchError[]
 }
 
 /** Files whose bytes are written, and that nobody sees yet. */
@@ -68,7 +64,8 @@ async function writeAllFiles(context: BatchContext): Promise<{ files: WrittenFil
         const files = await outages.outlast(() => write(undefined), signal)
         const cause = error instanceof Error ? error.message : String(error)
         const message = `${output_uri} could not be written: ${cause} The results are in the batch's files instead.`
-        return { files, errors: [batchError('output_uri_unavailable', message, 'turbine.output_uri')] }
+        const fault = { code: 'output_uri_unavailable', message, param: 'turbine.output_uri' }
+        return { files, errors: [batchError(fault)] }
       }
       if (!isOutage(error)) throw error
       await outages.pause(error as Error, failures, signal)

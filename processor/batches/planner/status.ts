@@ -58,6 +58,7 @@ export function finalizing(batch: Batch, ending: Ending, now: number): Batch {
 
 export interface Conclusion {
   ending: Ending
+  /** Null where there is nothing to put into the file. */
   outputFileId: string | null
   errorFileId: string | null
   errors: BatchError[]
@@ -76,21 +77,11 @@ export function concluded(batch: Batch, conclusion: Conclusion, now: number): Ba
   }
 }
 
-/** A line's fault as the batch's `errors` show it. */
-export const lineError = ({ code, message, param, line }: LineFault & { line: number }): BatchError => ({
-  code,
-  message,
-  param,
-  line,
-})
-
-/** Trouble with the batch as a whole. */
-export const batchError = (code: string, message: string, param: string | null = null): BatchError => ({
-  code,
-  message,
-  param,
-  line: null,
-})
+/** A fault as the batch's `errors` show it. `line`: null for trouble with the batch as a whole. */
+export const batchError = (
+  { code, message, param }: Omit<LineFault, 'customId'>,
+  line: number | null = null,
+): BatchError => ({ code, message, param, line })
 
 /** Share of its completion window that a batch keeps in reserve, and between what, ms. */
 const reserveShare = 0.05
