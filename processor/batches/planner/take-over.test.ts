@@ -133,6 +133,26 @@ test('a planner that is closed lets another go on at once', async () => {
   expect([...world.processors.runs.values()].every((runs) => runs === 1)).toBe(true)
 })
 
+test('a planner that is closed while it marks expired lines leaves the rest to the next', async () => {
+  const world = new PlannerWorld()
+  const first = world.startPlanner()
+  const expires_at = Math.floor(world.clock.now() / 1000) + 60
+  const id = await world.createBatch(manifestOf(3000), { expires_at })
+  world.deliver(first)
+  first.stallAt(/^put .*shards/)
+  await world.clock.advance(75_000)
+  const closing = first.coordinator.close()
+  first.resume()
+  await world.clock.advance(100)
+  await closing
+  const second = world.startPlanner()
+  await world.clock.until(async () => isFinal((await world.batch(id)).status))
+  second.kill()
+  const { status, error_file_id } = await world.batch(id)
+  expect(status).toBe('expired')
+  expect(await world.customIds(error_file_id)).toEqual(idsOf(3000))
+})
+
 test('whenever the planner of a cancelled batch dies, its counts and its file agree', async () => {
   for (let calls = 1; calls < 25; calls++) {
     const world = new PlannerWorld()
