@@ -1,6 +1,6 @@
 /**
- * What a planner tells the processors of the batches that it looks after, so that they know whether a batch is on
- * time though they see but a few of its shards. Refreshed while there is any such batch; kept under `keys.backlog`.
+ * Backlogs of a planner's batches, by which processors know whether a batch is on time though they see but a few of its
+ * shards. Refreshed while there is any such batch; stored under `keys.backlog`.
  */
 export interface PlannerBacklog {
   /** Unix ms. */
@@ -8,7 +8,7 @@ export interface PlannerBacklog {
   batches: BatchBacklog[]
 }
 
-/** How far a batch is from its end. */
+/** What is left of a batch. */
 export interface BatchBacklog {
   batch: string
   /** When it is to be done, unix ms. */
@@ -19,7 +19,7 @@ export interface BatchBacklog {
   maxPrune: number
 }
 
-/** How often a planner refreshes what it says, ms. */
+/** How often a planner announces its backlogs, ms. */
 export const announceBacklogMs = 5_000
-/** What a planner said so long ago counts no more: it has died, and another one looks after its batches. */
+/** Backlogs this old count no more, ms: their planner has died, and another one has its batches. */
 export const forgetBacklogMs = 30_000

@@ -14,22 +14,22 @@ export interface BacklogsOptions {
   /** Unix ms. */
   now(): number
   log: { warn(fields: Record<string, unknown>, message: string): void }
-  /** Waits between two looks; ends early when the signal aborts. */
+  /** Waits between two reads; ends early when the signal aborts. */
   sleep?(ms: number, signal: AbortSignal): Promise<void>
 }
 
-/** What planners say of their batches, as a processor knows it. */
+/** Backlogs of the batches of all planners, as a processor knows them. */
 export interface Backlogs {
   /** Every batch that has lines to run, once; none when no planner was heard of for a while. */
   batches(): readonly BatchBacklog[]
-  /** Looks now. @throws StoreUnavailableError */
+  /** Reads them now. @throws StoreUnavailableError */
   refresh(): Promise<void>
   close(): Promise<void>
 }
 
 /**
- * Reads every few seconds how far the batches of all planners are. While the store is away what was known counts for as
- * long as if it had just been said.
+ * Reads the backlogs of all planners every few seconds. While the store is away what was known counts for as long as if
+ * it had just been announced.
  *
  * @example
  * const backlogs = createBacklogs({ store, now: Date.now, log })
@@ -52,9 +52,9 @@ export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Bac
     keepFresh()
   }
 
-  const looking = repeat(refresh, {
+  const reading = repeat(refresh, {
     everyMs: announceBacklogMs,
-    failure: 'how far batches are cannot be read; it is tried again',
+    failure: 'reading the backlogs of batches failed, retrying',
     log,
     sleep,
   })
@@ -64,7 +64,7 @@ export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Bac
       return batches
     },
     refresh,
-    close: () => looking.close(),
+    close: () => reading.close(),
   }
 }
 
@@ -81,7 +81,7 @@ async function readBacklogs(store: ObjectStore, now: number): Promise<PlannerBac
   return backlogs
 }
 
-/** Of a batch that has changed hands, what was said last counts. */
+/** Of a batch that has changed hands, what was announced last counts. */
 function merge(backlogs: readonly PlannerBacklog[]): BatchBacklog[] {
   const byBatch = new Map<string, BatchBacklog>()
   for (const backlog of backlogs.toSorted((a, b) => a.seenAt - b.seenAt)) {
@@ -90,8 +90,8 @@ function merge(backlogs: readonly PlannerBacklog[]): BatchBacklog[] {
   return [...byBatch.values()]
 }
 
-/** Batches that are told of at most. */
-const mostBatches = 10_000
+/** Batches announced at most. */
+const maxBatches = 10_000
 /** What was not refreshed for so long is from a planner that died, ms. */
 const abandonedAfterMs = 3_600_000
 
@@ -102,13 +102,13 @@ export interface BacklogAnnouncerOptions {
   clock: Clock
   outages: Outages
   log: Pick<PlannerLog, 'warn'>
-  /** Those that the planner looks after and that have lines to run. */
+  /** Those of the planner that have lines to run. */
   batches(): BatchBacklog[]
 }
 
 /**
- * Tells the processors of the batches of a planner every few seconds while there are any, and once that there are none
- * any more, until it is closed. What planners left behind that died long ago is removed.
+ * Announces the backlogs of a planner's batches to processors every few seconds while there are any, and once that
+ * there are none any more, until it is closed. Removes what planners left behind that died long ago.
  */
 export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): Promise<void> } {
   const { store, owner, clock, outages, log, batches } = options
@@ -116,13 +116,11 @@ export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): P
   const attempt = outages.attempts()
   let written = false
   let told = false
-  let tidy = false
 
   async function announce(): Promise<void> {
     const backlog: PlannerBacklog = { seenAt: clock.now(), batches: mostUrgent(batches()) }
     if (!told && backlog.batches.length === 0) return
-    if (!tidy) await removeAbandoned(store, clock.now())
-    tidy = true
+    if (!written) await removeAbandoned(store, clock.now())
     written = true
     await store.put(key, JSON.stringify(backlog), { contentType: 'application/json' })
     told = backlog.batches.length > 0
@@ -130,7 +128,7 @@ export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): P
 
   const announcing = repeat(() => attempt(announce), {
     everyMs: announceBacklogMs,
-    failure: 'processors cannot be told how far batches are; it is tried again',
+    failure: 'announcing the backlogs of batches failed, retrying',
     log,
     sleep: (ms, signal) => clock.sleep(ms, signal),
   })
@@ -144,8 +142,8 @@ export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): P
 }
 
 function mostUrgent(batches: BatchBacklog[]): BatchBacklog[] {
-  if (batches.length <= mostBatches) return batches
-  return batches.toSorted((a, b) => a.deadline - b.deadline).slice(0, mostBatches)
+  if (batches.length <= maxBatches) return batches
+  return batches.toSorted((a, b) => a.deadline - b.deadline).slice(0, maxBatches)
 }
 
 async function removeAbandoned(store: Pick<ObjectStore, 'list' | 'delete'>, now: number): Promise<void> {

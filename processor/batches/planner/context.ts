@@ -12,7 +12,7 @@ export interface PlannerServices extends SliceStores {
   outages: Outages
   /** Name of the planner in the store. */
   owner: string
-  /** Whether pruned lines are captioned again when a batch is done before its time; default: not. */
+  /** Captions pruned lines again when a batch is done before its time; default: false. */
   repay?: boolean
   sendWindow: SendWindow
   /** Large manifests read at a time. */
@@ -25,7 +25,7 @@ export interface PlannerServices extends SliceStores {
   onShardDone?(): void
 }
 
-/** Everything that the parts of one batch's lifecycle share. */
+/** State and services that the parts of one batch's lifecycle share. */
 export interface BatchContext extends PlannerServices {
   state: BatchState
   record: BatchRecord

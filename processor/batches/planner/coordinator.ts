@@ -14,7 +14,7 @@ import { BatchLifecycle } from './lifecycle.ts'
 import { SendWindow } from './send-window.ts'
 import type { BatchState } from './state.ts'
 
-/** How often the open batches are scanned, ms. */
+/** Time between two scans of the open batches, ms. */
 const sweepMs = 5_000
 /** A batch that has just been made is brought by the stream; only what it lost is left for the sweep, ms. */
 const youngMs = 10_000
@@ -70,7 +70,7 @@ export class Coordinator {
     return this.#running().length
   }
 
-  /** What is left of those that have lines to run. */
+  /** Backlogs of those that have lines to run. */
   get backlogs(): BatchBacklog[] {
     const now = this.#options.clock.now()
     return this.#running().flatMap((state) => state.backlog(now) ?? [])

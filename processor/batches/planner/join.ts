@@ -7,7 +7,6 @@ import type { ShardParts } from '../shard/results.ts'
 const readsAtOnce = 8
 const readAhead = 16
 
-/** Where a file goes. */
 interface JoinTarget {
   store: Pick<ObjectStore, 'put'>
   key: string

@@ -6,7 +6,7 @@ import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
-/** How a batch ends. Once it is stored, the shards that are done stay those that count, whoever goes on. */
+/** Outcome of a batch. Once it is stored, the shards that are done stay those that count, for every planner. */
 export interface FinalState {
   ending: Ending
   errors: BatchError[]
@@ -16,15 +16,15 @@ export interface FinalState {
 export interface StoredProgress {
   /** The planner. */
   owner: string
-  /** When it took the batch over. */
+  /** Time at which it took the batch over. */
   since: number
-  /** When it was last heard of; 0 when it has let go. */
+  /** Time of its last sign of life; 0 when it has let go. */
   heartbeat: number
   work: WorkState
   seal?: FinalState
 }
 
-/** Without a word for so long, a planner is taken for dead, ms. */
+/** Age of its heartbeat at which a planner is taken for dead, ms. */
 const deadAfterMs = 15_000
 /** A planner that has just taken a batch over keeps it, or two of them could go on taking it from each other, ms. */
 const settledAfterMs = 10_000
@@ -32,9 +32,9 @@ const settledAfterMs = 10_000
 /** A batch that is ours. */
 export interface Claim {
   stored: StoredBatch
-  /** What the planner before us left. */
+  /** Progress that the planner before us stored. */
   before: StoredProgress | undefined
-  /** Since when it is ours, unix ms. */
+  /** Time from which it is ours, unix ms. */
   since: number
   batchObject: OwnedObject
   progressObject: OwnedObject
@@ -45,7 +45,7 @@ export type ClaimResult = Claim | 'held' | 'ended'
 
 export interface ClaimOptions {
   store: ObjectStore
-  /** Who asks. */
+  /** The planner that asks. */
   owner: string
   /** The stream brings the batch's records here, so it is better off here even if another planner has it. */
   force: boolean

@@ -19,18 +19,18 @@ import {
 import { BatchRecord, BatchState } from './state.ts'
 import { begun, cancelling, concluded, finalizing } from './status.ts'
 
-/** How often progress is saved, ms. */
+/** Time between two saves of the progress, ms. */
 const saveMs = 1_000
-/** How often it is decided whether to look for shards, ms. */
+/** Time between two decisions on counting and resending shards, ms. */
 const watchMs = 5_000
 /** Processors see within a second that a batch is cancelled; what they finish until then counts, ms. */
 const cancelGraceMs = 3_000
 /** Processors end the shards that they have begun by themselves when a batch expires, ms. */
 const expiryGraceMs = 10_000
-/** From so many shards on, the files are begun while shards are still being done. */
+/** Number of shards from which on the files are begun while shards are still being done. */
 const earlyFilesShards = 64
 
-/** The way of one batch from its manifest to its files, at the planner that has claimed it. */
+/** Runs one batch from its manifest to its files, on the planner that has claimed it. */
 export class BatchLifecycle {
   readonly state: BatchState
   readonly #context: BatchContext

@@ -10,7 +10,7 @@ const smallManifestBytes = 16 * 1024 * 1024
 
 /**
  * Plans a batch, shard by shard: from the plan that is stored, else by reading its manifest to the end.
- * @returns why the batch cannot be run; nothing when it can
+ * @returns the errors for which the batch cannot be run; none when it can
  */
 export async function planBatch(context: BatchContext): Promise<BatchError[]> {
   const { state, store, outages, signal, manifestLimit } = context

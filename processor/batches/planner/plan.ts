@@ -99,7 +99,7 @@ const emptyShard = ({ start, number }: ManifestLine): PlannedShard => ({
   duplicates: [],
 })
 
-/** Why a line is refused whose `custom_id` an earlier one has. */
+/** Fault of a line whose `custom_id` an earlier one has. */
 export const duplicateFault = (customId: string): LineFault => ({
   customId,
   code: 'duplicate_custom_id',
@@ -107,7 +107,7 @@ export const duplicateFault = (customId: string): LineFault => ({
   param: 'custom_id',
 })
 
-/** What the jobs of a batch have in common. */
+/** Fields that the jobs of a batch have in common. */
 export type ShardJobBase = Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>
 
 /** The job of a shard. `manifest` is where the whole manifest lies. */
@@ -122,7 +122,7 @@ export function shardJob(
 
 /** The plan of a batch whose manifest has been read to its end. */
 export interface Plan {
-  /** Where the manifest lies. */
+  /** Location of the manifest. */
   manifest: readonly Slice[]
   shards: readonly PlannedShard[]
   /** Lines that are not empty. */

@@ -19,7 +19,7 @@ export interface PlannerOptions extends Pick<CoordinatorOptions, 'store' | 'buck
   /** Unix ms. */
   now(): number
   metrics?: Metrics
-  /** Told of every record that was given up. */
+  /** Called with every record that was given up. */
   onDeadLetter?: DeadLetterOptions['onDeadLetter']
   /**
    * Names this planner in the store. A planner of the same name takes its batches over at once; only where there

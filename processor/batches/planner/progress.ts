@@ -2,7 +2,7 @@ import { addTallies, emptyTally, type ShardTally, subtractTallies } from '../../
 import type { Slice } from '../../../infra/store/slices.ts'
 import type { Plan, PlannedShard } from './plan.ts'
 
-/** What is kept of a batch's work, so that another planner can go on with it. */
+/** Stored form of `BatchWork`, by which another planner can go on. */
 export interface WorkState {
   /** Lines found so far. */
   lines: number
@@ -18,11 +18,11 @@ export interface WorkState {
 
 /** The shards of a batch: which there are, which were sent, which are done, which are to be captioned again. */
 export class BatchWork {
-  /** Where the manifest lies. */
+  /** Location of the manifest. */
   manifest: readonly Slice[] = []
   /** Lines that can be run, as far as the manifest was read. */
   usable = 0
-  /** Whether the manifest has been read to its end. */
+  /** Set when the manifest has been read to its end. */
   planned = false
   shards: PlannedShard[] = []
   /** Lines that are not empty; grows while the manifest is read. */
@@ -54,7 +54,7 @@ export class BatchWork {
     return [...this.done.missing(0, this.sent)]
   }
 
-  /** Whether every shard is done; known without the plan where repaying has begun, which is when all are. */
+  /** True when every shard is done; known without the plan where repaying has begun, which is when all are. */
   get complete(): boolean {
     if (this.repay.begun) return true
     return this.planned && this.done.firstMissing >= this.shards.length
@@ -81,12 +81,12 @@ export class BatchWork {
     return take(count, this.done.missing(this.sent, this.shards.length))
   }
 
-  /** What `next` gave was sent. */
+  /** Marks the shards that `next` gave as sent. */
   markSent(shards: number[]): void {
     this.sent = Math.max(this.sent, (shards.at(-1) ?? -1) + 1)
   }
 
-  /** A shard is done; false when it was already. */
+  /** Marks a shard as done; false when it was already. */
   finish(shard: number, tally: ShardTally): boolean {
     if (!this.done.add(shard)) return false
     this.tally = addTallies(this.tally, tally)
@@ -95,9 +95,9 @@ export class BatchWork {
   }
 
   /**
-   * A processor has answered for a shard whose pruned lines were to be captioned again.
+   * Counts a processor's answer for a shard whose pruned lines were to be captioned again.
    * @param pending lines that were not tried
-   * @returns false when nobody waited for it
+   * @returns false when it was not waited for
    */
   repaid(shard: number, tally: ShardTally, pending: number): boolean {
     const before = this.repay.answer(shard, tally, pending)
@@ -156,7 +156,7 @@ const initialBytes = 32
 /** Numbers of shards, a bit each. */
 export class ShardSet {
   #bits = new Uint8Array(initialBytes)
-  /** Every number below this one is in the set. */
+  /** All numbers below this one are in the set. */
   #firstMissing = 0
   #size = 0
 
@@ -170,7 +170,7 @@ export class ShardSet {
     return set
   }
 
-  /** How many numbers are in the set. */
+  /** Count of the numbers in the set. */
   get size(): number {
     return this.#size
   }
@@ -219,7 +219,7 @@ export class ShardSet {
   }
 }
 
-/** What is kept of repaying, so that another planner can go on with it. */
+/** Stored form of `RepayWork`. */
 export interface RepayState {
   /** A `ShardSet`, of those that are done and have pruned lines, or had some. */
   pruned: string
@@ -234,7 +234,7 @@ export interface Ask {
   shard: number
   /** Unix ms; later the processor writes nothing of it any more. */
   until: number
-  /** What is counted of the shard. */
+  /** Tally that is counted of the shard. */
   tally: ShardTally
 }
 
@@ -251,12 +251,12 @@ export class RepayWork {
     this.#asked = new Map(state?.asked.map((ask) => [ask.shard, ask]))
   }
 
-  /** Whether there is anything left to ask for, or asked for. */
+  /** True while shards are left to ask for, or asked for. */
   get open(): boolean {
     return this.#settled.size < this.#pruned.size
   }
 
-  /** Whether a shard was ever asked for. */
+  /** True when a shard was ever asked for. */
   get begun(): boolean {
     return this.#asked.size > 0 || this.#settled.size > 0
   }
@@ -265,7 +265,7 @@ export class RepayWork {
     return this.#asked.size
   }
 
-  /** A shard is done, and lines of it are pruned. */
+  /** Adds a shard that is done and has pruned lines. */
   add(shard: number): void {
     this.#pruned.add(shard)
   }
@@ -286,8 +286,8 @@ export class RepayWork {
   }
 
   /**
-   * A shard that was asked for is answered. With `pending` lines that were not tried it is to be asked for again.
-   * @returns what was counted of it until now; undefined for an answer that is old, or came before
+   * Takes the answer for a shard that was asked for. With `pending` lines that were not tried it is to be asked for again.
+   * @returns the tally that was counted of it until now; undefined for an answer that is old, or came before
    */
   answer(shard: number, tally: ShardTally, pending: number): ShardTally | undefined {
     const ask = this.#asked.get(shard)
@@ -297,7 +297,7 @@ export class RepayWork {
     return ask.tally
   }
 
-  /** A shard needs no more than it has. */
+  /** Marks a shard as final: it needs no more than it has. */
   settle(shard: number): void {
     this.#asked.delete(shard)
     this.#settled.add(shard)

@@ -5,22 +5,22 @@ import type { BatchContext } from './context.ts'
 import { sendShards } from './shard-sender.ts'
 import { dueAt } from './status.ts'
 
-/** A processor has so long for a shard, from when it was asked, ms; then the shard is asked for again. */
+/** Time that a processor has for a shard from when it was asked, ms; then the shard is asked for again. */
 const leaseMs = 2 * 60_000
-/** With less time than this left nothing is begun, ms. */
+/** Time that must be left to ask for a shard, ms. */
 const leastLeaseMs = 20_000
 /** Clocks differ, and what is being written takes a moment, ms. */
 const graceMs = 5_000
 const readsAtOnce = 16
 
 /**
- * Has the pruned lines of a batch captioned again at full quality when all of its shards are done: asks processors for
+ * Gets the pruned lines of a batch captioned again at full quality when all of its shards are done: asks processors for
  * a few shards at a time, as many as they have time for. What a shard was before stays where nothing better comes.
  */
 export class Repayment {
   readonly #context: BatchContext
   readonly #window = new RepayWindow()
-  /** When it is to be over, unix ms. */
+  /** Time at which it is to be over, unix ms. */
   readonly #until: number
 
   constructor(context: BatchContext) {
@@ -28,7 +28,7 @@ export class Repayment {
     this.#until = dueAt(context.state.batch)
   }
 
-  /** Whether there are pruned lines and time for them. */
+  /** True while there are pruned lines and time for them. */
   get worthwhile(): boolean {
     const { state, clock } = this.#context
     return this.#isWanted && state.work.repay.open && clock.now() < this.#until - leastLeaseMs
@@ -40,7 +40,7 @@ export class Repayment {
   }
 
   /**
-   * A processor has answered.
+   * Counts a processor's answer.
    * @param answer `pending`: lines that were not tried, for the devices had other work
    */
   answered({ shard, tally, pending }: { shard: number; tally: ShardTally; pending: number }): void {
@@ -115,7 +115,7 @@ export class Repayment {
 
 const leastAsked = 2
 const mostAsked = 1_000
-/** Busy processors are left alone for so long, ms. */
+/** Time for which busy processors are left alone, ms. */
 const restMs = 10_000
 
 /**

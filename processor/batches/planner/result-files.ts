@@ -12,7 +12,7 @@ import type { BatchRef } from './lease.ts'
 import type { BatchWork } from './progress.ts'
 import { type BatchError, batchError, type Conclusion } from './status.ts'
 
-/** For so long a caller's bucket that refuses is tried again; then the files stay with the service, ms. */
+/** Time for which a caller's bucket that refuses is retried, ms; then the files stay with the service. */
 const callersBucketMs = 15 * 60_000
 
 export interface JoinedFiles extends Omit<Conclusion, 'ending'> {

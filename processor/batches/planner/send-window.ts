@@ -3,11 +3,11 @@ import { pressingRate } from '../../scheduling/desired-replicas.ts'
 import type { BatchState } from './state.ts'
 import { dueAt } from './status.ts'
 
-/** Work for about this long is in the stream: enough that no processor waits for a planner, seconds. */
+/** Length of the work in the stream, seconds: enough that no processor waits for a planner. */
 const horizonSeconds = 30
 const leastInStream = 16
 const mostInStream = 10_000
-/** Every batch gets some, however many there are. */
+/** Shards that a batch gets however many batches there are. */
 const leastShare = 2
 /** Share of the window that is given by need; the rest is shared equally, so that small batches get through. */
 const needShare = 0.5
@@ -41,7 +41,7 @@ export function sendWindow({ shardsPerSecond, need, senders }: SendWindowOptions
 
 /** Time over which the rate of shards is taken, ms. */
 const rateMs = 15_000
-/** Time for which the needs of the batches are added up once, ms. */
+/** Time between two sums of the batches' needs, ms. */
 const sendersMs = 1_000
 
 /** The stream's room, shared among the batches of a planner. */

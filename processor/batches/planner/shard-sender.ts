@@ -61,14 +61,14 @@ export async function* findDoneShards({ store, state }: BatchContext): AsyncGene
   for await (const done of mapInOrder(unknown(), read, { concurrency: readsAtOnce })) if (done) yield done
 }
 
-/** Without a word of a shard for so long, the store is asked, ms. */
+/** Time without a finished shard after which the store is read, ms. */
 const quietMs = 10_000
-/** However much is heard, the store is asked so often, since words can be lost, ms. */
+/** Longest time between two reads of the store, since control records can be lost, ms. */
 const countMs = 60_000
-/** Without a shard done for so long, shards are sent again; twice as long the next time, ms. */
+/** Time without a finished shard after which shards are sent again, ms; doubles each time. */
 const resendMs = 10 * 60_000
 
-/** Decides when shards that were sent and are not done are looked for, and when they are sent again. */
+/** Decides when shards that were sent and are not done are looked up in the store, and when they are sent again. */
 export class ResendPolicy {
   #countedAt: number
   #resentAt: number
@@ -81,13 +81,13 @@ export class ResendPolicy {
   }
 
   /**
-   * What is to be done now; it counts as done.
-   * @param doneAt when the last shard was done
+   * Decides what to do now, and takes it as done.
+   * @param doneAt time at which the last shard was done
    */
   decide(now: number, doneAt: number): { count: boolean; resend: boolean } {
     if (doneAt > this.#resentAt) this.#resendMs = resendMs
     const resend = now - Math.max(doneAt, this.#resentAt) >= this.#resendMs
-    // Before anything is sent again, it is looked for.
+    // Before anything is sent again, it is looked up.
     const count = resend || now - doneAt >= quietMs || now - this.#countedAt >= countMs
     if (count) this.#countedAt = now
     if (resend) {

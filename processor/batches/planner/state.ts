@@ -16,14 +16,14 @@ export class BatchState {
   /** Announced with every change that somebody may wait for. */
   readonly changes = new Changes()
   batch: Batch
-  /** Why the batch cannot be run. */
+  /** Errors for which the batch cannot be run. */
   errors: BatchError[] = []
   cancelled = false
-  /** Set when nothing more is run. */
+  /** Set when no further line is run. */
   finalState: FinalState | undefined
   /** Sum over the shards that are in the files. */
   filesTally: ShardTally | undefined
-  /** When the last shard was done, unix ms. */
+  /** Time at which the last shard was done, unix ms. */
   lastDoneAt: number
   readonly #stored: StoredBatch
 
@@ -48,18 +48,18 @@ export class BatchState {
     return now >= this.batch.expires_at * 1000
   }
 
-  /** Whether lines may be run. */
+  /** True while lines may be run. */
   mayRun(now: number): boolean {
     if (this.finalState || this.cancelled || this.errors.length > 0) return false
     return this.work.usable > 0 && !this.isExpired(now)
   }
 
-  /** Whether shards are in the stream, or to be sent. */
+  /** True while shards are in the stream, or to be sent. */
   isSending(now: number): boolean {
     return this.mayRun(now) && !this.work.complete
   }
 
-  /** What is left to run; undefined when that is nothing. */
+  /** Backlog of the batch; undefined when there is none. */
   backlog(now: number): BatchBacklog | undefined {
     const { linesLeft } = this.work
     if (!this.isSending(now) || linesLeft === 0) return undefined
@@ -68,12 +68,12 @@ export class BatchState {
   }
 }
 
-/** How often a planner says that it is alive, ms. */
+/** Longest time between two heartbeats, ms. */
 const heartbeatMs = 5_000
 
-/** What the store keeps of a batch that is ours: the Batch object, and what another planner needs to go on. */
+/** Stored objects of a batch that is ours: the Batch object, and the progress by which another planner can go on. */
 export class BatchRecord {
-  /** Whether the final state is in the store, so that every planner would write the same files. */
+  /** Set when the final state is in the store, so that every planner would write the same files. */
   finalStateSaved: boolean
   readonly #claim: Claim
   readonly #state: BatchState
@@ -94,7 +94,7 @@ export class BatchRecord {
   }
 
   /**
-   * Writes what has changed, and now and then that we are alive. The progress goes first: who has lost the batch
+   * Writes the objects that have changed, and the heartbeat. The progress goes first: who has lost the batch
    * learns it there, and leaves the Batch object alone.
    * @throws OwnershipLostError, StoreUnavailableError
    */
