@@ -16,11 +16,11 @@ import type { BatchState } from './state.ts'
 
 /** Time between two scans of the open batches, ms. */
 const sweepMs = 5_000
-/** A batch that has just been made is brought by the stream; only what it lost is left for the sweep, ms. */
-const youngMs = 10_000
-/** A batch that failed here for a reason of its own is left alone, ms; twice as long each time. */
-const firstRestMs = 15_000
-const longestRestMs = 10 * 60_000
+/** Age up to which a batch is left to the planner that the stream brings it to, ms. */
+const recentMs = 10_000
+/** Delay before a batch that failed here for a reason of its own is retried, ms; doubles each time. */
+const firstRetryMs = 15_000
+const maxRetryMs = 10 * 60_000
 const claimsAtOnce = 16
 const largeManifestsAtOnce = 4
 const earlyFilesAtOnce = 4
@@ -48,7 +48,7 @@ export class Coordinator {
   readonly #options: CoordinatorOptions
   readonly #services: PlannerServices
   readonly #entries = new Map<string, Entry>()
-  readonly #resting = new Map<string, { until: number; restMs: number }>()
+  readonly #retries = new Map<string, { at: number; delayMs: number }>()
   readonly #claiming = pLimit(claimsAtOnce)
   readonly #closing = new AbortController()
   #sweeping: Promise<void> | undefined
@@ -82,7 +82,7 @@ export class Coordinator {
     this.#announcing = announceBacklogs({ ...this.#options, batches: () => this.backlogs })
   }
 
-  /** Takes in what the stream says of a batch. It is only ever a hint: nothing is lost with it but time. */
+  /** Handles a control record. It is only ever a hint: nothing is lost with it but time. */
   handle(control: Control): void {
     const { tenant, batch } = control
     const entry = this.#entries.get(batch) ?? this.#open({ tenant, batch }, { force: true })
@@ -122,13 +122,13 @@ export class Coordinator {
   #find({ key, lastModified }: ObjectInfo, now: number): void {
     const ref = refOfMarker(key)
     // The store's clock may be another one.
-    const young = Math.abs(now - lastModified) < youngMs
-    if (!this.#entries.has(ref.batch)) this.#open(ref, { force: false, young })
+    const recent = Math.abs(now - lastModified) < recentMs
+    if (!this.#entries.has(ref.batch)) this.#open(ref, { force: false, recent })
   }
 
-  #open(ref: BatchRef, how: { force: boolean; young?: boolean }): Entry | undefined {
-    const rest = this.#resting.get(ref.batch)
-    if (this.#closing.signal.aborted || (rest && this.#options.clock.now() < rest.until)) return undefined
+  #open(ref: BatchRef, how: { force: boolean; recent?: boolean }): Entry | undefined {
+    const retry = this.#retries.get(ref.batch)
+    if (this.#closing.signal.aborted || (retry && this.#options.clock.now() < retry.at)) return undefined
     const entry: Entry = { ref, lifecycle: undefined, heard: [], ended: Promise.resolve() }
     this.#entries.set(ref.batch, entry)
     entry.ended = this.#run(entry, how)
@@ -137,7 +137,7 @@ export class Coordinator {
     return entry
   }
 
-  async #run(entry: Entry, how: { force: boolean; young?: boolean }): Promise<void> {
+  async #run(entry: Entry, how: { force: boolean; recent?: boolean }): Promise<void> {
     const { store, clock, outages, owner } = this.#options
     const { ref } = entry
     const claim = await this.#claiming(() => claimBatch(ref, { store, owner, now: clock.now(), ...how }))
@@ -159,7 +159,7 @@ export class Coordinator {
       if (!(error instanceof OwnershipLostError)) await lifecycle.release().catch(() => {})
       throw error
     }
-    this.#resting.delete(ref.batch)
+    this.#retries.delete(ref.batch)
     const { status } = lifecycle.state.batch
     onEnded?.(status)
     log.info({ ...ref, status }, 'batch ended')
@@ -173,9 +173,9 @@ export class Coordinator {
       log.info({ ...ref }, 'batch taken over by another planner')
       return
     }
-    const last = this.#resting.get(ref.batch)
-    const restMs = Math.min(last ? last.restMs * 2 : firstRestMs, longestRestMs)
-    this.#resting.set(ref.batch, { until: clock.now() + restMs, restMs })
+    const last = this.#retries.get(ref.batch)
+    const delayMs = Math.min(last ? last.delayMs * 2 : firstRetryMs, maxRetryMs)
+    this.#retries.set(ref.batch, { at: clock.now() + delayMs, delayMs })
     log.error({ ...ref, err: error }, 'batch failed on this planner, retrying later')
   }
 

@@ -50,7 +50,7 @@ export interface ClaimOptions {
   /** The stream brings the batch's records here, so it is better off here even if another planner has it. */
   force: boolean
   /** It has just been made: whoever hears of it through the stream is better off with it. */
-  young?: boolean
+  recent?: boolean
   /** Unix ms. */
   now: number
 }
@@ -58,12 +58,12 @@ export interface ClaimOptions {
 /** Tries to become the planner of a batch: of many that try at a time, one does. */
 export async function claimBatch(
   { tenant, batch }: BatchRef,
-  { store, owner, force, young, now }: ClaimOptions,
+  { store, owner, force, recent, now }: ClaimOptions,
 ): Promise<ClaimResult> {
   const progressKey = keys.batchProgress(tenant, batch)
   const progress = await readWithEtag<StoredProgress>(store, progressKey)
   if (progress && isHeld(progress.value, { owner, force, now })) return 'held'
-  if (!progress && young) return 'held'
+  if (!progress && recent) return 'held'
   const batchKey = keys.batch(tenant, batch)
   const stored = await readWithEtag<StoredBatch>(store, batchKey)
   if (!stored || isFinal(stored.value.batch.status)) return 'ended'

@@ -52,7 +52,7 @@ export class BatchLifecycle {
     this.#repayment = new Repayment(this.#context)
   }
 
-  /** Takes in what the stream says of the batch. */
+  /** Handles a control record of the batch. */
   handle(control: Control): void {
     if (control.type === 'batch_cancelled') this.#cancel()
     if (this.state.finalState) return
