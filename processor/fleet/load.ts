@@ -1,4 +1,4 @@
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
@@ -8,12 +8,12 @@ import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-replicas.ts'
 import { type Backlog, type Lane, type Level, lanes, maxAllowedLevel } from '../scheduling/level.ts'
-import { createPaces } from './batch-progress.ts'
+import { createBacklogs } from './batch-progress.ts'
 
 export interface FleetLoadOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   stream: Pick<Stream, 'groupState'>
   /** What is left of the batches of the whole fleet. */
-  batches(): readonly BatchPace[]
+  batches(): readonly BatchBacklog[]
   /** Images per second that one replica serves unpruned; undefined while nobody knows. */
   throughput(): number | undefined
   /** How often the stream is asked, ms; default 5000. */
@@ -78,11 +78,11 @@ export class FleetLoad {
   }
 
   /** What is left of each batch for one of the processors that share the lane. */
-  batchShare(): BatchPace[] {
+  batchShare(): BatchBacklog[] {
     const replicas = Math.max(1, this.replicas('batch') ?? 1)
     return this.#options
       .batches()
-      .map((pace) => ({ ...pace, linesLeft: Math.ceil(pace.linesLeft / replicas) }))
+      .map((backlog) => ({ ...backlog, linesLeft: Math.ceil(backlog.linesLeft / replicas) }))
   }
 
   close(): Promise<void> {
@@ -149,16 +149,16 @@ export interface WatchFleetOptions extends Pick<FleetLoadOptions, 'throughput'> 
 /** Watches the load of the fleet from this process until it shuts down, and tells of it in its metrics. */
 export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetLoad {
   const { stream, store } = backends
-  const paces = createPaces({ store, log, now: Date.now })
+  const backlogs = createBacklogs({ store, log, now: Date.now })
   const fleet = new FleetLoad({
     stream,
-    batches: () => paces.batches(),
+    batches: () => backlogs.batches(),
     throughput,
     log,
     now: Date.now,
   })
   measureFleet(metrics, fleet)
-  shutdown.add(() => Promise.all([paces.close(), fleet.close()]))
+  shutdown.add(() => Promise.all([backlogs.close(), fleet.close()]))
   return fleet
 }
 
@@ -170,7 +170,7 @@ export interface BatchBacklogOptions {
 
 /** What is to come of the batches, those due first first; `share` is what falls to this processor. */
 export function batchBacklog(
-  share: readonly BatchPace[],
+  share: readonly BatchBacklog[],
   { levels, queued }: BatchBacklogOptions,
 ): Backlog[] {
   let known = queued

@@ -1,4 +1,4 @@
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 
 /** A batch that runs beside the interactive requests. Times are ms. */
 export interface BatchOptions {
@@ -57,7 +57,7 @@ export class SimulatedBatch {
   }
 
   /** Progress as a planner publishes it. */
-  get pace(): BatchPace {
+  get pace(): BatchBacklog {
     const { deadline, maxPrune, lines, linesDone } = this
     return { batch: 'batch', deadline, maxPrune, linesLeft: lines - linesDone }
   }

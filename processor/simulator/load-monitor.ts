@@ -1,4 +1,4 @@
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 import { desiredReplicas } from '../scheduling/desired-replicas.ts'
 
 /** Fleet as seen from outside. */
@@ -7,7 +7,7 @@ export interface FleetSample {
   taken: number
   /** Unfinished requests. */
   lag: number
-  batches: readonly BatchPace[]
+  batches: readonly BatchBacklog[]
   /** Images per second that a replica serves unpruned; undefined while unknown. */
   throughput: number | undefined
 }

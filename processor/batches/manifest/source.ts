@@ -13,7 +13,7 @@ import {
   sliceBytes,
 } from '../../../infra/store/slices.ts'
 import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
-import { isOutage, type Outages } from '../../delivery/outages.ts'
+import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 
 /** A batch's input cannot be read, and never will be. */
 export class BatchInputError extends Error {
@@ -31,8 +31,7 @@ export class BatchInputError extends Error {
 export interface ManifestOptions extends SliceStores {
   outages: Outages
   signal: AbortSignal
-  /** Unix ms. */
-  now(): number
+  clock: Pick<Clock, 'now'>
 }
 
 /**
@@ -55,11 +54,11 @@ export function locateManifest(stored: StoredBatch, options: ManifestOptions): P
 }
 
 function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
-  const { store, outages, signal, now } = options
+  const { store, outages, signal, clock } = options
   const id = batch.input_file_id!
   return outages.outlast(async () => {
     const stored = await getJson<StoredFile>(store, keys.file(tenant, id))
-    const expired = stored?.file.expires_at !== undefined && now() >= stored.file.expires_at * 1000
+    const expired = stored?.file.expires_at !== undefined && clock.now() >= stored.file.expires_at * 1000
     if (!stored || expired) throw new BatchInputError('input_not_found', `There is no file "${id}" any more.`)
     return stored.slices
   }, signal)
@@ -99,7 +98,7 @@ function locateImages(
  */
 export async function* readManifest(
   slices: readonly Slice[],
-  { outages, signal, ...stores }: Omit<ManifestOptions, 'now'>,
+  { outages, signal, ...stores }: Omit<ManifestOptions, 'clock'>,
 ): AsyncGenerator<ManifestLine[]> {
   const splitter = new LineSplitter()
   const bytes = sliceBytes(slices)

@@ -11,8 +11,8 @@ import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
+import { priorityLimit } from './priority.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
-import { inTurns } from './turns.ts'
 
 export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
@@ -42,7 +42,7 @@ export interface LineRun {
   /** Ends the fetching of images when the batch expires, with a `BatchExpiredError`. */
   expiry: AbortSignal
   /** Of the lines that wait, the one with the lowest goes first. */
-  turn: number
+  priority: number
 }
 
 /** The batch expired while an image was fetched. */
@@ -58,15 +58,15 @@ export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Pr
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
   const { captioner, now } = options
   const budget = new ByteBudget(options.imageBytes)
-  const fetching = inTurns(options.fetches)
-  const captioning = inTurns(captioner.concurrency)
+  const fetching = priorityLimit(options.fetches)
+  const captioning = priorityLimit(captioner.concurrency)
 
   async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
-    const { image, release } = await fetching(run.turn, () => fetchHeld(ask.imageUrl, job.tenant, run))
+    const { image, release } = await fetching(run.priority, () => fetchHeld(ask.imageUrl, job.tenant, run))
     try {
       checkImage(image, 'image_url')
       const task = taskOf(ask, job, image, run.signal)
-      return await captioning(run.turn, () => captionWhenTaken(options, task))
+      return await captioning(run.priority, () => captionWhenTaken(options, task))
     } finally {
       release()
     }

@@ -70,7 +70,7 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     const run: LineRun = {
       signal: AbortSignal.any([signal, stopping.signal]),
       expiry: over.signal,
-      turn: 0,
+      priority: 0,
     }
     const repay = async (line: ManifestLine): Promise<Outcome> => {
       try {

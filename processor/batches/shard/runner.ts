@@ -15,7 +15,7 @@ import {
   type LineRun,
   type LineRunnerOptions,
 } from './line.ts'
-import { inTurns, turnOf } from './turns.ts'
+import { priorityLimit, priorityOf } from './priority.ts'
 
 export interface ShardRunnerOptions
   extends SliceStores,
@@ -57,17 +57,17 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
   const { tenantOf, isCancelled } = createLookUps(options)
   const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
   // While the devices' share is captioned, as many again are on their way.
-  const inTurn = inTurns(fetches + captioner.concurrency)
+  const limit = priorityLimit(fetches + captioner.concurrency)
 
   return async (job, signal) => {
     const lines = await linesOf(job, options)
     const stopping = new AbortController()
     const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
-    const turn = turnOf(job.expiresAt, now())
+    const priority = priorityOf(job.expiresAt, now())
     const how: LineRun = {
       signal: AbortSignal.any([signal, stopping.signal]),
       expiry: expiry.signal,
-      turn,
+      priority,
     }
     const run = async (line: ManifestLine) => {
       onInFlight?.(1)
@@ -85,7 +85,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       }
     }
     try {
-      return encodeResults(await settled(lines.map((line) => inTurn(turn, () => run(line)))))
+      return encodeResults(await settled(lines.map((line) => limit(priority, () => run(line)))))
     } catch (error) {
       const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
       if (first instanceof BatchCancelledError) return undefined

@@ -85,20 +85,19 @@ const inputGone = {
 const shardsAtOnce = 4
 
 /**
- * Writes the results of shards that nobody ran before their batch expired. Whoever was first with a shard's results
- * keeps them.
+ * Writes the results of shards that nobody ran before their batch expired, and yields their tallies. Whoever was first
+ * with a shard's results keeps them.
  * @throws StoreUnavailableError
  */
-export async function expireShards(
+export async function* expireShards(
   jobs: Iterable<ShardJob>,
-  stores: SliceStores,
-  onDone: (shard: number, tally: ShardTally) => void,
-  signal: AbortSignal,
-): Promise<void> {
+  { signal, ...stores }: SliceStores & { signal: AbortSignal },
+): AsyncGenerator<{ shard: number; tally: ShardTally }> {
   const expire = async (job: ShardJob) => {
     const tally = await writeShard(stores.store, job, await expiredShard(job, stores))
-    onDone(job.shard, tally)
+    return { shard: job.shard, tally }
   }
   const options = { concurrency: shardsAtOnce, window: shardsAtOnce, signal }
-  for await (const _ of mapInOrder(jobs, expire, options)) signal.throwIfAborted()
+  yield* mapInOrder(jobs, expire, options)
+  signal.throwIfAborted()
 }
