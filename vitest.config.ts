@@ -3,10 +3,14 @@ import { defineConfig } from 'vitest/config'
 /** Where to write the results as JSON as well. */
 const report = process.env.VITEST_JSON_REPORT
 
+/** The command as users and documents run it, in processes of its own. */
+const endToEnd = ['test/e2e/**/*.test.ts', 'test/docs/commands.test.ts']
 /** Tests against real servers: Kafka, S3, workerd. */
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
 /** A test of what a load does: it needs the machine for itself, so it runs after the others. */
 const load = 'test/integration/autoscale.integration.test.ts'
+/** Runs every benchmark, after what looks at latencies. */
+const smoke = 'test/bench/smoke.test.ts'
 
 export default defineConfig({
   test: {
@@ -20,7 +24,14 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{edge,processor,infra,test}/**/*.test.ts'],
-          exclude: [integration],
+          exclude: [...endToEnd, integration, smoke],
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'e2e',
+          include: endToEnd,
         },
       },
       {
@@ -39,9 +50,18 @@ export default defineConfig({
         test: {
           name: 'load',
           include: [load],
-          globalSetup: 'test/servers/setup.ts',
           hookTimeout: 120_000,
           sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: 'bench',
+          include: [smoke],
+          testTimeout: 180_000,
+          maxConcurrency: 2,
+          sequence: { groupOrder: 2 },
         },
       },
     ],

@@ -1,9 +1,10 @@
 import { expect } from 'vitest'
+import { createImageSource } from '../infra/fetch/image-source.ts'
 import { memoryStore } from '../infra/store/memory.fixture.ts'
 import type { StreamRecord } from '../infra/stream/stream.ts'
 import { createCaption } from './api/captions/routes.ts'
 import { createApp } from './app.ts'
-import type { FinishedCaption } from './contract/caption.ts'
+import { type FinishedCaption, maxBodyBytes } from './contract/caption.ts'
 import type { ErrorBody } from './contract/errors.ts'
 import type { ModelSummary } from './contract/model.ts'
 import { defaultTenant } from './contract/tenant.ts'
@@ -104,7 +105,11 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
       render: async () => 'turbine_up 1\n',
       contentType: 'text/plain; version=0.0.4; charset=utf-8',
     },
-    fetchImage: async () => pngHeader(),
+    images: createImageSource({
+      fetch: async () => new Response(pngHeader(), { headers: { 'content-type': 'image/png' } }),
+      maxBytes: maxBodyBytes,
+      buckets: overrides.buckets,
+    }),
     now: () => 1_790_000_000_000,
     newId: () => String(++ids),
     log: {

@@ -1,4 +1,5 @@
 import type { RequestIdVariables } from 'hono/request-id'
+import type { ImageSource } from '../infra/fetch/image-source.ts'
 import type { Readiness } from '../infra/readiness.ts'
 import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
@@ -28,12 +29,6 @@ export interface Log {
   warn(fields: Record<string, unknown>, message: string): void
   error(fields: Record<string, unknown>, message: string): void
 }
-
-/**
- * The bytes behind an address that a caller gave. It alone decides which addresses are safe.
- * Rejects with an error whose `code` starts with `image_url_` when the address is at fault.
- */
-type FetchImage = (url: string, options: { maxBytes: number; signal: AbortSignal }) => Promise<Uint8Array>
 
 /** Who may call. */
 export interface Accounts {
@@ -85,7 +80,8 @@ export interface EdgeDeps {
   rejection?(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
   readiness(): Readiness | Promise<Readiness>
   metrics: EdgeMetrics
-  fetchImage: FetchImage
+  /** Images by their addresses. It alone decides which addresses are safe. */
+  images: ImageSource
   /** Unix ms. */
   now(): number
   /** Something that was never there before, e.g. a UUID; of letters, digits, `-` and `_`. */

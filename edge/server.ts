@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
+import { valueWithin } from '../infra/timing.ts'
 import { TurbineError } from './contract/errors.ts'
 
 export interface ServeOptions {
@@ -62,10 +64,10 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
     async close(drainMs = 0) {
       draining = true
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-      const answered = requests.answered()
-      if (!(await settlesWithin(answered, drainMs))) {
+      const answered = requests.answered().then(() => true)
+      if (!(await valueWithin(drainMs, answered))) {
         releaseWaiting?.()
-        await settlesWithin(answered, lastAnswersMs)
+        await valueWithin(lastAnswersMs, answered)
       }
       // What is left has no request on it: browsers open connections ahead, and clients keep them.
       server.closeAllConnections()
@@ -103,14 +105,11 @@ const refuse = () => {
   return Response.json(error.toBody(), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
-function listen(server: Server, host: string, port: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const fail = (error: NodeJS.ErrnoException) => reject(listenError(error, host, port))
-    server.once('error', fail)
-    server.listen(port, host, () => {
-      server.off('error', fail)
-      resolve()
-    })
+async function listen(server: Server, host: string, port: number): Promise<void> {
+  const listening = once(server, 'listening')
+  server.listen(port, host)
+  await listening.catch((error) => {
+    throw listenError(error, host, port)
   })
 }
 
@@ -129,12 +128,4 @@ function addressOf(server: Server, host: string): string {
   const address = server.address()
   const port = address !== null && typeof address === 'object' ? address.port : 0
   return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
-async function settlesWithin(promise: Promise<void>, ms: number): Promise<boolean> {
-  const { promise: late, resolve } = Promise.withResolvers<boolean>()
-  const timer = setTimeout(() => resolve(false), ms)
-  const settled = await Promise.race([promise.then(() => true), late])
-  clearTimeout(timer)
-  return settled
 }

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
 import type { Config } from '../infra/config.ts'
-import { createImageFetcher } from '../infra/fetch-image.ts'
+import { openImageSource } from '../infra/fetch/node.ts'
 import type { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
@@ -32,10 +32,11 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   const { config, backends, mailbox } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
   await assertExposable({ host: config.host, accounts })
-  const images = createImageFetcher({
+  const images = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
+    buckets: backends.buckets,
   })
   shutdown.add(() => images.close())
   const app = createApp({
@@ -45,7 +46,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     limiter: createLimiter({ now: Date.now }),
     replySecret: config.replySecret,
     metrics: createEdgeMetrics(options.metrics),
-    fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,
+    images: images.imageAt,
     now: Date.now,
     newId: randomUUID,
     sloMs: config.sloMs,

@@ -8,7 +8,7 @@ import { canStartKafka, type KafkaServer, startKafka } from '../test/servers/kaf
 import { canStartS3, type S3Server, startS3 } from '../test/servers/s3.ts'
 import { startWorker, type WorkerServer } from '../test/servers/worker.ts'
 import { createKey } from './accounts/api-keys.ts'
-import { changeTenant } from './accounts/tenants.ts'
+import { addGrants, changeTenant } from './accounts/tenants.ts'
 import { errorOf, pngHeader, starter } from './app.fixture.ts'
 import type { Caption } from './contract/caption.ts'
 import { type CaptionJob, maxInlineImageBytes } from './contract/job.ts'
@@ -209,6 +209,31 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
       [429, '0'],
     ])
     expect(jobs.map(({ tenant }) => tenant)).toEqual(['acme', 'acme'])
+  })
+
+  test("a granted bucket that is not there is the caller's fault", async () => {
+    const { worker: granted, store: grantedStore } = await start('granted')
+    await announceModel(grantedStore)
+    await s3.createBucket('photos')
+    await openS3({ region: 'us-east-1', ...s3 })
+      .bucket('photos')
+      .put('a.png', imageOf(100))
+    const grants = ['s3://photos/', 's3://there-is-no-such-bucket/'].map((uri) => ({
+      uri,
+      access: 'read' as const,
+    }))
+    await changeTenant(grantedStore, 'acme', (tenant) => addGrants(tenant, grants))
+    const { key } = await createKey(grantedStore, { tenant: 'acme', now: Date.now() })
+    const ask = (image_url: string) =>
+      fetch(`${granted.url}/v1/captions`, {
+        method: 'POST',
+        body: JSON.stringify({ image_url, turbine: { deadline_ms: patientMs } }),
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+      })
+    expect(await (await ask('s3://photos/a.png')).json()).toMatchObject({ caption: 'an image of 100 bytes' })
+    const refused = await ask('s3://there-is-no-such-bucket/a.png')
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([400, null])
+    expect(await errorOf(refused)).toMatchObject({ code: 'image_not_found', param: 'image_url' })
   })
 
   test('settings that are missing are named in the log, not to callers', async () => {

@@ -1,3 +1,6 @@
+import { pMapIterable, pMapSkip } from 'p-map'
+import { untilAborted } from './timing.ts'
+
 export interface OrderedMapOptions {
   /** Items worked on at the same time. */
   concurrency: number
@@ -13,63 +16,13 @@ export interface OrderedMapOptions {
  *
  * @example for await (const size of mapInOrder(paths, fileSize, { concurrency: 8 })) console.log(size)
  */
-export async function* mapInOrder<T, R>(
-  items: AsyncIterable<T>,
+export function mapInOrder<T, R>(
+  items: AsyncIterable<T> | Iterable<T>,
   work: (item: T) => Promise<R>,
   { concurrency, window = 1024, signal }: OrderedMapOptions,
-): AsyncGenerator<R> {
-  const results: Promise<R>[] = []
-  let running = 0
-  let taken = false
-  let stopped = false
-  let changed = Promise.withResolvers<void>()
-  const change = () => {
-    changed.resolve()
-    changed = Promise.withResolvers()
-  }
-  const isStopped = () => stopped || signal?.aborted === true
-
-  const takeItems = async () => {
-    for await (const item of items) {
-      while (!isStopped() && (running >= concurrency || results.length >= window)) await changed.promise
-      if (isStopped()) return
-      running++
-      const result = work(item).finally(() => {
-        running--
-        change()
-      })
-      result.catch(() => {})
-      results.push(result)
-      change()
-    }
-  }
-  const taking = takeItems().finally(() => {
-    taken = true
-    change()
-  })
-  // The loop below may end by an error of an item before it looks at an error of the source.
-  taking.catch(() => {})
-  signal?.addEventListener('abort', change)
-
-  try {
-    while (true) {
-      const first = results[0]
-      if (first) {
-        const result = await first
-        results.shift()
-        change()
-        yield result
-      } else if (taken) {
-        await taking
-        return
-      } else if (isStopped()) {
-        // The source may be a pipe that never says another word: it is not waited for.
-        return
-      } else await changed.promise
-    }
-  } finally {
-    stopped = true
-    signal?.removeEventListener('abort', change)
-    change()
-  }
+): AsyncIterable<R> {
+  // Items are read ahead: those that were not begun are left out too.
+  const begin = (item: Awaited<T>) => (signal?.aborted ? pMapSkip : work(item))
+  const backpressure = Math.max(window, concurrency)
+  return pMapIterable(untilAborted(items, signal), begin, { concurrency, backpressure })
 }

@@ -1,3 +1,5 @@
+import { within } from './timing.ts'
+
 interface Check {
   ok: boolean
   message?: string
@@ -47,17 +49,11 @@ export function createReadiness(
 }
 
 async function check(probe: Probe, timeoutMs: number): Promise<Check> {
-  const timedOut = Promise.withResolvers<never>()
-  const timer = setTimeout(
-    () => timedOut.reject(new Error(`did not answer within ${timeoutMs} ms`)),
-    timeoutMs,
-  )
   try {
-    await Promise.race([probe(), timedOut.promise])
+    const probed = async () => probe()
+    await within(timeoutMs, probed(), () => new Error(`did not answer within ${timeoutMs} ms`))
     return { ok: true }
   } catch (error) {
     return { ok: false, message: error instanceof Error ? error.message : String(error) }
-  } finally {
-    clearTimeout(timer)
   }
 }

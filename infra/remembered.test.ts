@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { remember } from './remembered.ts'
 
-function remembered(options: { capacity?: number } = {}) {
+function remembered(options: { capacity?: number; shared?: boolean } = {}) {
   const state = { now: 0, value: 'first' as string | Error, loads: [] as string[] }
   const lookUp = remember<string>({
     load: async (key) => {
@@ -57,4 +57,29 @@ test('beyond the capacity the value goes that was asked for longest ago', async 
   const { state, lookUp } = remembered({ capacity: 2 })
   for (const key of ['a', 'b', 'a', 'c', 'a', 'b']) await lookUp(key)
   expect(state.loads).toEqual(['a', 'b', 'c', 'b'])
+})
+
+test('callers who share are given the load that goes on, each key its own', async () => {
+  const { state, lookUp } = remembered({ shared: true })
+  expect(await Promise.all([lookUp('a'), lookUp('a'), lookUp('b')])).toEqual(['first', 'first', 'first'])
+  expect(state.loads).toEqual(['a', 'b'])
+  state.value = 'second'
+  state.now = 59_999
+  expect(await lookUp('a')).toBe('first')
+  state.now = 60_000
+  expect(await Promise.all([lookUp('a'), lookUp('a')])).toEqual(['second', 'second'])
+  expect(state.loads).toEqual(['a', 'b', 'a'])
+})
+
+test('callers who share learn of a failure, and the next one asks again', async () => {
+  const { state, lookUp } = remembered({ shared: true })
+  await lookUp('a')
+  const known = state.value
+  state.now = 60_000
+  state.value = new Error('away')
+  const failed = await Promise.allSettled([lookUp('a'), lookUp('a')])
+  expect(failed.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+  expect(state.loads).toHaveLength(2)
+  state.value = known
+  expect(await lookUp('a')).toBe('first')
 })

@@ -1,5 +1,5 @@
 import { encodeBase64Url } from 'hono/utils/encode'
-import { readAll } from '../../infra/store/json.ts'
+import { onlyIf, putJson, readAll } from '../../infra/store/json.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
 import type { StoredApiKey } from '../contract/tenant.ts'
@@ -39,8 +39,7 @@ export async function createKey(
     name,
     created: Math.floor(now / 1000),
   }
-  const put = { contentType: 'application/json', ifNoneMatch: '*' } as const
-  await store.put(keys.apiKey(hash), JSON.stringify(stored), put)
+  await putJson(store, keys.apiKey(hash), stored, onlyIf(undefined))
   return { key, stored }
 }
 

@@ -1,5 +1,5 @@
-import { readAll } from '../../infra/store/json.ts'
-import { type ObjectStore, PreconditionFailedError } from '../../infra/store/store.ts'
+import { readAll, swapJson } from '../../infra/store/json.ts'
+import type { ObjectStore } from '../../infra/store/store.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { keys } from '../contract/keys.ts'
 import { type Grant, type Tenant, tenantSchema } from '../contract/tenant.ts'
@@ -30,16 +30,7 @@ export async function changeTenant(
   for (let turn = 0; turn < maxTurns; turn++) {
     const { tenant, etag } = await load(store, id)
     const changed = tenantSchema.parse(change(tenant))
-    const condition = etag === undefined ? { ifNoneMatch: '*' as const } : { ifMatch: etag }
-    try {
-      await store.put(keys.tenant(id), JSON.stringify(changed), {
-        contentType: 'application/json',
-        ...condition,
-      })
-      return changed
-    } catch (error) {
-      if (!(error instanceof PreconditionFailedError)) throw error
-    }
+    if ((await swapJson(store, keys.tenant(id), changed, etag)) !== undefined) return changed
   }
   throw new TurbineError(`Others keep changing the tenant ${id}. Try again.`, {
     status: 409,

@@ -1,5 +1,5 @@
 import { z } from '@hono/zod-openapi'
-import type { ListOptions, ObjectInfo, ObjectStore } from '../../infra/store/store.ts'
+import { listPages, type ObjectStore } from '../../infra/store/store.ts'
 import { fromText } from './read.ts'
 
 /** One page of a list in OpenAI's shape. */
@@ -83,30 +83,16 @@ type KeyChunks = (
 ) => AsyncGenerator<string[]>
 
 const newestFirstKeys: KeyChunks = async function* (store, prefix, after, size) {
-  for await (const page of pagesBelow(store, prefix, { startAfter: after, limit: size }))
+  for await (const page of listPages(store, prefix, { startAfter: after, limit: size }))
     yield page.map(({ key }) => key)
 }
 
 /** A store lists the newest first only, so all keys (not what they hold) are read to begin with the oldest. */
 const oldestFirstKeys: KeyChunks = async function* (store, prefix, after, size) {
   const keys: string[] = []
-  for await (const page of pagesBelow(store, prefix)) keys.push(...page.map(({ key }) => key))
+  for await (const page of listPages(store, prefix)) keys.push(...page.map(({ key }) => key))
   const rest = keys.filter((key) => after === undefined || key < after).reverse()
   for (let start = 0; start < rest.length; start += size) yield rest.slice(start, start + size)
 }
 
 const keyChunks = { desc: newestFirstKeys, asc: oldestFirstKeys }
-
-/** All pages of a store's listing. */
-export async function* pagesBelow(
-  store: ObjectStore,
-  prefix: string,
-  options: Omit<ListOptions, 'continuation'> = {},
-): AsyncGenerator<ObjectInfo[]> {
-  let continuation: string | undefined
-  do {
-    const page = await store.list(prefix, { ...options, continuation })
-    yield page.objects
-    continuation = page.continuation
-  } while (continuation !== undefined)
-}

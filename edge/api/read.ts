@@ -1,7 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { TurbineError } from '../contract/errors.ts'
-import type { EdgeEnv } from '../deps.ts'
+import { checkImage } from '../contract/image.ts'
+import { assertGranted } from '../contract/tenant.ts'
+import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
 /** Bytes of a JSON body that holds no image. */
 export const maxJsonBytes = 1024 * 1024
@@ -35,6 +37,20 @@ export async function readJson(c: Context<EdgeEnv>, example: object): Promise<un
       code: 'invalid_json',
       cause,
     })
+  }
+}
+
+/**
+ * Reads, when it is called, the image at an address that the request names.
+ * @throws ImageError, and what else an `ImageSource` throws
+ */
+export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'images'>, url: string) {
+  const tenant = c.get('tenant')
+  const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
+  return async (): Promise<Uint8Array> => {
+    const image = await images(url, { granted, signal: c.req.raw.signal })
+    checkImage(image, 'image_url')
+    return image
   }
 }
 

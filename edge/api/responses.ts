@@ -67,6 +67,13 @@ export const idempotencyErrors = {
   ),
 }
 
+export const imageTooLarge = errorResponse(
+  413,
+  'image_too_large',
+  'The image has 100 megapixels; at most 64 are accepted.',
+  'The body has too many bytes or the image too many pixels.',
+)
+
 /** What a caption that is not taken is answered with. */
 export const turnedAway = errorResponse(
   429,

@@ -1,9 +1,8 @@
 import fc from 'fast-check'
-import { encodeBase64 } from 'hono/utils/encode'
 import sharp from 'sharp'
 import { expect, test } from 'vitest'
 import { pngHeader } from '../app.fixture.ts'
-import { checkImage, decodeDataUrl } from './image.ts'
+import { checkImage } from './image.ts'
 
 const formats = ['jpeg', 'png', 'webp', 'gif', 'tiff', 'avif'] as const
 
@@ -92,7 +91,7 @@ test('an AVIF is as large as the largest picture in it', () => {
 
 test('nothing is an empty image', () => {
   expect(() => checkImage(new Uint8Array(0), 'image_url')).toThrow(
-    expect.objectContaining({ status: 400, code: 'image_empty', param: 'image_url' }),
+    expect.objectContaining({ status: 400, code: 'image_invalid', param: 'image_url' }),
   )
 })
 
@@ -105,7 +104,7 @@ test.each([
   expect(() => checkImage(bytes)).toThrow(
     expect.objectContaining({
       status: 415,
-      code: 'image_unsupported',
+      code: 'image_invalid',
       message: expect.stringContaining('JPEG, PNG, WebP, GIF, TIFF, AVIF'),
     }),
   )
@@ -121,31 +120,5 @@ test('whatever follows a signature, only errors for callers come out', async () 
         expect(error).toMatchObject({ code: 'image_too_large' })
       }
     }),
-  )
-})
-
-test('the bytes come out as they went in', () => {
-  fc.assert(
-    fc.property(fc.uint8Array(), (bytes) => {
-      expect(decodeDataUrl(`data:image/png;base64,${encodeBase64(bytes.slice().buffer)}`)).toEqual(bytes)
-    }),
-  )
-})
-
-test.each([
-  'data:;base64,AAAA',
-  'DATA:Image/PNG;name=a;BASE64,AAAA',
-  'data:application/octet-stream;base64,AAAA',
-])('%s is understood', (url) => expect(decodeDataUrl(url)).toHaveLength(3))
-
-test.each([
-  ['no comma', 'data:image/png;base64'],
-  ['not base64', 'data:image/png,AAAA'],
-  ['another media type', 'data:text/plain;base64,AAAA'],
-  ['foreign characters', 'data:image/png;base64,A*=='],
-  ['a wrong length', 'data:image/png;base64,AAAAA'],
-])('%s is refused by name', (_name, url) => {
-  expect(() => decodeDataUrl(url)).toThrow(
-    expect.objectContaining({ status: 400, code: 'image_url_invalid', param: 'image_url' }),
   )
 })

@@ -1,4 +1,3 @@
-import { decodeBase64 } from 'hono/utils/encode'
 import { GIF } from 'image-size/types/gif'
 import { HEIF } from 'image-size/types/heif'
 import type { IImage, ISize } from 'image-size/types/interface'
@@ -7,7 +6,7 @@ import { PNG } from 'image-size/types/png'
 import { TIFF } from 'image-size/types/tiff'
 import { WEBP } from 'image-size/types/webp'
 import { maxImagePixels } from './caption.ts'
-import { TurbineError } from './errors.ts'
+import { ImageError } from './errors.ts'
 
 interface ImageFormat {
   name: string
@@ -81,54 +80,29 @@ function pixelsInHeader(format: ImageFormat, bytes: Uint8Array): number | undefi
  * it is not sure of: the decoder checks again.
  *
  * @param param the request field that held the image, for the error
- * @throws TurbineError `image_empty`, `image_unsupported`, `image_too_large`
+ * @throws ImageError `image_invalid` (400 when empty, 415 in another format), `image_too_large` (413)
  */
 export function checkImage(bytes: Uint8Array, param?: string): void {
   if (bytes.length === 0)
-    throw new TurbineError(`The image is empty. Send the bytes of a ${imageFormatNames.join(', ')} file.`, {
-      status: 400,
-      code: 'image_empty',
-      param,
-    })
+    throw new ImageError(
+      'image_invalid',
+      `The image is empty. Send the bytes of a ${imageFormatNames.join(', ')} file.`,
+      { param },
+    )
   const format = formats.find((candidate) => candidate.matches(bytes))
   if (!format) {
     const what = refusedFormat(bytes) ?? 'no image in a format that is accepted'
-    throw new TurbineError(`The bytes are ${what}. Send one of ${imageFormatNames.join(', ')}.`, {
-      status: 415,
-      code: 'image_unsupported',
-      param,
-    })
+    throw new ImageError(
+      'image_invalid',
+      `The bytes are ${what}. Send one of ${imageFormatNames.join(', ')}.`,
+      { status: 415, param },
+    )
   }
   const pixels = pixelsInHeader(format, bytes)
   if (pixels !== undefined && pixels > maxImagePixels)
-    throw new TurbineError(
+    throw new ImageError(
+      'image_too_large',
       `The image has ${Math.ceil(pixels / 1e6)} megapixels; at most ${maxImagePixels / 1e6} are accepted. Scale it down; a caption needs far fewer.`,
-      { status: 413, code: 'image_too_large', param },
+      { status: 413, param },
     )
-}
-
-const invalidDataUrl = (problem: string, cause?: unknown) =>
-  new TurbineError(`${problem} Send "data:image/jpeg;base64,..." with the image's bytes in base64.`, {
-    status: 400,
-    code: 'image_url_invalid',
-    param: 'image_url',
-    cause,
-  })
-
-/**
- * The bytes in a base64 `data:` URL (RFC 2397) of an image.
- * @throws TurbineError `image_url_invalid` when it is malformed, is not base64 or says that it is no image.
- */
-export function decodeDataUrl(url: string): Uint8Array {
-  const comma = url.indexOf(',')
-  if (comma < 0) throw invalidDataUrl('The data URL has no comma after its media type.')
-  const [mediaType = '', ...parameters] = url.slice('data:'.length, comma).toLowerCase().split(';')
-  if (parameters.at(-1)?.trim() !== 'base64') throw invalidDataUrl('The data URL is not in base64.')
-  if (mediaType !== '' && mediaType !== 'application/octet-stream' && !mediaType.startsWith('image/'))
-    throw invalidDataUrl('The data URL holds something else than an image.')
-  try {
-    return decodeBase64(url.slice(comma + 1))
-  } catch (cause) {
-    throw invalidDataUrl('The data URL has characters that are not base64, or is cut off.', cause)
-  }
 }

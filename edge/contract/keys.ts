@@ -43,9 +43,9 @@ export const keys = {
   model: (id: string) => `${keys.models}${encodeURIComponent(id)}.json`,
   models: 'models/',
 
-  /** A `Pace`, written by the planner of this name. */
-  pace: (planner: string) => `${keys.paces}${planner}.json`,
-  paces: 'pace/',
+  /** A `PlannerBacklog`, written by the planner of this name. */
+  backlog: (planner: string) => `${keys.backlogs}${planner}.json`,
+  backlogs: 'pace/',
 
   /** A `StoredApiKey`, by the SHA-256 of the key in hex. */
   apiKey: (hash: string) => `${keys.apiKeys}${hash}.json`,

@@ -75,7 +75,7 @@ function describeAllowed(schema: JsonSchema | undefined): string {
     case 'string':
       return describeString(schema)
     case 'object':
-      return `an object with the fields ${Object.keys(schema.properties ?? {}).join(', ')}`
+      return `an object${describeFields(Object.keys(schema.properties ?? {}))}`
     case 'boolean':
       return 'true or false'
     case 'array':
@@ -84,6 +84,8 @@ function describeAllowed(schema: JsonSchema | undefined): string {
       return 'a valid value'
   }
 }
+
+const describeFields = (names: string[]) => (names.length === 0 ? '' : ` with the fields ${names.join(', ')}`)
 
 const describeRange = ({ minimum, maximum }: JsonSchema) =>
   minimum === undefined || maximum === undefined ? '' : ` from ${minimum} to ${maximum}`

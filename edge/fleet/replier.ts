@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, fetch } from 'undici'
+import { retry } from '../../infra/retry.ts'
 import { traceparent } from '../../infra/telemetry/tracing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import { signReply } from '../contract/reply.ts'
@@ -56,13 +56,10 @@ export function createReplier(options: ReplierOptions): Replier {
   const { pausesMs = [50, 250] } = options
   return async (replyTo, caption) => {
     const url = replyAddress(replyTo)
-    for (const pauseMs of [...pausesMs, undefined]) {
-      const outcome = await tryReply(options, url, caption)
-      if (typeof outcome === 'boolean') return outcome
-      if (!outcome.retriable || pauseMs === undefined) throw outcome
-      await sleep(pauseMs)
-    }
-    return false
+    return await retry(() => tryReply(options, url, caption), {
+      tries: 1 + pausesMs.length,
+      pauseMs: (failures) => pausesMs[failures - 1]!,
+    })
   }
 }
 
@@ -74,34 +71,38 @@ function replyAddress(replyTo: string): URL {
   })
 }
 
-/** One try: whether somebody waits, or what went wrong. */
+/**
+ * @returns whether somebody waits
+ * @throws ReplyError
+ */
 async function tryReply(
   { secret, now = Date.now, timeoutMs = 2000, fetch = globalThis.fetch }: ReplierOptions,
   url: URL,
   caption: FinishedCaption,
-): Promise<boolean | ReplyError> {
+): Promise<boolean> {
   // Signed for each try: its age is part of it.
-  const signed = await signReply(secret, caption.id, caption, now())
-  try {
-    const signal = AbortSignal.timeout(timeoutMs)
-    const trace = traceparent()
-    const headers = { ...signed.headers, ...(trace && { traceparent: trace }) }
+  const { headers, body } = await signReply(secret, caption.id, caption, now())
+  const signal = AbortSignal.timeout(timeoutMs)
+  const trace = traceparent()
+  const post = async () => {
     const response = await fetch(url, {
       method: 'POST',
-      headers,
-      body: signed.body,
+      headers: { ...headers, ...(trace && { traceparent: trace }) },
+      body,
       signal,
       redirect: 'error',
     })
     // Read to its end, so that the connection is free for the next reply.
-    const answer = await response.text()
-    return response.ok ? answer === JSON.stringify({ delivered: true }) : refusedWith(response.status, url)
-  } catch (cause) {
-    return new ReplyError(`The edge at ${url.origin} could not be reached with a reply.`, {
+    return { ok: response.ok, status: response.status, answer: await response.text() }
+  }
+  const { ok, status, answer } = await post().catch((cause: unknown) => {
+    throw new ReplyError(`The edge at ${url.origin} could not be reached with a reply.`, {
       retriable: true,
       cause,
     })
-  }
+  })
+  if (!ok) throw refusedWith(status, url)
+  return answer === JSON.stringify({ delivered: true })
 }
 
 const refusedWith = (status: number, url: URL) =>

@@ -1,5 +1,6 @@
 import { remember } from '../../infra/remembered.ts'
-import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { readAll } from '../../infra/store/json.ts'
+import type { ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
 import { forgetModelMs, type ModelSummary, type ServedModel } from '../contract/model.ts'
 
@@ -33,8 +34,4 @@ export function createServedModels({ store, now, ttlMs = 10_000 }: ServedModelsO
  * What the processors last said of each model, however long ago.
  * @throws StoreUnavailableError
  */
-export async function readServedModels(store: ObjectStore): Promise<ServedModel[]> {
-  const { objects } = await store.list(keys.models)
-  const found = await Promise.all(objects.map(({ key }) => getJson<ServedModel>(store, key)))
-  return found.filter((model) => model !== undefined)
-}
+export const readServedModels = (store: ObjectStore) => readAll<ServedModel>(store, keys.models)

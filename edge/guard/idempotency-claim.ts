@@ -1,4 +1,4 @@
-import { type ObjectStore, PreconditionFailedError, type PutOptions } from '../../infra/store/store.ts'
+import { getVersioned, swapJson } from '../../infra/store/json.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { EdgeDeps } from '../deps.ts'
 
@@ -66,11 +66,11 @@ export async function claimKey(
   const firstId = makeId()
   for (let turn = 0; turn < maxTurns; turn++) {
     const first = taken(firstId)
-    const made = await write(store, key, first, { ifNoneMatch: '*' })
+    const made = await swapJson(store, key, first, undefined)
     if (made) return holdOf(deps, key, first, made)
-    const found = await read(store, key)
+    const found = await getVersioned<StoredClaim>(store, key)
     if (!found) continue
-    const { claim, etag } = found
+    const { value: claim, etag } = found
     if (claim.owner === owner) return holdOf(deps, key, claim, etag)
     const expired = deps.now() - claim.claimedAt > claimExpiryMs
     if (!expired) {
@@ -80,7 +80,7 @@ export async function claimKey(
       if (claim.state === 'claimed' && fresh) return holdOf(deps, key, claim, etag, 'running')
     }
     const next = taken(expired ? firstId : claim.id)
-    const replaced = await write(store, key, next, { ifMatch: etag })
+    const replaced = await swapJson(store, key, next, etag)
     if (replaced) return holdOf(deps, key, next, replaced)
   }
   throw keyInUse()
@@ -109,7 +109,7 @@ function holdOf(
     settled = true
     try {
       // Where it was taken over meanwhile, it is not ours to change.
-      await write(store, key, { ...claim, ...change }, { ifMatch: etag })
+      await swapJson(store, key, { ...claim, ...change }, etag)
     } catch (err) {
       log.warn(
         { err, id: claim.id },
@@ -136,20 +136,4 @@ function assertSame(claim: StoredClaim, fingerprint: string | undefined) {
     'This Idempotency-Key came with another request before. Use a new key for each new request.',
     { status: 422, code: 'idempotency_key_reused', param: 'Idempotency-Key' },
   )
-}
-
-/** @returns the etag, or undefined when the condition does not hold */
-async function write(store: ObjectStore, key: string, claim: StoredClaim, condition: PutOptions) {
-  try {
-    const put = { contentType: 'application/json', ...condition }
-    return (await store.put(key, JSON.stringify(claim), put)).etag
-  } catch (error) {
-    if (error instanceof PreconditionFailedError) return undefined
-    throw error
-  }
-}
-
-async function read(store: ObjectStore, key: string) {
-  const object = await store.get(key)
-  return object && { claim: (await new Response(object.body).json()) as StoredClaim, etag: object.etag }
 }

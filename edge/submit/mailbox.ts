@@ -1,3 +1,4 @@
+import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 
 /** Where one waiting request gets its finished caption. */
@@ -45,7 +46,7 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
       return {
         replyTo: addressOf(id),
         async wait(ms, signal) {
-          await withLimit(letter.promise, ms, signal)
+          await valueWithin(ms, letter.promise, signal)
           // Who gives up is handed nothing any more, and what was handed over meanwhile counts.
           waiting.delete(id)
           letter.resolve(undefined)
@@ -64,20 +65,4 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
       waiting.clear()
     },
   }
-}
-
-/** The promise's value, or undefined when `ms` pass or `signal` aborts before. */
-export function withLimit<T>(promise: Promise<T>, ms: number, signal: AbortSignal): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const finish = (value?: T) => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', giveUp)
-      resolve(value)
-    }
-    const giveUp = () => finish()
-    const timer = setTimeout(giveUp, ms)
-    signal.addEventListener('abort', giveUp)
-    promise.then(finish)
-    if (signal.aborted) giveUp()
-  })
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { imageFaults } from '../../infra/fetch/faults.ts'
 import { getJson } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import {
@@ -205,9 +206,9 @@ test('the same key with another image or option is 422', async () => {
 test('a repeat does not fetch the image again, and a wrong request can be corrected under its key', async () => {
   let fetched = 0
   const edge = edgeOf({
-    fetchImage: async () => {
+    images: async () => {
       if (fetched++ > 0) return png
-      throw Object.assign(new Error('It took too long.'), { code: 'image_url_timeout', retriable: true })
+      throw imageFaults.timedOut(10)
     },
   })
   const ask = (body: object) => post(edge, jsonRequest(body, { 'idempotency-key': 'k' }))

@@ -1,5 +1,6 @@
 import type { Context } from 'hono'
 import { getJson } from '../../infra/store/store.ts'
+import { sleep } from '../../infra/timing.ts'
 import type { Caption, FinishedCaption } from '../contract/caption.ts'
 import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
@@ -145,17 +146,4 @@ export async function pollUntil<T>(
     await sleep(Math.min(pause, left), signal)
   }
   return undefined
-}
-
-/** Resolves after `ms`, or as soon as `signal` aborts. */
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', end)
-      resolve()
-    }
-    const timer = setTimeout(end, ms)
-    signal.addEventListener('abort', end)
-  })
 }

@@ -1,6 +1,7 @@
-import { putOnce } from '../../infra/store/store.ts'
+import { putOnce } from '../../infra/store/json.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { inSpan, SpanKind, traceparent } from '../../infra/telemetry/tracing.ts'
+import { timeLimit } from '../../infra/timing.ts'
 import { type Caption, maxHoldMs } from '../contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
@@ -122,9 +123,8 @@ async function send(
   const byKey = image.length > maxInlineImageBytes
   const key = keys.captionImage(head.tenant, head.id)
   if (byKey) await store.put(key, image)
-  const limit = new AbortController()
-  const late = () => limit.abort(new StreamUnavailableError('The stream did not take the job in time.'))
-  const timer = setTimeout(late, Math.max(leastSendMs, leftMs))
+  const late = () => new StreamUnavailableError('The stream did not take the job in time.')
+  const limit = timeLimit(Math.max(leastSendMs, leftMs), late)
   try {
     await inSpan(`send ${topics.interactive}`, { kind: SpanKind.PRODUCER }, () => {
       const job = { ...head, image: byKey ? { key } : image, traceparent: traceparent(head.traceparent) }
@@ -136,7 +136,7 @@ async function send(
     if (byKey && !head.repeatable) await store.delete(key).catch(() => undefined)
     throw limit.signal.aborted ? limit.signal.reason : error
   } finally {
-    clearTimeout(timer)
+    limit.clear()
   }
 }
 

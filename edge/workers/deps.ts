@@ -1,4 +1,4 @@
-import { createWebImageFetcher } from '../../infra/fetch-image-web.ts'
+import { createImageSource } from '../../infra/fetch/image-source.ts'
 import { createReadiness } from '../../infra/readiness.ts'
 import { openS3 } from '../../infra/store/s3.ts'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -46,11 +46,6 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     newId,
   })
   const models = createServedModels({ store, now })
-  const images = createWebImageFetcher({
-    maxBytes: maxBodyBytes,
-    timeoutMs: config.imageTimeoutMs,
-    allowPrivate: config.allowPrivateUrls,
-  })
   return {
     stream,
     store,
@@ -80,7 +75,13 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
       { keepMs: 0 },
     ),
     metrics: requestLog(log),
-    fetchImage: async (url, { signal }) => (await images.fetch(url, { signal })).bytes,
+    images: createImageSource({
+      fetch: (url, init) => fetch(url, init),
+      maxBytes: maxBodyBytes,
+      timeoutMs: config.imageTimeoutMs,
+      allowPrivate: config.allowPrivateUrls,
+      buckets: s3.bucket,
+    }),
     now,
     newId,
     log,

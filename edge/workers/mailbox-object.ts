@@ -1,6 +1,6 @@
 import { DurableObject } from 'cloudflare:workers'
+import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
-import { withLimit } from '../submit/mailbox.ts'
 import type { MailboxCalls } from './mailbox.ts'
 
 interface Letter extends PromiseWithResolvers<FinishedCaption | undefined> {
@@ -9,7 +9,6 @@ interface Letter extends PromiseWithResolvers<FinishedCaption | undefined> {
 
 /** A letter that comes first is kept this long for the one who is about to wait for it, ms. */
 const keepMs = 5_000
-const never = new AbortController().signal
 
 /** Where requests wait for their captions. Nothing is stored: what gets lost here lies in the object store as well. */
 export class MailboxObject extends DurableObject<unknown> implements MailboxCalls {
@@ -19,7 +18,7 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
     const letter = this.#letter(id)
     letter.waiting++
     try {
-      return await withLimit(letter.promise, ms, never)
+      return await valueWithin(ms, letter.promise)
     } finally {
       letter.waiting--
       this.#forget(id, letter)

@@ -1,7 +1,8 @@
 import { partitionOf } from '../../infra/stream/partition.ts'
+import { valueWithin } from '../../infra/timing.ts'
 import { type FinishedCaption, maxHoldMs } from '../contract/caption.ts'
 import type { Log } from '../deps.ts'
-import { type Mailbox, withLimit } from '../submit/mailbox.ts'
+import type { Mailbox } from '../submit/mailbox.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
 /** What a mailbox object can be asked; `id` is a request's. */
@@ -56,7 +57,7 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
           return lost
         },
         async wait(ms, signal) {
-          const caption = await withLimit(letter, ms, signal)
+          const caption = await valueWithin(ms, letter, signal)
           if (caption || ended) return caption
           // Who gives up is handed nothing any more, and what was handed over meanwhile counts.
           await object.close(id).catch(() => undefined)

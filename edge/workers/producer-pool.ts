@@ -7,6 +7,7 @@ import {
   StreamUnavailableError,
   UnknownTopicError,
 } from '../../infra/stream/stream.ts'
+import { unlessAborted } from '../../infra/timing.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
 /** How a send ended. Errors cross between objects as data, because they lose their class on the way. */
@@ -53,9 +54,10 @@ export function createProducerPool({
       const producer = objects.getByName(nameOf(partitionOf(first.key, producers)))
       const ticket = newId()
       const sending = producer.send(ticket, topic, records).catch(unreachable)
-      const outcome = await unlessAborted(sending, signal, () =>
-        background(producer.abandon(ticket).catch(() => undefined)),
-      )
+      const outcome = await unlessAborted(sending, signal).catch((reason: unknown) => {
+        background(producer.abandon(ticket).catch(() => undefined))
+        throw reason
+      })
       if (!outcome.sent) throw asError(outcome)
     },
     async assertReachable() {
@@ -84,22 +86,3 @@ const errors: Record<string, new (message: string) => Error> = {
 
 const asError = ({ name, message }: Extract<SendOutcome, { sent: false }>) =>
   new (errors[name] ?? StreamUnavailableError)(message)
-
-/** The value of `work`; the signal's reason as soon as it aborts, and then `onAbort` is called. */
-async function unlessAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal | undefined,
-  onAbort: () => void,
-): Promise<T> {
-  const aborted = Promise.withResolvers<never>()
-  const abort = () => {
-    onAbort()
-    aborted.reject(signal?.reason)
-  }
-  signal?.addEventListener('abort', abort, { once: true })
-  try {
-    return await Promise.race([work, aborted.promise])
-  } finally {
-    signal?.removeEventListener('abort', abort)
-  }
-}

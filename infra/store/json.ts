@@ -1,24 +1,89 @@
 import pLimit from 'p-limit'
-import { getJson, type ObjectStore } from './store.ts'
+import {
+  getJson,
+  listPages,
+  type ObjectInfo,
+  type ObjectStore,
+  PreconditionFailedError,
+  type PutOptions,
+} from './store.ts'
 
 /** Requests to the store under way at the same time. */
 const concurrency = 16
 
-/** Every JSON object below a prefix, in the order of their keys. */
-export async function readAll<T>(store: ObjectStore, prefix: string): Promise<T[]> {
+/** A JSON object as it was read, and the version that it may be replaced in. */
+export interface Versioned<T> {
+  value: T
+  etag: string
+}
+
+/** The whole object parsed as JSON with its version, or undefined. */
+export async function getVersioned<T>(
+  store: Pick<ObjectStore, 'get'>,
+  key: string,
+): Promise<Versioned<T> | undefined> {
+  const object = await store.get(key)
+  return object && { value: (await new Response(object.body).json()) as T, etag: object.etag }
+}
+
+/** @throws PreconditionFailedError when a condition does not hold */
+export function putJson(
+  store: Pick<ObjectStore, 'put'>,
+  key: string,
+  value: unknown,
+  condition?: PutOptions,
+) {
+  return store.put(key, JSON.stringify(value), { contentType: 'application/json', ...condition })
+}
+
+/** Holds for the object of that version; without one, while there is no object. */
+export const onlyIf = (etag: string | undefined): PutOptions =>
+  etag === undefined ? { ifNoneMatch: '*' } : { ifMatch: etag }
+
+/**
+ * Compares and swaps: puts an object as JSON in place of the version `etag`, or where there is none yet.
+ * @returns the new version; undefined when somebody else was first
+ * @example
+ * const found = await getVersioned<Counter>(store, key)
+ * const etag = await swapJson(store, key, { count: (found?.value.count ?? 0) + 1 }, found?.etag)
+ */
+export async function swapJson(
+  store: Pick<ObjectStore, 'put'>,
+  key: string,
+  value: unknown,
+  etag: string | undefined,
+): Promise<string | undefined> {
+  try {
+    return (await putJson(store, key, value, onlyIf(etag))).etag
+  } catch (error) {
+    if (error instanceof PreconditionFailedError) return undefined
+    throw error
+  }
+}
+
+/**
+ * Puts an object as JSON, unless there is one already.
+ * @returns the object that is kept: this one, or the one that was first
+ */
+export async function putOnce<T>(store: ObjectStore, key: string, value: T): Promise<T> {
+  if ((await swapJson(store, key, value, undefined)) !== undefined) return value
+  return (await getJson<T>(store, key)) ?? value
+}
+
+/** Every JSON object below a prefix, or those that are wanted, in the order of their keys. */
+export async function readAll<T>(
+  store: Pick<ObjectStore, 'get' | 'list'>,
+  prefix: string,
+  wanted: (object: ObjectInfo) => boolean = () => true,
+): Promise<T[]> {
   const limit = pLimit(concurrency)
   const reads: Promise<T | undefined>[] = []
-  let continuation: string | undefined
-  do {
-    const page = await store.list(prefix, { continuation })
-    reads.push(...page.objects.map(({ key }) => limit(() => getJson<T>(store, key))))
-    continuation = page.continuation
-  } while (continuation !== undefined)
+  for await (const page of listPages(store, prefix))
+    reads.push(...page.filter(wanted).map(({ key }) => limit(() => getJson<T>(store, key))))
   return (await Promise.all(reads)).filter((value) => value !== undefined)
 }
 
 /** Deletes objects, each once. */
-export async function deleteAll(store: ObjectStore, keys: Iterable<string>): Promise<void> {
-  const limited = pLimit(concurrency)
-  await Promise.all([...new Set(keys)].map((key) => limited(() => store.delete(key))))
+export async function deleteAll(store: Pick<ObjectStore, 'delete'>, keys: Iterable<string>): Promise<void> {
+  await pLimit(concurrency).map(new Set(keys), (key) => store.delete(key))
 }

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto'
 import pLimit from 'p-limit'
+import { onlyIf } from './json.ts'
 import { type ObjectStore, PreconditionFailedError } from './store.ts'
 
 /** Somebody else has written an object that was ours. */
@@ -54,8 +55,7 @@ export class OwnedObject {
   }
 
   #put(text: string): Promise<{ etag: string }> {
-    const condition = this.#etag === undefined ? { ifNoneMatch: '*' as const } : { ifMatch: this.#etag }
-    return this.#store.put(this.#key, text, { contentType: 'application/json', ...condition })
+    return this.#store.put(this.#key, text, { contentType: 'application/json', ...onlyIf(this.#etag) })
   }
 
   #written({ etag }: { etag: string }): void {

@@ -1,3 +1,5 @@
+import { within } from '../timing.ts'
+
 export interface ReceivedOptions {
   /** What a failure of the connection becomes. */
   toError(error: unknown): Error
@@ -18,7 +20,7 @@ export function receivedBody(
     {
       async pull(controller) {
         try {
-          const { done, value } = await within(stallMs, reader.read())
+          const { done, value } = await within(stallMs, reader.read(), () => silence(stallMs))
           if (done) controller.close()
           else controller.enqueue(value)
         } catch (error) {
@@ -32,17 +34,8 @@ export function receivedBody(
   )
 }
 
-async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
-  const silence = Promise.withResolvers<never>()
-  const timer = setTimeout(() => {
-    silence.reject(Object.assign(new Error(`No bytes came for ${ms} ms.`), { name: 'TimeoutError' }))
-  }, ms)
-  try {
-    return await Promise.race([promise, silence.promise])
-  } finally {
-    clearTimeout(timer)
-  }
-}
+const silence = (ms: number) =>
+  Object.assign(new Error(`No bytes came for ${ms} ms.`), { name: 'TimeoutError' })
 
 /** A stream on its way to S3. */
 export interface SentBody {

@@ -9,7 +9,7 @@ import {
 import { assertKey } from './key.ts'
 import { type ByteRange, InvalidRangeError, resolveRange } from './range.ts'
 import { receivedBody } from './s3-body.ts'
-import { isMissingObject, S3RequestError, s3Fault, storeError } from './s3-errors.ts'
+import { isMissingObject, isUnnamedRefusal, S3RequestError, s3Fault, storeError } from './s3-errors.ts'
 import { type PutTarget, putObject } from './s3-put.ts'
 import type { ListOptions, ListPage, ObjectInfo, ObjectStore, PutOptions, StoredObject } from './store.ts'
 
@@ -122,9 +122,24 @@ export class S3Bucket implements ObjectStore {
     try {
       return await this.#connection.client.send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key }))
     } catch (error) {
-      if (!isMissingObject(s3Fault(error))) throw this.#toError(error)
+      const fault = s3Fault(error)
+      if (isUnnamedRefusal(fault)) throw this.#toError(await this.#namedRefusal(key, error))
+      if (!isMissingObject(fault)) throw this.#toError(error)
       await this.#assertBucket()
       return undefined
+    }
+  }
+
+  /** The error of a GET, which has a code, instead of the one of a HEAD, which has none. */
+  async #namedRefusal(key: string, unnamed: unknown): Promise<unknown> {
+    try {
+      const { Body } = await this.#connection.client.send(
+        new GetObjectCommand({ Bucket: this.#bucket, Key: key }),
+      )
+      await Body?.transformToWebStream().cancel()
+      return unnamed
+    } catch (named) {
+      return named
     }
   }
 

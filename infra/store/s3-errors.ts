@@ -47,15 +47,26 @@ export const isMissingObject = ({ code }: S3Fault) => missingObjectCodes.has(cod
 
 const missingBucketCodes = new Set(['NoSuchBucket', 'InvalidBucketName'])
 
-const refusedStatuses = new Set([301, 401, 403])
-/** Faults of the credentials or the region that come with a status that says less. */
-const refusedCodes = new Set([
+/** The bucket lies in another region, or at another address, than the one that was asked. */
+const elsewhereCodes = new Set([
   'AuthorizationHeaderMalformed',
+  'IllegalLocationConstraintException',
+  'PermanentRedirect',
+])
+
+/**
+ * S3 refused a HEAD, whose answer has no body and so no code: whether the bucket is closed, or the credentials are
+ * wrong, is told by a GET.
+ */
+export const isUnnamedRefusal = ({ code, status = 0 }: S3Fault) =>
+  code === 'Unknown' && (status === 400 || refusedStatuses.has(status))
+
+const refusedStatuses = new Set([301, 401, 403])
+/** Faults of the credentials that come with a status that says less. */
+const refusedCodes = new Set([
   'CredentialsProviderError',
   'ExpiredToken',
-  'IllegalLocationConstraintException',
   'InvalidToken',
-  'PermanentRedirect',
   // What versitygw calls an unknown access key.
   'XAdminUserNotFound',
 ])
@@ -89,6 +100,12 @@ export function storeError(
     return new BucketUnavailableError(
       'forbidden',
       `${place.server} denies access to the bucket "${place.bucket}". Allow the key to list, read, write and delete there.`,
+      options,
+    )
+  if (elsewhereCodes.has(fault.code))
+    return new BucketUnavailableError(
+      'missing',
+      `${place.server} does not serve the bucket "${place.bucket}" (${fault.code}): it lies in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
       options,
     )
   if (refusedStatuses.has(fault.status ?? 0) || refusedCodes.has(fault.code))

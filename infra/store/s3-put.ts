@@ -1,5 +1,6 @@
 import { type HeadObjectCommandOutput, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { Upload } from '@aws-sdk/lib-storage'
+import { retry } from '../retry.ts'
 import { sentBody } from './s3-body.ts'
 import { isMissingObject, S3RequestError, s3Fault } from './s3-errors.ts'
 import { PreconditionFailedError, type PutOptions, StoreUnavailableError } from './store.ts'
@@ -59,17 +60,12 @@ export async function putObject(
 }
 
 async function putBytes(target: PutTarget, request: PutRequest, bytes: Uint8Array): Promise<string> {
-  for (let tries = 1; ; tries++) {
-    try {
-      const { ETag } = await target.client.send(new PutObjectCommand({ ...request, Body: bytes }))
-      return ETag!
-    } catch (error) {
-      const etag = await etagOfRefused(target, request, error)
-      if (etag) return etag
-      if (tries === maxTries) throw lostRace(request, error)
-      await new Promise((resolve) => setTimeout(resolve, pauseMs * tries))
-    }
-  }
+  const send = () => target.client.send(new PutObjectCommand({ ...request, Body: bytes }))
+  return retry(() => etagOf(target, request, send()), {
+    tries: maxTries,
+    retriable: (error) => error instanceof LostRaceError,
+    pauseMs: (failures) => pauseMs * failures,
+  })
 }
 
 async function putStream(
@@ -96,32 +92,31 @@ async function upload(
 ): Promise<string> {
   const { uploads: client, partBytes: partSize } = target
   const params = { ...request, Body: stream }
-  try {
-    const { ETag } = await new Upload({ client, params, partSize, queueSize: partsInFlight }).done()
-    return ETag!
-  } catch (error) {
-    const etag = await etagOfRefused(target, request, error)
-    if (etag) return etag
-    throw lostRace(request, error)
-  }
+  const uploaded = new Upload({ client, params, partSize, queueSize: partsInFlight }).done()
+  return etagOf(target, request, uploaded)
 }
 
 /**
- * What a put means that failed: the etag, when S3 had taken it and only the answer was lost, so that the SDK's next
- * attempt met the object of the first; undefined, when another writer was there at that moment and the put may be
- * repeated.
- * @throws PreconditionFailedError; the error of the store
+ * The etag of what was put. A put that failed counts too when S3 had taken it and only the answer was lost, so that
+ * the SDK's next attempt met the object of the first.
+ * @throws LostRaceError, PreconditionFailedError; the error of the store
  */
-async function etagOfRefused(
+async function etagOf(
   target: PutTarget,
   request: PutRequest,
-  error: unknown,
-): Promise<string | undefined> {
-  if (!isRefusal(request, error)) throw target.toError(error)
-  const object = await target.head(request.Key)
-  if (object?.Metadata?.['put-id'] === request.Metadata['put-id']) return object.ETag
-  assertPrecondition(request, object)
-  return undefined
+  put: Promise<{ ETag?: string }>,
+): Promise<string> {
+  try {
+    return (await put).ETag!
+  } catch (cause) {
+    if (!isRefusal(request, cause)) throw target.toError(cause)
+    const object = await target.head(request.Key)
+    if (object?.Metadata?.['put-id'] === request.Metadata['put-id']) return object.ETag!
+    assertPrecondition(request, object)
+    throw new LostRaceError(`Other writers were in the way of the object "${request.Key}". Put it again.`, {
+      cause,
+    })
+  }
 }
 
 const isConditional = ({ IfNoneMatch, IfMatch }: PutRequest) =>
@@ -143,8 +138,8 @@ function assertPrecondition({ Key, IfNoneMatch, IfMatch }: PutRequest, object?: 
     throw new PreconditionFailedError(`The object "${Key}" has changed. Read it again before writing.`)
 }
 
-const lostRace = ({ Key }: PutRequest, cause: unknown) =>
-  new StoreUnavailableError(`Other writers were in the way of the object "${Key}". Put it again.`, { cause })
+/** Another writer was there at that moment; the put may be repeated. */
+class LostRaceError extends StoreUnavailableError {}
 
 const tooLarge = ({ Key }: PutRequest, maxBytes: number) =>
   new S3RequestError(`The object "${Key}" has more than ${maxBytes} bytes. Put it as several objects.`)

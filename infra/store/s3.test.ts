@@ -5,7 +5,13 @@ import { afterEach, expect, test } from 'vitest'
 import { InvalidKeyError } from './key.ts'
 import { openS3, type S3, type S3Options } from './s3.ts'
 import { S3RequestError } from './s3-errors.ts'
-import { getBytes, type ObjectStore, PreconditionFailedError, StoreUnavailableError } from './store.ts'
+import {
+  BucketUnavailableError,
+  getBytes,
+  type ObjectStore,
+  PreconditionFailedError,
+  StoreUnavailableError,
+} from './store.ts'
 
 const opened: (Server | S3)[] = []
 afterEach(() => {
@@ -58,7 +64,8 @@ test.each([
   [403, 'SignatureDoesNotMatch', 'refuses access to the bucket "bucket" (SignatureDoesNotMatch)'],
   [403, 'AccessDenied', 'denies access to the bucket "bucket". Allow the key'],
   [400, 'ExpiredToken', 'Check AWS_ACCESS_KEY_ID'],
-  [301, 'PermanentRedirect', 'AWS_REGION'],
+  [301, 'PermanentRedirect', 'does not serve the bucket "bucket" (PermanentRedirect)'],
+  [400, 'AuthorizationHeaderMalformed', 'Check AWS_REGION'],
   [404, 'NoSuchBucket', 'has no bucket "bucket". Create it'],
 ])('%i %s is the store being unavailable: %s', async (status, code, message) => {
   const { store } = await fakeS3((_, response) => refuse(response, status, code), { attempts: 1 })
@@ -70,6 +77,39 @@ test.each([
     expect(reason).toHaveProperty('cause', expect.any(Error))
   }
 })
+
+test.each([
+  [404, 'NoSuchBucket', 'missing'],
+  [301, 'PermanentRedirect', 'missing'],
+  [400, 'AuthorizationHeaderMalformed', 'missing'],
+  [403, 'AccessDenied', 'forbidden'],
+])('%i %s is the fault of the bucket: %s', async (status, code, fault) => {
+  const { store } = await fakeS3(
+    // As S3 does: the answer to HEAD has no body, and so no code.
+    (request, response) =>
+      request.method === 'HEAD' ? response.writeHead(status).end() : refuse(response, status, code),
+    { attempts: 1 },
+  )
+  const works = [store.put('a', 'x'), store.get('a'), store.head('a'), store.list(''), store.delete('a')]
+  for (const result of await Promise.allSettled(works)) {
+    const { reason } = result as PromiseRejectedResult
+    expect(reason).toBeInstanceOf(BucketUnavailableError)
+    expect(reason).toMatchObject({ fault })
+  }
+})
+
+test.each(['InvalidAccessKeyId', 'SignatureDoesNotMatch'])(
+  '%s is not the fault of the bucket',
+  async (code) => {
+    const { store } = await fakeS3(
+      (request, response) =>
+        request.method === 'HEAD' ? response.writeHead(403).end() : refuse(response, 403, code),
+      { attempts: 1 },
+    )
+    for (const result of await Promise.allSettled([store.get('a'), store.head('a')]))
+      expect(result).toMatchObject({ reason: expect.not.objectContaining({ fault: expect.anything() }) })
+  },
+)
 
 test('an answer that is not from S3 is the store being unavailable', async () => {
   const { store } = await fakeS3((_, response) => response.writeHead(502).end('<html>Bad gateway'))

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { putOnce } from './json.ts'
 import { InvalidKeyError } from './key.ts'
 import { InvalidRangeError } from './range.ts'
-import { getBytes, getJson, type ObjectStore, PreconditionFailedError, putOnce } from './store.ts'
+import { getBytes, getJson, type ObjectStore, PreconditionFailedError } from './store.ts'
 
 /** One store under test, empty at first. */
 export interface StoreUnderTest {

@@ -90,21 +90,21 @@ export async function getBytes(store: ObjectStore, key: string): Promise<Uint8Ar
 }
 
 /** The whole object parsed as JSON, or undefined. */
-export async function getJson<T>(store: ObjectStore, key: string): Promise<T | undefined> {
+export async function getJson<T>(store: Pick<ObjectStore, 'get'>, key: string): Promise<T | undefined> {
   const object = await store.get(key)
   return object && ((await new Response(object.body).json()) as T)
 }
 
-/**
- * Puts an object as JSON, unless there is one already.
- * @returns the object that is kept: this one, or the one that was first
- */
-export async function putOnce<T>(store: ObjectStore, key: string, value: T): Promise<T> {
-  try {
-    await store.put(key, JSON.stringify(value), { contentType: 'application/json', ifNoneMatch: '*' })
-    return value
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
-    return (await getJson<T>(store, key)) ?? value
-  }
+/** All pages of a store's listing. */
+export async function* listPages(
+  store: Pick<ObjectStore, 'list'>,
+  prefix: string,
+  options: Omit<ListOptions, 'continuation'> = {},
+): AsyncGenerator<ObjectInfo[]> {
+  let continuation: string | undefined
+  do {
+    const page = await store.list(prefix, { ...options, continuation })
+    yield page.objects
+    continuation = page.continuation
+  } while (continuation !== undefined)
 }

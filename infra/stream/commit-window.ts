@@ -1,6 +1,6 @@
 /**
- * The offsets of one partition that are being handled, and how far the partition may be committed: up to the
- * lowest offset that is not finished. Offsets may have gaps, as Kafka's have where transactions ended.
+ * Offsets of one partition in flight. It may be committed up to the lowest unfinished one. Offsets may have gaps, as
+ * Kafka's have where transactions ended.
  *
  * @example
  * const window = new CommitWindow(7n)
@@ -18,9 +18,7 @@ export class CommitWindow {
     this.#next = position
   }
 
-  /**
-   * The offset to commit, in Kafka's sense: the first one to read after a restart. Everything below is finished.
-   */
+  /** Offset to commit, in Kafka's sense: the first one to read after a restart. */
   get position(): bigint {
     const lowest = this.#unfinished.values().next()
     return lowest.done ? this.#next : lowest.value
@@ -33,7 +31,7 @@ export class CommitWindow {
 
   /** @throws RangeError when the offset does not lie above all offsets that began before it. */
   begin(offset: bigint): void {
-    if (offset < this.#next) throw new RangeError(`offset ${offset} begins after ${this.#next - 1n}`)
+    if (offset < this.#next) throw new RangeError(`offset ${offset} is not above ${this.#next - 1n}`)
     this.#unfinished.add(offset)
     this.#next = offset + 1n
   }

@@ -1,9 +1,10 @@
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep } from '../timing.ts'
 import { CommitWindow } from './commit-window.ts'
 import { GroupMember } from './group-member.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
 
-/** Where a group's records come from and its positions go. */
+/** Log that a group reads records from and commits positions to. */
 export interface RecordSource {
   /** Records of the partition from offset `from` on, ascending, at most `limit`. */
   read(partition: number, from: bigint, limit: number): Promise<ConsumedRecord[]>
@@ -11,14 +12,14 @@ export interface RecordSource {
   commit(positions: ReadonlyMap<number, bigint>): Promise<void>
 }
 
-/** A partition as the group finds it: where it reads on, and the offset that the next new record gets. */
+/** Partition as the group finds it: its position, and the offset of the next new record. */
 export interface PartitionRange {
   partition: number
   position: bigint
   end: bigint
 }
 
-interface GroupPartition {
+interface PartitionCursor {
   partition: number
   /** The next offset to fetch. */
   next: bigint
@@ -31,14 +32,14 @@ interface GroupPartition {
 const fetchLimit = 64
 
 /**
- * The consumers of one topic and group within this process. Every record goes to one member that has room;
- * positions are committed in the background as far as the records are finished.
+ * Consumers of one topic and group within this process. Every record goes to one member with room; positions are
+ * committed in the background up to the lowest unfinished record.
  */
 export class ConsumerGroup {
   readonly #source: RecordSource
-  readonly #partitions: GroupPartition[]
+  readonly #partitions: PartitionCursor[]
   readonly #members = new Set<GroupMember>()
-  /** Fetched or released by a member that left, and not yet handed to one. */
+  /** Records without a member: fetched, or released by one that left. */
   #ready: ConsumedRecord[] = []
   #fetching: Promise<void> | undefined
   #fetchFailures = 0
@@ -74,7 +75,7 @@ export class ConsumerGroup {
     return member
   }
 
-  /** Tells that the partition has records up to `end` (exclusive). */
+  /** Announces records up to `end` (exclusive). */
   extend(partition: number, end: bigint): void {
     const progress = this.#partitions[partition]!
     if (end > progress.end) progress.end = end
@@ -89,7 +90,7 @@ export class ConsumerGroup {
   }
 
   #pump(): void {
-    this.#hand()
+    this.#dispatch()
     if (this.#closing.signal.aborted || this.#fetching || this.#room() === 0) return
     const progress = this.#nextBehind()
     if (!progress) return
@@ -99,7 +100,7 @@ export class ConsumerGroup {
     })
   }
 
-  #hand(): void {
+  #dispatch(): void {
     while (this.#ready.length > 0) {
       const member = this.#roomiest()
       if (!member) return
@@ -107,7 +108,7 @@ export class ConsumerGroup {
     }
   }
 
-  async #fetch(progress: GroupPartition): Promise<void> {
+  async #fetch(progress: PartitionCursor): Promise<void> {
     try {
       const limit = Math.min(this.#room(), fetchLimit)
       const records = await this.#source.read(progress.partition, progress.next, limit)
@@ -117,12 +118,12 @@ export class ConsumerGroup {
       this.#fetchFailures = 0
     } catch (error) {
       this.#report(error)
-      await pause(backoffMs(++this.#fetchFailures), this.#closing.signal)
+      await sleep(backoffMs(++this.#fetchFailures), this.#closing.signal)
     }
   }
 
   /** The partitions take turns, so that a long one does not hold up the others. */
-  #nextBehind(): GroupPartition | undefined {
+  #nextBehind(): PartitionCursor | undefined {
     const count = this.#partitions.length
     for (let i = 1; i <= count; i++) {
       const progress = this.#partitions[(this.#rotation + i) % count]!
@@ -147,7 +148,7 @@ export class ConsumerGroup {
     this.#committing ??= this.#commit()
   }
 
-  /** Commits until nothing is left to commit; what finishes meanwhile goes along with the next round. */
+  /** Commits until nothing is left; records that finish meanwhile go into the next round. */
   async #commit(): Promise<void> {
     try {
       do await this.#commitRound()
@@ -168,7 +169,7 @@ export class ConsumerGroup {
     for (const progress of moved) progress.committed = positions.get(progress.partition)!
   }
 
-  #moved(): GroupPartition[] {
+  #moved(): PartitionCursor[] {
     return this.#partitions.filter(({ window, committed }) => window.position > committed)
   }
 

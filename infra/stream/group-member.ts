@@ -1,8 +1,9 @@
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep, valueWithin } from '../timing.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
 
-/** What a member tells its group. */
-interface GroupEvents {
+/** Events of a member, for its group. */
+interface MemberEvents {
   finished(record: ConsumedRecord): void
   hasRoom(): void
   /** Records that this member will not finish. */
@@ -14,22 +15,21 @@ interface GroupEvents {
 const defaultDrainMs = 10_000
 
 /**
- * One consumer: hands records to the handler, again after a pause when it rejects, and keeps to `maxInFlight`.
- * A record that waits for its next attempt keeps its place, so a failing handler slows the fetching down instead
- * of filling the memory.
+ * Consumer that runs the handler on records, with retries, and keeps to `maxInFlight`. A record that waits for its retry
+ * keeps its place, so a failing handler slows fetching down instead of filling the memory.
  */
 export class GroupMember implements Consumer {
   readonly options: ConsumeOptions
-  readonly #events: GroupEvents
+  readonly #events: MemberEvents
   readonly #held = new Map<ConsumedRecord, Promise<void>>()
   /** Ends the pauses between attempts. */
   readonly #closing = new AbortController()
-  /** Tells handlers to give up. */
+  /** Aborts handlers. */
   readonly #abort = new AbortController()
   #closed: Promise<void> | undefined
   #handling = 0
 
-  constructor(options: ConsumeOptions, events: GroupEvents) {
+  constructor(options: ConsumeOptions, events: MemberEvents) {
     this.options = options
     this.#events = events
   }
@@ -38,7 +38,7 @@ export class GroupMember implements Consumer {
     return this.#handling
   }
 
-  /** Records that it takes now. */
+  /** Free places. */
   get room(): number {
     return this.#closed ? 0 : this.options.maxInFlight - this.#held.size
   }
@@ -54,7 +54,7 @@ export class GroupMember implements Consumer {
 
   async #close(drainMs: number): Promise<void> {
     this.#closing.abort()
-    await settledWithin(drainMs, [...this.#held.values()])
+    await valueWithin(drainMs, Promise.allSettled(this.#held.values()))
     this.#abort.abort(new Error('The consumer is closing.'))
     const unfinished = [...this.#held.keys()]
     this.#held.clear()
@@ -62,17 +62,17 @@ export class GroupMember implements Consumer {
     await this.#events.left()
   }
 
-  /** Resolves when the record is finished, or when it is to be given back because the member closes. */
+  /** Resolves when the record is finished, or released because the member closes. */
   async #deliver(record: ConsumedRecord): Promise<void> {
     for (let failures = 0; !this.#closing.signal.aborted; ) {
       if (await this.#handle(record)) {
-        // A member that has closed gave the record back already: its end does not count any more.
+        // A closed member has released the record already.
         if (!this.#held.delete(record)) return
         this.#events.finished(record)
         this.#events.hasRoom()
         return
       }
-      await pause(backoffMs(++failures), this.#closing.signal)
+      await sleep(backoffMs(++failures), this.#closing.signal)
     }
   }
 
@@ -82,18 +82,11 @@ export class GroupMember implements Consumer {
       await this.options.handle(record, this.#abort.signal)
       return true
     } catch (error) {
-      // One that was told to give up does as told.
+      // An aborted handler is no error.
       if (!this.#abort.signal.aborted) this.options.onError?.(error)
       return false
     } finally {
       this.#handling--
     }
   }
-}
-
-/** Resolves when all have settled, or after `ms`. */
-export async function settledWithin(ms: number, promises: Promise<unknown>[]): Promise<void> {
-  const settled = new AbortController()
-  const all = Promise.allSettled(promises).then(() => settled.abort())
-  await Promise.race([all, pause(ms, settled.signal)])
 }

@@ -1,7 +1,7 @@
 import type { Message } from 'kafkajs'
 import type { StreamRecord } from './stream.ts'
 
-/** What is sent together, or may be. */
+/** Size of a batch, or its limit. */
 export interface Size {
   bytes: number
   records: number
@@ -33,7 +33,7 @@ export function sumOf(sizes: Size[]): Size {
   return sum
 }
 
-/** How many of the first stay within the limits together; one at least, so that nothing waits for ever. */
+/** Counts the first sizes that stay within the limits together; at least one, so that nothing waits for ever. */
 export function countFitting(sizes: Size[], limits: Size): number {
   const sum = { bytes: 0, records: 0 }
   const beyond = sizes.findIndex(({ bytes, records }) => {

@@ -2,31 +2,36 @@ import { type ISocketFactory, Kafka, type KafkaConfig, logLevel, type SASLOption
 import './kafka-idle.ts'
 import { StreamOpenError, UnknownTopicError } from './stream.ts'
 
-/** How Kafka is reached. Runs on Node and on Workers. */
+/** Connection settings of Kafka, on Node and on Workers. */
 export interface KafkaOptions {
   /** `host:port` of some brokers; the others are learnt from them. */
   brokers: string[]
-  /** What the brokers' logs call this process. */
+  /** Name of this process in the brokers' logs. */
   clientId?: string
-  /** Whether connections are encrypted. */
   tls?: boolean
   /** Certificate of the authority to trust, PEM. Workers ignore it: they trust public authorities only. */
   ca?: string
   sasl?: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string }
   /** Opens connections in another way, e.g. through a tunnel. */
   socketFactory?: ISocketFactory
-  /** Told what the client logs; `debug` is for what happens in every rebalance. */
+  /** Receives the client's log; `debug` is for routine such as rebalances. */
   onLog?(level: 'debug' | 'warn', message: string, fields: Record<string, unknown>): void
 }
 
-/** Pauses between attempts are 0.1 to 2 s; nine attempts take about 10 s where connections are refused at once. */
-export const retry = { initialRetryTime: 100, maxRetryTime: 2_000, factor: 0.2, multiplier: 2, retries: 8 }
+/** Pauses of 0.1 to 2 s between attempts; nine attempts take about 10 s where connections fail at once. */
+export const connectRetry = {
+  initialRetryTime: 100,
+  maxRetryTime: 2_000,
+  factor: 0.2,
+  multiplier: 2,
+  retries: 8,
+}
 
 export function createKafka(options: KafkaOptions): Kafka {
   return new Kafka(kafkaConfig(options))
 }
 
-/** The options in the words of kafkajs. */
+/** Translates the options for kafkajs. */
 export function kafkaConfig({
   brokers,
   clientId = 'turbine',
@@ -46,7 +51,7 @@ export function kafkaConfig({
     connectionTimeout: 5_000,
     authenticationTimeout: 10_000,
     requestTimeout: 10_000,
-    retry,
+    retry: connectRetry,
     logLevel: logLevel.WARN,
     logCreator: () => {
       return ({ namespace, log }) => {
@@ -58,8 +63,8 @@ export function kafkaConfig({
 }
 
 /**
- * What kafkajs logs as a warning or an error though it is no news: rebalances, a coordinator that has just started, and
- * every attempt to connect in an outage, of which sends and consumers tell themselves.
+ * Recognises warnings and errors of kafkajs that are routine: rebalances, a starting coordinator, and every attempt to
+ * connect in an outage, which sends and consumers report themselves.
  */
 function isRoutine(message: string, fields: Record<string, unknown>): boolean {
   const text = `${message} ${fields.error ?? ''}`
@@ -69,17 +74,17 @@ function isRoutine(message: string, fields: Record<string, unknown>): boolean {
   )
 }
 
-/** Why Kafka could not be used, and what to do: one line. */
+/** Explains in one line why Kafka cannot be used, and what to do. */
 export function explainFailure(error: unknown, { brokers }: Pick<KafkaOptions, 'brokers'>): string {
   const { message } = rootCause(error)
   if (refusesCredentials(error))
-    return `Kafka refused the credentials (${message}). Check KAFKA_SASL, KAFKA_USERNAME and KAFKA_PASSWORD.`
+    return `Kafka rejected the credentials (${message}). Check KAFKA_SASL, KAFKA_USERNAME and KAFKA_PASSWORD.`
   if (distrustsCertificate(error))
     return `The certificate of Kafka at ${brokers} is not trusted (${message}). Set KAFKA_CA to its authority's.`
   return `Kafka cannot be reached at ${brokers} (${message}). Check KAFKA_BROKERS and KAFKA_TLS, and that it runs.`
 }
 
-/** Whether trying again is of no use until somebody changes the settings. */
+/** True when a retry is of no use until somebody changes the settings. */
 export function isRefusal(error: unknown): boolean {
   return refusesCredentials(error) || distrustsCertificate(error)
 }

@@ -131,7 +131,7 @@ async function start(options: Partial<KafkaConsumerOptions> = {}) {
   return { consumer, clients, client: clients[0]!, handled, offsets, errors }
 }
 
-/** Whether a promise has fulfilled, without waiting for it. */
+/** True when a promise has fulfilled, without waiting for it. */
 function watch(promise: Promise<unknown>): { state: string } {
   const seen = { state: 'pending' }
   promise.then(
@@ -141,7 +141,7 @@ function watch(promise: Promise<unknown>): { state: string } {
   return seen
 }
 
-test('hands out as many records as there is room for, and fetches again when all are handed out', async () => {
+test('dispatches as many records as there is room for, and fetches again when all are dispatched', async () => {
   const { consumer, client, handled, offsets } = await start()
   const fetched = watch(client.fetched(batchOf(0, 0, 5)))
   await settle()
@@ -177,7 +177,7 @@ test('keeps its membership however long a handler takes', async () => {
   expect(client.heartbeats).toBeGreaterThanOrEqual(10)
 })
 
-test('tells kafkajs when the membership is lost while it waits', async () => {
+test('reports to kafkajs when the membership is lost while it waits', async () => {
   const { client } = await start({ maxInFlight: 1 })
   const fetched = watch(client.fetched(batchOf(0, 0, 2)))
   client.heartbeatError = new Error('rebalancing')
@@ -221,7 +221,7 @@ test('finishes what it has of a partition that has gone, commits nothing for it,
   expect(client.commits).toEqual([])
 })
 
-test('what is in hand is not handed out again when its partition comes back', async () => {
+test('records in hand are not dispatched again when its partition comes back', async () => {
   const { client, handled, offsets } = await start({ maxInFlight: 10 })
   void client.fetched(batchOf(0, 0, 3))
   await settle()
@@ -289,7 +289,7 @@ test('a topic that was made anew is handled from its first record on', async () 
   expect(client.commits).toEqual([{ 0: 2 }])
 })
 
-test('joins anew after every crash, tells of it, and goes on with what is in hand', async () => {
+test('joins again after every crash, reports it, and goes on with records in hand', async () => {
   const { clients, client, handled, offsets, errors } = await start({ maxInFlight: 10 })
   void client.fetched(batchOf(0, 0, 2))
   await settle()

@@ -5,9 +5,10 @@ import type {
   EachBatchPayload,
   Consumer as KafkaJsConsumer,
 } from 'kafkajs'
-import { backoffMs, pause } from './backoff.ts'
-import { GroupMember, settledWithin } from './group-member.ts'
-import { explainFailure, type KafkaOptions, protocolErrorType, retry } from './kafka-connection.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep, valueWithin } from '../timing.ts'
+import { GroupMember } from './group-member.ts'
+import { connectRetry, explainFailure, type KafkaOptions, protocolErrorType } from './kafka-connection.ts'
 import { PartitionProgress } from './kafka-partition.ts'
 import { consumedRecord } from './kafka-record.ts'
 import { type ConsumedRecord, type ConsumeOptions, type Consumer, StreamUnavailableError } from './stream.ts'
@@ -19,58 +20,47 @@ export type ConsumerClient = Pick<
 >
 
 export interface KafkaConsumerOptions extends ConsumeOptions, Pick<KafkaOptions, 'brokers'> {
-  /** Of the topic. */
+  /** Partitions of the topic. */
   partitions: number
-  /** A consumer that is silent for so long has lost its partitions, ms. */
+  /** Time without heartbeats after which a consumer loses its partitions, ms. */
   sessionTimeoutMs?: number
   createClient(config: ConsumerConfig): ConsumerClient
 }
 
 const heartbeatMs = 1_000
-/** How long the broker waits for records; a fetch that waits is also what delays a rebalance. */
+/** Time that the broker waits for records, ms; a waiting fetch also delays a rebalance. */
 const fetchWaitMs = 500
-/** Commits are this far apart: what finishes in between is committed together. */
+/** Interval of commits: records that finish in between are committed together. */
 const commitPauseMs = 100
-/** Pause before joining anew at most; kafkajs has tried for a while already. */
+/** Longest pause before joining again; kafkajs has tried for a while already. */
 const rejoinMs = 1_000
-/** How long commits and goodbyes at the end may take; what fails is delivered again. */
+/** Time limit for the last commits and for leaving, ms; uncommitted records are delivered again. */
 const leaveMs = 5_000
 const MiB = 1024 * 1024
 
-/** Errors by which a broker says that the group is being dealt out anew: part of everyday life. */
+/** Errors of a group that rebalances: routine. */
 const rebalanceErrors = ['REBALANCE_IN_PROGRESS', 'ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID']
 
 /**
- * One member of a Kafka group that handles many records at once and commits only what is done.
- *
- * Fetching. kafkajs fetches from all its partitions, hands each one's records to `#receive` and fetches again when
- * these calls have returned. They return when all records have been handed to handlers and there is room for more, so
- * one fetch at most waits in memory; until then they send the heartbeats. (`pause` of kafkajs would do it too, but it
- * notices a `resume` only after a time of waiting.) How long handlers take does not matter to the membership.
- *
- * Rebalances. A partition that stays is read on from where we are. One that comes back, or comes for the first time,
- * is read from where the group stands; what is in hand here, or done and not committed, is not handed out again. What
- * is in hand of a partition that has gone is finished, but nothing is committed for it.
- *
- * Crashes. kafkajs gives up on many kinds of trouble, and on some for good; then it is thrown away and a new one joins
- * in its place, for as long as it takes.
+ * Member of a Kafka group that handles many records at once and commits only finished ones. A client that crashes is
+ * replaced. The README of this folder explains fetching, rebalances and crashes.
  */
 export class KafkaConsumer implements Consumer {
   readonly #options: KafkaConsumerOptions
   readonly #member: GroupMember
   readonly #partitions = new Map<number, PartitionProgress>()
-  /** Those with records to hand out; they take turns. */
-  readonly #turns = new Set<PartitionProgress>()
+  /** Partitions with records to dispatch, round-robin. */
+  readonly #ready = new Set<PartitionProgress>()
   readonly #origins = new Map<ConsumedRecord, PartitionProgress>()
   readonly #running: Promise<void>
   /** No new rounds of commits. */
   readonly #draining = new AbortController()
   readonly #leaving = new AbortController()
-  /** By which the broker knows us; the same one means that we have not missed a rebalance. */
+  /** Member id at the broker; the same one after a join means that no rebalance was missed. */
   #memberId: string | undefined
   #assigned: ReadonlySet<number> = new Set()
   #failures = 0
-  /** Resolves when everything fetched is handed out and there is room for more. */
+  /** Resolves when everything fetched is dispatched and there is room for more. */
   #room: PromiseWithResolvers<void> | undefined
   #commitOffsets: EachBatchPayload['commitOffsetsIfNecessary'] | undefined
   #committing: Promise<void> | undefined
@@ -79,7 +69,7 @@ export class KafkaConsumer implements Consumer {
     this.#options = options
     this.#member = new GroupMember(options, {
       finished: (record) => this.#finish(record),
-      hasRoom: () => this.#handOut(),
+      hasRoom: () => this.#dispatch(),
       // Not committed, so whoever has the partition next gets them.
       release: () => {},
       left: () => this.#leave(),
@@ -98,17 +88,17 @@ export class KafkaConsumer implements Consumer {
   async #run(): Promise<void> {
     while (!this.#leaving.signal.aborted) {
       try {
-        await this.#belong()
+        await this.#runClient()
       } catch (cause) {
         const message = explainFailure(cause, this.#options)
         this.#options.onError?.(new StreamUnavailableError(message, { cause }))
-        await pause(Math.min(backoffMs(++this.#failures), rejoinMs), this.#leaving.signal)
+        await sleep(Math.min(backoffMs(++this.#failures), rejoinMs), this.#leaving.signal)
       }
     }
   }
 
-  /** Belongs to the group until it is left, or rejects when kafkajs has crashed. */
-  async #belong(): Promise<void> {
+  /** Runs a client until the group is left; rejects when it has crashed. */
+  async #runClient(): Promise<void> {
     const client = this.#createClient()
     const crashed = Promise.withResolvers<void>()
     crashed.promise.catch(() => {})
@@ -122,14 +112,14 @@ export class KafkaConsumer implements Consumer {
       this.#interrupt()
       // kafkajs leaves the group only once it has joined it.
       const left = joined.catch(() => {}).then(() => client.disconnect())
-      await settledWithin(leaveMs, [left])
+      await valueWithin(leaveMs, Promise.allSettled([left]))
     }
   }
 
   #interrupt(): void {
     this.#commitOffsets = undefined
     this.#assigned = new Set()
-    this.#turns.clear()
+    this.#ready.clear()
     for (const progress of this.#partitions.values()) progress.interrupt()
   }
 
@@ -142,7 +132,7 @@ export class KafkaConsumer implements Consumer {
       rebalanceTimeout: 30_000,
       maxWaitTimeInMs: fetchWaitMs,
       allowAutoTopicCreation: false,
-      retry: { ...retry, restartOnFailure: async () => false },
+      retry: { ...connectRetry, restartOnFailure: async () => false },
       ...fetchSizes(partitions),
     })
   }
@@ -174,23 +164,23 @@ export class KafkaConsumer implements Consumer {
         client.seek({ topic, partition, offset: String(next) })
       } else {
         progress.interrupt()
-        this.#turns.delete(progress)
+        this.#ready.delete(progress)
       }
     }
-    this.#handOut()
+    this.#dispatch()
   }
 
   async #receive({ batch, ...session }: EachBatchPayload): Promise<void> {
-    // Fetched before a rebalance: it is fetched again, by whom it belongs to.
+    // Fetched before a rebalance: its new owner fetches it again.
     if (session.isStale() || !this.#assigned.has(batch.partition)) return
     this.#commitOffsets = session.commitOffsetsIfNecessary
     const progress = this.#add(batch)
     // Not resolved, so it is fetched again.
     if (!progress) return
-    this.#turns.add(progress)
+    this.#ready.add(progress)
     // The next fetch starts behind it, also when this call fails with the connection.
     session.resolveOffset(batch.lastOffset())
-    this.#handOut()
+    this.#dispatch()
     this.#commitSoon()
     await this.#untilRoom(session.heartbeat)
   }
@@ -199,21 +189,21 @@ export class KafkaConsumer implements Consumer {
     const known = this.#partitions.get(partition)
     const added = known?.add(messages)
     if (added === 'taken') return known
-    if (added === 'doubtful') return undefined
-    if (known) this.#turns.delete(known)
+    if (added === 'uncertain') return undefined
+    if (known) this.#ready.delete(known)
     const progress = new PartitionProgress(partition, BigInt(messages[0]!.offset))
     progress.add(messages)
     this.#partitions.set(partition, progress)
     return progress
   }
 
-  #handOut(): void {
+  #dispatch(): void {
     while (this.#member.room > 0) {
-      const [progress] = this.#turns
+      const [progress] = this.#ready
       if (!progress) break
-      this.#turns.delete(progress)
+      this.#ready.delete(progress)
       const message = progress.take()
-      if (progress.waiting > 0) this.#turns.add(progress)
+      if (progress.waiting > 0) this.#ready.add(progress)
       if (!message) continue
       const record = consumedRecord(this.#options.topic, progress.partition, message)
       this.#origins.set(record, progress)
@@ -225,7 +215,7 @@ export class KafkaConsumer implements Consumer {
   }
 
   #hasRoom(): boolean {
-    return this.#leaving.signal.aborted || (this.#turns.size === 0 && this.#member.room > 0)
+    return this.#leaving.signal.aborted || (this.#ready.size === 0 && this.#member.room > 0)
   }
 
   /** Keeps the membership until there is room; rejects when it is lost. */
@@ -254,7 +244,7 @@ export class KafkaConsumer implements Consumer {
 
   async #commitInRounds(): Promise<void> {
     for (let failures = 0; this.#uncommitted().length > 0 && !this.#draining.signal.aborted; ) {
-      await pause(Math.max(commitPauseMs, failures && backoffMs(failures)), this.#draining.signal)
+      await sleep(Math.max(commitPauseMs, failures && backoffMs(failures)), this.#draining.signal)
       failures = (await this.#commit()) ? 0 : failures + 1
     }
     this.#committing = undefined
@@ -264,7 +254,7 @@ export class KafkaConsumer implements Consumer {
     return [...this.#partitions.values()].filter(({ uncommitted }) => uncommitted !== undefined)
   }
 
-  /** @returns whether the group has it */
+  /** @returns false when the commit failed */
   async #commit(): Promise<boolean> {
     const positions = this.#uncommitted().map((progress) => ({ progress, position: progress.uncommitted! }))
     if (positions.length === 0 || !this.#commitOffsets) return false
@@ -278,7 +268,7 @@ export class KafkaConsumer implements Consumer {
       for (const { progress, position } of positions) progress.committed(position)
       return true
     } catch (cause) {
-      const message = 'Offsets could not be committed. They will be, or their records come again.'
+      const message = 'Offset commit failed, retrying. Uncommitted records are delivered again.'
       if (!rebalanceErrors.includes(protocolErrorType(cause) ?? ''))
         this.#options.onError?.(new StreamUnavailableError(message, { cause }))
       return false
@@ -287,16 +277,16 @@ export class KafkaConsumer implements Consumer {
 
   async #leave(): Promise<void> {
     this.#draining.abort()
-    await settledWithin(leaveMs, [this.#commitLast()])
+    await valueWithin(leaveMs, Promise.allSettled([this.#commitLast()]))
     this.#leaving.abort()
-    this.#handOut()
+    this.#dispatch()
     await this.#running
   }
 
   async #commitLast(): Promise<void> {
     await this.#committing
     for (let failures = 0; this.#uncommitted().length > 0 && failures < 5; ) {
-      if (!(await this.#commit())) await pause(backoffMs(++failures), this.#leaving.signal)
+      if (!(await this.#commit())) await sleep(backoffMs(++failures), this.#leaving.signal)
     }
   }
 }

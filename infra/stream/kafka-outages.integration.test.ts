@@ -59,7 +59,7 @@ describe.skipIf(!inject('kafkaOfOwn'))('while Kafka is away', () => {
 
   type Traffic = Awaited<ReturnType<typeof startTraffic>>
 
-  /** That records get through again, and none that was acknowledged was lost. */
+  /** Expects records to get through again, and none that was acknowledged to be lost. */
   const expectNothingLost = async ({ handled, acknowledged, refused, stop }: Traffic) => {
     const before = acknowledged.length
     await eventually(() => expect(acknowledged.length).toBeGreaterThan(before + 50))

@@ -33,7 +33,7 @@ test('hands out what was fetched, in order, and commits what is finished', () =>
   expect(progress.uncommitted).toBeUndefined()
 })
 
-test('after an interruption hands out only what it never handed out', () => {
+test('after an interruption dispatches only what it never dispatched', () => {
   const progress = new PartitionProgress(0, 0n)
   progress.add(messages(0, 6))
   for (let i = 0; i < 3; i++) progress.take()
@@ -57,7 +57,7 @@ test('a fetch from before an interruption skips nothing', () => {
   progress.add(messages(0, 4))
   progress.take()
   progress.interrupt()
-  expect(progress.add(messages(4, 6))).toBe('doubtful')
+  expect(progress.add(messages(4, 6))).toBe('uncertain')
   expect(progress.add(messages(0, 6))).toBe('taken')
   expect(takeAll(progress)).toEqual([1, 2, 3, 4, 5])
 })
@@ -97,7 +97,7 @@ test('never sets the group back behind what others have done', () => {
   progress.add(messages(0, 3))
   takeAll(progress)
   progress.interrupt()
-  expect(progress.add(messages(10, 12))).toBe('doubtful')
+  expect(progress.add(messages(10, 12))).toBe('uncertain')
   expect(progress.add(messages(10, 12))).toBe('taken')
   progress.finish(0n)
   expect(progress.uncommitted).toBeUndefined()

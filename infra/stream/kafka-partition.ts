@@ -2,38 +2,34 @@ import type { KafkaMessage } from 'kafkajs'
 import { CommitWindow } from './commit-window.ts'
 
 /**
- * What became of fetched records:
- * - `taken`: they wait to be handed out.
- * - `doubtful`: the first ones after an interruption, starting where we had fetched to before it. The group may have
- *   got there by others, or the fetch was on its way already during the rebalance, and taking it would skip what was
- *   fetched and not handed out. Fetch again: the same from the group's true position is taken.
- * - `foreign`: they lie before what is known to be done, so they must be others under the same offsets. The topic was
- *   made anew, or somebody has set the group back.
+ * Result of adding fetched records:
+ * - `taken`: they wait to be dispatched.
+ * - `uncertain`: the first fetch after an interruption starts where we had fetched to. Fetch again; see the README.
+ * - `foreign`: they lie before finished records, so the topic was recreated, or the group was reset.
  */
-export type Added = 'taken' | 'doubtful' | 'foreign'
+export type Added = 'taken' | 'uncertain' | 'foreign'
 
 /**
- * One partition as this process consumes it: records that were fetched, records that were handed out, and how far the
- * group may be told that they are done. It outlives rebalances: what was handed out here is finished here, whoever
- * the partition belongs to meanwhile, and is not handed out again when it comes back.
+ * Progress of this process in one partition: records fetched, dispatched and finished. It outlives rebalances: what was
+ * dispatched here is finished here, and is not dispatched again when the partition comes back.
  */
 export class PartitionProgress {
   readonly partition: number
-  /** Whether the partition is this consumer's now. */
+  /** True while the partition is assigned to this consumer. */
   assigned = true
   readonly #window: CommitWindow
-  /** Fetched and not handed out; the lowest offset is the last. */
+  /** Fetched and not dispatched; the lowest offset is the last. */
   #fetched: KafkaMessage[] = []
-  /** Where the next fetch starts; after an interruption that can be among records that were handed out before it. */
+  /** Offset of the next fetch; after an interruption it can be among records that were dispatched before. */
   #fetchedTo: bigint
-  /** Where the group stood when that was last known. */
+  /** Last known position of the group. */
   #committed: bigint
-  /** Whether nobody else can have had the partition since. */
+  /** True when nobody else can have had the partition since. */
   #continuous = true
-  /** Whether a first fetch after an interruption, as if from before it, has come once. */
-  #doubted = false
+  /** True after one `doubtful` fetch. */
+  #sawUncertain = false
 
-  /** @param position where the group stands: the first offset that is not done */
+  /** @param position of the group: the first unfinished offset */
   constructor(partition: number, position: bigint) {
     this.partition = partition
     this.#window = new CommitWindow(position)
@@ -41,45 +37,39 @@ export class PartitionProgress {
     this.#fetchedTo = position
   }
 
-  /** Records that can be handed out. */
+  /** Records that can be dispatched. */
   get waiting(): number {
     return this.#fetched.length
   }
 
-  /**
-   * Where to read on: the offset behind everything that was fetched or handed out. Undefined after an interruption,
-   * until the group's position is known.
-   */
+  /** Offset after everything fetched or dispatched; undefined after an interruption, until the group's position is known. */
   get next(): bigint | undefined {
     return this.#continuous ? this.#behindAll() : undefined
   }
 
-  /**
-   * The position to commit; undefined when the group has it already, when the partition is not ours, or as long as
-   * others may have gone further than we know.
-   */
+  /** Position to commit; undefined when it is committed, or while the partition is not ours or others may be ahead. */
   get uncommitted(): bigint | undefined {
     const { position } = this.#window
     return this.assigned && this.#continuous && position > this.#committed ? position : undefined
   }
 
-  /** The partition is another consumer's now, or was for a while. */
+  /** Notes that the partition is another consumer's, or was for a while. */
   interrupt(): void {
     this.#fetched = []
     this.#continuous = false
-    this.#doubted = false
+    this.#sawUncertain = false
   }
 
   /**
-   * Takes what was fetched, in ascending order. The first fetch after an interruption starts where the group stands;
-   * what of it was handed out here before is left out.
+   * Adds fetched records, ascending. The first fetch after an interruption starts at the group's position; records of it
+   * that were dispatched here before are left out.
    */
   add(messages: KafkaMessage[]): Added {
     const first = BigInt(messages[0]!.offset)
     if (first < (this.#continuous ? this.#fetchedTo : this.#committed)) return 'foreign'
-    if (!this.#continuous && first >= this.#fetchedTo && !this.#doubted) {
-      this.#doubted = true
-      return 'doubtful'
+    if (!this.#continuous && first >= this.#fetchedTo && !this.#sawUncertain) {
+      this.#sawUncertain = true
+      return 'uncertain'
     }
     if (!this.#continuous) {
       this.#continuous = true
@@ -93,7 +83,7 @@ export class PartitionProgress {
     return 'taken'
   }
 
-  /** The next record to hand out. */
+  /** Next record to dispatch. */
   take(): KafkaMessage | undefined {
     const message = this.#fetched.pop()
     if (message) this.#window.begin(BigInt(message.offset))
@@ -104,7 +94,7 @@ export class PartitionProgress {
     this.#window.finish(offset)
   }
 
-  /** The group was told. */
+  /** Notes a commit of the group. */
   committed(position: bigint): void {
     if (position > this.#committed) this.#committed = position
   }

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { Kafka, KafkaMessage } from 'kafkajs'
-import { settledWithin } from './group-member.ts'
+import { valueWithin, within } from '../timing.ts'
 import { consumedRecord } from './kafka-record.ts'
 import type { ConsumedRecord } from './stream.ts'
 
-/** Records of a partition that are to be looked at: from `from` on, below `end`. */
+/** Offsets of a partition: from `from`, below `end`. */
 export interface PartitionSlice {
   partition: number
   from: bigint
@@ -14,8 +14,8 @@ export interface PartitionSlice {
 const patienceMs = 30_000
 
 /**
- * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. The ends are known
- * before, so it never waits for records that nobody has sent.
+ * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. It never waits for
+ * records that nobody has sent.
  */
 export async function peekSlices(
   kafka: Kafka,
@@ -53,10 +53,7 @@ export async function peekSlices(
       consumer.seek({ topic, partition, offset: String(from) })
     }
   })
-  const timer = setTimeout(
-    () => done.reject(new Error(`Kafka did not deliver the records of ${topic} within ${patienceMs} ms.`)),
-    patienceMs,
-  )
+  const late = () => new Error(`Kafka did not deliver the records of ${topic} within ${patienceMs} ms.`)
   try {
     await consumer.connect()
     await consumer.subscribe({ topics: [topic], fromBeginning: true })
@@ -64,10 +61,9 @@ export async function peekSlices(
       autoCommit: false,
       eachBatch: async ({ batch }) => take(batch.partition, batch.messages),
     })
-    await done.promise
+    await within(patienceMs, done.promise, late)
     return [...records.values()].flat()
   } finally {
-    clearTimeout(timer)
-    await settledWithin(patienceMs, [consumer.disconnect()])
+    await valueWithin(patienceMs, Promise.allSettled([consumer.disconnect()]))
   }
 }

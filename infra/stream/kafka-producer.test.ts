@@ -53,7 +53,7 @@ const settle = () => vi.advanceTimersByTimeAsync(0)
 
 const keysOf = ({ record }: FakeClient['sends'][number]) => record.messages.map(({ key }) => key)
 
-/** What became of a promise, without waiting for it. */
+/** State of a promise, without waiting for it. */
 function outcome(promise: Promise<unknown>): { state: string; error?: unknown } {
   const seen: { state: string; error?: unknown } = { state: 'pending' }
   promise.then(

@@ -1,5 +1,6 @@
 import { type Message, Partitioners, type ProducerRecord } from 'kafkajs'
-import { backoffMs, pause } from './backoff.ts'
+import { backoffMs } from '../retry.ts'
+import { sleep, within } from '../timing.ts'
 import { countFitting, partsOf, type Size, type SizedMessage, sizedMessage, sumOf } from './kafka-batch.ts'
 import {
   createKafka,
@@ -20,20 +21,20 @@ export interface ProducerClient {
 
 export interface KafkaProducerOptions extends KafkaOptions {
   /**
-   * Bytes that go out in one send at most; a larger record goes alone. Records of one partition that go out together
-   * count together against their topic's `max.message.bytes` (1 MiB unless it is set).
+   * Maximum bytes of one send; a larger record goes alone. Records of one partition that go out together count together
+   * against their topic's `max.message.bytes` (1 MiB unless it is set).
    */
   maxBytesPerSend?: number
   maxRecordsPerSend?: number
-  /** Bytes of records that wait or are on their way at most; beyond, sends are refused at once. */
+  /** Maximum bytes of records in the queue and in flight; further sends are rejected at once. */
   maxQueuedBytes?: number
-  /** How long a send may take in all, ms. */
+  /** Time limit of a send, ms. */
   sendTimeoutMs?: number
   /** Makes an idempotent producer that is not connected yet. */
   createClient?: () => ProducerClient
 }
 
-/** Records of one topic that go out and succeed or fail together. */
+/** Records of one topic that succeed or fail together. */
 interface Entry {
   topic: string
   messages: Message[]
@@ -42,27 +43,19 @@ interface Entry {
 }
 
 /**
- * Sends records to Kafka: once each, in the order in which they came, and only as done when every in-sync replica has
- * them. What comes while a send is on its way goes out together as the next one, so load makes the batches larger
- * and a lone record never waits. Records that have not gone out wait through an outage of the brokers, until their
- * time is over.
- *
- * After a failed send the kafkajs producer is thrown away. It would give the next records the sequence numbers of the
- * failed ones; where the broker had stored those, and only its answer was lost, it would take the next ones for
- * repetitions, acknowledge them and drop them.
- *
- * It needs no Node, and connects when the first record comes.
+ * Sends records to Kafka once each, in order, and reports them as sent when every in-sync replica has them. It needs no
+ * Node, and connects with the first record. The README of this folder explains batching and failed sends.
  */
 export class KafkaProducer {
   readonly #options: KafkaProducerOptions
-  /** Of one send. */
+  /** Limits of one send. */
   readonly #limits: Size
   readonly #maxQueuedBytes: number
   readonly #sendTimeoutMs: number
   readonly #createClient: () => ProducerClient
   readonly #closing = new AbortController()
   #queue: Entry[] = []
-  /** Of the queue and of the send that is on its way. */
+  /** Bytes of the queue and of the send in flight. */
   #queuedBytes = 0
   #sending: Promise<void> | undefined
   #client: ProducerClient | undefined
@@ -100,7 +93,9 @@ export class KafkaProducer {
     if (this.#closing.signal.aborted) throw new StreamUnavailableError('The connection to Kafka is closed.')
     const entry = entryOf(topic, part)
     if (this.#queuedBytes > 0 && this.#queuedBytes + entry.size.bytes > this.#maxQueuedBytes)
-      throw new StreamUnavailableError(`${this.#queuedBytes} bytes wait for Kafka already. Try again later.`)
+      throw new StreamUnavailableError(
+        `The send queue for Kafka is full (${this.#queuedBytes} bytes). Try again later.`,
+      )
     this.#queue.push(entry)
     this.#queuedBytes += entry.size.bytes
     const onAbort = () => this.#withdraw(entry, signal!.reason)
@@ -115,7 +110,7 @@ export class KafkaProducer {
     }
   }
 
-  /** Its sender waits no more. What is on its way still counts until the send has ended. */
+  /** Rejects an entry and removes it from the queue. Bytes in flight count until the send has ended. */
   #withdraw(entry: Entry, reason: unknown): void {
     entry.settled.reject(reason)
     if (!this.#queue.includes(entry)) return
@@ -124,7 +119,7 @@ export class KafkaProducer {
   }
 
   async #sendQueue(): Promise<void> {
-    // What is sent in the same turn goes out together, also when nothing is on its way.
+    // Records sent in the same turn go out together, also when nothing is in flight.
     await undefined
     while (this.#queue.length > 0) {
       const client = await this.#connected()
@@ -142,7 +137,7 @@ export class KafkaProducer {
       } catch (error) {
         this.#connectFailure = error
         if (isRefusal(error) || this.#closing.signal.aborted) this.#refuseQueue(error)
-        await pause(backoffMs(++failures), this.#closing.signal)
+        await sleep(backoffMs(++failures), this.#closing.signal)
       }
     }
     return undefined
@@ -165,23 +160,14 @@ export class KafkaProducer {
     for (const entry of this.#queue) this.#withdraw(entry, error)
   }
 
-  /**
-   * The oldest entries of one topic, as far as they fit into one send. One topic, so that trouble with a topic is its
-   * own.
-   */
+  /** Takes the oldest entries of one topic that fit into one send. One topic, so that its failures are its own. */
   #nextBatch(): Entry[] {
     const topic = this.#queue[0]?.topic
     const ofTopic = this.#queue.filter((entry) => entry.topic === topic)
-    const batch = ofTopic.slice(
-      0,
-      countFitting(
-        ofTopic.map(({ size }) => size),
-        this.#limits,
-      ),
-    )
-    const taken = new Set(batch)
-    this.#queue = this.#queue.filter((entry) => !taken.has(entry))
-    return batch
+    const sizes = ofTopic.map(({ size }) => size)
+    const batch = new Set(ofTopic.slice(0, countFitting(sizes, this.#limits)))
+    this.#queue = this.#queue.filter((entry) => !batch.has(entry))
+    return [...batch]
   }
 
   async #sendBatch(client: ProducerClient, batch: Entry[]): Promise<void> {
@@ -207,7 +193,7 @@ export class KafkaProducer {
     if (type === 'UNKNOWN_TOPIC_OR_PARTITION') return unknownTopic(topic, cause)
     if (type === 'MESSAGE_TOO_LARGE' && records === 1)
       return new RecordTooLargeError(
-        `A record is larger than max.message.bytes of "${topic}". Raise it: npx turbine topics create.`,
+        `Record exceeds max.message.bytes of "${topic}". Raise it: npx turbine topics create.`,
         { cause },
       )
     return cause instanceof StreamUnavailableError
@@ -216,18 +202,12 @@ export class KafkaProducer {
   }
 
   /** @throws StreamUnavailableError when it takes longer than a send may */
-  async #inTime<T>(work: Promise<T>): Promise<T> {
-    const late = Promise.withResolvers<never>()
-    const timer = setTimeout(() => late.reject(this.#timeoutError()), this.#sendTimeoutMs)
-    try {
-      return await Promise.race([work, late.promise])
-    } finally {
-      clearTimeout(timer)
-    }
+  #inTime<T>(work: Promise<T>): Promise<T> {
+    return within(this.#sendTimeoutMs, work, () => this.#timeoutError())
   }
 
   #timeoutError(): StreamUnavailableError {
-    const message = `Kafka has not acknowledged the records within ${this.#sendTimeoutMs} ms.`
+    const message = `Kafka did not acknowledge the records within ${this.#sendTimeoutMs} ms.`
     return new StreamUnavailableError(message, { cause: this.#client ? undefined : this.#connectFailure })
   }
 }
@@ -241,7 +221,7 @@ function idempotentProducer(options: KafkaOptions): ProducerClient {
   })
 }
 
-/** Work that is given up goes on within kafkajs and may connect again: what it opened is closed after it. */
+/** Disconnects again after abandoned work, which goes on within kafkajs and may reconnect. */
 async function disconnectForGood(client: ProducerClient, work: Promise<unknown>): Promise<void> {
   await client.disconnect().catch(() => {})
   await work.catch(() => {})

@@ -24,14 +24,14 @@ import {
 import { ensureTopics } from './topics.ts'
 
 export interface KafkaStreamOptions extends KafkaOptions {
-  /** A consumer that is silent for so long has lost its partitions, ms; default 10,000. */
+  /** Time without heartbeats after which a consumer loses its partitions, ms; default 10,000. */
   sessionTimeoutMs?: number
-  /** How long a send may take in all, ms; default 30,000. */
+  /** Time limit of a send, ms; default 30,000. */
   sendTimeoutMs?: number
 }
 
 /**
- * The job stream of a fleet, in Apache Kafka.
+ * Opens the job stream of a fleet, in Apache Kafka.
  *
  * @throws StreamOpenError when Kafka cannot be reached or refuses; it is tried for about ten seconds
  * @example
@@ -121,7 +121,7 @@ class KafkaStream implements Stream {
     await this.#disconnectAdmin()
   }
 
-  /** For each partition, from where on the group has not committed, and where the records end. */
+  /** Position of the group and end of the records, for each partition. */
   #positions(topic: string, group: string): Promise<PartitionSlice[]> {
     return this.#administer(async (admin) => {
       if (!this.#topics.has(topic) && !(await admin.listTopics()).includes(topic)) throw unknownTopic(topic)

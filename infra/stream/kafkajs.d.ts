@@ -1,4 +1,4 @@
-/** What is used of the inside of kafkajs, which its own types leave out. */
+/** Internals of kafkajs that its own types leave out. */
 declare module 'kafkajs/src/network/requestQueue/index.js' {
   export default class RequestQueue {
     constructor(options: {

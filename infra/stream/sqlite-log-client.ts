@@ -61,7 +61,11 @@ export class SqliteLogClient {
     this.#waiting.delete(message.id)
     if ('output' in message) waiting?.resolve(message.output)
     else
-      waiting?.reject(new StreamUnavailableError(`The job stream's file failed: ${message.failure.message}`))
+      waiting?.reject(
+        new StreamUnavailableError(
+          `The job stream's file could not be written or read: ${message.failure.message}`,
+        ),
+      )
   }
 
   #end(error: StreamUnavailableError): void {
@@ -71,7 +75,7 @@ export class SqliteLogClient {
   }
 }
 
-const stopped = "The job stream's thread has ended. Restart the service; what it accepted is kept."
+const stopped = "The job stream's thread stopped. Restart the service; accepted records are kept."
 
 function openError(path: string, { reason, message }: LogFailure): StreamOpenError {
   if (reason === 'in-use')

@@ -1,29 +1,35 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { NewerSchemaError, SqliteLog } from './sqlite-log.ts'
 
-/** The calls of the log that other threads may make. */
-export type LogMethod =
-  | 'ensureTopics'
-  | 'topics'
-  | 'append'
-  | 'join'
-  | 'read'
-  | 'commit'
-  | 'counts'
-  | 'prune'
-  | 'close'
+/**
+ * Calls of the log that other threads may make. Durable writes are synced; other writes may be lost with the power: their
+ * records are delivered, or deleted, again.
+ */
+const calls = {
+  topics: 'read',
+  read: 'read',
+  counts: 'read',
+  ensureTopics: 'durable write',
+  append: 'durable write',
+  join: 'durable write',
+  commit: 'write',
+  prune: 'write',
+  close: 'close',
+} as const
+
+export type LogMethod = keyof typeof calls
 export type LogInput<M extends LogMethod> = Parameters<SqliteLog[M]>[0]
 export type LogOutput<M extends LogMethod> = ReturnType<SqliteLog[M]>
 
 export type LogRequest = { [M in LogMethod]: { id: number; method: M; input: LogInput<M> } }[LogMethod]
 
-/** Why the log could not do what it was asked. */
+/** Failure of a call of the log. */
 export interface LogFailure {
   reason: 'in-use' | 'newer' | 'failed'
   message: string
 }
 
-/** The first message tells whether the file could be opened, the others answer requests by their id. */
+/** The first message reports on opening the file, later ones answer requests by id. */
 export type LogMessage =
   | { opened: true }
   | { opened: false; failure: LogFailure }
@@ -59,28 +65,15 @@ function serve(log: SqliteLog): void {
   function flush(): void {
     const requests = pending
     pending = []
-    for (const request of requests) if (reads.has(request.method)) answerAlone(log, request)
-    answerTogether(
-      log,
-      requests.filter(({ method }) => writes.has(method)),
-    )
-    const close = requests.find(({ method }) => method === 'close')
+    const ofKind = (kind: string) => requests.filter(({ method }) => calls[method].endsWith(kind))
+    for (const request of ofKind('read')) answerAlone(log, request)
+    answerTogether(log, ofKind('write'))
+    const [close] = ofKind('close')
     if (!close) return
     answerAlone(log, close)
     port.close()
   }
 }
-
-const reads: ReadonlySet<LogMethod> = new Set<LogMethod>(['topics', 'read', 'counts'])
-const writes: ReadonlySet<LogMethod> = new Set<LogMethod>([
-  'ensureTopics',
-  'append',
-  'join',
-  'commit',
-  'prune',
-])
-/** Commits and deletions may be forgotten in a power loss: their records are delivered or deleted again. */
-const durable: ReadonlySet<LogMethod> = new Set<LogMethod>(['ensureTopics', 'append', 'join'])
 
 function answerAlone(log: SqliteLog, request: LogRequest): void {
   try {
@@ -92,7 +85,7 @@ function answerAlone(log: SqliteLog, request: LogRequest): void {
 
 function answerTogether(log: SqliteLog, requests: LogRequest[]): void {
   if (requests.length === 0) return
-  const sync = requests.some(({ method }) => durable.has(method))
+  const sync = requests.some(({ method }) => calls[method] === 'durable write')
   try {
     const outputs = log.transaction(sync, () => requests.map((request) => invoke(log, request)))
     for (const [i, { id }] of requests.entries()) post({ id, output: outputs[i] })
@@ -102,26 +95,8 @@ function answerTogether(log: SqliteLog, requests: LogRequest[]): void {
 }
 
 function invoke(log: SqliteLog, { method, input }: LogRequest): unknown {
-  switch (method) {
-    case 'ensureTopics':
-      return log.ensureTopics(input)
-    case 'topics':
-      return log.topics()
-    case 'append':
-      return log.append(input)
-    case 'join':
-      return log.join(input)
-    case 'read':
-      return log.read(input)
-    case 'commit':
-      return log.commit(input)
-    case 'counts':
-      return log.counts(input)
-    case 'prune':
-      return log.prune(input)
-    case 'close':
-      return log.close()
-  }
+  // A request pairs a method with its own input, which the compiler does not follow through the union.
+  return (log[method] as (input: unknown) => unknown).call(log, input)
 }
 
 function failureOf(error: unknown): LogFailure {

@@ -12,13 +12,13 @@ export interface LogRecord {
   value: Uint8Array
 }
 
-/** How far a partition reaches: the next record gets offset `end`. */
+/** End of a partition: the next record gets offset `end`. */
 export interface PartitionEnd {
   partition: number
   end: number
 }
 
-/** Where a group reads on. */
+/** Position of a group in a partition. */
 export interface GroupPosition extends PartitionEnd {
   position: number
 }
@@ -52,12 +52,9 @@ export class NewerSchemaError extends Error {
 }
 
 /**
- * Topics, records and committed positions in one SQLite file. Every call is synchronous, so the log lives in a
- * thread of its own. One process at a time: the file stays locked, and the lock ends with the process however it
- * ends.
- *
- * Writes go through `transaction`. The write-ahead log makes a commit survive the death of the process in any
- * case; a durable one is also synced to the disk and survives a power loss.
+ * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of its
+ * own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log); a durable
+ * `transaction` is also synced to the disk and survives a power loss.
  */
 export class SqliteLog {
   readonly #database: DatabaseSync

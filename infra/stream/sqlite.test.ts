@@ -109,7 +109,7 @@ test('a folder that cannot be created is refused', async () => {
 test('a topic that was not created is named', async () => {
   const stream = await openStream()
   await expect(stream.send('jobs', [])).rejects.toThrow(UnknownTopicError)
-  await expect(stream.lag('jobs', 'g')).rejects.toThrow('There is no topic "jobs"')
+  await expect(stream.lag('jobs', 'g')).rejects.toThrow('Unknown topic "jobs"')
 })
 
 test('deletes committed records past their retention, and no others', async () => {

@@ -2,7 +2,7 @@ import { dirname } from 'node:path'
 import { makeDirectory } from '../durable.ts'
 import { ConsumerGroup } from './consumer-group.ts'
 import { partitionOf } from './partition.ts'
-import type { LogRecord, PartitionEnd } from './sqlite-log.ts'
+import type { PartitionEnd } from './sqlite-log.ts'
 import { SqliteLogClient } from './sqlite-log-client.ts'
 import {
   type ConsumedRecord,
@@ -23,7 +23,7 @@ export interface SqliteStreamOptions {
   path: string
   /** For topics that do not set it: how long records are kept after every group committed them, ms. */
   retentionMs?: number
-  /** How often records past their retention are deleted, ms. */
+  /** Interval at which records past their retention are deleted, ms. */
   pruneIntervalMs?: number
   /** Clock, unix ms. */
   now?: () => number
@@ -33,9 +33,8 @@ export interface SqliteStreamOptions {
 const fetchBytes = 8 * 1024 * 1024
 
 /**
- * The job stream of one machine, in a SQLite file. `send` resolves when the records are synced to the disk; sends
- * that come while another is written share the next sync. Writing happens in a thread of its own, so a slow disk
- * never holds up the caller's event loop. Delivery is immediate.
+ * Opens the job stream of one machine, in a SQLite file. `send` resolves when the records are synced to the disk; sends
+ * that arrive while another is written share the next sync. Delivery is immediate.
  *
  * @throws StreamOpenError when another process has the file, or it cannot be opened.
  * @example
@@ -141,11 +140,10 @@ class SqliteStream implements Stream {
   async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
     this.#partitionsOf(topic)
     const ranges = await this.#log.call('join', { topic, group })
-    const read = async ({ partition, position }: (typeof ranges)[number]) => {
-      const query = { topic, partition, from: position, limit, maxBytes: fetchBytes }
-      return (await this.#log.call('read', query)).map((record) => consumedRecord(topic, record))
-    }
-    return (await Promise.all(ranges.map(read))).flat()
+    const reads = ranges.map(({ partition, position }) =>
+      readRecords(this.#log, topic, { partition, from: position, limit }),
+    )
+    return (await Promise.all(reads)).flat()
   }
 
   close(): Promise<void> {
@@ -162,7 +160,7 @@ class SqliteStream implements Stream {
   #partitionsOf(topic: string): number {
     const partitions = this.#partitions.get(topic)
     if (partitions === undefined)
-      throw new UnknownTopicError(`There is no topic "${topic}". Create it with ensureTopics first.`)
+      throw new UnknownTopicError(`Unknown topic "${topic}". Create it with ensureTopics first.`)
     return partitions
   }
 
@@ -184,21 +182,19 @@ class Subscription {
   }
 
   extend(ends: PartitionEnd[]): void {
-    const tell = (group: ConsumerGroup) => {
+    const extendAll = (group: ConsumerGroup) => {
       for (const { partition, end } of ends) group.extend(partition, BigInt(end))
     }
     // A group that could not be opened has no consumers, and the call that wanted one has the error.
-    this.group.then(tell, () => {})
+    this.group.then(extendAll, () => {})
   }
 }
 
 async function openGroup(log: SqliteLogClient, topic: string, group: string): Promise<ConsumerGroup> {
   const ranges = await log.call('join', { topic, group })
   const source = {
-    read: async (partition: number, from: bigint, limit: number) => {
-      const query = { topic, partition, from: Number(from), limit, maxBytes: fetchBytes }
-      return (await log.call('read', query)).map((record) => consumedRecord(topic, record))
-    },
+    read: (partition: number, from: bigint, limit: number) =>
+      readRecords(log, topic, { partition, from: Number(from), limit }),
     commit: (committed: ReadonlyMap<number, bigint>) => {
       const positions = [...committed].map(([partition, position]) => ({
         partition,
@@ -217,7 +213,16 @@ async function openGroup(log: SqliteLogClient, topic: string, group: string): Pr
   )
 }
 
-function consumedRecord(topic: string, record: LogRecord): ConsumedRecord {
-  const { partition, offset, timestamp, key, headers, value } = record
-  return { topic, partition, offset: BigInt(offset), timestamp, key, value, headers: JSON.parse(headers) }
+async function readRecords(
+  log: SqliteLogClient,
+  topic: string,
+  range: { partition: number; from: number; limit: number },
+): Promise<ConsumedRecord[]> {
+  const records = await log.call('read', { topic, ...range, maxBytes: fetchBytes })
+  return records.map(({ offset, headers, ...record }) => ({
+    ...record,
+    topic,
+    offset: BigInt(offset),
+    headers: JSON.parse(headers),
+  }))
 }

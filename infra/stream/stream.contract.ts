@@ -179,7 +179,7 @@ export function describeStream(name: string, makeStream: () => Promise<StreamUnd
       await eventually(() => expect(keysOf(second.records)).toEqual(['c']))
     })
 
-    test('hands a rejected record in again, tells why, and commits nothing behind it meanwhile', async () => {
+    test('retries a rejected record, reports why, and commits nothing behind it meanwhile', async () => {
       await stream.ensureTopics({ [topic]: { partitions: 1 } })
       const errors: unknown[] = []
       const lags: number[] = []

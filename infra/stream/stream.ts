@@ -1,4 +1,4 @@
-/** What a producer hands in. Headers are short strings; the value is opaque bytes. */
+/** Record to send. Headers are short strings; the value is opaque bytes. */
 export interface StreamRecord {
   /** Decides the partition; records of one key keep their order. */
   key: string
@@ -6,7 +6,7 @@ export interface StreamRecord {
   headers: Record<string, string>
 }
 
-/** What a consumer gets. `timestamp` is unix ms, set when the stream accepted the record. */
+/** Record as a consumer gets it. `timestamp` is unix ms, set when the stream accepted it. */
 export interface ConsumedRecord extends StreamRecord {
   topic: string
   partition: number
@@ -42,7 +42,7 @@ export interface ConsumeOptions {
    * A handler can run twice for one record (a crash before the commit), so it must be idempotent.
    */
   handle(record: ConsumedRecord, signal: AbortSignal): Promise<void>
-  /** Told of trouble that the consumer handles itself (a rejected handler, a lost connection). */
+  /** Receives errors that the consumer handles itself (a rejected handler, a lost connection). */
   onError?(error: unknown): void
 }
 
@@ -56,7 +56,7 @@ export interface Consumer {
   close(drainMs?: number): Promise<void>
 }
 
-/** Where a consumer group stands in a topic. */
+/** State of a consumer group in a topic. */
 export interface GroupState {
   /** Records that the group has not committed yet. */
   lag: number
@@ -84,7 +84,7 @@ export interface Stream {
   consume(options: ConsumeOptions): Promise<Consumer>
   /** Records of the topic that the group has not committed yet. */
   lag(topic: string, group: string): Promise<number>
-  /** How the group keeps up, and with how many consumers; over all processes of the fleet. */
+  /** Lag and members of the group, over all processes of the fleet. */
   groupState(topic: string, group: string): Promise<GroupState>
   /** The first records that the group has not committed yet, at most `limit` of each partition; takes none. */
   peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]>

@@ -1,9 +1,9 @@
-import { setTimeout as wait } from 'node:timers/promises'
 import type { Admin, Kafka } from 'kafkajs'
+import { type RetryOptions, retry } from '../retry.ts'
 import { createKafka, type KafkaOptions, orOpenError, protocolErrorType } from './kafka-connection.ts'
 import type { TopicOptions } from './stream.ts'
 
-/** How the topics of a stream are to be, by name. */
+/** Topics that a stream needs, by name. */
 export type TopicLayout = Record<string, TopicOptions>
 
 /** How a topic is, against how it is to be. */
@@ -12,7 +12,7 @@ export interface TopicReport {
   ok: boolean
   /** Absent for a topic that does not exist. */
   partitions?: number
-  /** What is wrong with it and what to do, a line each. */
+  /** Problems with their remedies, a line each. */
   findings: string[]
 }
 
@@ -23,22 +23,21 @@ export interface TopicState {
   maxMessageBytes: number
   /** Groups with the number of partitions that they have never committed. */
   uncommitted: Record<string, number>
-  /** Whether one broker's loss would be the loss of records, though there are others to hold copies. */
+  /** True when losing one broker loses records, although others could hold copies. */
   singleCopy: boolean
 }
 
 /** Producers put records of up to this many bytes together into one batch. */
 const leastMessageBytes = 1_000_000
 const topicResource = 2
-/** Of a setting that somebody made for the topic, as opposed to what the broker has for all. */
+/** Source of a setting made for the topic, not by the broker's defaults. */
 const setForTopic = 1
-/** What Kafka calls our limits. */
+/** Kafka's names of the limits. */
 const limitNames = { retentionMs: 'retention.ms', maxMessageBytes: 'max.message.bytes' } as const
 
 /**
- * Makes the topics that are missing, raises limits that are too low, and commits the start for groups that have not
- * committed anything: a scaler cannot see the lag of a group without commits. Partitions of a topic that exists stay
- * as they are, because keys would move.
+ * Creates missing topics, raises limits that are too low, and commits the start for groups without commits, whose lag a
+ * scaler cannot see. Existing topics keep their partitions, because keys would move.
  *
  * @throws StreamOpenError when Kafka cannot be reached or refuses
  */
@@ -62,7 +61,7 @@ export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise
   })
 }
 
-/** What is wrong with a topic; undefined is one that does not exist. */
+/** Lists the problems of a topic; `state` is undefined when it does not exist. */
 export function findingsOf(topic: string, asked: TopicOptions, state: TopicState | undefined): string[] {
   const create = 'npx turbine topics create'
   if (!state) return [`does not exist: ${create}`]
@@ -134,7 +133,7 @@ function limitsIn(asked: TopicOptions): Entry[] {
   })
 }
 
-/** The limits that are lower than what is asked for, or than what producers need. */
+/** Limits that are lower than the layout, or producers, need. */
 function limitsToRaise(asked: TopicOptions, state: Limits): { name: string; has: number; needs: number }[] {
   const least: Limits = { retentionMs: 0, maxMessageBytes: leastMessageBytes }
   return limits
@@ -183,15 +182,10 @@ async function withoutCommit(admin: Admin, topic: string, group: string): Promis
 }
 
 /** A topic is made before its partitions have leaders, which kafkajs does not wait for in every call. */
-async function onceLed<T>(ask: () => Promise<T>): Promise<T> {
-  for (let attempts = 1; ; attempts++) {
-    try {
-      return await ask()
-    } catch (error) {
-      if (attempts === 50 || protocolErrorType(error) !== 'NOT_LEADER_FOR_PARTITION') throw error
-      await wait(100)
-    }
-  }
+const untilLed: RetryOptions = {
+  tries: 50,
+  retriable: (error) => protocolErrorType(error) === 'NOT_LEADER_FOR_PARTITION',
+  pauseMs: () => 100,
 }
 
 /**
@@ -203,7 +197,7 @@ async function commitStart(kafka: Kafka, admin: Admin, topic: string, group: str
   if (missing.length === 0) return
   const { groups } = await admin.describeGroups([group])
   if (groups.some(({ members }) => members.length > 0)) return
-  const offsets = await onceLed(() => admin.fetchTopicOffsets(topic))
+  const offsets = await retry(() => admin.fetchTopicOffsets(topic), untilLed)
   const starts = offsets.filter(({ partition }) => missing.includes(partition))
   const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, allowAutoTopicCreation: false })
   const crashed = Promise.withResolvers<never>()

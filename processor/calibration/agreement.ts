@@ -1,12 +1,12 @@
 import type { LevelQuality } from '../models/levels.ts'
 import { type CiderD, ciderD } from './cider.ts'
 
-/** How well captions agree with the unpruned ones of the same pictures. */
+/** Agreement of captions with the unpruned ones of the same pictures. */
 export type Agreement = (captions: readonly string[]) => LevelQuality
 
 /**
- * Compares captions with the unpruned ones, which are the references of CIDEr-D. Where these are too alike for
- * CIDEr-D to tell anything, the share of equal captions stands for it.
+ * Compares captions with the unpruned ones, which are the references of CIDEr-D. Where these are too alike for CIDEr-D, the
+ * share of equal captions replaces it.
  */
 export function agreementWith(unpruned: readonly string[]): Agreement {
   const cider: CiderD = ciderD(unpruned)
@@ -19,7 +19,7 @@ export function agreementWith(unpruned: readonly string[]): Agreement {
 }
 
 /**
- * One number to compare schedules by, 0 to 1. Exact captions alone would not tell a wrong word from a wrong sentence,
- * and CIDEr-D alone would forgive wrong words.
+ * Score to compare schedules by, 0 to 1. Exact captions alone do not tell a wrong word from a wrong sentence, and CIDEr-D
+ * alone forgives wrong words.
  */
 export const agreementScore = ({ exact, cider }: LevelQuality): number => (exact + cider) / 2

@@ -1,8 +1,8 @@
 import type { LevelQuality } from '../models/levels.ts'
 import type { EncoderShape } from '../turbo/flops.ts'
 import { perLayer, type Schedule } from '../turbo/schedule.ts'
+import type { Outcome } from './front.ts'
 import { type Confirmed, confirmLevels, type Dropped, descending, paretoFront, spread } from './front.ts'
-import type { Outcome } from './outcome.ts'
 import { searchSchedules } from './search.ts'
 import type { Speed } from './speed.ts'
 
@@ -11,7 +11,7 @@ type Compare = (schedule: Schedule, pictures: number) => Promise<LevelQuality>
 
 export interface CalibrationOptions {
   encoder: EncoderShape
-  /** How many pictures levels are chosen by, and how many confirm them. */
+  /** Number of pictures that levels are chosen by, and that confirm them. */
   pictures: { search: number; heldOut: number }
   compare: { search: Compare; heldOut: Compare }
   /** Levels at most, the unpruned one included. */
@@ -19,7 +19,7 @@ export interface CalibrationOptions {
   /** Share of equal captions below which a level is not worth having. */
   minExact: number
   measureSpeeds(schedules: Schedule[]): Promise<Speed[]>
-  /** Told now and then how many captions are still to be made. */
+  /** Receives the number of captions still to be made. */
   onAhead?(captions: number): void
 }
 

@@ -1,7 +1,7 @@
 import { type EncoderShape, flopShare } from '../turbo/flops.ts'
 import { type Schedule, semanticWeights, tokenCounts } from '../turbo/schedule.ts'
 
-/** A schedule as the search sees it: its weights follow from a rule, so that they suit whatever becomes of r. */
+/** Schedule whose weights follow from a rule, so that they suit any r. */
 export interface Candidate {
   /** Image tokens to merge in each layer. */
   r: number[]
@@ -16,15 +16,15 @@ const decays = [0.45, 0.55, 0.65, 0.75, 0.87, 1]
 /** Strengths tried at first, and beside the best candidates; the paper's is 5. */
 const alphas = { first: [1], later: [0.1, 0.3, 1, 5] }
 
-/** The schedule that a graph is run with. */
+/** Makes the schedule that a graph runs with. */
 export function toSchedule({ r, alpha, from }: Candidate): Schedule {
   const weight = semanticWeights(r, { alpha }).map((value, layer) => (layer < from ? 0 : value))
   return { r, weight }
 }
 
 /**
- * Schedules of about the target's FLOPs, and no more: r falls by the same factor from layer to layer, from the first
- * layer on or from a little later; each as ToMe, with the semantic weight everywhere, and with it in the later half.
+ * Makes schedules of about the target's FLOPs, and no more. r falls by the same factor from layer to layer, from the first
+ * layer on or a little later; each as ToMe, with the semantic weight everywhere, and with it in the later half.
  *
  * @param target FLOPs of the encoder over those without pruning
  */
@@ -50,8 +50,7 @@ export function rescaled(encoder: EncoderShape, target: number, candidate: Candi
 }
 
 /**
- * Neighbours of a candidate at equal FLOPs: one layer merges more or less and the others make up for it, or the
- * weights follow another rule.
+ * Makes neighbours of a candidate at equal FLOPs: one layer merges more or less and the others make up for it, or other weights.
  *
  * @param size share of its r by which a layer is moved
  */
@@ -84,18 +83,18 @@ function distinct(candidates: Candidate[]): Candidate[] {
   return [...alike.values()].map(([first]) => first!)
 }
 
-/** Equal for schedules that run alike. */
+/** Key that is equal for schedules that run alike. */
 export const scheduleKey = ({ r, weight }: Schedule): string => `${r.join(',')} ${weight.join(',')}`
 
 /** Sizes of a shape that are tried: steps of a fifth of a token in the layer that merges most, for 200 tokens. */
 const scales = 500
 
 /**
- * Of all sizes of a shape the one whose FLOPs come closest to the target from below, as the layers really merge it;
- * undefined where none reaches it. All sizes are looked at: a layer that merges more can leave too few tokens for the
- * next ones to merge at all, so FLOPs do not fall steadily.
+ * Finds the size of a shape whose FLOPs, as the layers really merge, come closest to the target from below; undefined where
+ * none reaches it. It tries all sizes: a layer that merges more can leave too few tokens for the next ones to merge at all,
+ * so FLOPs do not fall steadily.
  *
- * @param fixed what one layer merges, whatever the others do
+ * @param fixed r of one layer, whatever the others do
  */
 function reaching(
   encoder: EncoderShape,

@@ -15,7 +15,7 @@ export interface LevelsChart {
   levels: readonly ChartPoint[]
 }
 
-/** What was tried and what became a level: FLOPs of the encoder against the share of equal captions. */
+/** Chart of candidates and levels: FLOPs of the encoder against the share of equal captions. */
 export function levelsChart({ model, candidates, levels }: LevelsChart): ChartSpec {
   const point = ({ flopShare, quality }: ChartPoint) => ({
     flops: round(100 * flopShare),

@@ -13,7 +13,7 @@ const sigma = 6
 export interface CiderD {
   /** Mean over the captions, 0 to 10; caption i belongs to reference i. @throws RangeError when there are too few */
   score(captions: readonly string[]): number
-  /** What captions that equal the references score: 10, less for references of fewer than four words. */
+  /** Score of captions equal to the references: 10, less for references of fewer than four words. */
   readonly best: number
 }
 
@@ -31,7 +31,7 @@ export function ciderD(references: readonly string[]): CiderD {
   const vectors = counted.map((counts) => weigh(counts, rarity))
   const score = (captions: readonly string[]) => {
     if (captions.length !== references.length || captions.length === 0)
-      throw new RangeError(`${captions.length} captions cannot be scored by ${references.length} references`)
+      throw new RangeError(`expected ${references.length} captions, one or more, got ${captions.length}`)
     const scores = captions.map((caption, i) => similarity(weigh(ngramCounts(caption), rarity), vectors[i]!))
     return scores.reduce((sum, value) => sum + value, 0) / captions.length
   }
@@ -48,7 +48,7 @@ interface Vector {
   length: number
 }
 
-/** How often each n-gram of up to four words occurs; the words of one are joined by spaces. */
+/** Counts n-grams of up to four words, joined by spaces. */
 function ngramCounts(caption: string): Map<string, number> {
   const words = wordsOf(caption)
   const counts = new Map<string, number>()
@@ -76,7 +76,7 @@ function weigh(counts: Map<string, number>, rarity: (ngram: string) => number): 
   return { weights, norms, length }
 }
 
-/** Of a caption to its reference, 0 to 10. */
+/** Similarity of a caption to its reference, 0 to 10. */
 function similarity(caption: Vector, reference: Vector): number {
   const penalty = Math.exp(-((caption.length - reference.length) ** 2) / (2 * sigma ** 2))
   const cosines = caption.weights.map((weights, i) => {

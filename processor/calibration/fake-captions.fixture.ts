@@ -3,10 +3,10 @@ import type { Schedule } from '../turbo/schedule.ts'
 
 export const fakeEncoder: EncoderShape = { tokens: 197, layers: 6, width: 64, mlpWidth: 256, heads: 4 }
 
-/** How much a merged token costs in each layer: late ones much, and the second more than its neighbours. */
+/** Cost of a merged token by layer: high in late ones, and in the second more than in its neighbours. */
 const sensitivity = [0.3, 0.9, 0.2, 0.8, 1.6, 3]
 
-/** What a schedule costs; a semantic weight in early layers adds to it. */
+/** Cost of a schedule; a semantic weight in early layers adds to it. */
 export const damage = ({ r, weight }: Schedule): number =>
   r.reduce(
     (sum, value, layer) => sum + value * (sensitivity[layer]! + (layer < 3 ? weight[layer]! / 50 : 0)),

@@ -1,10 +1,17 @@
 import type { LevelQuality } from '../models/levels.ts'
+import type { Schedule } from '../turbo/schedule.ts'
 import { agreementScore } from './agreement.ts'
-import type { Outcome } from './outcome.ts'
 
-/**
- * The outcomes that none with at most as many FLOPs beats, from the mildest to the hardest.
- */
+/** Schedule with its agreement on all pictures that levels are chosen by. */
+export interface Outcome {
+  schedule: Schedule
+  /** FLOPs of the encoder over those without pruning. */
+  flopShare: number
+  tokensOut: number
+  quality: LevelQuality
+}
+
+/** Outcomes that none with at most as many FLOPs beats, from the mildest to the hardest. */
 export function paretoFront<T extends Pick<Outcome, 'flopShare' | 'quality'>>(outcomes: readonly T[]): T[] {
   const score = ({ quality }: T) => agreementScore(quality)
   const front: T[] = []
@@ -17,8 +24,8 @@ export function paretoFront<T extends Pick<Outcome, 'flopShare' | 'quality'>>(ou
 const levelRatio = 0.97
 
 /**
- * The longest run through a front, mildest first, in which every step leaves fewer tokens and saves FLOPs worth
- * speaking of; it ends at the hardest. A schedule that merges early has few FLOPs and may still leave many tokens.
+ * Finds the longest run through a front, mildest first, in which every step leaves fewer tokens and saves enough FLOPs; it
+ * ends at the hardest. A schedule that merges early has few FLOPs and may still leave many tokens.
  */
 export function descending<T extends Pick<Outcome, 'flopShare' | 'tokensOut'>>(front: readonly T[]): T[] {
   const isStep = (milder: T, harder: T) =>
@@ -35,10 +42,8 @@ export function descending<T extends Pick<Outcome, 'flopShare' | 'tokensOut'>>(f
 }
 
 /**
- * At most `count` outcomes of a front, evenly along its curve: as far apart in FLOPs (their logarithm, since speeds
- * are ratios) as in agreement. The hardest is always among them.
- *
- * @param front mildest first
+ * Chooses at most `count` outcomes of a front, mildest first, evenly along its curve: as far apart in FLOPs (their logarithm,
+ * since speeds are ratios) as in agreement. The hardest is always among them.
  */
 export function spread<T extends Pick<Outcome, 'flopShare' | 'quality'>>(
   front: readonly T[],
@@ -60,7 +65,7 @@ export function spread<T extends Pick<Outcome, 'flopShare' | 'quality'>>(
   return chosen
 }
 
-/** How far along the curve from the unpruned model each outcome lies, 0 to 1. */
+/** Positions of the outcomes along the curve from the unpruned model, 0 to 1. */
 function curvePositions(front: readonly Pick<Outcome, 'flopShare' | 'quality'>[]): number[] {
   const hardest = front.at(-1)!
   const flopRange = -Math.log(hardest.flopShare) || 1
@@ -71,12 +76,12 @@ function curvePositions(front: readonly Pick<Outcome, 'flopShare' | 'quality'>[]
   })
 }
 
-/** An outcome with what other pictures said of it. */
+/** Outcome with its agreement on held-out pictures. */
 export interface Confirmed extends Outcome {
   heldOut: LevelQuality
 }
 
-/** A level that was not taken, and why. */
+/** Level that was dropped, and why. */
 export interface Dropped {
   outcome: Confirmed
   reason: string
@@ -89,10 +94,8 @@ export interface ConfirmOptions {
 }
 
 /**
- * Keeps the levels that held-out pictures confirm: agreement is not much lower than on the pictures that they were
- * chosen by, not below what was asked for, and no harder level agrees better.
- *
- * @param levels mildest first
+ * Keeps the levels, mildest first, that held-out pictures confirm: agreement is not much lower than on the pictures that they
+ * were chosen by, not below `minExact`, and no harder level agrees better.
  */
 export function confirmLevels(
   levels: readonly Confirmed[],

@@ -1,4 +1,4 @@
-/** One round of a halving: how many pictures each candidate is compared on, and how many candidates go on from there. */
+/** Round of a halving: pictures that each candidate is compared on, and candidates that go on from there. */
 export interface Stage {
   pictures: number
   keep: number

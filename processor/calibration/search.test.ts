@@ -5,7 +5,7 @@ import { agreementScore } from './agreement.ts'
 import { family, scheduleKey, toSchedule } from './candidates.ts'
 import { comparison } from './comparison.ts'
 import { damage, fakeCaption, fakeEncoder } from './fake-captions.fixture.ts'
-import type { Outcome } from './outcome.ts'
+import type { Outcome } from './front.ts'
 import { plannedCaptions, searchSchedules } from './search.ts'
 
 const pictures = 120

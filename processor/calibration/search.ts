@@ -3,9 +3,9 @@ import { type EncoderShape, flopShare } from '../turbo/flops.ts'
 import { type Schedule, tokenCounts } from '../turbo/schedule.ts'
 import { agreementScore } from './agreement.ts'
 import { type Candidate, family, neighbours, rescaled, scheduleKey, toSchedule } from './candidates.ts'
+import type { Outcome } from './front.ts'
 import { paretoFront } from './front.ts'
 import { captionsOf, halve, type Stage } from './halving.ts'
-import type { Outcome } from './outcome.ts'
 
 export interface SearchOptions {
   encoder: EncoderShape
@@ -15,11 +15,11 @@ export interface SearchOptions {
   minExact: number
   /** Agreement with the unpruned captions on the first so many pictures. */
   compare(schedule: Schedule, pictures: number): Promise<LevelQuality>
-  /** Told now and then how many captions are still to be made, as far as that can be foreseen. */
+  /** Receives an estimate of the captions still to be made. */
   onAhead?(captions: number): void
 }
 
-/** Of the rules below: what another version found may differ. */
+/** Version of the search: outcomes of different versions may differ. */
 export const searchVersion = 1
 
 /** FLOPs of each step of the survey over those of the step before. */
@@ -34,9 +34,8 @@ const moveSizes = [0.2, 0.08]
 const successors = 6
 
 /**
- * Searches schedules. A survey goes down in FLOPs through families of schedules until captions differ too much; then
- * the range in which captions get worse is gone through in finer steps, where the best schedules are refined layer by
- * layer.
+ * Searches schedules. A survey goes down in FLOPs through families of schedules until captions differ too much; then the
+ * range in which captions get worse is searched in finer steps, where the best schedules are refined layer by layer.
  *
  * @returns every schedule that was compared on all pictures
  */
@@ -45,23 +44,23 @@ export async function searchSchedules(options: SearchOptions): Promise<Outcome[]
   const steps = surveySteps(options.encoder)
   const surveyed: { target: number; best: Outcome }[] = []
   for (const [i, step] of steps.entries()) {
-    search.tellAhead(steps.slice(i), fineTargets.even + fineTargets.gaps)
+    search.reportAhead(steps.slice(i), fineTargets.even + fineTargets.gaps)
     const best = await search.survey(step)
     surveyed.push({ target: step.target, best })
     if (best.quality.exact < options.minExact) break
   }
   const fine = worseningTargets(surveyed)
   for (const [i, target] of fine.entries()) {
-    search.tellAhead([], fine.length - i + fineTargets.gaps)
+    search.reportAhead([], fine.length - i + fineTargets.gaps)
     await search.refine(target)
   }
   for (let i = 0; i < fineTargets.gaps; i++) {
-    search.tellAhead([], fineTargets.gaps - i)
+    search.reportAhead([], fineTargets.gaps - i)
     const target = largestGap(search.outcomes(), options.minExact)
     if (target === undefined) break
     await search.refine(target)
   }
-  search.tellAhead([], 0)
+  search.reportAhead([], 0)
   return search.outcomes()
 }
 
@@ -119,7 +118,7 @@ function worseningTargets(surveyed: { target: number; best: Outcome }[]): number
   return Array.from({ length: even }, (_, i) => from * (to / from) ** ((i + 1) / even))
 }
 
-/** FLOPs in the middle of where agreement falls most between neighbours of the front, as far as levels are worth having. */
+/** FLOPs in the middle of the largest fall of agreement between neighbours of the front, down to `minExact`. */
 function largestGap(outcomes: Outcome[], minExact: number): number | undefined {
   const front = paretoFront(outcomes)
   const end = front.findIndex(({ quality }) => quality.exact < minExact)
@@ -148,7 +147,7 @@ class Search {
     return [...this.#compared.values()].map(({ outcome }) => outcome)
   }
 
-  tellAhead(steps: SurveyStep[], fine: number): void {
+  reportAhead(steps: SurveyStep[], fine: number): void {
     this.#options.onAhead?.(captionsAhead(this.#options, steps, fine))
   }
 

@@ -7,21 +7,21 @@ export interface SpeedOptions {
   run(schedule: Schedule): Promise<number>
   /** Default 9. */
   rounds?: number
-  /** As long as a schedule seems no faster than the one before it, there are more rounds, up to so many; default 45. */
+  /** Maximum rounds, for schedules that seem no faster than the one before; default 45. */
   mostRounds?: number
 }
 
-/** How fast a schedule runs, in images per second. */
+/** Speed of a schedule, images per second. */
 export interface Speed {
   /** The median. */
   usual: number
-  /** The fastest run: others can only slow a run down, so this tells close ones apart where the machine is busy. */
+  /** Fastest run: others can only slow a run down, so it separates close schedules on a busy machine. */
   best: number
 }
 
 /**
- * Measures schedules, mildest first, in rounds that run each of them in turn, so that a noisy neighbour slows all of them alike. One
- * round before, which sets up memory, is not counted.
+ * Measures schedules, mildest first, in rounds that run each of them in turn, so that a noisy neighbour slows all of them
+ * alike. One more round before, which sets up memory, is not counted.
  */
 export async function measureSpeeds(
   schedules: readonly Schedule[],

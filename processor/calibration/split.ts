@@ -2,15 +2,14 @@ import { hash } from 'node:crypto'
 
 /** The pictures of a calibration, in two parts. */
 export interface Parts<T> {
-  /** Those that levels are chosen by. */
+  /** Pictures that levels are chosen by. */
   search: T[]
-  /** Those that only confirm what was chosen. */
+  /** Pictures that only confirm the chosen levels. */
   heldOut: T[]
 }
 
 /**
- * Splits pictures by their content, so that the same pictures fall into the same parts whatever they are called and
- * in whatever order they come. Of equal pictures one is taken.
+ * Splits distinct pictures by their content, whatever they are called and in whatever order they come.
  *
  * @param seed another seed gives another split
  */

@@ -6,6 +6,7 @@ import {
   resendDeadLetter,
   resendDeadLetters,
 } from '../delivery/dead-letters.ts'
+import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, plural } from './format.ts'
 import { count } from './options.ts'
@@ -77,7 +78,7 @@ export async function showDeadLetters(
   environment: DeadLetterEnvironment,
 ): Promise<void> {
   const { stdout, stderr } = environment
-  const letters = await withStream(environment, (stream) => peekDeadLetters(stream, limit))
+  const letters = await closing(environment.openStream(), (stream) => peekDeadLetters(stream, limit))
   const described = letters.map(describeDeadLetter)
   if (json) for (const letter of described) stdout.write(`${JSON.stringify(letter)}\n`)
   else if (described.length > 0) {
@@ -98,7 +99,7 @@ export async function showDeadLetters(
 
 /** @throws UsageError when there is no letter of the id; StreamOpenError, StreamUnavailableError */
 export async function runRetry({ id }: RetryFlags, environment: DeadLetterEnvironment): Promise<void> {
-  const sent = await withStream(environment, (stream) =>
+  const sent = await closing(environment.openStream(), (stream) =>
     id === undefined ? retryAll(stream, environment) : retryOne(stream, id),
   )
   environment.stderr.write(`${plural(sent, 'record')} sent again.\n`)
@@ -135,16 +136,4 @@ async function retryOne(stream: Stream, id: string): Promise<number> {
       )
   }
   return letters.length
-}
-
-async function withStream<T>(
-  { openStream }: DeadLetterEnvironment,
-  use: (stream: Stream) => Promise<T>,
-): Promise<T> {
-  const stream = await openStream()
-  try {
-    return await use(stream)
-  } finally {
-    await stream.close()
-  }
 }

@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { TurbineError } from '../../edge/contract/errors.ts'
+import { ImageError } from '../../edge/contract/errors.ts'
+import { readImageFile } from '../../infra/fetch/image-file.ts'
 import { readSafetensorsHeader } from '../onnx/safetensors.ts'
 import { IncompleteError } from './errors.ts'
 import {
@@ -58,13 +59,12 @@ async function inspect(names: string[], flags: Partial<InspectFlags> = {}) {
         trace: async (image, options) => {
           images.push(Buffer.from(image).toString())
           seen.push(options)
-          if (images.at(-1) === 'bad')
-            throw new TurbineError('Not an image.', { status: 400, code: 'image_invalid' })
+          if (images.at(-1) === 'bad') throw new ImageError('image_invalid', 'Not an image.')
           return trace
         },
         close: async () => {},
       }),
-      fetchImage: async () => Buffer.from(''),
+      readImage: readImageFile,
       stdin: (async function* () {})(),
       stdout: { write: (text) => (stdout += text) },
       stderr: { write: (text) => (stderr += text) },

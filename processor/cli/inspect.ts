@@ -4,9 +4,9 @@ import { Command, Option } from 'commander'
 import type { ConfigRow } from '../../infra/config.ts'
 import { type TensorData, writeSafetensors } from '../onnx/safetensors.ts'
 import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/schedule.ts'
-import { type FetchImage, readImage } from './caption/image-bytes.ts'
 import { readSources, resolveInputs } from './caption/inputs.ts'
 import { isAddress, type Source } from './caption/manifest.ts'
+import type { ReadImage } from './caption/read-image.ts'
 import { describeError, IncompleteError } from './errors.ts'
 import { plural } from './format.ts'
 import { drawMerges, type Merges } from './merge-picture.ts'
@@ -51,7 +51,7 @@ export interface Inspector {
 /** What the command needs from outside. */
 export interface InspectEnvironment {
   openInspector(flags: { model?: string; device?: string }): Promise<Inspector>
-  fetchImage: FetchImage
+  readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   stdout: { write(text: string): unknown }
   stderr: { write(text: string): unknown }
@@ -146,7 +146,7 @@ async function inspectImage(
   { inspector, names, flags, environment }: InspectRun,
 ): Promise<string> {
   if (source.location === undefined) throw source.error
-  const bytes = await readImage(source.location, environment.fetchImage)
+  const bytes = await environment.readImage(source.location)
   const trace = await inspector.trace(bytes, flags)
   const path = join(flags.out, uniqueName(stemOf(source.image), names))
   const files = [`${path}.safetensors`]

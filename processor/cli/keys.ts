@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { anyKey, createKey, listApiKeys, revokeKey } from '../../edge/accounts/api-keys.ts'
 import { changeTenant } from '../../edge/accounts/tenants.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
+import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatTable } from './format.ts'
 import { tenantName } from './options.ts'
@@ -55,7 +56,7 @@ export function keysCommand(environment: KeysEnvironment): Command {
 /** Prints the key alone on standard output. */
 async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysEnvironment): Promise<void> {
   const now = (environment.now ?? Date.now)()
-  const { key, stored } = await withStore(environment, async (store) => {
+  const { key, stored } = await closing(environment.openStore(), async (store) => {
     await changeTenant(store, tenant, (found) => found)
     return createKey(store, { tenant, name, now })
   })
@@ -68,7 +69,7 @@ async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysE
 
 /** Prints a table: id, tenant, the key's first characters, when it was made, what it is for. */
 async function runListKeys(environment: KeysEnvironment): Promise<void> {
-  const keys = await withStore(environment, listApiKeys)
+  const keys = await closing(environment.openStore(), listApiKeys)
   if (keys.length === 0)
     environment.stderr.write(
       'There are no keys: the service answers its own machine only. Make one with "npx turbine keys create --tenant NAME".\n',
@@ -85,7 +86,7 @@ async function runListKeys(environment: KeysEnvironment): Promise<void> {
 
 /** @throws UsageError when there is no such key */
 async function runRevokeKey(id: string, environment: KeysEnvironment): Promise<void> {
-  await withStore(environment, async (store) => {
+  await closing(environment.openStore(), async (store) => {
     const revoked = await revokeKey(store, id)
     if (!revoked) throw new UsageError(`There is no key "${id}". "npx turbine keys list" shows them.`)
     environment.stderr.write(
@@ -106,17 +107,4 @@ export interface TenantsEnvironment {
   ownBucket(): string
   stdout: { write(text: string): unknown }
   stderr: { write(text: string): unknown }
-}
-
-/** Works with the store, and closes it. */
-export async function withStore<T>(
-  { openStore }: TenantsEnvironment,
-  work: (store: ObjectStore) => Promise<T>,
-): Promise<T> {
-  const store = await openStore()
-  try {
-    return await work(store)
-  } finally {
-    await store.close()
-  }
 }

@@ -2,7 +2,7 @@
 import { enableCompileCache } from 'node:module'
 import type { Config, ConfigSources } from '../../infra/config.ts'
 import packageJson from '../../package.json' with { type: 'json' }
-import type { FetchImage } from './caption/image-bytes.ts'
+import type { ReadImage } from './caption/read-image.ts'
 
 // Halves the time to the first line from the second start on; what is imported before it is not cached.
 enableCompileCache()
@@ -41,21 +41,25 @@ async function kafka() {
   throw new UsageError('KAFKA_BROKERS is not set. Name the brokers, e.g. KAFKA_BROKERS=kafka:9092.')
 }
 
-const fetchImage: FetchImage = async (url) => {
-  imageFetcher ??= openImageFetcher()
-  return (await (await imageFetcher).fetch(url)).bytes
+const readImage: ReadImage = async (location) => {
+  images ??= openImages()
+  return (await images)(location)
 }
-let imageFetcher: ReturnType<typeof openImageFetcher> | undefined
+let images: ReturnType<typeof openImages> | undefined
 
-async function openImageFetcher() {
-  const { createImageFetcher } = await import('../../infra/fetch-image.ts')
+async function openImages() {
+  const { openImageSource } = await import('../../infra/fetch/node.ts')
+  const { readImageFile } = await import('../../infra/fetch/image-file.ts')
   const { maxBodyBytes } = await import('../../edge/contract/caption.ts')
+  const { imageReader } = await import('./caption/read-image.ts')
   const { imageTimeoutMs, allowPrivateUrls } = loadConfig().config
-  return createImageFetcher({
+  const { imageAt } = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: imageTimeoutMs,
     allowPrivate: allowPrivateUrls,
+    readFile: readImageFile,
   })
+  return imageReader(imageAt)
 }
 
 // What a command needs is imported when it runs: onnxruntime and sharp are slow to load.
@@ -68,7 +72,7 @@ const exitCode = await runProgram(process.argv.slice(2), {
   stdout: process.stdout,
   stderr: process.stderr,
   signals: process,
-  fetchImage,
+  readImage,
   bundledModel,
   dataDir: async () => settle().dataDir,
   openStore: async () => {

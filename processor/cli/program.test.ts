@@ -1,6 +1,7 @@
 import { Writable } from 'node:stream'
 import { expect, test } from 'vitest'
 import { describeConfig } from '../../infra/config.ts'
+import { readImageFile } from '../../infra/fetch/image-file.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { FakeCaptioner } from './captioner.fixture.ts'
 import { type ProgramEnvironment, runProgram } from './program.ts'
@@ -25,7 +26,7 @@ async function turbine(args: string[], parts: Partial<ProgramEnvironment> = {}) 
     openCalibrator: async () => {
       throw new Error('There is no model here.')
     },
-    fetchImage: async () => Buffer.from(''),
+    readImage: readImageFile,
     startService: async (_role, flags) => {
       served.push(flags)
       setImmediate(() => signals.emit('SIGTERM', 'SIGTERM'))

@@ -9,9 +9,10 @@ import {
 } from '../../edge/accounts/tenants.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import type { Grant, Tenant } from '../../edge/contract/tenant.ts'
+import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatTable, plural } from './format.ts'
-import { type TenantsEnvironment, withStore } from './keys.ts'
+import type { TenantsEnvironment } from './keys.ts'
 import { grantUris, limitOrNone, tenantName } from './options.ts'
 
 const examples = `
@@ -65,7 +66,7 @@ export function tenantsCommand(environment: TenantsEnvironment): Command {
 
 /** Prints a table: name, grants, limits. */
 async function runListTenants(environment: TenantsEnvironment): Promise<void> {
-  const tenants = await withStore(environment, listTenants)
+  const tenants = await closing(environment.openStore(), listTenants)
   if (tenants.length === 0)
     environment.stderr.write(
       'There are no tenants yet. "npx turbine keys create --tenant NAME" makes the first.\n',
@@ -80,7 +81,7 @@ async function runListTenants(environment: TenantsEnvironment): Promise<void> {
 
 /** @throws UsageError when there is no such tenant */
 async function runShowTenant(name: string, environment: TenantsEnvironment): Promise<void> {
-  const tenant = await withStore(environment, async (store) => {
+  const tenant = await closing(environment.openStore(), async (store) => {
     if (await store.head(keys.tenant(name))) return readTenant(store, name)
     throw new UsageError(`There is no tenant "${name}". "npx turbine tenants list" shows them.`)
   })
@@ -129,7 +130,7 @@ async function runLimit(name: string, flags: LimitFlags, environment: TenantsEnv
 }
 
 const change = (environment: TenantsEnvironment, name: string, to: (tenant: Tenant) => Tenant) =>
-  withStore(environment, (store) => changeTenant(store, name, to))
+  closing(environment.openStore(), (store) => changeTenant(store, name, to))
 
 function grantsOf({ read = [], write = [] }: GrantFlags): Grant[] {
   if (read.length + write.length === 0)

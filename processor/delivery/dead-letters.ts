@@ -1,9 +1,9 @@
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
-import { pause } from '../../infra/stream/backoff.ts'
 import type { ConsumedRecord, Stream, StreamRecord } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { sleep } from '../../infra/timing.ts'
 
 /** What is done with the records of a topic. */
 export interface RecordHandler {
@@ -218,7 +218,7 @@ export async function resendDeadLetters(options: ResendOptions): Promise<void> {
   try {
     // The list loses a letter when it is committed, shortly after its record was sent.
     while ((await peekDeadLetters(stream, 1)).some(isDue)) {
-      await pause(pollMs, failing.signal)
+      await sleep(pollMs, failing.signal)
       failing.signal.throwIfAborted()
     }
   } finally {

@@ -1,4 +1,4 @@
-import { backoffMs } from '../../infra/stream/backoff.ts'
+import { backoffMs, retry } from '../../infra/retry.ts'
 import { isOutage } from './dead-letters.ts'
 
 export { isOutage }
@@ -43,19 +43,16 @@ export class Outages {
    * @example await outages.outlast(() => store.put(key, bytes), signal)
    */
   async outlast<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted()
     const met = new Set<string>()
-    for (let failures = 1; ; failures++) {
-      signal.throwIfAborted()
-      try {
-        const result = await work()
-        for (const name of met) this.#over(name)
-        return result
-      } catch (error) {
-        if (!isOutage(error)) throw error
-        met.add((error as Error).name)
-        await this.pause(error as Error, failures, signal)
-      }
-    }
+    const result = await retry(work, {
+      retriable: isOutage,
+      signal,
+      sleep: (ms) => this.#clock.sleep(ms, signal),
+      onFailure: (error) => this.#meet(error as Error, met),
+    })
+    for (const name of met) this.#over(name)
+    return result
   }
 
   /**
@@ -76,10 +73,14 @@ export class Outages {
         met.clear()
       } catch (error) {
         if (!isOutage(error)) throw error
-        met.add((error as Error).name)
-        this.#note(error as Error)
+        this.#meet(error as Error, met)
       }
     }
+  }
+
+  #meet(error: Error, met: Set<string>): void {
+    met.add(error.name)
+    this.#note(error)
   }
 
   /** Tells of an outage and waits a while. `failures`: how often it was met in turn, from 1. */

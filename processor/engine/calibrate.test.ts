@@ -25,13 +25,13 @@ function deviceOf(runs: DeviceRun[]) {
 it('measures the corners first, then everything between, once each', async () => {
   const runs: DeviceRun[] = []
   const samples = await calibrate(deviceOf(runs), { model, pixels, buckets: [1, 2, 4], budgetMs: 60_000 })
-  const hardest = model.levels.length - 1
+  const maxLevel = model.levels.length - 1
   // The first run sets up memory and does not count.
   expect(samples.slice(0, 4)).toEqual([
     { bucket: 1, level: 0, ms: 2 },
-    { bucket: 1, level: hardest, ms: 3 },
+    { bucket: 1, level: maxLevel, ms: 3 },
     { bucket: 4, level: 0, ms: 4 },
-    { bucket: 4, level: hardest, ms: 5 },
+    { bucket: 4, level: maxLevel, ms: 5 },
   ])
   expect(new Set(samples.map(({ bucket, level }) => `${bucket}/${level}`)).size).toBe(3 * model.levels.length)
   expect(samples).toHaveLength(3 * model.levels.length)

@@ -7,7 +7,7 @@ export interface CalibrateOptions {
   model: CaptionModel
   /** Batch sizes, ascending. */
   buckets: number[]
-  /** What the images show, `uint8 [H, W, 3]`: something whose caption is of usual length. */
+  /** Image to run on, `uint8 [H, W, 3]`, with a caption of usual length. */
   pixels: Uint8Array
   /** No further run begins after this long, ms. At least one is measured. */
   budgetMs: number
@@ -16,8 +16,8 @@ export interface CalibrateOptions {
 }
 
 /**
- * Measures runs of one image on a device, the most telling ones first, as many as the budget allows: what a cost
- * model starts from. The very first run, which sets up memory, is not counted.
+ * Measures runs of one image on a device to seed a cost model: the most informative first, as many as the budget allows.
+ * The very first run, which sets up memory, is not counted.
  */
 export async function calibrate(
   device: Pick<Device, 'run'>,

@@ -7,7 +7,7 @@ import { z } from 'zod'
 import type { CaptionModel } from '../models/model.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
 
-/** What an earlier start measured, in a file. */
+/** File of run times measured at an earlier start. */
 export interface CostCache {
   /** Undefined when there is nothing, or nothing that can be read. */
   read(): Promise<CostSample[] | undefined>
@@ -15,7 +15,7 @@ export interface CostCache {
 }
 
 export interface CostCacheOptions {
-  /** Where the files lie; it is made. */
+  /** Created when missing. */
   folder: string
   model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder'>
   /** Name of the device, e.g. `cpu`. */
@@ -30,8 +30,8 @@ const samplesSchema = z
   .min(1)
 
 /**
- * Keeps what was measured, in a file for each model, device and version: a restart on the same machine, of the same
- * weights, levels and version of ONNX Runtime finds it, all else measures anew.
+ * Opens the file of run times for a model, device and version: a restart on the same machine with the same weights, levels
+ * and version of ONNX Runtime finds it.
  */
 export async function openCostCache({ folder, ...measured }: CostCacheOptions): Promise<CostCache> {
   const file = join(folder, `${await nameOf(measured)}.json`)

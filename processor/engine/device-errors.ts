@@ -1,19 +1,27 @@
-/** A device that was asked for cannot be used. The message is one line and ends with the remedy. */
-export class DeviceUnavailableError extends Error {
+/** Error of one device. */
+class DeviceError extends Error {
+  readonly device: string
+
+  constructor(device: string, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.device = device
+  }
+}
+
+/** A requested device that cannot be used. The message is one line and ends with the remedy. */
+export class DeviceUnavailableError extends DeviceError {
   override readonly name = 'DeviceUnavailableError'
   readonly retriable = false
-  readonly device: string
-  /** What is wrong, without the remedy. */
+  /** Message without the remedy. */
   readonly reason: string
 
   constructor(device: string, reason: string, remedy: string, cause?: unknown) {
-    super(`Device ${device} is not available: ${reason}. ${remedy}`, { cause })
-    this.device = device
+    super(device, `Device ${device} is not available: ${reason}. ${remedy}`, { cause })
     this.reason = reason
   }
 }
 
-/** The text that names the devices is malformed. */
+/** Malformed list of devices. */
 export class InvalidDeviceError extends Error {
   override readonly name = 'InvalidDeviceError'
   readonly retriable = false
@@ -23,50 +31,43 @@ export class InvalidDeviceError extends Error {
   }
 }
 
-/** The device is there, but cannot open the model's graph. */
-export class DeviceOpenError extends Error {
+/** Device that is there, but cannot open the model's graph. */
+export class DeviceOpenError extends DeviceError {
   override readonly name = 'DeviceOpenError'
   readonly retriable = false
-  readonly device: string
 
   constructor(device: string, cause: unknown) {
-    super(`Device ${device} could not open the model: ${cause instanceof Error ? cause.message : cause}`, {
-      cause,
-    })
-    this.device = device
+    const reason = cause instanceof Error ? cause.message : cause
+    super(device, `Device ${device} could not open the model: ${reason}`, { cause })
   }
 }
 
-/** The device's thread ended while it had a batch, or while it restarted. The batch can run again. */
-export class DeviceCrashedError extends Error {
+/** Device whose thread ended during a batch, or during its restart. The batch can run again. */
+export class DeviceCrashedError extends DeviceError {
   override readonly name = 'DeviceCrashedError'
   readonly retriable = true
-  readonly device: string
 
   constructor(device: string, cause?: unknown) {
-    super(`Device ${device} crashed and is being restarted; run the batch again.`, { cause })
-    this.device = device
+    super(device, `Device ${device} crashed and is being restarted; run the batch again.`, { cause })
   }
 }
 
-/** The runtime refused one batch, e.g. for want of memory; the device goes on. */
-export class DeviceRunError extends Error {
+/** Batch that the runtime could not run, e.g. for want of memory; the device goes on. */
+export class DeviceRunError extends DeviceError {
   override readonly name = 'DeviceRunError'
   readonly retriable = true
-  readonly device: string
 
   constructor(device: string, reason: string) {
-    super(`Device ${device} could not run the batch: ${reason}`)
-    this.device = device
+    super(device, `Device ${device} could not run the batch: ${reason}`)
   }
 }
 
-/** The device is closed, or closing. */
-export class DeviceClosedError extends Error {
+/** Device that is closed, or closing. */
+export class DeviceClosedError extends DeviceError {
   override readonly name = 'DeviceClosedError'
   readonly retriable = true
 
   constructor(device: string) {
-    super(`Device ${device} is closed.`)
+    super(device, `Device ${device} is closed.`)
   }
 }

@@ -2,7 +2,6 @@ import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import { Graph } from '../onnx/graph.ts'
-import { restartPauseMs } from './device.ts'
 import { DevicePool, type DevicePoolOptions } from './device-pool.ts'
 import type { WorkerData } from './device-worker.ts'
 import { PixelBuffers } from './pixel-buffers.ts'
@@ -188,11 +187,5 @@ describe('DevicePool', () => {
     const waiting = device.run({ pixels: pixelsOf([4]), count: 1, prompt: [[1]], schedule })
     await Promise.all([pool.close(), expect(waiting).rejects.toMatchObject({ retriable: true })])
     expect(workers).toHaveLength(1)
-  })
-})
-
-describe('restartPauseMs', () => {
-  it('doubles from 100 ms up to 10 s', () => {
-    expect([0, 1, 2, 6, 7, 50].map(restartPauseMs)).toEqual([100, 200, 400, 6400, 10_000, 10_000])
   })
 })

@@ -11,7 +11,7 @@ export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spaw
   intraOpThreads?: number
   /** Batch sizes that batches are padded to. */
   buckets?: number[]
-  /** How the graph is built, e.g. `{ trace: true }`. */
+  /** Graph options, e.g. `{ trace: true }`. */
   graph?: Omit<GraphOptions, 'decoder' | 'gpu'>
 }
 

@@ -8,7 +8,7 @@ describe('cudaObstacle', () => {
   it.each([
     [{ platform: 'darwin/arm64', library: false, gpu: false }, /linux\/x64 only/, /another device/],
     [{ platform: 'linux/x64', library: false, gpu: false }, /no GPU/, /driver/],
-    [{ platform: 'linux/x64', library: false, gpu: true }, /CUDA library/, /npm rebuild onnxruntime-node/],
+    [{ platform: 'linux/x64', library: false, gpu: true }, /CUDA library/, /npm run cuda:install/],
   ])('%o', (installation, reason, remedy) => {
     expect(cudaObstacle(installation)).toEqual({
       reason: expect.stringMatching(reason),

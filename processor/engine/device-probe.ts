@@ -8,13 +8,17 @@ import { DeviceUnavailableError } from './device-errors.ts'
 import type { DeviceTarget } from './device-target.ts'
 import { sessionOptions } from './session-options.ts'
 
-/** What can be wrong with a device, and what helps. */
+/** Fault of a device, with its remedy. */
 export interface Diagnosis {
   reason: string
   remedy: string
 }
 
-const otherwise = 'or choose another device (--device cpu)'
+/** A remedy ends with the choice of another device. */
+const diagnosis = (reason: string, remedy: string): Diagnosis => ({
+  reason,
+  remedy: `${remedy}, or choose another device (--device cpu).`,
+})
 
 /**
  * Runs a graph of one addition on the device.
@@ -34,7 +38,7 @@ export async function probeDevice(target: DeviceTarget): Promise<void> {
   }
 }
 
-/** What the machine has of CUDA, as far as files tell. */
+/** CUDA on this machine, as far as files show. */
 export interface CudaInstallation {
   /** As Node names it: `linux/x64`. */
   platform: string
@@ -44,26 +48,19 @@ export interface CudaInstallation {
   gpu: boolean
 }
 
-/** Why CUDA cannot work here, told by files alone, or undefined. */
+/** Finds by files alone why CUDA cannot work here; undefined when it may. */
 export function cudaObstacle({ platform, library, gpu }: CudaInstallation): Diagnosis | undefined {
-  if (platform !== 'linux/x64') {
+  if (platform !== 'linux/x64')
     return {
       reason: `ONNX Runtime for Node has CUDA on linux/x64 only, this is ${platform}`,
       remedy: 'Choose another device (--device cpu).',
     }
-  }
-  if (!gpu) {
-    return {
-      reason: 'the NVIDIA driver shows no GPU',
-      remedy: `Install the driver (nvidia-smi must list the GPU; containers need --gpus all), ${otherwise}.`,
-    }
-  }
-  if (!library) {
-    return {
-      reason: "ONNX Runtime's CUDA library is not installed",
-      remedy: `Run "ONNXRUNTIME_NODE_INSTALL=cuda12 npm rebuild onnxruntime-node", ${otherwise}.`,
-    }
-  }
+  if (!gpu)
+    return diagnosis(
+      'the NVIDIA driver shows no GPU',
+      'Install the driver (nvidia-smi must list the GPU; containers need --gpus all)',
+    )
+  if (!library) return diagnosis("ONNX Runtime's CUDA library is not installed", 'Run "npm run cuda:install"')
   return undefined
 }
 
@@ -73,37 +70,25 @@ export function cudaObstacle({ platform, library, gpu }: CudaInstallation): Diag
  */
 export function diagnose(target: DeviceTarget, error: string, library?: string): Diagnosis {
   const reason = firstLine(error)
-  if (target.provider === 'webgpu') {
-    return {
-      reason: /adapter/i.test(error) ? 'there is no WebGPU adapter' : reason,
-      remedy: `Install a GPU driver with Vulkan, Metal or Direct3D 12, ${otherwise}.`,
-    }
-  }
-  if (library?.startsWith('libcuda.')) {
-    return { reason: `${library} is missing`, remedy: `Install the NVIDIA driver, ${otherwise}.` }
-  }
-  if (library !== undefined) {
-    return {
-      reason: `${library} is missing`,
-      remedy: `Install the CUDA version of that number with cuDNN 9 and list its folder in LD_LIBRARY_PATH, ${otherwise}.`,
-    }
-  }
-  if (/invalid device ordinal/i.test(error)) {
-    return {
-      reason: `there is no GPU ${target.deviceId}`,
-      remedy: `See nvidia-smi and CUDA_VISIBLE_DEVICES for those that are there, ${otherwise}.`,
-    }
-  }
-  if (/driver version is insufficient/i.test(error)) {
-    return {
-      reason: 'the NVIDIA driver is older than the CUDA libraries',
-      remedy: `Update the driver, ${otherwise}.`,
-    }
-  }
-  return {
-    reason,
-    remedy: `Check the driver (nvidia-smi), CUDA and cuDNN 9 on LD_LIBRARY_PATH, ${otherwise}.`,
-  }
+  if (target.provider === 'webgpu')
+    return diagnosis(
+      /adapter/i.test(error) ? 'there is no WebGPU adapter' : reason,
+      'Install a GPU driver with Vulkan, Metal or Direct3D 12',
+    )
+  if (library?.startsWith('libcuda.')) return diagnosis(`${library} is missing`, 'Install the NVIDIA driver')
+  if (library !== undefined)
+    return diagnosis(
+      `${library} is missing`,
+      'Install the CUDA version of that number with cuDNN 9 and list its folder in LD_LIBRARY_PATH',
+    )
+  if (/invalid device ordinal/i.test(error))
+    return diagnosis(
+      `there is no GPU ${target.deviceId}`,
+      'See nvidia-smi and CUDA_VISIBLE_DEVICES for those that are there',
+    )
+  if (/driver version is insufficient/i.test(error))
+    return diagnosis('the NVIDIA driver is older than the CUDA libraries', 'Update the driver')
+  return diagnosis(reason, 'Check the driver (nvidia-smi), CUDA and cuDNN 9 on LD_LIBRARY_PATH')
 }
 
 async function runAddition(target: DeviceTarget): Promise<void> {
@@ -115,7 +100,7 @@ async function runAddition(target: DeviceTarget): Promise<void> {
   const session = await openSession(g.toModel(), '.', sessionOptions(target, 1))
   const { y } = await session.run({ x: new Tensor('float32', [21], [1]) })
   await session.release()
-  if (y?.data[0] !== 42) throw new Error(`21 + 21 came out as ${y?.data[0]}`)
+  if (y?.data[0] !== 42) throw new Error(`21 + 21 gave ${y?.data[0]}`)
 }
 
 const platform = `${process.platform}/${process.arch}`

@@ -4,7 +4,7 @@ import type { ImageSpec } from '../models/model.ts'
 import { openSession, type SessionOptions } from '../onnx/session.ts'
 import type { PaddedRun } from './batch.ts'
 
-/** What a device's thread is started with. */
+/** Start data of a device's thread. */
 export interface WorkerData {
   graph: Uint8Array
   folder: string

@@ -1,5 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
+import { backoffMs } from '../../infra/retry.ts'
+import { sleep } from '../../infra/timing.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { captionRows, type DeviceRun, type PaddedRun, padBatch } from './batch.ts'
 import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
@@ -20,16 +21,13 @@ export interface DeviceOptions {
   model: Pick<CaptionModel, 'image' | 'endId'>
   buckets: number[]
   worker: WorkerData
-  /** Told of every crash; the device restarts by itself. */
+  /** Called after every crash; the device restarts by itself. */
   onCrash?(error: DeviceCrashedError): void
   /** Starts the thread. */
   spawn?(data: WorkerData, name: string): Worker
   /** Waits before a restart. */
   pause?(ms: number, signal: AbortSignal): Promise<unknown>
 }
-
-/** Pause before the restart after the n-th crash in a row, n from 0: 100 ms, doubling, at most 10 s. */
-export const restartPauseMs = (crashes: number): number => Math.min(10_000, 100 * 2 ** crashes)
 
 const spawnWorker = (data: WorkerData, name: string): Worker =>
   new Worker(new URL('./device-worker.ts', import.meta.url), { workerData: data, name })
@@ -99,7 +97,10 @@ export class Device {
     const reply = await this.#exchange(padded)
     this.#crashes = 0
     if (reply.kind !== 'done') {
-      throw new DeviceRunError(this.name, reply.kind === 'failed' ? reply.reason : 'it answered out of turn')
+      throw new DeviceRunError(
+        this.name,
+        reply.kind === 'failed' ? reply.reason : 'unexpected message from its thread',
+      )
     }
     const { outputs, inferenceMs } = reply
     const { bucket, promptLength } = padded
@@ -138,7 +139,7 @@ export class Device {
         } else this.#settle(message)
       })
       worker.on('exit', (code) => {
-        cause ??= new Error(`its thread ended with code ${code}`)
+        cause ??= new Error(`its thread exited with code ${code}`)
         if (ready) this.#crashed(cause)
         else reject(new DeviceOpenError(this.name, cause))
       })
@@ -160,9 +161,12 @@ export class Device {
   }
 
   #restart(): void {
-    const { pause = (ms, signal) => sleep(ms, undefined, { signal }) } = this.#options
+    const { pause = sleep } = this.#options
     const { signal } = this.#closing
-    this.#worker = pause(restartPauseMs(this.#crashes++), signal).then(() => this.#start())
+    this.#worker = pause(backoffMs(++this.#crashes), signal).then(() => {
+      signal.throwIfAborted()
+      return this.#start()
+    })
     this.#worker.catch(() => {
       if (!signal.aborted) this.#restart()
     })

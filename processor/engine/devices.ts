@@ -4,7 +4,7 @@ import type { DeviceTarget } from './device-target.ts'
 
 export interface ResolvedDevices {
   devices: DeviceTarget[]
-  /** One line that says what was chosen and why. */
+  /** Choice and its reason, one line. */
   reason: string
 }
 
@@ -35,8 +35,8 @@ export function parseDevices(spec: string): 'auto' | DeviceTarget[] {
 }
 
 /**
- * The devices to open. `auto` is the first CUDA GPU, or else the CPU; WebGPU is used when it is named only, since
- * an adapter may well be a software one and slower than the CPU. A device that is named is used or refused.
+ * Resolves the devices to open. `auto` is the first CUDA GPU, or else the CPU; WebGPU must be named, since an adapter may be
+ * a software one and slower than the CPU. A named device that cannot be used is an error.
  *
  * @throws InvalidDeviceError, DeviceUnavailableError
  * @example const { devices, reason } = await resolveDevices('cuda:0,1')

@@ -11,7 +11,7 @@ export interface PixelSlot {
 }
 
 /**
- * Slots that are used again and again: as many are made as were ever in use at once, so memory stays flat.
+ * Pool of slots: as many as were ever in use at once, so memory stays flat.
  *
  * @example
  * const slot = buffers.take()

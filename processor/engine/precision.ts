@@ -4,7 +4,7 @@ import type { DeviceTarget } from './device-target.ts'
 import { PixelBuffers } from './pixel-buffers.ts'
 import { preprocess } from './preprocess.ts'
 
-/** What a graph computes in. */
+/** Data type that a graph computes in. */
 export type Precision = 'float32' | 'float16'
 
 export interface PrecisionOptions {
@@ -15,8 +15,8 @@ export interface PrecisionOptions {
 }
 
 /**
- * float16 where it is faster and answers the same: on a GPU, when both precisions caption the given images with
- * equal ids, unpruned and at the hardest level. A CPU computes in float32.
+ * Chooses float16 on a GPU when it captions the given images with the ids of float32, unpruned and at the highest level. A
+ * CPU computes in float32.
  *
  * @returns the precision and one line that says why
  * @throws DeviceOpenError
@@ -30,7 +30,7 @@ export async function choosePrecision(
     : { precision: 'float32', reason: 'float32, since float16 captions differ with this model' }
 }
 
-/** Whether float16 and float32 give the same ids on this device. */
+/** Compares the ids of float16 and float32 on this device. */
 export async function agreeInFloat16({ model, device, images }: PrecisionOptions): Promise<boolean> {
   const levels = [model.levels[0]!, model.levels.at(-1)!]
   const idsIn = async (float16: boolean): Promise<string> => {

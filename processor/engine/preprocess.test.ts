@@ -212,18 +212,18 @@ describe('preprocess refuses', () => {
   const refused = (bytes: Uint8Array) => run(bytes).catch((error: unknown) => error)
 
   it.each([
-    ['zero bytes', '', 400, 'image_empty', /empty/],
-    ['text', 'hello, this is not an image at all', 415, 'image_unsupported', /JPEG, PNG/],
-    ['SVG', svg, 415, 'image_unsupported', /SVG/],
-    ['SVG with a prolog', `<?xml version="1.0"?>\n<!-- x -->${svg}`, 415, 'image_unsupported', /SVG/],
-    ['PDF', '%PDF-1.7 and so on, and so on', 415, 'image_unsupported', /PDF/],
-    ['HEIC', '\0\0\0\x18ftypheic\0\0\0\0mif1heic', 415, 'image_unsupported', /HEIC/],
-    ['HTML', '<!doctype html><html><title>404</title></html>', 415, 'image_unsupported', /HTML/],
+    ['zero bytes', '', 400, 'image_invalid', /empty/],
+    ['text', 'hello, this is not an image at all', 415, 'image_invalid', /JPEG, PNG/],
+    ['SVG', svg, 415, 'image_invalid', /SVG/],
+    ['SVG with a prolog', `<?xml version="1.0"?>\n<!-- x -->${svg}`, 415, 'image_invalid', /SVG/],
+    ['PDF', '%PDF-1.7 and so on, and so on', 415, 'image_invalid', /PDF/],
+    ['HEIC', '\0\0\0\x18ftypheic\0\0\0\0mif1heic', 415, 'image_invalid', /HEIC/],
+    ['HTML', '<!doctype html><html><title>404</title></html>', 415, 'image_invalid', /HTML/],
     ['an SVG behind a GIF signature', `GIF89a\x01\0\x01\0${svg}`, 400, 'image_invalid', /corrupt/],
     ['a bare JPEG signature', '\xff\xd8\xff', 400, 'image_invalid', /corrupt/],
   ])('%s', async (_, text, status, code, message) => {
     expect(await refused(Buffer.from(text, 'latin1'))).toMatchObject({
-      name: 'TurbineError',
+      name: 'ImageError',
       status,
       code,
       message: expect.stringMatching(message),

@@ -1,6 +1,6 @@
 import sharp, { type KernelEnum, type Sharp } from 'sharp'
 import { maxImagePixels } from '../../edge/contract/caption.ts'
-import { TurbineError } from '../../edge/contract/errors.ts'
+import { ImageError } from '../../edge/contract/errors.ts'
 import { checkImage } from '../../edge/contract/image.ts'
 import type { ImageSpec, Resample } from '../models/model.ts'
 
@@ -24,19 +24,18 @@ interface Pixels {
 }
 
 /**
- * Decodes an image and writes it into `target`, `uint8 [height, width, 3]` RGB, as the model wants to see it:
- * orientation applied, transparency on white, colours as 8-bit sRGB, the first frame of an animation, squashed to
- * the model's size as the BLIP image processor of Hugging Face does. An image of that size is not resampled.
- * Works on libuv's threads, one per image.
+ * Decodes an image into `target`, `uint8 [height, width, 3]` RGB, as the BLIP image processor of Hugging Face does:
+ * orientation applied, transparency on white, 8-bit sRGB, the first frame of an animation, squashed to the model's size (an
+ * image of that size is not resampled). Works on libuv's threads, one per image.
  *
- * @throws TurbineError `image_empty` 400, `image_unsupported` 415, `image_too_large` 413 (from the header, before
- * decoding), `image_invalid` 400. Then `target` is as it was.
+ * @throws ImageError `image_invalid` 400, or 415 for another format; `image_too_large` 413 (from the header, before
+ * decoding). Then `target` is as it was.
  * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
  */
 export async function preprocess(bytes: Uint8Array, image: ImageSpec, target: Uint8Array): Promise<void> {
   const { width, height } = image
   if (target.length !== height * width * 3) {
-    throw new RangeError(`target has ${target.length} bytes, an image of the model ${height * width * 3}`)
+    throw new RangeError(`target must have ${height * width * 3} bytes, got ${target.length}`)
   }
   const source = await open(bytes)
   const shrunk = await decode(shrink(source, image))
@@ -51,7 +50,7 @@ interface Source {
   height: number
 }
 
-/** Reads the header, and decides by it alone whether the rest is decoded. */
+/** Checks signature and header before the rest is decoded. */
 async function open(bytes: Uint8Array): Promise<Source> {
   // Only accepted signatures reach the decoder: its own detection would also take SVG, which may name other files.
   checkImage(bytes, 'image')
@@ -102,22 +101,18 @@ async function decode(pipeline: Sharp): Promise<Pixels> {
   return { data, width: info.width, height: info.height }
 }
 
-/** Everything that the decoder finds wrong with the bytes is the image's fault, and only that image's. */
+/** Reports what the decoder finds wrong as an error of this image. */
 async function read<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (cause) {
     if (/pixel limit/i.test(String(cause))) throw tooLarge()
     const message = 'The image is truncated or corrupt. Send the whole file, unchanged.'
-    throw refuse(400, 'image_invalid', message, cause)
+    throw new ImageError('image_invalid', message, { param: 'image', cause })
   }
 }
 
-function tooLarge(): TurbineError {
+function tooLarge(): ImageError {
   const message = `The image has more than ${maxImagePixels / 1e6} megapixels. Scale it down.`
-  return refuse(413, 'image_too_large', message)
-}
-
-function refuse(status: 400 | 413, code: string, message: string, cause?: unknown): TurbineError {
-  return new TurbineError(message, { status, code, param: 'image', cause })
+  return new ImageError('image_too_large', message, { status: 413, param: 'image' })
 }

@@ -17,8 +17,8 @@ const tokenizerSchema = z.looseObject({ model: z.looseObject({ type: z.string() 
 const configSchema = z.looseObject({ do_lower_case: z.boolean().nullish() })
 
 /**
- * The tokenizer of a model folder: tokenizer.json (with tokenizer_config.json, if it is there), or else BERT word
- * pieces from vocab.txt.
+ * Loads the tokenizer of a model folder: tokenizer.json (with tokenizer_config.json, if there), or else BERT word pieces from
+ * vocab.txt.
  *
  * @throws ModelFolderError when neither is there, or a file is malformed.
  */
@@ -40,12 +40,9 @@ function build(folder: string, tokenizer: object, config: object): Tokenizer {
   try {
     return new Tokenizer(tokenizer, config)
   } catch (cause) {
-    throw new ModelFolderError(
-      `${join(folder, 'tokenizer.json')} has a kind of tokenizer that is unknown here.`,
-      {
-        cause,
-      },
-    )
+    throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported type of tokenizer.`, {
+      cause,
+    })
   }
 }
 

@@ -1,23 +1,23 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { BatchBacklog, PlannerBacklog } from '../../edge/contract/backlog.ts'
 import { keys } from '../../edge/contract/keys.ts'
-import type { BatchPace, Pace } from '../../edge/contract/pace.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { getJson, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { manifestOf, PlannerWorld, type TestPlanner } from '../batches/planner/planner.fixture.ts'
 import { VirtualClock } from '../batches/planner/virtual-clock.fixture.ts'
 import { Outages } from '../delivery/outages.ts'
-import { announcePaces, createPaces, type Paces } from './batch-progress.ts'
+import { announceBacklogs, type Backlogs, createBacklogs } from './batch-progress.ts'
 
 let store: ObjectStore
 let clock: VirtualClock
-let paces: Paces
+let backlogs: Backlogs
 let away: boolean
 let warnings: string[]
 
-const say = (planner: string, ...batches: BatchPace[]) =>
-  store.put(keys.pace(planner), JSON.stringify({ seenAt: clock.now(), batches }))
+const say = (planner: string, ...batches: BatchBacklog[]) =>
+  store.put(keys.backlog(planner), JSON.stringify({ seenAt: clock.now(), batches }))
 
-const pace = (batch: string, linesLeft: number): BatchPace => ({
+const backlog = (batch: string, linesLeft: number): BatchBacklog => ({
   batch,
   deadline: 1000,
   linesLeft,
@@ -33,7 +33,7 @@ beforeEach(() => {
     ...store,
     list: (...args) => (away ? Promise.reject(new StoreUnavailableError('away')) : store.list(...args)),
   }
-  paces = createPaces({
+  backlogs = createBacklogs({
     store: flaky,
     now: clock.now,
     log: { warn: (_, message) => void warnings.push(message) },
@@ -41,53 +41,53 @@ beforeEach(() => {
   })
 })
 
-afterEach(() => paces.close())
+afterEach(() => backlogs.close())
 
 test('are those that all planners tell of, and follow them', async () => {
-  await say('one', pace('a', 10), pace('b', 20))
-  await say('two', pace('c', 30))
+  await say('one', backlog('a', 10), backlog('b', 20))
+  await say('two', backlog('c', 30))
   await clock.advance(6_000)
-  expect(paces.batches()).toEqual([pace('a', 10), pace('b', 20), pace('c', 30)])
-  await say('one', pace('b', 5))
+  expect(backlogs.batches()).toEqual([backlog('a', 10), backlog('b', 20), backlog('c', 30)])
+  await say('one', backlog('b', 5))
   await clock.advance(6_000)
-  expect(paces.batches().map(({ batch, linesLeft }) => [batch, linesLeft])).toEqual([
+  expect(backlogs.batches().map(({ batch, linesLeft }) => [batch, linesLeft])).toEqual([
     ['c', 30],
     ['b', 5],
   ])
 })
 
 test('a batch that changed hands counts once, as it was told last', async () => {
-  await say('one', pace('a', 10))
+  await say('one', backlog('a', 10))
   await clock.advance(1_000)
-  await say('two', pace('a', 7))
+  await say('two', backlog('a', 7))
   await clock.advance(6_000)
-  expect(paces.batches()).toEqual([pace('a', 7)])
+  expect(backlogs.batches()).toEqual([backlog('a', 7)])
 })
 
 test('a planner that is silent for half a minute is forgotten, others stay', async () => {
-  await say('one', pace('a', 10))
+  await say('one', backlog('a', 10))
   await clock.advance(20_000)
-  await say('two', pace('b', 20))
+  await say('two', backlog('b', 20))
   await clock.advance(9_000)
-  expect(paces.batches()).toHaveLength(2)
+  expect(backlogs.batches()).toHaveLength(2)
   await clock.advance(2_000)
-  expect(paces.batches()).toEqual([pace('b', 20)])
+  expect(backlogs.batches()).toEqual([backlog('b', 20)])
 })
 
 test('an outage is bridged for a while, and told of once', async () => {
-  await say('one', pace('a', 10))
+  await say('one', backlog('a', 10))
   await clock.advance(1_000)
-  await paces.refresh()
+  await backlogs.refresh()
   away = true
   await clock.advance(25_000)
-  expect(paces.batches()).toEqual([pace('a', 10)])
+  expect(backlogs.batches()).toEqual([backlog('a', 10)])
   await clock.advance(5_000)
-  expect(paces.batches()).toEqual([])
+  expect(backlogs.batches()).toEqual([])
   expect(warnings).toHaveLength(1)
   away = false
-  await say('one', pace('a', 3))
+  await say('one', backlog('a', 3))
   await clock.advance(6_000)
-  expect(paces.batches()).toEqual([pace('a', 3)])
+  expect(backlogs.batches()).toEqual([backlog('a', 3)])
 })
 
 describe('announcing', () => {
@@ -100,14 +100,21 @@ describe('announcing', () => {
     warnings = []
   })
 
-  function announce(batches: () => BatchPace[], change: Partial<ObjectStore> = {}) {
+  function announce(batches: () => BatchBacklog[], change: Partial<ObjectStore> = {}) {
     const log = { info: () => {}, warn: (_: object, message: string) => void warnings.push(message) }
     const outages = new Outages({ clock, log })
-    return announcePaces({ store: { ...memory.store, ...change }, owner: 'me', clock, outages, log, batches })
+    return announceBacklogs({
+      store: { ...memory.store, ...change },
+      owner: 'me',
+      clock,
+      outages,
+      log,
+      batches,
+    })
   }
 
-  const told = () => getJson<Pace>(memory.store, keys.pace('me'))
-  const pace = (batch: string, deadline: number): BatchPace => ({
+  const told = () => getJson<PlannerBacklog>(memory.store, keys.backlog('me'))
+  const backlog = (batch: string, deadline: number): BatchBacklog => ({
     batch,
     deadline,
     linesLeft: 1,
@@ -115,7 +122,7 @@ describe('announcing', () => {
   })
 
   test('of very many batches the most urgent are told', async () => {
-    const batches = Array.from({ length: 10_001 }, (_, i) => pace(`b${i}`, (i * 7919) % 10_001))
+    const batches = Array.from({ length: 10_001 }, (_, i) => backlog(`b${i}`, (i * 7919) % 10_001))
     const announcing = announce(() => batches)
     await clock.advance(100)
     const { batches: named } = (await told())!
@@ -126,7 +133,7 @@ describe('announcing', () => {
 
   test('an outage is outlasted', async () => {
     let away = true
-    const announcing = announce(() => [pace('a', 1)], {
+    const announcing = announce(() => [backlog('a', 1)], {
       put: (...args) =>
         away ? Promise.reject(new StoreUnavailableError('away')) : memory.store.put(...args),
     })
@@ -134,12 +141,12 @@ describe('announcing', () => {
     expect([await told(), warnings]).toEqual([undefined, ['batches are held until it is back']])
     away = false
     await clock.advance(6_000)
-    expect((await told())!.batches).toEqual([pace('a', 1)])
+    expect((await told())!.batches).toEqual([backlog('a', 1)])
     await announcing.close()
   })
 
   test('closing does not wait for a store that is away', async () => {
-    const announcing = announce(() => [pace('a', 1)], {
+    const announcing = announce(() => [backlog('a', 1)], {
       delete: async () => Promise.reject(new StoreUnavailableError('away')),
     })
     await clock.advance(100)
@@ -147,17 +154,17 @@ describe('announcing', () => {
   })
 
   test('what planners left behind that died long ago is removed', async () => {
-    await memory.store.put(keys.pace('dead'), '{}')
+    await memory.store.put(keys.backlog('dead'), '{}')
     const much = 2 * 3_600_000
     clock = new VirtualClock(Date.now() + much)
-    const announcing = announce(() => [pace('a', 1)])
+    const announcing = announce(() => [backlog('a', 1)])
     await clock.advance(100)
-    expect(memory.objects.keys()).toEqual([keys.pace('me')])
+    expect(memory.objects.keys()).toEqual([keys.backlog('me')])
     await announcing.close()
   })
 
   describe('what a planner tells', () => {
-    const told = () => getJson<Pace>(world.memory.store, keys.pace('planner-1'))
+    const told = () => getJson<PlannerBacklog>(world.memory.store, keys.backlog('planner-1'))
     let world: PlannerWorld
     let planner: TestPlanner
     beforeEach(() => {
@@ -174,9 +181,9 @@ describe('announcing', () => {
       const pressed = await world.createBatch(manifestOf(300, 'b'), { expires_at, turbine })
       world.deliver(planner)
       await world.clock.advance(6_000)
-      const pace = await told()
-      expect(world.clock.now() - pace!.seenAt).toBeLessThan(5_000)
-      expect(pace!.batches).toEqual([
+      const backlog = await told()
+      expect(world.clock.now() - backlog!.seenAt).toBeLessThan(5_000)
+      expect(backlog!.batches).toEqual([
         { batch: relaxed, deadline: expect.any(Number), linesLeft: 2000, maxPrune: 1 },
         { batch: pressed, deadline: 1000 * (expires_at - 180), linesLeft: 300, maxPrune: 0.4 },
       ])

@@ -1,55 +1,59 @@
+import {
+  announceBacklogMs,
+  type BatchBacklog,
+  forgetBacklogMs,
+  type PlannerBacklog,
+} from '../../edge/contract/backlog.ts'
 import { keys } from '../../edge/contract/keys.ts'
-import { announcePaceMs, type BatchPace, forgetPaceMs, type Pace } from '../../edge/contract/pace.ts'
-import { repeat } from '../../infra/repeat.ts'
-import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { deleteAll, putJson, readAll } from '../../infra/store/json.ts'
+import type { ObjectInfo, ObjectStore } from '../../infra/store/store.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 import type { Clock, Outages, PlannerLog } from '../delivery/outages.ts'
 
-export interface PacesOptions {
+export interface BacklogsOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   store: ObjectStore
   /** Unix ms. */
   now(): number
-  log: { warn(fields: Record<string, unknown>, message: string): void }
-  /** Waits between two looks; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
 }
 
-/** What planners say of their batches, as a processor knows it. */
-export interface Paces {
+/** Backlogs of the batches of all planners, as a processor knows them. */
+export interface Backlogs {
   /** Every batch that has lines to run, once; none when no planner was heard of for a while. */
-  batches(): readonly BatchPace[]
-  /** Looks now. @throws StoreUnavailableError */
+  batches(): readonly BatchBacklog[]
+  /** Reads them now. @throws StoreUnavailableError */
   refresh(): Promise<void>
   close(): Promise<void>
 }
 
 /**
- * Reads every few seconds how far the batches of all planners are. While the store is away what was known counts for as
- * long as if it had just been said.
+ * Reads the backlogs of all planners every few seconds. While the store is away what was known counts for as long as if
+ * it had just been announced.
  *
  * @example
- * const paces = createPaces({ store, now: Date.now, log })
- * const linesLeft = paces.batches().map((batch) => batch.linesLeft)
+ * const backlogs = createBacklogs({ store, now: Date.now, log })
+ * const linesLeft = backlogs.batches().map((batch) => batch.linesLeft)
  */
-export function createPaces({ store, now, log, sleep }: PacesOptions): Paces {
-  let known: Pace[] = []
-  let batches: BatchPace[] = []
+export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Backlogs {
+  let known: PlannerBacklog[] = []
+  let batches: BatchBacklog[] = []
   /** When the first of them is forgotten, unix ms. */
   let until = Number.POSITIVE_INFINITY
 
   function keepFresh(): void {
-    known = known.filter(({ seenAt }) => now() - seenAt < forgetPaceMs)
+    known = known.filter(({ seenAt }) => now() - seenAt < forgetBacklogMs)
     batches = merge(known)
-    until = Math.min(...known.map(({ seenAt }) => seenAt + forgetPaceMs))
+    until = Math.min(...known.map(({ seenAt }) => seenAt + forgetBacklogMs))
   }
 
   async function refresh(): Promise<void> {
-    known = await readPaces(store, now())
+    const startedAt = now()
+    known = await readAll<PlannerBacklog>(store, keys.backlogs, (info) => !isAbandoned(info, startedAt))
     keepFresh()
   }
 
-  const looking = repeat(refresh, {
-    everyMs: announcePaceMs,
-    failure: 'how far batches are cannot be read; it is tried again',
+  const reading = repeat(refresh, {
+    everyMs: announceBacklogMs,
+    failure: 'reading the backlogs of batches failed, retrying',
     log,
     sleep,
   })
@@ -59,73 +63,59 @@ export function createPaces({ store, now, log, sleep }: PacesOptions): Paces {
       return batches
     },
     refresh,
-    close: () => looking.close(),
+    close: () => reading.close(),
   }
 }
 
-async function readPaces(store: ObjectStore, now: number): Promise<Pace[]> {
-  const paces: Pace[] = []
-  let continuation: string | undefined
-  do {
-    const page = await store.list(keys.paces, { continuation })
-    const recent = page.objects.filter(({ lastModified }) => now - lastModified < abandonedAfterMs)
-    const read = await Promise.all(recent.map(({ key }) => getJson<Pace>(store, key)))
-    paces.push(...read.filter((pace) => pace !== undefined))
-    continuation = page.continuation
-  } while (continuation !== undefined)
-  return paces
-}
-
-/** Of a batch that has changed hands, what was said last counts. */
-function merge(paces: readonly Pace[]): BatchPace[] {
-  const byBatch = new Map<string, BatchPace>()
-  for (const pace of paces.toSorted((a, b) => a.seenAt - b.seenAt)) {
-    for (const batch of pace.batches) byBatch.set(batch.batch, batch)
+/** Of a batch that has changed hands, what was announced last counts. */
+function merge(backlogs: readonly PlannerBacklog[]): BatchBacklog[] {
+  const byBatch = new Map<string, BatchBacklog>()
+  for (const backlog of backlogs.toSorted((a, b) => a.seenAt - b.seenAt)) {
+    for (const batch of backlog.batches) byBatch.set(batch.batch, batch)
   }
   return [...byBatch.values()]
 }
 
-/** Batches that are told of at most. */
-const mostBatches = 10_000
+/** Batches announced at most. */
+const maxBatches = 10_000
 /** What was not refreshed for so long is from a planner that died, ms. */
 const abandonedAfterMs = 3_600_000
+const isAbandoned = ({ lastModified }: ObjectInfo, now: number) => now - lastModified >= abandonedAfterMs
 
-export interface PaceAnnouncerOptions {
+export interface BacklogAnnouncerOptions {
   store: Pick<ObjectStore, 'put' | 'delete' | 'list'>
   /** The planner. */
   owner: string
   clock: Clock
   outages: Outages
   log: Pick<PlannerLog, 'warn'>
-  /** Those that the planner looks after and that have lines to run. */
-  batches(): BatchPace[]
+  /** Those of the planner that have lines to run. */
+  batches(): BatchBacklog[]
 }
 
 /**
- * Tells the processors of the batches of a planner every few seconds while there are any, and once that there are none
- * any more, until it is closed. What planners left behind that died long ago is removed.
+ * Announces the backlogs of a planner's batches to processors every few seconds while there are any, and once that
+ * there are none any more, until it is closed. Removes what planners left behind that died long ago.
  */
-export function announcePaces(options: PaceAnnouncerOptions): { close(): Promise<void> } {
+export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): Promise<void> } {
   const { store, owner, clock, outages, log, batches } = options
-  const key = keys.pace(owner)
+  const key = keys.backlog(owner)
   const attempt = outages.attempts()
   let written = false
   let told = false
-  let tidy = false
 
   async function announce(): Promise<void> {
-    const pace: Pace = { seenAt: clock.now(), batches: mostUrgent(batches()) }
-    if (!told && pace.batches.length === 0) return
-    if (!tidy) await removeAbandoned(store, clock.now())
-    tidy = true
+    const backlog: PlannerBacklog = { seenAt: clock.now(), batches: mostUrgent(batches()) }
+    if (!told && backlog.batches.length === 0) return
+    if (!written) await removeAbandoned(store, backlog.seenAt)
     written = true
-    await store.put(key, JSON.stringify(pace), { contentType: 'application/json' })
-    told = pace.batches.length > 0
+    await putJson(store, key, backlog)
+    told = backlog.batches.length > 0
   }
 
   const announcing = repeat(() => attempt(announce), {
-    everyMs: announcePaceMs,
-    failure: 'processors cannot be told how far batches are; it is tried again',
+    everyMs: announceBacklogMs,
+    failure: 'announcing the backlogs of batches failed, retrying',
     log,
     sleep: (ms, signal) => clock.sleep(ms, signal),
   })
@@ -138,13 +128,16 @@ export function announcePaces(options: PaceAnnouncerOptions): { close(): Promise
   }
 }
 
-function mostUrgent(batches: BatchPace[]): BatchPace[] {
-  if (batches.length <= mostBatches) return batches
-  return batches.toSorted((a, b) => a.deadline - b.deadline).slice(0, mostBatches)
+function mostUrgent(batches: BatchBacklog[]): BatchBacklog[] {
+  if (batches.length <= maxBatches) return batches
+  return batches.toSorted((a, b) => a.deadline - b.deadline).slice(0, maxBatches)
 }
 
 async function removeAbandoned(store: Pick<ObjectStore, 'list' | 'delete'>, now: number): Promise<void> {
-  const { objects } = await store.list(keys.paces)
-  const abandoned = objects.filter(({ lastModified }) => now - lastModified > abandonedAfterMs)
-  for (const { key } of abandoned) await store.delete(key)
+  const { objects } = await store.list(keys.backlogs)
+  const abandoned = objects.filter((info) => isAbandoned(info, now))
+  await deleteAll(
+    store,
+    abandoned.map(({ key }) => key),
+  )
 }

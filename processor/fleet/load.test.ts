@@ -1,5 +1,5 @@
 import { afterEach, expect, test, vi } from 'vitest'
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 import { topics } from '../../edge/contract/topics.ts'
 import type { GroupState } from '../../infra/stream/stream.ts'
 import { batchBacklog, FleetWatch, streamBacklog } from './load.ts'
@@ -11,7 +11,7 @@ afterEach(async () => {
 })
 
 /** A fleet that a test moves on, five seconds at a time. */
-function fleetOf({ throughput = 10 as number | null, batches = [] as BatchPace[] } = {}) {
+function fleetOf({ throughput = 10 as number | null, batches = [] as BatchBacklog[] } = {}) {
   const quiet: GroupState = { lag: 0, taken: 0, members: 1, partitions: 12 }
   const state = { now: started, away: false, interactive: quiet, batch: quiet }
   const warn = vi.fn()
@@ -75,12 +75,12 @@ test('a burst that is over is forgotten', async () => {
 })
 
 test('batches count by what is left of them and of their time, shared by those that take them', async () => {
-  const pace = { batch: 'b', deadline: started + 1_000_000, linesLeft: 9_001, maxPrune: 1 }
-  const { fleet, first, pass } = fleetOf({ batches: [pace] })
+  const backlog = { batch: 'b', deadline: started + 1_000_000, linesLeft: 9_001, maxPrune: 1 }
+  const { fleet, first, pass } = fleetOf({ batches: [backlog] })
   await first
   expect(fleet.desired()?.batch).toBeCloseTo(9.001 / 9)
   await pass({ batch: group({ members: 3 }) })
-  expect(fleet.batchShare()).toEqual([{ ...pace, linesLeft: 3001 }])
+  expect(fleet.batchShare()).toEqual([{ ...backlog, linesLeft: 3001 }])
 })
 
 test('what cannot be seen is not known, and told once', async () => {
@@ -104,21 +104,21 @@ test('nothing is desired while nobody knows what a replica can do', async () => 
 })
 
 const levels = [0, 0.3, 0.6].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 - pruneRatio }))
-const pace = (batch: string, deadline: number, linesLeft: number, maxPrune = 1) => ({
+const backlog = (batch: string, deadline: number, linesLeft: number, maxPrune = 1) => ({
   ...{ batch, deadline, linesLeft, maxPrune },
 })
 
 test('batches come in the order of their deadlines, each within what it allows', () => {
-  const share = [pace('late', 900, 50), pace('soon', 100, 20, 0.4), pace('done', 50, 0)]
+  const share = [backlog('late', 900, 50), backlog('soon', 100, 20, 0.4), backlog('done', 50, 0)]
   expect(batchBacklog(share, { levels, queued: 0 })).toEqual([
-    { deadline: 100, images: 20, hardest: 1 },
-    { deadline: 900, images: 50, hardest: 2 },
+    { deadline: 100, images: 20, maxLevel: 1 },
+    { deadline: 900, images: 50, maxLevel: 2 },
   ])
 })
 
 test('what is in the queue already counts once', () => {
-  const share = [pace('soon', 100, 20), pace('late', 900, 50)]
-  expect(batchBacklog(share, { levels, queued: 32 })).toEqual([{ deadline: 900, images: 38, hardest: 2 }])
+  const share = [backlog('soon', 100, 20), backlog('late', 900, 50)]
+  expect(batchBacklog(share, { levels, queued: 32 })).toEqual([{ deadline: 900, images: 38, maxLevel: 2 }])
 })
 
 const stream = { levels, lag: 900, replicas: 3, limit: 100, deadline: 700 }
@@ -128,6 +128,6 @@ test('a processor with room has nothing left in the stream', () => {
 })
 
 test('of what is in the stream a full processor gets its share', () => {
-  expect(streamBacklog({ ...stream, inFlight: 100 })).toEqual([{ deadline: 700, images: 200, hardest: 2 }])
+  expect(streamBacklog({ ...stream, inFlight: 100 })).toEqual([{ deadline: 700, images: 200, maxLevel: 2 }])
   expect(streamBacklog({ ...stream, lag: 90, inFlight: 100 })).toEqual([])
 })

@@ -1,27 +1,23 @@
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
-import { repeat } from '../../infra/repeat.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { GroupState, Stream } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 import { type DesiredReplicas, desiredReplicas } from '../scheduling/desired-replicas.ts'
-import { type Backlog, hardestAllowed, type Lane, type Level, lanes } from '../scheduling/level.ts'
-import { createPaces } from './batch-progress.ts'
+import { type Backlog, type Lane, type Level, lanes, maxAllowedLevel } from '../scheduling/level.ts'
+import { createBacklogs } from './batch-progress.ts'
 
-export interface FleetWatchOptions {
+export interface FleetWatchOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   stream: Pick<Stream, 'groupState'>
   /** What is left of the batches of the whole fleet. */
-  batches(): readonly BatchPace[]
+  batches(): readonly BatchBacklog[]
   /** Images per second that one replica serves unpruned; undefined while nobody knows. */
   throughput(): number | undefined
-  /** Told once of an outage, however long it is. */
-  log: { warn(fields: Record<string, unknown>, message: string): void }
   /** How often the stream is asked, ms; default 5000. */
   everyMs?: number
-  /** Waits between two turns; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
   /** Unix ms. */
   now(): number
 }
@@ -82,11 +78,11 @@ export class FleetWatch {
   }
 
   /** What is left of each batch for one of the processors that share the lane. */
-  batchShare(): BatchPace[] {
+  batchShare(): BatchBacklog[] {
     const replicas = Math.max(1, this.replicas('batch') ?? 1)
     return this.#options
       .batches()
-      .map((pace) => ({ ...pace, linesLeft: Math.ceil(pace.linesLeft / replicas) }))
+      .map((backlog) => ({ ...backlog, linesLeft: Math.ceil(backlog.linesLeft / replicas) }))
   }
 
   close(): Promise<void> {
@@ -153,16 +149,16 @@ export interface WatchFleetOptions extends Pick<FleetWatchOptions, 'throughput'>
 /** Watches the load of the fleet from this process until it shuts down, and tells of it in its metrics. */
 export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetWatch {
   const { stream, store } = backends
-  const paces = createPaces({ store, log, now: Date.now })
+  const backlogs = createBacklogs({ store, log, now: Date.now })
   const fleet = new FleetWatch({
     stream,
-    batches: () => paces.batches(),
+    batches: () => backlogs.batches(),
     throughput,
     log,
     now: Date.now,
   })
   measureFleet(metrics, fleet)
-  shutdown.add(() => Promise.all([paces.close(), fleet.close()]))
+  shutdown.add(() => Promise.all([backlogs.close(), fleet.close()]))
   return fleet
 }
 
@@ -174,7 +170,7 @@ export interface BatchBacklogOptions {
 
 /** What is to come of the batches, those due first first; `share` is what falls to this processor. */
 export function batchBacklog(
-  share: readonly BatchPace[],
+  share: readonly BatchBacklog[],
   { levels, queued }: BatchBacklogOptions,
 ): Backlog[] {
   let known = queued
@@ -183,7 +179,7 @@ export function batchBacklog(
     .flatMap(({ deadline, linesLeft, maxPrune }) => {
       const images = Math.max(0, linesLeft - known)
       known = Math.max(0, known - linesLeft)
-      return images > 0 ? [{ deadline, images, hardest: hardestAllowed(levels, maxPrune) }] : []
+      return images > 0 ? [{ deadline, images, maxLevel: maxAllowedLevel(levels, maxPrune) }] : []
     })
 }
 
@@ -211,5 +207,5 @@ export function streamBacklog({
 }: StreamBacklogOptions): Backlog[] {
   const images = Math.ceil(lag / Math.max(1, replicas)) - inFlight
   if (inFlight < limit || images <= 0) return []
-  return [{ deadline, images, hardest: levels.length - 1 }]
+  return [{ deadline, images, maxLevel: levels.length - 1 }]
 }

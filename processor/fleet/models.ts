@@ -1,20 +1,17 @@
 import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary, type ServedModel } from '../../edge/contract/model.ts'
-import { repeat } from '../../infra/repeat.ts'
+import { putJson } from '../../infra/store/json.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
+import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 
-export interface AnnounceModelOptions {
+export interface AnnounceModelOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   store: Pick<ObjectStore, 'put'>
   /** The model as it is served now. */
   model(): ModelSummary
   /** Images per second that this processor serves unpruned. */
   throughput(): number
-  /** Told once of an outage, however long it is. */
-  log: { warn(fields: Record<string, unknown>, message: string): void }
   /** Default `announceModelMs`. */
   everyMs?: number
-  /** Waits between two turns; ends early when the signal aborts. */
-  sleep?(ms: number, signal: AbortSignal): Promise<void>
   /** Unix ms. */
   now(): number
 }
@@ -27,7 +24,7 @@ export function announceModel(options: AnnounceModelOptions): { close(): Promise
   const { store, model, throughput, log, everyMs = announceModelMs, sleep, now } = options
   const announce = () => {
     const served: ServedModel = { model: model(), throughput: throughput(), seenAt: now() }
-    return store.put(keys.model(served.model.id), JSON.stringify(served), { contentType: 'application/json' })
+    return putJson(store, keys.model(served.model.id), served)
   }
   return repeat(announce, {
     everyMs,

@@ -2,21 +2,22 @@ import type { FinishedCaption } from '../../edge/contract/caption.ts'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, decodeJob } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
+import { putJson } from '../../infra/store/json.ts'
 import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
 import type { Captioner } from '../pipeline/captioner.ts'
-import type { Admission, Newcomer } from '../scheduling/admission.ts'
+import type { Admission, AdmissionRequest } from '../scheduling/admission.ts'
 
 export interface InteractiveJobsOptions {
   captioner: Captioner
   store: ObjectStore
   /** Whether an image can be done in time; default: always. */
-  admission?(image: Newcomer): Admission
+  admission?(image: AdmissionRequest): Admission
   /** An edge in this process has decided on every job already. */
   decided?: boolean
-  /** Told of every request that is rejected. */
+  /** Called for every request that is rejected. */
   onShed?(reason: 'full' | 'late'): void
   /** Hands the finished caption to whoever waits at the job's `reply-to` address: whether it surely answers them. */
   deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
@@ -130,7 +131,7 @@ const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
 /** The error of a request that is rejected; undefined for one that is served. */
 function rejectionOf(
   { admission, onShed, now }: InteractiveJobsOptions,
-  image: Required<Newcomer>,
+  image: Required<AdmissionRequest>,
 ): TurbineError | undefined {
   if (now() >= image.deadline) return undefined
   const decision = admission?.(image) ?? { admitted: true }
@@ -149,11 +150,8 @@ async function reject(options: InteractiveJobsOptions, job: CaptionJob, error: T
   if (!answered && !job.repeatable) await keep(options, job, caption)
 }
 
-async function keep({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) {
-  await store.put(keys.caption(job.tenant, job.id), JSON.stringify(caption), {
-    contentType: 'application/json',
-  })
-}
+const keep = ({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) =>
+  putJson(store, keys.caption(job.tenant, job.id), caption)
 
 async function captionOf(
   { captioner, store }: InteractiveJobsOptions,

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { writeBody } from '../../infra/file-body.ts'
+import { sleep } from '../../infra/timing.ts'
 import { type Hub, HubError, type HubFile, type HubModel, requestFile, unreachable } from './hub.ts'
 
 /** What came has not the bytes that the hub promises. */
@@ -56,7 +57,7 @@ export async function downloadFile(options: DownloadOptions): Promise<'downloade
 
 /** Repeats until the part has all its bytes; what came stays, and every new byte starts the count of tries anew. */
 async function fetchPart(part: string, options: DownloadOptions): Promise<void> {
-  const { file, maxAttempts = 5, sleep = delay } = options
+  const { file, maxAttempts = 5, sleep: wait = sleep } = options
   let fruitless = 0
   for (let have = await sizeOf(part); have !== file.size; ) {
     try {
@@ -65,7 +66,7 @@ async function fetchPart(part: string, options: DownloadOptions): Promise<void> 
       if (!(error instanceof HubError) || !error.retriable) throw error
       fruitless = (await sizeOf(part)) > have ? 1 : fruitless + 1
       if (fruitless >= maxAttempts) throw error
-      await sleep(error.retryAfterMs ?? 1000 * 2 ** (fruitless - 1))
+      await wait(error.retryAfterMs ?? 1000 * 2 ** (fruitless - 1))
     }
     have = await sizeOf(part)
   }
@@ -77,36 +78,18 @@ async function appendRest(
   { hub, model, file, onProgress }: DownloadOptions,
 ): Promise<void> {
   const response = await requestFile(hub, model, file.name, start)
-  const output = await open(part, start > 0 && response.status === 206 ? 'a' : 'w')
+  const first = response.status === 206 ? start : 0
+  const output = await open(part, first > 0 ? 'r+' : 'w')
   try {
-    let bytes = response.status === 206 ? start : 0
-    for await (const chunk of bodyOf(response, hub)) {
-      await output.appendFile(chunk)
-      bytes += chunk.length
-      onProgress?.(bytes)
-    }
-    if (bytes > file.size)
+    // A connection that breaks is the hub's trouble, told apart from a disk that is full.
+    const written = await writeBody(output, response, { start: first, onBytes: onProgress })
+    if ('broken' in written) throw unreachable(hub, written.broken)
+    if (written.end > file.size)
       throw new ChecksumError(`${file.name} is longer than the hub says. Pull again later.`)
-    if (bytes < file.size) throw unreachable(hub, new Error('The answer ended early.'))
+    if (written.end < file.size) throw unreachable(hub, new Error('The answer ended early.'))
     await output.sync()
   } finally {
     await output.close()
-  }
-}
-
-/** A connection that breaks is the hub's trouble, told apart from a disk that is full. */
-async function* bodyOf(response: Response, hub: Hub): AsyncGenerator<Uint8Array> {
-  const reader = (response.body ?? new Blob([]).stream()).getReader()
-  try {
-    while (true) {
-      const { done, value } = await reader.read().catch((cause: unknown) => {
-        throw unreachable(hub, cause)
-      })
-      if (done) return
-      yield value
-    }
-  } finally {
-    await reader.cancel().catch(() => {})
   }
 }
 

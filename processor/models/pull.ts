@@ -1,8 +1,8 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { retry, retryAfterMs } from '../../infra/retry.ts'
 import { downloadFile } from './download.ts'
-import { describeModel, type Hub, HubError, type HubFile, type HubModel } from './hub.ts'
+import { describeModel, type Hub, type HubFile, type HubModel } from './hub.ts'
 
 /** Files that are taken when a model has them, small ones first, so that a wrong model is noticed early. */
 const modelFiles = [
@@ -52,8 +52,13 @@ export interface PullProgress {
  * @throws HubError, UnsupportedModelError, ChecksumError, or an error of the file system.
  */
 export async function pullModel(options: PullOptions): Promise<HubModel> {
-  const { hub, id, revision = 'main', folder, onProgress, sleep = delay } = options
-  const model = await withRetries(() => describeModel(hub, id, revision), sleep)
+  const { hub, id, revision = 'main', folder, onProgress, sleep } = options
+  const model = await retry(() => describeModel(hub, id, revision), {
+    // An answer this small either comes or the hub is not there.
+    tries: 3,
+    pauseMs: (failures, error) => retryAfterMs(error) ?? 500 * 2 ** failures,
+    sleep,
+  })
   const files = selectFiles(model)
   const totalBytes = files.reduce((sum, file) => sum + file.size, 0)
   await mkdir(folder, { recursive: true })
@@ -65,18 +70,6 @@ export async function pullModel(options: PullOptions): Promise<HubModel> {
     before += file.size
   }
   return { ...model, files }
-}
-
-/** Three tries: an answer this small either comes or the hub is not there. */
-async function withRetries<T>(work: () => Promise<T>, sleep: (ms: number) => Promise<unknown>): Promise<T> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return await work()
-    } catch (error) {
-      if (!(error instanceof HubError) || !error.retriable || attempt === 3) throw error
-      await sleep(error.retryAfterMs ?? 500 * 2 ** attempt)
-    }
-  }
 }
 
 /**

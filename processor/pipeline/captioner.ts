@@ -6,9 +6,9 @@ export interface CaptionTask {
   /** An encoded image: JPEG, PNG, WebP, GIF, TIFF, AVIF, SVG is refused. */
   image: Uint8Array
   lane: Lane
-  /** When it was accepted; default: now. */
+  /** Default: now. */
   acceptedAt?: number
-  /** When the answer is wanted. Absent: never late, so never pruned. */
+  /** Absent: never late, so never pruned. */
   deadline?: number
   /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
   maxPrune?: number

@@ -4,7 +4,7 @@ import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import type { CaptionModel } from '../models/model.ts'
-import { type Admission, admission, type Newcomer } from '../scheduling/admission.ts'
+import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
 import { type Batch, Batcher } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
@@ -19,19 +19,19 @@ export interface ExecutorOptions {
   /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
   interactiveTargetMs: number
   /** Images that will have to be served here and are not in the queue yet. */
-  beyond?(lane: Lane, now: number): readonly Backlog[]
-  /** Told of every run; for metrics. */
+  upstream?(lane: Lane, now: number): readonly Backlog[]
+  /** Called after every run; for metrics. */
   onBatch?(run: BatchReport): void
   /** Unix ms. */
   now(): number
 }
 
-/** What one run on a device was. */
+/** Report on one run of a device. */
 export interface BatchReport {
   device: string
   /** Images captioned, by their lane; the rest of the bucket was padding. */
   images: Record<Lane, number>
-  /** Those of them that were done after their deadline. */
+  /** Images that were done after their deadline, by lane. */
   late: Record<Lane, number>
   bucket: number
   level: number
@@ -40,12 +40,12 @@ export interface BatchReport {
   qualitySpent: number
   predictedMs: number
   inferenceMs: number
-  /** When the run began and ended, unix ms. */
+  /** Start and end of the run, unix ms. */
   from: number
   to: number
 }
 
-/** What became of an image. */
+/** Result of an image's run. */
 export interface RunResult {
   /** As generated, start and end id included. */
   ids: number[]
@@ -56,7 +56,7 @@ export interface RunResult {
   inferenceMs: number
 }
 
-/** What an image carries through the queue. */
+/** Payload of an image in the queue. */
 interface Work {
   /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
   slot: PixelSlot
@@ -79,9 +79,9 @@ export class Executor {
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
   readonly #idle: Set<Device>
-  /** When the devices that run now are expected to be free, unix ms. */
+  /** Expected end of each device's run, unix ms. */
   readonly #freeAt = new Map<Device, number>()
-  /** When the lane last led a batch, unix ms. */
+  /** Start of the lane's last batch, unix ms. */
   readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
 
   constructor(options: ExecutorOptions) {
@@ -97,7 +97,7 @@ export class Executor {
       costs,
       devices: pool.devices.length,
       interactiveTargetMs,
-      beyond: options.beyond,
+      upstream: options.upstream,
     })
     this.#idle = new Set(pool.devices)
   }
@@ -113,9 +113,9 @@ export class Executor {
     return isQuiet ? 0 : this.#batcher.level(lane)
   }
 
-  /** How long the image that is served next in the lane has waited, ms; 0 when none waits. */
+  /** Waiting time of the lane's head, ms; 0 when none waits. */
   age(lane: Lane): number {
-    const head = this.#queue.line(lane).head
+    const head = this.#queue.lane(lane).head
     return head ? Math.max(0, this.#options.now() - head.image.enqueuedAt) : 0
   }
 
@@ -124,9 +124,9 @@ export class Executor {
     return this.#queue.arrivalRate(lane, this.#options.now())
   }
 
-  /** Whether one more interactive image can be taken, and if not, when to repeat. */
-  admission(image: Newcomer = {}): Admission {
-    const { costs, pool, interactiveTargetMs, beyond } = this.#options
+  /** Decides whether one more interactive image can be accepted, and if not, when to retry. */
+  admission(image: AdmissionRequest = {}): Admission {
+    const { costs, pool, interactiveTargetMs, upstream } = this.#options
     const now = this.#options.now()
     return admission(
       {
@@ -135,7 +135,7 @@ export class Executor {
         devices: pool.devices.length,
         interactiveTargetMs,
         runningMs: this.#runningMs(now),
-        beyond: beyond?.('interactive', now),
+        upstream: upstream?.('interactive', now),
       },
       image,
       now,
@@ -276,7 +276,7 @@ export class Executor {
   }
 }
 
-/** How many images there are of each lane: images of batches fill the rows that interactive ones leave. */
+/** Counts images by lane: batch images fill the rows that interactive ones leave. */
 function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {
   const interactive = images.filter(({ lane }) => lane === 'interactive').length
   return { interactive, batch: images.length - interactive }

@@ -5,50 +5,41 @@ import type { Pipeline } from './pipeline.ts'
 
 /** Metrics of the devices' runs; hand `onBatch` and `onCrash` to the pipeline and `watch` the pipeline itself. */
 export function measurePipeline(metrics: Metrics) {
-  const images = metrics.counter({
-    name: 'images_total',
-    help: 'Images captioned, by lane and prune level.',
-    labelNames: ['lane', 'level'],
-  })
-  const batches = metrics.counter({
-    name: 'batches_total',
-    help: 'Runs on devices, by batch size and prune level.',
-    labelNames: ['device', 'bucket', 'level'],
-  })
+  const counter = <T extends string = never>(name: string, help: string, ...labelNames: T[]) =>
+    metrics.counter({ name, help, labelNames })
+  const images = counter('images_total', 'Images captioned, by lane and prune level.', 'lane', 'level')
+  const batches = counter(
+    'batches_total',
+    'Runs on devices, by batch size and prune level.',
+    'device',
+    'bucket',
+    'level',
+  )
   const inference = metrics.histogram({
     name: 'inference_seconds',
     help: 'Time of one run on a device.',
     labelNames: ['device'],
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
   })
-  const busy = metrics.counter({
-    name: 'device_busy_seconds_total',
-    help: 'Time in which the device ran batches.',
-    labelNames: ['device'],
-  })
-  const pruned = metrics.counter({
-    name: 'prune_ratio_sum',
-    help: 'Sum of the prune ratios of captioned images: over images_total it is the mean.',
-    labelNames: ['lane'],
-  })
-  const quality = metrics.counter({
-    name: 'quality_spent_sum',
-    help: 'Expected captions that differ from unpruned ones, by the calibrated level table; over images_total it is their share.',
-    labelNames: ['lane'],
-  })
-  const late = metrics.counter({
-    name: 'late_images_total',
-    help: 'Images that were captioned after their deadline.',
-    labelNames: ['lane'],
-  })
+  const busy = counter('device_busy_seconds_total', 'Time that the device ran batches.', 'device')
+  const pruned = counter(
+    'prune_ratio_sum',
+    'Sum of the prune ratios of captioned images: over images_total it is the mean.',
+    'lane',
+  )
+  const quality = counter(
+    'quality_spent_sum',
+    'Expected captions that differ from unpruned ones, by the calibrated level table; over images_total it is their share.',
+    'lane',
+  )
+  const late = counter('late_images_total', 'Images captioned after their deadline.', 'lane')
+  const crashes = counter('device_crashes_total', 'Device restarts after a crash.')
+  const rejected = counter(
+    'shed_total',
+    'Requests rejected: late would have missed its deadline, full had no room in the queue.',
+    'reason',
+  )
   const busyShares = new Map<string, BusyShare>()
-  const crashes = metrics.counter({ name: 'device_crashes_total', help: 'Devices that had to be restarted.' })
-
-  const shed = metrics.counter({
-    name: 'shed_total',
-    help: 'Requests that were turned away: late could not have been answered in time, full had no room.',
-    labelNames: ['reason'],
-  })
 
   return {
     onBatch(run: BatchReport): void {
@@ -69,7 +60,7 @@ export function measurePipeline(metrics: Metrics) {
       share.observe(run)
     },
     onShed(reason: 'full' | 'late'): void {
-      shed.inc({ reason })
+      rejected.inc({ reason })
     },
     onCrash(): void {
       crashes.inc()
@@ -85,17 +76,17 @@ export function measurePipeline(metrics: Metrics) {
             for (const lane of lanes) this.set({ lane }, read(lane))
           },
         })
-      perLane('queue_images', 'Images that wait for a device.', (lane) => executor.waiting(lane))
+      perLane('queue_images', 'Images waiting for a device.', (lane) => executor.waiting(lane))
       perLane(
         'queue_age_seconds',
-        'How long the image that is served next has waited.',
+        'Waiting time of the image that is served next.',
         (lane) => executor.age(lane) / 1000,
       )
       perLane('prune_level', 'Prune level that the load asks for.', (lane) => executor.level(lane))
-      perLane('arrival_rate', 'Images per second that come in.', (lane) => executor.arrivalRate(lane))
+      perLane('arrival_rate', 'Images that arrive per second.', (lane) => executor.arrivalRate(lane))
       metrics.gauge({
         name: 'device_busy_share',
-        help: 'Share of its time that the device ran batches in the last ten seconds, 0 to 1.',
+        help: 'Share of the last ten seconds in which the device ran batches, 0 to 1.',
         labelNames: ['device'],
         collect() {
           for (const device of pipeline.devices)
@@ -104,14 +95,14 @@ export function measurePipeline(metrics: Metrics) {
       })
       metrics.gauge({
         name: 'replica_images_per_second',
-        help: 'Images per second that this processor serves unpruned, as its cost model says.',
+        help: 'Images per second that this processor serves unpruned, by its cost model.',
         collect() {
           this.set(pipeline.throughput)
         },
       })
       metrics.gauge({
         name: 'cost_model_relative_error',
-        help: 'How far off the predictions of run times have been of late, 0 is exact.',
+        help: 'Recent relative error of predicted run times; 0 is exact.',
         collect() {
           this.set(pipeline.costs.relativeError)
         },
@@ -121,13 +112,7 @@ export function measurePipeline(metrics: Metrics) {
 }
 
 /**
- * Share of its time that a device has been busy of late, exponentially weighted: what ended `age` ms ago counts
- * `exp(-age / timeConstantMs)`.
- *
- * @example
- * const busy = new BusyShare()
- * busy.observe({ from: startedAt, to: now })
- * busy.at(now)
+ * Recent busy share of a device, exponentially weighted: a run that ended `age` ms ago counts `exp(-age / timeConstantMs)`.
  */
 export class BusyShare {
   readonly #timeConstantMs: number
@@ -138,7 +123,7 @@ export class BusyShare {
     this.#timeConstantMs = timeConstantMs
   }
 
-  /** A run that has ended; runs come in the order of their ends and do not overlap. Unix ms. */
+  /** Observes a run that has ended, unix ms; runs come in the order of their ends and do not overlap. */
   observe({ from, to }: { from: number; to: number }): void {
     const idleUntil = this.at(Math.max(from, this.#at))
     const kept = Math.exp(-Math.max(0, to - Math.max(from, this.#at)) / this.#timeConstantMs)

@@ -15,16 +15,16 @@ import { Pipeline, type PipelineOptions } from './pipeline.ts'
 export interface OpenPipeline {
   pipeline: Pipeline
   model: CaptionModel
-  /** Which devices were chosen and why, one line. */
+  /** Chosen devices with the reason, one line. */
   devices: string
 }
 
 export interface OpenPipelineOptions
   extends Pick<
     PipelineOptions,
-    'interactiveTargetMs' | 'level' | 'beyond' | 'onBatch' | 'onCacheError' | 'onCrash'
+    'interactiveTargetMs' | 'level' | 'upstream' | 'onBatch' | 'onCacheError' | 'onCrash'
   > {
-  /** Where what is measured of the devices is kept for the next start; default: nowhere. */
+  /** Folder that keeps measured run times for the next start; default: none. */
   costFolder?: string
 }
 
@@ -58,7 +58,7 @@ export async function openPipeline(
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }
 }
 
-/** What the configured model computes in on a device, and why. */
+/** Resolves the precision of the configured model on a device, with the reason. */
 export async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
   if (precision !== 'auto') return { precision, reason: `${precision}, as asked` }
   return choosePrecision({

@@ -81,8 +81,8 @@ describe('Pipeline', () => {
   it.each([
     ['a level that is not there', { level: 99 }, 'level_unknown'],
     ['a prompt that fills the caption', { prompt: 'a '.repeat(30) }, 'prompt_too_long'],
-    ['bytes that are no image', { image: Buffer.from('hello') }, 'image_unsupported'],
-    ['nothing', { image: Buffer.alloc(0) }, 'image_empty'],
+    ['bytes that are no image', { image: Buffer.from('hello') }, 'image_invalid'],
+    ['nothing', { image: Buffer.alloc(0) }, 'image_invalid'],
   ])('refuses %s and goes on', async (_, change, code) => {
     const image = await picture('red')
     await expect(pipeline.caption({ image, lane: 'batch', ...change })).rejects.toMatchObject({ code })

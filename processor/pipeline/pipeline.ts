@@ -18,7 +18,7 @@ import { Executor, type ExecutorOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
 
 export interface PipelineOptions
-  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'beyond' | 'onBatch'> {
+  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads that one operator is split over; default: all cores on the CPU. */
@@ -27,13 +27,13 @@ export interface PipelineOptions
   buckets: number[]
   /** Pins every image to this prune level, within what the image allows; default: the load decides. */
   level?: number
-  /** What earlier starts measured; default: nothing is kept. */
+  /** Run times measured at earlier starts; default: none are kept. */
   costCache?: CostCache
-  /** How the graph is built, e.g. `{ float16: true }`. */
+  /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
-  /** Told that what was measured at start could not be kept. */
+  /** Called when the run times measured at start could not be kept. */
   onCacheError?(error: unknown): void
-  /** Told when a device's thread died; it restarts by itself. */
+  /** Called when a device's thread died; it restarts by itself. */
   onCrash?(error: Error): void
   /** Unix ms. */
   now?(): number
@@ -51,7 +51,7 @@ export class Pipeline implements Captioner {
   readonly model: string
   readonly concurrency: number
   readonly costs: CostModel
-  /** What waits and runs. */
+  /** Queue and runs. */
   readonly executor: Executor
   readonly #model: CaptionModel
   readonly #now: () => number
@@ -72,7 +72,7 @@ export class Pipeline implements Captioner {
     tokenizer: CaptionTokenizer,
     costs: CostModel,
   ) {
-    const { model, level, interactiveTargetMs, beyond, now = Date.now } = options
+    const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
     this.model = model.id
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
@@ -83,7 +83,7 @@ export class Pipeline implements Captioner {
       pool,
       costs,
       now,
-      beyond: (lane, at) => [...this.#beingDecoded(lane), ...(beyond?.(lane, at) ?? [])],
+      upstream: (lane, at) => [...this.#beingDecoded(lane), ...(upstream?.(lane, at) ?? [])],
     })
     this.#model = model
     this.#now = now
@@ -113,8 +113,7 @@ export class Pipeline implements Captioner {
     const decodersAtOnce = decodesAtOnce(devices)
     const costs = await seedCosts(pool.devices[0]!, {
       ...{ model, buckets, pixels, levels, decodersAtOnce },
-      // A GPU takes up to seconds for the first run of a shape: it picks kernels and sets up memory.
-      warmUps: devices[0]!.provider === 'cpu' ? 0 : 2,
+      gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
     return new Pipeline(options, pool, tokenizer, costs)
@@ -190,11 +189,11 @@ export class Pipeline implements Captioner {
     }
   }
 
-  /** Of batch images the planners tell how many are to come. */
+  /** Interactive images being decoded. Planners publish those of batches. */
   #beingDecoded(lane: Lane): Backlog[] {
     if (lane === 'batch' || this.#undecoded.size === 0) return []
     const deadline = Math.max(...this.#undecoded.values())
-    return [{ deadline, images: this.#undecoded.size, hardest: this.costs.levels.length - 1 }]
+    return [{ deadline, images: this.#undecoded.size, maxLevel: this.costs.levels.length - 1 }]
   }
 
   async #decodeInTurn(image: Uint8Array, { lane, deadline }: CaptionTask): Promise<PixelSlot> {

@@ -65,6 +65,21 @@ test('what does not hold any more is measured anew', async () => {
   expect(cache.state.kept).toContainEqual({ bucket: 1, level: 0, ms: 10 })
 })
 
+test('the slow first runs of each shape on a GPU do not hide that large batches cost little more', async () => {
+  const seen = new Map<string, number>()
+  const gpu = {
+    async run({ count, schedule }: DeviceRun) {
+      const shape = `${count} ${schedule.r}`
+      const before = seen.get(shape) ?? 0
+      seen.set(shape, before + 1)
+      return { ids: [], inferenceMs: before < 2 ? 2600 : 45 + count, outputs: {} }
+    },
+  }
+  const costs = await seedCosts(gpu, { model, buckets, levels, pixels: pixels(), gpu: true })
+  expect(costs.predict(4, 0)).toBeCloseTo(49)
+  expect(costs.best(0).bucket).toBe(4)
+})
+
 test('a cache that cannot be written costs nothing but the next start', async () => {
   const errors: unknown[] = []
   const cache = { read: async () => undefined, write: () => Promise.reject(new Error('disk full')) }

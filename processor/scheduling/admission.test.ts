@@ -10,14 +10,14 @@ test('an empty queue takes an image even when its deadline cannot be met', () =>
   expect(admission({ queue: queueOf([]), costs }, { deadline: 1 }, 0)).toEqual({ admitted: true })
 })
 
-test('a full lane refuses, for as long as it takes to have room', () => {
+test('a full lane rejects until it has room', () => {
   const queue = queueOf(waiting(100), { limits: { interactive: 100 } })
-  const refused = { admitted: false, reason: 'full', retryAfterSeconds: 1 }
-  expect(admission({ queue, costs, interactiveTargetMs: Infinity }, {}, 0)).toEqual(refused)
+  const rejected = { admitted: false, reason: 'full', retryAfterSeconds: 1 }
+  expect(admission({ queue, costs, interactiveTargetMs: Infinity }, {}, 0)).toEqual(rejected)
 })
 
-test('refuses what would be late at the hardest level, and only that', () => {
-  // 40 ms each at the hardest level, and a margin of a tenth.
+test('rejects what would be late at the highest level, and only that', () => {
+  // 40 ms each at the highest level, and a margin of a tenth.
   expect(admission({ queue: queueOf(waiting(11)), costs }, { deadline: 600 }, 0).admitted).toBe(true)
   expect(admission({ queue: queueOf(waiting(31)), costs }, { deadline: 600 }, 0)).toEqual({
     admitted: false,
@@ -29,9 +29,9 @@ test('refuses what would be late at the hardest level, and only that', () => {
 test('a run that keeps the device busy and images that are being decoded are in the way too', () => {
   const queue = queueOf(waiting(11))
   expect(admission({ queue, costs, runningMs: 100 }, { deadline: 600 }, 0).admitted).toBe(false)
-  const beyond = [{ deadline: 550, images: 3, hardest: 5 }]
-  expect(admission({ queue, costs, beyond }, { deadline: 600 }, 0).admitted).toBe(false)
-  expect(admission({ queue, costs, beyond }, { deadline: 540 }, 0).admitted).toBe(true)
+  const upstream = [{ deadline: 550, images: 3, maxLevel: 5 }]
+  expect(admission({ queue, costs, upstream }, { deadline: 600 }, 0).admitted).toBe(false)
+  expect(admission({ queue, costs, upstream }, { deadline: 540 }, 0).admitted).toBe(true)
 })
 
 test('a deadline shorter than the interactive target is no reason to refuse', () => {
@@ -45,12 +45,12 @@ test('an image that is due before the others does not wait for them', () => {
   expect(admission({ queue, costs }, { deadline: 10_000 }, 0)).toEqual({ admitted: true })
 })
 
-test('images that must not be pruned make the line longer', () => {
+test('images that must not be pruned make the queue longer', () => {
   const queue = queueOf(waiting(25).map((each) => ({ ...each, maxPrune: 0 })))
   expect(admission({ queue, costs }, { deadline: 600 }, 0).admitted).toBe(false)
 })
 
-test('tells when such an image would be taken: when the line has shrunk so far', () => {
+test('says when such an image would be accepted: when the queue is short enough', () => {
   const repeatIn = (count: number, deadline: number) => {
     const decision = admission({ queue: queueOf(waiting(count)), costs }, { deadline }, 0)
     return decision.admitted ? 0 : decision.retryAfterSeconds
@@ -69,8 +69,8 @@ test('a device that is slow on a single image still serves a few callers', () =>
   expect(admission({ queue: queue(20), costs: slow }, { deadline: 600 }, 0).admitted).toBe(false)
 })
 
-test('refuses what would only be in time in a large batch for which the head has no time', () => {
-  // At the hardest level a run takes 64 ms with one image, 76 with four, 92 with eight.
+test('rejects what would only be in time in a large batch for which the head has no time', () => {
+  // At the highest level a run takes 64 ms with one image, 76 with four, 92 with eight.
   const batched = device({ fixedMs: 60, rowMs: 10, buckets: [1, 2, 4, 8] })
   const decide = (headDeadline: number) => {
     const queue = queueOf([image('head', { deadline: headDeadline }), ...waiting(4)])
@@ -87,6 +87,6 @@ test('an image that allows less pruning needs more time', () => {
   expect(admission(options, { deadline: 600, maxPrune: 0 }, 0).admitted).toBe(false)
 })
 
-test('an image that is never late is refused by a full lane only', () => {
+test('an image that is never late is rejected by a full lane only', () => {
   expect(admission({ queue: queueOf(waiting(1000)), costs, runningMs: 1e6 }, {}, 0).admitted).toBe(true)
 })

@@ -1,11 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Batcher, type BatcherOptions, batchSize } from './batcher.ts'
-import { hardestAllowed } from './level.ts'
+import { maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, queueOf } from './scenario.fixture.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 /** Nearly all of a run is its fixed cost: the more rows the better. */
 const wide = device({ fixedMs: 80, rowMs: 2 })
 
@@ -92,20 +92,20 @@ test('a head that is late anyway does not make the batch small for those who are
   expect(batcherOf(images).nextBatch(0)).toMatchObject({ bucket: 16, level: 0 })
 })
 
-test('when no level holds the line the rate counts', () => {
+test('an infeasible queue is served at the best rate', () => {
   const costs = device({ fixedMs: 30, rowMs: 10 })
   const batch = batcherOf(several(200, { deadline: 60 }), { costs }).nextBatch(0)
-  expect(batch).toMatchObject({ bucket: 16, level: hardest })
+  expect(batch).toMatchObject({ bucket: 16, level: maxLevel })
 })
 
 describe('under pressure', () => {
   const costs = device({ fixedMs: 60, rowMs: 20 })
 
   test('the level rises with the first batch', () => {
-    expect(batcherOf(several(40), { costs }).nextBatch(0)?.level).toBe(hardest)
+    expect(batcherOf(several(40), { costs }).nextBatch(0)?.level).toBe(maxLevel)
   })
 
-  test('a head that must not be pruned goes first, unpruned, with its like; hardier ones take only free rows', () => {
+  test('a head that must not be pruned goes first, unpruned, with its like; those that bear more take only free rows', () => {
     const images = [
       ...several(3, { maxPrune: 0, deadline: 450 }, 'pure'),
       ...several(40, { deadline: 460 }, 'hardy'),
@@ -114,7 +114,7 @@ describe('under pressure', () => {
     const first = batcher.nextBatch(0)
     expect(first).toMatchObject({ level: 0, bucket: 4 })
     expect(ids(first)).toEqual(['pure0', 'pure1', 'pure2', 'hardy0'])
-    expect(batcher.nextBatch(0)).toMatchObject({ level: hardest })
+    expect(batcher.nextBatch(0)).toMatchObject({ level: maxLevel })
   })
 
   test('an image in the middle that must not be pruned is left for its own turn', () => {
@@ -229,9 +229,9 @@ describe('the batch lane', () => {
     })
   })
 
-  test('gets its turn however long the interactive line is', () => {
+  test('gets its run however long the interactive queue is', () => {
     const costs = device({ fixedMs: 40, rowMs: 20 })
-    const batcher = batcherOf([...several(2000), ...work(90)], { costs, batchTurnMs: 50_000 })
+    const batcher = batcherOf([...several(2000), ...work(90)], { costs, batchIntervalMs: 50_000 })
     const lanes = (from: number, to: number) => {
       const seen = new Set<string | undefined>()
       for (let now = from; now < to; now += 1000) seen.add(batcher.nextBatch(now)?.lane)
@@ -244,34 +244,34 @@ describe('the batch lane', () => {
   })
 })
 
-describe('images beyond the queue', () => {
+describe('upstream backlog', () => {
   const costs = device({ fixedMs: 0, rowMs: 100, buckets: [4] })
   const work = several(4, { lane: 'batch', deadline: 10_000 }, 'work')
-  const beyondBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
+  const upstreamBatch = (images: number, deadline: number): Partial<BatcherOptions<string>> => ({
     costs,
-    beyond: (lane) => (lane === 'batch' ? [{ deadline, images, hardest }] : []),
+    upstream: (lane) => (lane === 'batch' ? [{ deadline, images, maxLevel }] : []),
   })
 
   test('a batch is pruned when the lines that come later do not fit into its time, and not before', () => {
-    expect(batcherOf(work, beyondBatch(80, 10_000)).nextBatch(0)?.level).toBe(0)
-    expect(batcherOf(work, beyondBatch(92, 10_000)).nextBatch(0)?.level).toBe(1)
+    expect(batcherOf(work, upstreamBatch(80, 10_000)).nextBatch(0)?.level).toBe(0)
+    expect(batcherOf(work, upstreamBatch(92, 10_000)).nextBatch(0)?.level).toBe(1)
   })
 
   test('a batch that is on time is not pruned for one that is due sooner', () => {
-    expect(batcherOf(work, beyondBatch(84, 9000)).nextBatch(0)?.level).toBe(0)
+    expect(batcherOf(work, upstreamBatch(84, 9000)).nextBatch(0)?.level).toBe(0)
   })
 
   test('a lone image is pruned when a crowd is on its way', () => {
-    const crowd = [{ deadline: 500, images: 100, hardest }]
-    const beyond = (lane: string) => (lane === 'interactive' ? crowd : [])
-    expect(batcherOf([image('a')], { beyond }).nextBatch(0)?.level).toBeGreaterThan(0)
+    const crowd = [{ deadline: 500, images: 100, maxLevel }]
+    const upstream = (lane: string) => (lane === 'interactive' ? crowd : [])
+    expect(batcherOf([image('a')], { upstream }).nextBatch(0)?.level).toBeGreaterThan(0)
     expect(batcherOf([image('a')]).nextBatch(0)?.level).toBe(0)
   })
 })
 
-test('small batches for the sake of a hurried head are no bargain: a level more in a large one holds the line', () => {
+test('prefers a higher level in a large batch to small batches that save the head only', () => {
   const costs = device({ fixedMs: 60, rowMs: 30 })
-  // Unpruned, four runs of four would do for the line but leave no time after one of two for the head.
+  // Unpruned, four runs of four would do for the queue but leave no time after one of two for the head.
   const images = [image('head', { deadline: 140 }), ...several(11, { deadline: 450 })]
   const batcher = batcherOf(images, { costs })
   const late: string[] = []
@@ -288,21 +288,21 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
     lane: fc.constantFrom('interactive' as const, 'batch' as const),
     deadline: fc.option(fc.integer({ min: -100, max: 3000 }), { nil: undefined }),
     maxPrune: fc.constantFrom(0, 0.2, 0.5, 1),
-    level: fc.option(fc.nat(hardest), { nil: undefined, freq: 8 }),
+    level: fc.option(fc.nat(maxLevel), { nil: undefined, freq: 8 }),
     group: fc.constantFrom('a', 'b'),
   })
   const anyBacklog = fc.record({
     deadline: fc.integer({ min: -100, max: 5000 }),
     images: fc.nat(200),
-    hardest: fc.nat(hardest),
+    maxLevel: fc.nat(maxLevel),
   })
   const anyBacklogs = fc.array(anyBacklog, { maxLength: 4 })
-  const anyBeyond = fc.record({ interactive: anyBacklogs, batch: anyBacklogs })
+  const anyUpstream = fc.record({ interactive: anyBacklogs, batch: anyBacklogs })
   const anyCosts = fc.record({ fixedMs: fc.nat(60), rowMs: fc.integer({ min: 1, max: 40 }) }).map(device)
   fc.assert(
-    fc.property(fc.array(anyImage, { maxLength: 120 }), anyCosts, anyBeyond, (specs, costs, beyond) => {
+    fc.property(fc.array(anyImage, { maxLength: 120 }), anyCosts, anyUpstream, (specs, costs, upstream) => {
       const images = specs.map((rest, i) => image(`${i}`, rest))
-      const batcher = batcherOf(images, { costs, beyond: (lane) => beyond[lane] })
+      const batcher = batcherOf(images, { costs, upstream: (lane) => upstream[lane] })
       const served: string[] = []
       let now = 0
       for (let batch = batcher.nextBatch(now); batch; batch = batcher.nextBatch(now)) {
@@ -313,7 +313,8 @@ test('whatever waits: allowed levels, one group, bounded size, and every image s
         for (const { maxPrune, deadline, level } of batch.images) {
           if (batch.level > 0) expect(levels[batch.level]!.pruneRatio).toBeLessThanOrEqual(maxPrune)
           if (deadline === undefined && level === undefined) expect(batch.level).toBe(0)
-          if (level !== undefined) expect(batch.level).toBe(Math.min(level, hardestAllowed(levels, maxPrune)))
+          if (level !== undefined)
+            expect(batch.level).toBe(Math.min(level, maxAllowedLevel(levels, maxPrune)))
         }
         served.push(...batch.images.map(({ id }) => id))
         now += batch.predictedMs
@@ -342,10 +343,10 @@ test('stays within what fits, and is the least allowed when nothing does', () =>
   expect(batchSize(whole, { images: 16, level: 0, fits: (ms) => ms <= 60 })).toBe(4)
   expect(batchSize(whole, { images: 16, level: 5, fits: (ms) => ms <= 60 })).toBe(8)
   expect(batchSize(whole, { images: 16, level: 0, fits: () => false })).toBe(1)
-  expect(batchSize(whole, { images: 16, level: 0, fits: () => false, least: 4 })).toBe(4)
+  expect(batchSize(whole, { images: 16, level: 0, fits: () => false, smallest: 4 })).toBe(4)
 })
 
 test('grows from the least allowed only where that gains', () => {
-  expect(batchSize(whole, { images: 16, level: 0, fits, least: 4 })).toBe(16)
-  expect(batchSize(linear, { images: 16, level: 0, fits, least: 4 })).toBe(4)
+  expect(batchSize(whole, { images: 16, level: 0, fits, smallest: 4 })).toBe(16)
+  expect(batchSize(linear, { images: 16, level: 0, fits, smallest: 4 })).toBe(4)
 })

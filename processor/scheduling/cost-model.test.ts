@@ -47,7 +47,7 @@ test('never predicts zero or less, however odd the calibration', () => {
   )
 })
 
-test('refuses to know nothing, and cells that there are not', () => {
+test('rejects a model without samples, and unknown cells', () => {
   expect(() => new CostModel({ levels, samples: [] })).toThrow(RangeError)
   const costs = new CostModel({ levels, buckets, samples: [{ bucket: 1, level: 0, ms: 10 }] })
   expect(() => costs.predict(3, 0)).toThrow(RangeError)
@@ -97,7 +97,7 @@ test('a device that has become three times slower is believed after ten runs', (
   expect(costs.predict(1, 0) / 30).toBeCloseTo(1, 1)
 })
 
-test.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY])('refuses %d ms and keeps what it knows', (ms) => {
+test.each([0, -1, Number.NaN, Number.POSITIVE_INFINITY])('rejects %d ms and keeps what it knows', (ms) => {
   const costs = seeded()
   expect(() => costs.observe({ bucket: 1, level: 0, ms })).toThrow(RangeError)
   expect(() => costs.observeDecoding(ms)).toThrow(RangeError)

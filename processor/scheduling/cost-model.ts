@@ -10,7 +10,7 @@ export interface CostModelOptions {
   decodersAtOnce?: number
 }
 
-/** The batch size a level is best run at. */
+/** Best batch size of a level. */
 export interface BestRun {
   bucket: number
   msPerImage: number
@@ -19,8 +19,8 @@ export interface BestRun {
 /** A batch size that gains less than this over a smaller one is not worth the latency. */
 export const worthwhileGain = 0.03
 /**
- * Weight of an observed run in its own cell, and in the pace that all cells share. What makes a device slower or faster
- * from one second to the next is common to all cells; were it kept in the cells, those that are not run would keep it.
+ * Weight of an observed run in its own cell, and in the pace that all cells share. Most changes of speed are common to all
+ * cells; kept in single cells, they would stay in those that are not run.
  */
 const cellWeight = 0.1
 const paceWeight = 0.2
@@ -29,12 +29,9 @@ const outlierFactor = 2
 const errorWeight = 0.05
 
 /**
- * Predicts how long a device takes for a batch: `cell[level][bucket] * pace`, ms, and how fast decoding can supply it.
- *
- * Cells start from the calibration runs (`seedCells`). Each observed run moves its cell, and moves the pace that all
- * cells share (a hot device, a noisy neighbour), in log space. A run counts as at most twice as slow or fast as
- * predicted: an outlier, a slow first run among them, moves the prediction by a quarter at most and is forgotten in a
- * few runs, while a lasting change is followed in about ten.
+ * Predicts run times, `cell[level][bucket] * pace` in ms, and the rate at which decoding can supply a device. Each observed
+ * run moves its cell and the pace that all cells share (a hot device, a noisy neighbour), in log space. An outlier, a slow
+ * first run among them, is forgotten in a few runs; a lasting change is followed in about ten.
  */
 export class CostModel {
   readonly buckets: readonly number[]
@@ -44,7 +41,7 @@ export class CostModel {
   readonly #decoding = new DecodingCost()
   #pace = 1
   #relativeError = 0
-  /** What follows from the cells; forgotten when a run changes them. */
+  /** Derived from the cells; dropped when a run changes them. */
   #derived: Derived | undefined
 
   /** @throws RangeError when there is no sample, or one that took no time or endless time. */
@@ -73,10 +70,7 @@ export class CostModel {
     return this.#follows().best[level]!
   }
 
-  /**
-   * For each level the ms per image, at the best batch size, of the fastest level up to it: a level that measures
-   * slower than one below it gains nothing.
-   */
+  /** For each level, ms per image of the fastest level up to it: one that measures slower than a lower one gains nothing. */
   fastestUpTo(): readonly number[] {
     return this.#follows().fastestUpTo
   }
@@ -112,18 +106,18 @@ export class CostModel {
     this.#derived = undefined
   }
 
-  /** How far off the predictions have been of late: mean of `|observed / predicted - 1|`, exponentially weighted. */
+  /** Recent error of the predictions: mean of `|observed / predicted - 1|`, exponentially weighted. */
   get relativeError(): number {
     return this.#relativeError
   }
 
-  /** Takes in what decoding one image cost. @throws RangeError when `ms` is no duration. */
+  /** Observes the decoding of one image. @throws RangeError when `ms` is no duration. */
   observeDecoding(ms: number): void {
     checkDuration(ms, 'Decoding an image')
     this.#decoding.observe(ms)
   }
 
-  /** What decoding one image costs of late, ms; 0 until one was observed. */
+  /** Recent decoding time of an image, ms; 0 until one was observed. */
   get decodingMs(): number {
     return this.#decoding.ms
   }
@@ -133,7 +127,7 @@ export class CostModel {
     return (1000 * this.decodersAtOnce) / this.decodingMs
   }
 
-  /** The present cells as if each had been measured: what seeds a model that knows what this one has learned. */
+  /** Present cells as samples: they seed a model that knows what this one has learned. */
   samples(): CostSample[] {
     return this.#cells.flatMap((row, level) =>
       row.map((ms, index) => ({ bucket: this.buckets[index]!, level, ms: ms * this.#pace })),
@@ -146,24 +140,17 @@ export class CostModel {
   }
 }
 
-interface Derived {
-  /** ms of a run for each level and batch size. */
-  runs: readonly (readonly number[])[]
-  best: readonly BestRun[]
-  fastestUpTo: readonly number[]
-  /** Computed for the levels that are asked for. */
-  servingTimes: (readonly number[])[]
-  runTimes: readonly (readonly number[])[]
-}
+type Derived = ReturnType<typeof derive>
 
-function derive(cells: readonly number[][], buckets: readonly number[], pace: number): Derived {
+function derive(cells: readonly number[][], buckets: readonly number[], pace: number) {
   const runs = cells.map((row) => row.map((ms) => ms * pace))
   const best = runs.map((times) => bestRun(times, buckets))
   return {
     runs,
     best,
     fastestUpTo: lowestSoFar(best.map(({ msPerImage }) => msPerImage)),
-    servingTimes: [],
+    /** Filled for the levels that are asked for. */
+    servingTimes: [] as number[][],
     runTimes: runs.map((times) => runTimes(times, buckets)),
   }
 }
@@ -206,7 +193,9 @@ export function lowestSoFar(values: readonly number[]): number[] {
 
 function checkDuration(ms: number, what: string): void {
   if (ms > 0 && Number.isFinite(ms)) return
-  throw new RangeError(`${what} cannot have taken ${ms} ms: measure with performance.now() before and after.`)
+  throw new RangeError(
+    `${what} must take a positive time, got ${ms} ms: measure with performance.now() before and after.`,
+  )
 }
 
 /** One measured run: `bucket` rows at a prune level took `ms`. */
@@ -284,9 +273,8 @@ const decodingWeight = 0.05
 const decodingOutlierFactor = 4
 
 /**
- * What decoding an image costs, ms: a running mean. It is a plain mean of the first twenty images, so that a slow
- * first one is soon made up for, and an exponentially weighted one from then on. Images differ in size, so one that
- * costs up to four times the mean counts in full; an outlier beyond counts as four times.
+ * Running mean of decoding times, ms: plain for the first twenty images, so that a slow first one is soon made up for, then
+ * exponentially weighted. An outlier counts as at most four times the mean.
  */
 export class DecodingCost {
   #ms = 0

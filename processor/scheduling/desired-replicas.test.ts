@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type BatchLoad, desiredReplicas, type FleetLoad, pressingRate } from './desired-replicas.ts'
+import { type BatchLoad, desiredReplicas, type LoadSnapshot, pressingRate } from './desired-replicas.ts'
 
 const now = 1_790_000_000_000
 const hourMs = 3_600_000
-const none: FleetLoad = { arrivalRate: 0, waiting: 0, batches: [] }
+const none: LoadSnapshot = { arrivalRate: 0, waiting: 0, batches: [] }
 const options = { throughput: 10 }
 
 test('a fleet without work needs nothing', () => {

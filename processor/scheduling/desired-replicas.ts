@@ -1,15 +1,14 @@
-/** The load of the whole fleet. */
-export interface FleetLoad {
+/** Load of the whole fleet. */
+export interface LoadSnapshot {
   /** Interactive images that come in, per second. */
   arrivalRate: number
   /** Interactive images that wait. */
   waiting: number
-  /** What is left of each batch. */
   batches: readonly BatchLoad[]
 }
 
 export interface BatchLoad {
-  /** When the batch is to be done, unix ms. */
+  /** Unix ms. */
   deadline: number
   /** Images without a result. */
   images: number
@@ -26,22 +25,22 @@ export interface DesiredReplicasOptions {
   drainMs?: number
 }
 
-/** Replicas that the present load needs at full quality, as fractions; whoever scales rounds up. */
+/** Replicas that the load needs at full quality, as fractions; the autoscaler rounds up. */
 export interface DesiredReplicas {
   interactive: number
   batch: number
 }
 
-/** A batch that should have been done by now gets this long, ms. */
+/** Time left that a late batch counts with, ms. */
 const leastLeftMs = 60_000
 
 /**
- * What the load needs at full quality, so that pruning never hides the need for capacity: interactive images at the
- * rate at which they come, and those that wait within the drain time; of the batches, ordered by their deadlines, as
- * much as the most pressing ones take together. The same numbers of the fleet give the same answer at every replica.
+ * Computes the replicas that the load needs at full quality, so that pruning never hides the need for capacity: interactive
+ * images at their arrival rate plus the backlog within the drain time; batches at the rate of the most pressing ones. Every
+ * replica gets the same answer from the same load.
  */
 export function desiredReplicas(
-  { arrivalRate, waiting, batches }: FleetLoad,
+  { arrivalRate, waiting, batches }: LoadSnapshot,
   { throughput, interactiveShare = 0.7, batchShare = 0.9, drainMs = 30_000 }: DesiredReplicasOptions,
   now: number,
 ): DesiredReplicas {
@@ -51,7 +50,7 @@ export function desiredReplicas(
   }
 }
 
-/** Images per second with which each batch is done in time, if those due sooner go first. */
+/** Images per second at which every batch is done in time, earliest deadline first. */
 export function pressingRate(batches: readonly BatchLoad[], now: number): number {
   let images = 0
   let rate = 0

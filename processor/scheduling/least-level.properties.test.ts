@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Load } from './least-level.ts'
-import { type Backlog, hardestAllowed } from './level.ts'
-import { latestStart } from './line-head.ts'
+import { type Backlog, maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
+import { latestStart } from './queue-head.ts'
 import { device, flat, image, leastLevel, levels, loadOf } from './scenario.fixture.ts'
 import { servingPlan } from './service-order.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 
 interface Spec {
   deadline: number
@@ -24,7 +24,7 @@ const anyBacklogs = fc.array(
   fc.record({
     deadline: fc.integer({ min: 1, max: 6000 }),
     images: fc.integer({ min: 1, max: 60 }),
-    hardest: fc.nat(hardest),
+    maxLevel: fc.nat(maxLevel),
   }),
   { maxLength: 6 },
 )
@@ -41,27 +41,27 @@ describe('for any load', () => {
   const margin = 0.1
   const options = { now: 0, margin, drainMargin: 0.05 }
 
-  /** Whether everything that can be in time is, by the same predictions, looked up image by image. */
+  /** True when everything that can be in time is, by the same predictions, looked up image by image. */
   function holdsAt(specs: readonly Spec[], level: number, load: Load): boolean {
     const plan = servingPlan(load)
-    const line = specs.map(({ deadline, maxPrune }) => ({
+    const queue = specs.map(({ deadline, maxPrune }) => ({
       deadline,
       images: 1,
-      hardest: hardestAllowed(levels, maxPrune),
-      beyond: 0,
+      maxLevel: maxAllowedLevel(levels, maxPrune),
+      upstream: 0,
     }))
-    const backlogs = (load.beyond ?? []).map((backlog) => ({ ...backlog, beyond: 1 }))
-    const inOrder = [...line, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.beyond - b.beyond)
+    const backlogs = (load.upstream ?? []).map((backlog) => ({ ...backlog, upstream: 1 }))
+    const inOrder = [...queue, ...backlogs].sort((a, b) => a.deadline - b.deadline || a.upstream - b.upstream)
     let images = 0
     let workMs = 0
     const served = inOrder.every((group) => {
       images += group.images
-      workMs += group.images * plan.msPerImage[Math.min(group.hardest, level)]!
+      workMs += group.images * plan.msPerImage[Math.min(group.maxLevel, level)]!
       const budget = group.deadline / (1 + margin)
-      return budget < plan.soonest[group.hardest]! || plan.finish(level, images, workMs) <= budget + 1e-9
+      return budget < plan.soonest[group.maxLevel]! || plan.finish(level, images, workMs) <= budget + 1e-9
     })
     if (!Number.isFinite(load.drainMs)) return served
-    const head = line.toSorted((a, b) => a.deadline - b.deadline)
+    const head = queue.toSorted((a, b) => a.deadline - b.deadline)
     const waitingImages = images
     const backlog = Math.max(0, waitingImages - load.devices * load.costs.buckets.at(-1)!)
     const drainWork = ((backlog + (load.arrivalRate * load.drainMs) / 1000) * workMs) / waitingImages
@@ -82,14 +82,14 @@ describe('for any load', () => {
         anyCosts,
         anyDrain,
         fc.nat(30),
-        (specs, beyond, costs, drainMs, arrivalRate) => {
-          const load = loadOf(imagesOf(specs), { beyond, costs, drainMs, arrivalRate })
-          const { level, holds } = leastLevel(load, options)
+        (specs, upstream, costs, drainMs, arrivalRate) => {
+          const load = loadOf(imagesOf(specs), { upstream, costs, drainMs, arrivalRate })
+          const { level, feasible } = leastLevel(load, options)
           const { steps } = servingPlan(load)
           const below = steps[steps.indexOf(level) - 1]
-          expect(holdsAt(specs, level, load)).toBe(holds)
+          expect(holdsAt(specs, level, load)).toBe(feasible)
           if (below !== undefined) expect(holdsAt(specs, below, load)).toBe(false)
-          if (!holds) expect(level).toBe(steps.at(-1))
+          if (!feasible) expect(level).toBe(steps.at(-1))
         },
       ),
       { seed: 1, numRuns: 300 },
@@ -98,7 +98,7 @@ describe('for any load', () => {
 
   const change = fc.record({
     images: anySpecs(mixed, 8),
-    beyond: anyBacklogs,
+    upstream: anyBacklogs,
     sooner: fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { maxLength: 60 }),
     rate: fc.nat(50),
     fewerDevices: fc.boolean(),
@@ -106,7 +106,7 @@ describe('for any load', () => {
 
   /** No deadline falls below what a lone image takes: what cannot be in time asks for nothing. */
   const shortened = ({ deadline, maxPrune }: Spec, share: number, costs: Load['costs']): Spec => {
-    const allowed = hardestAllowed(levels, maxPrune)
+    const allowed = maxAllowedLevel(levels, maxPrune)
     const soonest = Math.min(...levels.slice(0, allowed + 1).map((_, level) => costs.runTimes(level)[1]!))
     const least = (1 + margin) * soonest * 1.001
     return { deadline: deadline <= least ? deadline : deadline - share * (deadline - least), maxPrune }
@@ -115,7 +115,7 @@ describe('for any load', () => {
   test.each([
     { by: 'its deadlines alone', drainMs: Infinity, maxPrune: mixed },
     { by: 'a drain time too', drainMs: 500, maxPrune: fc.constant(1) },
-  ])('more load never asks for less of a line that is measured by $by', ({ drainMs, maxPrune }) => {
+  ])('more load never asks for less of a queue that is measured by $by', ({ drainMs, maxPrune }) => {
     const anyChange = change.chain((changed) =>
       anySpecs(maxPrune, 8).map((images) => ({ ...changed, images })),
     )
@@ -127,17 +127,19 @@ describe('for any load', () => {
         anyChange,
         anyCosts,
         anyRate,
-        (specs, beyond, more, costs, arrivalRate) => {
+        (specs, upstream, more, costs, arrivalRate) => {
           const alike = (backlogs: Backlog[]) =>
-            Number.isFinite(drainMs) ? backlogs.map((each) => ({ ...each, hardest })) : backlogs
-          const light = { costs, devices: 2, beyond: alike(beyond), arrivalRate, drainMs }
+            Number.isFinite(drainMs) ? backlogs.map((each) => ({ ...each, maxLevel })) : backlogs
+          const light = { costs, devices: 2, upstream: alike(upstream), arrivalRate, drainMs }
           const level = (images: readonly Spec[], rest: Partial<Load> = {}) =>
             leastLevel(loadOf(imagesOf(images), { ...light, ...rest }), options).level
           const least = level(specs)
           const sooner = specs.map((spec, i) => shortened(spec, more.sooner[i] ?? 0, costs))
           expect(level([...specs, ...more.images])).toBeGreaterThanOrEqual(least)
           expect(level(sooner)).toBeGreaterThanOrEqual(least)
-          expect(level(specs, { beyond: alike([...beyond, ...more.beyond]) })).toBeGreaterThanOrEqual(least)
+          expect(level(specs, { upstream: alike([...upstream, ...more.upstream]) })).toBeGreaterThanOrEqual(
+            least,
+          )
           expect(level(specs, { arrivalRate: arrivalRate + more.rate })).toBeGreaterThanOrEqual(least)
           expect(level(specs, { devices: 1 })).toBeGreaterThanOrEqual(least)
         },
@@ -147,7 +149,7 @@ describe('for any load', () => {
   })
 
   test('the level meets every deadline that can be met, and the level below it does not', () => {
-    /** Serves the line one by one in deadline order; true when everything that could ever be in time is. */
+    /** Serves the queue one by one in deadline order; true when everything that could ever be in time is. */
     const inTimeAt = (images: QueuedImage<string>[], level: number) => {
       let doneAt = 0
       return images
@@ -161,10 +163,10 @@ describe('for any load', () => {
     fc.assert(
       fc.property(anySpecs(mixed), (specs) => {
         const images = imagesOf(specs)
-        const { level, holds } = leastLevel(loadOf(images), { now: 0, margin: 0, drainMargin: 0 })
-        expect(inTimeAt(images, level)).toBe(holds)
+        const { level, feasible } = leastLevel(loadOf(images), { now: 0, margin: 0, drainMargin: 0 })
+        expect(inTimeAt(images, level)).toBe(feasible)
         if (level > 0) expect(inTimeAt(images, level - 1)).toBe(false)
-        if (!holds) expect(level).toBe(hardest)
+        if (!feasible) expect(level).toBe(maxLevel)
       }),
       { seed: 1, numRuns: 200 },
     )

@@ -4,7 +4,7 @@ import type { Backlog } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, leastLevel, levels, loadOf } from './scenario.fixture.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 
 const waiting = (count: number, rest: Partial<QueuedImage<string>> = {}) =>
   Array.from({ length: count }, (_, i) => image(`${i}`, rest))
@@ -15,45 +15,48 @@ describe('the least level', () => {
   test.each([
     ['all in time unpruned', 5, 500, 0],
     ['one late unpruned', 6, 500, 2],
-    ['in time at the hardest only', 12, 500, 5],
+    ['in time at the highest only', 12, 500, 5],
   ])('%s: %d images due in %d ms need level %d', (_, count, deadline, level) => {
-    expect(leastLevel(loadOf(waiting(count, { deadline })), exactly)).toMatchObject({ level, holds: true })
+    expect(leastLevel(loadOf(waiting(count, { deadline })), exactly)).toMatchObject({ level, feasible: true })
   })
 
-  test('says when even the hardest does not hold', () => {
-    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: hardest, holds: false })
+  test('says when even the highest is not enough', () => {
+    expect(leastLevel(loadOf(waiting(13)), exactly)).toMatchObject({ level: maxLevel, feasible: false })
   })
 
   test('more devices need less, those taken away need more', () => {
     const images = waiting(12)
     expect(leastLevel(loadOf(images, { devices: 3 }), exactly).level).toBe(0)
-    expect(leastLevel(loadOf(waiting(5), { devices: 0.5 }), exactly).level).toBe(hardest)
+    expect(leastLevel(loadOf(waiting(5), { devices: 0.5 }), exactly).level).toBe(maxLevel)
   })
 
-  test('counts the images of other lines that are served first', () => {
-    const ahead = levels.map((_, level) => (level === hardest ? 7 : 0))
-    expect(leastLevel(loadOf(waiting(5), { ahead }), exactly).level).toBe(hardest)
+  test('counts the images of other lanes that are served first', () => {
+    const ahead = levels.map((_, level) => (level === maxLevel ? 7 : 0))
+    expect(leastLevel(loadOf(waiting(5), { ahead }), exactly).level).toBe(maxLevel)
   })
 
   test('knows that images which must not be pruned take their time', () => {
     const images = [...waiting(4, { maxPrune: 0 }), image('last', { deadline: 501 })]
     expect(leastLevel(loadOf(images), exactly).level).toBe(0)
     const sixth = image('sixth', { deadline: 502 })
-    expect(leastLevel(loadOf([...images, sixth]), exactly).level).toBe(hardest)
+    expect(leastLevel(loadOf([...images, sixth]), exactly).level).toBe(maxLevel)
   })
 
   test('an image that would be late even if it were alone asks for nothing, nor does one without a deadline', () => {
-    expect(leastLevel(loadOf(waiting(3, { deadline: 39 })), exactly)).toMatchObject({ level: 0, holds: true })
+    expect(leastLevel(loadOf(waiting(3, { deadline: 39 })), exactly)).toMatchObject({
+      level: 0,
+      feasible: true,
+    })
     expect(leastLevel(loadOf(waiting(1000, { deadline: undefined })), exactly).level).toBe(0)
   })
 
-  test('tells up to which deadline the images need it', () => {
+  test('says up to which deadline images need it', () => {
     const images = [...waiting(6), image('later', { deadline: 620 }), image('much later', { deadline: 5000 })]
     expect(leastLevel(loadOf(images), exactly)).toMatchObject({ level: 2, until: 620 })
     expect(leastLevel(loadOf(waiting(1)), exactly).until).toBe(-Infinity)
   })
 
-  test('a line with a drain target shares one level', () => {
+  test('a queue with a drain target shares one level', () => {
     expect(leastLevel(loadOf(waiting(6), { drainMs: 1000 }), exactly).until).toBe(Infinity)
   })
 
@@ -65,8 +68,8 @@ describe('the least level', () => {
     }
     takesNoLess(2)
     expect(leastLevel(loadOf(waiting(6), { costs }), exactly).level).toBe(3)
-    takesNoLess(hardest)
-    expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, holds: false })
+    takesNoLess(maxLevel)
+    expect(leastLevel(loadOf(waiting(99), { costs }), exactly)).toMatchObject({ level: 4, feasible: false })
   })
 
   test('a backlog beyond a round of batches drains within the target at the arrival rate', () => {
@@ -75,7 +78,7 @@ describe('the least level', () => {
       leastLevel(loadOf(backlog, { drainMs: 1000, ...rest }), exactly).level
     expect(demand({})).toBe(0)
     expect(demand({ arrivalRate: 2 })).toBe(2)
-    expect(demand({ arrivalRate: 15 })).toBe(hardest)
+    expect(demand({ arrivalRate: 15 })).toBe(maxLevel)
     expect(demand({ arrivalRate: 15, drainMs: Infinity })).toBe(0)
   })
 
@@ -87,25 +90,29 @@ describe('the least level', () => {
   })
 })
 
-describe('a backlog beyond the line', () => {
-  const demand = (images: QueuedImage<string>[], beyond: Backlog[], rest: Partial<Load> = {}) =>
-    leastLevel(loadOf(images, { beyond, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
-  const backlog = (images: number, deadline: number, most = hardest) => ({ images, deadline, hardest: most })
+describe('an upstream backlog', () => {
+  const demand = (images: QueuedImage<string>[], upstream: Backlog[], rest: Partial<Load> = {}) =>
+    leastLevel(loadOf(images, { upstream, ...rest }), { now: 0, margin: 0, drainMargin: 0 })
+  const backlog = (images: number, deadline: number, most = maxLevel) => ({
+    images,
+    deadline,
+    maxLevel: most,
+  })
 
   test('that does not fit into its time is pruned just as far as needed, and only what is due by then', () => {
     expect(demand([], [backlog(100, 10_000)])).toMatchObject({ level: 0 })
-    expect(demand([], [backlog(101, 10_000)])).toEqual({ level: 1, until: 10_000, holds: true })
-    expect(demand([], [backlog(250, 10_000)])).toEqual({ level: hardest, until: 10_000, holds: true })
-    expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: hardest, holds: false })
+    expect(demand([], [backlog(101, 10_000)])).toEqual({ level: 1, until: 10_000, feasible: true })
+    expect(demand([], [backlog(250, 10_000)])).toEqual({ level: maxLevel, until: 10_000, feasible: true })
+    expect(demand([], [backlog(251, 10_000)])).toMatchObject({ level: maxLevel, feasible: false })
   })
 
-  test('waits for the images of the line that are due before it, and not for those due later', () => {
-    const line = [...waiting(5, { deadline: 5000 }), image('later', { deadline: 20_000 })]
-    expect(demand(line, [backlog(95, 10_000)]).level).toBe(0)
-    expect(demand(line, [backlog(96, 10_000)])).toMatchObject({ level: 1, until: 10_000 })
+  test('waits for the images of the queue that are due before it, and not for those due later', () => {
+    const queue = [...waiting(5, { deadline: 5000 }), image('later', { deadline: 20_000 })]
+    expect(demand(queue, [backlog(95, 10_000)]).level).toBe(0)
+    expect(demand(queue, [backlog(96, 10_000)])).toMatchObject({ level: 1, until: 10_000 })
   })
 
-  test('keeps the images of the line waiting that are due after it', () => {
+  test('keeps the images of the queue waiting that are due after it', () => {
     expect(demand(waiting(1, { deadline: 1000 }), [backlog(9, 900)]).level).toBe(0)
     expect(demand(waiting(2, { deadline: 1000 }), [backlog(9, 900)])).toMatchObject({ level: 1, until: 1000 })
     expect(demand(waiting(2, { deadline: 1000 }), [backlog(9, 1001)])).toMatchObject({ until: 1001 })
@@ -114,7 +121,7 @@ describe('a backlog beyond the line', () => {
   test('a later batch is not pruned because an earlier one is late', () => {
     const late = backlog(1000, 10_000)
     const onTime = backlog(450, 60_000)
-    expect(demand([], [onTime, late], { expires: true })).toMatchObject({ level: hardest, until: 10_000 })
+    expect(demand([], [onTime, late], { expires: true })).toMatchObject({ level: maxLevel, until: 10_000 })
     // Callers are answered however late, so what is left of them at their deadline keeps others waiting.
     expect(demand([], [onTime, late]).until).toBe(60_000)
   })
@@ -125,7 +132,7 @@ describe('a backlog beyond the line', () => {
     expect(demand(waiting(5, { deadline: 1300 }), [past]).level).toBeGreaterThan(0)
   })
 
-  test('without a deadline asks for nothing, but has to drain where a line has to', () => {
+  test('without a deadline asks for nothing, but has to drain where the queue has to', () => {
     expect(demand(waiting(1), [backlog(1000, Infinity)]).level).toBe(0)
     const drains = { drainMs: 1000 }
     expect(demand(waiting(1), [backlog(10, Infinity)], drains).level).toBe(0)
@@ -134,10 +141,10 @@ describe('a backlog beyond the line', () => {
 
   test('is not hurried on to be done before it can have been decoded', () => {
     const costs = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
-    expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(hardest)
+    expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(maxLevel)
     costs.observeDecoding(80)
     // Decoding takes 1.6 s, and 20 images take as long at level 2.
-    expect(demand([], [backlog(20, 1000)], { costs })).toMatchObject({ level: 2, holds: true })
+    expect(demand([], [backlog(20, 1000)], { costs })).toMatchObject({ level: 2, feasible: true })
     costs.observeDecoding(400)
     expect(demand([], [backlog(20, 1000)], { costs }).level).toBe(0)
   })

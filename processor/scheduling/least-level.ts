@@ -1,94 +1,80 @@
 import type { CostModel } from './cost-model.ts'
-import type { Place } from './deadline-order.ts'
+import type { QueueEntry } from './deadline-order.ts'
 import { imagesOf } from './level.ts'
-import { headPerDevice, latestStart } from './line-head.ts'
+import { headPerDevice, latestStart } from './queue-head.ts'
 import {
   type Checkpoint,
   eachDeadline,
-  type Lineup,
+  type ServiceOrder,
   type ServingPlan,
   servingPlan,
   work,
 } from './service-order.ts'
 
-/** What the devices have before them when one of them is free. */
-export interface Load extends Lineup {
+/** Work of the devices when one of them is free. */
+export interface Load extends ServiceOrder {
   costs: CostModel
-  /** Devices that serve the line; a fraction when part of their time goes elsewhere. */
+  /** Devices that serve the queue; a fraction when part of their time goes elsewhere. */
   devices: number
   /** Images per second that come in. */
   arrivalRate: number
-  /** Time in which a backlog has to be gone although more images come in, ms; Infinity: only deadlines count. */
+  /** Time in which a backlog has to drain although more images come in, ms; Infinity: only deadlines count. */
   drainMs: number
 }
 
-/** The level that a line needs. */
+/** Level that a queue needs. */
 export interface Demand {
   level: number
   /** Images due later than this (unix ms) are in time at a lower level and need not be pruned for it. */
   until: number
-  /** False when even the hardest level is too slow. */
-  holds: boolean
+  /** False when even the highest level is too slow. */
+  feasible: boolean
 }
 
-/** How careful a look at the load is. */
-export interface Caution {
-  /** Every run is taken to last this share longer than predicted where a deadline is at stake. */
+/** Safety margins of a decision. */
+export interface SafetyMargins {
+  /** Share by which every run is assumed to take longer than predicted where a deadline is at stake. */
   margin: number
-  /** The same where a backlog has to drain: that takes many runs, whose errors even out. */
+  /** Same where a backlog has to drain: that takes many runs, whose errors even out. */
   drainMargin: number
 }
 
 /**
- * The least level with which the load's deadlines are met and its backlog drains, for each of several degrees of
- * caution in one look along the load.
- *
- * Where an image, or the last one of a backlog, would miss its deadline the level rises, just until it is in time; so
- * the level that is left is the least one with which every deadline is met. What could not be in time even if it were
- * alone asks for nothing: no pruning saves it. Nor does pruning make decoding faster, so nothing is asked for to be
- * done sooner than it can have been decoded.
- *
- * That takes every run for one of the best size. A head that is in a hurry may not leave time for such a run, and small
- * ones take longer in all; so a line that has to drain is also looked at run by run at its head, and the level rises
- * until there is a way to cut it into runs that all end in time.
+ * Finds the least level at which the load's deadlines are met and its backlog drains, for each of the margins in one pass
+ * over the load. Images that would be late even alone ask for nothing, and nothing is asked for sooner than it can be
+ * decoded. The README of this folder has the steps.
  */
-export function leastLevels(load: Load, cautions: readonly Caution[], now: number): Demand[] {
+export function leastLevels(load: Load, margins: readonly SafetyMargins[], now: number): Demand[] {
   const plan = servingPlan(load)
   const drains = Number.isFinite(load.drainMs)
-  const searches = cautions.map((caution) => new LevelSearch(plan, { ...caution, drains }))
+  const searches = margins.map((each) => new LevelSearch(plan, { ...each, drains }))
   const decodingMs = 1000 / load.costs.decodingRate
   eachDeadline(load, { plan, now }, (checkpoint) => {
     const leftMs = checkpoint.deadline - now
-    for (const search of searches) search.meet(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
+    for (const search of searches) search.meetDeadline(checkpoint, leftMs, checkpoint.undecoded * decodingMs)
   })
   if (drains) {
-    const head = load.line.pick(headPerDevice * load.devices, Number.POSITIVE_INFINITY, () => true)
+    const head = load.queue.pick(headPerDevice * load.devices, Number.POSITIVE_INFINITY, () => true)
     for (const search of searches) {
       search.drain(load)
-      search.cut(head, load, now)
+      search.scheduleHead(head, load, now)
     }
   }
   return searches.map(({ demand }) => demand)
 }
 
-/** Rises from level to level, no further than what it is shown asks for. */
+/** Rises from level to level, no further than the checks ask for. */
 class LevelSearch {
   readonly #plan: ServingPlan
   readonly #slowdown: number
   readonly #drainSlowdown: number
+  /** A queue that has to drain shares one level. */
   readonly #drains: boolean
   #step = 0
   #until = Number.NEGATIVE_INFINITY
-  #holds = true
+  #feasible = true
 
-  constructor(
-    plan: ServingPlan,
-    {
-      margin,
-      drainMargin,
-      drains,
-    }: Caution & { /** A line that has to drain shares one level. */ drains: boolean },
-  ) {
+  constructor(plan: ServingPlan, { margin, drainMargin, drains }: SafetyMargins & { drains: boolean }) {
     this.#plan = plan
     this.#slowdown = 1 + margin
     this.#drainSlowdown = 1 + drainMargin
@@ -97,19 +83,19 @@ class LevelSearch {
 
   get demand(): Demand {
     const level = this.#plan.steps[this.#step]!
-    return { level, until: this.#drains ? Number.POSITIVE_INFINITY : this.#until, holds: this.#holds }
+    return { level, until: this.#drains ? Number.POSITIVE_INFINITY : this.#until, feasible: this.#feasible }
   }
 
-  /** Rises until the checkpoint is done within `leftMs`, or else within what its decoding takes. */
-  meet(checkpoint: Checkpoint, leftMs: number, decodedInMs: number): void {
+  /** Rises until the checkpoint is done within `leftMs`, or else within its decoding time. */
+  meetDeadline(checkpoint: Checkpoint, leftMs: number, decodedInMs: number): void {
     const { steps, soonest } = this.#plan
-    if (this.#drains && !this.#holds) return
+    if (this.#drains && !this.#feasible) return
     const budget = leftMs / this.#slowdown
-    if (budget < soonest[checkpoint.hardest]!) return
+    if (budget < soonest[checkpoint.maxLevel]!) return
     const latest = Math.max(budget, decodedInMs)
     const before = this.#step
-    // Once the hardest level does not hold there is nothing to rise to.
-    while (this.#holds && checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
+    // Once the highest level is infeasible there is nothing to rise to.
+    while (this.#feasible && checkpoint.finish(steps[this.#step]!) > latest && this.#canRise()) this.#step++
     if (this.#step > before) this.#until = checkpoint.deadline
     else if (!this.#drains && this.#step > 0 && checkpoint.deadline > this.#until) {
       const lowerMisses = checkpoint.finish(steps[this.#step - 1]!) > latest
@@ -117,16 +103,16 @@ class LevelSearch {
     }
   }
 
-  /** Rises until the backlog is gone within the drain time although more images come. */
+  /** Rises until the backlog drains in time although more images come in. */
   drain(load: Load): void {
     const { steps } = this.#plan
-    const hasMs = (load.devices * load.drainMs) / this.#drainSlowdown
+    const budgetMs = (load.devices * load.drainMs) / this.#drainSlowdown
     const takesMs = (level: number) => drainWork(load, level, this.#plan)
-    while (takesMs(steps[this.#step]!) > hasMs && this.#canRise()) this.#step++
+    while (takesMs(steps[this.#step]!) > budgetMs && this.#canRise()) this.#step++
   }
 
-  /** Rises until the head of the line can be cut into runs that all end in time. */
-  cut(head: readonly Place[], { costs }: Load, now: number): void {
+  /** Rises until the head of the queue has a schedule of runs that all end in time. */
+  scheduleHead(head: readonly QueueEntry[], { costs }: Load, now: number): void {
     const { steps } = this.#plan
     const options = { costs, plan: this.#plan, now, slowdown: this.#slowdown }
     while (latestStart(head, steps[this.#step]!, options) < 0 && this.#canRise()) this.#step++
@@ -134,25 +120,25 @@ class LevelSearch {
 
   #canRise(): boolean {
     const higher = this.#step < this.#plan.steps.length - 1
-    if (!higher) this.#holds = false
+    if (!higher) this.#feasible = false
     return higher
   }
 }
 
 /**
- * Device time at `level` of the images that wait beyond one round of batches and of those that come in within the drain
- * time, ms. Those to come are taken to bear what those that wait bear on average.
+ * Device time at `level` of the images beyond one round of batches and of those that come in within the drain time, ms.
+ * Future images are assumed to bear the same levels as those that wait.
  */
 function drainWork(
-  { line, beyond = [], costs, devices, arrivalRate, drainMs }: Load,
+  { queue, upstream = [], costs, devices, arrivalRate, drainMs }: Load,
   level: number,
   { msPerImage }: ServingPlan,
 ): number {
-  const waiting = line.size + imagesOf(beyond)
+  const waiting = queue.size + imagesOf(upstream)
   const backlog = Math.max(0, waiting - devices * costs.buckets.at(-1)!)
-  const decodable = line.size + (costs.decodingRate * drainMs) / 1000
+  const decodable = queue.size + (costs.decodingRate * drainMs) / 1000
   const images = Math.min(backlog + (arrivalRate * drainMs) / 1000, decodable)
-  let workMs = work(line.tally, msPerImage, level)
-  for (const { images, hardest } of beyond) workMs += images * msPerImage[Math.min(hardest, level)]!
+  let workMs = work(queue.tally, msPerImage, level)
+  for (const { images, maxLevel } of upstream) workMs += images * msPerImage[Math.min(maxLevel, level)]!
   return images * (workMs / Math.max(1, waiting))
 }

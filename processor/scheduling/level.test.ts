@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { hardestAllowed } from './level.ts'
+import { maxAllowedLevel } from './level.ts'
 
 const levels = [0, 0.3, 0.6].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 - pruneRatio }))
 
@@ -10,5 +10,5 @@ test.each([
   [0.59, 1],
   [1, 2],
 ])('max prune %d allows level %d', (maxPrune, level) => {
-  expect(hardestAllowed(levels, maxPrune)).toBe(level)
+  expect(maxAllowedLevel(levels, maxPrune)).toBe(level)
 })

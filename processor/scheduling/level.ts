@@ -1,4 +1,4 @@
-/** What scheduling knows of a prune level. Its index in the model's table, ascending in tokens merged, is its name. */
+/** Prune level as scheduling sees it; its number is the index in the model's table, ascending in tokens merged. */
 export interface Level {
   /** Share of the image tokens that are merged away, 0 to 1; 0 at level 0. */
   pruneRatio: number
@@ -8,32 +8,32 @@ export interface Level {
   exact?: number
 }
 
-/** Index of the hardest level that merges at most `maxPrune` (0 to 1) of the image tokens; level 0 always may. */
-export function hardestAllowed(levels: readonly Level[], maxPrune: number): number {
+/** Highest level that merges at most `maxPrune` (0 to 1) of the image tokens; level 0 always may. */
+export function maxAllowedLevel(levels: readonly Level[], maxPrune: number): number {
   return Math.max(
     0,
     levels.findLastIndex((level) => level.pruneRatio <= maxPrune),
   )
 }
 
-/** Interactive work has a caller who waits; batch work fills the rest. */
+/** An interactive image has a caller who waits; batch work fills the rest. */
 export const lanes = ['interactive', 'batch'] as const
 export type Lane = (typeof lanes)[number]
 
 /**
- * Images that these devices will have to serve but that are not in their line yet: records in the stream, images that
- * are still being decoded, lines of a batch that come later. Of work that several replicas share, this one's part.
+ * Images that are not in the queue yet and will be served by these devices: records in the stream, images being decoded,
+ * lines of a batch that are still to come. Of work that several replicas share, this one's part.
  */
 export interface Backlog {
-  /** When they are to be done, unix ms; Infinity when they are never late. */
+  /** Unix ms; Infinity when they are never late. */
   deadline: number
-  /** How many; may be a fraction. */
+  /** May be a fraction. */
   images: number
-  /** The hardest level that they may be run at. */
-  hardest: number
+  /** Highest level that they may run at. */
+  maxLevel: number
 }
 
-/** Images of all of them. */
+/** Sum of their images. */
 export function imagesOf(backlogs: readonly Backlog[]): number {
   return backlogs.reduce((images, backlog) => images + backlog.images, 0)
 }

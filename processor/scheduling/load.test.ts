@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { hardestAllowed } from './level.ts'
+import { maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, type Served, simulate, traffic } from './scenario.fixture.ts'
 
-/** A device that serves about 50 images/s unpruned and 120 at the hardest level, on a virtual clock. */
+/** A device that serves about 50 images/s unpruned and 120 at the highest level, on a virtual clock. */
 const costs = device({ fixedMs: 2, rowMs: 20 })
 /** One whose runs cost more than their rows: large batches pay. */
 const gpu = device({ fixedMs: 20, rowMs: 4 })
@@ -25,7 +25,7 @@ const changes = (over: { level: number }[]) =>
   over.filter(({ level }, i) => i > 0 && level !== over[i - 1]!.level).length
 const unpruned = (images: QueuedImage<string>[]) => images.map((image) => ({ ...image, maxPrune: 0 }))
 
-describe('a tenfold burst of 20 s that the hardest level can serve', () => {
+describe('a tenfold burst of 20 s that the highest level can serve', () => {
   const random = seeded(1)
   const burst = 0.85 * hardestRate
   const trace = [
@@ -58,7 +58,7 @@ describe('no flapping', () => {
         const over = simulate(traffic({ from: 0, to: 30_000, perSecond }), { costs: on }).levels
         expect(changes(over.filter(({ at }) => at > 15_000))).toBe(0)
       }),
-      // Level 1 leaves no line behind, and level 0 not enough room: the rate has to be remembered while images are alone.
+      // Level 1 leaves no queue behind, and level 0 not enough room: the rate has to be remembered while images are alone.
       { seed: 1, numRuns: 30, examples: [[0.376, false]] },
     )
   })
@@ -128,22 +128,22 @@ function busyShare(served: Served[], devices: number, untilMs: number): number {
   return [...runs.values()].reduce((sum, ms) => sum + ms, 0) / (devices * untilMs)
 }
 
-describe('more than the hardest level can serve', () => {
+describe('more than the highest level can serve', () => {
   test.each([
     ['a GPU', gpu],
     ['a device whose runs are long', device({ fixedMs: 60, rowMs: 30 })],
   ])('%s: what is taken is in time, and the device stays busy with it', (_, on) => {
     const perSecond = 1.5 * on.throughput(levels.length - 1)
     const trace = traffic({ from: 0, to: 30_000, perSecond, random: seeded(2) })
-    const { served, refused, busyMs } = simulate(trace, { costs: on, admits: true })
+    const { served, rejected, busyMs } = simulate(trace, { costs: on, admits: true })
     expect(missed(served)).toBeLessThan(0.005)
-    expect(refused.length).toBeGreaterThan(0.3 * trace.length)
+    expect(rejected.length).toBeGreaterThan(0.3 * trace.length)
     expect(busyMs).toBeGreaterThan(0.97 * 30_000)
     expect(missed(simulate(trace, { costs: on }).served)).toBeGreaterThan(0.3)
   })
 })
 
-test('no image is starved by newcomers, whatever it allows and whatever its lane', () => {
+test('no image is starved by later ones, whatever it allows and whatever its lane', () => {
   const overload = traffic({ from: 0, to: 20_000, perSecond: 0.95 * hardestRate })
   const odd = { enqueuedAt: 1000, deadline: 1500 }
   const [pure, grouped, filler] = [
@@ -170,16 +170,16 @@ describe('no starvation below capacity, whatever an image allows and whatever it
       lane: anyLane,
       maxPrune: anyPrune,
       group: anyGroup,
-      patienceMs: fc.option(fc.integer({ min: 50, max: 2000 }), { nil: undefined }),
+      deadlineMs: fc.option(fc.integer({ min: 50, max: 2000 }), { nil: undefined }),
       count: fc.integer({ min: 1, max: 25 }),
     })
     fc.assert(
       fc.property(fc.array(crowd, { minLength: 1, maxLength: 40 }), anyCosts, (crowds, on) => {
         let at = 0
-        const arrivals = crowds.flatMap(({ patienceMs, count, ...rest }, index) => {
-          const each = { ...rest, enqueuedAt: at, deadline: patienceMs && at + patienceMs }
+        const arrivals = crowds.flatMap(({ deadlineMs, count, ...rest }, index) => {
+          const each = { ...rest, enqueuedAt: at, deadline: deadlineMs && at + deadlineMs }
           // The next crowd leaves the device time to run them one by one, as hard as they allow.
-          const level = patienceMs === undefined ? 0 : hardestAllowed(levels, rest.maxPrune)
+          const level = deadlineMs === undefined ? 0 : maxAllowedLevel(levels, rest.maxPrune)
           at += 1.1 * count * on.predict(1, level)
           return Array.from({ length: count }, (_, i) => image(`${index} ${i}`, each))
         })
@@ -197,19 +197,19 @@ describe('no starvation below capacity, whatever an image allows and whatever it
       maxPrune: anyPrune,
       group: anyGroup,
       enqueuedAt: fc.integer({ min: 0, max: 5000 }),
-      patienceMs: fc.integer({ min: 0, max: 5000 }),
+      deadlineMs: fc.integer({ min: 0, max: 5000 }),
     })
     const share = fc.double({ min: 0.5, max: 0.9, noNaN: true })
     fc.assert(
       fc.property(fc.array(odd, { minLength: 1, maxLength: 8 }), share, anyCosts, (specs, busy, on) => {
         const perSecond = busy * on.throughput(levels.length - 1)
         const callers = traffic({ from: 0, to: 20_000, perSecond, random: seeded(1) })
-        const odds = specs.map(({ patienceMs, ...rest }, i) => {
+        const odds = specs.map(({ deadlineMs, ...rest }, i) => {
           // Nobody waits for batch images; callers may be late, and let others pass for a while when they are.
-          const deadline = rest.lane === 'batch' ? undefined : rest.enqueuedAt + patienceMs
+          const deadline = rest.lane === 'batch' ? undefined : rest.enqueuedAt + deadlineMs
           return image(`odd ${i}`, { ...rest, deadline })
         })
-        const { served } = simulate([...callers, ...odds], { costs: on, batchTurnMs: 1000 })
+        const { served } = simulate([...callers, ...odds], { costs: on, batchIntervalMs: 1000 })
         expect(served).toHaveLength(callers.length + odds.length)
         expect(longestWait(served.filter(({ image: { id } }) => id.startsWith('odd')))).toBeLessThan(11_000)
       }),

@@ -3,7 +3,7 @@ import { PruneController } from './prune-controller.ts'
 import type { QueuedImage } from './queue.ts'
 import { image, levels, loadOf } from './scenario.fixture.ts'
 
-const hardest = levels.length - 1
+const maxLevel = levels.length - 1
 
 const waiting = (count: number, rest: Partial<QueuedImage<string>> = {}) =>
   Array.from({ length: count }, (_, i) => image(`${i}`, rest))
@@ -25,7 +25,7 @@ describe('the controller', () => {
     const controller = new PruneController({ holdMs: 1000 })
     controller.decide(crowd(0, 30), 0)
     controller.decide(crowd(999, 1), 999)
-    expect(controller.level).toBe(hardest)
+    expect(controller.level).toBe(maxLevel)
     controller.decide(crowd(1000, 1), 1000)
     expect(controller.level).toBe(0)
   })
@@ -33,14 +33,14 @@ describe('the controller', () => {
   test('rises within one decision, as far as needed', () => {
     const controller = new PruneController()
     expect(controller.decide(crowd(0, 2), 0).level).toBe(0)
-    expect(controller.decide(crowd(1, 30), 1)).toMatchObject({ level: hardest, holds: false })
+    expect(controller.decide(crowd(1, 30), 1)).toMatchObject({ level: maxLevel, feasible: false })
   })
 
   test('falls after the lower level has held for a while, at once to where it holds', () => {
     const controller = new PruneController({ holdMs: 1000 })
     controller.decide(crowd(0, 30), 0)
-    expect(controller.decide(crowd(500, 2), 500).level).toBe(hardest)
-    expect(controller.decide(crowd(999, 2), 999).level).toBe(hardest)
+    expect(controller.decide(crowd(500, 2), 500).level).toBe(maxLevel)
+    expect(controller.decide(crowd(999, 2), 999).level).toBe(maxLevel)
     expect(controller.decide(crowd(1000, 2), 1000).level).toBe(0)
   })
 
@@ -53,7 +53,7 @@ describe('the controller', () => {
 
   test('without a hold it follows the need both ways', () => {
     const controller = new PruneController({ holdMs: 0 })
-    expect(controller.decide(crowd(0, 30), 0).level).toBe(hardest)
+    expect(controller.decide(crowd(0, 30), 0).level).toBe(maxLevel)
     expect(controller.decide(crowd(1, 2), 1).level).toBe(0)
   })
 })

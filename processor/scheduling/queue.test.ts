@@ -7,9 +7,9 @@ const levels = [0, 0.3, 0.6].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 
 
 const order = (queue: ImageQueue<string>, lane: Lane = 'interactive') =>
   queue
-    .line(lane)
+    .lane(lane)
     .pick(Infinity, Infinity, () => true)
-    .map((place) => place.image.id)
+    .map((entry) => entry.image.id)
 
 test('serves a lane by deadline, ties by arrival, and knows the lanes apart', () => {
   const queue = new ImageQueue<string>({ levels })
@@ -31,7 +31,7 @@ test('gives a removed image back once', () => {
   expect(queue.size()).toBe(0)
 })
 
-test('tells when a lane is full, takes nothing then, and leaves the other lane open', () => {
+test('says when a lane is full, takes nothing then, and leaves the other lane open', () => {
   const queue = new ImageQueue<string>({ levels, limits: { interactive: 2 } })
   queue.add(image('a'), 0)
   queue.add(image('b'), 0)
@@ -43,7 +43,7 @@ test('tells when a lane is full, takes nothing then, and leaves the other lane o
   expect(order(queue)).toEqual(['b', 'c'])
 })
 
-test('refuses a second image of one id and keeps the first', () => {
+test('rejects a second image of one id and keeps the first', () => {
   const queue = new ImageQueue<string>({ levels })
   queue.add(image('a', { payload: 'first' }), 0)
   expect(() => queue.add(image('a', { payload: 'second' }), 0)).toThrow(DuplicateImageError)
@@ -51,13 +51,13 @@ test('refuses a second image of one id and keeps the first', () => {
 })
 
 test('an image without a deadline is ordered by patience and never pruned', () => {
-  const queue = new ImageQueue<string>({ levels, patienceMs: { interactive: 1000 } })
+  const queue = new ImageQueue<string>({ levels, implicitDeadlineMs: { interactive: 1000 } })
   queue.add(image('patient', { deadline: undefined, enqueuedAt: 100 }), 0)
   queue.add(image('before', { deadline: 1099 }), 0)
   queue.add(image('after', { deadline: 1101 }), 0)
   expect(order(queue)).toEqual(['before', 'patient', 'after'])
-  const [patient] = queue.line('interactive').pick(1, 9, (place) => place.image.id === 'patient')
-  expect(patient).toMatchObject({ deadline: Infinity, least: 0, hardest: 0 })
+  const [patient] = queue.lane('interactive').pick(1, 9, (entry) => entry.image.id === 'patient')
+  expect(patient).toMatchObject({ deadline: Infinity, minLevel: 0, maxLevel: 0 })
 })
 
 test.each([
@@ -67,10 +67,10 @@ test.each([
   [{ maxPrune: 1, level: 1 }, 1, 1],
   [{ maxPrune: 0.5, level: 2 }, 1, 1],
   [{ maxPrune: 1, level: 2, deadline: undefined }, 2, 2],
-])('%j may run at levels %d to %d', (rest, least, hardest) => {
+])('%j may run at levels %d to %d', (rest, minLevel, maxLevel) => {
   const queue = new ImageQueue<string>({ levels })
   queue.add(image('a', rest), 0)
-  expect(queue.line('interactive').head).toMatchObject({ least, hardest })
+  expect(queue.lane('interactive').head).toMatchObject({ minLevel, maxLevel })
 })
 
 test('measures the arrivals of each lane', () => {

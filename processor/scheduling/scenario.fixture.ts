@@ -1,12 +1,12 @@
 import { admission } from './admission.ts'
 import { type Batch, Batcher, type BatcherOptions } from './batcher.ts'
 import { CostModel } from './cost-model.ts'
-import { type Caution, type Demand, type Load, leastLevels } from './least-level.ts'
+import { type Demand, type Load, leastLevels, type SafetyMargins } from './least-level.ts'
 import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
 
 /** Scenes for the tests of this folder: made-up devices, images, and a device that runs on a virtual clock. */
 
-/** Six levels; the hardest takes 40 % of the unpruned time. */
+/** Six levels; the highest takes 40 % of the unpruned time. */
 export const levels = [0, 0.15, 0.3, 0.45, 0.6, 0.8].map((pruneRatio) => ({
   pruneRatio,
   relativeCost: 1 - 0.75 * pruneRatio,
@@ -52,12 +52,12 @@ export function queueOf(
   return queue
 }
 
-/** A device that takes 100 ms for an image unpruned, 40 ms at the hardest level, whatever the batch size. */
+/** A device that takes 100 ms for an image unpruned, 40 ms at the highest level, whatever the batch size. */
 export const flat = device({ fixedMs: 0, rowMs: 100, buckets: [1] })
 
 /** One such device with these interactive images before it. */
 export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}): Load => ({
-  line: queueOf(images).line('interactive'),
+  queue: queueOf(images).lane('interactive'),
   costs: flat,
   devices: 1,
   arrivalRate: 0,
@@ -65,11 +65,11 @@ export const loadOf = (images: QueuedImage<string>[], rest: Partial<Load> = {}):
   ...rest,
 })
 
-/** The least level for one degree of caution. */
-export const leastLevel = (load: Load, { now, ...caution }: Caution & { now: number }): Demand =>
-  leastLevels(load, [caution], now)[0]!
+/** Least level with one set of margins. */
+export const leastLevel = (load: Load, { now, ...margins }: SafetyMargins & { now: number }): Demand =>
+  leastLevels(load, [margins], now)[0]!
 
-/** What became of an image. */
+/** Image after its run. */
 export interface Served {
   image: QueuedImage<string>
   level: number
@@ -78,17 +78,17 @@ export interface Served {
 }
 
 export interface SimulateOptions extends Partial<Omit<BatcherOptions<string>, 'queue'>> {
-  /** Whether interactive images may be refused; default false. */
+  /** True when interactive images may be rejected; default false. */
   admits?: boolean
-  /** How long a run takes; default: exactly as long as the cost model says. */
+  /** Run time; default: that of the cost model. */
   runMs?(batch: Batch<string>): number
 }
 
-/** What became of the arrivals, and what the devices did. */
+/** Fate of the arrivals, and work of the devices. */
 export interface Outcome {
   served: Served[]
-  refused: QueuedImage<string>[]
-  /** What the interactive lane asked for at each batch. */
+  rejected: QueuedImage<string>[]
+  /** Level of the interactive lane at each batch. */
   levels: { at: number; level: number }[]
   /** Device time that was spent, ms. */
   busyMs: number
@@ -101,7 +101,7 @@ export function simulate(arrivals: readonly QueuedImage<string>[], options: Simu
   const batcher = new Batcher({ ...options, queue, costs, devices })
   const coming = arrivals.toSorted((a, b) => a.enqueuedAt - b.enqueuedAt)
   const freeAt = new Array<number>(devices).fill(0)
-  const outcome: Outcome = { served: [], refused: [], levels: [], busyMs: 0 }
+  const outcome: Outcome = { served: [], rejected: [], levels: [], busyMs: 0 }
   const arrive = (each: QueuedImage<string>) => {
     const runningMs = Math.max(0, Math.min(...freeAt) - each.enqueuedAt)
     const isTaken =
@@ -109,7 +109,7 @@ export function simulate(arrivals: readonly QueuedImage<string>[], options: Simu
       each.lane === 'batch' ||
       admission({ queue, costs, devices, runningMs }, each, each.enqueuedAt).admitted
     if (isTaken) queue.add(each, each.enqueuedAt)
-    else outcome.refused.push(each)
+    else outcome.rejected.push(each)
   }
   let next = 0
   let now = 0

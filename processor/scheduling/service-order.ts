@@ -1,38 +1,37 @@
 import { type CostModel, lowestSoFar } from './cost-model.ts'
 import { sum, type Tally } from './deadline-order.ts'
 import type { Backlog } from './level.ts'
-import type { Line } from './queue.ts'
+import type { LaneQueue } from './queue.ts'
 
-/** The images that a decision looks along. */
-export interface Lineup {
-  line: Line
-  /** Images of other lines that are served before this one. */
+/** Queue and backlogs in the order in which a decision assumes them to be served. */
+export interface ServiceOrder {
+  queue: LaneQueue
+  /** Images of other lanes that are served first. */
   ahead?: Tally
-  /** Images of this lane that are not in the line yet. */
-  beyond?: readonly Backlog[]
-  /** Whether work that is not done at its deadline is given up, as a batch is; default false. */
+  /** Images of this lane that are not in the queue yet. */
+  upstream?: readonly Backlog[]
+  /** True when unfinished work is dropped at its deadline, as a batch is; default false. */
   expires?: boolean
 }
 
-/** An image, or the last one of a backlog, with all that is served before it. */
+/** Image, or the last one of a backlog, with everything that is served before it. */
 export interface Checkpoint {
   /** Unix ms. */
   deadline: number
-  /** The hardest level that it may be run at. */
-  hardest: number
+  /** Highest level that it may run at. */
+  maxLevel: number
   /** Images of backlogs up to it, which have to be decoded first. */
   undecoded: number
-  /** When it is done if everything up to it is served at `level`, ms from now. */
+  /** Time until it is done if everything up to it is served at `level`, ms. */
   finish(level: number): number
 }
 
 /**
- * Calls `visit` for the deadlines of a lineup: those of its backlogs, then those along its line. Both are served
- * together in the order of their deadlines, of equal ones the line first. A long line is visited as `DeadlineOrder.walk`
- * does. The checkpoint is reused between calls.
+ * Calls `visit` for the deadlines of the backlogs, then for those of the queue. Both are served together by deadline,
+ * of equal ones the queue first. A long queue is visited as `DeadlineOrder.walk` does. The checkpoint is reused.
  */
 export function eachDeadline(
-  { line, ahead = [], beyond = [], expires = false }: Lineup,
+  { queue, ahead = [], upstream = [], expires = false }: ServiceOrder,
   { plan, now }: { plan: ServingPlan; now: number },
   visit: (checkpoint: Checkpoint) => void,
 ): void {
@@ -41,7 +40,7 @@ export function eachDeadline(
   let tally: Tally = []
   const checkpoint: Checkpoint = {
     deadline: 0,
-    hardest: 0,
+    maxLevel: 0,
     undecoded: 0,
     finish: (level) => {
       const workMs = work(tally, plan.msPerImage, level) + before.workMs[level]!
@@ -49,41 +48,43 @@ export function eachDeadline(
     },
   }
 
-  const hasTime = ({ deadline, hardest }: Backlog) => deadline - now >= plan.soonest[hardest]!
-  const backlogs = (expires ? beyond.filter(hasTime) : [...beyond]).sort((a, b) => a.deadline - b.deadline)
-  const giveUp = ({ deadline }: Backlog) => {
-    if (expires) before.endWithin((deadline - now) * plan.devices)
+  const hasTime = ({ deadline, maxLevel }: Backlog) => deadline - now >= plan.soonest[maxLevel]!
+  const backlogs = (expires ? upstream.filter(hasTime) : [...upstream]).sort(
+    (a, b) => a.deadline - b.deadline,
+  )
+  const expire = ({ deadline }: Backlog) => {
+    if (expires) before.dropAfter((deadline - now) * plan.devices)
   }
-  const dues = backlogs.map(({ deadline }) => deadline)
-  for (const [index, tallyAhead] of line.aheadOfEach(dues, ahead).entries()) {
+  const sortKeys = backlogs.map(({ deadline }) => deadline)
+  for (const [index, tallyAhead] of queue.aheadOfEach(sortKeys, ahead).entries()) {
     const backlog = backlogs[index]!
     tally = tallyAhead
     images = sum(tally)
     before.add(backlog)
     checkpoint.deadline = backlog.deadline
-    checkpoint.hardest = backlog.hardest
+    checkpoint.maxLevel = backlog.maxLevel
     checkpoint.undecoded = before.images
     visit(checkpoint)
-    giveUp(backlog)
+    expire(backlog)
   }
 
   let passed = 0
   before.clear()
   checkpoint.undecoded = 0
-  line.walk((place, rank, tallyUpTo) => {
-    for (; passed < backlogs.length && backlogs[passed]!.deadline < place.due; passed++) {
+  queue.walk((entry, rank, tallyUpTo) => {
+    for (; passed < backlogs.length && backlogs[passed]!.deadline < entry.sortKey; passed++) {
       before.add(backlogs[passed]!)
-      giveUp(backlogs[passed]!)
+      expire(backlogs[passed]!)
     }
     tally = tallyUpTo
     images = rank
-    checkpoint.deadline = place.deadline
-    checkpoint.hardest = place.hardest
+    checkpoint.deadline = entry.deadline
+    checkpoint.maxLevel = entry.maxLevel
     visit(checkpoint)
   }, ahead)
 }
 
-/** The backlogs due up to some deadline, taken together. */
+/** Sum of the backlogs up to some deadline. */
 class BacklogsBefore {
   images = 0
   /** Their device time by level, ms. */
@@ -100,34 +101,34 @@ class BacklogsBefore {
     this.workMs.fill(0)
   }
 
-  add({ images, hardest }: Backlog): void {
+  add({ images, maxLevel }: Backlog): void {
     this.images += images
     for (let level = 0; level < this.workMs.length; level++)
-      this.workMs[level]! += images * this.#msPerImage[Math.min(hardest, level)]!
+      this.workMs[level]! += images * this.#msPerImage[Math.min(maxLevel, level)]!
   }
 
-  /** What is not done after this much device time is given up: it keeps no later work waiting. */
-  endWithin(leftMs: number): void {
+  /** Drops work that is not done after this much device time: it delays no later work. */
+  dropAfter(leftMs: number): void {
     for (let level = 0; level < this.workMs.length; level++)
       this.workMs[level] = Math.min(this.workMs[level]!, Math.max(0, leftMs))
   }
 }
 
-/** What the cost model says about serving a line, looked up once for each decision. */
+/** Answers of the cost model on serving a queue, looked up once for each decision. */
 export interface ServingPlan {
-  /** Devices that serve the line; a fraction when part of their time goes elsewhere. */
+  /** Devices that serve the queue; a fraction when part of their time goes elsewhere. */
   devices: number
-  /** The levels worth going to: each is faster than all before it. */
+  /** Levels worth rising to: each is faster than all before it. */
   steps: readonly number[]
   /** ms per image at the best batch size of the fastest level up to this one. */
   msPerImage: readonly number[]
   /** Shortest time in which an image alone is done when it allows this level, ms. */
   soonest: readonly number[]
-  /** ms from now until `images` images of `workMs` device time are done if they are served at `level`. */
+  /** Time until `images` images of `workMs` device time are done at `level`, ms. */
   finish(level: number, images: number, workMs: number): number
 }
 
-/** How the devices would serve images that run in whole batches of each level's best size. */
+/** Plans with whole batches of each level's best size. */
 export function servingPlan({ costs, devices }: { costs: CostModel; devices: number }): ServingPlan {
   const msPerImage = costs.fastestUpTo()
   const steps = msPerImage.flatMap((ms, level) => (level === 0 || ms < msPerImage[level - 1]! ? [level] : []))
@@ -142,10 +143,10 @@ export function servingPlan({ costs, devices }: { costs: CostModel; devices: num
   return { devices, steps, msPerImage, soonest, finish }
 }
 
-/** Device time that these images take when the line is served at `level` and each image at most at its hardest, ms. */
+/** Device time of these images at `level`, each at most at the highest that it allows, ms. */
 export function work(tally: Tally, msPerImage: readonly number[], level: number): number {
   let ms = 0
-  for (let hardest = 0; hardest < tally.length; hardest++)
-    ms += tally[hardest]! * msPerImage[Math.min(hardest, level)]!
+  for (let maxLevel = 0; maxLevel < tally.length; maxLevel++)
+    ms += tally[maxLevel]! * msPerImage[Math.min(maxLevel, level)]!
   return ms
 }

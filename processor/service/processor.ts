@@ -4,14 +4,13 @@ import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
-import { createImageFetcher } from '../../infra/fetch-image.ts'
+import { openImageSource } from '../../infra/fetch/node.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import type { ConsumedRecord, Consumer } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
-import { createImageSource } from '../batches/shard/image-source.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
 import { batchBacklog, type FleetWatch, streamBacklog, watchFleet } from '../fleet/load.ts'
@@ -67,7 +66,7 @@ export async function startProcessor(
   const { config, log, metrics, backends } = options
   let fleet: FleetWatch | undefined
   let interactive: Consumer | undefined
-  const beyond = (lane: Lane, now: number): readonly Backlog[] => {
+  const upstream = (lane: Lane, now: number): readonly Backlog[] => {
     if (!fleet) return []
     const { levels } = pipeline.costs
     if (lane === 'batch')
@@ -80,10 +79,10 @@ export async function startProcessor(
       limit: config.queueLimit,
       deadline: now + config.sloMs,
     })
-    const hardest = levels.length - 1
-    return [...inStream, ...jobs.onTheWay().map((deadline) => ({ deadline, images: 1, hardest }))]
+    const maxLevel = levels.length - 1
+    return [...inStream, ...jobs.onTheWay().map((deadline) => ({ deadline, images: 1, maxLevel }))]
   }
-  const { pipeline, model, onShed } = await startPipeline({ ...options, beyond }, shutdown)
+  const { pipeline, model, onShed } = await startPipeline({ ...options, upstream }, shutdown)
   const image = bundledPictures[0]!
   const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
 
@@ -119,10 +118,12 @@ function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<
 function consumeBatch(options: Consuming): Promise<Consumer> {
   const { config, log, backends, metrics, pipeline, shutdown } = options
   const { stream, store, buckets } = backends
-  const images = createImageFetcher({
+  const images = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
+    buckets,
+    retryPausesMs: [500, 2000],
   })
   shutdown.add(() => images.close())
   const jobs = batchJobs({
@@ -130,7 +131,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     stream,
     store,
     buckets,
-    images: createImageSource({ images, buckets }),
+    images: images.imageAt,
     metrics,
     log,
     now: Date.now,
@@ -165,14 +166,14 @@ function handling(
 }
 
 async function startPipeline(
-  { config, log, metrics, beyond }: ProcessorOptions & Pick<PipelineOptions, 'beyond'>,
+  { config, log, metrics, upstream }: ProcessorOptions & Pick<PipelineOptions, 'upstream'>,
   shutdown: Shutdown,
 ) {
   const measured = measurePipeline(metrics)
   const opened = await openPipeline(config, {
     interactiveTargetMs: config.sloMs,
     level: pinnedLevel(config.pruning),
-    beyond,
+    upstream,
     costFolder: join(config.dataDir, 'costs'),
     onBatch: measured.onBatch,
     onCacheError: (err) =>

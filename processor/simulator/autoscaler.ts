@@ -1,7 +1,7 @@
 export interface AutoscalerOptions {
-  /** Replicas at least; 0 lets a fleet without work go away. */
+  /** Minimum; 0 lets a fleet without work go away. */
   min: number
-  /** Replicas at most. */
+  /** Maximum. */
   max: number
   /** A metric this share off its target changes nothing; default 0.1, as Kubernetes has it. */
   tolerance?: number
@@ -32,19 +32,10 @@ const scaleUpPeriodMs = 15_000
 const scaleDownPeriodMs = 60_000
 
 /**
- * How many replicas Kubernetes would run. For metrics of the type `AverageValue`, as KEDA makes them, the
- * HorizontalPodAutoscaler wants `ceil(value / target)` replicas and leaves things as they are while
- * `value / (target * replicas)` is within 10 % of 1; of several metrics the largest counts. Fewer replicas are set
- * only when nothing within the stabilization window asked for more, and neither more nor fewer than the policies allow
- * within their periods. KEDA takes the last replica away when no metric has had a value above 0 for the cool-down
- * period, and sets one again as soon as one has. The defaults are those of the Helm chart.
- *
- * Sources: kubernetes.io, "Horizontal Pod Autoscaling"; `GetExternalPerPodMetricReplicas` of the controller's
- * `replica_calculator.go`; keda.sh, "Scaling Deployments", `cooldownPeriod`.
- *
- * @example
- * const autoscaler = new Autoscaler({ min: 1, max: 20 })
- * autoscaler.decide({ values: [3.2], replicas: 1 }, now) // 4
+ * HorizontalPodAutoscaler of Kubernetes with metrics of type `AverageValue`, and KEDA's scaling to and from 0. Defaults are
+ * those of the Helm chart. Sources: kubernetes.io, "Horizontal Pod Autoscaling"; `replica_calculator.go`; keda.sh,
+ * `cooldownPeriod`.
+ * @example new Autoscaler({ min: 1, max: 20 }).decide({ values: [3.2], replicas: 1 }, now) // 4
  */
 export class Autoscaler {
   readonly #options: Required<AutoscalerOptions>
@@ -65,7 +56,7 @@ export class Autoscaler {
     }
   }
 
-  /** Replicas that there should be. To be asked at every turn, with time going forward, ms. */
+  /** Replicas to run. Call it at every sync, with time going forward, ms. */
   decide({ values, replicas }: AutoscalerInput, now: number): number {
     const active = values.some((value) => value > 0)
     if (active || this.#activeAt === Number.NEGATIVE_INFINITY) this.#activeAt = now
@@ -86,7 +77,7 @@ export class Autoscaler {
     return Math.min(max, Math.max(1, min, ...each))
   }
 
-  /** Fewer than there are only as far as every recommendation of the window agrees. */
+  /** Scales down only as far as every recommendation of the stabilization window agrees. */
   #stabilized(recommended: number, replicas: number, now: number): number {
     const { scaleDownWindowMs } = this.#options
     this.#recommendations = [
@@ -97,7 +88,7 @@ export class Autoscaler {
     return Math.min(replicas, Math.max(...this.#recommendations.map((each) => each.replicas)))
   }
 
-  /** What the policies allow of a change, counted from the replicas at the start of their periods. */
+  /** Limits a change to what the policies allow, counted from the replicas at the start of their periods. */
   #limited(wanted: number, replicas: number, now: number): number {
     const { scaleUpReplicas, scaleUpShare, scaleDownShare } = this.#options
     this.#changes = this.#changes.filter(({ at }) => now - at < scaleDownPeriodMs)

@@ -1,9 +1,9 @@
-import type { BatchPace } from '../../edge/contract/pace.ts'
+import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 
 /** A batch that runs beside the interactive requests. Times are ms. */
 export interface BatchOptions {
   lines: number
-  /** When it is submitted, since the trace began; default 0. */
+  /** Submission, since the trace began; default 0. */
   at?: number
   /** Time in which it is to be done. */
   windowMs: number
@@ -19,25 +19,22 @@ export interface Shard {
   lines: number
   /** Lines that were handed to the device or are on their way to it. */
   begun: number
-  /** What came of the lines that are done. */
+  /** Levels of the finished lines. */
   levels: number[]
-  /** How often it was begun. */
+  /** Number of earlier attempts. */
   attempt: number
 }
 
 /** Lines of a shard at most, as the planner cuts them. */
 const linesPerShard = 256
 
-/**
- * A batch under way: shards that nobody has in hand, and what is done. Whoever has room takes the next shard; in a real
- * fleet the shards lie spread over the partitions, and the planner sends about as fast as they come back.
- */
+/** Batch under way: shards that no replica has in hand, and finished lines. Any replica with room takes the next shard. */
 export class SimulatedBatch {
   readonly at: number
   readonly deadline: number
   readonly maxPrune: number
   readonly lines: number
-  /** How many of the lines that are done were run at each level. */
+  /** Finished lines by level. */
   readonly linesAtLevel: number[]
   linesDone = 0
   doneAt: number | undefined
@@ -59,18 +56,18 @@ export class SimulatedBatch {
     }))
   }
 
-  /** What a planner tells of it. */
-  get pace(): BatchPace {
+  /** Progress as a planner publishes it. */
+  get pace(): BatchBacklog {
     const { deadline, maxPrune, lines, linesDone } = this
     return { batch: 'batch', deadline, maxPrune, linesLeft: lines - linesDone }
   }
 
-  /** A shard that nobody has in hand; undefined when there is none. */
+  /** Takes a free shard; undefined when there is none. */
   take(now: number): Shard | undefined {
     return now < this.at ? undefined : this.#open.pop()
   }
 
-  /** Whoever had the shard in hand is gone: it begins anew elsewhere. */
+  /** Frees a shard whose replica is gone; it starts again elsewhere. */
   giveBack(shard: Shard): void {
     shard.begun = 0
     shard.levels = []
@@ -78,7 +75,7 @@ export class SimulatedBatch {
     this.#open.push(shard)
   }
 
-  /** A line of the shard was run at `level`. */
+  /** Finishes a line that ran at `level`. */
   lineDone(shard: Shard, level: number, now: number): void {
     shard.levels.push(level)
     if (shard.levels.length < shard.lines) return

@@ -3,7 +3,7 @@ import type { SeriesPoint, SimulationReport } from './report.ts'
 
 type Curve = Exclude<keyof SeriesPoint, 'second'>
 
-/** What is drawn below each other, and its curves by their names in the legend. */
+/** Rows of the chart, and their curves by their names in the legend. */
 const rows: { title: string; curves: Partial<Record<Curve, string>> }[] = [
   { title: 'arrivals per second', curves: { arrivalsPerSecond: 'arrivals' } },
   { title: 'latency, ms', curves: { p50Ms: 'p50', p99Ms: 'p99' } },

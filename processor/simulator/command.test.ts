@@ -89,8 +89,8 @@ test('help names the options and shows examples', async () => {
 
 test.each([
   [['--gpus', 'many'], /--gpus/],
-  [['--gpus', '1001'], /1 to 1000 replicas/],
-  [['--policy', 'best'], /"best" is none/],
+  [['--gpus', '1001'], /replicas must be from 1 to 1000/],
+  [['--policy', 'best'], /Unknown policy "best"/],
   [['--trace', 'no-such-file.csv'], /no-such-file\.csv cannot be read/],
   [['--costs', 'h100'], /cost table h100 cannot be read/],
   [['--slo', '500'], /500ms/],

@@ -21,7 +21,7 @@ import { parsePolicies, policySyntax } from './policies.ts'
 import { simulate } from './simulate.ts'
 import { summaryTable } from './summary-table.ts'
 
-/** What the command needs from outside. */
+/** Environment of the command. */
 export interface SimulateEnvironment {
   stdout: { write(text: string): unknown }
   stderr: { write(text: string): unknown }
@@ -83,7 +83,7 @@ adaptive-fixed-fleet only prunes, autoscale-full only adds replicas. all compare
 `
 
 /**
- * Runs `npm run simulate` with these arguments. What fails is told in one line on standard error.
+ * Runs `npm run simulate` with these arguments. Failures are one line on standard error.
  * @returns the exit code: 0 done, 1 failed, 2 wrong usage
  */
 export async function runSimulate(args: string[], environment: SimulateEnvironment): Promise<number> {
@@ -155,7 +155,7 @@ function createCommand({ stdout, stderr }: SimulateEnvironment): Command {
     })
 }
 
-/** An option whose default help tells as it would be written. */
+/** Option whose default the help shows as it would be written. */
 const time = (flag: string, description: string, ms: number) =>
   new Option(`${flag} <time>`, description).argParser(duration).default(ms, durationText(ms))
 
@@ -172,12 +172,12 @@ async function measure(
 async function compare(flags: Flags, { stdout, stderr }: SimulateEnvironment): Promise<void> {
   const costs = await costsOf(flags)
   const fleet = fleetFlags(flags)
-  const load = await loadOf(loadFlags(flags), { costs, replicas: flags.gpus })
   const { partitions, maxReplicas } = fleetOf(fleet)
   const policies = parsePolicies(flags.policy, costs.levels)
-  const { full, hardest } = capacityOf(costs)
+  const load = await loadOf(loadFlags(flags), { costs, replicas: flags.gpus })
+  const { full, pruned } = capacityOf(costs)
   stderr.write(
-    `${load.description}\n${flags.gpus} x ${costs.device}: ${full.toFixed(0)} images/s each, ${hardest.toFixed(0)} pruned hardest; up to ${maxReplicas}, ${partitions} partitions\n`,
+    `${load.description}\n${flags.gpus} x ${costs.device}: ${full.toFixed(0)} images/s each, ${pruned.toFixed(0)} pruned hardest; up to ${maxReplicas}, ${partitions} partitions\n`,
   )
   const { arrivals, durationMs } = load
   const batch = batchFlags(flags)

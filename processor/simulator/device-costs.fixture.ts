@@ -1,6 +1,6 @@
 import { type CostTable, type DeviceCosts, parseDeviceCosts } from './device-costs.ts'
 
-/** A device of four levels: about 50 images/s unpruned, 140 at the hardest level. */
+/** A device of four levels: about 50 images/s unpruned, 140 at the highest level. */
 export function deviceCosts(table: Partial<CostTable> = {}): DeviceCosts {
   const relative = [1, 0.75, 0.5, 0.35]
   return parseDeviceCosts(

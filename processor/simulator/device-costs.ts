@@ -4,9 +4,9 @@ import { CostModel, type CostSample } from '../scheduling/cost-model.ts'
 import type { Level } from '../scheduling/level.ts'
 import { SimulationInputError } from './errors.ts'
 
-/** What a processor with one device takes for its work, as it was measured. Times are ms. */
+/** Measured costs of a processor with one device. Times are ms. */
 export interface DeviceCosts {
-  /** What was measured, in words. */
+  /** Description of what was measured. */
   device: string
   /** The model's prune levels, ascending. */
   levels: readonly Level[]
@@ -14,7 +14,7 @@ export interface DeviceCosts {
   buckets: readonly number[]
   /** Runs of single cells; what lies between is interpolated as the cost model does it. */
   samples: readonly CostSample[]
-  /** What a processor believes of them when it starts, as its calibration measured them; default: `samples`. */
+  /** Samples that seed a processor's cost model, as its calibration measured them; default: `samples`. */
   seeds?: readonly CostSample[]
   /** From the caller to the processor: HTTP and the stream. */
   ingestMs: number
@@ -50,17 +50,17 @@ const fileSchema = z
     overheadMs: z.number().nonnegative().default(0),
   })
   .refine(({ buckets }) => buckets.every((bucket, i) => i === 0 || bucket > buckets[i - 1]!), {
-    message: 'buckets have to ascend',
+    message: 'buckets must ascend',
   })
   .refine(({ levels, buckets }) => levels.every((level) => level.ms.length === buckets.length), {
     message: 'each level needs as many "ms" as there are buckets',
   })
   .refine(
     ({ levels }) => levels.every(({ pruneRatio }, i) => pruneRatio >= (levels[i - 1]?.pruneRatio ?? 0)),
-    { message: 'levels have to ascend in pruneRatio' },
+    { message: 'levels must ascend in pruneRatio' },
   )
   .refine(({ levels }) => levels[0]?.pruneRatio === 0, {
-    message: 'the first level has to be the unpruned model, pruneRatio 0',
+    message: 'the first level must be the unpruned model, pruneRatio 0',
   })
 
 export type CostTable = z.input<typeof fileSchema>
@@ -95,7 +95,7 @@ export function parseDeviceCosts(table: unknown, name: string): DeviceCosts {
     const [issue] = parsed.error.issues
     const field = issue?.path.join('.') || 'the table'
     throw new SimulationInputError(
-      `The cost table ${name} is none: ${field}: ${issue?.message}. Mend it, or measure one with --measure.`,
+      `Invalid cost table ${name}: ${field}: ${issue?.message}. Fix it, or measure one with --measure.`,
     )
   }
   const { levels, buckets, ...rest } = parsed.data
@@ -128,7 +128,7 @@ export function timesFaster(costs: DeviceCosts, speed: number): DeviceCosts {
 export interface Capacity {
   /** Unpruned, and with all the pruning that pays. */
   full: number
-  hardest: number
+  pruned: number
   /** As many as its decoders supply: neither is more. */
   decoding: number
 }
@@ -137,5 +137,5 @@ export function capacityOf(costs: DeviceCosts): Capacity {
   const msPerImage = new CostModel(costs).fastestUpTo()
   const decoding = (1000 * costs.decoders) / costs.decodeMs
   const rate = (ms: number) => Math.min(decoding, 1000 / ms)
-  return { full: rate(msPerImage[0]!), hardest: rate(msPerImage.at(-1)!), decoding }
+  return { full: rate(msPerImage[0]!), pruned: rate(msPerImage.at(-1)!), decoding }
 }

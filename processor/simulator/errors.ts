@@ -1,4 +1,4 @@
-/** What the simulation was given cannot be simulated. The message says what is wrong, where, and what to do. */
+/** Invalid input. The message says what is wrong, where, and what to do. */
 export class SimulationInputError extends Error {
   override readonly name = 'SimulationInputError'
   readonly retriable = false

@@ -1,66 +1,50 @@
 import { SimulationInputError } from './errors.ts'
 
-/** The fleet that a load meets. Times are ms. */
-export interface FleetOptions {
-  /** Processors of one device each at the start, and throughout where the fleet does not scale; default 1. */
-  replicas: number
-  /** At least, while the fleet scales; default: `replicas`. */
-  minReplicas: number
-  /** At most, while the fleet scales; default: four times `replicas`. Never more than there are partitions. */
-  maxReplicas: number
-  /** Unfinished requests for each replica: more ask for more replicas; default 100. */
-  lagThreshold: number
-  /** Of the topic, default: four for each replica that there may be, at least 12. */
-  partitions: number
-  /** Time in which an interactive request is to be answered that says nothing itself; default 500. */
-  sloMs: number
-  /** Requests that a processor has in hand at most; default 1000. */
-  queueLimit: number
-  /** From the decision for a replica to its first image: the machine, the container, the model; default 60,000. */
-  startMs: number
-  /** Mean time between failures of a replica; default: it never fails. */
-  mtbfMs: number
-  /** Until Kafka takes the partitions of a dead member away; default 10,000. */
-  sessionTimeoutMs: number
-  /** For how long a group stops when somebody joins or leaves; default 1000. */
-  rebalanceMs: number
-  /** Time that a replica which is to go gets to finish what it has in hand; default 25,000. */
-  drainMs: number
-  /** Share of the replicas that are slow, 0 to 1, and how many times slower; default none. */
-  stragglers: number
-  stragglerFactor: number
-  /** Standard deviation of the logarithm of run times; default 0.05. */
-  jitter: number
-  /** How often the fleet's load is looked at; default 5000, as processors do. */
-  sampleMs: number
-  /** How often the monitoring fetches the metrics; default 15,000. */
-  scrapeMs: number
-  /** How often the autoscaler decides; default 15,000. */
-  syncMs: number
-  /** Of the autoscaler: see `AutoscalerOptions`; default 300,000 each. */
-  scaleDownWindowMs: number
-  cooldownMs: number
-}
-
+/** Fleet without anything said. Times are ms. */
 export const fleetDefaults = {
+  /** Processors of one device each at the start, and throughout where the fleet does not scale. */
   replicas: 1,
+  /** Deadline of interactive requests without one. */
   sloMs: 500,
+  /** Requests that a processor has in hand at most. */
   queueLimit: 1000,
+  /** From the decision for a replica to its first image: the machine, the container, the model. */
   startMs: 60_000,
+  /** Mean time between failures of a replica. */
   mtbfMs: Number.POSITIVE_INFINITY,
+  /** Until Kafka takes the partitions of a dead member away. */
   sessionTimeoutMs: 10_000,
+  /** Pause of a group in which somebody joins or leaves. */
   rebalanceMs: 1000,
+  /** Time that a draining replica gets to finish what it has in hand. */
   drainMs: 25_000,
+  /** Share of the replicas that are slow, 0 to 1, and the factor of their run times. */
   stragglers: 0,
   stragglerFactor: 1,
+  /** Standard deviation of the logarithm of run times. */
   jitter: 0.05,
+  /** Interval at which the fleet's load is sampled, as processors do. */
   sampleMs: 5_000,
+  /** Scrape interval of the monitoring. */
   scrapeMs: 15_000,
+  /** Interval of the autoscaler's decisions. */
   syncMs: 15_000,
+  /** See `AutoscalerOptions`. */
   scaleDownWindowMs: 300_000,
   cooldownMs: 300_000,
+  /** Unfinished requests for each replica: more ask for more replicas. */
   lagThreshold: 100,
-} satisfies Partial<FleetOptions>
+}
+
+/** Fleet that a load meets. Times are ms. */
+export type FleetOptions = typeof fleetDefaults & {
+  /** Minimum while the fleet scales; default: `replicas`. */
+  minReplicas: number
+  /** Maximum while the fleet scales; default: four times `replicas`. Never more than there are partitions. */
+  maxReplicas: number
+  /** Partitions of the topic; default: four for each of `maxReplicas`, at least 12. */
+  partitions: number
+}
 
 /** Some replicas have a partition more than others: the more partitions there are, the less that is. */
 const partitionsPerReplica = 4
@@ -78,7 +62,7 @@ export function fleetOf(given: Partial<FleetOptions>): FleetOptions {
   const { minReplicas = replicas, maxReplicas = Math.min(mostReplicas, 4 * replicas) } = given
   const { partitions = Math.max(fewestPartitions, partitionsPerReplica * maxReplicas) } = given
   if (!isWhole(replicas, 1))
-    throw new SimulationInputError(`A fleet has 1 to ${mostReplicas} replicas, not ${replicas}.`)
+    throw new SimulationInputError(`replicas must be from 1 to ${mostReplicas}, got ${replicas}.`)
   if (
     !isWhole(minReplicas, 0) ||
     !isWhole(maxReplicas, 1) ||

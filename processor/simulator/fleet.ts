@@ -6,10 +6,10 @@ import type { FleetOptions } from './fleet-options.ts'
 import { type Image, Replica } from './replica.ts'
 import { SimulatedGroup } from './simulated-group.ts'
 
-/** What is to happen to the fleet at a time. */
+/** Scheduled event of the fleet. */
 export type FleetEvent =
-  | { kind: 'ready' | 'fails' | 'drain-over'; replica: Replica }
-  | { kind: 'session-over' }
+  | { kind: 'ready' | 'fails' | 'drain-timeout'; replica: Replica }
+  | { kind: 'session-timeout' }
   | { kind: 'assigned'; rebalance: number }
 
 export interface FleetDeps {
@@ -18,20 +18,20 @@ export interface FleetDeps {
   batch: SimulatedBatch | undefined
   random: Random
   schedule(at: number, event: FleetEvent): void
-  /** Requests of a replica that is gone: they are to come again. */
+  /** Receives requests of a replica that is gone, to be redelivered. */
   onAbandoned(images: Image[], now: number): void
 }
 
-/** How many replicas there were from a time on. */
+/** Size of the fleet from a time on. */
 export interface FleetSize {
   at: number
-  /** That take work. */
+  /** Replicas that take work. */
   serving: number
-  /** That cost money: starting and draining ones included. */
+  /** Replicas that cost money: starting and draining ones included. */
   running: number
 }
 
-/** The replicas, how they come and go, and the consumer group that they share the requests in. */
+/** Replicas, their starts and ends, and the consumer group that they share the requests in. */
 export class Fleet {
   readonly group: SimulatedGroup<Replica, Image>
   /** Replicas that are not gone. */
@@ -59,10 +59,10 @@ export class Fleet {
   }
 
   /** Replicas that are wanted: those that start count, those that are to go do not. */
-  get wanted(): number {
-    let wanted = 0
-    for (const { state } of this.replicas) if (state !== 'draining') wanted++
-    return wanted
+  get desired(): number {
+    let desired = 0
+    for (const { state } of this.replicas) if (state !== 'draining') desired++
+    return desired
   }
 
   /** Images per second that one replica says it serves unpruned, on average; undefined while none serves. */
@@ -72,10 +72,10 @@ export class Fleet {
   }
 
   /** Starts replicas, or lets some go: first those that are not ready, then the youngest. */
-  scaleTo(wanted: number, now: number): void {
-    for (let missing = wanted - this.wanted; missing > 0; missing--)
+  scaleTo(desired: number, now: number): void {
+    for (let missing = desired - this.desired; missing > 0; missing--)
       this.#add(now, this.#deps.options.startMs)
-    for (let extra = this.wanted - wanted; extra > 0; extra--) this.#dismiss(now)
+    for (let extra = this.desired - desired; extra > 0; extra--) this.#dismiss(now)
     this.#note(now)
   }
 
@@ -87,10 +87,10 @@ export class Fleet {
       case 'fails':
         this.#fail(event.replica, now)
         break
-      case 'drain-over':
+      case 'drain-timeout':
         this.#remove(event.replica, now)
         break
-      case 'session-over':
+      case 'session-timeout':
         this.#rebalance(now)
         break
       case 'assigned':
@@ -98,7 +98,7 @@ export class Fleet {
     }
   }
 
-  /** To be called when a replica has nothing more in hand: one that drains may go. */
+  /** Removes an idle replica that drains. */
   onIdle(replica: Replica, now: number): void {
     if (replica.state === 'draining') this.#remove(replica, now)
   }
@@ -109,7 +109,7 @@ export class Fleet {
       id: this.#made++,
       costs,
       truth: this.#truth,
-      slowness: random() < options.stragglers ? options.stragglerFactor : 1,
+      slowdown: random() < options.stragglers ? options.stragglerFactor : 1,
       jitter: () => Math.exp(options.jitter * gaussian(random)),
       sloMs: options.sloMs,
       queueLimit: options.queueLimit,
@@ -143,19 +143,19 @@ export class Fleet {
     }
     const replica = this.#serving.pop()!
     replica.state = 'draining'
-    schedule(now + options.drainMs, { kind: 'drain-over', replica })
+    schedule(now + options.drainMs, { kind: 'drain-timeout', replica })
     this.#rebalance(now)
     if (replica.isIdle) this.#remove(replica, now)
   }
 
-  /** Its place is taken by a new one at once; its partitions only once Kafka has missed it. */
+  /** Replaces a failed replica at once; its partitions move only after the session timeout. */
   #fail(replica: Replica, now: number): void {
     if (!this.replicas.has(replica)) return
     const { options, schedule } = this.#deps
     this.failures++
     const replaced = replica.state === 'serving'
     this.#remove(replica, now)
-    schedule(now + options.sessionTimeoutMs, { kind: 'session-over' })
+    schedule(now + options.sessionTimeoutMs, { kind: 'session-timeout' })
     if (replaced) this.#add(now, options.startMs)
     this.#note(now)
   }

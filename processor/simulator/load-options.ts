@@ -3,17 +3,21 @@ import { seededRandom } from '../../infra/starter-model/random.ts'
 import { capacityOf, type DeviceCosts } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
 import { parseTrace } from './trace-file.ts'
-import { type Arrival, burst, diurnal, poissonArrivals, type RateCurve, steady } from './traces.ts'
+import {
+  type Arrival,
+  type BurstOptions,
+  burst,
+  diurnal,
+  poissonArrivals,
+  type RateCurve,
+  steady,
+} from './traces.ts'
 
-export interface LoadOptions {
+export interface LoadOptions extends Pick<BurstOptions, 'factor' | 'burstAtMs' | 'burstMs'> {
   /** `burst`, `diurnal`, `steady`, or a file. */
   trace: string
   /** Arrivals per second at the quietest; default: what suits the fleet. */
   perSecond?: number
-  /** How many times as many at the busiest. */
-  factor: number
-  burstAtMs: number
-  burstMs: number
   /** Default: that of the trace's kind. */
   durationMs?: number
   seed: number
@@ -22,11 +26,11 @@ export interface LoadOptions {
 export interface SimulatedLoad {
   arrivals: Arrival[]
   durationMs: number
-  /** What it is, one line. */
+  /** One line. */
   description: string
 }
 
-/** Share of what the fleet can do at the hardest level that the busiest time of a load takes, where no rate is given. */
+/** Share of what the fleet can do at the highest level that the busiest time of a load takes, where no rate is given. */
 const busiestShare = 0.8
 /** Share of what it can do at full quality that a steady load takes: what the autoscaler aims at. */
 const steadyShare = 0.7
@@ -82,8 +86,8 @@ function suitableRate(
   factor: number,
   { costs, replicas }: { costs: DeviceCosts; replicas: number },
 ): number {
-  const { full, hardest } = capacityOf(costs)
-  return kind === 'steady' ? steadyShare * replicas * full : (busiestShare * replicas * hardest) / factor
+  const { full, pruned } = capacityOf(costs)
+  return kind === 'steady' ? steadyShare * replicas * full : (busiestShare * replicas * pruned) / factor
 }
 
 const shown = (value: number) => String(Number(value.toPrecision(4)))

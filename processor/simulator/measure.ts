@@ -15,7 +15,7 @@ import type { CostSample } from '../scheduling/cost-model.ts'
 import type { CostTable } from './device-costs.ts'
 
 export interface MeasureOptions {
-  /** Which model on which device, and the largest batch. */
+  /** Model, device and largest batch. */
   config: Config
   /** Starts a whole service with this configuration, for what a request takes beside its run. */
   startService(): Promise<{ url: string; close(): Promise<void> }>
@@ -106,7 +106,7 @@ async function measureDecoding({ image }: CaptionModel): Promise<number> {
   return lowerQuartile(times)
 }
 
-/** What a lone request takes from the caller to its batch, and from the end of the run back to the caller. */
+/** Measures a lone request's time from the caller to its batch, and from the end of the run back to the caller. */
 async function measureWay(
   { startService, onProgress }: MeasureOptions,
   decodeMs: number,

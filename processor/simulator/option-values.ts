@@ -8,7 +8,7 @@ const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 export function duration(text: string): number {
   const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text) ?? []
   if (count === undefined)
-    throw new InvalidArgumentError('It must be a duration, as 500ms, 20s, 5m, 2h or 1d.')
+    throw new InvalidArgumentError('It must be a duration such as 500ms, 20s, 5m, 2h or 1d.')
   return Number(count) * unitMs[unit as keyof typeof unitMs]
 }
 
@@ -31,7 +31,7 @@ export function positive(text: string): number {
 export interface Stragglers {
   /** Share of the replicas, 0 to 1. */
   stragglers: number
-  /** How many times slower they are. */
+  /** Factor of their run times. */
   stragglerFactor: number
 }
 
@@ -40,5 +40,5 @@ export function stragglers(text: string): Stragglers {
   const [, share, factor] = /^([\d.]+)x([\d.]+)$/.exec(text) ?? []
   const value = { stragglers: Number(share), stragglerFactor: Number(factor) }
   if (value.stragglers <= 1 && value.stragglerFactor >= 1) return value
-  throw new InvalidArgumentError('It must be a share and how many times slower, as 0.05x3.')
+  throw new InvalidArgumentError('It must be a share and a factor such as 0.05x3.')
 }

@@ -1,12 +1,12 @@
 import type { Level } from '../scheduling/level.ts'
 import { SimulationInputError } from './errors.ts'
 
-/** How a fleet answers its load. */
+/** Policy of a fleet under load. */
 export interface Policy {
   name: string
   /** Every image is run at this level, as far as it allows it; absent: the load decides. */
   level?: number
-  /** Whether replicas come and go with the load. */
+  /** True when replicas come and go with the load. */
   autoscale: boolean
 }
 
@@ -17,7 +17,7 @@ const named: Policy[] = [
   { name: 'full', level: 0, autoscale: false },
 ]
 
-/** How policies are written, for help. */
+/** Syntax of policies, for help. */
 export const policySyntax = [...named.map(({ name }) => name), 'level:N', 'all'].join(' | ')
 
 /**
@@ -37,7 +37,7 @@ function parsePolicy(name: string, levels: readonly Level[]): Policy[] {
   const level = Number(/^level:(\d+)$/.exec(name)?.[1] ?? Number.NaN)
   if (level < levels.length) return [pinned(level)]
   throw new SimulationInputError(
-    `The policy "${name}" is none: ${policySyntax}, where N is from 0 to ${levels.length - 1}.`,
+    `Unknown policy "${name}": use ${policySyntax}, where N is from 0 to ${levels.length - 1}.`,
   )
 }
 

@@ -7,7 +7,7 @@ import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
 import type { Shard, SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 
-/** What an image is for: the request of this number in the trace, or a line of a shard. */
+/** Origin of an image: the request of this number in the trace, or a line of a shard. */
 export type Work = number | Shard
 
 export type Image = QueuedImage<Work>
@@ -15,16 +15,16 @@ export type Image = QueuedImage<Work>
 export interface ReplicaOptions {
   id: number
   costs: DeviceCosts
-  /** Of the device as it is: run times without jitter. */
+  /** Actual run times of the device, without jitter. */
   truth: CostModel
-  /** How many times slower than measured it is. */
-  slowness: number
+  /** Factor of its run times; 1 is as measured. */
+  slowdown: number
   /** A factor for the time of each run, around 1. */
   jitter(): number
   sloMs: number
   /** Requests in hand at most. */
   queueLimit: number
-  /** The batch under way, as its planner tells of it, and how many replicas share it. */
+  /** Batch under way, and the number of replicas that share it. */
   batch: SimulatedBatch | undefined
   sharedBy(): number
 }
@@ -42,10 +42,7 @@ interface Run {
 /** Shards in hand at most, as in a processor. */
 const shardsInHand = 4
 
-/**
- * A processor with one device: decoding ahead of the device, the queue, the batcher and the cost model that processors
- * have, and a device that takes as long as the measured one did.
- */
+/** Processor with one device: the queue, batcher and cost model of processors, and a device as fast as the measured one. */
 export class Replica {
   readonly id: number
   state: ReplicaState = 'starting'
@@ -75,7 +72,7 @@ export class Replica {
       queue: this.#queue,
       costs: this.costs,
       interactiveTargetMs: sloMs,
-      beyond: (lane) => this.#beyond(lane),
+      upstream: (lane) => this.#upstream(lane),
     })
     this.#decoderFreeAt = new Array<number>(decodersAtOnce).fill(0)
   }
@@ -88,21 +85,21 @@ export class Replica {
     return this.inHand === 0 && this.#run === undefined && this.#shards.size === 0
   }
 
-  /** Whether a request can be done in time, as processors decide it. */
+  /** Decides on admission as processors do. */
   admits({ deadline = Number.POSITIVE_INFINITY, maxPrune }: Image, now: number): boolean {
-    // Who is late already was given an address, and is served.
+    // Its caller has got a 202: it is served.
     if (now >= deadline) return true
     const options = {
       queue: this.#queue,
       costs: this.costs,
       interactiveTargetMs: this.#options.sloMs,
       runningMs: this.#run ? Math.max(0, this.#run.startedAt + this.#run.batch.predictedMs - now) : 0,
-      beyond: this.#beyond('interactive'),
+      upstream: this.#upstream('interactive'),
     }
     return admission(options, { deadline, maxPrune }, now).admitted
   }
 
-  /** Takes an image in hand. @returns when it will be decoded, ms; now where that takes no time */
+  /** Accepts an image. @returns when it will be decoded, ms; now where that takes no time */
   take(image: Image, now: number): number {
     if (typeof image.payload === 'number') this.inHand++
     const { decodeMs } = this.#options.costs
@@ -118,7 +115,7 @@ export class Replica {
     return readyAt
   }
 
-  /** The image that was taken first of those being decoded is ready. */
+  /** Queues the image that has been decoded, the first accepted of those being decoded. */
   decoded(now: number): void {
     const image = this.#decoding.shift()!
     if (image.lane === 'interactive') this.#interactiveDecoding--
@@ -126,18 +123,18 @@ export class Replica {
     this.#queue.add(image, now)
   }
 
-  /** Gives an idle device the next batch. @returns when it will be done; undefined when nothing is to be run */
+  /** Starts the next batch on an idle device. @returns its end; undefined when nothing is to be run */
   startRun(now: number): number | undefined {
     if (this.#run) return undefined
     const batch = this.#batcher.nextBatch(now)
     if (!batch) return undefined
-    const { truth, slowness, jitter } = this.#options
-    const endsAt = now + truth.predict(batch.bucket, batch.level) * slowness * jitter()
+    const { truth, slowdown, jitter } = this.#options
+    const endsAt = now + truth.predict(batch.bucket, batch.level) * slowdown * jitter()
     this.#run = { batch, startedAt: now, endsAt }
     return endsAt
   }
 
-  /** The run is over. @returns what was run */
+  /** Ends the run. @returns its batch */
   endRun(now: number): Batch<Work> {
     const { batch, startedAt } = this.#run!
     this.#run = undefined
@@ -149,10 +146,7 @@ export class Replica {
     return batch
   }
 
-  /**
-   * The next line of a shard that is to be decoded, when fewer are in hand than keep the device busy. A replica that
-   * drains begins no further shard.
-   */
+  /** Next line of a shard, when fewer are in hand than keep the device busy. A draining replica begins no further shard. */
   nextLine(now: number): Image | undefined {
     const { batch, costs } = this.#options
     if (!batch || this.#linesInHand >= linesAtOnce(costs)) return undefined
@@ -170,14 +164,14 @@ export class Replica {
     }
   }
 
-  /** Lets go of everything in hand. @returns the requests, which are to come again elsewhere */
+  /** Drops everything in hand. @returns the requests, to be redelivered */
   abandon(): Image[] {
     this.state = 'gone'
     const everything = [
       ...(this.#run?.batch.images ?? []),
       ...lanes.flatMap((lane) =>
         this.#queue
-          .line(lane)
+          .lane(lane)
           .pick(this.#queue.size(lane), this.#queue.size(lane), () => true)
           .map(({ image }) => image),
       ),
@@ -207,14 +201,14 @@ export class Replica {
     if (shard.levels.length === shard.lines) this.#shards.delete(shard)
   }
 
-  /** Images that come to this device and are not in its queue, told as the pipeline tells them. */
-  #beyond(lane: Lane): Backlog[] {
+  /** Upstream backlog, as the pipeline reports it. */
+  #upstream(lane: Lane): Backlog[] {
     const { batch, costs, sharedBy } = this.#options
     if (lane === 'interactive') {
       const last = this.#decoding.findLast((image) => image.lane === 'interactive')
       if (!last) return []
       const { deadline = Number.POSITIVE_INFINITY } = last
-      return [{ deadline, images: this.#interactiveDecoding, hardest: costs.levels.length - 1 }]
+      return [{ deadline, images: this.#interactiveDecoding, maxLevel: costs.levels.length - 1 }]
     }
     if (!batch) return []
     const { pace } = batch

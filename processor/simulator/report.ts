@@ -7,7 +7,7 @@ import type { Policy } from './policies.ts'
 import type { Simulation } from './simulation.ts'
 import type { Arrival } from './traces.ts'
 
-/** What a policy made of a load. Latencies run from the caller's request to the caller's answer. */
+/** Result of a policy under a load. Latencies run from the caller's request to the caller's answer. */
 export interface SimulationReport {
   policy: string
   /** Interactive requests. */
@@ -15,11 +15,11 @@ export interface SimulationReport {
   answered: number
   /** Answered after their deadline. */
   late: number
-  /** Turned away with 429. */
+  /** Rejected with 429. */
   shed: number
-  /** Share of the requests that were late or turned away, 0 to 1. */
+  /** Share of the requests that were late or rejected, 0 to 1. */
   missShare: number
-  /** Of the answered ones; NaN where none was. */
+  /** Latency of answered requests; NaN without any. */
   p50Ms: number
   p99Ms: number
   meanLevel: number
@@ -33,13 +33,13 @@ export interface SimulationReport {
   mostReplicas: number
   /** Replicas that failed. */
   failures: number
-  batch?: BatchReport
+  batch?: BatchResult
   series: SeriesPoint[]
 }
 
-interface BatchReport {
+interface BatchResult {
   lines: number
-  /** When the last line was done, ms since the trace began. */
+  /** End of the last line, ms since the trace began. */
   doneAtMs: number
   inTime: boolean
   meanPruneRatio: number
@@ -47,7 +47,7 @@ interface BatchReport {
 
 /** A slice of time. Means and quantiles are of what was answered in it; NaN where that was nothing. */
 export interface SeriesPoint {
-  /** Where it begins. */
+  /** Start of the slice. */
   second: number
   arrivalsPerSecond: number
   p50Ms: number
@@ -71,21 +71,21 @@ const slices = 150
 export function reportOf({ outcomes, fleet, endedAt }: Simulation, options: ReportOptions): SimulationReport {
   const { costs, policy, durationMs, batch } = options
   const endMs = Math.max(durationMs, endedAt)
-  const interactive = numbersOf(outcomes, ({ lane }) => lane !== 'batch')
+  const interactive = requestsWhere(outcomes, ({ lane }) => lane !== 'batch')
   const answered = interactive.filter((request) => outcomes.isAnswered(request))
   const late = answered.filter(
     (request) => latencyOf(outcomes, request) > deadlineOf(outcomes, request, options),
   )
   const latencies = sortedLatencies(outcomes, answered)
   const counts = levelCounts(outcomes, answered, costs.levels.length)
-  const shed = interactive.filter((request) => outcomes.isShed(request)).length
+  const rejected = interactive.filter((request) => outcomes.isRejected(request)).length
   return {
     policy: policy.name,
     requests: interactive.length,
     answered: answered.length,
     late: late.length,
-    shed,
-    missShare: interactive.length === 0 ? 0 : (late.length + shed) / interactive.length,
+    shed: rejected,
+    missShare: interactive.length === 0 ? 0 : (late.length + rejected) / interactive.length,
     p50Ms: quantile(latencies, 0.5),
     p99Ms: quantile(latencies, 0.99),
     ...pruningOf(counts, costs.levels),
@@ -103,7 +103,7 @@ export function reportOf({ outcomes, fleet, endedAt }: Simulation, options: Repo
   }
 }
 
-const numbersOf = ({ arrivals }: Outcomes, accept: (arrival: Arrival) => boolean) =>
+const requestsWhere = ({ arrivals }: Outcomes, accept: (arrival: Arrival) => boolean) =>
   Array.from(arrivals.keys()).filter((request) => accept(arrivals[request]!))
 
 const latencyOf = ({ arrivals, answeredAt }: Outcomes, request: number) =>

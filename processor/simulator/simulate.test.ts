@@ -14,7 +14,7 @@ const costs = deviceCosts()
 const steadyArrivals = (perSecond: number, durationMs: number, seed = 1) =>
   poissonArrivals(steady({ perSecond, durationMs }), seededRandom(seed))
 
-/** Base 10/s, then 100/s for 20 s: twice what one device does unpruned, and within what it does at the hardest level. */
+/** Base 10/s, then 100/s for 20 s: twice what one device does unpruned, and within what it does at the highest level. */
 const tenfold = poissonArrivals(
   burst({ perSecond: 10, factor: 10, burstAtMs: 20_000, burstMs: 20_000, durationMs: 80_000 }),
   seededRandom(7),
@@ -60,7 +60,7 @@ test('the same seed gives the same report, another one another', () => {
   expect(play(options)).not.toEqual(play({ ...options, seed: 2 }))
 })
 
-describe('every request is answered once or turned away', () => {
+describe('every request is answered or rejected once', () => {
   test.each([
     ['in overload', { policy: full }],
     ['while the fleet scales', { policy: adaptive, fleet: { startMs: 5_000, scaleDownWindowMs: 10_000 } }],
@@ -151,17 +151,17 @@ describe('a batch', () => {
 })
 
 test('a fleet that loses its work again and again is not waited for', () => {
-  const fleet = { mtbfMs: 500, startMs: 1_000 }
+  const fleet = { mtbfMs: 500, startMs: 20_000 }
   expect(() => simulate({ arrivals: [], costs, fleet, batch: { lines: 600, windowMs: 60_000 } })).toThrow(
     /not done after 24 hours/,
   )
 })
 
 test.each([
-  [{ arrivals: [] }, /no load/],
-  [{ arrivals: [{ at: -1 }] }, /before 0/],
-  [{ arrivals: [{ at: Number.NaN }] }, /no time/],
-  [{ fleet: { replicas: 0 } }, /1 to 1000 replicas/],
+  [{ arrivals: [] }, /No load/],
+  [{ arrivals: [{ at: -1 }] }, /must be 0 or more/],
+  [{ arrivals: [{ at: Number.NaN }] }, /must be 0 or more/],
+  [{ fleet: { replicas: 0 } }, /replicas must be from 1 to 1000, got 0/],
   [{ fleet: { replicas: 20, partitions: 12 } }, /12 partitions/],
   [{ fleet: { replicas: 5, maxReplicas: 4 } }, /cannot go from 5 to 4/],
 ])('refuses %j', (options, message) => {

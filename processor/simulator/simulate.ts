@@ -10,7 +10,7 @@ import type { Arrival } from './traces.ts'
 export interface SimulationOptions {
   /** The load, e.g. of `poissonArrivals` or of a run that was recorded. In any order; nothing comes before 0. */
   arrivals: readonly Arrival[]
-  /** What a processor takes for its work, from `readDeviceCosts` or made of the samples of a cost model. */
+  /** Costs of a processor, from `readDeviceCosts` or from the samples of a cost model. */
   costs: DeviceCosts
   /** Default: the load decides how hard images are pruned, and the fleet stays as it is. */
   policy?: Policy
@@ -18,7 +18,7 @@ export interface SimulationOptions {
   fleet?: Partial<FleetOptions>
   /** Runs beside the requests; default none. */
   batch?: BatchOptions
-  /** How long the load lasts, ms; default: until the last arrival. */
+  /** Duration of the load, ms; default: until the last arrival. */
   durationMs?: number
   /** The same seed gives the same report; default 1. */
   seed?: number
@@ -27,12 +27,12 @@ export interface SimulationOptions {
 const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
 
 /**
- * Plays a load against a fleet that runs the scheduling code of the processors on a virtual clock, and says what came
- * of it. Every request is answered once or turned away, also when replicas fail.
+ * Plays a load against a fleet that runs the scheduling code of the processors on a virtual clock, and reports the
+ * result. Every request is answered or rejected once, also when replicas fail.
  *
  * @throws SimulationInputError
  * @example
- * // What one processor does with requests at the times of a recorded run, by the costs that it measured itself.
+ * // One processor under a recorded load, by the costs that it measured itself.
  * const { p50Ms, p99Ms, meanLevel, missShare } = simulate({
  *   arrivals: sentAtMs.map((at) => ({ at })),
  *   costs: {
@@ -44,11 +44,9 @@ const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
 export function simulate(options: SimulationOptions): SimulationReport {
   const { costs, policy = fixedFleet, batch, seed = 1 } = options
   if (options.arrivals.length === 0 && batch === undefined)
-    throw new SimulationInputError('There is no load: give arrivals, or a batch.')
+    throw new SimulationInputError('No load: give arrivals, or a batch.')
   if (options.arrivals.some(({ at }) => !(at >= 0)))
-    throw new SimulationInputError(
-      'An arrival comes before 0 or at no time at all. Give ms since the trace began.',
-    )
+    throw new SimulationInputError('Arrival times must be 0 or more, in ms since the trace began.')
   const arrivals = options.arrivals.toSorted((a, b) => a.at - b.at)
   const { durationMs = arrivals.at(-1)?.at ?? 0 } = options
   const run = batch && new SimulatedBatch(batch, costs.levels.length)

@@ -1,9 +1,8 @@
 import FlatQueue from 'flatqueue'
 
 /**
- * Which member a partition's records go to, and the records that wait because nobody may take them now. As the
- * processors' consumers do it: partitions go round the members in turn, and the whole group stops for a moment whenever
- * somebody joins or leaves.
+ * Consumer group: owners of the partitions, and the records that wait because nobody may take them. As with the processors'
+ * consumers, partitions are assigned round-robin, and a rebalance stops the whole group for a moment.
  */
 export class SimulatedGroup<Member, Item> {
   readonly partitions: number
@@ -41,7 +40,7 @@ export class SimulatedGroup<Member, Item> {
     })
   }
 
-  /** Who gets the partition's records now. */
+  /** Member that gets the partition's records now. */
   ownerOf(partition: number): Member | undefined {
     return this.#stopped ? undefined : this.#owners[partition]
   }

@@ -6,7 +6,7 @@ import type { DeviceCosts } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
 import { Fleet, type FleetEvent } from './fleet.ts'
 import type { FleetOptions } from './fleet-options.ts'
-import { type FleetSight, LoadWatch } from './load-watch.ts'
+import { type FleetSample, LoadMonitor } from './load-monitor.ts'
 import { Outcomes } from './outcomes.ts'
 import type { Policy } from './policies.ts'
 import type { Image, Replica } from './replica.ts'
@@ -15,7 +15,7 @@ import type { Arrival } from './traces.ts'
 export interface SimulationInput {
   /** In the order of time. */
   arrivals: readonly Arrival[]
-  /** How long the load lasts at least, ms; the simulation goes on until all work is done. */
+  /** Minimum duration of the load, ms; the simulation runs until all work is done. */
   durationMs: number
   batch: SimulatedBatch | undefined
   costs: DeviceCosts
@@ -26,32 +26,31 @@ export interface SimulationInput {
 
 type Event =
   | FleetEvent
-  | { kind: 'decoded' | 'run-over'; replica: Replica }
-  | { kind: 'batch-comes' | 'look' | 'scrape' | 'sync' }
+  | { kind: 'decoded' | 'run-done'; replica: Replica }
+  | { kind: 'batch-arrives' | 'sample' | 'scrape' | 'sync' }
 
-/** Streams of random numbers that do not depend on each other, so that policies meet the same load. */
+/** Independent streams of random numbers, so that policies meet the same load. */
 const streams = { partitions: 1, fleet: 2 } as const
 
 const hourMs = 3_600_000
-/** A load takes at most this many times as long as it lasts. */
-const patience = 24
+/** A simulation ends in an error after this many times the length of its load. */
+const maxFactor = 24
 
 /**
- * One policy under one load: the processors' own queues, batchers and cost models, with a virtual clock and devices
- * that take as long as the measured one. Events are handled in the order of their time; an event costs the same however
- * large the fleet is, but for those that change it.
+ * Simulation of one policy under one load: the processors' own queues, batchers and cost models, with a virtual clock and
+ * devices that take as long as the measured one.
  */
 export class Simulation {
   readonly outcomes: Outcomes
   readonly fleet: Fleet
-  /** When the last work was done, ms. */
+  /** End of the last work, ms. */
   endedAt = 0
   readonly #input: SimulationInput
   readonly #events = new FlatQueue<Event>()
   readonly #partitionOf: Uint16Array
   readonly #autoscaler: Autoscaler | undefined
-  readonly #watch = new LoadWatch()
-  /** What the monitoring saw last. */
+  readonly #monitor = new LoadMonitor()
+  /** Desired replicas at the last scrape. */
   #desired: number | undefined
   #next = 0
 
@@ -72,11 +71,11 @@ export class Simulation {
       schedule: (at, event) => this.#events.push(event, at),
       onAbandoned: (images, now) => this.#repeat(images, now),
     })
-    if (batch) this.#events.push({ kind: 'batch-comes' }, batch.at)
+    if (batch) this.#events.push({ kind: 'batch-arrives' }, batch.at)
     if (!policy.autoscale) return
     const { minReplicas: min, maxReplicas: max, scaleDownWindowMs, cooldownMs } = options
     this.#autoscaler = new Autoscaler({ min, max, scaleDownWindowMs, cooldownMs })
-    for (const kind of ['look', 'scrape', 'sync'] as const) this.#events.push({ kind }, 0)
+    for (const kind of ['sample', 'scrape', 'sync'] as const) this.#events.push({ kind }, 0)
   }
 
   /** Runs until all work is done and the load is over. */
@@ -89,18 +88,18 @@ export class Simulation {
       const eventAt = this.#events.peekValue() ?? Number.POSITIVE_INFINITY
       const now = Math.min(arrivesAt, eventAt)
       if (this.#isDone && now >= Math.max(durationMs, this.endedAt)) return this
-      if (now > this.#hopelessAt)
+      if (now > this.#givesUpAt)
         throw new SimulationInputError(
-          `The fleet is not done after ${Math.round(this.#hopelessAt / 3_600_000)} hours: it loses its work again and again. Give more replicas, or a longer time between failures.`,
+          `The fleet is not done after ${Math.round(this.#givesUpAt / 3_600_000)} hours: it keeps losing its work. Give more replicas, or a longer time between failures.`,
         )
       if (arrivesAt <= eventAt) this.#arrive(this.#next++, now)
       else this.#handle(this.#events.pop()!, now)
     }
   }
 
-  get #hopelessAt(): number {
+  get #givesUpAt(): number {
     const { durationMs, batch } = this.#input
-    return patience * Math.max(hourMs, durationMs, batch?.deadline ?? 0)
+    return maxFactor * Math.max(hourMs, durationMs, batch?.deadline ?? 0)
   }
 
   get #isDone(): boolean {
@@ -114,18 +113,18 @@ export class Simulation {
       case 'decoded':
         this.#decoded(event.replica, now)
         break
-      case 'run-over':
+      case 'run-done':
         this.#endRun(event.replica, now)
         break
-      case 'batch-comes':
+      case 'batch-arrives':
         this.#feedAll(now)
         break
-      case 'look':
-        this.#watch.look(this.#sight(), now)
+      case 'sample':
+        this.#monitor.sample(this.#sample(), now)
         this.#events.push(event, now + sampleMs)
         break
       case 'scrape':
-        this.#desired = this.#watch.desired(this.#sight(), now)
+        this.#desired = this.#monitor.desired(this.#sample(), now)
         this.#events.push(event, now + scrapeMs)
         break
       case 'sync':
@@ -138,7 +137,7 @@ export class Simulation {
     }
   }
 
-  /** A request reaches its partition, and at once whoever the partition belongs to. */
+  /** Delivers a request to the owner of its partition, or leaves it there. */
   #arrive(request: number, now: number): void {
     const image = this.#imageOf(request)
     const partition = this.#partitionOf[request]!
@@ -166,7 +165,7 @@ export class Simulation {
   #take(replica: Replica, image: Image, now: number): void {
     const { lane, payload } = image
     if (lane === 'interactive' && !replica.admits(image, now)) {
-      this.outcomes.turnAway(payload as number)
+      this.outcomes.reject(payload as number)
       this.endedAt = Math.max(this.endedAt, now)
       return
     }
@@ -183,7 +182,7 @@ export class Simulation {
 
   #startRun(replica: Replica, now: number): void {
     const endsAt = replica.startRun(now)
-    if (endsAt !== undefined) this.#events.push({ kind: 'run-over', replica }, endsAt)
+    if (endsAt !== undefined) this.#events.push({ kind: 'run-done', replica }, endsAt)
   }
 
   #endRun(replica: Replica, now: number): void {
@@ -202,7 +201,7 @@ export class Simulation {
     for (const replica of this.fleet.serving) this.#feed(replica, now)
   }
 
-  /** Hands a replica what waits for it in the stream: requests, and lines of the batch. */
+  /** Delivers to a replica from the stream: requests, and lines of the batch. */
   #feed(replica: Replica, now: number): void {
     const { queueLimit } = this.#input.fleet
     if (replica.state === 'serving')
@@ -213,7 +212,7 @@ export class Simulation {
       this.#take(replica, { ...line, level }, now)
   }
 
-  /** What a replica had in hand when it went comes again, to whoever gets its partitions. */
+  /** Redelivers the requests of a replica that is gone, to whoever gets its partitions. */
   #repeat(images: Image[], now: number): void {
     for (const image of images) {
       const offset = image.payload as number
@@ -223,7 +222,7 @@ export class Simulation {
     this.#feedAll(now)
   }
 
-  #sight(): FleetSight {
+  #sample(): FleetSample {
     const { batch } = this.#input
     const { throughput } = this.fleet
     const taken = this.#next
@@ -231,12 +230,12 @@ export class Simulation {
     return { taken, lag, throughput, batches: batch && batch.doneAt === undefined ? [batch.pace] : [] }
   }
 
-  /** Kafka's lag is asked for directly, what the processors say comes by way of the monitoring. */
+  /** The autoscaler asks Kafka for the lag directly, and the monitoring for the processors' metrics. */
   #scale(now: number): void {
-    const { wanted } = this.fleet
-    const values = [this.#desired ?? 0, this.#sight().lag / this.#input.fleet.lagThreshold]
-    const replicas = this.#autoscaler!.decide({ values, replicas: wanted }, now)
-    if (replicas !== wanted) this.fleet.scaleTo(replicas, now)
+    const { desired } = this.fleet
+    const values = [this.#desired ?? 0, this.#sample().lag / this.#input.fleet.lagThreshold]
+    const replicas = this.#autoscaler!.decide({ values, replicas: desired }, now)
+    if (replicas !== desired) this.fleet.scaleTo(replicas, now)
   }
 }
 

@@ -11,7 +11,7 @@ const ms = (value: number) => (Number.isNaN(value) ? '-' : formatCount(Math.roun
 
 const columns: Column[] = [
   { name: 'requests', cell: ({ requests }) => formatCount(requests) },
-  { name: 'shed', cell: ({ shed }) => formatCount(shed) },
+  { name: 'rejected', cell: ({ shed }) => formatCount(shed) },
   { name: 'SLO misses %', cell: ({ missShare }) => percent(missShare) },
   { name: 'p50 ms', cell: ({ p50Ms }) => ms(p50Ms) },
   { name: 'p99 ms', cell: ({ p99Ms }) => ms(p99Ms) },

@@ -23,8 +23,8 @@ test.each([
   ['at_ms,max_prune\n1,2\n', /trace, line 2: max_prune/],
   ['at_ms,lane\n1,express\n', /trace, line 2: lane/],
   ['at_ms,deadline_ms\n,5\n', /trace, line 2: at_ms/],
-  ['{"at_ms": 1}\n{"at_ms": \n', /trace, line 2: it is not JSON/],
-  ['when\n1\n', /trace, line 1: there is no column "at_ms"/],
+  ['{"at_ms": 1}\n{"at_ms": \n', /trace, line 2: invalid JSON/],
+  ['when\n1\n', /trace, line 1: missing column "at_ms"/],
   ['at_ms\n', /trace has no arrivals/],
   ['', /at_ms/],
 ])('refuses %j and names what is wrong', (text, message) => {

@@ -44,7 +44,7 @@ function jsonRows(lines: string[], name: string): [line: number, row: Row][] {
     try {
       return [[index + 1, JSON.parse(text)]]
     } catch (cause) {
-      throw new SimulationInputError(`${name}, line ${index + 1}: it is not JSON. ${layout}`, { cause })
+      throw new SimulationInputError(`${name}, line ${index + 1}: invalid JSON. ${layout}`, { cause })
     }
   })
 }
@@ -52,7 +52,7 @@ function jsonRows(lines: string[], name: string): [line: number, row: Row][] {
 function csvRows([head = '', ...lines]: string[], name: string): [line: number, row: Row][] {
   const names = cellsOf(head)
   if (!names.includes('at_ms'))
-    throw new SimulationInputError(`${name}, line 1: there is no column "at_ms". ${layout}`)
+    throw new SimulationInputError(`${name}, line 1: missing column "at_ms". ${layout}`)
   return lines.flatMap((text, index): [number, Row][] => {
     if (text.trim() === '') return []
     const cells = cellsOf(text)

@@ -5,7 +5,7 @@ import type { Lane } from '../scheduling/level.ts'
 export interface Arrival {
   /** Since the trace began. */
   at: number
-  /** When the answer is wanted, ms after `at`; default: what the service aims at. */
+  /** ms after `at`; default: the latency target of the service. */
   deadlineMs?: number
   /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
   maxPrune?: number
@@ -13,7 +13,7 @@ export interface Arrival {
   lane?: Lane
 }
 
-/** How the rate of arrivals goes over time. */
+/** Rate of arrivals over time. */
 export interface RateCurve {
   durationMs: number
   /** Arrivals per second at `at`, ms. */
@@ -30,7 +30,7 @@ export function steady({ perSecond, durationMs }: { perSecond: number; durationM
 export interface BurstOptions {
   /** Arrivals per second before and after the burst. */
   perSecond: number
-  /** How many times as many come in the burst. */
+  /** Rate in the burst over the base rate. */
   factor: number
   burstAtMs: number
   burstMs: number
@@ -50,7 +50,7 @@ export function burst({ perSecond, factor, burstAtMs, burstMs, durationMs }: Bur
 export interface DiurnalOptions {
   /** Arrivals per second at the quietest time, which is when the trace begins and ends. */
   perSecond: number
-  /** How many times as many come at the busiest time, half a day later. */
+  /** Rate at the busiest time, half a day later, over the base rate. */
   factor: number
   /** Length of a day, ms; less than 24 hours is a day in quick motion. */
   durationMs: number

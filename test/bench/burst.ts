@@ -17,10 +17,16 @@ export interface BurstOptions {
   rounds: number
   /** How long the burst lasts; the base load takes half as long before it and three quarters as long after it. */
   seconds: number
-  /** The burst's rate over what the service sustains at the hardest level, in percent. */
+  /** The burst's rate over what the service sustains at the highest level, in percent. */
   percent: number
-  /** Fixed levels to compare with, besides 0; default: all. */
-  levels?: number[]
+  /** Fixed levels to compare with, besides 0; none: all. */
+  levels: readonly number[]
+  /** A service that has been up for a while has compiled its code and knows its costs; default 4. */
+  warmUpSeconds?: number
+  /** After it, time in which what that load asked for is forgotten; default 3000. */
+  calmMs?: number
+  /** How often each run of the idle device is measured, for what the simulator says of the bursts; default 6. */
+  idleRounds?: number
 }
 
 /** A way of pruning: one level for all, or as the load asks. */
@@ -31,22 +37,17 @@ const sloMs = 500
 /** Callers who never pause want no answer in time, else some would be turned away. */
 const patientPath = `${path}?deadline_ms=20000`
 const callers = 48
-/** A service that has been up for a while has compiled its code and knows its costs. */
-const warmUpSeconds = 4
-/** After it, time in which what that load asked for is forgotten. */
-const calmMs = 3000
-/** How often each run of the idle device is measured, for what the simulator says of the bursts. */
-const idleRounds = 6
 
 /**
  * A tenfold burst, served at full quality, at every fixed level, and adaptively: the same arrivals for all, from an
  * open loop over HTTP, each policy in a service of its own, in turn. Latency counts from when a request was to be
- * sent. The burst is a share of what the service sustains at the hardest level, with its callers on the same cores.
+ * sent. The burst is a share of what the service sustains at the highest level, with its callers on the same cores.
  */
-export async function benchBurst({ rounds, seconds, percent, levels }: BurstOptions): Promise<void> {
+export async function benchBurst(options: BurstOptions): Promise<void> {
+  const { rounds, seconds, percent, levels, warmUpSeconds = 4, calmMs = 3000, idleRounds = 6 } = options
   const model = await openModel(bundledModel)
-  const hardest = model.levels.length - 1
-  const fixed = levels ?? Array.from({ length: hardest }, (_, i) => i + 1)
+  const maxLevel = model.levels.length - 1
+  const fixed = levels.length > 0 ? levels : Array.from({ length: maxLevel }, (_, i) => i + 1)
   const policies: Policy[] = [...new Set([0, ...fixed]), 'adaptive']
   const { exact, source } = levelQualities(model)
   const measured = await measureDevice({
@@ -57,10 +58,10 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
   const idle = parseDeviceCosts(measured, 'what was measured')
   const traffic = startTraffic()
   try {
-    const sustained = await sustainedAt(hardest, traffic)
+    const sustained = await sustainedAt(maxLevel, { traffic, warmUpSeconds })
     const burstRate = (sustained * percent) / 100
     console.log(
-      `${sustained.toFixed(1)} images/s sustained at level ${hardest}; base ${(burstRate / 10).toFixed(1)}, burst ${burstRate.toFixed(1)} images/s for ${seconds} s`,
+      `${sustained.toFixed(1)} images/s sustained at level ${maxLevel}; base ${(burstRate / 10).toFixed(1)}, burst ${burstRate.toFixed(1)} images/s for ${seconds} s`,
     )
     const traces = Array.from({ length: rounds }, (_, round) =>
       burstTrace({ burstRate, seconds, seed: 1 + round }),
@@ -68,7 +69,12 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
     const runs: PolicyRun[] = policies.map((policy) => ({ policy, sustained: [], answers: [] }))
     for (const { arrivalsMs } of traces)
       for (const run of runs) {
-        const { sustained, answers } = await runPolicy(run.policy, arrivalsMs, traffic)
+        const { sustained, answers } = await runPolicy(run.policy, {
+          arrivalsMs,
+          traffic,
+          warmUpSeconds,
+          calmMs,
+        })
         run.sustained.push(sustained)
         run.answers.push(answers)
       }
@@ -81,7 +87,7 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
     printResult('burst', {
       ...fields,
       slo_ms: sloMs,
-      hardest_level: hardest,
+      hardest_level: maxLevel,
       sustained_hardest: sustained,
       base_rate: trace.baseRate,
       burst_rate: trace.burstRate,
@@ -94,8 +100,13 @@ export async function benchBurst({ rounds, seconds, percent, levels }: BurstOpti
   }
 }
 
+interface WarmUp {
+  traffic: Traffic
+  warmUpSeconds: number
+}
+
 /** Captions per second at one level, in a service that does nothing else. */
-async function sustainedAt(level: number, traffic: Traffic): Promise<number> {
+async function sustainedAt(level: number, { traffic, warmUpSeconds }: WarmUp): Promise<number> {
   const service = await startServe({ TURBINE_PRUNING: String(level) })
   try {
     const load = { url: service.url, path: patientPath, callers }
@@ -109,8 +120,7 @@ async function sustainedAt(level: number, traffic: Traffic): Promise<number> {
 /** Starts a service, warms it up, waits until it is calm, and lets the arrivals come. */
 async function runPolicy(
   policy: Policy,
-  arrivalsMs: number[],
-  traffic: Traffic,
+  { arrivalsMs, traffic, warmUpSeconds, calmMs }: WarmUp & { arrivalsMs: number[]; calmMs: number },
 ): Promise<{ sustained: number; answers: Answer[] }> {
   const service = await startServe({ TURBINE_PRUNING: String(policy), TURBINE_SLO_MS: String(sloMs) })
   try {

@@ -5,16 +5,24 @@ import { perLayer, type Schedule, semanticWeights } from '../../processor/turbo/
 import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
 import { smoothPixels } from './pixels.ts'
-import { blipBase, randomBlip } from './random-blip.ts'
+import { type BlipSizes, blipBase, randomBlip } from './random-blip.ts'
 import { drawScenes } from './scenes.ts'
 import { openBareSession } from './session.ts'
 
-const batchSizes = [1, 2, 4, 8, 16]
+export interface CaptionBenchOptions {
+  rounds: number
+  batch: number
+  /** Of the model beside the starter; default BLIP-base's. */
+  sizes?: BlipSizes
+  /** For the starter, ascending; default 1, 2, 4, 8 and 16. */
+  batchSizes?: number[]
+}
 
 /** Whole captioning, pixels to ids: BLIP-base sizes at r = 40, and the starter model at every level and batch size. */
-export async function benchCaption({ rounds, batch }: { rounds: number; batch: number }): Promise<void> {
-  const base = await benchBase(await openModel(await randomBlip(benchFolder, blipBase)), { rounds, batch })
-  const starter = await benchStarter(await openModel(bundledModel), rounds)
+export async function benchCaption(options: CaptionBenchOptions): Promise<void> {
+  const { rounds, batch, sizes = blipBase, batchSizes = [1, 2, 4, 8, 16] } = options
+  const base = await benchBase(await openModel(await randomBlip(benchFolder, sizes)), { rounds, batch })
+  const starter = await benchStarter(await openModel(bundledModel), { rounds, batchSizes })
   printResult('caption', { ...base, batch, rounds, starter_images_per_second: starter })
 }
 
@@ -51,7 +59,10 @@ async function benchBase(model: CaptionModel, { rounds, batch }: { rounds: numbe
 }
 
 /** Images per second on held-out scenes: one row for each level, one column for each batch size. */
-async function benchStarter(model: CaptionModel, rounds: number): Promise<number[][]> {
+async function benchStarter(
+  model: CaptionModel,
+  { rounds, batchSizes }: { rounds: number; batchSizes: number[] },
+): Promise<number[][]> {
   const session = await openBareSession(model)
   const { pixels } = await drawScenes(7, batchSizes.at(-1)!)
   const imageBytes = pixels.length / batchSizes.at(-1)!

@@ -43,14 +43,14 @@ export async function benchController({ images, rounds }: { images: number; roun
     levels.map(({ relativeCost }, level) => ({ bucket, level, ms: 4 + 10 * bucket * relativeCost })),
   )
   const costs = new CostModel({ levels, buckets, samples })
-  const hardest = levels.length - 1
+  const maxLevel = levels.length - 1
   const toCome: Backlog[] = Array.from({ length: batches }, () => ({
     deadline: now + random() * 24 * hourMs,
     images: Math.floor(random() * 10_000),
-    hardest,
+    maxLevel,
   }))
-  const beyond = (lane: string) => (lane === 'batch' ? toCome : [])
-  const batcher = new Batcher({ queue, costs, beyond })
+  const upstream = (lane: string) => (lane === 'batch' ? toCome : [])
+  const batcher = new Batcher({ queue, costs, upstream })
 
   const decisions: number[] = []
   const undisturbed: number[] = []

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { DeviceTarget } from '../../processor/engine/device-target.ts'
 import { resolveDevices } from '../../processor/engine/devices.ts'
@@ -114,6 +114,10 @@ function repeated(pictures: Uint8Array, count: number): Uint8Array {
 
 /** The model with captions of just so many ids. */
 async function openWithIds(folder: string, count: number): Promise<CaptionModel> {
-  await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ max_new_tokens: count }))
-  return openBlip(folder)
+  const file = join(folder, 'generation_config.json')
+  await writeFile(file, JSON.stringify({ max_new_tokens: count }))
+  const model = await openBlip(folder)
+  // Other benchmarks have the same folder.
+  await rm(file)
+  return model
 }

@@ -1,97 +1,98 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { benchBurst } from './burst.ts'
-import { benchCaption } from './caption.ts'
-import { benchController } from './controller.ts'
-import { benchGpu } from './gpu.ts'
-import { benchMemory } from './memory.ts'
-import { benchMixed } from './mixed.ts'
-import { benchPipeline } from './pipeline.ts'
-import { benchPlanner } from './planner.ts'
-import { benchQuality } from './quality.ts'
-import { benchService } from './service.ts'
-import { benchSimulate } from './simulate.ts'
-import { benchStart } from './start.ts'
-import { benchTurbo } from './turbo.ts'
+import { type Benchmark, benchmarks, type OptionValue } from './benchmarks.ts'
 
-const usage = `npm run bench -- NAME [options]
+/** The command was called in a way that it does not know. */
+class UsageError extends Error {
+  override readonly name = 'UsageError'
+}
 
-  turbo      the encoder with Turbo against a graph without it        --rounds 9 --batch 8
-  caption    whole captioning, and the starter model's curve          --rounds 5 --batch 8
-  quality    exact captions by schedule and mode, same scenes         --scenes 2000
-  pipeline   the service against the bare engine                      --rounds 5 --batch 16
-  service    Worker, Kafka, processor and S3 against the bare engine  --rounds 5 --batch 16
-  burst      a tenfold burst: full quality, fixed levels, adaptive    --rounds 1 --seconds 20 --percent 80 --levels 3,4,8
-  mixed      batches that saturate, beside interactive requests       --rounds 3 --seconds 20
-  controller what one decision costs while very many images wait      --images 100000 --rounds 3000
-  simulate   a million requests on a simulated fleet                  --images 1000000
-  planner    planning and joining a large batch                       --lines 1000000
-  gpu        whole captioning by batch size on one device             --device auto --sizes base,large --batches 1,8,32,64,128 --r 40 --rounds 5
-  start      time to ready and resident memory                        --rounds 3
-  memory     resident memory over many images                         --images 10000
+const names = Object.keys(benchmarks)
 
-Each prints a table and ends with one JSON line. Ratios are of sides that ran in turn.
-`
+const usage = `npm run bench -- NAME [options]      one benchmark
+npm run bench -- NAME --smoke        with sizes so small that it takes a few seconds and measures nothing
+npm run bench -- --smoke             all of them so
+npm run bench -- NAME --help         the fields of its JSON line
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    rounds: { type: 'string' },
-    batch: { type: 'string' },
-    scenes: { type: 'string' },
-    images: { type: 'string' },
-    lines: { type: 'string' },
-    seconds: { type: 'string' },
-    percent: { type: 'string' },
-    levels: { type: 'string' },
-    device: { type: 'string' },
-    sizes: { type: 'string' },
-    batches: { type: 'string' },
-    r: { type: 'string' },
-    help: { type: 'boolean' },
-  },
+${names.map((name) => `  ${name.padEnd(11)}${benchmarks[name]!.description.padEnd(58)}${optionsText(benchmarks[name]!)}`).join('\n')}
+
+Each prints a table and ends with one JSON line. Ratios are of sides that ran in turn.`
+
+function optionsText({ options }: Benchmark): string {
+  return Object.entries(options)
+    .map(([name, value]) => `--${name} ${String(value) || 'all'}`)
+    .join(' ')
+}
+
+function fieldsText(name: string, { description, fields }: Benchmark): string {
+  const lines = Object.entries(fields).map(([field, meaning]) => `  ${field.padEnd(36)}${meaning}`)
+  return `${name}: ${description}\n\n${lines.join('\n')}`
+}
+
+function parseOption(name: string, text: string, byDefault: OptionValue): OptionValue {
+  if (typeof byDefault === 'string') return text
+  const parts = text === 'all' ? [] : text.split(',')
+  const numbers = parts.map(Number)
+  if (typeof byDefault === 'object') {
+    if (typeof byDefault[0] === 'string') return parts
+    if (numbers.every((number) => Number.isInteger(number) && number >= 0)) return numbers
+    throw new UsageError(`--${name} must be integers, separated by commas, got ${text}`)
+  }
+  if (Number.isInteger(numbers[0]) && numbers[0]! > 0 && numbers.length === 1) return numbers[0]!
+  throw new UsageError(`--${name} must be a positive integer, got ${text}`)
+}
+
+function parseCommandLine(args: string[]) {
+  const byName =
+    args.find((arg) => Object.hasOwn(benchmarks, arg)) ?? args.find((arg) => !arg.startsWith('-'))
+  const bench = benchmarks[byName ?? '']
+  if (byName !== undefined && !bench) throw new UsageError(`There is no benchmark "${byName}".`)
+  const options = Object.fromEntries(
+    Object.keys(bench?.options ?? {}).map((name) => [name, { type: 'string' as const }]),
+  )
+  const flags = { help: { type: 'boolean' }, smoke: { type: 'boolean' } } as const
+  const { values } = parseArgs({ args, allowPositionals: true, options: { ...options, ...flags } })
+  const { help = false, smoke = false, ...given } = values
+  const parsed = Object.entries(given as Record<string, string>).map(([name, text]) => [
+    name,
+    parseOption(name, text, bench!.options[name]!),
+  ])
+  return { name: byName, bench, help, smoke, given: Object.fromEntries(parsed) as object }
+}
+
+/** Runs every benchmark in a process of its own, whatever becomes of the others. */
+async function smokeAll(): Promise<void> {
+  const failed: string[] = []
+  for (const name of names) {
+    if ((await benchmarks[name]!.canRun?.()) === false) {
+      console.log(`\n${name}: skipped, its servers cannot be started here (see test/README.md)`)
+      continue
+    }
+    console.log(`\n${name}`)
+    const args = [fileURLToPath(import.meta.url), name, '--smoke']
+    const [code] = await once(spawn(process.execPath, args, { stdio: 'inherit' }), 'exit')
+    if (code !== 0) failed.push(name)
+  }
+  if (failed.length === 0) return
+  console.error(`\nfailed: ${failed.join(', ')}`)
+  process.exitCode = 1
+}
+
+async function main(args: string[]): Promise<void> {
+  const { name, bench, help, smoke, given } = parseCommandLine(args)
+  if (help) console.log(bench ? fieldsText(name!, bench) : usage)
+  else if (bench) await (await bench.load())({ ...bench.options, ...(smoke ? bench.smoke : {}), ...given })
+  else if (smoke) await smokeAll()
+  else throw new UsageError('Name a benchmark.')
+}
+
+const isUsageError = (error: unknown): error is Error =>
+  error instanceof UsageError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') === true
+
+await main(process.argv.slice(2)).catch((error: unknown) => {
+  if (!isUsageError(error)) throw error
+  console.error(`${error.message}\n\n${usage}`)
+  process.exitCode = 2
 })
-
-const number = (
-  name: 'rounds' | 'batch' | 'scenes' | 'images' | 'lines' | 'seconds' | 'percent' | 'r',
-  fallback: number,
-) => {
-  const value = Number(values[name] ?? fallback)
-  if (Number.isInteger(value) && value > 0) return value
-  throw new RangeError(`--${name} has to be a positive integer`)
-}
-
-const benches: Record<string, () => Promise<void>> = {
-  turbo: () => benchTurbo({ rounds: number('rounds', 9), batch: number('batch', 8) }),
-  caption: () => benchCaption({ rounds: number('rounds', 5), batch: number('batch', 8) }),
-  quality: () => benchQuality({ scenes: number('scenes', 2000) }),
-  pipeline: () => benchPipeline({ rounds: number('rounds', 5), batch: number('batch', 16) }),
-  service: () => benchService({ rounds: number('rounds', 5), batch: number('batch', 16) }),
-  burst: () =>
-    benchBurst({
-      rounds: number('rounds', 1),
-      seconds: number('seconds', 20),
-      percent: number('percent', 80),
-      levels: values.levels?.split(',').map(Number),
-    }),
-  mixed: () => benchMixed({ rounds: number('rounds', 3), seconds: number('seconds', 20) }),
-  controller: () => benchController({ images: number('images', 100_000), rounds: number('rounds', 3000) }),
-  simulate: () => benchSimulate({ images: number('images', 1_000_000) }),
-  planner: () => benchPlanner({ lines: number('lines', 1_000_000) }),
-  gpu: () =>
-    benchGpu({
-      device: values.device ?? 'auto',
-      sizes: (values.sizes ?? 'base,large').split(','),
-      batches: (values.batches ?? '1,8,32,64,128').split(',').map(Number),
-      rounds: number('rounds', 5),
-      r: number('r', 40),
-    }),
-  start: () => benchStart({ rounds: number('rounds', 3) }),
-  memory: () => benchMemory({ images: number('images', 10_000) }),
-}
-
-const bench = benches[positionals[0] ?? '']
-if (bench && !values.help) await bench()
-else {
-  console.log(usage)
-  process.exitCode = values.help ? 0 : 2
-}

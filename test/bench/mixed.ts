@@ -14,6 +14,10 @@ export interface MixedOptions {
   rounds: number
   /** How long batch work runs with interactive requests beside it, and how long alone, in each round. */
   seconds: number
+  /** For the rate that is sustained unpruned, and as long before it to warm up; default 5. */
+  warmUpSeconds?: number
+  /** Until the batch lane has filled the queue, and until the last interactive image has left it; default 4000. */
+  settleMs?: number
 }
 
 const path = '/v1/captions'
@@ -22,21 +26,20 @@ const callers = 48
 /** Of the rate that the service sustains unpruned. */
 const interactiveShare = 0.2
 const manifestLines = 1024
-/** Until the batch lane has filled the queue, and until the last interactive image has left it. */
-const settleMs = 4000
 
 /**
  * Batch work that saturates the devices, alone and beside interactive requests at a fifth of what the service
  * sustains, in turn: what becomes of the requests' latency, and of the batches' rate.
  */
-export async function benchMixed({ rounds, seconds }: MixedOptions): Promise<void> {
+export async function benchMixed(options: MixedOptions): Promise<void> {
+  const { rounds, seconds, warmUpSeconds = 5, settleMs = 4000 } = options
   const service = await startServe({ TURBINE_SLO_MS: String(sloMs) })
   const traffic = startTraffic()
   const alone: Window[] = []
   const mixed: Window[] = []
   try {
     const { url } = service
-    const capacity = await sustainedUnpruned(url, traffic)
+    const capacity = await sustainedUnpruned(url, { traffic, warmUpSeconds })
     const perSecond = interactiveShare * capacity
     console.log(
       `${capacity.toFixed(1)} images/s unpruned; ${perSecond.toFixed(1)} requests/s beside the batches`,
@@ -44,13 +47,17 @@ export async function benchMixed({ rounds, seconds }: MixedOptions): Promise<voi
     // Enough that they do not run out: more than the devices can serve in all of the time.
     const images = 1.5 * capacity * ((2 * rounds + 1) * (seconds + settleMs / 1000))
     await submitBatches(url, Math.ceil(images / manifestLines))
+    const observe = async (work: () => Promise<Answer[]>) => {
+      await delay(settleMs)
+      return observeWindow(service, work)
+    }
     for (let round = 0; round < rounds; round++) {
-      alone.push(await observe(service, () => delay(1000 * seconds, [])))
+      alone.push(await observe(() => delay(1000 * seconds, [])))
       const arrivalsMs = poissonArrivals([{ seconds, perSecond }], 1 + round)
       const requests = { kind: 'open', url, path, arrivalsMs } as const
-      mixed.push(await observe(service, () => traffic.run(requests)))
+      mixed.push(await observe(() => traffic.run(requests)))
     }
-    alone.push(await observe(service, () => delay(1000 * seconds, [])))
+    alone.push(await observe(() => delay(1000 * seconds, [])))
     report({ alone, mixed, capacity, perSecond, rounds })
   } finally {
     traffic.close()
@@ -58,8 +65,11 @@ export async function benchMixed({ rounds, seconds }: MixedOptions): Promise<voi
   }
 }
 
-async function sustainedUnpruned(url: string, traffic: Traffic): Promise<number> {
-  const load = { url, path: `${path}?max_prune=0&deadline_ms=20000`, callers, seconds: 5 }
+async function sustainedUnpruned(
+  url: string,
+  { traffic, warmUpSeconds }: { traffic: Traffic; warmUpSeconds: number },
+): Promise<number> {
+  const load = { url, path: `${path}?max_prune=0&deadline_ms=20000`, callers, seconds: warmUpSeconds }
   await sustainedRate(traffic, load)
   return sustainedRate(traffic, load)
 }
@@ -95,9 +105,8 @@ interface Window {
   answers: Answer[]
 }
 
-/** Lets the service settle, then looks at its counters before and after `work`, which awaits its requests' answers. */
-async function observe(service: ServeProcess, work: () => Promise<Answer[]>): Promise<Window> {
-  await delay(settleMs)
+/** Looks at the service's counters before and after `work`, which awaits its requests' answers. */
+async function observeWindow(service: ServeProcess, work: () => Promise<Answer[]>): Promise<Window> {
   const before = await readCounters(service)
   const answers = await work()
   const after = await readCounters(service)

@@ -1,7 +1,6 @@
-import sharp from 'sharp'
 import { Pool } from 'undici'
 import type { Caption } from '../../edge/contract/caption.ts'
-import { heldOutScenes, renderScene, SIDE } from '../../infra/starter-model/scenes.ts'
+import { encodeScenes } from './encoded-scenes.ts'
 
 /** What the benchmark asks its callers to do. */
 export interface LoadRequest {
@@ -29,16 +28,10 @@ export interface RequestParts {
   inferenceMs: number
 }
 
-export const encodedPictures = Promise.all(
-  heldOutScenes(3, 32).map(async (scene) =>
-    sharp(await renderScene(scene), { raw: { width: SIDE, height: SIDE, channels: 3 } })
-      .jpeg({ quality: 90 })
-      .toBuffer(),
-  ),
-)
+const pictures = encodeScenes(3, 32, 90)
 
 process.on('message', async ({ url, images, callers }: LoadRequest) => {
-  const encoded = await encodedPictures
+  const encoded = await pictures
   // The callers share the machine with the service, so they are as light as they get.
   const pool = new Pool(url)
   let next = 0

@@ -11,6 +11,8 @@ import { median, printResult, quantile } from './measure.ts'
 import type { LoadReport, LoadRequest } from './pipeline-client.ts'
 
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
+/** Callers who never pause wait for three full batches at a time: with less, slow machines would reject some of them. */
+const sloMs = 20_000
 
 /**
  * What the service costs over the bare engine, on the starter model, unpruned: images per second with many callers,
@@ -20,7 +22,7 @@ const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 export async function benchPipeline(options: { rounds: number; batch: number }): Promise<void> {
   const { rounds, batch } = options
   const dataDir = await mkdtemp(join(tmpdir(), 'turbine-pipeline-'))
-  const { config } = loadConfig({ flags: { port: 0, dataDir, maxBatch: batch } })
+  const { config } = loadConfig({ flags: { port: 0, dataDir, maxBatch: batch, sloMs } })
   const service = await startRole('serve', { config, log: createLogger({ level: 'warn' }), version: 'bench' })
   const bare = await openBareEngine(config.device, batch)
   const load = fork(client)

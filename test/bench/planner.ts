@@ -20,15 +20,20 @@ import type { PlannerReport, PlannerRequest } from './planner-process.ts'
 const planner = fileURLToPath(new URL('./planner-process.ts', import.meta.url))
 const batch = 'batch_bench'
 const file = 'file-bench'
-const shards = 4000
 const linesOfShard = 256
+
+export interface PlannerBenchOptions {
+  lines: number
+  /** Full shards whose results are joined; default 4,000. */
+  shards?: number
+}
 
 /**
  * What a planner does with a large batch: reading a manifest from the store and cutting it into shards until the plan
  * is kept, in a process of its own whose memory is watched; and joining the results of 4,000 full shards. On the S3
  * server that `S3_ENDPOINT` names, else on one that is started on this machine and shares its cores, else in a folder.
  */
-export async function benchPlanner({ lines }: { lines: number }): Promise<void> {
+export async function benchPlanner({ lines, shards = 4000 }: PlannerBenchOptions): Promise<void> {
   const place = await openPlace()
   const { store, close } = await openStores(loadConfig({ env: place.env }).config)
   // Where the store is not ours alone, nobody else has this name.
@@ -37,7 +42,7 @@ export async function benchPlanner({ lines }: { lines: number }): Promise<void> 
   try {
     await putBatch(store, tenant, lines)
     const planned = await ask('plan')
-    await putShards(store, tenant)
+    await putShards(store, tenant, shards)
     const joined = await ask('join')
     const megabytes = joined.bytes / 1e6
     console.log(
@@ -139,7 +144,7 @@ const line = (number: number) =>
   `{"custom_id":"image-${number}","image_url":"s3://pictures/2026/${number}.jpg"}\n`
 
 /** Results like those of captions. */
-async function putShards(store: ObjectStore, tenant: string): Promise<void> {
+async function putShards(store: ObjectStore, tenant: string, shards: number): Promise<void> {
   const tally = {
     completed: linesOfShard,
     failed: 0,

@@ -66,7 +66,7 @@ export async function benchQuality({ scenes: count }: { scenes: number }): Promi
   })
 }
 
-/** Every mode at the same schedules; the two hardest levels' are among them. */
+/** Every mode at the same schedules; the two highest levels' are among them. */
 function comparisons({ encoder: { layers }, levels }: CaptionModel): Setting[] {
   const none = perLayer(0, layers)
   const byMode = [...compared, ...levels.slice(-2).map(({ r }) => r)].flatMap((r): Setting[] => [

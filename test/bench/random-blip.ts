@@ -27,6 +27,17 @@ export const blipBase: BlipSizes = {
   vocabulary: 30524,
 }
 
+/** So small that it takes no time, with enough image tokens that some merge. */
+export const blipTiny: BlipSizes = {
+  side: 128,
+  patch: 16,
+  width: 32,
+  layers: 2,
+  heads: 2,
+  textLayers: 1,
+  vocabulary: 64,
+}
+
 /** Salesforce/blip-image-captioning-large. */
 export const blipLarge: BlipSizes = {
   ...blipBase,

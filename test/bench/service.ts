@@ -17,20 +17,33 @@ import { startKafka } from '../servers/kafka.ts'
 import { type S3Server, startS3 } from '../servers/s3.ts'
 import { startWorker } from '../servers/worker.ts'
 import { openBareEngine } from './bare-engine.ts'
+import { encodeScenes } from './encoded-scenes.ts'
 import { median, printResult, quantile } from './measure.ts'
-import { encodedPictures, type LoadReport, type LoadRequest } from './pipeline-client.ts'
+import type { LoadReport, LoadRequest } from './pipeline-client.ts'
 
 const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 const secret = 'a secret for benchmarks only'
 
+export interface ServiceBenchOptions {
+  rounds: number
+  batch: number
+  /** Shards in each round, and as many images as single jobs; default 4. */
+  shards?: number
+  /** Lines of a shard; default as many as a batch's have. */
+  shardLines?: number
+  /** Images of the 32 callers in each round; default 320. */
+  crowdImages?: number
+}
+
 /**
  * What the distributed service costs over the bare engine, on the starter model, unpruned: images per second from
- * Kafka in to S3 out, in shards of a batch and as single jobs, against full batches that are decoded already; and what a lone request, and one of 32, takes
- * longer than its inference through Worker, Kafka, processor and back, with where it goes. Broker, S3 server,
- * workerd and callers share the machine's cores with the processor.
+ * Kafka in to S3 out, in shards of a batch and as single jobs, against full batches that are decoded already; and what
+ * a lone request, and one of 32, takes longer than its inference through Worker, Kafka, processor and back, with where
+ * it goes. Broker, S3 server, workerd and callers share the machine's cores with the processor.
  */
-export async function benchService({ rounds, batch }: { rounds: number; batch: number }): Promise<void> {
+export async function benchService(options: ServiceBenchOptions): Promise<void> {
+  const { rounds, batch, shards: count = 4, shardLines = maxShardLines, crowdImages = 320 } = options
   const [kafka, s3] = await Promise.all([startKafka(), startS3()])
   await s3.createBucket('turbine')
   const processor = await startProcessor({
@@ -53,18 +66,19 @@ export async function benchService({ rounds, batch }: { rounds: number; batch: n
   const lone: LoadReport[] = []
   const crowd: LoadReport[] = []
   // Whole shards, and enough of them that the first and the last batches, which are not full, count for little.
-  const images = 4 * maxShardLines
+  const images = count * shardLines
   try {
-    const manifest = await putManifest(s3, maxShardLines)
+    const pictures = await encodeScenes(3, 32, 90)
+    const manifest = await putManifest(s3, pictures, shardLines)
     const url = await readyAt(worker.url)
     await ask(load, { url, images: 4 * batch, callers: batch })
-    await captionJobs(stream, 4 * batch)
+    await captionJobs(stream, pictures, 4 * batch)
     for (let round = 0; round < rounds; round++) {
       const bareRate = await bare.imagesPerSecond(images)
       bareRates.push(bareRate)
       const rates = {
-        batch: await captionShards(stream, manifest, images / maxShardLines),
-        interactive: await captionJobs(stream, images),
+        batch: await captionShards(stream, { manifest, count, lines: shardLines }),
+        interactive: await captionJobs(stream, pictures, images),
       }
       for (const lane of ['batch', 'interactive'] as const) {
         lanes[lane].rates.push(rates[lane])
@@ -73,7 +87,7 @@ export async function benchService({ rounds, batch }: { rounds: number; batch: n
       const [alone, shards, jobs] = [bareRate, rates.batch, rates.interactive].map((rate) => rate.toFixed(1))
       console.log(`round ${round + 1}: ${alone} images/s alone, ${shards} in shards, ${jobs} as single jobs`)
       lone.push(await ask(load, { url, images: 24, callers: 1 }))
-      crowd.push(await ask(load, { url, images: 320, callers: 32 }))
+      crowd.push(await ask(load, { url, images: crowdImages, callers: 32 }))
     }
   } finally {
     if (load.connected) load.disconnect()
@@ -123,10 +137,9 @@ const describe = ({ rates, ratios }: Lane) =>
   `${median(rates).toFixed(1)} images/s (${(100 * median(ratios)).toFixed(0)} % of the engine)`
 
 /** A manifest with the images in its lines. */
-async function putManifest(s3: S3Server, lines: number): Promise<Slice> {
-  const pictures = await encodedPictures
+async function putManifest(s3: S3Server, pictures: Buffer[], lines: number): Promise<Slice> {
   const text = Array.from({ length: lines }, (_, i) => {
-    const picture = Buffer.from(pictures[i % pictures.length]!).toString('base64')
+    const picture = pictures[i % pictures.length]!.toString('base64')
     return `${JSON.stringify({ custom_id: `scene-${i}`, image_url: `data:image/jpeg;base64,${picture}` })}\n`
   }).join('')
   const client = openS3({ ...s3, region: 'us-east-1' })
@@ -136,10 +149,13 @@ async function putManifest(s3: S3Server, lines: number): Promise<Slice> {
 }
 
 /** Sends shards, and measures until their results lie in the store: then they are committed. */
-async function captionShards(stream: Stream, manifest: Slice, shards: number): Promise<number> {
+async function captionShards(
+  stream: Stream,
+  { manifest, count, lines }: { manifest: Slice; count: number; lines: number },
+): Promise<number> {
   const now = Date.now()
   const batch = `batch_${randomUUID()}`
-  const jobs = Array.from({ length: shards }, (_, shard) =>
+  const jobs = Array.from({ length: count }, (_, shard) =>
     encodeShardJob({
       tenant: 'default',
       batch,
@@ -150,17 +166,16 @@ async function captionShards(stream: Stream, manifest: Slice, shards: number): P
       createdAt: now,
       expiresAt: now + 86_400_000,
       slices: [manifest],
-      firstLine: 1 + shard * maxShardLines,
-      lines: maxShardLines,
+      firstLine: 1 + shard * lines,
+      lines,
       duplicates: [],
     }),
   )
-  return rateOf(stream, 'batch', shards * maxShardLines, () => stream.send(topics.batch, jobs))
+  return rateOf(stream, 'batch', count * lines, () => stream.send(topics.batch, jobs))
 }
 
 /** Sends jobs for which nobody waits, and measures until their results lie in the store: then they are committed. */
-async function captionJobs(stream: Stream, images: number): Promise<number> {
-  const pictures = await encodedPictures
+async function captionJobs(stream: Stream, pictures: Buffer[], images: number): Promise<number> {
   const now = Date.now()
   const jobs = Array.from({ length: images }, (_, i) =>
     encodeJob({

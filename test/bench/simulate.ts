@@ -23,7 +23,7 @@ export async function benchSimulate({
   gpus?: number
 }): Promise<void> {
   const costs = await readDeviceCosts('starter-cpu')
-  const perSecond = (busiestShare * gpus * capacityOf(costs).hardest) / factor
+  const perSecond = (busiestShare * gpus * capacityOf(costs).pruned) / factor
   const durationMs = (1000 * images) / (perSecond * meanOverQuietest)
   const arrivals = poissonArrivals(diurnal({ perSecond, factor, durationMs }), seededRandom(1))
   const policies: Policy[] = [

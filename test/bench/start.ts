@@ -6,13 +6,19 @@ import { fileURLToPath } from 'node:url'
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { benchFolder } from './folders.ts'
 import { median, printResult } from './measure.ts'
-import { blipBase, randomBlip } from './random-blip.ts'
+import { type BlipSizes, blipBase, randomBlip } from './random-blip.ts'
 
 const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 
+export interface StartBenchOptions {
+  rounds: number
+  /** Of the model beside the starter; default BLIP-base's. */
+  sizes?: BlipSizes
+}
+
 /** Seconds from the command to a service that is ready, warm-up caption included, and its resident memory then. */
-export async function benchStart({ rounds }: { rounds: number }): Promise<void> {
-  const folders = { starter: bundledModel, base: await randomBlip(benchFolder, blipBase) }
+export async function benchStart({ rounds, sizes = blipBase }: StartBenchOptions): Promise<void> {
+  const folders = { starter: bundledModel, base: await randomBlip(benchFolder, sizes) }
   const starts: Record<keyof typeof folders, Start[]> = { starter: [], base: [] }
   for (let round = 0; round < rounds; round++)
     for (const name of ['starter', 'base'] as const) starts[name].push(await startOnce(folders[name]))

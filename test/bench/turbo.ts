@@ -5,12 +5,19 @@ import { perLayer, semanticWeights } from '../../processor/turbo/schedule.ts'
 import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
 import { smoothPixels } from './pixels.ts'
-import { blipBase, randomBlip } from './random-blip.ts'
+import { type BlipSizes, blipBase, randomBlip } from './random-blip.ts'
 import { type BareSession, openBareSession } from './session.ts'
 
+export interface TurboBenchOptions {
+  rounds: number
+  batch: number
+  /** Of the model beside the starter; default BLIP-base's. */
+  sizes?: BlipSizes
+}
+
 /** The encoder alone: a graph without Turbo against the Turbo graph at several r, BLIP-base sizes and the starter. */
-export async function benchTurbo(options: { rounds: number; batch: number }): Promise<void> {
-  const model = await openBlip(await randomBlip(benchFolder, blipBase))
+export async function benchTurbo({ sizes = blipBase, ...options }: TurboBenchOptions): Promise<void> {
+  const model = await openBlip(await randomBlip(benchFolder, sizes))
   const base = await measure(model, [0, 16, 40], options)
   const lone = await measure(model, [0, 16, 40], { rounds: 2 * options.rounds, batch: 1 })
   const starter = await measure(await openBlip(bundledModel), [0, 4, 8, 12, 14, 16], {

@@ -12,7 +12,7 @@ export async function registeredMetrics(): Promise<Set<string>> {
   const metrics = createMetrics()
   createEdgeMetrics(metrics)
   measureBatches(metrics)
-  measurePlanner(metrics).watch({ activeBatches: 0, paces: [] }, Date.now)
+  measurePlanner(metrics).watch({ activeBatches: 0, backlogs: [] }, Date.now)
   measurePipeline(metrics).watch(idlePipeline)
   measureFleet(metrics, idleFleet)
   watchDeadLetters({ metrics, log: { error() {} } })

@@ -57,13 +57,13 @@ type ImageCase = [
 ]
 
 test.each<ImageCase>([
-  ['an empty body', () => text(''), 400, 'image_empty'],
+  ['an empty body', () => text(''), 400, 'image_invalid'],
   ['a truncated JPEG', () => jpeg().slice(0, jpeg().length / 2), 400, 'image_invalid'],
   ['a truncated PNG', () => png().slice(0, png().length / 2), 400, 'image_invalid'],
   ['a corrupt PNG', () => corrupt(png()), 400, 'image_invalid'],
   ['a header alone', () => jpeg().slice(0, 20), 400, 'image_invalid'],
-  ['text', () => text('hello'), 415, 'image_unsupported'],
-  ['an SVG drawing', () => text('<svg xmlns="http://www.w3.org/2000/svg"/>'), 415, 'image_unsupported'],
+  ['text', () => text('hello'), 415, 'image_invalid'],
+  ['an SVG drawing', () => text('<svg xmlns="http://www.w3.org/2000/svg"/>'), 415, 'image_invalid'],
   [
     'a wrong content type',
     jpeg,

@@ -61,9 +61,9 @@ test.each(['/photo', '/moved'])('the image at %s gets the caption that its bytes
 test.each([
   ['/circle', 'image_url_redirects', /redirects/],
   ['/to-file', 'image_url_invalid', /file/],
-  ['/gone', 'image_url_status', /404/],
+  ['/gone', 'image_not_found', /404/],
   ['/page', 'image_url_content_type', /text\/html/],
-  ['/empty', 'image_empty', /empty/],
+  ['/empty', 'image_invalid', /empty/],
   ['/large', 'image_url_too_large', /20971520/],
   ['/endless', 'image_url_too_large', /20971520/],
   ['/slow', 'image_url_timeout', /2000 ms/],

@@ -29,6 +29,7 @@ export async function installGoTool(tool: GoTool): Promise<string> {
   const go = goCommand()
   if (!go) throw new Error(`${tool.name} is built with Go, which is not there. Install Go.`)
   await mkdir(dirname(binary), { recursive: true })
+  console.log(`Building ${tool.name} ${tool.version} with Go, once: it takes some minutes ...`)
   const folder = await mkdtemp(join(dirname(binary), 'build-'))
   const tags = tool.tags ? ['-tags', tool.tags.join(',')] : []
   const env = { ...process.env, GOBIN: folder }

@@ -174,6 +174,7 @@ async function kafkaJars(): Promise<string> {
   const jars = cacheFolder(`kafka-${version}`)
   if ((await readdir(jars).catch(() => [])).length > 0) return jars
   await mkdir(dirname(jars), { recursive: true })
+  console.log(`Downloading Apache Kafka ${version} from Maven Central, once ...`)
   const fetched = await mkdtemp(`${jars}-`)
   const plugin = 'org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies'
   await run('mvn', ['-q', '-B', '-f', pom, plugin, '-DincludeScope=runtime', `-DoutputDirectory=${fetched}`])

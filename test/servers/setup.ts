@@ -27,6 +27,8 @@ const nothing = async () => {}
  */
 export default async function setup({ provide }: TestProject): Promise<() => Promise<void>> {
   const [kafka, s3] = await Promise.all([openKafka(), openS3()])
+  if (kafka.access) console.log(`Kafka is ready at ${kafka.access.brokers}.`)
+  if (s3.access) console.log(`S3 is ready at ${s3.access.endpoint}.`)
   const tools = canUseGo() ? [] : ['for the chart, the compose file and the alert rules install Go.']
   const missing = [...[kafka, s3].flatMap((server) => server.missing ?? []), ...tools]
   if (missing.length > 0) console.warn(`Integration tests are skipped: ${missing.join(' ')}`)
@@ -47,6 +49,7 @@ async function openKafka(): Promise<Started<{ brokers: string }>> {
       stop: nothing,
       missing: 'for Kafka install Java 17, Maven and OpenSSL, or set KAFKA_BROKERS.',
     }
+  console.log('Starting Apache Kafka for the integration tests ...')
   const server = await startKafka()
   return { access: { brokers: server.brokers }, stop: server.dispose }
 }
@@ -66,6 +69,7 @@ async function openS3(): Promise<
       stop: nothing,
       missing: 'for S3 install Go, or set S3_ENDPOINT, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.',
     }
+  console.log('Starting an S3 server (versitygw) for the integration tests ...')
   const { accessKeyId, secretAccessKey, endpoint: started, dispose } = await startS3()
   return { access: { endpoint: started, accessKeyId, secretAccessKey }, stop: dispose }
 }

@@ -15,8 +15,8 @@ const batches = 'processor/batches'
 export const arrows: Readonly<Record<string, readonly string[]>> = {
   infra: [],
 
-  // Of infra only what a record and an object look like: the contract does no I/O.
-  [contract]: ['infra/store/slices.ts', 'infra/stream/stream.ts'],
+  // Of infra only what a record, an object and an error look like: the contract does no I/O.
+  [contract]: ['infra/errors.ts', 'infra/store/slices.ts', 'infra/stream/stream.ts'],
   'edge/accounts': [contract, 'edge/deps.ts', 'infra'],
   'edge/fleet': [contract, 'infra'],
   'edge/guard': [contract, 'edge/accounts', 'edge/deps.ts', 'infra'],
@@ -26,9 +26,9 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
 
   'processor/onnx': [],
   'processor/turbo': below('turbo'),
-  'processor/models': below('models'),
+  'processor/models': [...below('models'), 'infra/file-body.ts', 'infra/retry.ts', 'infra/timing.ts'],
   [scheduling]: [],
-  'processor/engine': [...below('engine'), scheduling, contract],
+  'processor/engine': [...below('engine'), scheduling, contract, 'infra/retry.ts', 'infra/timing.ts'],
   'processor/pipeline': [
     ...below('pipeline'),
     scheduling,

@@ -1,3 +1,4 @@
+import { s3Unavailable } from '../../../infra/fetch/faults.ts'
 import {
   type Batch,
   type BatchRequest,
@@ -9,7 +10,6 @@ import { TurbineError } from '../../contract/errors.ts'
 import { parse } from '../../contract/parse.ts'
 import { assertGranted, type Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps } from '../../deps.ts'
-import { s3Unavailable } from '../captions/image-url.ts'
 import { findFile } from '../files/stored.ts'
 import { findModel } from '../models.ts'
 

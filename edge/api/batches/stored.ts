@@ -1,4 +1,5 @@
-import { getJson, PreconditionFailedError, putOnce } from '../../../infra/store/store.ts'
+import { putJson, putOnce, swapJson } from '../../../infra/store/json.ts'
+import { getJson, listPages } from '../../../infra/store/store.ts'
 import { traceparent } from '../../../infra/telemetry/tracing.ts'
 import { type Batch, type CancelMark, isFinal, newBatch, type StoredBatch } from '../../contract/batch.ts'
 import { TurbineError } from '../../contract/errors.ts'
@@ -7,11 +8,9 @@ import { type Control, encodeControl } from '../../contract/shard.ts'
 import type { Tenant } from '../../contract/tenant.ts'
 import { topics } from '../../contract/topics.ts'
 import type { EdgeDeps } from '../../deps.ts'
-import { pagesBelow } from '../pages.ts'
 import type { BatchAsk } from './request.ts'
 
 const batchIdPattern = /^batch_[\w-]{1,128}$/
-const asJson = { contentType: 'application/json' }
 
 /** The tenant's batch as callers see it; undefined when there is none. */
 export async function findBatch(
@@ -72,8 +71,7 @@ export async function startBatch(
   if (wanted) await assertRoom(deps, tenant)
   try {
     const batch = made ?? (await keepBatch(deps, tenant.id, id, wanted!))
-    const mark = JSON.stringify({ tenant: tenant.id, batch: id })
-    await deps.store.put(keys.openBatch(tenant.id, id), mark, asJson)
+    await putJson(deps.store, keys.openBatch(tenant.id, id), { tenant: tenant.id, batch: id })
     await tellPlanners(deps, { type: 'batch_created', tenant: tenant.id, batch: id })
     return batch
   } catch (error) {
@@ -87,7 +85,7 @@ export async function startBatch(
 async function assertRoom({ store }: EdgeDeps, { id, limits: { openBatches } }: Tenant): Promise<void> {
   if (openBatches === undefined) return
   let open = 0
-  for await (const page of pagesBelow(store, `${keys.openBatches}${id}/`)) {
+  for await (const page of listPages(store, `${keys.openBatches}${id}/`)) {
     open += page.length
     if (open >= openBatches) throw tooManyOpen(openBatches)
   }
@@ -120,13 +118,8 @@ export async function stopBatch(deps: EdgeDeps, tenant: string, id: string): Pro
   if (batch.status === 'cancelling' || batch.status === 'cancelled') return batch
   if (isFinal(batch.status)) throw notCancellable(batch)
   const mark: CancelMark = { cancelling_at: Math.floor(deps.now() / 1000) }
-  const key = keys.batchCancel(tenant, id)
-  try {
-    await deps.store.put(key, JSON.stringify(mark), { ...asJson, ifNoneMatch: '*' })
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
-    return requireBatch(deps, tenant, id)
-  }
+  const marked = await swapJson(deps.store, keys.batchCancel(tenant, id), mark, undefined)
+  if (marked === undefined) return requireBatch(deps, tenant, id)
   await tellPlanners(deps, { type: 'batch_cancelled', tenant, batch: id }).catch((err: unknown) =>
     deps.log.warn(
       { err, batch: id },

@@ -14,7 +14,6 @@ import {
   post,
   rawRequest,
 } from '../../app.fixture.ts'
-import { maxBodyBytes } from '../../contract/caption.ts'
 import { decodeJob } from '../../contract/job.ts'
 
 const png = pngHeader()
@@ -49,17 +48,17 @@ test('JSON with a data URL is captioned', async () => {
   expect(jobOf(edge)).toMatchObject({ image: png, maxPrune: 0, prompt: 'a', deadline: 1_790_000_000_100 })
 })
 
-test('JSON with an address is fetched, up to the limit of a body', async () => {
+test('JSON with an address is fetched', async () => {
   const calls: unknown[] = []
   const edge = fakeEdge({
-    fetchImage: async (url, { maxBytes }) => {
-      calls.push([url, maxBytes])
+    images: async (url) => {
+      calls.push(url)
       return png
     },
   })
   const response = await post(edge, jsonRequest({ image_url: 'https://example.com/a.png' }))
   expect(response.status).toBe(200)
-  expect(calls).toEqual([['https://example.com/a.png', maxBodyBytes]])
+  expect(calls).toEqual(['https://example.com/a.png'])
   expect(jobOf(edge).image).toEqual(png)
 })
 
@@ -122,7 +121,7 @@ test('a caller who went away gets no answer and no mark', async () => {
 test('a caller who went away while the image was fetched is no failure of the service', async () => {
   const caller = new AbortController()
   const edge = fakeEdge({
-    fetchImage: async (_url, { signal }) => {
+    images: async (_url, { signal }) => {
       caller.abort()
       signal.throwIfAborted()
       return png

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { encodeBase64 } from 'hono/utils/encode'
 import { expect, test } from 'vitest'
+import { imageFaults } from '../../../infra/fetch/faults.ts'
 import { errorOf, fakeEdge, jsonRequest, pngHeader, post, rawRequest } from '../../app.fixture.ts'
 import { maxBodyBytes } from '../../contract/caption.ts'
 
@@ -20,9 +21,9 @@ const refusals: [
   param: string | null,
   message?: RegExp,
 ][] = [
-  ['an empty body', { init: rawRequest('') }, 400, 'image_empty', null],
-  ['no body at all', { init: { method: 'POST' } }, 400, 'image_empty', null],
-  ['text as an image', { init: rawRequest(text('hello')) }, 415, 'image_unsupported', null, /JPEG, PNG/],
+  ['an empty body', { init: rawRequest('') }, 400, 'image_invalid', null],
+  ['no body at all', { init: { method: 'POST' } }, 400, 'image_invalid', null],
+  ['text as an image', { init: rawRequest(text('hello')) }, 415, 'image_invalid', null, /JPEG, PNG/],
   ['100 megapixels', { init: rawRequest(pngHeader(10_000, 10_000)) }, 413, 'image_too_large', null, /64/],
   ['a form', typed('application/x-www-form-urlencoded'), 415, 'content_type_unsupported', 'content-type'],
   ['a video', typed('video/mp4'), 415, 'content_type_unsupported', 'content-type', /video\/mp4/],
@@ -51,8 +52,8 @@ const refusals: [
   ],
   ['options beside JSON', { ...json({ image_url: dataUrl }), query: '?a=1' }, 400, 'unknown_parameter', 'a'],
   ['a bad data URL', json({ image_url: 'data:image/png;base64,*' }), 400, 'image_url_invalid', 'image_url'],
-  ['an empty data URL', json({ image_url: 'data:image/png;base64,' }), 400, 'image_empty', 'image_url'],
-  ['a data URL of text', json({ image_url: 'data:;base64,aGVsbG8=' }), 415, 'image_unsupported', 'image_url'],
+  ['an empty data URL', json({ image_url: 'data:image/png;base64,' }), 400, 'image_invalid', 'image_url'],
+  ['a data URL of text', json({ image_url: 'data:;base64,aGVsbG8=' }), 415, 'image_invalid', 'image_url'],
   ['an ftp address', json({ image_url: 'ftp://example.com/a' }), 400, 'image_url_invalid', 'image_url'],
   ['a path', json({ image_url: '/etc/passwd' }), 400, 'image_url_invalid', 'image_url'],
 ]
@@ -66,11 +67,11 @@ test.each(refusals)('%s is refused', async (_name, { init, query }, status, code
   expect(edge.sent).toEqual([])
 })
 
-test.each(['image_url_private', 'image_url_too_large', 'image_url_timeout'])(
-  'an address that fails with %s is the fault of the request',
-  async (code) => {
-    const fault = Object.assign(new Error('The address is private. Use a public one.'), { code })
-    const edge = fakeEdge({ fetchImage: () => Promise.reject(fault) })
+test.each([imageFaults.refused(), imageFaults.tooLarge(10), imageFaults.timedOut(10)])(
+  'an address that fails with $code is the fault of the request',
+  async (fault) => {
+    const { code } = fault
+    const edge = fakeEdge({ images: () => Promise.reject(fault) })
     const response = await post(edge, jsonRequest({ image_url: 'https://example.com/a.png' }))
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({

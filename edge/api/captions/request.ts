@@ -6,11 +6,10 @@ import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
 import { findModel } from '../models.ts'
-import { queryOf, readBytes, readJson } from '../read.ts'
-import { imageAt } from './image-url.ts'
+import { imageReader, queryOf, readBytes, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'fetchImage' | 'buckets'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'images'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -52,20 +51,15 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
   return askAbout(c, deps, url, { ...asked, ...options })
 }
 
-/** What a request asks about an image at an address, which is fetched only when the job goes out. */
+/** A request about an image at an address, which is fetched only when the job is sent. */
 export async function askAbout(
   c: Context<EdgeEnv>,
   deps: RequestDeps,
   url: string,
   { model, maxPrune = 1, prompt, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
 ): Promise<CaptionAsk> {
-  const source = { tenant: c.get('tenant'), signal: c.req.raw.signal }
   return {
-    image: async () => {
-      const image = await imageAt(url, source, deps)
-      checkImage(image, 'image_url')
-      return image
-    },
+    image: imageReader(c, deps, url),
     model: findModel(await deps.models(), model).id,
     prompt,
     maxPrune,

@@ -7,7 +7,14 @@ import {
   turbineOptionsSchema,
 } from '../../contract/caption.ts'
 import { fromText } from '../read.ts'
-import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors, turnedAway } from '../responses.ts'
+import {
+  errorResponse,
+  idempotencyErrors,
+  imageTooLarge,
+  jsonResponse,
+  serviceErrors,
+  turnedAway,
+} from '../responses.ts'
 
 /** The options of a request whose body is the image itself. */
 export const captionQuerySchema = z.strictObject({
@@ -19,7 +26,7 @@ export const captionQuerySchema = z.strictObject({
 
 export const captionIdPattern = /^[\w-]{1,128}$/
 
-const example = {
+export const captionExample = {
   id: 'cap_8f14e45f',
   object: 'caption',
   status: 'completed',
@@ -38,10 +45,10 @@ const example = {
 } satisfies Caption
 
 const queuedExample = {
-  id: example.id,
+  id: captionExample.id,
   object: 'caption',
   status: 'queued',
-  created: example.created,
+  created: captionExample.created,
 } satisfies Caption
 
 const rawImage = {
@@ -95,7 +102,7 @@ export const createCaption = createRoute({
     },
   },
   responses: {
-    200: jsonResponse('The caption.', captionSchema, example),
+    200: jsonResponse('The caption.', captionSchema, captionExample),
     202: { ...queued, headers: queuedHeaders },
     400: errorResponse(
       400,
@@ -112,15 +119,10 @@ export const createCaption = createRoute({
     ),
     404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
     ...idempotencyErrors,
-    413: errorResponse(
-      413,
-      'image_too_large',
-      'The image has 100 megapixels; at most 64 are accepted.',
-      'The body has too many bytes or the image too many pixels.',
-    ),
+    413: imageTooLarge,
     415: errorResponse(
       415,
-      'image_unsupported',
+      'image_invalid',
       'This is not an image in a format that is accepted (JPEG, PNG, WebP, GIF, TIFF, AVIF).',
       'The content type or the image format is not accepted.',
     ),
@@ -137,9 +139,9 @@ export const getCaption = createRoute({
   tags: ['captions'],
   summary: 'The result of a request that was answered with 202',
   description: 'A caption that failed is answered with the status and error of its failure.',
-  request: { params: z.object({ id: z.string().openapi({ example: example.id }) }) },
+  request: { params: z.object({ id: z.string().openapi({ example: captionExample.id }) }) },
   responses: {
-    200: jsonResponse('The caption.', captionSchema, example),
+    200: jsonResponse('The caption.', captionSchema, captionExample),
     202: { ...queued, headers: { 'Retry-After': queuedHeaders['Retry-After'] } },
     400: errorResponse(400, 'image_invalid', 'The image is cut off.', 'The image could not be captioned.'),
     401: serviceErrors[401],

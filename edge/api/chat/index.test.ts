@@ -1,5 +1,7 @@
 import { encodeBase64 } from 'hono/utils/encode'
 import { expect, test } from 'vitest'
+import { memoryStore } from '../../../infra/store/memory.fixture.ts'
+import { BucketUnavailableError, StoreUnavailableError } from '../../../infra/store/store.ts'
 import { completed, emptyMailbox, errorOf, failed, mailboxWith, pngHeader } from '../../app.fixture.ts'
 import { decodeJob, maxInlineImageBytes } from '../../contract/job.ts'
 import { keys } from '../../contract/keys.ts'
@@ -153,7 +155,7 @@ test.each([
   ['no messages', { model: 'starter' }, 400, 'missing_required_parameter', 'messages'],
   ['another model', { ...asking(image()), model: 'other' }, 404, 'model_not_found', 'model'],
   ['two choices', { ...asking(image()), n: 2 }, 400, 'invalid_value', 'n'],
-  ['a data URL of text', asking(image('data:;base64,aGVsbG8=')), 415, 'image_unsupported', 'image_url'],
+  ['a data URL of text', asking(image('data:;base64,aGVsbG8=')), 415, 'image_invalid', 'image_url'],
   ['an ftp address', asking(image('ftp://example.com/a')), 400, 'image_url_invalid', 'image_url'],
   ['no JSON', '{', 400, 'invalid_json', null],
 ])('%s is refused', async (_name, json, status, code, param) => {
@@ -185,11 +187,51 @@ test('an image in a granted bucket is read from there', async () => {
   }
   expect(await codeOf('s3://photos/theirs/a.png')).toEqual([403, 's3_not_granted'])
   expect(await codeOf('s3://photos/mine/../theirs/a.png')).toEqual([400, 's3_uri_invalid'])
-  expect(await codeOf('s3://photos/mine/none.png')).toEqual([400, 'image_url_not_found'])
+  expect(await codeOf('s3://photos/mine/none.png')).toEqual([400, 'image_not_found'])
   expect(await codeOf('s3://photos/mine//a.png')).toEqual([400, 's3_uri_invalid'])
   await edge.bucket('photos').store.put('mine/huge.png', new Uint8Array(21 * 1024 * 1024))
   expect(await codeOf('s3://photos/mine/huge.png')).toEqual([400, 'image_url_too_large'])
   expect(edge.sent).toHaveLength(1)
+})
+
+test.each([
+  ['missing', 'image_not_found', 'Create it'],
+  ['forbidden', 'image_forbidden', 'Allow its S3 user to read'],
+] as const)("a granted bucket that is %s is the caller's fault", async (fault, code, remedy) => {
+  const tenants = [{ id: 'default', grants: [{ uri: 's3://photos/', access: 'read' as const }], limits: {} }]
+  const { store } = memoryStore()
+  store.get = () => Promise.reject(new BucketUnavailableError(fault, 'S3 at 10.0.0.1 says no.', {}))
+  const edge = resourceEdge({ buckets: () => store }, tenants)
+  const url = 's3://photos/a.png'
+  for (const [path, json] of [
+    ['/v1/chat/completions', asking(image(url))],
+    ['/v1/captions', { image_url: url }],
+  ] as const) {
+    const response = await edge.call('POST', path, { json })
+    expect([response.status, response.headers.get('retry-after')]).toEqual([400, null])
+    const error = await errorOf(response)
+    expect(error).toMatchObject({ code, param: 'image_url', type: 'invalid_request_error' })
+    expect(error.message).toContain(`"photos". ${remedy}`)
+    expect(error.message).not.toContain('10.0.0.1')
+  }
+})
+
+test.each([
+  ['the S3 of a granted bucket', { bucket: new StoreUnavailableError('away') }],
+  ['the bucket of the service', { own: new BucketUnavailableError('missing', 'There is no bucket.', {}) }],
+])("%s being away is the service's fault", async (_, faults: { bucket?: Error; own?: Error }) => {
+  const tenants = [{ id: 'default', grants: [{ uri: 's3://photos/', access: 'read' as const }], limits: {} }]
+  const edge = resourceEdge({}, tenants)
+  await edge.bucket('photos').store.put('a.png', png)
+  if (faults.bucket) edge.bucket('photos').store.get = () => Promise.reject(faults.bucket)
+  if (faults.own) edge.deps.store.put = () => Promise.reject(faults.own)
+  const headers = { 'idempotency-key': 'one' }
+  const response = await edge.call('POST', '/v1/captions', {
+    json: { image_url: 's3://photos/a.png' },
+    headers,
+  })
+  expect([response.status, (await errorOf(response)).code]).toEqual([503, 'store_unavailable'])
+  expect(response.headers.get('retry-after')).toBe('1')
 })
 
 test('a captions request reads buckets too, and without S3 says so', async () => {
@@ -207,7 +249,7 @@ test('an image too large for a record goes by the store', async () => {
   const large = new Uint8Array(maxInlineImageBytes + 1)
   large.set(png)
   const { edge, response } = chat(asking(image('https://example.com/a.png')), {
-    overrides: { fetchImage: async () => large },
+    overrides: { images: async () => large },
   })
   expect((await response).status).toBe(200)
   const job = decodeJob(edge.sent[0]!.record)

@@ -1,7 +1,8 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { pruningSchema } from '../../contract/caption.ts'
 import { type ChatCompletion, chatCompletion, chatRequestSchema } from '../../contract/chat.ts'
-import { errorResponse, idempotencyErrors, serviceErrors, turnedAway } from '../responses.ts'
+import { captionExample } from '../captions/routes.ts'
+import { errorResponse, idempotencyErrors, imageTooLarge, serviceErrors, turnedAway } from '../responses.ts'
 
 const usageSchema = z.object({
   prompt_tokens: z.int().openapi({ description: 'Image tokens that entered the encoder.' }),
@@ -41,21 +42,7 @@ export const chatExample = {
   ],
 } satisfies z.input<typeof chatRequestSchema>
 
-const completion: ChatCompletion = chatCompletion({
-  id: 'cap_8f14e45f',
-  created: 1_790_000_000,
-  caption: 'a large orange fish between two clouds',
-  turbine: {
-    prune_level: 0,
-    prune_ratio: 0,
-    tokens_in: 577,
-    tokens_out: 577,
-    output_tokens: 9,
-    queue_ms: 1.2,
-    inference_ms: 84.5,
-    model: 'starter',
-  },
-})
+const completion: ChatCompletion = chatCompletion(captionExample)
 
 export const createChatCompletion = createRoute({
   method: 'post',
@@ -94,13 +81,8 @@ export const createChatCompletion = createRoute({
       'A field is missing or wrong, or the image is missing, empty, broken or out of reach.',
     ),
     404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
-    413: errorResponse(
-      413,
-      'image_too_large',
-      'The image has 100 megapixels; at most 64 are accepted.',
-      'The body has too many bytes or the image too many pixels.',
-    ),
-    415: errorResponse(415, 'image_unsupported', 'The bytes are a PDF document.'),
+    413: imageTooLarge,
+    415: errorResponse(415, 'image_invalid', 'The bytes are a PDF document.'),
     ...idempotencyErrors,
     ...serviceErrors,
     403: errorResponse(403, 's3_not_granted', 'This tenant may not read s3://photos/cat.jpg.'),

@@ -1,5 +1,5 @@
-import { deleteAll } from '../../../infra/store/json.ts'
-import { getJson, type ObjectStore, putOnce } from '../../../infra/store/store.ts'
+import { deleteAll, putOnce } from '../../../infra/store/json.ts'
+import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import { TurbineError } from '../../contract/errors.ts'
 import type { File, StoredFile } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'

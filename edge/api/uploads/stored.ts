@@ -1,11 +1,10 @@
-import { deleteAll } from '../../../infra/store/json.ts'
+import { deleteAll, getVersioned, putOnce, swapJson } from '../../../infra/store/json.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
-import { type ObjectStore, PreconditionFailedError, putOnce } from '../../../infra/store/store.ts'
+import { listPages, type ObjectStore } from '../../../infra/store/store.ts'
 import { TurbineError } from '../../contract/errors.ts'
 import type { StoredUpload, Upload } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import type { EdgeDeps } from '../../deps.ts'
-import { pagesBelow } from '../pages.ts'
 
 type UploadDeps = Pick<EdgeDeps, 'store' | 'now'>
 
@@ -21,14 +20,15 @@ const uploadIdPattern = /^upload_[\w-]{1,128}$/
  * @throws TurbineError `upload_not_found`
  */
 export async function requireUpload(deps: UploadDeps, tenant: string, id: string): Promise<ReadUpload> {
-  const object = uploadIdPattern.test(id) ? await deps.store.get(keys.upload(tenant, id)) : undefined
-  if (!object)
+  const key = uploadIdPattern.test(id) ? keys.upload(tenant, id) : undefined
+  const found = key && (await getVersioned<StoredUpload>(deps.store, key))
+  if (!found)
     throw new TurbineError(`There is no upload "${id.slice(0, 80)}". Begin one: POST /v1/uploads.`, {
       status: 404,
       code: 'upload_not_found',
       param: 'id',
     })
-  const stored = { ...((await new Response(object.body).json()) as StoredUpload), etag: object.etag }
+  const stored = { ...found.value, etag: found.etag }
   const expired = stored.upload.status === 'pending' && deps.now() >= stored.upload.expires_at * 1000
   return expired ? endUpload(deps.store, tenant, stored, 'expired') : stored
 }
@@ -54,17 +54,13 @@ export async function replaceUpload(
   tenant: string,
   { etag, ...stored }: ReadUpload,
 ): Promise<ReadUpload> {
-  const key = keys.upload(tenant, stored.upload.id)
-  try {
-    const put = { contentType: 'application/json', ifMatch: etag }
-    return { ...stored, ...(await store.put(key, JSON.stringify(stored), put)) }
-  } catch (error) {
-    if (!(error instanceof PreconditionFailedError)) throw error
+  const replaced = await swapJson(store, keys.upload(tenant, stored.upload.id), stored, etag)
+  if (replaced === undefined)
     throw new TurbineError(
       'The upload was completed or cancelled by another request meanwhile. Send the request again.',
       { status: 409, code: 'upload_changed', param: 'id', retryAfterSeconds: 1, retriable: true },
     )
-  }
+  return { ...stored, etag: replaced }
 }
 
 /**
@@ -91,7 +87,7 @@ export async function removeParts(
   kept: ReadonlySet<string> = new Set(),
 ): Promise<void> {
   const removable: string[] = []
-  for await (const page of pagesBelow(store, keys.uploadParts(tenant, upload)))
+  for await (const page of listPages(store, keys.uploadParts(tenant, upload)))
     removable.push(...page.map(({ key }) => key).filter((key) => !kept.has(key)))
   await deleteAll(store, removable)
 }
@@ -107,7 +103,7 @@ export async function slicesOfParts(
   partIds: readonly string[],
 ): Promise<Slice[]> {
   const sizes = new Map<string, number>()
-  for await (const page of pagesBelow(store, keys.uploadParts(tenant, id)))
+  for await (const page of listPages(store, keys.uploadParts(tenant, id)))
     for (const { key, size } of page) sizes.set(key, size)
   if (new Set(partIds).size < partIds.length) throw badParts('part_repeated', 'A part is named twice.')
   const slices = partIds.map((part) => {

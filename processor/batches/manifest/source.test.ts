@@ -103,9 +103,10 @@ test.each(['s3://theirs/work.jsonl', 's3://theirs/photos/'])(
     const { store } = memoryStore()
     const refuse = () => Promise.reject(new BucketUnavailableError('forbidden', 'It is closed.', {}))
     const closed = { ...store, head: refuse, list: refuse }
-    const outages = new Outages({ clock: new VirtualClock(), log })
+    const clock = new VirtualClock()
+    const outages = new Outages({ clock, log })
     const stored = { tenant: 'acme', batch: { id: 'batch_1', turbine: { input_uri } } } as StoredBatch
-    const options = { store, buckets: () => closed, outages, signal, now: () => 0 }
+    const options = { store, buckets: () => closed, outages, signal, clock }
     await expect(locateManifest(stored, options)).rejects.toMatchObject({ code: 'input_not_found' })
   },
 )

@@ -1,6 +1,7 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { InvalidRangeError } from '../../../infra/store/range.ts'
 import {
@@ -11,9 +12,8 @@ import {
   type SliceStores,
   sliceBytes,
 } from '../../../infra/store/slices.ts'
-import { BucketUnavailableError, getJson, type ObjectStore } from '../../../infra/store/store.ts'
-import { isOutage, type Outages } from '../../delivery/outages.ts'
-import { LineSplitter, type ManifestLine } from './lines.ts'
+import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
+import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 
 /** A batch's input cannot be read, and never will be. */
 export class BatchInputError extends Error {
@@ -31,8 +31,7 @@ export class BatchInputError extends Error {
 export interface ManifestOptions extends SliceStores {
   outages: Outages
   signal: AbortSignal
-  /** Unix ms. */
-  now(): number
+  clock: Pick<Clock, 'now'>
 }
 
 /**
@@ -55,11 +54,11 @@ export function locateManifest(stored: StoredBatch, options: ManifestOptions): P
 }
 
 function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
-  const { store, outages, signal, now } = options
+  const { store, outages, signal, clock } = options
   const id = batch.input_file_id!
   return outages.outlast(async () => {
     const stored = await getJson<StoredFile>(store, keys.file(tenant, id))
-    const expired = stored?.file.expires_at !== undefined && now() >= stored.file.expires_at * 1000
+    const expired = stored?.file.expires_at !== undefined && clock.now() >= stored.file.expires_at * 1000
     if (!stored || expired) throw new BatchInputError('input_not_found', `There is no file "${id}" any more.`)
     return stored.slices
   }, signal)
@@ -99,7 +98,7 @@ function locateImages(
  */
 export async function* readManifest(
   slices: readonly Slice[],
-  { outages, signal, ...stores }: Omit<ManifestOptions, 'now'>,
+  { outages, signal, ...stores }: Omit<ManifestOptions, 'clock'>,
 ): AsyncGenerator<ManifestLine[]> {
   const splitter = new LineSplitter()
   const bytes = sliceBytes(slices)
@@ -154,13 +153,11 @@ export async function* imageManifest({
 }: ImageManifestOptions): AsyncGenerator<Uint8Array> {
   const { bucket: name, key: base } = parseS3Uri(prefix)
   const encoder = new TextEncoder()
-  let continuation: string | undefined
-  do {
-    const page = await outages.outlast(() => bucket.list(base, { continuation }), signal)
-    const lines = page.objects
+  const list: ObjectStore['list'] = (...args) => outages.outlast(() => bucket.list(...args), signal)
+  for await (const page of listPages({ list }, base)) {
+    const lines = page
       .filter(({ key }) => imageExtension.test(key))
       .map(({ key }) => ({ custom_id: key.slice(base.length), image_url: `s3://${name}/${key}` }))
     if (lines.length > 0) yield encoder.encode(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
-    continuation = page.continuation
-  } while (continuation !== undefined)
+  }
 }

@@ -1,10 +1,8 @@
-import pLimit from 'p-limit'
 import { keys } from '../../../edge/contract/keys.ts'
+import { deleteAll } from '../../../infra/store/json.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import { listShards } from '../shard/results.ts'
 import type { BatchRef } from './lease.ts'
-
-const deletesAtOnce = 16
 
 /**
  * Deletes what is needed only while a batch is under way. The mark that it was cancelled stays: shards of it may
@@ -13,11 +11,9 @@ const deletesAtOnce = 16
  */
 export async function cleanUpBatch(store: ObjectStore, ref: BatchRef): Promise<void> {
   const { tenant, batch } = ref
-  const limit = pLimit(deletesAtOnce)
-  const remove = (key: string) => limit(() => store.delete(key))
   const unneeded = [keys.batchManifest(tenant, batch), keys.batchPlan(tenant, batch)]
   for await (const shard of listShards(store, ref)) unneeded.push(keys.batchShard(tenant, batch, shard))
-  await Promise.all(unneeded.map(remove))
+  await deleteAll(store, unneeded)
   await store.delete(keys.batchProgress(tenant, batch))
   await store.delete(keys.openBatch(tenant, batch))
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest'
 import { isFinal } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
-import { decodeShardJob } from '../../../edge/contract/shard.ts'
+import { decodeShardJob, encodeControl } from '../../../edge/contract/shard.ts'
 import { getJson } from '../../../infra/store/store.ts'
 import { idsOf, manifestOf, PlannerWorld, start } from './planner.fixture.ts'
 
@@ -275,6 +275,43 @@ describe('cancel', () => {
     expect(await world.finish(planner, id)).toMatchObject({ status: 'cancelled', output_file_id: null })
   })
 
+  test('is heard while the batch is being claimed', async () => {
+    const world = new PlannerWorld()
+    const planner = start(world)
+    const id = await world.createBatch(manifestOf(10))
+    world.control.push(encodeControl({ type: 'batch_cancelled', tenant: 'acme', batch: id }))
+    world.deliver(planner)
+    await world.clock.advance(1_000)
+    expect(await world.batch(id)).toMatchObject({ status: 'cancelled', in_progress_at: null })
+    expect(world.jobs).toEqual([])
+  })
+
+  test('leaves out a shard that is done while the files are written', async () => {
+    const world = new PlannerWorld()
+    const planner = start(world)
+    const id = await world.createBatch(manifestOf(1000))
+    world.deliver(planner)
+    await world.clock.advance(1_000)
+    await world.process(2)
+    const [late] = world.jobs.splice(0)
+    await world.cancelBatch(id)
+    planner.stallAt(/^put files/)
+    world.deliver(planner)
+    await world.clock.advance(6_000)
+    const saved = await world.progress(id)
+    expect(saved?.seal).toEqual({ ending: 'cancelled', errors: [] })
+    // Its processor had not seen the cancellation.
+    await world.memory.store.delete(keys.batchCancel('acme', id))
+    world.jobs = [late!]
+    await world.process()
+    await world.clock.advance(20_000)
+    expect((await world.progress(id))?.work).toEqual(saved?.work)
+    planner.resume()
+    const batch = await world.finish(planner, id)
+    expect(batch).toMatchObject({ status: 'cancelled', request_counts: { completed: 512 } })
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(512))
+  })
+
   test('counts what was finished but not told', async () => {
     const world = new PlannerWorld()
     const planner = start(world)
@@ -347,9 +384,7 @@ describe('outages', () => {
     const id = await world.createBatch(manifestOf(3))
     world.control = []
     await world.clock.advance(20_000)
-    expect(world.troubles[0]).toBe(
-      'open batches could not be looked through; it is tried again: Error: The list is garbled.',
-    )
+    expect(world.troubles[0]).toBe('scanning open batches failed, retrying: Error: The list is garbled.')
     world.listFault = undefined
     await world.clock.advance(20_000)
     expect((await world.finish(planner, id)).status).toBe('completed')

@@ -7,7 +7,6 @@ import type { ShardParts } from '../shard/results.ts'
 const readsAtOnce = 8
 const readAhead = 16
 
-/** Where a file goes. */
 interface JoinTarget {
   store: Pick<ObjectStore, 'put'>
   key: string
@@ -56,66 +55,48 @@ export async function joinShards({ shards, read, signal, ...targets }: JoinOptio
 /** An object that is written piece by piece; the first piece starts it. */
 class FileUpload {
   readonly #target: JoinTarget
-  #bytes = 0
-  #started: { body: ReadableStreamDefaultController<Uint8Array>; put: Promise<unknown> } | undefined
-  #pulled = Promise.withResolvers<void>()
+  #started: { writer: WritableStreamDefaultWriter<Uint8Array>; put: Promise<unknown> } | undefined
+  bytes = 0
 
   constructor(target: JoinTarget) {
     this.#target = target
-  }
-
-  get bytes(): number {
-    return this.#bytes
   }
 
   /** Resolves when the store is ready for more. */
   async write(piece: Uint8Array): Promise<void> {
     if (piece.length === 0) return
     this.#started ??= this.#start()
-    const { body, put } = this.#started
-    this.#bytes += piece.length
-    this.#pulled = Promise.withResolvers()
-    try {
-      body.enqueue(piece)
-    } catch (error) {
-      // The store wants no more: it says why.
-      await put
-      throw error
-    }
-    await Promise.race([this.#pulled.promise, put])
+    const { writer, put } = this.#started
+    this.bytes += piece.length
+    await Promise.race([writer.write(piece), put]).catch((error) => this.#fail(error))
   }
 
   async end(): Promise<void> {
     if (!this.#started) return
-    const { body, put } = this.#started
-    try {
-      body.close()
-    } catch (error) {
-      // The store has given up: it says why.
-      await put
-      throw error
-    }
+    const { writer, put } = this.#started
+    await writer.close().catch((error) => this.#fail(error))
     await put
   }
 
   /** Leaves no object behind. */
   async abort(reason: unknown): Promise<void> {
-    this.#started?.body.error(reason)
+    // Waits for a reader, which a store that has given up is not.
+    this.#started?.writer.abort(reason).catch(() => {})
     await this.#started?.put.catch(() => {})
   }
 
   #start() {
-    let body!: ReadableStreamDefaultController<Uint8Array>
-    const stream = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        body = controller
-      },
-      pull: () => this.#pulled.resolve(),
-    })
     const { store, key } = this.#target
-    const put = store.put(key, stream, { contentType: 'application/jsonl' })
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+    const put = store.put(key, readable, { contentType: 'application/jsonl' })
     // Whoever writes next meets the failure.
     put.catch(() => {})
-    return { body, put }
+    return { writer: writable.getWriter(), put }
+  }
+
+  /** The store that wants no more says why. */
+  async #fail(error: unknown): Promise<never> {
+    await this.#started?.put
+    throw error
   }
 }

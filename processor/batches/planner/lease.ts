@@ -1,77 +1,73 @@
-import { type Batch, isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
+import { isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { emptyTally } from '../../../edge/contract/shard.ts'
+import { getVersioned } from '../../../infra/store/json.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import type { Clock } from '../../delivery/outages.ts'
 import type { WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
-/** Once it is there, the shards that are done stay those that count, whoever goes on. */
-export interface Seal {
+/** Outcome of a batch. Once it is stored, the shards that are done stay those that count, for every planner. */
+export interface FinalState {
   ending: Ending
   errors: BatchError[]
 }
 
-/** What a planner keeps in the store of a batch that it looks after. Times are unix ms. */
+/** Progress of a batch as its planner stores it. Times are unix ms. */
 export interface StoredProgress {
   /** The planner. */
   owner: string
-  /** When it took the batch over. */
+  /** Time at which it took the batch over. */
   since: number
-  /** When it was last heard of; 0 when it has let go. */
+  /** Time of its last sign of life; 0 when it has let go. */
   heartbeat: number
   work: WorkState
-  seal?: Seal
+  seal?: FinalState
 }
 
-/** Without a word for so long, a planner is taken for dead, ms. */
+/** Age of its heartbeat at which a planner is taken for dead, ms. */
 const deadAfterMs = 15_000
-/** A planner that has just taken a batch over keeps it, or two of them could take turns, ms. */
+/** A planner that has just taken a batch over keeps it, or two of them could go on taking it from each other, ms. */
 const settledAfterMs = 10_000
 
-/** A batch that is ours to look after. */
+/** A batch that is ours. */
 export interface Claim {
   stored: StoredBatch
-  /** What the planner before us left. */
+  /** Progress that the planner before us stored. */
   before: StoredProgress | undefined
-  /** Since when it is ours, unix ms. */
+  /** Time from which it is ours, unix ms. */
   since: number
   batchObject: OwnedObject
   progressObject: OwnedObject
 }
 
-export type ClaimResult =
-  | { state: 'claimed'; claim: Claim }
-  /** Another planner looks after it. */
-  | { state: 'held' }
-  /** There is nothing to do but to clean up. */
-  | { state: 'ended' }
+/** `held`: another planner has the batch. `ended`: there is nothing to do but to clean up. */
+export type ClaimResult = Claim | 'held' | 'ended'
 
 export interface ClaimOptions {
   store: ObjectStore
-  /** Who asks. */
+  /** The planner that asks. */
   owner: string
   /** The stream brings the batch's records here, so it is better off here even if another planner has it. */
   force: boolean
   /** It has just been made: whoever hears of it through the stream is better off with it. */
-  young?: boolean
+  recent?: boolean
   /** Unix ms. */
   now: number
 }
 
-/** Tries to become the planner that looks after a batch: of many that try at a time, one does. */
+/** Tries to become the planner of a batch: of many that try at a time, one does. */
 export async function claimBatch(
   { tenant, batch }: BatchRef,
-  { store, owner, force, young, now }: ClaimOptions,
+  { store, owner, force, recent, now }: ClaimOptions,
 ): Promise<ClaimResult> {
   const progressKey = keys.batchProgress(tenant, batch)
-  const progress = await readWithEtag<StoredProgress>(store, progressKey)
-  if (progress && isHeld(progress.value, { owner, force, now })) return { state: 'held' }
-  if (!progress && young) return { state: 'held' }
+  const progress = await getVersioned<StoredProgress>(store, progressKey)
+  if (progress && isHeld(progress.value, { owner, force, now })) return 'held'
+  if (!progress && recent) return 'held'
   const batchKey = keys.batch(tenant, batch)
-  const stored = await readWithEtag<StoredBatch>(store, batchKey)
-  if (!stored || isFinal(stored.value.batch.status)) return { state: 'ended' }
+  const stored = await getVersioned<StoredBatch>(store, batchKey)
+  if (!stored || isFinal(stored.value.batch.status)) return 'ended'
 
   const before = progress?.value
   const progressObject = new OwnedObject(store, progressKey, progress?.etag)
@@ -80,14 +76,11 @@ export async function claimBatch(
   try {
     await progressObject.write(() => JSON.stringify(mine))
   } catch (error) {
-    if (error instanceof OwnershipLostError) return { state: 'held' }
+    if (error instanceof OwnershipLostError) return 'held'
     throw error
   }
   const batchObject = new OwnedObject(store, batchKey, stored.etag)
-  return {
-    state: 'claimed',
-    claim: { stored: stored.value, before, since: now, batchObject, progressObject },
-  }
+  return { stored: stored.value, before, since: now, batchObject, progressObject }
 }
 
 function isHeld(
@@ -96,14 +89,6 @@ function isHeld(
 ): boolean {
   if (owner === asks.owner || asks.now - heartbeat > deadAfterMs) return false
   return !asks.force || asks.now - since < settledAfterMs
-}
-
-async function readWithEtag<T>(
-  store: Pick<ObjectStore, 'get'>,
-  key: string,
-): Promise<{ value: T; etag: string } | undefined> {
-  const object = await store.get(key)
-  return object && { value: (await new Response(object.body).json()) as T, etag: object.etag }
 }
 
 /** Which batch it is. */
@@ -116,79 +101,4 @@ export interface BatchRef {
 export function refOfMarker(key: string): BatchRef {
   const [tenant = '', batch = ''] = key.slice(keys.openBatches.length).split('/')
   return { tenant, batch }
-}
-
-/** A planner says that it is alive at least so often, ms. */
-const heartbeatMs = 5_000
-
-/** How far a batch is. */
-interface BatchState {
-  batch: Batch
-  work: WorkState
-  seal: Seal | undefined
-}
-
-export interface BatchRecordOptions {
-  claim: Claim
-  owner: string
-  clock: Pick<Clock, 'now'>
-  /** Called whenever it is written. */
-  current(): BatchState
-}
-
-/** What the store knows of a batch that is ours: the Batch object, and what another planner needs to go on. */
-export class BatchRecord {
-  readonly #options: BatchRecordOptions
-  #savedState: string
-  #savedBatch: string
-  #savedAt: number
-
-  constructor(options: BatchRecordOptions) {
-    this.#options = options
-    // The claim has written it.
-    this.#savedState = this.#state()
-    this.#savedBatch = JSON.stringify(options.claim.stored)
-    this.#savedAt = options.claim.since
-  }
-
-  /**
-   * Writes what has changed, and now and then that we are alive. The progress goes first: who has lost the batch
-   * learns it there, and leaves the Batch object alone.
-   * @throws OwnershipLostError, StoreUnavailableError
-   */
-  async save(): Promise<void> {
-    const { claim, clock } = this.#options
-    const now = clock.now()
-    const state = this.#state()
-    if (state !== this.#savedState || now - this.#savedAt >= heartbeatMs) {
-      await claim.progressObject.write(() => this.#progress(clock.now()))
-      this.#savedState = state
-      this.#savedAt = now
-    }
-    const batch = this.#batch()
-    if (batch === this.#savedBatch) return
-    await claim.batchObject.write(() => this.#batch())
-    this.#savedBatch = batch
-  }
-
-  /** Lets another planner take over at once. */
-  async release(): Promise<void> {
-    await this.#options.claim.progressObject.write(() => this.#progress(0))
-  }
-
-  #state(): string {
-    const { work, seal } = this.#options.current()
-    return JSON.stringify({ work, seal })
-  }
-
-  #batch(): string {
-    return JSON.stringify({ ...this.#options.claim.stored, batch: this.#options.current().batch })
-  }
-
-  #progress(heartbeat: number): string {
-    const { claim, owner, current } = this.#options
-    const { work, seal } = current()
-    const progress: StoredProgress = { owner, since: claim.since, heartbeat, work, seal }
-    return JSON.stringify(progress)
-  }
 }

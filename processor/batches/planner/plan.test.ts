@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type ManifestLine, readLines } from '../manifest/lines.ts'
+import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { decodePlan, encodePlan, ShardCutter, shardJob } from './plan.ts'
 
 const options = { endpoint: '/v1/captions', model: 'm' } as const

@@ -1,10 +1,10 @@
 import { maxShardLines } from '../../../edge/contract/batch.ts'
-import type { LineFault, LineOptions } from '../../../edge/contract/batch-line.ts'
+import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
+import { type LineFault, type LineOptions, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
+import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { cutSlices, type Slice } from '../../../infra/store/slices.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import { CustomIdSet } from '../manifest/custom-id-set.ts'
-import { LineSplitter, type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 
 /** A shard as a piece of the manifest. */
 export interface PlannedShard {
@@ -27,8 +27,8 @@ export interface NumberedFault extends LineFault {
 
 /** Bytes of a shard at most, unless one line alone has more. */
 const maxShardBytes = 16 * 1024 * 1024
-/** Faults that are kept, for the case that no line is usable. */
-const keptFaults = 100
+/** Faults that are reported where no line is usable, at most. */
+const maxFaults = 100
 
 /**
  * Cuts the lines of a manifest into shards, by the manifest alone: whoever reads it again gets the same. Lines that
@@ -40,37 +40,25 @@ const keptFaults = 100
  * plan.push(...cutter.end())
  */
 export class ShardCutter {
-  readonly #options: Omit<LineOptions, 'line'>
-  readonly #customIds = new CustomIdSet()
+  readonly #options: LineOptions
+  readonly #customIds = new FingerprintSet()
   #shard: PlannedShard | undefined
-  #lines = 0
-  #usable = 0
-  readonly #faults: NumberedFault[] = []
-
-  constructor({ endpoint, model }: Omit<LineOptions, 'line'>) {
-    this.#options = { endpoint, model }
-  }
-
   /** Lines so far that are not empty. */
-  get lines(): number {
-    return this.#lines
-  }
-
+  lines = 0
   /** Lines so far that can be run. */
-  get usable(): number {
-    return this.#usable
-  }
-
+  usable = 0
   /** The first lines that cannot be used. */
-  get faults(): readonly NumberedFault[] {
-    return this.#faults
+  readonly faults: NumberedFault[] = []
+
+  constructor({ endpoint, model }: LineOptions) {
+    this.#options = { endpoint, model }
   }
 
   /** The shards that these lines complete. */
   push(lines: ManifestLine[]): PlannedShard[] {
     const complete: PlannedShard[] = []
     for (const line of lines) {
-      const read = parseManifestLine(line, this.#options)
+      const read = parseBatchLine(line, this.#options)
       if (read === undefined) continue
       const customId = 'ask' in read ? read.ask.customId : read.fault.customId
       const duplicate = customId !== null && !this.#customIds.add(customId)
@@ -79,11 +67,11 @@ export class ShardCutter {
       const shard = this.#shard
       shard.end = line.end
       shard.lines++
-      this.#lines++
+      this.lines++
       if (duplicate) shard.duplicates.push(line.number)
-      if ('fault' in read) this.#keep({ line: line.number, ...read.fault })
-      else if (duplicate) this.#keep({ line: line.number, ...duplicateFault(customId) })
-      else this.#usable++
+      if ('fault' in read) this.#addFault({ line: line.number, ...read.fault })
+      else if (duplicate) this.#addFault({ line: line.number, ...duplicateFault(customId) })
+      else this.usable++
     }
     return complete
   }
@@ -95,8 +83,8 @@ export class ShardCutter {
     return last ? [last] : []
   }
 
-  #keep(fault: NumberedFault): void {
-    if (this.#faults.length < keptFaults) this.#faults.push(fault)
+  #addFault(fault: NumberedFault): void {
+    if (this.faults.length < maxFaults) this.faults.push(fault)
   }
 }
 
@@ -111,7 +99,7 @@ const emptyShard = ({ start, number }: ManifestLine): PlannedShard => ({
   duplicates: [],
 })
 
-/** Why a line is refused whose `custom_id` an earlier one has. */
+/** Fault of a line whose `custom_id` an earlier one has. */
 export const duplicateFault = (customId: string): LineFault => ({
   customId,
   code: 'duplicate_custom_id',
@@ -119,7 +107,7 @@ export const duplicateFault = (customId: string): LineFault => ({
   param: 'custom_id',
 })
 
-/** What the jobs of a batch have in common. */
+/** Fields that the jobs of a batch have in common. */
 export type ShardJobBase = Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>
 
 /** The job of a shard. `manifest` is where the whole manifest lies. */
@@ -134,7 +122,7 @@ export function shardJob(
 
 /** The plan of a batch whose manifest has been read to its end. */
 export interface Plan {
-  /** Where the manifest lies. */
+  /** Location of the manifest. */
   manifest: readonly Slice[]
   shards: readonly PlannedShard[]
   /** Lines that are not empty. */
@@ -149,7 +137,7 @@ type Row = [number, number, number, number, ...number[]]
 
 const rowsAtOnce = 1000
 
-/** The plan as it is kept: a line of JSON for its head, then one for each shard. */
+/** The plan as it is stored: a line of JSON for its head, then one for each shard. */
 export async function* encodePlan({ shards, ...head }: Plan): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder()
   yield encoder.encode(`${JSON.stringify(head)}\n`)
@@ -159,13 +147,9 @@ export async function* encodePlan({ shards, ...head }: Plan): AsyncGenerator<Uin
   }
 }
 
-const encodeRow = ({ start, end, firstLine, lines, duplicates }: PlannedShard): Row => [
-  start,
-  end,
-  firstLine,
-  lines,
-  ...duplicates,
-]
+function encodeRow({ start, end, firstLine, lines, duplicates }: PlannedShard): Row {
+  return [start, end, firstLine, lines, ...duplicates]
+}
 
 /** Reads what `encodePlan` made. */
 export async function decodePlan(bytes: AsyncIterable<Uint8Array>): Promise<Plan> {
@@ -182,13 +166,9 @@ export async function decodePlan(bytes: AsyncIterable<Uint8Array>): Promise<Plan
   return { ...head, shards }
 }
 
-const decodeRow = ([start, end, firstLine, lines, ...duplicates]: Row): PlannedShard => ({
-  start,
-  end,
-  firstLine,
-  lines,
-  duplicates,
-})
+function decodeRow([start, end, firstLine, lines, ...duplicates]: Row): PlannedShard {
+  return { start, end, firstLine, lines, duplicates }
+}
 
 /** The plan under a key; undefined when there is none. */
 export async function readPlan(store: Pick<ObjectStore, 'get'>, key: string): Promise<Plan | undefined> {

@@ -42,6 +42,9 @@ export interface TestPlanner {
   kill(): void
   /** Kills it at its `count`th call of the store or the stream from now on. */
   killAfter(count: number): void
+  /** From now on its calls that match, each as `put some/key`, wait until it resumes. */
+  stallAt(calls: RegExp): void
+  resume(): void
   readonly dead: boolean
 }
 
@@ -88,11 +91,13 @@ export class PlannerWorld {
 
   /** Starts a planner; it looks through the open batches at once and then every few seconds. */
   startPlanner(): TestPlanner {
-    const life = { calls: Number.POSITIVE_INFINITY }
+    const life = { calls: Number.POSITIVE_INFINITY, stallAt: /^$/ }
+    const resumed = Promise.withResolvers<void>()
     const isDead = () => life.calls <= 0
     const forever = new Promise<never>(() => {})
-    const mortal = async <T>(call: () => Promise<T>): Promise<T> => {
+    const mortal = async <T>(call: () => Promise<T>, name: string): Promise<T> => {
       if (isDead()) return forever
+      if (life.stallAt.test(name)) await resumed.promise
       // The last call happens, but nobody learns of it.
       life.calls--
       const result = await call().catch((error: unknown) => (isDead() ? forever : Promise.reject(error)))
@@ -102,15 +107,14 @@ export class PlannerWorld {
     const coordinator = new Coordinator({
       store,
       buckets: (name) => wrap(this.bucket(name), mortal),
-      stream: { send: (topic, records) => mortal(() => this.#send(topic, records)) },
+      stream: { send: (topic, records) => mortal(() => this.#send(topic, records), `send ${topic}`) },
       clock: this.clock,
       outages: new Outages({ clock: this.clock, log: this.log }),
       owner: `planner-${++this.#planners}`,
       log: this.log,
       repay: this.repay,
     })
-    coordinator.announcePaces()
-    void coordinator.sweep()
+    coordinator.start()
     return {
       coordinator,
       kill: () => {
@@ -119,6 +123,10 @@ export class PlannerWorld {
       killAfter: (count) => {
         life.calls = count
       },
+      stallAt: (calls) => {
+        life.stallAt = calls
+      },
+      resume: () => resumed.resolve(),
       get dead() {
         return isDead()
       },

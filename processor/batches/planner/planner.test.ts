@@ -58,10 +58,10 @@ test('plans what the stream brings and counts what processors say', async () => 
 test('shows what is left, and how fast it has to go', async () => {
   const metrics = createMetrics({ process: false })
   const batch = (linesLeft: number, deadline: number) => ({ batch: 'b', maxPrune: 1, linesLeft, deadline })
-  const state = { activeBatches: 3, paces: [batch(5000, 500_000), batch(10_000, 1_100_000)] }
+  const state = { activeBatches: 3, backlogs: [batch(5000, 500_000), batch(10_000, 1_100_000)] }
   measurePlanner(metrics).watch(state, () => 100_000)
   expect(await metrics.render()).toMatch(/lines_left 15000\n.*per_second 15\n.*seconds_left 400\n/s)
-  state.paces = []
+  state.backlogs = []
   expect(await metrics.render()).toMatch(/lines_left 0\n.*per_second 0\n.*seconds_left \+Inf\n/s)
 })
 

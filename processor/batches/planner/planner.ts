@@ -1,32 +1,25 @@
 import { randomUUID } from 'node:crypto'
+import type { BatchBacklog } from '../../../edge/contract/backlog.ts'
 import type { BatchStatus } from '../../../edge/contract/batch.ts'
-import type { BatchPace } from '../../../edge/contract/pace.ts'
 import { decodeControl } from '../../../edge/contract/shard.ts'
 import { groups, topics } from '../../../edge/contract/topics.ts'
-import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
 import type { Stream } from '../../../infra/stream/stream.ts'
 import type { Metrics } from '../../../infra/telemetry/metrics.ts'
+import { sleep, valueWithin } from '../../../infra/timing.ts'
 import { type DeadLetterOptions, withDeadLetters } from '../../delivery/dead-letters.ts'
-import { Outages, type PlannerLog } from '../../delivery/outages.ts'
+import { Outages } from '../../delivery/outages.ts'
 import { pressingRate } from '../../scheduling/desired-replicas.ts'
-import { Coordinator } from './coordinator.ts'
+import { Coordinator, type CoordinatorOptions } from './coordinator.ts'
 
 /** Control records handled at the same time: handling one takes no time. */
 const maxInFlight = 256
 
-export interface PlannerOptions {
-  store: ObjectStore
-  /** Other buckets, for `s3://` addresses; absent where there is no S3. */
-  buckets?: Buckets
+export interface PlannerOptions extends Pick<CoordinatorOptions, 'store' | 'buckets' | 'log' | 'repay'> {
   stream: Pick<Stream, 'consume' | 'send'>
   /** Unix ms. */
   now(): number
-  log: PlannerLog
-  /** Whether pruned lines are captioned again when a batch is done before its time; default: not. */
-  repay?: boolean
   metrics?: Metrics
-  /** Told of every record that was given up. */
+  /** Called with every record that was given up. */
   onDeadLetter?: DeadLetterOptions['onDeadLetter']
   /**
    * Names this planner in the store. A planner of the same name takes its batches over at once; only where there
@@ -36,7 +29,7 @@ export interface PlannerOptions {
 }
 
 export interface Planner {
-  /** Batches that it looks after. */
+  /** Batches that it runs. */
   activeBatches(): number
   /** Lets go of its batches; other planners, or its next start, go on with them. Waits at most `drainMs`. */
   close(drainMs: number): Promise<void>
@@ -53,7 +46,7 @@ export interface Planner {
  */
 export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   const { store, buckets, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options
-  const clock = { now, sleep: pause }
+  const clock = { now, sleep }
   const measured = options.metrics && measurePlanner(options.metrics)
   const outages = new Outages({ clock, log })
   const coordinator = new Coordinator({
@@ -69,27 +62,16 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
       { handle: async (record) => coordinator.handle(decodeControl(record)) },
       { stream, onDeadLetter },
     ),
-    onError: (err) => log.warn({ err }, 'a record could not be handled now; it comes again'),
+    onError: (err) => log.warn({ err }, 'record handler failed, retrying'),
   })
-  const sweeping = coordinator.sweep()
-  sweeping.catch((err: unknown) => log.error({ err }, 'open batches are not looked through any more'))
-  coordinator.announcePaces()
+  coordinator.start()
   return {
     activeBatches: () => coordinator.activeBatches,
     async close(drainMs) {
       await consumer.close(drainMs)
-      const closed = new AbortController()
-      const done = Promise.allSettled([coordinator.close(), sweeping])
-      await Promise.race([done, pause(drainMs, closed.signal)])
-      closed.abort()
+      await valueWithin(drainMs, coordinator.close())
     },
   }
-}
-
-/** What the gauges show. */
-export interface PlannerState {
-  activeBatches: number
-  paces: readonly BatchPace[]
 }
 
 /** Metrics of a planner. */
@@ -112,7 +94,7 @@ export function measurePlanner(metrics: Metrics) {
     onShardDone: () => shards.inc(),
     onEnded: (status: BatchStatus) => ended.inc({ status }),
     /** @param now unix ms */
-    watch(state: PlannerState, now: () => number): void {
+    watch(state: Pick<Coordinator, 'activeBatches' | 'backlogs'>, now: () => number): void {
       const show = (name: string, help: string, value: () => number) =>
         metrics.gauge({
           name,
@@ -123,20 +105,20 @@ export function measurePlanner(metrics: Metrics) {
         })
       show('active_batches', 'Batches that this planner looks after.', () => state.activeBatches)
       show('batch_lines_left', 'Lines without a result, of the batches that this planner looks after.', () =>
-        state.paces.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
+        state.backlogs.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
       )
       show(
         'batch_needed_lines_per_second',
         'Rate at which lines must be done for all batches of this planner to be in time.',
-        () => pressingRate(state.paces.map(loadOf), now()),
+        () => pressingRate(state.backlogs.map(loadOf), now()),
       )
       show(
         'batch_least_seconds_left',
         'Time until the first batch of this planner with lines left is due; +Inf without one.',
-        () => Math.min(...state.paces.map(({ deadline }) => (deadline - now()) / 1000)),
+        () => Math.min(...state.backlogs.map(({ deadline }) => (deadline - now()) / 1000)),
       )
     },
   }
 }
 
-const loadOf = ({ deadline, linesLeft }: BatchPace) => ({ deadline, images: linesLeft })
+const loadOf = ({ deadline, linesLeft }: BatchBacklog) => ({ deadline, images: linesLeft })

@@ -1,10 +1,11 @@
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import type { ManifestLine } from '../../../edge/contract/lines.ts'
+import { parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { Control, ShardJob } from '../../../edge/contract/shard.ts'
 import type { Buckets, ObjectStore } from '../../../infra/store/store.ts'
 import type { Clock } from '../../delivery/outages.ts'
 import type { Captioned, CaptionTask } from '../../pipeline/captioner.ts'
-import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { faulty, type LineOutcome } from '../shard/line.ts'
 import { createShardRepayer, type RepayJob, type ShardRepayer } from '../shard/repay.ts'
 import { outputLine, resultIds } from '../shard/result-lines.ts'
@@ -60,7 +61,7 @@ export class TestProcessors {
   }
 
   #run(job: ShardJob, line: ManifestLine): LineOutcome | undefined {
-    const read = parseManifestLine(line, job)
+    const read = parseBatchLine(line, job)
     if (read === undefined) return undefined
     if ('fault' in read) return faulty(job, line, read.fault)
     const { customId } = read.ask
@@ -75,7 +76,7 @@ export class TestProcessors {
   #imageAgain(url: string): Uint8Array {
     const customId = url.replace(/^.*\/(\d+)\.jpg$/, 'a-$1')
     if (!this.goneImages.has(customId)) return gif(customId)
-    throw new TurbineError('It is gone.', { status: 404, code: 'image_not_found' })
+    throw new ImageError('image_not_found', 'It is gone.')
   }
 
   #captionAgain({ image, level }: CaptionTask): Captioned {

@@ -1,8 +1,9 @@
 import { addTallies, emptyTally, type ShardTally, subtractTallies } from '../../../edge/contract/shard.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
+import { unlessAborted } from '../../../infra/timing.ts'
 import type { Plan, PlannedShard } from './plan.ts'
 
-/** What is kept of a batch's work, so that another planner can go on with it. */
+/** Stored form of `BatchWork`, by which another planner can go on. */
 export interface WorkState {
   /** Lines found so far. */
   lines: number
@@ -18,149 +19,110 @@ export interface WorkState {
 
 /** The shards of a batch: which there are, which were sent, which are done, which are to be captioned again. */
 export class BatchWork {
-  /** Where the manifest lies. */
+  /** Location of the manifest. */
   manifest: readonly Slice[] = []
   /** Lines that can be run, as far as the manifest was read. */
   usable = 0
-  /** Whether the manifest has been read to its end. */
+  /** Set when the manifest has been read to its end. */
   planned = false
+  shards: PlannedShard[] = []
+  /** Lines that are not empty; grows while the manifest is read. */
+  lines: number
+  /** Shards below this number were sent, or were done before they could be. */
+  sent: number
+  readonly done: ShardSet
+  /** Sum over the shards that are done. */
+  tally: ShardTally
   readonly repay: RepayWork
-  #shards: PlannedShard[] = []
-  #lines: number
-  #sent: number
-  readonly #done: ShardSet
-  #tally: ShardTally
-  readonly #outstanding = new Set<number>()
 
   /** @param state as another planner left it */
   constructor(state?: WorkState) {
-    this.#lines = state?.lines ?? 0
-    this.#sent = state?.sent ?? 0
-    this.#done = ShardSet.parse(state?.done ?? '')
-    this.#tally = state?.tally ?? emptyTally
+    this.lines = state?.lines ?? 0
+    this.sent = state?.sent ?? 0
+    this.done = ShardSet.parse(state?.done ?? '')
+    this.tally = state?.tally ?? emptyTally
     this.repay = new RepayWork(state?.repay)
-    for (let shard = this.#done.firstMissing; shard < this.#sent; shard++) {
-      if (!this.#done.has(shard)) this.#outstanding.add(shard)
-    }
-  }
-
-  get shards(): readonly PlannedShard[] {
-    return this.#shards
-  }
-
-  /** Lines that are not empty; grows while the manifest is read. */
-  get lines(): number {
-    return this.#lines
-  }
-
-  /** Sum over the shards that are done. */
-  get tally(): ShardTally {
-    return this.#tally
   }
 
   /** Lines without a result that can be run, as far as is known; those that are at fault may count until they are met. */
   get linesLeft(): number {
-    const { completed, failed, dropped } = this.#tally
-    return Math.max(0, Math.min(this.usable, this.#lines - completed - failed - dropped))
+    const { completed, failed, dropped } = this.tally
+    return Math.max(0, Math.min(this.usable, this.lines - completed - failed - dropped))
   }
 
   /** Shards that were sent and are not done. */
-  get outstanding(): ReadonlySet<number> {
-    return this.#outstanding
+  get outstanding(): number[] {
+    return [...this.done.missing(0, this.sent)]
   }
 
-  get sent(): number {
-    return this.#sent
-  }
-
-  /** The lowest shard that is not done. */
-  get firstMissing(): number {
-    return this.#done.firstMissing
-  }
-
-  /** Whether every shard is done; known without the plan where repaying has begun, which is when all are. */
+  /** True when every shard is done; known without the plan where repaying has begun, which is when all are. */
   get complete(): boolean {
     if (this.repay.begun) return true
-    return this.planned && this.#done.firstMissing >= this.#shards.length
-  }
-
-  isDone(shard: number): boolean {
-    return this.#done.has(shard)
-  }
-
-  /** Behind the highest shard that is done. */
-  get doneEnd(): number {
-    return this.#done.end
+    return this.planned && this.done.firstMissing >= this.shards.length
   }
 
   /** Adds what the manifest has been cut into. `lines`: those found so far. */
   plan(shards: readonly PlannedShard[], lines: number): void {
-    for (const shard of shards) this.#shards.push(shard)
+    for (const shard of shards) this.shards.push(shard)
     // A planner that reads the manifest again has not come as far as the one before.
-    this.#lines = Math.max(this.#lines, lines)
+    this.lines = Math.max(this.lines, lines)
   }
 
   /** Takes over the plan of a manifest that was read to its end. */
   load({ manifest, shards, lines, usable }: Plan): void {
     this.manifest = manifest
-    this.#shards = [...shards]
-    this.#lines = lines
+    this.shards = [...shards]
+    this.lines = lines
     this.usable = usable
     this.planned = true
   }
 
   /** The next shards to send, at most `count`: lowest first, none that is done. */
   next(count: number): number[] {
-    const shards: number[] = []
-    for (let shard = this.#sent; shard < this.#shards.length && shards.length < count; shard++) {
-      if (!this.#done.has(shard)) shards.push(shard)
-    }
-    return shards
+    return take(count, this.done.missing(this.sent, this.shards.length))
   }
 
-  /** What `next` gave was sent. */
+  /** Marks the shards that `next` gave as sent. */
   markSent(shards: number[]): void {
-    for (const shard of shards) if (!this.#done.has(shard)) this.#outstanding.add(shard)
-    this.#sent = Math.max(this.#sent, (shards.at(-1) ?? -1) + 1)
+    this.sent = Math.max(this.sent, (shards.at(-1) ?? -1) + 1)
   }
 
-  /** A shard is done; false when it was already. */
+  /** Marks a shard as done; false when it was already. */
   finish(shard: number, tally: ShardTally): boolean {
-    if (!this.#done.add(shard)) return false
-    this.#outstanding.delete(shard)
-    this.#tally = addTallies(this.#tally, tally)
+    if (!this.done.add(shard)) return false
+    this.tally = addTallies(this.tally, tally)
     if (tally.pruned) this.repay.add(shard)
     return true
   }
 
   /**
-   * A processor has answered for a shard whose pruned lines were to be captioned again.
+   * Counts a processor's answer for a shard whose pruned lines were to be captioned again.
    * @param pending lines that were not tried
-   * @returns false when nobody waited for it
+   * @returns false when it was not waited for
    */
   repaid(shard: number, tally: ShardTally, pending: number): boolean {
     const before = this.repay.answer(shard, tally, pending)
     if (!before) return false
-    this.#tally = addTallies(subtractTallies(this.#tally, before), tally)
+    this.tally = addTallies(subtractTallies(this.tally, before), tally)
     return true
   }
 
   /** Shards of the plan that are not done. */
-  *missing(): Generator<number> {
-    for (let shard = this.#done.firstMissing; shard < this.#shards.length; shard++) {
-      if (!this.#done.has(shard)) yield shard
-    }
+  missing(): Generator<number> {
+    return this.done.missing(0, this.shards.length)
   }
 
   toState(): WorkState {
-    return {
-      lines: this.#lines,
-      sent: this.#sent,
-      done: this.#done.toString(),
-      tally: this.#tally,
-      repay: this.repay.toState(),
-    }
+    const { lines, sent, done, tally, repay } = this
+    return { lines, sent, done: done.toString(), tally, repay: repay.toState() }
   }
+}
+
+function take(count: number, shards: Iterable<number>): number[] {
+  const taken: number[] = []
+  if (count <= 0) return taken
+  for (const shard of shards) if (taken.push(shard) >= count) break
+  return taken
 }
 
 /**
@@ -180,13 +142,8 @@ export class Changes {
    * Resolves at the next announcement.
    * @throws the signal's reason when it aborts
    */
-  async next(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted()
-    const wake = () => this.announce()
-    signal.addEventListener('abort', wake, { once: true })
-    await this.#next.promise
-    signal.removeEventListener('abort', wake)
-    signal.throwIfAborted()
+  next(signal: AbortSignal): Promise<void> {
+    return unlessAborted(this.#next.promise, signal)
   }
 }
 
@@ -195,7 +152,7 @@ const initialBytes = 32
 /** Numbers of shards, a bit each. */
 export class ShardSet {
   #bits = new Uint8Array(initialBytes)
-  /** Every number below this one is in the set. */
+  /** All numbers below this one are in the set. */
   #firstMissing = 0
   #size = 0
 
@@ -209,7 +166,7 @@ export class ShardSet {
     return set
   }
 
-  /** How many numbers are in the set. */
+  /** Count of the numbers in the set. */
   get size(): number {
     return this.#size
   }
@@ -224,6 +181,12 @@ export class ShardSet {
     let end = this.#bits.length * 8
     while (end > this.#firstMissing && !this.has(end - 1)) end--
     return end
+  }
+
+  /** Numbers from `from` to before `to` that are not in the set, ascending. */
+  *missing(from: number, to: number): Generator<number> {
+    for (let shard = Math.max(from, this.#firstMissing); shard < to; shard++)
+      if (!this.has(shard)) yield shard
   }
 
   has(shard: number): boolean {
@@ -252,7 +215,7 @@ export class ShardSet {
   }
 }
 
-/** What is kept of repaying, so that another planner can go on with it. */
+/** Stored form of `RepayWork`. */
 export interface RepayState {
   /** A `ShardSet`, of those that are done and have pruned lines, or had some. */
   pruned: string
@@ -267,7 +230,7 @@ export interface Ask {
   shard: number
   /** Unix ms; later the processor writes nothing of it any more. */
   until: number
-  /** What is counted of the shard. */
+  /** Tally that is counted of the shard. */
   tally: ShardTally
 }
 
@@ -284,12 +247,12 @@ export class RepayWork {
     this.#asked = new Map(state?.asked.map((ask) => [ask.shard, ask]))
   }
 
-  /** Whether there is anything left to ask for, or asked for. */
+  /** True while shards are left to ask for, or asked for. */
   get open(): boolean {
     return this.#settled.size < this.#pruned.size
   }
 
-  /** Whether a shard was ever asked for. */
+  /** True when a shard was ever asked for. */
   get begun(): boolean {
     return this.#asked.size > 0 || this.#settled.size > 0
   }
@@ -298,19 +261,20 @@ export class RepayWork {
     return this.#asked.size
   }
 
-  /** A shard is done, and lines of it are pruned. */
+  /** Adds a shard that is done and has pruned lines. */
   add(shard: number): void {
     this.#pruned.add(shard)
   }
 
   /** The next shards to ask for, at most `count`, lowest first. */
   next(count: number): number[] {
-    const shards: number[] = []
-    for (let shard = 0; shard < this.#pruned.end && shards.length < count; shard++) {
-      const waits = this.#pruned.has(shard) && !this.#settled.has(shard) && !this.#asked.has(shard)
-      if (waits) shards.push(shard)
+    return take(count, this.#waiting())
+  }
+
+  *#waiting(): Generator<number> {
+    for (const shard of this.#settled.missing(0, this.#pruned.end)) {
+      if (this.#pruned.has(shard) && !this.#asked.has(shard)) yield shard
     }
-    return shards
   }
 
   ask(ask: Ask): void {
@@ -318,8 +282,8 @@ export class RepayWork {
   }
 
   /**
-   * A shard that was asked for is answered. With `pending` lines that were not tried it is to be asked for again.
-   * @returns what was counted of it until now; undefined for an answer that is old, or came before
+   * Takes the answer for a shard that was asked for. With `pending` lines that were not tried it is to be asked for again.
+   * @returns the tally that was counted of it until now; undefined for an answer that is old, or came before
    */
   answer(shard: number, tally: ShardTally, pending: number): ShardTally | undefined {
     const ask = this.#asked.get(shard)
@@ -329,7 +293,7 @@ export class RepayWork {
     return ask.tally
   }
 
-  /** A shard needs no more than it has. */
+  /** Marks a shard as final: it needs no more than it has. */
   settle(shard: number): void {
     this.#asked.delete(shard)
     this.#settled.add(shard)

@@ -75,7 +75,7 @@ test('a batch is in progress meanwhile, and tells how far it is', async () => {
   await world.clock.advance(1_000)
   expect((await world.batch(id)).turbine).toMatchObject({ repaid: 256, prune_ratio_mean: 0.375 })
   // Nobody has to hurry for them.
-  expect(planner.coordinator.paces).toEqual([])
+  expect(planner.coordinator.backlogs).toEqual([])
 })
 
 test('without the setting results stay as they are', async () => {

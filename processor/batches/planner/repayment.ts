@@ -1,64 +1,54 @@
 import pLimit from 'p-limit'
-import type { Repay, ShardTally } from '../../../edge/contract/shard.ts'
-import type { ObjectStore } from '../../../infra/store/store.ts'
-import type { Clock, Outages } from '../../delivery/outages.ts'
-import { readShard } from '../shard/results.ts'
-import type { BatchRef } from './lease.ts'
-import type { BatchWork, Changes } from './progress.ts'
+import type { ShardTally } from '../../../edge/contract/shard.ts'
+import { readShard, type StoredShard } from '../shard/results.ts'
+import type { BatchContext } from './context.ts'
+import { sendShards } from './shard-sender.ts'
+import { dueAt } from './status.ts'
 
-/** A processor has so long for a shard, from when it was asked, ms; then the shard is asked for again. */
+/** Time that a processor has for a shard from when it was asked, ms; then the shard is asked for again. */
 const leaseMs = 2 * 60_000
-/** With less time than this left nothing is begun, ms. */
+/** Time that must be left to ask for a shard, ms. */
 const leastLeaseMs = 20_000
 /** Clocks differ, and what is being written takes a moment, ms. */
 const graceMs = 5_000
 const readsAtOnce = 16
 
-export interface RepaymentOptions {
-  ref: BatchRef
-  work: BatchWork
-  changes: Changes
-  store: ObjectStore
-  clock: Clock
-  outages: Outages
-  /** When it is to be over, unix ms. */
-  until: number
-  /** Whether the service repays, and nobody has asked the batch to stop. */
-  goesOn(): boolean
-  /** Keeps how far the batch is. */
-  save(): Promise<void>
-  /** Asks processors for shards. */
-  send(shards: number[], repay: Repay, signal: AbortSignal): Promise<void>
-}
-
 /**
- * Has the pruned lines of a batch captioned again at full quality when all of its shards are done: asks processors for
+ * Gets the pruned lines of a batch captioned again at full quality when all of its shards are done: asks processors for
  * a few shards at a time, as many as they have time for. What a shard was before stays where nothing better comes.
  */
 export class Repayment {
-  readonly #options: RepaymentOptions
+  readonly #context: BatchContext
   readonly #window = new RepayWindow()
+  /** Time at which it is to be over, unix ms. */
+  readonly #until: number
 
-  constructor(options: RepaymentOptions) {
-    this.#options = options
+  constructor(context: BatchContext) {
+    this.#context = context
+    this.#until = dueAt(context.state.batch)
   }
 
-  /** Whether there are pruned lines and time for them. */
+  /** True while there are pruned lines and time for them. */
   get worthwhile(): boolean {
-    const { work, clock, until, goesOn } = this.#options
-    return goesOn() && work.repay.open && clock.now() < until - leastLeaseMs
+    const { state, clock } = this.#context
+    return this.#isWanted && state.work.repay.open && clock.now() < this.#until - leastLeaseMs
+  }
+
+  get #isWanted(): boolean {
+    const { repay, state } = this.#context
+    return repay === true && !state.cancelled
   }
 
   /**
-   * A processor has answered.
-   * @param pending lines that were not tried, for the devices had other work
+   * Counts a processor's answer.
+   * @param answer `pending`: lines that were not tried, for the devices had other work
    */
-  answered(shard: number, tally: ShardTally, pending: number): void {
-    const { work, changes, clock } = this.#options
-    if (!work.repaid(shard, tally, pending)) return
+  answered({ shard, tally, pending }: { shard: number; tally: ShardTally; pending: number }): void {
+    const { state, clock } = this.#context
+    if (!state.work.repaid(shard, tally, pending)) return
     if (pending > 0) this.#window.shrink(clock.now())
     else this.#window.grow()
-    changes.announce()
+    state.changes.announce()
   }
 
   /**
@@ -66,64 +56,66 @@ export class Repayment {
    * no processor writes anything of the batch any more.
    * @throws OwnershipLostError; the signal's reason when it aborts
    */
-  async run(signal: AbortSignal): Promise<void> {
-    const { work, changes, clock } = this.#options
+  async run(): Promise<void> {
+    const { state, clock, signal } = this.#context
+    const { work } = state
     while (this.worthwhile) {
-      await this.#lookAfterOverdue(signal)
+      await this.#findOverdue()
       const room = this.#window.size(clock.now()) - work.repay.asked
       const shards = work.planned ? work.repay.next(room) : []
-      if (shards.length > 0) await this.#ask(shards, signal)
-      else await changes.next(signal)
+      if (shards.length > 0) await this.#ask(shards)
+      else await state.changes.next(signal)
     }
-    await this.#untilQuiet(signal)
+    await this.#untilQuiet()
   }
 
-  async #ask(shards: number[], signal: AbortSignal): Promise<void> {
-    const { clock, outages, until, work, save, send } = this.#options
-    const tallies = await this.#read(shards, signal)
-    if (tallies.size === 0) return
-    const lease = Math.min(clock.now() + leaseMs, until)
-    for (const [shard, tally] of tallies) work.repay.ask({ shard, until: lease, tally })
-    // Whoever takes over must know what was counted of a shard that changes.
-    await outages.outlast(save, signal)
-    await send([...tallies.keys()], { until: lease }, signal)
-  }
-
-  /** What is stored of shards now. One that is gone, or has no pruned lines any more, needs nothing. */
-  async #read(shards: number[], signal: AbortSignal): Promise<Map<number, ShardTally>> {
-    const { outages, ref, store, work } = this.#options
+  async #ask(shards: number[]): Promise<void> {
+    const { state, record, clock, outages, signal } = this.#context
+    const { repay } = state.work
     const limit = pLimit(readsAtOnce)
     const tallies = new Map<number, ShardTally>()
     const read = async (shard: number) => {
-      const stored = await outages.outlast(() => readShard(store, { ...ref, shard }), signal)
+      const stored = await this.#read(shard)
+      // One that is gone, or has no pruned lines any more, needs nothing.
       if (stored?.tally.pruned) tallies.set(shard, stored.tally)
-      else work.repay.settle(shard)
+      else repay.settle(shard)
     }
-    await Promise.all(shards.map((shard) => limit(read, shard)))
-    return tallies
+    await limit.map(shards, read)
+    if (tallies.size === 0) return
+    const until = Math.min(clock.now() + leaseMs, this.#until)
+    for (const [shard, tally] of tallies) repay.ask({ shard, until, tally })
+    // Whoever takes over must know what was counted of a shard that changes.
+    await outages.outlast(() => record.save(), signal)
+    await sendShards(this.#context, [...tallies.keys()], { until })
   }
 
   /** Finds what came of shards of which nothing was heard. */
-  async #lookAfterOverdue(signal: AbortSignal): Promise<void> {
-    const { clock, work, outages, store, ref } = this.#options
-    for (const shard of work.repay.overdue(clock.now() - graceMs)) {
-      const stored = await outages.outlast(() => readShard(store, { ...ref, shard }), signal)
-      if (stored) this.answered(shard, stored.tally, stored.tally.pruned ?? 0)
-      else work.repay.settle(shard)
+  async #findOverdue(): Promise<void> {
+    const { state, clock } = this.#context
+    for (const shard of state.work.repay.overdue(clock.now() - graceMs)) {
+      const stored = await this.#read(shard)
+      if (stored) this.answered({ shard, ...stored, pending: stored.tally.pruned ?? 0 })
+      else state.work.repay.settle(shard)
     }
   }
 
-  async #untilQuiet(signal: AbortSignal): Promise<void> {
-    const { clock, work, until, goesOn, changes } = this.#options
-    if (work.repay.asked === 0) return
-    if (!goesOn()) return clock.sleep(graceMs, signal)
-    while (work.repay.asked > 0 && clock.now() < until + graceMs) await changes.next(signal)
+  #read(shard: number): Promise<StoredShard | undefined> {
+    const { outages, store, state, signal } = this.#context
+    return outages.outlast(() => readShard(store, { ...state.ref, shard }), signal)
+  }
+
+  async #untilQuiet(): Promise<void> {
+    const { state, clock, signal } = this.#context
+    const { repay } = state.work
+    if (repay.asked === 0) return
+    const end = this.#isWanted ? this.#until + graceMs : clock.now() + graceMs
+    while (repay.asked > 0 && clock.now() < end) await state.changes.next(signal)
   }
 }
 
 const leastAsked = 2
 const mostAsked = 1_000
-/** Busy processors are left alone for so long, ms. */
+/** Time for which busy processors are left alone, ms. */
 const restMs = 10_000
 
 /**

@@ -1,18 +1,18 @@
 import type { Batch } from '../../../edge/contract/batch.ts'
-import type { LineFault } from '../../../edge/contract/batch-line.ts'
+import type { LineFault } from '../../../edge/contract/manifest-line.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
 
-/** How a batch ends. */
+/** Final status of a batch. */
 export type Ending = 'completed' | 'expired' | 'cancelled' | 'failed'
 
 export type BatchError = NonNullable<Batch['errors']>['data'][number]
 
-/** What is known of a batch's lines. */
+/** Counts of a batch's lines. */
 export interface Counts {
   /** Lines found so far. */
   lines: number
   tally: ShardTally
-  /** Whether the input is still being read. */
+  /** True while the input is being read. */
   counting: boolean
 }
 
@@ -41,15 +41,15 @@ export function withCounts(batch: Batch, { lines, tally, counting }: Counts): Ba
   }
 }
 
-/** Its first shard was sent. `now` is unix ms, here and below. */
+/** The batch when its first shard was sent. `now` is unix ms, here and below. */
 export const begun = (batch: Batch, now: number): Batch =>
   batch.status === 'validating' ? { ...batch, status: 'in_progress', in_progress_at: seconds(now) } : batch
 
-/** Somebody wants it to stop. `at`: unix seconds. */
+/** The batch when it was cancelled. `at`: unix seconds. */
 export const cancelling = (batch: Batch, at: number): Batch =>
   batch.cancelling_at === null ? { ...batch, status: 'cancelling', cancelling_at: at } : batch
 
-/** Nothing more is run; the files are written. */
+/** The batch when its files are written. */
 export function finalizing(batch: Batch, ending: Ending, now: number): Batch {
   const finalizing_at = batch.finalizing_at ?? seconds(now)
   if (ending === 'cancelled') return { ...cancelling(batch, seconds(now)), finalizing_at }
@@ -58,6 +58,7 @@ export function finalizing(batch: Batch, ending: Ending, now: number): Batch {
 
 export interface Conclusion {
   ending: Ending
+  /** Null where there is nothing to put into the file. */
   outputFileId: string | null
   errorFileId: string | null
   errors: BatchError[]
@@ -76,21 +77,11 @@ export function concluded(batch: Batch, conclusion: Conclusion, now: number): Ba
   }
 }
 
-/** A line's fault as the batch's `errors` show it. */
-export const lineError = ({ code, message, param, line }: LineFault & { line: number }): BatchError => ({
-  code,
-  message,
-  param,
-  line,
-})
-
-/** Trouble with the batch as a whole. */
-export const batchError = (code: string, message: string, param: string | null = null): BatchError => ({
-  code,
-  message,
-  param,
-  line: null,
-})
+/** A fault as the batch's `errors` show it. `line`: null for trouble with the batch as a whole. */
+export const batchError = (
+  { code, message, param }: Omit<LineFault, 'customId'>,
+  line: number | null = null,
+): BatchError => ({ code, message, param, line })
 
 /** Share of its completion window that a batch keeps in reserve, and between what, ms. */
 const reserveShare = 0.05
@@ -98,7 +89,7 @@ const leastReserveMs = 5_000
 const mostReserveMs = 10 * 60_000
 
 /**
- * When the last line of a batch is to have its result, unix ms: before the batch expires, with time for shards that
+ * Time at which the last line of a batch is to have its result, unix ms: before the batch expires, with time for shards that
  * are slow or come again and for putting the files together.
  */
 export function dueAt({ created_at, expires_at }: Pick<Batch, 'created_at' | 'expires_at'>): number {

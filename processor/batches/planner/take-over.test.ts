@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { isFinal } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { decodeShardJob } from '../../../edge/contract/shard.ts'
 import { idsOf, manifestOf, PlannerWorld } from './planner.fixture.ts'
 
 const lines = 1500
@@ -89,6 +90,36 @@ test('of two planners, one has the batch; the stream decides which', async () =>
   second.kill()
 })
 
+test('of planners that claim a batch at the same time, one sends its shards', async () => {
+  const world = new PlannerWorld()
+  const id = await world.createBatch(manifestOf(2000))
+  world.control = []
+  await world.clock.advance(15_000)
+  const planners = [world.startPlanner(), world.startPlanner(), world.startPlanner()]
+  await world.clock.advance(2_000)
+  expect(world.jobs.map((job) => decodeShardJob(job).shard)).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
+  expect(planners.filter(({ coordinator }) => coordinator.activeBatches === 1)).toHaveLength(1)
+  expect((await world.batch(id)).status).toBe('in_progress')
+  for (const planner of planners) planner.kill()
+})
+
+test('the next planner goes on with the stored plan', async () => {
+  const world = new PlannerWorld()
+  const first = world.startPlanner()
+  const id = await world.createBatch(manifestOf(2000))
+  world.deliver(first)
+  await world.clock.advance(2_000)
+  first.kill()
+  await world.clock.advance(20_000)
+  const manifestReads = () =>
+    world.calls.filter((call) => call === `get ${keys.fileContent('acme', 'file-1')}`)
+  expect(manifestReads()).toHaveLength(1)
+  const second = world.startPlanner()
+  await world.finish(second, id)
+  expect(manifestReads()).toHaveLength(1)
+  second.kill()
+})
+
 test('what was done while nobody looked is not sent again', async () => {
   const world = new PlannerWorld()
   const first = world.startPlanner()
@@ -131,6 +162,26 @@ test('a planner that is closed lets another go on at once', async () => {
   const batch = await world.batch(id)
   expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(2000))
   expect([...world.processors.runs.values()].every((runs) => runs === 1)).toBe(true)
+})
+
+test('a planner that is closed while it marks expired lines leaves the rest to the next', async () => {
+  const world = new PlannerWorld()
+  const first = world.startPlanner()
+  const expires_at = Math.floor(world.clock.now() / 1000) + 60
+  const id = await world.createBatch(manifestOf(3000), { expires_at })
+  world.deliver(first)
+  first.stallAt(/^put .*shards/)
+  await world.clock.advance(75_000)
+  const closing = first.coordinator.close()
+  first.resume()
+  await world.clock.advance(100)
+  await closing
+  const second = world.startPlanner()
+  await world.clock.until(async () => isFinal((await world.batch(id)).status))
+  second.kill()
+  const { status, error_file_id } = await world.batch(id)
+  expect(status).toBe('expired')
+  expect(await world.customIds(error_file_id)).toEqual(idsOf(3000))
 })
 
 test('whenever the planner of a cancelled batch dies, its counts and its file agree', async () => {

@@ -1,19 +1,18 @@
-import type { BatchLine, LineFault } from '../../../edge/contract/batch-line.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion } from '../../../edge/contract/chat.ts'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { checkImage } from '../../../edge/contract/image.ts'
+import type { ManifestLine } from '../../../edge/contract/lines.ts'
+import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
-import type { Tenant } from '../../../edge/contract/tenant.ts'
-import { StoreUnavailableError } from '../../../infra/store/store.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
+import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
+import type { ImageSource } from '../../../infra/fetch/image-source.ts'
+import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
-import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
-import type { ImageSource } from './image-source.ts'
+import { priorityLimit } from './priority.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
-import { inTurns } from './turns.ts'
 
 export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
@@ -43,7 +42,7 @@ export interface LineRun {
   /** Ends the fetching of images when the batch expires, with a `BatchExpiredError`. */
   expiry: AbortSignal
   /** Of the lines that wait, the one with the lowest goes first. */
-  turn: number
+  priority: number
 }
 
 /** The batch expired while an image was fetched. */
@@ -59,15 +58,15 @@ export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Pr
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
   const { captioner, now } = options
   const budget = new ByteBudget(options.imageBytes)
-  const fetching = inTurns(options.fetches)
-  const captioning = inTurns(captioner.concurrency)
+  const fetching = priorityLimit(options.fetches)
+  const captioning = priorityLimit(captioner.concurrency)
 
   async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
-    const { image, release } = await fetching(run.turn, () => fetchHeld(ask.imageUrl, job.tenant, run))
+    const { image, release } = await fetching(run.priority, () => fetchHeld(ask.imageUrl, job.tenant, run))
     try {
       checkImage(image, 'image_url')
       const task = taskOf(ask, job, image, run.signal)
-      return await captioning(run.turn, () => captionWhenTaken(options, task))
+      return await captioning(run.priority, () => captionWhenTaken(options, task))
     } finally {
       release()
     }
@@ -88,7 +87,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 
   return async (line, job, run) => {
-    const read = parseManifestLine(line, job)
+    const read = parseBatchLine(line, job)
     if (read === undefined) return undefined
     if ('fault' in read) return faulty(job, line, read.fault)
     const { ask } = read
@@ -114,7 +113,8 @@ async function fetchImage(
   signal.throwIfAborted()
   const startedAt = now()
   const tenant = await tenantOf(tenantId)
-  const image = await images(url, { tenant, maxBytes: maxBodyBytes, signal })
+  const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
+  const image = await images(url, { granted, signal })
   onFetched?.((now() - startedAt) / 1000)
   return image
 }
@@ -131,46 +131,28 @@ function taskOf({ prompt, maxPrune = 1 }: BatchLine, job: ShardJob, image: Uint8
 }
 
 /** A full queue is no fault of the line: it waits. */
-async function captionWhenTaken(
-  { captioner, sleep = pause }: LineRunnerOptions,
+function captionWhenTaken(
+  { captioner, sleep }: LineRunnerOptions,
   task: ReturnType<typeof taskOf>,
 ): Promise<Captioned> {
-  for (;;) {
-    task.signal.throwIfAborted()
-    try {
-      return await captioner.caption(task)
-    } catch (error) {
-      if (!(error instanceof TurbineError) || error.code !== 'queue_full') throw error
-      await sleep(1000 * (error.retryAfterSeconds ?? 1), task.signal)
-    }
-  }
+  const { signal } = task
+  signal.throwIfAborted()
+  return retry(() => captioner.caption(task), {
+    retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
+    pauseMs: (_, error) => retryAfterMs(error) ?? 1000,
+    signal,
+    sleep,
+  })
 }
-
-/** What an address may deliver instead of an image: in millions of lines one code for all of it is handier. */
-const unusable: ReadonlySet<string> = new Set(['image_empty', 'image_unsupported'])
-
-const unusableImage = (cause: TurbineError) =>
-  new TurbineError(cause.message, { status: cause.status, code: 'image_invalid', param: 'image_url', cause })
 
 /**
  * The error that the line alone is to blame for.
  * @throws the error itself where the whole shard is to come again
  */
 function faultOf(error: unknown): TurbineError {
-  if (error instanceof StoreUnavailableError) throw error
-  if (error instanceof TurbineError) {
-    if (unusable.has(error.code)) return unusableImage(error)
-    // The devices have tried several times to run on this image.
-    if (!error.retriable || error.code === 'inference_failed' || error.code.startsWith('image_')) return error
-    throw error
-  }
-  if (error instanceof Error && 'code' in error && String(error.code).startsWith('image_'))
-    return new TurbineError(error.message, {
-      status: 400,
-      code: String(error.code),
-      param: 'image_url',
-      cause: error,
-    })
+  if (error instanceof ImageError) return error
+  // The devices have tried several times to run on this image.
+  if (error instanceof TurbineError && (!error.retriable || error.code === 'inference_failed')) return error
   throw error
 }
 

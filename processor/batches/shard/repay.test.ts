@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from 'vitest'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../../infra/store/store.ts'
@@ -118,7 +118,7 @@ test('pruned lines are replaced, all others stay byte for byte', async () => {
 
 test('a line whose image cannot be had any more keeps its result', async () => {
   const images: typeof fakeImages = async (url) => {
-    if (url.endsWith('/0.jpg')) throw new TurbineError('gone', { status: 404, code: 'image_not_found' })
+    if (url.endsWith('/0.jpg')) throw new ImageError('image_not_found', 'gone')
     return gif(url)
   }
   expect(await repayer({ images })(job, signal)).toMatchObject({

@@ -1,11 +1,11 @@
 import pLimit from 'p-limit'
 import { maxBodyBytes, type Pruning } from '../../../edge/contract/caption.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
+import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { encodeShard, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
+import { sleep } from '../../../infra/timing.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
-import type { ManifestLine } from '../manifest/lines.ts'
 import { createLineRunner, type LineRun } from './line.ts'
 import { resultIds } from './result-lines.ts'
 import { findShardParts, type ShardParts, writeShard } from './results.ts'
@@ -47,7 +47,7 @@ type Outcome = { repaid: OutputResult } | 'kept' | 'pending'
  * @throws MissingSliceError when the manifest is gone; StoreUnavailableError, and what else makes a shard come again
  */
 export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
-  const { store, captioner, now, sleep = pause } = options
+  const { store, captioner, now, sleep: wait = sleep } = options
   const { tenantOf, isCancelled } = createLookUps(options)
   const devices = new IdleDevices(captioner)
   const fetches = captioner.concurrency
@@ -70,7 +70,7 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     const run: LineRun = {
       signal: AbortSignal.any([signal, stopping.signal]),
       expiry: over.signal,
-      turn: 0,
+      priority: 0,
     }
     const repay = async (line: ManifestLine): Promise<Outcome> => {
       try {
@@ -96,7 +96,7 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
       if (devices.waiting === 0 || devices.served !== served) servedAt = now()
       served = devices.served
       if (now() >= until || now() - servedAt >= busyMs) return stopping.abort(new DevicesBusyError())
-      await sleep(lookMs, over)
+      await wait(lookMs, over)
     }
   }
 

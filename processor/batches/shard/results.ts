@@ -5,7 +5,8 @@ import {
   type ShardJob,
   type ShardTally,
 } from '../../../edge/contract/shard.ts'
-import { type ObjectStore, PreconditionFailedError } from '../../../infra/store/store.ts'
+import { onlyIf } from '../../../infra/store/json.ts'
+import { listPages, type ObjectStore, PreconditionFailedError } from '../../../infra/store/store.ts'
 import type { BatchRef } from '../planner/lease.ts'
 import type { ShardResults } from './runner.ts'
 
@@ -17,12 +18,8 @@ export async function* listShards(
 ): AsyncGenerator<number> {
   const prefix = keys.batchShards(tenant, batch)
   const startAfter = from === 0 ? undefined : keys.batchShard(tenant, batch, from - 1)
-  let continuation: string | undefined
-  do {
-    const page = await store.list(prefix, { continuation, startAfter })
-    for (const { key } of page.objects) yield Number(key.slice(prefix.length))
-    continuation = page.continuation
-  } while (continuation !== undefined)
+  for await (const page of listPages(store, prefix, { startAfter }))
+    for (const { key } of page) yield Number(key.slice(prefix.length))
 }
 
 /** The results of a shard, taken apart. */
@@ -107,9 +104,8 @@ export async function writeShard(
   { tally, object }: ShardResults,
   replaced?: Pick<StoredShard, 'etag'>,
 ): Promise<ShardTally> {
-  const condition = replaced ? { ifMatch: replaced.etag } : { ifNoneMatch: '*' as const }
   try {
-    await store.put(keyOf(shard), object, condition)
+    await store.put(keyOf(shard), object, onlyIf(replaced?.etag))
     return tally
   } catch (error) {
     if (!(error instanceof PreconditionFailedError)) throw error

@@ -118,7 +118,8 @@ describe('the results of a shard', () => {
       ['text', 'image_invalid', undefined],
       ['crash', 'inference_failed', undefined],
     ])
-    expect(errors[1]!.response).toMatchObject({ status_code: 404 })
+    expect(errors[1]!.response).toMatchObject({ status_code: 400 })
+    expect(errors[3]!.response).toMatchObject({ status_code: 415 })
     expect(header).toMatchObject({ completed: 2, failed: 5, dropped: 0 })
   })
 })
@@ -134,7 +135,7 @@ test('a line is run in the batch lane, pruned no harder than it and its batch al
 })
 
 test('images are fetched with the grants of the tenant as it is kept, looked up once', async () => {
-  const tenants: unknown[] = []
+  const buckets: string[] = []
   let reads = 0
   const { store } = memoryStore()
   await store.put(
@@ -151,13 +152,13 @@ test('images are fetched with the grants of the tenant as it is kept, looked up 
   const { run } = setUp({
     store: counted,
     images: async (url, ask) => {
-      tenants.push(ask.tenant)
+      buckets.push(ask.granted(url).bucket)
+      expect(() => ask.granted('s3://other/a.jpg')).toThrow('--read s3://other/')
       return fakeImages(url, ask)
     },
   })
   await run(await shardOf(store, ['s3://photos/a.jpg', 's3://photos/b.jpg']), signal)
-  const granted = { id: 'acme', grants: [{ uri: 's3://photos/', access: 'read' }], limits: {} }
-  expect([tenants, reads]).toEqual([[granted, granted], 1])
+  expect([buckets, reads]).toEqual([['photos', 'photos'], 1])
 })
 
 describe('a batch that ends while its lines are run', () => {

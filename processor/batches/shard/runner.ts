@@ -1,12 +1,13 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
-import { cached } from '../../../infra/cached.ts'
+import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
 import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { timeLimit } from '../../../infra/timing.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
-import { type ManifestLine, readLines } from '../manifest/lines.ts'
 import {
   BatchExpiredError,
   createLineRunner,
@@ -14,7 +15,7 @@ import {
   type LineRun,
   type LineRunnerOptions,
 } from './line.ts'
-import { inTurns, turnOf } from './turns.ts'
+import { priorityLimit, priorityOf } from './priority.ts'
 
 export interface ShardRunnerOptions
   extends SliceStores,
@@ -41,8 +42,6 @@ export interface ShardResults {
 export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
 
 const leastFetches = 32
-/** The longest that a timer can wait. */
-const maxTimerMs = 2 ** 31 - 1
 
 /**
  * Runs shards of batches: reads their lines, fetches the images, captions them in the batch lane. Lines run side by
@@ -58,17 +57,17 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
   const { tenantOf, isCancelled } = createLookUps(options)
   const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
   // While the devices' share is captioned, as many again are on their way.
-  const inTurn = inTurns(fetches + captioner.concurrency)
+  const limit = priorityLimit(fetches + captioner.concurrency)
 
   return async (job, signal) => {
     const lines = await linesOf(job, options)
     const stopping = new AbortController()
-    const expiry = startExpiry(job.expiresAt - now())
-    const turn = turnOf(job.expiresAt, now())
+    const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
+    const priority = priorityOf(job.expiresAt, now())
     const how: LineRun = {
       signal: AbortSignal.any([signal, stopping.signal]),
       expiry: expiry.signal,
-      turn,
+      priority,
     }
     const run = async (line: ManifestLine) => {
       onInFlight?.(1)
@@ -86,7 +85,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       }
     }
     try {
-      return encodeResults(await settled(lines.map((line) => inTurn(turn, () => run(line)))))
+      return encodeResults(await settled(lines.map((line) => limit(priority, () => run(line)))))
     } catch (error) {
       const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
       if (first instanceof BatchCancelledError) return undefined
@@ -95,13 +94,6 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       expiry.clear()
     }
   }
-}
-
-/** A signal that aborts when the batch expires, in `ms`, unless it is cleared before. */
-function startExpiry(ms: number): { signal: AbortSignal; clear(): void } {
-  const expiry = new AbortController()
-  const timer = setTimeout(() => expiry.abort(new BatchExpiredError()), clamp(ms, 0, maxTimerMs))
-  return { signal: expiry.signal, clear: () => clearTimeout(timer) }
 }
 
 class BatchCancelledError extends Error {
@@ -148,8 +140,6 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
   return { tally, object: encodeShard(tally, output, errors) }
 }
 
-const clamp = (value: number, min: number, max: number) => Math.min(Math.max(value, min), max)
-
 const cancelLookMs = 1_000
 const tenantLookMs = 10_000
 
@@ -168,16 +158,18 @@ export interface ShardLookUps {
 }
 
 export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
-  const hasMark = cached({
+  const hasMark = remember({
     load: async (mark) => (await store.head(mark)) !== undefined,
-    forMs: cancelLookMs,
+    freshMs: () => cancelLookMs,
     now,
+    shared: true,
   })
   return {
-    tenantOf: cached({
+    tenantOf: remember({
       load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
-      forMs: tenantLookMs,
+      freshMs: () => tenantLookMs,
       now,
+      shared: true,
     }),
     isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
   }

@@ -1,8 +1,8 @@
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeShardHeader, type ShardHeader, type ShardJob } from '../../../edge/contract/shard.ts'
+import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import type { ImageSource } from './image-source.ts'
 
 /** The bytes of a tiny GIF that end with its name, so that a fake captioner's caption tells which it was. */
 export const gif = (name: string) => new TextEncoder().encode(`GIF89a\u0001\0\u0001\0 ${name}`)
@@ -12,8 +12,7 @@ export const captionOf = (url: string) => `caption of ${new TextDecoder().decode
 
 /** Every address has an image, but those with `gone` in them; those with `text` have something else. */
 export const fakeImages: ImageSource = async (url) => {
-  if (url.includes('gone'))
-    throw new TurbineError('There is no such image.', { status: 404, code: 'image_not_found' })
+  if (url.includes('gone')) throw new ImageError('image_not_found', 'There is no such image.')
   if (url.includes('text')) return new TextEncoder().encode('no image')
   return gif(url)
 }

@@ -1,7 +1,8 @@
+import type { ManifestLine } from '../../../edge/contract/lines.ts'
+import { parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob, ShardTally } from '../../../edge/contract/shard.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { MissingSliceError, type SliceStores } from '../../../infra/store/slices.ts'
-import { type ManifestLine, parseManifestLine } from '../manifest/lines.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { expired, faulty, type LineOutcome } from './line.ts'
 import { errorLine, resultIds } from './result-lines.ts'
@@ -41,7 +42,7 @@ function failedLine(
   { code, message }: ShardFault,
   line: ManifestLine | { number: number },
 ): LineOutcome | undefined {
-  const read = 'text' in line ? parseManifestLine(line, job) : { fault: { customId: null } }
+  const read = 'text' in line ? parseBatchLine(line, job) : { fault: { customId: null } }
   if (read === undefined) return undefined
   const { customId } = 'ask' in read ? read.ask : read.fault
   const { id } = resultIds(job.batch, line.number)
@@ -68,7 +69,7 @@ async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardRe
 
 /** Undefined for an empty line. */
 function expiredLine(job: ShardJob, line: ManifestLine): LineOutcome | undefined {
-  const read = parseManifestLine(line, job)
+  const read = parseBatchLine(line, job)
   if (read === undefined) return undefined
   if ('fault' in read) return faulty(job, line, read.fault)
   const { customId } = read.ask
@@ -84,20 +85,19 @@ const inputGone = {
 const shardsAtOnce = 4
 
 /**
- * Writes the results of shards that nobody ran before their batch expired. Whoever was first with a shard's results
- * keeps them.
+ * Writes the results of shards that nobody ran before their batch expired, and yields their tallies. Whoever was first
+ * with a shard's results keeps them.
  * @throws StoreUnavailableError
  */
-export async function expireShards(
+export async function* expireShards(
   jobs: Iterable<ShardJob>,
-  stores: SliceStores,
-  onDone: (shard: number, tally: ShardTally) => void,
-  signal: AbortSignal,
-): Promise<void> {
+  { signal, ...stores }: SliceStores & { signal: AbortSignal },
+): AsyncGenerator<{ shard: number; tally: ShardTally }> {
   const expire = async (job: ShardJob) => {
     const tally = await writeShard(stores.store, job, await expiredShard(job, stores))
-    onDone(job.shard, tally)
+    return { shard: job.shard, tally }
   }
   const options = { concurrency: shardsAtOnce, window: shardsAtOnce, signal }
-  for await (const _ of mapInOrder(ReadableStream.from(jobs), expire, options)) signal.throwIfAborted()
+  yield* mapInOrder(jobs, expire, options)
+  signal.throwIfAborted()
 }

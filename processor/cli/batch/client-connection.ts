@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { backoffMs, pause } from '../../../infra/stream/backoff.ts'
+import { backoffMs, isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
 import { UsageError } from '../errors.ts'
 
 export interface ConnectionOptions {
@@ -55,7 +55,6 @@ export class Connection {
   readonly url: string
   readonly #options: ConnectionOptions
   readonly #signal: AbortSignal
-  readonly #sleep: NonNullable<ConnectionOptions['sleep']>
   #answered = false
   #inTrouble = false
 
@@ -64,7 +63,6 @@ export class Connection {
     this.url = parseServiceUrl(options.url)
     this.#options = options
     this.#signal = options.signal ?? new AbortController().signal
-    this.#sleep = options.sleep ?? pause
   }
 
   /** @throws ServiceError, UnreachableError */
@@ -104,25 +102,26 @@ export class Connection {
 
   async #persist<T>(ask: ClientRequest, attempt: () => Promise<T>): Promise<T> {
     const { patienceMs = defaultPatienceMs, afterInterruption = false } = ask
-    let waitedMs = 0
-    for (let failures = 1; ; failures++) {
-      try {
-        const value = await attempt()
-        this.#hasAnswered()
-        return value
-      } catch (cause) {
+    let leftMs = patienceMs
+    const attemptOnce = () =>
+      attempt().catch((cause: unknown) => {
         if (!afterInterruption) this.#signal.throwIfAborted()
-        const error = cause instanceof ServiceError ? cause : new UnreachableError(this.url, cause)
-        if (error instanceof ServiceError) this.#answered = true
-        const pauseMs = pauseBeforeRetry(error, failures)
-        const waits = this.#answered && pauseMs !== undefined && waitedMs + pauseMs <= patienceMs
-        if (!waits) throw error
-        this.#hasFailed(error)
-        await this.#sleep(pauseMs, this.#signal)
-        this.#signal.throwIfAborted()
-        waitedMs += pauseMs
-      }
-    }
+        if (!(cause instanceof ServiceError)) throw new UnreachableError(this.url, cause)
+        this.#answered = true
+        throw cause
+      })
+    const value = await retry(attemptOnce, {
+      retriable: (error, failures) => {
+        leftMs -= pauseBeforeRetry(failures, error)
+        return isRetriable(error) && this.#answered && leftMs >= 0
+      },
+      pauseMs: pauseBeforeRetry,
+      signal: this.#signal,
+      onFailure: (error) => this.#hasFailed(error),
+      sleep: this.#options.sleep,
+    })
+    this.#hasAnswered()
+    return value
   }
 
   #hasAnswered(): void {
@@ -131,20 +130,16 @@ export class Connection {
     this.#inTrouble = false
   }
 
-  #hasFailed(error: ServiceError | UnreachableError): void {
+  #hasFailed(error: unknown): void {
     if (!this.#inTrouble) this.#options.tell?.(`${problemOf(error, this.url)} Trying again until it does.`)
     this.#inTrouble = true
   }
 }
 
-/** ms; undefined where a repeat makes no sense. */
-function pauseBeforeRetry(error: ServiceError | UnreachableError, failures: number): number | undefined {
-  if (!error.retriable) return undefined
-  const askedMs = error instanceof ServiceError ? (error.retryAfterMs ?? 0) : 0
-  return Math.max(askedMs, backoffMs(failures))
-}
+const pauseBeforeRetry = (failures: number, error: unknown) =>
+  Math.max(retryAfterMs(error) ?? 0, backoffMs(failures))
 
-const problemOf = (error: ServiceError | UnreachableError, url: string) =>
+const problemOf = (error: unknown, url: string) =>
   error instanceof ServiceError
     ? `The service cannot answer now: ${error.message}`
     : `The service at ${url} does not answer.`

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { writeBody } from '../../../infra/file-body.ts'
 import type { Client } from './client.ts'
 import { UnreachableError } from './client-connection.ts'
 
@@ -52,44 +53,11 @@ async function fetchInto(
     const start = response.status === 206 ? bytes : 0
     const length = response.headers.get('content-length')
     const total = length === null ? undefined : start + Number(length)
-    const copied = await copyBody(response, file, { start, onBytes: (count) => onBytes?.(count, total) })
-    if (!copied.broken) return copied.end
+    const copied = await writeBody(file, response, { start, onBytes: (count) => onBytes?.(count, total) })
+    if (!('broken' in copied)) return copied.end
     barren = copied.end > bytes ? 0 : barren + 1
     bytes = copied.end
-    cause = copied.broken
+    cause = new Error('The body broke off.', { cause: copied.broken })
   }
   throw new UnreachableError(client.url, cause)
-}
-
-/** Writes the body to the file from `start` on. A connection that breaks is no error here, a full disk is. */
-async function copyBody(
-  { body }: Response,
-  file: FileHandle,
-  { start, onBytes }: { start: number; onBytes(bytes: number): void },
-): Promise<{ end: number; broken?: Error }> {
-  await file.truncate(start)
-  let end = start
-  if (!body) return { end }
-  const reader = body.getReader()
-  try {
-    while (true) {
-      const chunk = await reader
-        .read()
-        .catch((cause) => ({ broken: new Error('The body broke off.', { cause }) }))
-      if ('broken' in chunk) return { end, broken: chunk.broken }
-      if (chunk.done) return { end }
-      await writeAll(file, chunk.value, end)
-      end += chunk.value.length
-      onBytes(end)
-    }
-  } finally {
-    await reader.cancel().catch(() => {})
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  for (let written = 0; written < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written)
-    written += bytesWritten
-  }
 }

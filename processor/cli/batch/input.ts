@@ -5,7 +5,7 @@ import { basename, join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { type BatchEndpoint, batchEndpoints } from '../../../edge/contract/batch.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
-import { type Line, readLines } from '../caption/lines.ts'
+import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { isAddress } from '../caption/manifest.ts'
 import { UsageError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
@@ -65,9 +65,11 @@ async function inspectFile(path: string, name: string): Promise<BatchInput> {
 }
 
 /** The first line that is not empty. */
-async function firstLine(path: string): Promise<Line | undefined> {
-  for await (const line of readLines(createReadStream(path, { end: firstLineBytes })))
-    if (line.text.trim() !== '') return line
+async function firstLine(path: string): Promise<ManifestLine | undefined> {
+  for await (const lines of readLines(createReadStream(path, { end: firstLineBytes }))) {
+    const line = lines.find(({ text }) => text?.trim() !== '')
+    if (line) return line
+  }
   return undefined
 }
 
@@ -76,11 +78,14 @@ async function firstLine(path: string): Promise<Line | undefined> {
  * which the batch itself reports one by one.
  * @throws UsageError when nothing in the file can be work for the service
  */
-function endpointOf({ text, number }: Line, name: string): BatchEndpoint | undefined {
-  // Bytes that are no UTF-8 were replaced.
-  if (/[\0\uFFFD]/.test(text)) throw new UsageError(`${name} is no text. A batch is a file of JSON lines.`)
-  if (!/^\s*[{["]/.test(text)) {
-    if (isAddress(text.trim())) return undefined
+function endpointOf(line: ManifestLine, name: string): BatchEndpoint | undefined {
+  const { number, unreadable } = line
+  const text = line.text?.trim() ?? ''
+  if (unreadable === 'not_utf8' || text.includes('\0'))
+    throw new UsageError(`${name} is no text. A batch is a file of JSON lines.`)
+  if (unreadable) return undefined
+  if (!/^[{["]/.test(text)) {
+    if (isAddress(text)) return undefined
     throw new UsageError(
       `Line ${number} of ${name} is no address. The service reads https://, s3:// and data: addresses; images of ` +
         'this machine are captioned by "npx turbine caption".',

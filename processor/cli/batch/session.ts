@@ -15,7 +15,7 @@ export interface BatchEnvironment {
   signals: SignalSource
   fetch?: typeof fetch
   /** Milliseconds; waits between polls and tries. */
-  sleep?(ms: number): Promise<unknown>
+  sleep?(ms: number, signal: AbortSignal): Promise<unknown>
 }
 
 /** The options that every batch command has. */

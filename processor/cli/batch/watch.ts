@@ -1,5 +1,5 @@
 import { type Batch, type BatchStatus, isFinal } from '../../../edge/contract/batch.ts'
-import { pause } from '../../../infra/stream/backoff.ts'
+import { sleep } from '../../../infra/timing.ts'
 import { IncompleteError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
 import { newTotals, type ProgressStream, printNote, showProgress, type Totals } from '../progress.ts'
@@ -13,7 +13,7 @@ const pollMs = 1000
 
 interface WatchOptions extends Pick<Session, 'signal'> {
   stderr: ProgressStream
-  sleep?(ms: number): Promise<unknown>
+  sleep?(ms: number, signal: AbortSignal): Promise<unknown>
 }
 
 /**
@@ -22,14 +22,14 @@ interface WatchOptions extends Pick<Session, 'signal'> {
  * @throws ServiceError; the signal's reason when it aborts
  */
 async function watchBatch(client: Client, first: Batch, options: WatchOptions): Promise<Batch> {
-  const { stderr, signal, sleep = (ms) => pause(ms, signal) } = options
+  const { stderr, signal, sleep: wait = sleep } = options
   const tally = newTotals()
   let batch = first
   copyCounts(batch, tally)
   const progress = showProgress({ stream: stderr, tally })
   try {
     while (!isFinal(batch.status)) {
-      await sleep(pollMs)
+      await wait(pollMs, signal)
       signal.throwIfAborted()
       const next = await client.batch(batch.id, { patienceMs: Number.POSITIVE_INFINITY })
       if (next.status !== batch.status && !isFinal(next.status))

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { describeConfig } from '../../../infra/config.ts'
+import { readImageFile } from '../../../infra/fetch/image-file.ts'
 import { type Calibrator, startCalibrator } from '../../calibration/calibrator.ts'
 import { fakeCaption, fakeEncoder } from '../../calibration/fake-captions.fixture.ts'
 import { readLevels, readLevelTable, writeLevelTable } from '../../models/levels.ts'
@@ -66,7 +67,7 @@ async function calibrate(args: string[], { run, ...environment }: Given = {}) {
   const command = calibrateCommand(
     {
       openCalibrator: async () => fakeCalibrator(run),
-      fetchImage: async () => Buffer.from(''),
+      readImage: readImageFile,
       stdin: (async function* () {})(),
       stdout: printed.out,
       stderr: printed.err,

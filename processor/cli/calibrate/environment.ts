@@ -1,5 +1,5 @@
 import type { Calibrator } from '../../calibration/calibrator.ts'
-import type { FetchImage } from '../caption/image-bytes.ts'
+import type { ReadImage } from '../caption/read-image.ts'
 import type { SignalSource } from '../interruption.ts'
 import type { ProgressStream } from '../progress.ts'
 
@@ -7,7 +7,7 @@ import type { ProgressStream } from '../progress.ts'
 export interface CalibrateEnvironment {
   /** Opens the model that the flags or the environment name. */
   openCalibrator(flags: { model?: string; device?: string }): Promise<Calibrator>
-  fetchImage: FetchImage
+  readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   /** For the table. */
   stdout: { write(text: string): unknown }

@@ -9,9 +9,9 @@ import { preprocess } from '../../engine/preprocess.ts'
 import { levelsFile, readLevels, readLevelTable, writeLevelTable } from '../../models/levels.ts'
 import type { ImageSpec } from '../../models/model.ts'
 import { perLayer } from '../../turbo/schedule.ts'
-import { type FetchImage, readImage } from '../caption/image-bytes.ts'
 import { readSources, resolveInputs } from '../caption/inputs.ts'
 import type { Source } from '../caption/manifest.ts'
+import type { ReadImage } from '../caption/read-image.ts'
 import { describeError, InterruptedError, UsageError } from '../errors.ts'
 import { formatDuration, plural } from '../format.ts'
 import { watchInterruption } from '../interruption.ts'
@@ -142,7 +142,7 @@ interface PictureOptions {
   count: number
   seed: number
   image: ImageSpec
-  fetchImage: FetchImage
+  readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   signal?: AbortSignal
 }
@@ -161,7 +161,7 @@ async function readPictures(args: string[], options: PictureOptions): Promise<Re
   const { count, seed, signal } = options
   const sources = readSources(await resolveInputs(args), options.stdin)
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
-  const read = mapInOrder(each(chosen), (source) => readPicture(source, options), { concurrency: 4, signal })
+  const read = mapInOrder(chosen, (source) => readPicture(source, options), { concurrency: 4, signal })
   const pictures: Picture[] = []
   const unreadable: string[] = []
   for await (const result of read)
@@ -170,17 +170,13 @@ async function readPictures(args: string[], options: PictureOptions): Promise<Re
   return { pictures, unreadable }
 }
 
-async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
-  yield* items
-}
-
 async function readPicture(
   { image: name, location, error }: Source,
-  { image, fetchImage }: PictureOptions,
+  { image, readImage }: PictureOptions,
 ): Promise<Picture | { failure: string }> {
   try {
     if (location === undefined) throw error
-    const bytes = await readImage(location, fetchImage)
+    const bytes = await readImage(location)
     const pixels = new Uint8Array(image.height * image.width * 3)
     await preprocess(bytes, image, pixels)
     return { digest: hash('sha256', bytes), pixels }

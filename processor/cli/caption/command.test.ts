@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError } from '../../../edge/contract/errors.ts'
+import { readImageFile } from '../../../infra/fetch/image-file.ts'
 import { FakeCaptioner, type FakeCaptionerOptions } from '../captioner.fixture.ts'
 import { IncompleteError, InterruptedError, UsageError } from '../errors.ts'
 import { FakeSignals } from '../signals.fixture.ts'
@@ -56,7 +57,7 @@ async function caption(
     { out, ...flags },
     {
       openCaptioner: async () => captioner,
-      fetchImage: async () => Buffer.from(''),
+      readImage: readImageFile,
       stdin: noInput(),
       stdout,
       stderr,
@@ -83,7 +84,7 @@ const namesIn = async (path: string) =>
   (await linesOf(path)).map(({ image }) => image.slice(photos.length + 1, -4))
 
 const failOn = (bad: string) => (image: string) =>
-  image === bad ? new TurbineError('Not an image.', { status: 400, code: 'image_invalid' }) : undefined
+  image === bad ? new ImageError('image_invalid', 'Not an image.') : undefined
 
 test('a folder becomes a JSONL file in the order of the names, and no error file', async () => {
   await addPhotos('b', 'a', 'c')
@@ -185,7 +186,7 @@ test('the first interrupt finishes what is in hand and the next run has the rest
   const stderr = collect()
   const environment = {
     openCaptioner: async () => captioner,
-    fetchImage: async () => Buffer.from(''),
+    readImage: readImageFile,
     stdin: noInput(),
     stdout: collect(),
     stderr,

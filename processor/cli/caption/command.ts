@@ -18,15 +18,15 @@ import {
 import { settingOption } from '../settings.ts'
 import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
 import { type CaptionFiles, captionFiles, openCaptionFiles } from './files.ts'
-import type { FetchImage } from './image-bytes.ts'
 import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
+import type { ReadImage } from './read-image.ts'
 import { captionSources } from './run.ts'
 
 /** What the command needs from outside. */
 export interface CaptionEnvironment {
   /** Opens the model that the flags or the environment name. */
   openCaptioner(flags: { model?: string; device?: string }): Promise<Captioner>
-  fetchImage: FetchImage
+  readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
   /** For progress and the summary. */
@@ -54,8 +54,8 @@ Examples:
   cat addresses.txt | npx turbine caption - --out - | jq .caption
 
 Inputs are folders (with all folders below), image files, globs in quotes, https addresses, and JSONL manifests:
-one {"image": "path, https address or data: URL", "custom_id": "any id of yours"} or one bare path a line,
-paths relative to the manifest. "-" is a manifest on standard input.
+one {"image": "path, https address or data: URL", "custom_id": "any id of yours", "prompt": "..."} or one bare path a
+line, or any other line of a batch; paths are relative to the manifest. "-" is a manifest on standard input.
 
 Each line of the output has the image, its custom_id, the caption, and under "turbine" how it was pruned; lines
 are in the order of the input. Images that fail go to the error file with the reason, and the rest goes on.
@@ -155,9 +155,9 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       () => {},
     )
     await captionSources({
-      sources: readSources(inputs, environment.stdin),
+      sources: readSources(inputs, environment.stdin, run.captioner.model),
       captioner: run.captioner,
-      fetchImage: environment.fetchImage,
+      readImage: environment.readImage,
       output,
       errors,
       done: earlier.done,

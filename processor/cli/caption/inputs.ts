@@ -2,9 +2,9 @@ import { createReadStream } from 'node:fs'
 import { glob, opendir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, extname, isAbsolute, join, relative, sep } from 'node:path'
 import { TurbineError } from '../../../edge/contract/errors.ts'
+import { readLines } from '../../../edge/contract/lines.ts'
 import { UsageError } from '../errors.ts'
-import { readLines } from './lines.ts'
-import { isAddress, nameOfData, parseManifestLine, type Source } from './manifest.ts'
+import { isAddress, lineSource, locate, type ManifestPlace, type Source } from './manifest.ts'
 
 /** What an argument of the command line turned out to be. */
 export type Input =
@@ -40,18 +40,25 @@ async function resolveInput(arg: string): Promise<Input> {
 
 /**
  * The images of all inputs, in the order of the inputs; folders and globs in the order of their names. Nothing is
- * held but the names of one folder or glob.
+ * held but the names of one folder or glob. Lines of manifests that name another model than `model` become errors.
  */
 export async function* readSources(
   inputs: Input[],
   stdin: AsyncIterable<Uint8Array>,
+  model?: string,
 ): AsyncGenerator<Source> {
   for (const input of inputs) {
     if (input.kind === 'folder') yield* walk(input.path)
     else if (input.kind === 'glob') yield* expand(input.path)
     else if (input.kind === 'image') yield fileSource(input.path)
-    else if (input.kind === 'address') yield addressSource(input.url)
-    else yield* readManifest(input.kind === 'stdin' ? undefined : input.path, stdin)
+    else if (input.kind === 'address') yield locate(input.url)
+    else if (input.kind === 'manifest')
+      yield* readManifest(createReadStream(input.path), {
+        manifest: basename(input.path),
+        folder: dirname(input.path),
+        model,
+      })
+    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', model })
   }
 }
 
@@ -60,18 +67,23 @@ export async function countSources(inputs: Input[], signal?: AbortSignal): Promi
   if (inputs.some((input) => input.kind === 'stdin')) return undefined
   let total = 0
   for (const input of inputs) {
-    // A manifest's lines are counted without being parsed: they may hold whole images.
-    const entries =
-      input.kind === 'manifest' ? readLines(createReadStream(input.path)) : readSources([input], emptyInput())
-    for await (const entry of entries) {
+    for await (const count of input.kind === 'manifest' ? countLines(input.path) : countEach(input)) {
       if (signal?.aborted) return undefined
-      if (!('text' in entry) || entry.text.trim() !== '') total++
+      total += count
     }
   }
   return total
 }
 
-async function* emptyInput(): AsyncGenerator<Uint8Array> {}
+/** A manifest's lines are counted without being parsed: they may hold whole images. */
+async function* countLines(path: string): AsyncGenerator<number> {
+  for await (const lines of readLines(createReadStream(path), manifestLines))
+    yield lines.filter(({ text }) => text?.trim() !== '').length
+}
+
+async function* countEach(input: Input): AsyncGenerator<number> {
+  for await (const _ of readSources([input], ReadableStream.from<Uint8Array>([]))) yield 1
+}
 
 /** Output names paths with forward slashes on every platform. */
 const fileSource = (path: string): Source => ({
@@ -79,23 +91,15 @@ const fileSource = (path: string): Source => ({
   location: path,
 })
 
-const addressSource = (url: string): Source => ({
-  image: /^data:/i.test(url) ? nameOfData(url) : url,
-  location: url,
-})
+/** An image of this machine may be larger than a service would take. */
+const manifestLines = { maxBytes: Number.POSITIVE_INFINITY }
 
-async function* readManifest(
-  path: string | undefined,
-  stdin: AsyncIterable<Uint8Array>,
-): AsyncGenerator<Source> {
-  const place =
-    path === undefined
-      ? { manifest: 'standard input', folder: '' }
-      : { manifest: basename(path), folder: dirname(path) }
-  for await (const line of readLines(path === undefined ? stdin : createReadStream(path))) {
-    const source = parseManifestLine(line, place)
-    if (source) yield source
-  }
+async function* readManifest(bytes: AsyncIterable<Uint8Array>, place: ManifestPlace): AsyncGenerator<Source> {
+  for await (const lines of readLines(bytes, manifestLines))
+    for (const line of lines) {
+      const source = lineSource(line, place)
+      if (source) yield source
+    }
 }
 
 async function* expand(pattern: string): AsyncGenerator<Source> {

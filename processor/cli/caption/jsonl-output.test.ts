@@ -39,6 +39,16 @@ test('a torn last line is cut off before the next one', async () => {
   expect(await readFile(path, 'utf8')).toBe('{"a":1}\n{"a":3}\n')
 })
 
+test.each(['{"caption":"caf\u00C3', '\uFEFF{"a":1}\r\n{"a'])(
+  'a crash and an editor leave it ours: %j',
+  async (text) => {
+    const content = Buffer.from(text).subarray(0, text.startsWith('{') ? -1 : undefined)
+    await writeFile(path, content)
+    const { values, end } = await scan()
+    expect(values).toEqual(end === 0 ? [] : [{ a: 1 }])
+  },
+)
+
 test('a file is created, with its folder, by its first line only', async () => {
   path = join(folder, 'new', 'out.jsonl')
   const file = new JsonlFile(path, 0)

@@ -2,8 +2,8 @@ import { createReadStream } from 'node:fs'
 import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Writable } from 'node:stream'
+import { LineSplitter } from '../../../edge/contract/lines.ts'
 import { UsageError } from '../errors.ts'
-import { readLines } from './lines.ts'
 
 /** Where lines go. Lines are there, whole, when `append` resolves. */
 export interface JsonlOutput<T extends object> {
@@ -21,20 +21,23 @@ export async function scanJsonl(
   path: string,
   visit: (value: object, lineNumber: number) => void,
 ): Promise<number> {
-  let end = 0
+  // A crash can cut a character as well as a line.
+  const splitter = new LineSplitter({ maxBytes: Number.POSITIVE_INFINITY, fatal: false })
+  let bytes = 0
   try {
-    for await (const line of readLines(createReadStream(path))) {
-      const value = parseLine(line.text, line.whole)
-      if (value === undefined) throw notJsonl(path, line.number)
-      if (!line.whole) break
-      visit(value, line.number)
-      end = line.end
-    }
+    for await (const chunk of createReadStream(path))
+      for (const { text, number, end } of splitter.push(chunk)) {
+        const value = parseObject(text!)
+        if (value === undefined) throw notJsonl(path, number)
+        visit(value, number)
+        bytes = end
+      }
+    for (const { text, number } of splitter.end()) if (!isObject.test(text!)) throw notJsonl(path, number)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0
     throw error
   }
-  return end
+  return bytes
 }
 
 const notJsonl = (path: string, line: number) =>
@@ -42,12 +45,14 @@ const notJsonl = (path: string, line: number) =>
     `${path} is not an output of this command (line ${line}). Choose another file, or --overwrite it.`,
   )
 
-/** Undefined when the text cannot be a line of ours, or the start of one. */
-function parseLine(text: string, whole: boolean): object | undefined {
-  if (!text.startsWith('{')) return undefined
-  if (!whole) return {}
+/** With a byte order mark, where an editor put one. */
+const isObject = /^\uFEFF?\{/
+
+/** Undefined when the text cannot be a line of ours. */
+function parseObject(text: string): object | undefined {
+  if (!isObject.test(text)) return undefined
   try {
-    return JSON.parse(text)
+    return JSON.parse(text.trim())
   } catch {
     return undefined
   }

@@ -1,12 +1,17 @@
 import { expect, test } from 'vitest'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
+import { imageFaults } from '../../../infra/fetch/faults.ts'
+import { readImageFile } from '../../../infra/fetch/image-file.ts'
+import { createImageSource } from '../../../infra/fetch/image-source.ts'
+import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { FakeCaptioner } from '../captioner.fixture.ts'
 import { UsageError } from '../errors.ts'
 import { newTotals } from '../progress.ts'
-import { type ErrorLine, Fingerprints, type OutputLine } from './earlier-run.ts'
+import type { ErrorLine, OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
+import { imageReader } from './read-image.ts'
 import { CaptionerFailedError, type CaptionRun, captionSources } from './run.ts'
 
 class Lines<T extends object> implements JsonlOutput<T> {
@@ -34,10 +39,12 @@ function runOf(sources: Source[], parts: Partial<CaptionRun> = {}) {
   const run: CaptionRun = {
     sources: from(sources),
     captioner,
-    fetchImage: async () => new Uint8Array(),
+    readImage: imageReader(
+      createImageSource({ fetch: async () => new Response(), maxBytes: 1000, readFile: readImageFile }),
+    ),
     output,
     errors,
-    done: new Fingerprints(),
+    done: new FingerprintSet(3),
     tally: newTotals(),
     sleep: async () => {},
     ...parts,
@@ -77,10 +84,23 @@ test('images go in the batch lane with the options of the run', async () => {
   expect(tasks).toMatchObject([{ lane: 'batch', level: 2, prompt: 'a picture of' }])
 })
 
+test('a line may have a prompt and a max_prune of its own, and is told by its prompt', async () => {
+  const tasks: CaptionTask[] = []
+  const lines = [source('a'), { ...source('a'), prompt: 'a photo of', maxPrune: 0.5 }]
+  const { run, output } = runOf([...lines, ...lines], { task: { prompt: 'a picture of' } })
+  run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
+  await captionSources(run)
+  expect(tasks).toMatchObject([{ prompt: 'a picture of' }, { prompt: 'a photo of', maxPrune: 0.5 }])
+  expect(output.lines.map(({ image, prompt }) => [image, prompt])).toEqual([
+    ['a', undefined],
+    ['a', 'a photo of'],
+  ])
+  expect(run.tally.skipped).toBe(2)
+})
+
 test('a bad image goes to the errors and the rest goes on', async () => {
   const captioner = new FakeCaptioner({
-    fail: (name) =>
-      name === 'bad' ? new TurbineError('Not an image.', { status: 400, code: 'image_invalid' }) : undefined,
+    fail: (name) => (name === 'bad' ? new ImageError('image_invalid', 'Not an image.') : undefined),
   })
   const missing: Source = { image: 'gone.jpg', location: '/nowhere/gone.jpg' }
   const unparsed: Source = {
@@ -135,19 +155,32 @@ test('a full queue is waited for as long as it asks', async () => {
 test('an address that fails for a moment is tried again, and is the image’s failure when it stays so', async () => {
   const address = (url: string): Source => ({ image: url, location: url })
   const tries: string[] = []
-  const fetchImage = async (url: string) => {
+  const readImage = async (url: string) => {
     tries.push(url)
     if (url.endsWith('slow') && tries.length > 1) return Buffer.from('slow')
-    throw Object.assign(new Error('Took too long.'), { code: 'image_url_timeout', retriable: true })
+    throw imageFaults.timedOut(10)
   }
   const { run, output, errors } = runOf([address('https://x/slow'), address('https://x/dead')], {
-    fetchImage,
+    readImage,
     concurrency: 1,
   })
   await captionSources(run)
   expect(output.lines.map(({ caption }) => caption)).toEqual(['caption of slow'])
   expect(errors.lines).toMatchObject([{ image: 'https://x/dead', error: { code: 'image_url_timeout' } }])
   expect(tries.filter((url) => url.endsWith('dead'))).toHaveLength(3)
+})
+
+test('an address that is about to be tried again when the run is stopped is left for the next run', async () => {
+  const controller = new AbortController()
+  const readImage = async () => {
+    throw imageFaults.timedOut(1)
+  }
+  const { signal } = controller
+  const sleep = async () => controller.abort()
+  const slow: Source = { image: 'https://x/slow', location: 'https://x/slow' }
+  const { run, output, errors } = runOf([slow], { readImage, signal, sleep })
+  await captionSources(run)
+  expect([...output.lines, ...errors.lines]).toEqual([])
 })
 
 test('a captioner that fails on and on ends the run, instead of failing a million images', async () => {
@@ -167,6 +200,19 @@ test('options that no image can be captioned with end the run at once', async ()
   expect(errors.lines).toEqual([])
 })
 
+test('a prompt of a line that is too long is the failure of that line', async () => {
+  const captioner = new FakeCaptioner({
+    fail: (name) =>
+      name === 'a'
+        ? new TurbineError('The prompt has 99 tokens.', { status: 400, code: 'prompt_too_long' })
+        : undefined,
+  })
+  const { run, output, errors } = runOf([{ ...source('a'), prompt: 'long' }, source('b')], { captioner })
+  await captionSources(run)
+  expect(errors.lines).toMatchObject([{ image: 'a', prompt: 'long', error: { code: 'prompt_too_long' } }])
+  expect(output.lines).toHaveLength(1)
+})
+
 test('a captioner that fails now and then does not end the run', async () => {
   const captioner = new FakeCaptioner({
     fail: (name) => (Number(name) % 8 === 0 ? undefined : new Error('Odd.')),
@@ -180,17 +226,12 @@ test('a captioner that fails now and then does not end the run', async () => {
 test('a stop finishes what is in hand, begins nothing, and leaves waiting images for the next run', async () => {
   const controller = new AbortController()
   const captioner = new FakeCaptioner({
-    onTask: () => controller.abort(),
     fail: (name) =>
       name === '1' ? new TurbineError('Full.', { status: 429, code: 'queue_full' }) : undefined,
   })
   const many = Array.from({ length: 50 }, (_, i) => source(String(i)))
   const { signal } = controller
-  const sleep = (_ms: number, stop?: AbortSignal) =>
-    new Promise<void>((_resolve, reject) => {
-      if (stop?.aborted) reject(new Error('stopped'))
-      else stop?.addEventListener('abort', () => reject(new Error('stopped')))
-    })
+  const sleep = async () => controller.abort()
   const { run, output, errors } = runOf(many, { captioner, signal, sleep, concurrency: 3 })
   await captionSources(run)
   const images = output.lines.map(({ image }) => image)

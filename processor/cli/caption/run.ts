@@ -1,31 +1,32 @@
-import { setTimeout as delay } from 'node:timers/promises'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
+import type { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
+import { isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Totals } from '../progress.ts'
-import { type ErrorLine, entryKey, type Fingerprints, type OutputLine } from './earlier-run.ts'
-import { type FetchImage, readImage } from './image-bytes.ts'
+import { type ErrorLine, entryKey, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
+import type { ReadImage } from './read-image.ts'
 
 export interface CaptionRun {
   sources: AsyncIterable<Source>
   captioner: Captioner
-  fetchImage: FetchImage
+  readImage: ReadImage
   output: JsonlOutput<OutputLine>
   errors: JsonlOutput<ErrorLine>
   /** Entries that are skipped; every entry of this run is added. */
-  done: Fingerprints
+  done: FingerprintSet
   /** Kept up to date while the run goes on. */
   tally: Totals
-  /** What every image is captioned with. */
+  /** What every image is captioned with, unless its line has a prompt of its own. */
   task?: Pick<CaptionTask, 'level' | 'prompt'>
   /** Images read and captioned at the same time. Default: enough that files are read while the devices work. */
   concurrency?: number
   /** Stops the run: images in hand are finished and written, no other is begun. */
   signal?: AbortSignal
-  /** Milliseconds; rejects when the signal aborts. */
+  /** Waits before a repeat; ends early when the signal aborts. */
   sleep?: (ms: number, signal?: AbortSignal) => Promise<void>
 }
 
@@ -36,10 +37,7 @@ export class CaptionerFailedError extends Error {
   readonly retriable = true
 }
 
-interface Entry {
-  image: string
-  customId?: string
-}
+type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
 /** Neither a caption nor an error: the run was stopped before there was one. */
 type Outcome = Entry & { captioned?: Captioned; error?: unknown }
 
@@ -81,68 +79,57 @@ async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<S
 }
 
 async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> {
-  const { image, customId, location } = source
-  const entry: Entry = { image, customId }
+  const { image, customId, prompt, maxPrune, location } = source
+  const entry: Entry = { image, customId, prompt }
   try {
     if (location === undefined) throw source.error
-    const bytes = await attempt(run, () => readImage(location, run.fetchImage)).catch((error: unknown) => {
-      throw asImageError(error)
+    const bytes = await attempt(run, () => run.readImage(location)).catch((error: unknown) => {
+      throw isStop(error, run) ? error : asImageError(error)
     })
     const captioned = await attempt(run, () =>
-      run.captioner.caption({ ...run.task, image: bytes, lane: 'batch' }),
+      run.captioner.caption({
+        ...run.task,
+        prompt: prompt ?? run.task?.prompt,
+        maxPrune,
+        image: bytes,
+        lane: 'batch',
+      }),
     ).catch((error: unknown) => {
-      throw isTaskFault(error) ? new UsageError(messageOf(error), { cause: error }) : error
+      throw isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
+        ? new UsageError(messageOf(error), { cause: error })
+        : error
     })
     return { ...entry, captioned }
   } catch (error) {
     if (error instanceof UsageError) throw error
-    return error instanceof StoppedError ? entry : { ...entry, error }
+    return isStop(error, run) ? entry : { ...entry, error }
   }
 }
 
-/** The run was stopped while a repeat was due. */
-class StoppedError extends Error {
-  override readonly name = 'StoppedError'
-}
+/** Whether the run was stopped while a repeat was due. */
+const isStop = (error: unknown, { signal }: CaptionRun) => signal?.aborted === true && error === signal.reason
 
 /** Repeats what may go better later; a full queue is waited for as long as it takes. */
-async function attempt<T>(run: CaptionRun, work: () => Promise<T>): Promise<T> {
-  const { signal, sleep = delayFor } = run
-  for (let attempts = 1; ; attempts++) {
-    try {
-      return await work()
-    } catch (error) {
-      const isFull = error instanceof TurbineError && error.code === 'queue_full'
-      if (!isRetriable(error) || (attempts >= maxAttempts && !isFull)) throw error
-      await sleep(pauseMs(error, attempts), signal).catch(() => {
-        throw new StoppedError('The run was stopped.')
-      })
-    }
-  }
-}
-
-async function delayFor(ms: number, signal?: AbortSignal): Promise<void> {
-  await delay(ms, undefined, { signal })
-}
-
-const isRetriable = (error: unknown) =>
-  error instanceof Error && 'retriable' in error && error.retriable === true
-
-/** What the captioner asks for, or 1 s, 2 s, 4 s, ... up to half a minute. */
-function pauseMs(error: unknown, attempts: number): number {
-  const asked = error instanceof TurbineError ? error.retryAfterSeconds : undefined
-  return asked === undefined ? Math.min(30_000, 500 * 2 ** attempts) : asked * 1000
+function attempt<T>({ signal, sleep }: CaptionRun, work: () => Promise<T>): Promise<T> {
+  const isFull = (error: unknown) => error instanceof TurbineError && error.code === 'queue_full'
+  return retry(work, {
+    retriable: (error, failures) => isRetriable(error) && (failures < maxAttempts || isFull(error)),
+    // What the captioner asks for, or 1 s, 2 s, 4 s, ... up to half a minute.
+    pauseMs: (failures, error) => retryAfterMs(error) ?? Math.min(30_000, 500 * 2 ** failures),
+    signal,
+    sleep,
+  })
 }
 
 /** Whatever keeps an image from being read is that image's own affair. */
 function asImageError(error: unknown): unknown {
-  if (error instanceof StoppedError || isImageFault(error)) return error
+  if (isImageFault(error)) return error
   return new TurbineError(messageOf(error), { status: 400, code: codeOf(error), cause: error })
 }
 
 /** A prompt that is too long, a level that the model has not: it would fail every image. */
 const isTaskFault = (error: unknown) =>
-  isImageFault(error) && !isRetriable(error) && !/^image_/.test(codeOf(error))
+  isImageFault(error) && !isRetriable(error) && !(error instanceof ImageError)
 
 const isImageFault = (error: unknown) => error instanceof TurbineError && error.status < 500
 
@@ -158,11 +145,12 @@ const captionerFailed = (cause: unknown) =>
     { cause },
   )
 
-function outputLine({ image, customId }: Entry, { caption, turbine }: Captioned): OutputLine {
+function outputLine({ image, customId, prompt }: Entry, { caption, turbine }: Captioned): OutputLine {
   const { output_tokens, ...pruning } = turbine
   return {
     custom_id: customId,
     image,
+    prompt,
     caption,
     turbine: {
       ...pruning,
@@ -173,9 +161,10 @@ function outputLine({ image, customId }: Entry, { caption, turbine }: Captioned)
   }
 }
 
-const errorLine = ({ image, customId }: Entry, error: unknown): ErrorLine => ({
+const errorLine = ({ image, customId, prompt }: Entry, error: unknown): ErrorLine => ({
   custom_id: customId,
   image,
+  prompt,
   error: { code: codeOf(error), message: messageOf(error) },
 })
 

@@ -1,0 +1,251 @@
+import { z } from '@hono/zod-openapi'
+import { type BatchEndpoint, batchEndpoints } from './batch.ts'
+import { captionRequestSchema, turbineOptionsSchema } from './caption.ts'
+import { readChat } from './chat.ts'
+import { TurbineError } from './errors.ts'
+import { type ManifestLine, maxLineBytes } from './lines.ts'
+import { parse } from './parse.ts'
+
+/** What a usable line asks for. */
+interface Ask {
+  /** An https, `data:` or `s3://` address; for the command line also a path. */
+  imageUrl: string
+  model?: string
+  prompt?: string
+  maxPrune?: number
+}
+
+/** What a usable line of a batch asks for. */
+export interface BatchLine extends Ask {
+  customId: string
+}
+
+/** What a usable line of a manifest of the command line asks for. */
+export interface LocalLine extends Ask {
+  customId: string | null
+}
+
+/** Why a line cannot be used. */
+export interface LineFault {
+  /** The line's own, where it can be read. */
+  customId: string | null
+  /** E.g. `invalid_json_line`. */
+  code: string
+  message: string
+  param: string | null
+}
+
+export interface LineOptions {
+  /** What the batch was created for. */
+  endpoint: BatchEndpoint
+  /** The batch's model; a line may name it, but no other. */
+  model: string
+}
+
+type Line = Pick<ManifestLine, 'number' | 'text' | 'unreadable'>
+
+/** Characters of a `custom_id` at most: any object key fits. */
+export const maxCustomIdLength = 1024
+
+/**
+ * Reads one line of a batch: OpenAI's `{"custom_id", "method", "url", "body"}`, the short
+ * `{"image_url": ..., "custom_id": ...}`, or a bare address. Undefined for an empty line. A line without a
+ * `custom_id` is called `line-<number>`.
+ *
+ * @example
+ * parseBatchLine({ number: 1, text: '{"custom_id": "a", "image_url": "https://example.com/a.jpg"}' }, options)
+ * // { ask: { customId: 'a', imageUrl: 'https://example.com/a.jpg', ... } }
+ */
+export const parseBatchLine = (line: Line, { endpoint, model }: LineOptions) =>
+  parseLine(line, { endpoint, model, unnamed: `line-${line.number}` })
+
+/**
+ * Reads one line of a manifest of the command line: as `parseBatchLine`, but images may be paths, unknown fields of
+ * the short form are ignored, OpenAI's form may name either endpoint, and a line without a `custom_id` has none.
+ */
+export const parseLocalLine = (line: Line, { model }: Partial<Pick<LineOptions, 'model'>> = {}) =>
+  parseLine(line, { model, unnamed: null })
+
+/** Without an `endpoint` the line is one of the command line. */
+interface ParseOptions<Unnamed> extends Partial<LineOptions> {
+  /** What a line without a `custom_id` is called. */
+  unnamed: Unnamed
+}
+
+function parseLine<Unnamed extends string | null>(
+  { text, unreadable }: Line,
+  options: ParseOptions<Unnamed>,
+): { ask: Ask & { customId: string | Unnamed } } | { fault: LineFault } | undefined {
+  // It removes a carriage return and a byte order mark too.
+  const trimmed = text?.trim()
+  if (trimmed === '') return undefined
+  let customId: string | null = null
+  try {
+    if (trimmed === undefined) throw unreadable === 'too_long' ? tooLong() : notUtf8()
+    const fields = readFields(trimmed, options)
+    const id = readCustomId(fields.custom_id, options.unnamed)
+    customId = id
+    const ask = isOpenAi(fields) ? readOpenAi(fields, options) : readShort(fields, options)
+    if (options.endpoint !== undefined) assertAddress(ask.imageUrl, fields)
+    assertModel(ask.model, options)
+    return { ask: { customId: id, ...ask } }
+  } catch (error) {
+    if (!(error instanceof TurbineError)) throw error
+    return { fault: { customId, code: error.code, message: error.message, param: error.param } }
+  }
+}
+
+type Fields = Record<string, unknown>
+
+const refusal = (code: string, message: string, param?: string) =>
+  new TurbineError(message, { status: 400, code, param })
+
+const tooLong = () =>
+  refusal(
+    'line_too_long',
+    `The line has more than ${maxLineBytes / 2 ** 20} MiB. Give the image's address instead of its bytes.`,
+  )
+const notUtf8 = () => refusal('invalid_json_line', 'The line is not in UTF-8.')
+
+const address = /^(?:https?|s3|data):/i
+
+/** A bare address, in quotes or not, as the field that it would be. */
+function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
+  const isImage = (bare: string) => (endpoint === undefined ? bare !== '' : address.test(bare))
+  if (!/^[{["]/.test(text)) {
+    // It is in no path and no address, but in UTF-16.
+    if (text.includes('\0')) throw notUtf8()
+    if (isImage(text)) return { image_url: text }
+  }
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    const reason = (cause as SyntaxError).message.slice(0, 200)
+    throw refusal('invalid_json_line', `The line is neither JSON nor an image address: ${reason}.`)
+  }
+  if (isFields(value)) return value
+  if (typeof value === 'string' && isImage(value)) return { image_url: value }
+  throw refusal(
+    'invalid_json_line',
+    'The line is no JSON object. Write {"custom_id": "...", "image_url": "https://..."} or an address alone.',
+  )
+}
+
+const isFields = (value: unknown): value is Fields =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+function readCustomId<Unnamed>(value: unknown, unnamed: Unnamed): string | Unnamed {
+  if (value === undefined || value === null) return unnamed
+  const id = Number.isSafeInteger(value) ? String(value) : value
+  if (typeof id === 'string' && id !== '' && id.length <= maxCustomIdLength) return id
+  throw refusal(
+    'invalid_custom_id',
+    `"custom_id" must be a text of 1 to ${maxCustomIdLength} characters that no other line of the batch has, or an integer below 2^53.`,
+    'custom_id',
+  )
+}
+
+const unchecked = z.unknown().optional()
+const shortSchema = z.strictObject({
+  custom_id: unchecked,
+  image: unchecked,
+  image_url: unchecked,
+  model: captionRequestSchema.shape.model.nullable(),
+  prompt: captionRequestSchema.shape.prompt.nullable(),
+  turbine: turbineOptionsSchema.nullish(),
+})
+const localSchema = z.object({ ...shortSchema.shape, turbine: turbineOptionsSchema.strip().nullish() })
+
+/** A caption request whose image may have other names. A field that is null counts as left out. */
+function readShort(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
+  const name = imageField(fields)
+  const image = fields.image ?? (isFields(fields.image_url) ? fields.image_url.url : fields.image_url)
+  if (image === undefined || image === null) throw noImage()
+  if (typeof image !== 'string' || image === '')
+    throw refusal(
+      image === '' ? 'invalid_value' : 'invalid_type',
+      `"${name}" must be the address of an image.`,
+      name,
+    )
+  const { model, prompt, turbine } = parse(endpoint === undefined ? localSchema : shortSchema, fields)
+  return {
+    imageUrl: image,
+    model: model ?? undefined,
+    prompt: prompt ?? undefined,
+    maxPrune: turbine?.max_prune,
+  }
+}
+
+const imageField = (fields: Fields) => ((fields.image ?? undefined) === undefined ? 'image_url' : 'image')
+
+const isOpenAi = (fields: Fields) =>
+  ('body' in fields || 'url' in fields) && !('image' in fields || 'image_url' in fields)
+
+const openAiSchema = z.strictObject({
+  custom_id: unchecked,
+  method: z.literal('POST'),
+  url: z.enum(batchEndpoints),
+  body: z.looseObject({}),
+})
+
+function readOpenAi(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
+  const { url, body } = parseOpenAi(fields)
+  if (endpoint !== undefined && url !== endpoint)
+    throw refusal('url_mismatch', `"url" must be the batch's endpoint, "${endpoint}".`, 'url')
+  try {
+    return url === '/v1/captions' ? readCaption(body) : readChatBody(body)
+  } catch (error) {
+    if (!(error instanceof TurbineError)) throw error
+    throw refusal(error.code, error.message, error.param === null ? 'body' : `body.${error.param}`)
+  }
+}
+
+/** A wrong value of these fields has a code of its own. */
+const ownCodes = new Map([
+  ['method', 'method_invalid'],
+  ['url', 'url_mismatch'],
+])
+
+function parseOpenAi(fields: Fields): z.output<typeof openAiSchema> {
+  try {
+    return parse(openAiSchema, fields)
+  } catch (error) {
+    if (!(error instanceof TurbineError) || error.code.startsWith('missing')) throw error
+    throw refusal(ownCodes.get(error.param ?? '') ?? error.code, error.message, error.param ?? undefined)
+  }
+}
+
+function readCaption(request: Fields): Ask {
+  if (request.image_url === undefined) throw noImage()
+  const { image_url, model, prompt, turbine } = parse(captionRequestSchema, request)
+  return { imageUrl: image_url, model, prompt, maxPrune: turbine?.max_prune }
+}
+
+function readChatBody(body: Fields): Ask {
+  const { imageUrl, model, prompt, maxPrune, stream } = readChat(body)
+  if (!stream) return { imageUrl, model, prompt, maxPrune }
+  throw refusal('streaming_unsupported', 'A batch does not stream. Leave "stream" out.', 'stream')
+}
+
+function assertAddress(url: string, fields: Fields): void {
+  if (address.test(url)) return
+  const name = imageField(fields)
+  throw refusal(
+    'image_url_invalid',
+    `"${name}" must start with https://, s3:// or data:, but ${JSON.stringify(url.slice(0, 80))} came.`,
+    name,
+  )
+}
+
+function assertModel(model: string | undefined, served: Partial<LineOptions>): void {
+  if (model === undefined || served.model === undefined || model === served.model) return
+  throw refusal(
+    'model_mismatch',
+    `The line names the model "${model.slice(0, 80)}", but "${served.model}" captions. Leave "model" out, or caption each model's lines by themselves.`,
+    'model',
+  )
+}
+
+const noImage = () =>
+  refusal('image_missing', 'The line has no image. Add "image_url": "https://..."', 'image_url')

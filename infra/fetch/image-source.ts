@@ -1,0 +1,107 @@
+import { ImageError, TurbineError } from '../errors.ts'
+import { retry } from '../retry.ts'
+import { InvalidKeyError } from '../store/key.ts'
+import { type Buckets, BucketUnavailableError } from '../store/store.ts'
+import { decodeDataUrl } from './data-url.ts'
+import { imageFaults, s3Unavailable } from './faults.ts'
+import { createWebFetcher, readLimited, type WebOptions } from './web.ts'
+
+export interface ImageSourceOptions extends WebOptions {
+  /** For `s3://` addresses; absent where there is no S3. */
+  buckets?: Buckets
+  /** Reads a file by its path; absent where paths are refused. */
+  readFile?: (path: string) => Promise<Uint8Array>
+  /** Pauses before an https address is tried again, ms. Default: none, so that there is one try. */
+  retryPausesMs?: readonly number[]
+}
+
+export interface ImageAsk {
+  /**
+   * Where an `s3://` address lies, if whoever asks may read there.
+   * @throws TurbineError `s3_uri_invalid`, `s3_not_granted`
+   */
+  granted(uri: string): { bucket: string; key: string }
+  signal: AbortSignal
+}
+
+/**
+ * The bytes of the image that a `data:`, https or `s3://` address names.
+ * @throws ImageError for whatever is wrong with the address or behind it; TurbineError `s3_unavailable` and what
+ * `granted` throws; StoreUnavailableError when S3 itself is away; the signal's reason
+ */
+export type ImageSource = (address: string, ask: ImageAsk) => Promise<Uint8Array>
+
+/** Whether a text is an address and not a path. */
+const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
+
+/**
+ * The one way to an image by its address, with nothing of a platform in it; on Node, `openImageSource` guards its `fetch`.
+ *
+ * @example
+ * const imageAt = createImageSource({ fetch: (url, init) => fetch(url, init), maxBytes, buckets: s3.bucket })
+ * const bytes = await imageAt('s3://photos/cat.jpg', { granted, signal })
+ */
+export function createImageSource(options: ImageSourceOptions): ImageSource {
+  const { maxBytes, readFile, retryPausesMs = [] } = options
+  const fetchOnce = createWebFetcher(options)
+
+  const fetchImage = (url: string, signal: AbortSignal): Promise<Uint8Array> =>
+    retry(() => fetchOnce(url, signal), {
+      tries: 1 + retryPausesMs.length,
+      retriable: (error) => error instanceof ImageError && error.retriable,
+      pauseMs: (failures) => retryPausesMs[failures - 1]!,
+      signal,
+    })
+
+  return async (address, { granted, signal }) => {
+    signal.throwIfAborted()
+    if (readFile && !isAddress(address)) return readFile(address)
+    switch (/^[a-z0-9+.-]+(?=:)/i.exec(address)?.[0].toLowerCase()) {
+      case 'data':
+        return limited(decodeDataUrl(address), maxBytes)
+      case 's3':
+        return readObject(address, granted, signal, options)
+      default:
+        return fetchImage(address, signal)
+    }
+  }
+}
+
+function limited(image: Uint8Array, maxBytes: number): Uint8Array {
+  if (image.length > maxBytes) throw imageFaults.tooLarge(maxBytes)
+  return image
+}
+
+async function readObject(
+  uri: string,
+  granted: ImageAsk['granted'],
+  signal: AbortSignal,
+  { buckets, maxBytes }: ImageSourceOptions,
+): Promise<Uint8Array> {
+  const { bucket, key } = granted(uri)
+  if (!buckets) throw s3Unavailable('image_url')
+  const object = await buckets(bucket)
+    .get(key)
+    .catch((error) => {
+      throw bucketFault(error, bucket)
+    })
+  if (!object) throw imageFaults.noObject(uri)
+  if (!signal.aborted && object.size <= maxBytes) return readLimited(object.body, maxBytes, signal)
+  await object.body.cancel()
+  signal.throwIfAborted()
+  throw imageFaults.tooLarge(maxBytes)
+}
+
+/** A bucket that is missing or closed is the fault of whoever named it: S3 itself may be well. */
+function bucketFault(error: unknown, bucket: string): unknown {
+  if (error instanceof InvalidKeyError)
+    return new TurbineError(error.message, {
+      status: 400,
+      code: 's3_uri_invalid',
+      param: 'image_url',
+      cause: error,
+    })
+  if (!(error instanceof BucketUnavailableError)) return error
+  const { noBucket, closedBucket } = imageFaults
+  return error.fault === 'missing' ? noBucket(bucket, error) : closedBucket(bucket, error)
+}

@@ -1,0 +1,86 @@
+import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns'
+import { isIP } from 'node:net'
+import { Agent, buildConnector, fetch } from 'undici'
+import { imageFaults } from './faults.ts'
+import { createImageSource, type ImageSource, type ImageSourceOptions } from './image-source.ts'
+import { isPublicAddress } from './public-address.ts'
+
+/** Whether an IP address may be connected to. */
+export type AddressPolicy = (address: string) => boolean
+
+/** Resolves a name to all of its addresses, as `dns.lookup` does with `all: true`. */
+export type Lookup = (
+  hostname: string,
+  options: LookupOptions & { all: true },
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void
+
+export interface NodeImageSourceOptions extends Omit<ImageSourceOptions, 'fetch'> {
+  /** Which addresses may be connected to; default: public ones, or all with `allowPrivate`. */
+  allows?: AddressPolicy
+  /** Resolves names; default: the system's resolver. */
+  lookup?: Lookup
+}
+
+/**
+ * An image source for Node: each address that is connected to is checked before anything is sent, redirects included.
+ *
+ * @example
+ * const images = openImageSource({ maxBytes: 20 * 1024 * 1024 })
+ * const bytes = await images.imageAt('https://example.com/photo.jpg', { granted, signal })
+ */
+export function openImageSource({
+  allowPrivate,
+  allows = allowPrivate ? () => true : isPublicAddress,
+  lookup = systemLookup as Lookup,
+  ...options
+}: NodeImageSourceOptions): { imageAt: ImageSource; close(): Promise<void> } {
+  const dispatcher = new Agent({ connect: guardedConnector(allows, lookup, options.timeoutMs) })
+  return {
+    imageAt: createImageSource({
+      ...options,
+      allowPrivate,
+      fetch: (url, init) =>
+        fetch(url, { ...(init as object), dispatcher }) as Promise<unknown> as Promise<Response>,
+    }),
+    close: () => dispatcher.destroy(),
+  }
+}
+
+/**
+ * A connector for undici that connects to allowed addresses only. The check is on the addresses that the socket is
+ * given, after the name was resolved and before a packet is sent, so a name whose addresses change between a check
+ * and the connection (DNS rebinding) cannot get past it. A name that has a refused address is refused as a whole.
+ */
+function guardedConnector(
+  allows: AddressPolicy,
+  lookup: Lookup,
+  timeout: number | undefined,
+): buildConnector.connector {
+  const connect = buildConnector({ timeout, lookup: guardedLookup(allows, lookup) })
+  return (target, callback) => {
+    const host = target.hostname.replace(/^\[(.*)\]$/, '$1')
+    // A literal address is not looked up.
+    if (isIP(host) && !allows(host)) callback(imageFaults.refused(), null)
+    else connect(target, callback)
+  }
+}
+
+type LookupCallback = (
+  error: NodeJS.ErrnoException | null,
+  addresses: LookupAddress[] | string,
+  family?: number,
+) => void
+
+function guardedLookup(allows: AddressPolicy, lookup: Lookup) {
+  return (hostname: string, options: LookupOptions, callback: LookupCallback) => {
+    lookup(hostname, { ...options, all: true }, (error, addresses) => {
+      if (error) return callback(error, [])
+      if (addresses.some(({ address }) => !allows(address))) return callback(imageFaults.refused(), [])
+      if (options.all) return callback(null, addresses)
+      const [first] = addresses
+      if (!first) return callback(new Error(`${hostname} has no address`), [])
+      callback(null, first.address, first.family)
+    })
+  }
+}

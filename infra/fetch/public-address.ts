@@ -1,0 +1,35 @@
+import ipaddr from 'ipaddr.js'
+
+/** Addresses that machines all over the internet share: IPv6's global unicast block. */
+const globalUnicast = ipaddr.IPv6.parseCIDR('2000::/3')
+const nat64 = ipaddr.IPv6.parseCIDR('64:ff9b::/96')
+
+/**
+ * Whether an IP address lies in the public internet. Private, loopback, link-local, unique-local, carrier-grade
+ * NAT, multicast, documentation and reserved addresses do not; an IPv6 address that carries an IPv4 address
+ * (mapped, NAT64, 6to4) is as public as that one. What is no address is not public.
+ */
+export function isPublicAddress(address: string): boolean {
+  if (!ipaddr.isValid(address)) return false
+  const parsed = ipaddr.parse(address)
+  if (parsed instanceof ipaddr.IPv4) return parsed.range() === 'unicast'
+  const carried = carriedIPv4(parsed)
+  if (carried) return carried.range() === 'unicast'
+  return parsed.range() === 'unicast' && parsed.match(globalUnicast)
+}
+
+/** Names that never lead into the internet (RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`). */
+const privateNames = /(^|\.)(localhost|local|internal|home\.arpa)$/
+
+/** Whether a URL's host is a public address, or a name that could have one. */
+export function looksPublic(hostname: string): boolean {
+  const host = hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
+  if (ipaddr.isValid(host)) return isPublicAddress(host)
+  return host.includes('.') && !privateNames.test(host)
+}
+
+function carriedIPv4(address: ipaddr.IPv6): ipaddr.IPv4 | undefined {
+  const bytes = address.toByteArray()
+  if (address.isIPv4MappedAddress() || address.match(nat64)) return new ipaddr.IPv4(bytes.slice(12))
+  return address.range() === '6to4' ? new ipaddr.IPv4(bytes.slice(2, 6)) : undefined
+}

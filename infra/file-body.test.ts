@@ -1,0 +1,45 @@
+import { mkdtemp, open, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { writeBody } from './file-body.ts'
+
+let folder: string
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'turbine-body-'))
+})
+afterAll(() => rm(folder, { recursive: true }))
+
+/** A file that holds `old bytes` and into which the body is then written. */
+async function written(name: string, body: string | ReadableStream<Uint8Array> | null, start: number) {
+  const path = join(folder, name)
+  const file = await open(path, 'w')
+  await file.write('old bytes')
+  const onBytes = vi.fn()
+  const result = await writeBody(file, new Response(body), { start, onBytes })
+  await file.close()
+  return { result, onBytes, text: await readFile(path, 'utf8') }
+}
+
+test('a body goes behind what is there, or in its place', async () => {
+  const behind = await written('behind', ' and new', 9)
+  expect(behind).toMatchObject({ result: { end: 17 }, text: 'old bytes and new' })
+  expect(behind.onBytes.mock.calls.at(-1)).toEqual([17])
+  expect(await written('instead', 'new', 0)).toMatchObject({ result: { end: 3 }, text: 'new' })
+  expect(await written('empty', null, 4)).toMatchObject({ result: { end: 4 }, text: 'old ' })
+})
+
+test('what came before a connection broke stays', async () => {
+  const broken = new Error('broken')
+  const chunks = [new TextEncoder().encode('some')]
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      const chunk = chunks.shift()
+      if (chunk) controller.enqueue(chunk)
+      else controller.error(broken)
+    },
+  })
+  const { result, text } = await written('broken', body, 0)
+  expect(result).toEqual({ end: 4, broken })
+  expect(text).toBe('some')
+})

@@ -1,0 +1,71 @@
+import { expect, test, vi } from 'vitest'
+import { backoffMs, isRetriable, type RetryOptions, retry, retryAfterMs } from './retry.ts'
+
+const failure = (details: object = { retriable: true }) => Object.assign(new Error('away'), details)
+
+/** Work that fails with each error in turn and then gives `done`; the pauses are only noted. */
+async function run(errors: Error[], options: RetryOptions = {}) {
+  const left = [...errors]
+  const pauses: number[] = []
+  const sleep = async (ms: number) => void pauses.push(ms)
+  const result = await retry(
+    async () => {
+      const error = left.shift()
+      if (error) throw error
+      return 'done'
+    },
+    { sleep, ...options },
+  ).catch((error: unknown) => error)
+  return { result, pauses }
+}
+
+test('doubles from 100 ms and stays at 10 s', () => {
+  expect([1, 2, 3, 7, 8, 2000].map(backoffMs)).toEqual([100, 200, 400, 6400, 10_000, 10_000])
+})
+
+test('work is tried again until it succeeds, with a pause after each failure', async () => {
+  const onFailure = vi.fn()
+  const errors = [failure(), failure(), failure()]
+  expect(await run(errors, { onFailure })).toEqual({ result: 'done', pauses: [100, 200, 400] })
+  expect(onFailure.mock.calls).toEqual(errors.map((error) => [error]))
+})
+
+test('what cannot succeed later is thrown at once, and told nobody of', async () => {
+  const onFailure = vi.fn()
+  const error = failure({ retriable: false })
+  expect(await run([failure(), error], { onFailure })).toEqual({ result: error, pauses: [100] })
+  expect(onFailure).toHaveBeenCalledTimes(1)
+  expect([failure(), failure({}), 'text', undefined].map(isRetriable)).toEqual([true, false, false, false])
+})
+
+test('the last of the tries throws its error, without a pause after it', async () => {
+  const errors = [failure(), failure(), failure()]
+  expect(await run(errors, { tries: 3 })).toEqual({ result: errors[2], pauses: [100, 200] })
+})
+
+test('the caller says what is repeated and how long the pauses are', async () => {
+  const result = await run([failure({ retryAfterMs: 7 }), failure({})], {
+    retriable: (_, failures) => failures < 3,
+    pauseMs: (failures, error) => retryAfterMs(error) ?? failures * 1000,
+  })
+  expect(result).toEqual({ result: 'done', pauses: [7, 2000] })
+})
+
+test('the pause that an error asks for', () => {
+  expect(retryAfterMs(failure({ retryAfterMs: 5, retryAfterSeconds: 1 }))).toBe(5)
+  expect(retryAfterMs(failure({ retryAfterSeconds: 2 }))).toBe(2000)
+  expect(retryAfterMs(failure())).toBeUndefined()
+})
+
+test('a signal ends the pause with its reason', async () => {
+  const stopping = new AbortController()
+  const work = vi.fn(async () => {
+    throw failure()
+  })
+  const reason = new Error('stopped')
+  const retried = retry(work, { pauseMs: () => 60_000, signal: stopping.signal })
+  await Promise.resolve()
+  stopping.abort(reason)
+  await expect(retried).rejects.toBe(reason)
+  expect(work).toHaveBeenCalledTimes(1)
+})

@@ -1,0 +1,123 @@
+/** What a timer can wait at most, ms. */
+const maxTimerMs = 2 ** 31 - 1
+
+/** Ends early, without an error, when the signal aborts. Runs on Node and on Workers. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const end = () => resolve()
+  const timer = setTimeout(end, ms)
+  signal?.addEventListener('abort', end)
+  await promise
+  clearTimeout(timer)
+  signal?.removeEventListener('abort', end)
+}
+
+/** Rejects with `late()` when the work takes longer than `ms`. */
+export async function within<T>(ms: number, work: Promise<T>, late: () => Error): Promise<T> {
+  const expired = Promise.withResolvers<never>()
+  const timer = setTimeout(() => expired.reject(late()), ms)
+  try {
+    return await Promise.race([work, expired.promise])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/**
+ * What the work gives, or undefined when `ms` pass or the signal aborts before.
+ * @example await valueWithin(drainMs, Promise.allSettled(running))
+ */
+export async function valueWithin<T>(
+  ms: number,
+  work: Promise<T>,
+  signal?: AbortSignal,
+): Promise<T | undefined> {
+  const settled = new AbortController()
+  const ended = signal ? AbortSignal.any([signal, settled.signal]) : settled.signal
+  try {
+    return await Promise.race([work, sleep(ms, ended).then(() => undefined)])
+  } finally {
+    settled.abort()
+  }
+}
+
+/** What the work gives; the signal's reason as soon as it aborts. */
+export async function unlessAborted<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>()
+  const abort = () => aborted.reject(signal?.reason)
+  if (signal?.aborted) abort()
+  signal?.addEventListener('abort', abort)
+  try {
+    return await Promise.race([work, aborted.promise])
+  } finally {
+    signal?.removeEventListener('abort', abort)
+  }
+}
+
+/** The items until the signal aborts: a source that says nothing, as a pipe can, is not waited for then. */
+export async function* untilAborted<T>(
+  items: AsyncIterable<T> | Iterable<T>,
+  signal?: AbortSignal,
+): AsyncGenerator<Awaited<T>> {
+  const source = (async function* () {
+    yield* items
+  })()
+  try {
+    while (!signal?.aborted) {
+      const { done, value } = await unlessAborted(source.next(), signal)
+      if (done) return
+      yield value
+    }
+  } catch (error) {
+    if (!signal?.aborted) throw error
+  } finally {
+    source.return(undefined).catch(() => {})
+  }
+}
+
+/** A signal that aborts with `reason()` after `ms`, unless it is cleared before. */
+export function timeLimit(ms: number, reason: () => Error): { signal: AbortSignal; clear(): void } {
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(reason()), Math.min(Math.max(ms, 0), maxTimerMs))
+  return { signal: limit.signal, clear: () => clearTimeout(timer) }
+}
+
+export interface RepeatOptions {
+  everyMs: number
+  /** What the log says when the work fails: once, however often it fails in a row. */
+  failure: string
+  log: { warn(fields: Record<string, unknown>, message: string): void }
+  /** Waits between two turns; ends early when the signal aborts. */
+  sleep?(ms: number, signal: AbortSignal): Promise<void>
+}
+
+/**
+ * Does a piece of work at once and then again and again until it is closed. Work that fails is done again at the next
+ * turn. `close` waits for the turn that goes on.
+ *
+ * @example const announcing = repeat(() => announce(), { everyMs: 20_000, failure: 'not announced', log })
+ */
+export function repeat(
+  work: () => Promise<unknown>,
+  { everyMs, failure, log, sleep: wait = sleep }: RepeatOptions,
+): { close(): Promise<void> } {
+  const closing = new AbortController()
+  const running = (async () => {
+    for (let failed = false; !closing.signal.aborted; ) {
+      const err = await work().then(
+        () => undefined,
+        (error: unknown) => error ?? new Error('unknown'),
+      )
+      if (err !== undefined && !failed) log.warn({ err }, failure)
+      failed = err !== undefined
+      await wait(everyMs, closing.signal)
+    }
+  })()
+  return {
+    close() {
+      closing.abort()
+      return running
+    },
+  }
+}

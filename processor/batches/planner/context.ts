@@ -1,0 +1,34 @@
+import type { LimitFunction } from 'p-limit'
+import type { SliceStores } from '../../../infra/store/slices.ts'
+import type { Stream } from '../../../infra/stream/stream.ts'
+import type { Clock, Outages } from '../../delivery/outages.ts'
+import type { SendWindow } from './send-window.ts'
+import type { BatchRecord, BatchState } from './state.ts'
+
+/** Services and limits that the batches of a planner share. */
+export interface PlannerServices extends SliceStores {
+  stream: Pick<Stream, 'send'>
+  clock: Clock
+  outages: Outages
+  /** Name of the planner in the store. */
+  owner: string
+  /** Captions pruned lines again when a batch is done before its time; default: false. */
+  repay?: boolean
+  sendWindow: SendWindow
+  /** Large manifests read at a time. */
+  manifestLimit: LimitFunction
+  /** Batches whose files are begun early at a time. */
+  earlyFilesLimit: LimitFunction
+  /** Aborts when the planner shuts down. */
+  signal: AbortSignal
+  onLines?(more: number): void
+  onShardDone?(): void
+}
+
+/** State and services that the parts of one batch's lifecycle share. */
+export interface BatchContext extends PlannerServices {
+  state: BatchState
+  record: BatchRecord
+  /** Aborts when this planner is through with the batch. */
+  signal: AbortSignal
+}
