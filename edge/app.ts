@@ -19,8 +19,7 @@ import { nameRequest } from './guard/request-id.ts'
 import { identifyTenant } from './guard/tenant.ts'
 
 /**
- * The whole HTTP edge. It uses web standards only, so the same app runs on Node and on Workers; everything that
- * touches a platform comes in through `deps`.
+ * The whole HTTP edge. The same app runs on Node and on Workers; everything platform-specific is in `deps`.
  *
  * @example
  * const app = createApp(deps)
@@ -29,12 +28,12 @@ import { identifyTenant } from './guard/tenant.ts'
 export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   const app = new OpenAPIHono<EdgeEnv>()
   app.use(nameRequest(deps.newId), measureAccess(deps), methodNotAllowed({ app, onMethodNotAllowed }))
-  // Outside of /v1 lies what is open to everybody, and replies, which are signed.
+  // Routes outside /v1 are public, except replies, which are signed.
   app.use('/v1/*', identifyTenant(deps.accounts), limitRate(deps))
   app.onError(onError(deps.log))
   app.notFound(onNotFound)
   addDocument(app, deps)
-  // One for both: it counts the requests that are let in.
+  // One for both: it counts the admitted requests.
   const gate = admit(deps.roomIn)
   addCaptions(app, deps, gate)
   addChat(app, deps, gate)

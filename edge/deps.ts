@@ -9,7 +9,7 @@ import type { ModelSummary } from './contract/model.ts'
 import type { Tenant } from './contract/tenant.ts'
 import type { Mailbox } from './submit/mailbox.ts'
 
-/** One answered request. `route` is the pattern, so that there are few of them. */
+/** Metrics of one request. `route` is the pattern, so that there are few of them. */
 export interface RequestSample {
   method: string
   route: string
@@ -19,28 +19,26 @@ export interface RequestSample {
 
 export interface EdgeMetrics {
   observe(sample: RequestSample): void
-  /** Everything this process measures, in the text format of Prometheus. */
+  /** All metrics of this process, in Prometheus' text format. */
   render(): Promise<string>
   contentType: string
 }
 
-/** The part of a logger that the edge needs. */
 export interface Log {
   warn(fields: Record<string, unknown>, message: string): void
   error(fields: Record<string, unknown>, message: string): void
 }
 
-/** Who may call. */
+/** API keys and their tenants. */
 export interface Accounts {
-  /** Whether any API key exists. Where none does, only this machine may call, as the tenant `default`. */
+  /** Whether any API key exists. Without one, only this machine may call, as the tenant `default`. */
   configured(): Promise<boolean>
-  /** Whose key this is; undefined when it is nobody's. */
+  /** Tenant of an API key; undefined for an unknown key. */
   tenantOfKey(key: string): Promise<Tenant | undefined>
-  /** The tenant `default` as it is kept, with its grants. */
   defaultTenant(): Promise<Tenant>
 }
 
-/** What a tenant has left of one of its limits. */
+/** State of a tenant's limit. */
 export interface LimitState {
   limit: number
   remaining: number
@@ -52,47 +50,47 @@ export type Permit =
   | { granted: true; requests?: LimitState; release(): void | Promise<void> }
   | { granted: false; reason: 'rate' | 'in_flight'; requests?: LimitState; retryAfterSeconds: number }
 
-/** Counts a tenant's requests, over all instances of the edge where there are several. */
+/** Counts a tenant's requests, over all instances of the edge. */
 export interface Limiter {
-  /** One more request of the tenant; whoever is granted it releases it when it is answered. */
+  /** Counts one more request; a granted permit must be released after the response. */
   acquire(tenant: Tenant): Promise<Permit>
 }
 
-/** Everything around the edge: it holds no state and touches no platform itself. */
+/** Dependencies of the edge, which itself is stateless and platform-independent. */
 export interface EdgeDeps {
   stream: Pick<Stream, 'send'>
   store: ObjectStore
-  /** Other buckets, for `s3://` addresses; absent where there is no S3. */
+  /** Other buckets, for `s3://` URIs; absent without S3. */
   buckets?: Buckets
   accounts: Accounts
   limiter: Limiter
   mailbox: Mailbox
-  /** What processors sign their replies with; absent where they are in this process. */
+  /** Secret that processors sign replies with; absent if they run in this process. */
   replySecret?: string
   /** The served models; the first is the default. */
   models(): ModelSummary[] | Promise<ModelSummary[]>
-  /** Seconds until there may be room for one more request than the `held` that are not answered yet; 0: there is. */
+  /** Seconds until one more request than the `held` ones in flight may be accepted; 0: now. */
   roomIn(held: number): number
   /**
-   * Decides on a request whose caller waits, before anything is kept of it: the 429 of one that could not be answered
-   * in time. Absent where that is known only to the processors, who decide on the job then.
+   * Admission of a request whose caller waits, before anything is stored: the 429 of one that would miss its deadline.
+   * Absent where only processors know the queue; they decide on the job.
    */
   rejection?(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
   readiness(): Readiness | Promise<Readiness>
   metrics: EdgeMetrics
-  /** Images by their addresses. It alone decides which addresses are safe. */
+  /** Images by URL. It alone decides which URLs are safe. */
   images: ImageSource
   /** Unix ms. */
   now(): number
-  /** Something that was never there before, e.g. a UUID; of letters, digits, `-` and `_`. */
+  /** Unique text of letters, digits, `-` and `_`, e.g. a UUID. */
   newId(): string
   log: Log
-  /** Deadline of a request that names none, ms after it came. */
+  /** Default deadline of a request, ms after its arrival. */
   sloMs: number
   version: string
 }
 
-/** What the guards leave for the routes. */
+/** Variables that the middleware sets for the routes. */
 export interface EdgeEnv {
   Variables: RequestIdVariables & { tenant: Tenant }
 }

@@ -68,8 +68,8 @@ test('a caller who hangs up is waited for no longer', async () => {
   const watched: EdgeDeps['mailbox'] = {
     deliver: () => false,
     open: (id) => {
-      const letterbox = mailbox.open(id)
-      return { ...letterbox, close: () => gone.resolve(letterbox.close()) }
+      const reply = mailbox.open(id)
+      return { ...reply, close: () => gone.resolve(reply.close()) }
     },
   }
   const { url, objects } = await serve({ stream, mailbox: watched }, mailbox)

@@ -2,13 +2,13 @@ import { once } from 'node:events'
 import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { valueWithin } from '../infra/timing.ts'
-import { TurbineError } from './contract/errors.ts'
+import { shuttingDown } from './contract/errors.ts'
 
 export interface ServeOptions {
   host: string
   /** 0 takes a free one. */
   port: number
-  /** Called when the drain time is over: lets go of callers who still wait for a caption, so that they get 202. */
+  /** Called after the drain time: releases callers that still wait for a caption, so that they get 202. */
   releaseWaiting?(): void
 }
 
@@ -16,22 +16,22 @@ export interface NodeServer {
   /** E.g. `http://127.0.0.1:8787`. */
   address: string
   /**
-   * Refuses new requests, waits at most `drainMs` for those that run, then releases the callers who still wait
-   * and closes every connection, a moment later at the latest.
+   * Rejects new requests, waits at most `drainMs` for those in flight, then releases waiting callers and closes every
+   * connection.
    */
   close(drainMs?: number): Promise<void>
 }
 
-/** The address cannot be listened on. The message is one line with the remedy. */
+/** The server cannot listen. The message is one line with the remedy. */
 export class ListenError extends Error {
   override readonly name = 'ListenError'
   readonly retriable = false
 }
 
-/** Longer than the 60 s of common load balancers, so that none of them sends into a connection being closed. */
+/** Longer than the 60 s of common load balancers, so that none of them uses a connection being closed. */
 const keepAliveMs = 65_000
-/** For answers that are on their way when the callers have been released. */
-const lastAnswersMs = 1_000
+/** For the last responses, after the callers have been released, ms. */
+const lastResponsesMs = 1_000
 
 type FetchApp = { fetch(request: Request): Response | Promise<Response> }
 
@@ -48,14 +48,14 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
   let draining = false
   const server = createAdaptorServer({
     fetch: async (request) => {
-      const response = draining ? refuse() : await app.fetch(request)
-      // Tells the client to send its next request over a new connection, to whoever serves then.
+      const response = draining ? rejectWhileDraining() : await app.fetch(request)
+      // The client's next request uses a new connection, to another server.
       if (draining) response.headers.set('connection', 'close')
       return response
     },
   }) as Server
   server.keepAliveTimeout = keepAliveMs
-  // Large files take their time; heads do not, and have a limit of their own.
+  // Large files take time; headers have their own limit.
   server.requestTimeout = 0
   const requests = trackRequests(server)
   await listen(server, host, port)
@@ -67,16 +67,16 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
       const answered = requests.answered().then(() => true)
       if (!(await valueWithin(drainMs, answered))) {
         releaseWaiting?.()
-        await valueWithin(lastAnswersMs, answered)
+        await valueWithin(lastResponsesMs, answered)
       }
-      // What is left has no request on it: browsers open connections ahead, and clients keep them.
+      // The remaining connections are idle: browsers open them ahead, and clients keep them.
       server.closeAllConnections()
       await closed
     },
   }
 }
 
-/** Knows when every request that came has its answer, or has lost its caller. */
+/** Tracks when every request has its response, or has lost its caller. */
 function trackRequests(server: Server) {
   let running = 0
   let onAnswered = () => {}
@@ -96,12 +96,8 @@ function trackRequests(server: Server) {
   }
 }
 
-const refuse = () => {
-  const error = new TurbineError('The service is shutting down. Send the request again.', {
-    status: 503,
-    code: 'shutting_down',
-    retryAfterSeconds: 1,
-  })
+const rejectWhileDraining = () => {
+  const error = shuttingDown()
   return Response.json(error.toBody(), { status: error.status, headers: { 'retry-after': '1' } })
 }
 
@@ -115,8 +111,8 @@ async function listen(server: Server, host: string, port: number): Promise<void>
 
 function listenError(cause: NodeJS.ErrnoException, host: string, port: number): ListenError {
   const messages: Record<string, string> = {
-    EADDRINUSE: `Port ${port} on ${host} is in use. Stop what listens there, or choose another with --port or TURBINE_PORT (0 takes a free one).`,
-    EACCES: `Port ${port} is not open to this user. Choose one above 1023 with --port or TURBINE_PORT.`,
+    EADDRINUSE: `Port ${port} on ${host} is in use. Stop the program that listens there, or choose another port with --port or TURBINE_PORT (0 takes a free one).`,
+    EACCES: `This user may not listen on port ${port}. Choose one above 1023 with --port or TURBINE_PORT.`,
     EADDRNOTAVAIL: `This machine has no address ${host}. Choose one of its own with --host or TURBINE_HOST.`,
     ENOTFOUND: `The host ${host} is unknown. Choose an address of this machine with --host or TURBINE_HOST.`,
   }

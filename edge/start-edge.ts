@@ -26,12 +26,12 @@ export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'r
 /**
  * Serves the edge on Node.
  * @returns its address
- * @throws ListenError, and what `assertExposable` throws where keys are missing
+ * @throws ListenError, and what `assertExposable` throws if API keys are missing
  */
 export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): Promise<string> {
   const { config, backends, mailbox } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
-  await assertExposable({ host: config.host, accounts })
+  await assertExposable(config.host, accounts)
   const images = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,

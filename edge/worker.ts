@@ -11,11 +11,11 @@ export { LimiterObject } from './workers/limiter-object.ts'
 export { MailboxObject } from './workers/mailbox-object.ts'
 export { ProducerObject } from './workers/producer-object.ts'
 
-/** Of the request that is being answered; the app and what is around it are there once for all requests. */
+/** Origin of the current request; the app is shared by all requests. */
 const origins = new AsyncLocalStorage<string>()
 let app: ReturnType<typeof createApp> | undefined
 
-/** The edge on Cloudflare Workers; `wrangler.toml` says what it is bound to. */
+/** The edge on Cloudflare Workers; `wrangler.toml` has its bindings. */
 export default {
   async fetch(request: Request, env: WorkerEnv): Promise<Response> {
     try {
@@ -26,21 +26,18 @@ export default {
     }
     const served = app
     const answered = origins.run(new URL(request.url).origin, async () => served.fetch(request))
-    // Whose caller has gone is ended on the spot, and with it what counts it out, unless it is waited for.
+    // Otherwise a request whose caller disconnects is terminated at once, before it is released from its limits.
     waitUntil(answered)
     return answered
   },
 }
 
-/** Callers learn that it is so, operators why. */
+/** Callers get a 503, the log has the reason. */
 function misconfigured({ message }: ConfigError): Response {
   createConsoleLog().error({}, message)
-  const error = new TurbineError(
-    'The service is not set up right. Its operator finds the reason in its log.',
-    {
-      status: 503,
-      code: 'misconfigured',
-    },
-  )
+  const error = new TurbineError('The service is misconfigured. Its log has the reason.', {
+    status: 503,
+    code: 'misconfigured',
+  })
   return Response.json(error.toBody(), { status: error.status })
 }

@@ -90,14 +90,14 @@ test('revoking the last key locks out, it does not open', async () => {
 
 test('without keys a service listens on this machine only, and says what to do', async () => {
   const { accounts, state, newKey } = fakeAccounts()
-  await assertExposable({ host: '127.0.0.1', accounts })
-  await expect(assertExposable({ host: '0.0.0.0', accounts })).rejects.toMatchObject({
+  await assertExposable('127.0.0.1', accounts)
+  await expect(assertExposable('0.0.0.0', accounts)).rejects.toMatchObject({
     code: 'keys_required',
     message: expect.stringMatching(
-      /^Others can reach 0\.0\.0\.0.*npx turbine keys create --tenant NAME[^\n]*$/,
+      /^Other machines can reach 0\.0\.0\.0.*npx turbine keys create --tenant NAME[^\n]*$/,
     ),
   })
   await newKey()
   state.now += 10_000
-  await assertExposable({ host: '0.0.0.0', accounts })
+  await assertExposable('0.0.0.0', accounts)
 })

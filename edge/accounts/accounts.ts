@@ -6,16 +6,15 @@ import { anyKey, findKey, hashOfKey, looksLikeKey } from './api-keys.ts'
 import { isLoopbackHost } from './loopback.ts'
 import { readTenant } from './tenants.ts'
 
-/** A key or a tenant that was changed is seen as it was for at most this long, ms. */
+/** Changes of a key or tenant take effect within this time, ms. */
 const knownMs = 60_000
-/** A key that was just made works after at most this long, ms. */
+/** A new key works within this time, ms. */
 const unknownMs = 5_000
-/** The first key that was ever made is asked for after at most this long, ms. */
+/** Keys are required within this time after the first one was created, ms. */
 const unconfiguredMs = 10_000
 
 /**
- * API keys and tenants as they lie in the object store. Everything is remembered for a while, and through an outage
- * of the store.
+ * API keys and tenants of the object store, cached for a while, and during an outage of the store.
  *
  * @example const accounts = createAccounts({ store, now: Date.now })
  */
@@ -28,21 +27,21 @@ export function createAccounts({ store, now }: { store: ObjectStore; now(): numb
   const tenantOf = remember({ load: (id) => readTenant(store, id), freshMs: () => knownMs, now })
   const configured = remember({
     load: () => anyKey(store),
-    // Where there were keys strangers may call: revoking the last one must lock everybody out, not let them in.
+    // For good: revoking the last key must lock everybody out, not open the service.
     freshMs: (any) => (any ? Number.POSITIVE_INFINITY : unconfiguredMs),
     now,
   })
   return {
     configured: () => configured(''),
     async tenantOfKey(key) {
-      const stored = looksLikeKey(key) ? await keyOf(await hashOfKey(key)) : undefined
+      const stored = looksLikeKey(key) ? await keyOf(hashOfKey(key)) : undefined
       return stored && tenantOf(stored.tenant)
     },
     defaultTenant: () => tenantOf(defaultTenant.id),
   }
 }
 
-/** The service would be open to strangers. The message is one line with the remedy. */
+/** The service would be open to everybody. The message is one line with the remedy. */
 class KeysRequiredError extends Error {
   override readonly name = 'KeysRequiredError'
   readonly code = 'keys_required'
@@ -50,18 +49,12 @@ class KeysRequiredError extends Error {
 }
 
 /**
- * Lets a service listen on addresses that others can reach only when there are API keys.
+ * Requires API keys for a service that listens on an address other machines can reach.
  * @throws KeysRequiredError, StoreUnavailableError
  */
-export async function assertExposable({
-  host,
-  accounts,
-}: {
-  host: string
-  accounts: Accounts
-}): Promise<void> {
+export async function assertExposable(host: string, accounts: Accounts): Promise<void> {
   if (isLoopbackHost(host) || (await accounts.configured())) return
   throw new KeysRequiredError(
-    `Others can reach ${host}, and there are no API keys. Make one with "npx turbine keys create --tenant NAME", or listen on 127.0.0.1.`,
+    `Other machines can reach ${host}, and there are no API keys. Create one with "npx turbine keys create --tenant NAME", or listen on 127.0.0.1.`,
   )
 }

@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js'
 
-/** Whether a host name or address, with or without brackets, is this machine only. */
+/** Accepts a host name or address, with or without brackets. */
 export function isLoopbackHost(host: string): boolean {
   const name = host.toLowerCase().replace(/^\[(.*)\]$/, '$1')
   if (name === 'localhost' || name.endsWith('.localhost')) return true
@@ -8,8 +8,8 @@ export function isLoopbackHost(host: string): boolean {
 }
 
 /**
- * Whether a request was made on this machine, by what it says of itself: to a loopback host, and not from a web page
- * of another site. The first also stops names that were rebound to this machine, the second pages that post to it.
+ * Recognises a request from this machine: to a loopback host, and not from a web page of another site. The first also
+ * stops DNS rebinding, the second cross-site posts.
  */
 export function isLocalRequest({ url, headers }: Pick<Request, 'url' | 'headers'>): boolean {
   const origin = headers.get('origin')

@@ -1,6 +1,6 @@
-import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { jsonResponse } from './responses.ts'
+import { jsonResponse, operation } from './responses.ts'
 
 const indexSchema = z
   .object({
@@ -13,24 +13,20 @@ const indexSchema = z
 
 const addresses = {
   'POST /v1/captions': 'Caption an image: its bytes, or JSON with image_url.',
-  'GET /v1/captions/{id}': 'The result of a request that was answered with 202.',
-  'POST /v1/chat/completions': 'The same for clients that speak to OpenAI.',
+  'GET /v1/captions/{id}': 'Retrieve the result of a 202 response.',
+  'POST /v1/chat/completions': 'Caption an image with an OpenAI client.',
   'POST /v1/files': 'Upload the input of a batch.',
-  'POST /v1/uploads': 'The same in parts, for large files.',
-  'POST /v1/batches': 'Caption every image that a file or a bucket names.',
-  'GET /v1/batches/{id}': 'How far a batch is, and where its output is.',
-  'GET /v1/models': 'The served models and their prune levels.',
-  'GET /health/ready': 'Whether requests are taken.',
+  'POST /v1/uploads': 'Upload a large file in parts.',
+  'POST /v1/batches': 'Caption every image listed in a file or a bucket.',
+  'GET /v1/batches/{id}': 'Retrieve the progress of a batch and its output files.',
+  'GET /v1/models': 'List the served models and their prune levels.',
+  'GET /health/ready': 'Check whether requests are accepted.',
   'GET /metrics': 'Metrics for Prometheus.',
-  'GET /openapi.json': 'All of this as OpenAPI 3.1.',
+  'GET /openapi.json': 'This API as OpenAPI 3.1.',
 }
 
-const getIndex = createRoute({
-  method: 'get',
-  path: '/',
-  operationId: 'index',
-  tags: ['operation'],
-  summary: 'What there is',
+const getIndex = operation('get', '/', 'index', {
+  summary: 'Index of the API',
   responses: {
     200: jsonResponse('The addresses, and a command to try.', indexSchema, {
       name: 'Turbine',
@@ -41,11 +37,7 @@ const getIndex = createRoute({
   },
 })
 
-const getDocument = createRoute({
-  method: 'get',
-  path: '/openapi.json',
-  operationId: 'openapi',
-  tags: ['operation'],
+const getDocument = operation('get', '/openapi.json', 'openapi', {
   summary: 'This document',
   responses: {
     200: {
@@ -55,7 +47,7 @@ const getDocument = createRoute({
   },
 })
 
-/** `GET /`, for people who look, and `GET /openapi.json`, made from the schemas that validate. */
+/** `GET /`, for people, and `GET /openapi.json`, generated from the schemas that validate. */
 export function addDocument(app: OpenAPIHono<EdgeEnv>, { version }: Pick<EdgeDeps, 'version'>): void {
   app.openapi(getIndex, (c) => {
     const curl = `curl --data-binary @photo.jpg -H 'content-type: image/jpeg' ${new URL('/v1/captions', c.req.url)}`
@@ -64,7 +56,7 @@ export function addDocument(app: OpenAPIHono<EdgeEnv>, { version }: Pick<EdgeDep
   const key = app.openAPIRegistry.registerComponent('securitySchemes', 'apiKey', {
     type: 'http',
     scheme: 'bearer',
-    description: 'An API key. A service without any answers its own machine only.',
+    description: 'An API key. A service without API keys accepts requests from its own machine only.',
   })
   app.openapi(getDocument, (c) => {
     const document = app.getOpenAPI31Document({

@@ -1,6 +1,6 @@
-import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { jsonResponse } from './responses.ts'
+import { jsonResponse, operation } from './responses.ts'
 
 const readinessSchema = z
   .object({
@@ -9,26 +9,18 @@ const readinessSchema = z
   })
   .openapi('Readiness')
 
-const live = createRoute({
-  method: 'get',
-  path: '/health/live',
-  operationId: 'live',
-  tags: ['operation'],
-  summary: 'Whether the process answers at all',
+const live = operation('get', '/health/live', 'live', {
+  summary: 'Liveness: the process responds',
   responses: {
-    200: jsonResponse('It does.', z.object({ status: z.literal('ok') }), { status: 'ok' }),
+    200: jsonResponse('The process is alive.', z.object({ status: z.literal('ok') }), { status: 'ok' }),
   },
 })
 
-const ready = createRoute({
-  method: 'get',
-  path: '/health/ready',
-  operationId: 'ready',
-  tags: ['operation'],
-  summary: 'Whether requests should be sent here',
+const ready = operation('get', '/health/ready', 'ready', {
+  summary: 'Readiness: the process accepts requests',
   responses: {
-    200: jsonResponse('They should.', readinessSchema, { ready: true, checks: { model: { ok: true } } }),
-    503: jsonResponse('Not now; the checks say why.', readinessSchema, {
+    200: jsonResponse('Ready.', readinessSchema, { ready: true, checks: { model: { ok: true } } }),
+    503: jsonResponse('Not ready; the checks give the reason.', readinessSchema, {
       ready: false,
       checks: { model: { ok: false, message: 'warming up' } },
     }),

@@ -1,14 +1,11 @@
-import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
+import { operation } from './responses.ts'
 
-const getMetrics = createRoute({
-  method: 'get',
-  path: '/metrics',
-  operationId: 'metrics',
-  tags: ['operation'],
-  summary: 'Everything that is measured, for Prometheus',
+const getMetrics = operation('get', '/metrics', 'metrics', {
+  summary: 'All metrics, for Prometheus',
   responses: {
-    200: { description: 'The text format of Prometheus.', content: { 'text/plain': { schema: z.string() } } },
+    200: { description: "Prometheus' text format.", content: { 'text/plain': { schema: z.string() } } },
   },
 })
 

@@ -1,8 +1,8 @@
-import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
-import { TurbineError } from '../contract/errors.ts'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { notFound, retryLater } from '../contract/errors.ts'
 import { type ModelSummary, modelListSchema, modelSchema } from '../contract/model.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { errorResponse, jsonResponse, serviceErrors } from './responses.ts'
+import { documented, idParams, jsonResponse, modelNotFound, operation, serviceErrors } from './responses.ts'
 
 const example: ModelSummary = {
   id: 'starter',
@@ -20,12 +20,8 @@ const example: ModelSummary = {
   },
 }
 
-const listModels = createRoute({
-  method: 'get',
-  path: '/v1/models',
-  operationId: 'listModels',
-  tags: ['models'],
-  summary: 'The served models',
+const listModels = operation('get', '/v1/models', 'listModels', {
+  summary: 'List the served models',
   responses: {
     200: jsonResponse('The models, the default one first.', modelListSchema, {
       object: 'list',
@@ -35,45 +31,32 @@ const listModels = createRoute({
   },
 })
 
-const getModel = createRoute({
-  method: 'get',
-  path: '/v1/models/{id}',
-  operationId: 'getModel',
-  tags: ['models'],
-  summary: 'One served model',
-  request: { params: z.object({ id: z.string().openapi({ example: example.id }) }) },
+const getModel = operation('get', '/v1/models/{id}', 'getModel', {
+  summary: 'Retrieve a served model',
+  request: { params: idParams(example.id) },
   responses: {
     200: jsonResponse('The model.', modelSchema, example),
-    404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
+    404: modelNotFound,
     ...serviceErrors,
   },
 })
 
-/** `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's shapes. */
+/** `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's format. */
 export function addModels(app: OpenAPIHono<EdgeEnv>, { models }: Pick<EdgeDeps, 'models'>): void {
   app.openapi(listModels, async (c) => c.json({ object: 'list' as const, data: await models() }, 200))
-  app.openAPIRegistry.registerPath(getModel)
-  // Ids can hold a slash, as in `Salesforce/blip-image-captioning-base`, and people type it as it is.
-  app.get('/v1/models/:id{.+}', async (c) => c.json(findModel(await models(), c.req.param('id')), 200))
+  // Ids can contain a slash, as in `Salesforce/blip-image-captioning-base`, and are often sent unescaped.
+  app.get(`${documented(app, getModel)}{.+}`, async (c) =>
+    c.json(findModel(await models(), c.req.param('id')), 200),
+  )
 }
 
 /**
- * The model with this id, or the default one when none is named.
+ * Finds the model with this id, or the default one.
  * @throws TurbineError `model_not_found`, `model_not_ready`
  */
 export function findModel(models: ModelSummary[], id?: string): ModelSummary {
-  if (models.length === 0)
-    throw new TurbineError('No model is loaded yet. Send the request again.', {
-      status: 503,
-      code: 'model_not_ready',
-      retryAfterSeconds: 1,
-    })
+  if (models.length === 0) throw retryLater('model_not_ready', 'No model is loaded yet. Retry the request.')
   const model = id === undefined ? models[0] : models.find((candidate) => candidate.id === id)
   if (model) return model
-  const served = models.map((candidate) => candidate.id).join(', ')
-  throw new TurbineError(`There is no model "${id?.slice(0, 80)}". Served: ${served}.`, {
-    status: 404,
-    code: 'model_not_found',
-    param: 'model',
-  })
+  throw notFound('model', id!, `Served: ${models.map((served) => served.id).join(', ')}.`, 'model')
 }

@@ -1,18 +1,12 @@
 import { z } from '@hono/zod-openapi'
 import { listPages, type ObjectStore } from '../../infra/store/store.ts'
 import { fromText } from './read.ts'
+import { jsonResponse } from './responses.ts'
 
-/** One page of a list in OpenAI's shape. */
-export interface CursorPage<T> {
-  object: 'list'
-  data: T[]
-  first_id: string | null
-  last_id: string | null
-  has_more: boolean
-}
+/** Page of a list in OpenAI's format. */
+export type CursorPage<T> = z.output<ReturnType<typeof pageSchema<z.ZodType<T>>>>
 
-/** Documents and validates a `CursorPage`. */
-export const pageSchema = <Schema extends z.ZodType>(item: Schema) =>
+const pageSchema = <Schema extends z.ZodType>(item: Schema) =>
   z.object({
     object: z.literal('list'),
     data: z.array(item),
@@ -21,36 +15,45 @@ export const pageSchema = <Schema extends z.ZodType>(item: Schema) =>
     has_more: z.boolean(),
   })
 
-/** The query of every list. */
+/** Describes a page with one item. */
+export const pageResponse = <Schema extends z.ZodType<{ id: string }>>(
+  description: string,
+  schema: Schema,
+  item: z.input<Schema> & { id: string },
+) => {
+  const page = { object: 'list' as const, data: [item], first_id: item.id, last_id: item.id, has_more: false }
+  return jsonResponse(description, pageSchema(schema), page as z.input<ReturnType<typeof pageSchema<Schema>>>)
+}
+
+/** Query parameters of every list. */
 export const pageQuery = (maxLimit: number, defaultLimit: number) => ({
   after: z
     .string()
     .max(200)
     .regex(/^[\w-]+$/)
     .optional()
-    .openapi({ description: 'The last id of the page before.' }),
+    .openapi({ description: 'Last id of the previous page.' }),
   limit: fromText(z.int().min(1).max(maxLimit).default(defaultLimit)).openapi({
     description: `Default: ${defaultLimit}.`,
   }),
 })
 
 export interface PageOptions<T> {
-  /** Of the keys `<prefix><id>.json`; ids are of `newestFirst`. */
+  /** Of keys `<prefix><id>.json`, whose ids are made by `newestFirst`. */
   prefix: string
-  /** The page starts behind this id, whether there is such a one or not. */
+  /** The page starts after this id, which need not exist. */
   after?: string
-  /** Things on the page at most. */
   limit: number
-  /** Default: `desc`, the newest first. */
+  /** Default: `desc`, newest first. */
   order?: 'asc' | 'desc'
-  /** What is kept under an id; undefined leaves it out. */
+  /** Reads an item; undefined leaves it out. */
   read(id: string): Promise<T | undefined>
 }
 
-/** Things that are read from the store at the same time. */
+/** Maximum concurrent reads from the store. */
 const maxReads = 50
 
-/** One page of what the store keeps below a prefix. */
+/** Reads one page of the objects below a prefix. */
 export async function readPage<T extends { id: string }>(
   store: ObjectStore,
   { prefix, after, limit, order = 'desc', read }: PageOptions<T>,
@@ -60,8 +63,8 @@ export async function readPage<T extends { id: string }>(
   const idOf = (key: string) => key.slice(prefix.length, -'.json'.length)
   const found: T[] = []
   for await (const keys of keyChunks[order](store, prefix, afterKey, chunkSize)) {
-    const things = await Promise.all(keys.map((key) => read(idOf(key))))
-    found.push(...things.filter((thing) => thing !== undefined))
+    const items = await Promise.all(keys.map((key) => read(idOf(key))))
+    found.push(...items.filter((item) => item !== undefined))
     if (found.length > limit) break
   }
   const data = found.slice(0, limit)
@@ -74,7 +77,7 @@ export async function readPage<T extends { id: string }>(
   }
 }
 
-/** A prefix's keys in chunks, behind `after`. */
+/** Lists the keys below a prefix in chunks, after `after`. */
 type KeyChunks = (
   store: ObjectStore,
   prefix: string,
@@ -87,7 +90,7 @@ const newestFirstKeys: KeyChunks = async function* (store, prefix, after, size) 
     yield page.map(({ key }) => key)
 }
 
-/** A store lists the newest first only, so all keys (not what they hold) are read to begin with the oldest. */
+/** A store lists the newest first only, so all keys (not their objects) are listed to start with the oldest. */
 const oldestFirstKeys: KeyChunks = async function* (store, prefix, after, size) {
   const keys: string[] = []
   for await (const page of listPages(store, prefix)) keys.push(...page.map(({ key }) => key))

@@ -1,11 +1,11 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { TurbineError } from '../contract/errors.ts'
+import { invalid, TurbineError } from '../contract/errors.ts'
 import { checkImage } from '../contract/image.ts'
 import { assertGranted } from '../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
-/** Bytes of a JSON body that holds no image. */
+/** Maximum bytes of a JSON body without an image. */
 export const maxJsonBytes = 1024 * 1024
 
 /** @throws TurbineError `body_incomplete` */
@@ -13,7 +13,7 @@ export async function readBytes(c: Context<EdgeEnv>): Promise<Uint8Array> {
   try {
     return new Uint8Array(await c.req.arrayBuffer())
   } catch (cause) {
-    throw new TurbineError('The body ended early. Send the request again.', {
+    throw new TurbineError('The body ended early. Retry the request.', {
       status: 400,
       code: 'body_incomplete',
       retriable: true,
@@ -23,8 +23,8 @@ export async function readBytes(c: Context<EdgeEnv>): Promise<Uint8Array> {
 }
 
 /**
- * The body as JSON, not yet checked.
- * @param example what the route takes, for the error
+ * Reads the body as JSON, not yet validated.
+ * @param example valid body, for the error message
  * @throws TurbineError `body_incomplete`, `invalid_json`
  */
 export async function readJson(c: Context<EdgeEnv>, example: object): Promise<unknown> {
@@ -32,17 +32,14 @@ export async function readJson(c: Context<EdgeEnv>, example: object): Promise<un
   try {
     return JSON.parse(text)
   } catch (cause) {
-    throw new TurbineError(`The body is not valid JSON. Send an object like ${JSON.stringify(example)}.`, {
-      status: 400,
-      code: 'invalid_json',
-      cause,
-    })
+    const message = `The body is not valid JSON. Send an object like ${JSON.stringify(example)}.`
+    throw invalid('invalid_json', message, undefined, cause)
   }
 }
 
 /**
- * Reads, when it is called, the image at an address that the request names.
- * @throws ImageError, and what else an `ImageSource` throws
+ * Makes a reader of the image at a URL in the request.
+ * @returns a function that throws ImageError, and what else an `ImageSource` throws
  */
 export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'images'>, url: string) {
   const tenant = c.get('tenant')
@@ -54,11 +51,11 @@ export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'ima
   }
 }
 
-/** A number that came as text. What is no number stays text, for the schema to refuse by name. */
+/** Converts text to a number; other text stays, for the schema to reject. */
 export const fromText = <Schema extends z.ZodType>(schema: Schema) =>
   z.preprocess((text) => (typeof text === 'string' && text.trim() !== '' ? Number(text) : text), schema)
 
-/** A parameter that came once is text; one that came more often stays a list, for the schema to refuse. */
+/** Query parameters: repeated ones are lists, for the schema to reject. */
 export const queryOf = (c: Context<EdgeEnv>) =>
   Object.fromEntries(
     Object.entries(c.req.queries()).map(([name, values]) => [name, values.length === 1 ? values[0] : values]),

@@ -1,11 +1,51 @@
-import type { z } from '@hono/zod-openapi'
+import { createRoute, type OpenAPIHono, type RouteConfig, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { type Caption, errorBodySchema } from '../contract/caption.ts'
 import { type ErrorDetails, TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv } from '../deps.ts'
+import { maxJsonBytes } from './read.ts'
 
-/** Documents a JSON answer with an example of it. */
+/**
+ * Describes an operation for OpenAPI, tagged with the resource in its path.
+ * @example const getFile = operation('get', '/v1/files/{id}', 'getFile', { summary, request: { params }, responses })
+ */
+export const operation = <
+  const Method extends RouteConfig['method'],
+  const Path extends string,
+  Rest extends Omit<RouteConfig, 'method' | 'path' | 'operationId' | 'tags'>,
+>(
+  method: Method,
+  path: Path,
+  operationId: string,
+  rest: Rest,
+) => {
+  const tag = path.startsWith('/v1/') ? path.split('/')[2]! : 'operation'
+  return createRoute({ ...rest, method, path, operationId, tags: [tag] })
+}
+
+/**
+ * Adds an operation to the OpenAPI document.
+ * @returns its path for the router
+ */
+export function documented<Path extends string>(
+  app: OpenAPIHono<EdgeEnv>,
+  route: RouteConfig & { getRoutingPath(): Path },
+): Path {
+  app.openAPIRegistry.registerPath(route)
+  return route.getRoutingPath()
+}
+
+export const idParams = (example: string) => z.object({ id: z.string().openapi({ example }) })
+
+export const idempotencyHeader = (description: string) =>
+  z.object({ 'idempotency-key': z.string().optional().openapi({ description }) })
+
+export const jsonBody = <Schema extends z.ZodType>(schema: Schema, example: z.input<Schema>) => ({
+  required: true,
+  content: { 'application/json': { schema, example } },
+})
+
 export const jsonResponse = <Schema extends z.ZodType>(
   description: string,
   schema: Schema,
@@ -14,12 +54,12 @@ export const jsonResponse = <Schema extends z.ZodType>(
 
 const retryAfter = {
   'Retry-After': {
-    description: 'Seconds after which a repeat makes sense.',
+    description: 'Seconds to wait before a retry.',
     schema: { type: 'integer' as const },
   },
 }
 
-/** Documents an error answer, by an error as it would be thrown. */
+/** Describes an error response by an error as it would be thrown. */
 export function errorResponse(
   status: ErrorDetails['status'],
   code: string,
@@ -31,41 +71,47 @@ export function errorResponse(
   return status === 429 || status === 503 ? { ...response, headers: retryAfter } : response
 }
 
-/** What every route that needs a key and the store can answer. */
+/** Errors of every route that needs an API key and the store. */
 export const serviceErrors = {
   401: errorResponse(401, 'invalid_api_key', 'The API key is wrong or was revoked.'),
   403: errorResponse(
     403,
     'keys_required',
-    'This service has no API keys yet, so it answers programs on its own machine only.',
+    'This service has no API keys yet, so it accepts requests from its own machine only.',
   ),
   429: errorResponse(
     429,
     'rate_limit_exceeded',
-    'This tenant has sent its requests of this minute. Send this one again in 2 s.',
+    'This tenant has reached its requests per minute. Retry in 2 s.',
   ),
-  500: errorResponse(500, 'internal_error', 'Something failed inside the service.'),
+  500: errorResponse(500, 'internal_error', 'Internal error.'),
   503: errorResponse(
     503,
     'store_unavailable',
-    'The object store cannot be reached now. Send the request again.',
-    'The service cannot work now.',
+    'The object store is unavailable. Retry the request.',
+    'The service is unavailable.',
   ),
 }
 
-/** What an `Idempotency-Key` can lead to, where repeats must have the same body. */
+/** Errors of an `Idempotency-Key` whose retries must have the same body. */
 export const idempotencyErrors = {
   409: errorResponse(
     409,
     'idempotency_key_in_use',
-    'A request with this Idempotency-Key is still at work. Send the request again.',
+    'A request with this Idempotency-Key is still in progress. Retry the request.',
   ),
   422: errorResponse(
     422,
     'idempotency_key_reused',
-    'This Idempotency-Key came with another request before. Use a new key for each new request.',
+    'This Idempotency-Key was used with another request. Use a new key for each new request.',
   ),
 }
+
+export const jsonTooLarge = errorResponse(
+  413,
+  'body_too_large',
+  `The body is larger than ${maxJsonBytes} bytes.`,
+)
 
 export const imageTooLarge = errorResponse(
   413,
@@ -74,15 +120,27 @@ export const imageTooLarge = errorResponse(
   'The body has too many bytes or the image too many pixels.',
 )
 
-/** What a caption that is not taken is answered with. */
-export const turnedAway = errorResponse(
-  429,
-  'overloaded',
-  'The service has too much work to answer in time. Send the request again in 2 s.',
-  'The work before it would make it late (`overloaded`), the queue is full (`queue_full`), or the tenant has sent its requests of this minute (`rate_limit_exceeded`).',
+export const modelNotFound = errorResponse(
+  404,
+  'model_not_found',
+  'There is no model "other". Served: starter.',
 )
 
-/** Answers with the status and the error of a caption that failed. */
+export const contentTypeMissing = errorResponse(
+  415,
+  'content_type_unsupported',
+  'The content type is missing.',
+)
+
+/** A rejected caption request. */
+export const rejected = errorResponse(
+  429,
+  'overloaded',
+  'The service is overloaded and cannot respond in time. Retry in 2 s.',
+  'The request would miss its deadline (`overloaded`), the queue is full (`queue_full`), or the tenant has reached its requests per minute (`rate_limit_exceeded`).',
+)
+
+/** Responds with the status and the error of a failed caption. */
 export function answerFailed(
   c: Context<EdgeEnv>,
   { http_status, error, retry_after }: Extract<Caption, { status: 'failed' }>,

@@ -1,6 +1,6 @@
 /**
- * Backlogs of a planner's batches, by which processors know whether a batch is on time though they see but a few of its
- * shards. Refreshed while there is any such batch; stored under `keys.backlog`.
+ * Backlogs of a planner's batches: processors, which see only a few shards, know from them whether a batch is on time.
+ * Refreshed while there is any batch; stored under `keys.backlog`.
  */
 export interface PlannerBacklog {
   /** Unix ms. */
@@ -8,18 +8,18 @@ export interface PlannerBacklog {
   batches: BatchBacklog[]
 }
 
-/** What is left of a batch. */
+/** Remaining work of a batch. */
 export interface BatchBacklog {
   batch: string
-  /** When it is to be done, unix ms. */
+  /** Unix ms. */
   deadline: number
-  /** Lines that have no result yet; those that were not counted yet are missing. */
+  /** Lines without a result, as far as they are counted. */
   linesLeft: number
-  /** Highest share of image tokens that may be merged, 0 to 1. */
+  /** Maximum share of image tokens that may be merged, 0 to 1. */
   maxPrune: number
 }
 
-/** How often a planner announces its backlogs, ms. */
+/** Interval of a planner's announcements, ms. */
 export const announceBacklogMs = 5_000
-/** Backlogs this old count no more, ms: their planner has died, and another one has its batches. */
+/** Older backlogs are ignored, ms: their planner has died, and another one has its batches. */
 export const forgetBacklogMs = 30_000

@@ -1,8 +1,8 @@
 import { z } from '@hono/zod-openapi'
-import { TurbineError } from './errors.ts'
+import { invalid } from './errors.ts'
 import { expiresAfterSchema } from './file.ts'
 
-/** What a line of a batch may ask for. */
+/** Endpoints that a batch can call. */
 export const batchEndpoints = ['/v1/chat/completions', '/v1/captions'] as const
 export type BatchEndpoint = (typeof batchEndpoints)[number]
 
@@ -18,7 +18,6 @@ const batchStatuses = [
 ] as const
 export type BatchStatus = (typeof batchStatuses)[number]
 
-/** States that a batch does not leave. */
 export const isFinal = (status: BatchStatus) =>
   status === 'failed' || status === 'completed' || status === 'expired' || status === 'cancelled'
 
@@ -32,7 +31,7 @@ const usageSchema = z.object({
   total_tokens: z.int(),
 })
 
-/** A batch in OpenAI's shape, with Turbine's own under `turbine`. Times are unix seconds, null when unset. */
+/** Batch in OpenAI's format, with Turbine's fields under `turbine`. Times are unix seconds, null when unset. */
 export const batchSchema = z
   .object({
     id: z.string(),
@@ -52,7 +51,7 @@ export const batchSchema = z
         ),
       })
       .nullable(),
-    /** Null where the input is an `s3://` address. */
+    /** Null if the input is an `s3://` URI. */
     input_file_id: z.string().nullable(),
     completion_window: z.string(),
     status: z.enum(batchStatuses),
@@ -77,35 +76,34 @@ export const batchSchema = z
       prune_ratio_mean: z
         .number()
         .nullable()
-        .openapi({ description: 'Mean over the captioned images of the share of image tokens merged away.' }),
+        .openapi({ description: 'Mean share of image tokens merged, over the captioned images.' }),
       repaid: z.int().optional().openapi({
-        description: 'Lines that were pruned, and were captioned again at full quality since. Absent: none.',
+        description: 'Pruned lines that have been captioned again at full quality. Absent: none.',
       }),
       counting: z
         .boolean()
-        .openapi({ description: 'The input is still being read: request_counts.total grows.' }),
+        .openapi({ description: 'True while the input is being read: request_counts.total still grows.' }),
     }),
   })
   .openapi('Batch')
 export type Batch = z.infer<typeof batchSchema>
 
-/** Pairs, characters of a key and characters of a value that a batch's metadata has at most. */
+/** Maximum pairs, characters per key and characters per value of a batch's metadata. */
 export const metadataLimits = { pairs: 16, key: 64, value: 512 }
 
-/** What a batch is created from. */
 export const batchRequestSchema = z
   .strictObject({
     input_file_id: z.string().min(1).optional().openapi({
-      description: 'A file of purpose `batch`. Exactly one of this and `turbine.input_uri` is needed.',
+      description: 'A file of purpose `batch`. Exactly one of this and `turbine.input_uri` is required.',
     }),
-    endpoint: z.enum(batchEndpoints).openapi({ description: 'Whose answers the output has.' }),
+    endpoint: z.enum(batchEndpoints).openapi({ description: 'Endpoint that each line calls.' }),
     completion_window: z.string().openapi({
       description:
-        'From 1 minute to 30 days, as `15m`, `24h` or `3d`. A batch is pruned only as far as it must to be done in time.',
+        'From 1 minute to 30 days, as `15m`, `24h` or `3d`. A batch is pruned only as much as needed to complete in time.',
       example: '24h',
     }),
     model: z.string().min(1).optional().openapi({
-      description: 'A model id from `GET /v1/models`. Default: the model that is served.',
+      description: 'A model id from `GET /v1/models`. Default: the served model.',
     }),
     metadata: z
       .record(z.string(), z.string())
@@ -121,10 +119,10 @@ export const batchRequestSchema = z
             '`s3://bucket/manifest.jsonl`, or `s3://bucket/prefix/` for every image below it, where this tenant may read.',
         }),
         output_uri: z.string().optional().openapi({
-          description: '`s3://bucket/prefix/`, where this tenant may write: the output files go there.',
+          description: '`s3://bucket/prefix/` for the output files, where this tenant may write.',
         }),
         max_prune: z.number().min(0).max(1).optional().openapi({
-          description: 'Highest share of image tokens that may be merged, 0 to 1. Default: 1.',
+          description: 'Maximum share of image tokens that may be merged, 0 to 1. Default: 1.',
         }),
       })
       .optional(),
@@ -132,7 +130,7 @@ export const batchRequestSchema = z
   .openapi('BatchRequest')
 export type BatchRequest = z.infer<typeof batchRequestSchema>
 
-/** What a batch is asked for, as far as the Batch object shows it. */
+/** Fields of a batch that come from its request. */
 export type BatchIntent = Pick<
   Batch,
   | 'id'
@@ -145,7 +143,7 @@ export type BatchIntent = Pick<
   | 'metadata'
 > & { turbine: Pick<Batch['turbine'], 'input_uri' | 'output_uri' | 'max_prune'> }
 
-/** A batch that nobody has looked at yet. */
+/** Batch in its initial state. */
 export const newBatch = ({ turbine, ...intent }: BatchIntent): Batch => ({
   object: 'batch',
   ...intent,
@@ -165,20 +163,20 @@ export const newBatch = ({ turbine, ...intent }: BatchIntent): Batch => ({
   turbine: { ...turbine, prune_ratio_mean: null, counting: true },
 })
 
-/** A batch as it is kept under `keys.batch`: written once by the edge, afterwards by its coordinator alone. */
+/** Batch as stored under `keys.batch`: created by the edge, then written by its coordinator alone. */
 export interface StoredBatch {
   tenant: string
   batch: Batch
   /** Seconds after the batch's creation at which its output files expire, if they do. */
   outputExpiresAfter?: number
-  /** Of the request that created it; the traces of its shards link to it. */
+  /** Trace of the request that created it; traces of its shards link to it. */
   traceparent?: string
 }
 
-/** Lines of a shard at most. */
+/** Maximum lines of a shard. */
 export const maxShardLines = 256
 
-/** What lies under `keys.batchCancel`. */
+/** Object under `keys.batchCancel`. */
 export interface CancelMark {
   /** Unix seconds. */
   cancelling_at: number
@@ -189,7 +187,7 @@ const leastWindowSeconds = 60
 const mostWindowSeconds = 30 * 86_400
 
 /**
- * A batch's `completion_window` in seconds.
+ * Parses a batch's `completion_window` to seconds.
  * @throws TurbineError `completion_window_invalid` unless it is from 1 minute to 30 days
  *
  * @example parseCompletionWindow('24h') // 86_400
@@ -198,8 +196,9 @@ export function parseCompletionWindow(text: string): number {
   const [, count, unit] = /^(\d{1,5})([mhd])$/.exec(text) ?? []
   const seconds = Number(count) * unitSeconds[unit as keyof typeof unitSeconds]
   if (seconds >= leastWindowSeconds && seconds <= mostWindowSeconds) return seconds
-  throw new TurbineError(
-    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", but ${JSON.stringify(text.slice(0, 40))} came.`,
-    { status: 400, code: 'completion_window_invalid', param: 'completion_window' },
+  throw invalid(
+    'completion_window_invalid',
+    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", got ${JSON.stringify(text.slice(0, 40))}.`,
+    'completion_window',
   )
 }

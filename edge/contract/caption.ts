@@ -1,26 +1,25 @@
 import { z } from '@hono/zod-openapi'
 
-/** Bytes of a request's body that are read at most. */
+/** Maximum bytes of a request body. */
 export const maxBodyBytes = 20 * 1024 * 1024
-/** Pixels that an image may have at most, read from its header before anything is decoded. */
+/** Maximum pixels of an image, read from its header before it is decoded. */
 export const maxImagePixels = 64_000_000
-/** A caller is held at most this long, ms; then the answer is 202 with an address. */
+/** Maximum time that a response is held, ms; after it the response is 202 with the URL of the result. */
 export const maxHoldMs = 25_000
-
-/** Characters of a prompt at most. */
+/** Maximum characters of a prompt. */
 export const maxPromptCharacters = 200
 
-/** What a caller may ask of the service beyond the caption. */
+/** Turbine's extensions of requests. */
 export const turbineOptionsSchema = z
   .strictObject({
     max_prune: z.number().min(0).max(1).optional().openapi({
       description:
-        'Highest share of image tokens that may be merged for this image, 0 to 1. 0 is full quality always. Default: 1.',
+        'Maximum share of image tokens that may be merged for this image, 0 to 1. 0 is always full quality. Default: 1.',
       example: 0.5,
     }),
     deadline_ms: z.number().int().min(1).max(86_400_000).optional().openapi({
       description:
-        'When the answer is wanted, in milliseconds after the request. Past it the answer is 202 with an address that has the result later.',
+        'Deadline of the response, in milliseconds after the request. After it the response is 202 with the URL of the result.',
       example: 500,
     }),
   })
@@ -34,7 +33,7 @@ export const captionRequestSchema = z
       example: 'https://example.com/photo.jpg',
     }),
     model: z.string().min(1).optional().openapi({
-      description: 'A model id from `GET /v1/models`. Default: the model that is served.',
+      description: 'A model id from `GET /v1/models`. Default: the served model.',
     }),
     prompt: z.string().max(maxPromptCharacters).optional().openapi({
       description: 'Text that the caption continues, e.g. `a picture of`. Default: none.',
@@ -43,7 +42,7 @@ export const captionRequestSchema = z
   })
   .openapi('CaptionRequest')
 
-/** The pruning an image got, and what its caption cost. */
+/** Pruning and cost of a caption. */
 export const pruningSchema = z
   .object({
     prune_level: z.int().openapi({ description: "Index into the model's prune levels; 0 is none." }),
@@ -53,12 +52,12 @@ export const pruningSchema = z
     tokens_in: z.int().openapi({ description: 'Tokens that entered the encoder, CLS included.' }),
     tokens_out: z.int().openapi({ description: 'Tokens that left the encoder, CLS included.' }),
     output_tokens: z.int().openapi({ description: 'Tokens of the caption.' }),
-    queue_ms: z.number().openapi({ description: 'From acceptance to the start of the batch, ms.' }),
-    inference_ms: z.number().openapi({ description: 'The run of the batch the image was in, ms.' }),
-    model: z.string().openapi({ description: 'Id of the model that captioned.' }),
+    queue_ms: z.number().openapi({ description: 'Time from acceptance to the start of the batch, ms.' }),
+    inference_ms: z.number().openapi({ description: 'Run time of the batch that the image was in, ms.' }),
+    model: z.string().openapi({ description: 'Model id.' }),
     repaid: z.literal(true).optional().openapi({
       description:
-        'A line of a batch: it was pruned while the batch was late, and was captioned again at full quality since.',
+        'True for a batch line that was pruned while the batch was late and has been captioned again at full quality since.',
     }),
   })
   .openapi('Pruning')
@@ -72,40 +71,34 @@ const errorSchema = z.object({
   code: z.string(),
 })
 
-/** An error as callers see it: OpenAI's shape. */
+/** Error response in OpenAI's format. */
 export const errorBodySchema = z.object({ error: errorSchema }).openapi('Error')
 
-/** A caption as it is answered and stored. `created` is in unix seconds. */
+const captionHead = { id: z.string(), object: z.literal('caption'), created: z.int() }
+
+/** Caption, as returned and stored. `created` is in unix seconds. */
 export const captionSchema = z
   .discriminatedUnion('status', [
     z.object({
-      id: z.string(),
-      object: z.literal('caption'),
+      ...captionHead,
       status: z.literal('completed'),
-      created: z.int(),
       caption: z.string(),
       turbine: pruningSchema,
     }),
     z.object({
-      id: z.string(),
-      object: z.literal('caption'),
+      ...captionHead,
       status: z.literal('failed'),
-      created: z.int(),
-      /** HTTP status that the waiting caller gets. */
+      /** Status of the response. */
       http_status: z.int(),
       error: errorSchema,
-      /** Seconds after which a repeat makes sense. */
+      /** Seconds to wait before a retry. */
       retry_after: z.int().optional(),
     }),
-    z.object({
-      id: z.string(),
-      object: z.literal('caption'),
-      status: z.literal('queued'),
-      created: z.int(),
-    }),
+    z.object({ ...captionHead, status: z.literal('queued') }),
   ])
   .openapi('Caption')
 
 export type Caption = z.infer<typeof captionSchema>
-/** A caption that will not change any more. */
+export type CompletedCaption = Extract<Caption, { status: 'completed' }>
+/** Caption in its final state. */
 export type FinishedCaption = Exclude<Caption, { status: 'queued' }>

@@ -1,6 +1,12 @@
 import { z } from '@hono/zod-openapi'
-import { maxPromptCharacters, type Pruning, turbineOptionsSchema } from './caption.ts'
-import { TurbineError } from './errors.ts'
+import {
+  type CompletedCaption,
+  maxPromptCharacters,
+  type Pruning,
+  pruningSchema,
+  turbineOptionsSchema,
+} from './caption.ts'
+import { invalid } from './errors.ts'
 import { parse } from './parse.ts'
 
 const textPart = z.looseObject({ type: z.literal('text'), text: z.string() })
@@ -14,8 +20,8 @@ const message = z.looseObject({
 })
 
 /**
- * The part of OpenAI's chat request that means something to a captioner. Further fields (`temperature`,
- * `max_tokens`, ...) are let pass, since clients send them without being asked.
+ * Fields of OpenAI's chat request that a captioner uses. Other fields (`temperature`, `max_tokens`, ...) are accepted
+ * but ignored, since clients send them by default.
  */
 export const chatRequestSchema = z
   .looseObject({
@@ -28,11 +34,11 @@ export const chatRequestSchema = z
   })
   .openapi('ChatCompletionRequest')
 
-/** A chat request as a captioner sees it. */
+/** Chat request, as far as a captioner uses it. */
 export interface ChatAsk {
   model?: string
   imageUrl: string
-  /** Text that the caption continues: a last message of the assistant. */
+  /** Text that the caption continues: a last assistant message. */
   prompt?: string
   maxPrune?: number
   deadlineMs?: number
@@ -41,9 +47,8 @@ export interface ChatAsk {
 }
 
 /**
- * Reads a chat request. What the user and the system say is not given to the model, since a captioner follows no
- * instructions; a last message of the assistant is, as the beginning of the caption.
- *
+ * Reads a chat request. User and system text is accepted but ignored, since a captioner follows no instructions; a
+ * last assistant message is the beginning of the caption.
  * @throws TurbineError of `parse`, `image_missing`, `too_many_images`, `prompt_too_long`
  */
 export function readChat(body: unknown): ChatAsk {
@@ -70,9 +75,10 @@ export function readChat(body: unknown): ChatAsk {
 function promptOf(content: z.infer<typeof message>['content']): string | undefined {
   const prompt = textOf(content)
   if (prompt.length <= maxPromptCharacters) return prompt || undefined
-  throw new TurbineError(
-    `The last message of the assistant has ${prompt.length} characters; at most ${maxPromptCharacters} can begin a caption. Shorten it.`,
-    { status: 400, code: 'prompt_too_long', param: 'messages' },
+  throw invalid(
+    'prompt_too_long',
+    `The last assistant message has ${prompt.length} characters; at most ${maxPromptCharacters} are allowed. Shorten it.`,
+    'messages',
   )
 }
 
@@ -82,53 +88,56 @@ const textOf = (content: z.infer<typeof message>['content']) =>
     : (content ?? '')
 
 const wrongImages = (count: number) =>
-  new TurbineError(
+  invalid(
+    count === 0 ? 'image_missing' : 'too_many_images',
     count === 0
       ? 'No message holds an image. Add a part {"type": "image_url", "image_url": {"url": "https://..."}}.'
-      : `The messages hold ${count} images. Send one image in each request.`,
-    { status: 400, code: count === 0 ? 'image_missing' : 'too_many_images', param: 'messages' },
+      : `The messages hold ${count} images. Send one image per request.`,
+    'messages',
   )
 
-/** OpenAI's chat completion, with what the caption cost under `turbine`. */
-export interface ChatCompletion {
-  id: string
-  object: 'chat.completion'
-  /** Unix seconds. */
-  created: number
-  model: string
-  choices: [
-    {
-      index: 0
-      message: { role: 'assistant'; content: string; refusal: null }
-      logprobs: null
-      finish_reason: 'stop'
-    },
-  ]
-  usage: ChatUsage
-  turbine: Pruning
-}
+const usageSchema = z.object({
+  prompt_tokens: z.int().openapi({ description: 'Image tokens that enter the encoder.' }),
+  completion_tokens: z.int(),
+  total_tokens: z.int(),
+})
+type ChatUsage = z.output<typeof usageSchema>
 
-interface ChatUsage {
-  prompt_tokens: number
-  completion_tokens: number
-  total_tokens: number
-}
+/** OpenAI's chat completion, with the cost of the caption under `turbine`. `created` is in unix seconds. */
+export const chatCompletionSchema = z
+  .object({
+    id: z.string(),
+    object: z.literal('chat.completion'),
+    created: z.int(),
+    model: z.string(),
+    choices: z.array(
+      z.object({
+        index: z.literal(0),
+        message: z.object({ role: z.literal('assistant'), content: z.string(), refusal: z.null() }),
+        logprobs: z.null(),
+        finish_reason: z.literal('stop'),
+      }),
+    ),
+    usage: usageSchema,
+    turbine: pruningSchema,
+  })
+  .openapi('ChatCompletion')
+export type ChatCompletion = z.output<typeof chatCompletionSchema>
 
-/** Image tokens that entered the encoder are the prompt's. */
+/** Image tokens count as prompt tokens. */
 const chatUsage = ({ tokens_in, output_tokens }: Pruning): ChatUsage => ({
   prompt_tokens: tokens_in,
   completion_tokens: output_tokens,
   total_tokens: tokens_in + output_tokens,
 })
 
-/** A finished caption as the answer of a chat. `created` is in unix seconds. */
-export function chatCompletion(answer: {
-  id: string
-  created: number
-  caption: string
-  turbine: Pruning
-}): ChatCompletion {
-  const { id, created, caption, turbine } = answer
+/** Converts a completed caption to a chat completion. */
+export function chatCompletion({
+  id,
+  created,
+  caption,
+  turbine,
+}: Pick<CompletedCaption, 'id' | 'created' | 'caption' | 'turbine'>): ChatCompletion {
   return {
     id,
     object: 'chat.completion',
@@ -147,7 +156,7 @@ export function chatCompletion(answer: {
   }
 }
 
-/** One piece of a chat completion that is streamed. With `include_usage` all but the last have a null `usage`. */
+/** Chunk of a streamed chat completion. With `include_usage`, all but the last have a null `usage`. */
 export interface ChatChunk {
   id: string
   object: 'chat.completion.chunk'
@@ -163,7 +172,7 @@ export interface ChatChunk {
   turbine?: Pruning
 }
 
-/** A chat completion in the pieces in which it is streamed; the caption comes in one. */
+/** Splits a chat completion into the chunks that are streamed; the caption is one chunk. */
 export function chatChunks(completion: ChatCompletion, includeUsage: boolean): ChatChunk[] {
   const { id, created, model, usage, turbine, choices } = completion
   const chunk = (chosen: ChatChunk['choices']): ChatChunk => ({
@@ -178,7 +187,7 @@ export function chatChunks(completion: ChatCompletion, includeUsage: boolean): C
     chunk([{ index: 0, delta, logprobs: null, finish_reason }])
   return [
     choice({ role: 'assistant', content: '' }),
-    choice({ content: choices[0].message.content }),
+    choice({ content: choices[0]!.message.content }),
     { ...choice({}, 'stop'), turbine },
     ...(includeUsage ? [{ ...chunk([]), usage }] : []),
   ]

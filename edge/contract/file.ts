@@ -1,7 +1,7 @@
 import { z } from '@hono/zod-openapi'
 import type { Slice } from '../../infra/store/slices.ts'
 
-/** A file in OpenAI's shape. Times are unix seconds. */
+/** File in OpenAI's format. Times are unix seconds. */
 export const fileSchema = z
   .object({
     id: z.string(),
@@ -16,25 +16,28 @@ export const fileSchema = z
   .openapi('File')
 export type File = z.infer<typeof fileSchema>
 
-/** When a file is removed by itself. */
 export const expiresAfterSchema = z
   .strictObject({
     anchor: z.enum(['created_at']),
-    seconds: z.int().min(3600).max(2_592_000).openapi({ description: 'Seconds after the file was made.' }),
+    seconds: z
+      .int()
+      .min(3600)
+      .max(2_592_000)
+      .openapi({ description: 'Seconds after the creation of the file.' }),
   })
   .openapi('ExpiresAfter')
 
-/** Bytes of a file that comes in one request; platforms in front of the service may allow less. */
+/** Maximum bytes of a file in one request; proxies in front of the service may allow less. */
 export const maxFileBytes = 5_000_000_000
 
-/** A file as it is kept: a file that came in parts stays in parts, so nothing is ever copied. */
+/** File as stored: uploaded parts stay parts, so nothing is copied. */
 export interface StoredFile {
   file: File
-  /** Where its bytes lie, in order; together they are the file. */
+  /** Positions of its content, in order. */
   slices: Slice[]
 }
 
-/** An upload in OpenAI's shape. Times are unix seconds. */
+/** Upload in OpenAI's format. Times are unix seconds. */
 export const uploadSchema = z
   .object({
     id: z.string(),
@@ -50,10 +53,9 @@ export const uploadSchema = z
   .openapi('Upload')
 export type Upload = z.infer<typeof uploadSchema>
 
-/** What a file that comes in parts will be. */
 export const uploadRequestSchema = z
   .strictObject({
-    bytes: z.int().min(1).max(64_000_000_000).openapi({ description: 'Bytes of all parts together.' }),
+    bytes: z.int().min(1).max(64_000_000_000).openapi({ description: 'Total bytes of all parts.' }),
     filename: z.string().min(1).max(255),
     mime_type: z.string().min(1).max(255).openapi({ example: 'application/jsonl' }),
     purpose: z.enum(['batch']),
@@ -62,11 +64,10 @@ export const uploadRequestSchema = z
   .openapi('UploadRequest')
 export type UploadRequest = z.infer<typeof uploadRequestSchema>
 
-/** Bytes of a part at most. */
+/** Maximum bytes of a part. */
 export const maxPartBytes = 64 * 1024 * 1024
-/** Parts of an upload at most. */
 const maxParts = 10_000
-/** An upload that is not completed after this long is given up, seconds. */
+/** Time to complete an upload, seconds. */
 export const uploadExpirySeconds = 3600
 
 export const uploadPartSchema = z
@@ -86,12 +87,12 @@ export const uploadCompletionSchema = z
       .string()
       .regex(/^[\da-f]{32}$/i)
       .optional()
-      .openapi({ description: 'MD5 of the whole file in hex; the upload is refused when it differs.' }),
+      .openapi({ description: 'MD5 of the whole file in hex; the upload is rejected when it differs.' }),
   })
   .openapi('UploadCompletion')
 export type UploadCompletion = z.infer<typeof uploadCompletionSchema>
 
-/** An upload as it is kept under `keys.upload`. */
+/** Upload as stored under `keys.upload`. */
 export interface StoredUpload {
   upload: Upload
   /** Seconds after the file's creation at which it expires, if it does. */

@@ -13,8 +13,8 @@ interface ImageFormat {
   matches(bytes: Uint8Array): boolean
   header: IImage
   /**
-   * Bytes that the header's reader may look at. It walks what a caller made up: JPEG segments can be searched
-   * byte by byte and AVIF boxes again for every size in them, so both get only as much as real files need.
+   * Maximum bytes for the header's parser. Input is untrusted: JPEG segments can be searched byte by byte and AVIF
+   * boxes again for every size in them, so both get only as much as real files need.
    */
   headerBytes: number
 }
@@ -27,7 +27,7 @@ const startsWith =
 const ascii = (bytes: Uint8Array, start: number, end: number) =>
   String.fromCharCode(...bytes.subarray(start, end))
 
-/** The first box of an AVIF file is `ftyp` and names `avif` or `avis` among its brands. */
+/** The first box of an AVIF file is `ftyp` with the brand `avif` or `avis`. */
 const isAvif = (bytes: Uint8Array) => ascii(bytes, 4, 8) === 'ftyp' && /avi[fs]/.test(ascii(bytes, 8, 64))
 
 const isWebp = (bytes: Uint8Array) => ascii(bytes, 0, 4) === 'RIFF' && ascii(bytes, 8, 12) === 'WEBP'
@@ -45,15 +45,14 @@ const formats: ImageFormat[] = [
   { name: 'PNG', matches: startsWith(pngSignature), header: PNG, headerBytes: 64 },
   { name: 'WebP', matches: isWebp, header: WEBP, headerBytes: 64 },
   { name: 'GIF', matches: (bytes) => /^GIF8[79]a/.test(ascii(bytes, 0, 6)), header: GIF, headerBytes: 64 },
-  // A TIFF keeps its directory wherever it likes, often at the end.
+  // The directory of a TIFF can be anywhere, often at the end.
   { name: 'TIFF', matches: isTiff, header: TIFF, headerBytes: Number.POSITIVE_INFINITY },
   { name: 'AVIF', matches: isAvif, header: HEIF, headerBytes: 32 * 1024 },
 ]
 
-/** Names of the image formats that are accepted, for messages. */
 const imageFormatNames = formats.map((format) => format.name)
 
-/** What refused bytes look like, for the error's message. */
+/** Guesses the format of rejected bytes, for the error message. */
 function refusedFormat(bytes: Uint8Array): string | undefined {
   const head = ascii(bytes, 0, 256)
   if (/<svg/i.test(head)) return 'an SVG drawing'
@@ -63,21 +62,21 @@ function refusedFormat(bytes: Uint8Array): string | undefined {
   return undefined
 }
 
-/** Pixels of the largest picture that the header announces; undefined when the header cannot be read. */
+/** Pixels of the largest picture in the header; undefined when the header is unreadable. */
 function pixelsInHeader(format: ImageFormat, bytes: Uint8Array): number | undefined {
   try {
     const { images, ...size } = format.header.calculate(bytes.subarray(0, format.headerBytes))
     const pixels = Math.max(...[size, ...(images ?? [])].map(({ width, height }: ISize) => width * height))
     return Number.isFinite(pixels) ? pixels : undefined
   } catch {
-    // An odd or broken header is for the decoder to judge, which reads the whole file.
+    // The decoder, which reads the whole file, judges odd or broken headers.
     return undefined
   }
 }
 
 /**
- * Refuses what cannot be an image to caption, from its first bytes and without decoding. It lets through what
- * it is not sure of: the decoder checks again.
+ * Rejects bytes that are not an accepted image, by their header and without decoding. Unclear cases pass: the decoder
+ * checks again.
  *
  * @param param the request field that held the image, for the error
  * @throws ImageError `image_invalid` (400 when empty, 415 in another format), `image_too_large` (413)
@@ -91,7 +90,7 @@ export function checkImage(bytes: Uint8Array, param?: string): void {
     )
   const format = formats.find((candidate) => candidate.matches(bytes))
   if (!format) {
-    const what = refusedFormat(bytes) ?? 'no image in a format that is accepted'
+    const what = refusedFormat(bytes) ?? 'not an image in an accepted format'
     throw new ImageError(
       'image_invalid',
       `The bytes are ${what}. Send one of ${imageFormatNames.join(', ')}.`,

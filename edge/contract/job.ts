@@ -1,32 +1,30 @@
 import type { StreamRecord } from '../../infra/stream/stream.ts'
 import { TurbineError } from './errors.ts'
 
-/** One interactive request as it travels over the stream. Times are unix ms. */
+/** Interactive request as a record of the stream. Times are unix ms. */
 export interface CaptionJob {
   id: string
   tenant: string
   model: string
-  /** The image's bytes, or the store's key of an image that was too large for a record. */
+  /** The image's bytes, or the store key of an image too large for a record. */
   image: Uint8Array | { key: string }
   acceptedAt: number
-  /** When the answer is wanted, unix ms. */
   deadline: number
-  /** Highest share of image tokens that may be merged, 0 to 1. */
+  /** Maximum share of image tokens that may be merged, 0 to 1. */
   maxPrune: number
   prompt?: string
-  /** Where the finished caption is announced; absent when nobody waits. */
+  /** URL that the finished caption is announced to; absent when no caller waits. */
   replyTo?: string
   traceparent?: string
-  /** The same job can come more than once: its result is looked for before it is run. */
+  /** The job can be sent more than once: its result is looked up before it runs. */
   repeatable?: true
 }
 
-/** Images above this many bytes go to the store first and travel by key. */
+/** Larger images are stored first and sent by key, bytes. */
 export const maxInlineImageBytes = 512 * 1024
 
-/** Job to record: the image bytes are the value, everything else is in headers (no base64). */
+/** Encodes a job as a record: the image bytes are the value, everything else is in headers (no base64). */
 export function encodeJob(job: CaptionJob): StreamRecord {
-  const inline = job.image instanceof Uint8Array
   const headers: Record<string, string> = {
     'turbine-id': job.id,
     tenant: job.tenant,
@@ -35,18 +33,15 @@ export function encodeJob(job: CaptionJob): StreamRecord {
     deadline: String(job.deadline),
     'max-prune': String(job.maxPrune),
   }
-  if (!inline) headers['image-key'] = (job.image as { key: string }).key
   if (job.prompt !== undefined) headers.prompt = job.prompt
   if (job.replyTo !== undefined) headers['reply-to'] = job.replyTo
   if (job.traceparent !== undefined) headers.traceparent = job.traceparent
   if (job.repeatable) headers.repeatable = '1'
-  return { key: job.id, value: inline ? (job.image as Uint8Array) : new Uint8Array(0), headers }
+  if (job.image instanceof Uint8Array) return { key: job.id, value: job.image, headers }
+  return { key: job.id, value: new Uint8Array(0), headers: { ...headers, 'image-key': job.image.key } }
 }
 
-/**
- * Record to job.
- * @throws TurbineError `record_unreadable` when a header is missing or not a number.
- */
+/** @throws TurbineError `record_unreadable` when a header is missing or not a number */
 export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): CaptionJob {
   const { headers } = record
   const text = (name: string) => {

@@ -1,36 +1,36 @@
 import { isUtf8 } from 'node:buffer'
 
-/** A line of a manifest and where it lies. */
+/** Line of a manifest with its position. */
 export interface ManifestLine {
   /** From 1; empty lines count. */
   number: number
   /** First byte. */
   start: number
-  /** Byte behind its line end. */
+  /** Byte after its line end. */
   end: number
-  /** Without the line feed; undefined when it is too long or not in UTF-8. */
+  /** Without the line feed; undefined when too long or not UTF-8. */
   text: string | undefined
-  /** Why there is no text. */
+  /** Reason why `text` is undefined. */
   unreadable?: 'too_long' | 'not_utf8'
 }
 
 export interface LineSplitterOptions {
   /** Number of the first line; default 1. */
   firstLine?: number
-  /** Longer lines are skipped to their end, bytes; default `maxLineBytes`. */
+  /** Longer lines are skipped, bytes; default `maxLineBytes`. */
   maxBytes?: number
-  /** As of `TextDecoder`, but true by default: without it what is not UTF-8 is replaced. */
+  /** As in `TextDecoder`, but true by default: otherwise invalid UTF-8 is replaced. */
   fatal?: boolean
 }
 
-/** Bytes of a batch's line at most: an image in base64 and what is around it. */
+/** Maximum bytes of a batch line: a base64 image and its fields. */
 export const maxLineBytes = 32 * 1024 * 1024
 
 const lineFeed = 10
 
 /**
- * Cuts a stream of bytes into lines, at line feeds alone: `node:readline` also splits at U+2028, which may stand
- * inside a JSON string. Holds no more than the line that is not finished yet.
+ * Splits a stream of bytes into lines, at line feeds only: `node:readline` also splits at U+2028, which is allowed
+ * inside a JSON string. Buffers only the unfinished line.
  *
  * @example
  * const splitter = new LineSplitter()
@@ -41,9 +41,9 @@ export class LineSplitter {
   readonly #maxBytes: number
   readonly #fatal: boolean
   #number: number
-  /** Where the unfinished line starts. */
+  /** Start of the unfinished line. */
   #start = 0
-  /** Bytes of the unfinished line that were seen, and those of them that are kept. */
+  /** Bytes of the unfinished line: seen, and buffered. */
   #seen = 0
   #kept: Uint8Array[] = []
 
@@ -54,7 +54,7 @@ export class LineSplitter {
     this.#fatal = fatal
   }
 
-  /** The lines that end in this chunk. */
+  /** Returns the lines that end in this chunk. */
   push(chunk: Uint8Array): ManifestLine[] {
     const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength)
     const valid = isUtf8(bytes)
@@ -68,7 +68,7 @@ export class LineSplitter {
     return lines
   }
 
-  /** The last line, where nothing ends it. */
+  /** Returns the last line if it has no line end. */
   end(): ManifestLine[] {
     return this.#seen === 0 ? [] : [this.#finish(Buffer.alloc(0), 0, false)]
   }
@@ -76,11 +76,11 @@ export class LineSplitter {
   #keep(part: Buffer): void {
     this.#seen += part.length
     if (this.#seen > this.#maxBytes) this.#kept = []
-    // A copy: the chunk that it is a part of can be much larger.
+    // A copy: its chunk can be much larger.
     else this.#kept.push(Buffer.from(part))
   }
 
-  /** @param valid whether the bytes are known to be UTF-8 where the whole line lies in them */
+  /** @param valid whether `last` is known to be UTF-8 */
   #finish(last: Buffer, lineEndBytes: number, valid: boolean): ManifestLine {
     const length = this.#seen + last.length
     const start = this.#start
@@ -105,7 +105,7 @@ export class LineSplitter {
 }
 
 /**
- * The lines of a stream of bytes, as many at a time as a chunk ends.
+ * Reads the lines of a stream of bytes, chunk by chunk.
  * @example for await (const lines of readLines(readSlices(job.slices, stores), { firstLine: job.firstLine }))
  */
 export async function* readLines(

@@ -126,9 +126,7 @@ describe('what cannot be used', () => {
 
   test('what is allowed is said', () => {
     expect(fault(openAi(undefined), chat)?.message).toBe('"body" is missing. It must be an object.')
-    expect(fault(openAi({}, { method: 'post' }), chat)?.message).toBe(
-      '"method" must be "POST", but "post" came.',
-    )
+    expect(fault(openAi({}, { method: 'post' }), chat)?.message).toBe('"method" must be "POST", got "post".')
   })
 
   test('the custom_id is told where it can be read', () => {

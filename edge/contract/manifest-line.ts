@@ -2,32 +2,30 @@ import { z } from '@hono/zod-openapi'
 import { type BatchEndpoint, batchEndpoints } from './batch.ts'
 import { captionRequestSchema, turbineOptionsSchema } from './caption.ts'
 import { readChat } from './chat.ts'
-import { TurbineError } from './errors.ts'
+import { invalid, TurbineError } from './errors.ts'
 import { type ManifestLine, maxLineBytes } from './lines.ts'
 import { parse } from './parse.ts'
 
-/** What a usable line asks for. */
+/** Content of a valid line. */
 interface Ask {
-  /** An https, `data:` or `s3://` address; for the command line also a path. */
+  /** An https, `data:` or `s3://` URL; on the command line also a path. */
   imageUrl: string
   model?: string
   prompt?: string
   maxPrune?: number
 }
 
-/** What a usable line of a batch asks for. */
 export interface BatchLine extends Ask {
   customId: string
 }
 
-/** What a usable line of a manifest of the command line asks for. */
 export interface LocalLine extends Ask {
   customId: string | null
 }
 
-/** Why a line cannot be used. */
+/** Error of an invalid line. */
 export interface LineFault {
-  /** The line's own, where it can be read. */
+  /** From the line, if readable. */
   customId: string | null
   /** E.g. `invalid_json_line`. */
   code: string
@@ -36,21 +34,20 @@ export interface LineFault {
 }
 
 export interface LineOptions {
-  /** What the batch was created for. */
   endpoint: BatchEndpoint
-  /** The batch's model; a line may name it, but no other. */
+  /** Model of the batch; a line may name it, but no other. */
   model: string
 }
 
 type Line = Pick<ManifestLine, 'number' | 'text' | 'unreadable'>
 
-/** Characters of a `custom_id` at most: any object key fits. */
+/** Maximum characters of a `custom_id`: any object key fits. */
 export const maxCustomIdLength = 1024
 
 /**
  * Reads one line of a batch: OpenAI's `{"custom_id", "method", "url", "body"}`, the short
- * `{"image_url": ..., "custom_id": ...}`, or a bare address. Undefined for an empty line. A line without a
- * `custom_id` is called `line-<number>`.
+ * `{"image_url": ..., "custom_id": ...}`, or a bare URL. Undefined for an empty line. The default `custom_id` is
+ * `line-<number>`.
  *
  * @example
  * parseBatchLine({ number: 1, text: '{"custom_id": "a", "image_url": "https://example.com/a.jpg"}' }, options)
@@ -61,14 +58,14 @@ export const parseBatchLine = (line: Line, { endpoint, model }: LineOptions) =>
 
 /**
  * Reads one line of a manifest of the command line: as `parseBatchLine`, but images may be paths, unknown fields of
- * the short form are ignored, OpenAI's form may name either endpoint, and a line without a `custom_id` has none.
+ * the short form are ignored, OpenAI's form may name either endpoint, and there is no default `custom_id`.
  */
 export const parseLocalLine = (line: Line, { model }: Partial<Pick<LineOptions, 'model'>> = {}) =>
   parseLine(line, { model, unnamed: null })
 
-/** Without an `endpoint` the line is one of the command line. */
+/** Without `endpoint` for lines of the command line. */
 interface ParseOptions<Unnamed> extends Partial<LineOptions> {
-  /** What a line without a `custom_id` is called. */
+  /** Default `custom_id`. */
   unnamed: Unnamed
 }
 
@@ -76,7 +73,7 @@ function parseLine<Unnamed extends string | null>(
   { text, unreadable }: Line,
   options: ParseOptions<Unnamed>,
 ): { ask: Ask & { customId: string | Unnamed } } | { fault: LineFault } | undefined {
-  // It removes a carriage return and a byte order mark too.
+  // Also removes a carriage return and a byte order mark.
   const trimmed = text?.trim()
   if (trimmed === '') return undefined
   let customId: string | null = null
@@ -97,23 +94,20 @@ function parseLine<Unnamed extends string | null>(
 
 type Fields = Record<string, unknown>
 
-const refusal = (code: string, message: string, param?: string) =>
-  new TurbineError(message, { status: 400, code, param })
-
 const tooLong = () =>
-  refusal(
+  invalid(
     'line_too_long',
-    `The line has more than ${maxLineBytes / 2 ** 20} MiB. Give the image's address instead of its bytes.`,
+    `The line has more than ${maxLineBytes / 2 ** 20} MiB. Send the image's URL instead of its bytes.`,
   )
-const notUtf8 = () => refusal('invalid_json_line', 'The line is not in UTF-8.')
+const notUtf8 = () => invalid('invalid_json_line', 'The line is not in UTF-8.')
 
 const address = /^(?:https?|s3|data):/i
 
-/** A bare address, in quotes or not, as the field that it would be. */
+/** Parses the JSON of a line; a bare URL, quoted or not, becomes its `image_url`. */
 function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
   const isImage = (bare: string) => (endpoint === undefined ? bare !== '' : address.test(bare))
   if (!/^[{["]/.test(text)) {
-    // It is in no path and no address, but in UTF-16.
+    // Not in any path or URL, but in UTF-16.
     if (text.includes('\0')) throw notUtf8()
     if (isImage(text)) return { image_url: text }
   }
@@ -122,13 +116,13 @@ function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
     value = JSON.parse(text)
   } catch (cause) {
     const reason = (cause as SyntaxError).message.slice(0, 200)
-    throw refusal('invalid_json_line', `The line is neither JSON nor an image address: ${reason}.`)
+    throw invalid('invalid_json_line', `The line is neither JSON nor an image URL: ${reason}.`)
   }
   if (isFields(value)) return value
   if (typeof value === 'string' && isImage(value)) return { image_url: value }
-  throw refusal(
+  throw invalid(
     'invalid_json_line',
-    'The line is no JSON object. Write {"custom_id": "...", "image_url": "https://..."} or an address alone.',
+    'The line is not a JSON object. Send {"custom_id": "...", "image_url": "https://..."} or a bare URL.',
   )
 }
 
@@ -139,9 +133,9 @@ function readCustomId<Unnamed>(value: unknown, unnamed: Unnamed): string | Unnam
   if (value === undefined || value === null) return unnamed
   const id = Number.isSafeInteger(value) ? String(value) : value
   if (typeof id === 'string' && id !== '' && id.length <= maxCustomIdLength) return id
-  throw refusal(
+  throw invalid(
     'invalid_custom_id',
-    `"custom_id" must be a text of 1 to ${maxCustomIdLength} characters that no other line of the batch has, or an integer below 2^53.`,
+    `"custom_id" must be a unique string of 1 to ${maxCustomIdLength} characters, or an integer below 2^53.`,
     'custom_id',
   )
 }
@@ -157,15 +151,15 @@ const shortSchema = z.strictObject({
 })
 const localSchema = z.object({ ...shortSchema.shape, turbine: turbineOptionsSchema.strip().nullish() })
 
-/** A caption request whose image may have other names. A field that is null counts as left out. */
+/** Reads a caption request whose image field may have other names. Null fields count as absent. */
 function readShort(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
   const name = imageField(fields)
   const image = fields.image ?? (isFields(fields.image_url) ? fields.image_url.url : fields.image_url)
   if (image === undefined || image === null) throw noImage()
   if (typeof image !== 'string' || image === '')
-    throw refusal(
+    throw invalid(
       image === '' ? 'invalid_value' : 'invalid_type',
-      `"${name}" must be the address of an image.`,
+      `"${name}" must be the URL of an image.`,
       name,
     )
   const { model, prompt, turbine } = parse(endpoint === undefined ? localSchema : shortSchema, fields)
@@ -192,16 +186,16 @@ const openAiSchema = z.strictObject({
 function readOpenAi(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
   const { url, body } = parseOpenAi(fields)
   if (endpoint !== undefined && url !== endpoint)
-    throw refusal('url_mismatch', `"url" must be the batch's endpoint, "${endpoint}".`, 'url')
+    throw invalid('url_mismatch', `"url" must be the batch's endpoint, "${endpoint}".`, 'url')
   try {
     return url === '/v1/captions' ? readCaption(body) : readChatBody(body)
   } catch (error) {
     if (!(error instanceof TurbineError)) throw error
-    throw refusal(error.code, error.message, error.param === null ? 'body' : `body.${error.param}`)
+    throw invalid(error.code, error.message, error.param === null ? 'body' : `body.${error.param}`)
   }
 }
 
-/** A wrong value of these fields has a code of its own. */
+/** Fields whose invalid values have their own code. */
 const ownCodes = new Map([
   ['method', 'method_invalid'],
   ['url', 'url_mismatch'],
@@ -212,7 +206,7 @@ function parseOpenAi(fields: Fields): z.output<typeof openAiSchema> {
     return parse(openAiSchema, fields)
   } catch (error) {
     if (!(error instanceof TurbineError) || error.code.startsWith('missing')) throw error
-    throw refusal(ownCodes.get(error.param ?? '') ?? error.code, error.message, error.param ?? undefined)
+    throw invalid(ownCodes.get(error.param ?? '') ?? error.code, error.message, error.param ?? undefined)
   }
 }
 
@@ -225,27 +219,27 @@ function readCaption(request: Fields): Ask {
 function readChatBody(body: Fields): Ask {
   const { imageUrl, model, prompt, maxPrune, stream } = readChat(body)
   if (!stream) return { imageUrl, model, prompt, maxPrune }
-  throw refusal('streaming_unsupported', 'A batch does not stream. Leave "stream" out.', 'stream')
+  throw invalid('streaming_unsupported', 'Batches do not support streaming. Remove "stream".', 'stream')
 }
 
 function assertAddress(url: string, fields: Fields): void {
   if (address.test(url)) return
   const name = imageField(fields)
-  throw refusal(
+  throw invalid(
     'image_url_invalid',
-    `"${name}" must start with https://, s3:// or data:, but ${JSON.stringify(url.slice(0, 80))} came.`,
+    `"${name}" must start with https://, s3:// or data:, got ${JSON.stringify(url.slice(0, 80))}.`,
     name,
   )
 }
 
 function assertModel(model: string | undefined, served: Partial<LineOptions>): void {
   if (model === undefined || served.model === undefined || model === served.model) return
-  throw refusal(
+  throw invalid(
     'model_mismatch',
-    `The line names the model "${model.slice(0, 80)}", but "${served.model}" captions. Leave "model" out, or caption each model's lines by themselves.`,
+    `The line names the model "${model.slice(0, 80)}", but "${served.model}" captions. Remove "model", or caption each model's lines separately.`,
     'model',
   )
 }
 
 const noImage = () =>
-  refusal('image_missing', 'The line has no image. Add "image_url": "https://..."', 'image_url')
+  invalid('image_missing', 'The line has no image. Add "image_url": "https://..."', 'image_url')

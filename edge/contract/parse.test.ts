@@ -14,49 +14,49 @@ test('a good value comes back typed', () => {
 
 test.each([
   [{}, 'image_url', 'missing_required_parameter', '"image_url" is missing. It must be a non-empty string.'],
-  [{ image_url: '' }, 'image_url', 'invalid_value', '"image_url" must be a non-empty string, but "" came.'],
-  [{ image_url: 5 }, 'image_url', 'invalid_type', '"image_url" must be a non-empty string, but 5 came.'],
+  [{ image_url: '' }, 'image_url', 'invalid_value', '"image_url" must be a non-empty string, got "".'],
+  [{ image_url: 5 }, 'image_url', 'invalid_type', '"image_url" must be a non-empty string, got 5.'],
   [
     { image_url, turbine: { max_prune: 1.5 } },
     'turbine.max_prune',
     'invalid_value',
-    '"turbine.max_prune" must be a number from 0 to 1, but 1.5 came.',
+    '"turbine.max_prune" must be a number from 0 to 1, got 1.5.',
   ],
   [
     { image_url, turbine: { max_prune: null } },
     'turbine.max_prune',
     'invalid_type',
-    '"turbine.max_prune" must be a number from 0 to 1, but null came.',
+    '"turbine.max_prune" must be a number from 0 to 1, got null.',
   ],
   [
     { image_url, turbine: { deadline_ms: 1.5 } },
     'turbine.deadline_ms',
     'invalid_type',
-    '"turbine.deadline_ms" must be an integer from 1 to 86400000, but 1.5 came.',
+    '"turbine.deadline_ms" must be an integer from 1 to 86400000, got 1.5.',
   ],
   [
     { image_url, prompt: 'x'.repeat(201) },
     'prompt',
     'invalid_value',
-    '"prompt" must be a string of at most 200 characters, but a string of 201 characters came.',
+    '"prompt" must be a string of at most 200 characters, got a string of 201 characters.',
   ],
   [
     { image_url, turbine: [] },
     'turbine',
     'invalid_type',
-    '"turbine" must be an object with the fields max_prune, deadline_ms, but an array came.',
+    '"turbine" must be an object with the fields max_prune, deadline_ms, got an array.',
   ],
   [
     { image_url, max_prune: 1 },
     'max_prune',
     'unknown_parameter',
-    'There is no field "max_prune". Allowed are image_url, model, prompt, turbine.',
+    'Unknown field "max_prune". Allowed: image_url, model, prompt, turbine.',
   ],
   [
     { image_url, turbine: { prune: 1 } },
     'turbine.prune',
     'unknown_parameter',
-    'There is no field "turbine.prune". Allowed are max_prune, deadline_ms.',
+    'Unknown field "turbine.prune". Allowed: max_prune, deadline_ms.',
   ],
 ])('%j is refused at %s', (value, param, code, message) => {
   expect(() => parse(captionRequestSchema, value)).toThrow(
@@ -66,14 +66,14 @@ test.each([
 
 test('a value that is no object is refused as the request', () => {
   expect(() => parse(captionRequestSchema, [1])).toThrow(
-    'The request must be an object with the fields image_url, model, prompt, turbine, but an array came.',
+    'The request must be an object with the fields image_url, model, prompt, turbine, got an array.',
   )
 })
 
 test('the choices of an enumeration are named, also inside lists', () => {
   const schema = z.object({ tags: z.array(z.enum(['red', 'blue'])) })
   expect(() => parse(schema, { tags: ['red', 'green'] })).toThrow(
-    '"tags.1" must be one of "red", "blue", but "green" came.',
+    '"tags.1" must be one of "red", "blue", got "green".',
   )
 })
 
@@ -97,9 +97,9 @@ const nullable = z.object({
 })
 
 test.each([
-  [{ pairs: { a: 1 } }, '"pairs.a" must be a string, but 1 came.'],
-  [{ window: { seconds: 0 } }, '"window.seconds" must be an integer from 1 to 9, but 0 came.'],
-  [{ count: 2 }, '"count" must be 1, but 2 came.'],
+  [{ pairs: { a: 1 } }, '"pairs.a" must be a string, got 1.'],
+  [{ window: { seconds: 0 } }, '"window.seconds" must be an integer from 1 to 9, got 0.'],
+  [{ count: 2 }, '"count" must be 1, got 2.'],
 ])('%j: what may be null, and the names that a record has, are looked through', (value, message) => {
   expect(() => parse(nullable, value)).toThrow(message)
 })

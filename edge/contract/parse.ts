@@ -1,16 +1,16 @@
 import { z } from '@hono/zod-openapi'
-import { TurbineError } from './errors.ts'
+import { invalid, type TurbineError } from './errors.ts'
 
 type JsonSchema = z.core.JSONSchema.BaseSchema
 
 /**
- * A value that came from outside, checked and typed.
+ * Validates a value from outside.
  *
  * @throws TurbineError `missing_required_parameter`, `unknown_parameter`, `invalid_type` or `invalid_value`:
- * one sentence that names the field, what is allowed there and what came, with the field as `param`.
+ * one sentence that names the field, what is allowed and what was sent, with the field as `param`.
  *
  * @example parse(captionRequestSchema, { image_url: 'data:...', turbine: { max_prune: 2 } })
- * // "turbine.max_prune" must be a number from 0 to 1, but 2 came.
+ * // "turbine.max_prune" must be a number from 0 to 1, got 2.
  */
 export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const result = schema.safeParse(value)
@@ -22,33 +22,23 @@ export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown):
 function unknownField(issue: z.core.$ZodIssueUnrecognizedKeys, schema: z.ZodType): TurbineError {
   const param = [...issue.path, issue.keys[0]].join('.')
   const allowed = Object.keys(schemaAt(schema, issue.path)?.properties ?? {})
-  return new TurbineError(`There is no field "${shorten(param)}". Allowed are ${allowed.join(', ')}.`, {
-    status: 400,
-    code: 'unknown_parameter',
-    param: shorten(param),
-  })
+  const message = `Unknown field "${shorten(param)}". Allowed: ${allowed.join(', ')}.`
+  return invalid('unknown_parameter', message, shorten(param))
 }
 
 function badValue(issue: z.core.$ZodIssue | undefined, schema: z.ZodType, value: unknown): TurbineError {
   const path = issue?.path ?? []
-  const came = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], value)
+  const got = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], value)
   const subject = path.length === 0 ? 'The request' : `"${path.join('.')}"`
   const param = path.length === 0 ? undefined : path.join('.')
   const allowed = describeAllowed(schemaAt(schema, path))
-  if (came === undefined)
-    return new TurbineError(`${subject} is missing. It must be ${allowed}.`, {
-      status: 400,
-      code: 'missing_required_parameter',
-      param,
-    })
-  return new TurbineError(`${subject} must be ${allowed}, but ${describeValue(came)} came.`, {
-    status: 400,
-    code: issue?.code === 'invalid_type' ? 'invalid_type' : 'invalid_value',
-    param,
-  })
+  if (got === undefined)
+    return invalid('missing_required_parameter', `${subject} is missing. It must be ${allowed}.`, param)
+  const code = issue?.code === 'invalid_type' ? 'invalid_type' : 'invalid_value'
+  return invalid(code, `${subject} must be ${allowed}, got ${describeValue(got)}.`, param)
 }
 
-/** The part of a schema that a path leads to, as JSON Schema. */
+/** Subschema at a path, as JSON Schema. */
 function schemaAt(schema: z.ZodType, path: PropertyKey[]): JsonSchema | undefined {
   const root: JsonSchema = z.toJSONSchema(schema, { unrepresentable: 'any' })
   return path.reduce<JsonSchema | undefined>((node, key) => {
@@ -58,7 +48,7 @@ function schemaAt(schema: z.ZodType, path: PropertyKey[]): JsonSchema | undefine
   }, root)
 }
 
-/** The one thing that a field may hold beside null. */
+/** Unwraps a nullable schema. */
 function withoutNull(schema: JsonSchema): JsonSchema {
   const [other, ...more] = schema.anyOf?.filter(({ type }) => type !== 'null') ?? []
   return other && more.length === 0 ? other : schema
@@ -93,7 +83,7 @@ const describeRange = ({ minimum, maximum }: JsonSchema) =>
 const describeString = ({ minLength, maxLength }: JsonSchema) =>
   `a ${minLength ? 'non-empty ' : ''}string${maxLength === undefined ? '' : ` of at most ${maxLength} characters`}`
 
-/** Never the whole of it: the value is a caller's and can be megabytes or nested without end. */
+/** Never the whole value: it can be megabytes or deeply nested. */
 function describeValue(value: unknown): string {
   if (typeof value === 'string')
     return value.length > 40 ? `a string of ${value.length} characters` : JSON.stringify(value)

@@ -3,8 +3,8 @@ import type { BatchEndpoint } from './batch.ts'
 import { TurbineError } from './errors.ts'
 
 /**
- * Up to 256 consecutive lines of a batch as they travel over the stream: not the lines themselves but where they
- * lie, so a record is small however large its images are. Shard numbers are fixed by the manifest alone.
+ * Up to 256 consecutive lines of a batch. A record holds the position of the lines, not the lines, so it is small
+ * however large the images are. Shard numbers are fixed by the manifest alone.
  */
 export interface ShardJob {
   tenant: string
@@ -13,42 +13,42 @@ export interface ShardJob {
   shard: number
   endpoint: BatchEndpoint
   model: string
-  /** Highest share of image tokens that may be merged, 0 to 1; a line may say less. */
+  /** Maximum share of image tokens that may be merged, 0 to 1; a line may set less. */
   maxPrune: number
-  /** Unix ms; lines that are not begun by then are `batch_expired`. */
+  /** Unix ms; lines not started by then are `batch_expired`. */
   expiresAt: number
   /** Unix ms. */
   createdAt: number
-  /** Where the lines lie; together whole lines. */
+  /** Position of the lines; together whole lines. */
   slices: Slice[]
   /** Number of the first line in the manifest, from 1; empty lines count. */
   firstLine: number
   /** Lines that are not empty. */
   lines: number
-  /** Numbers of lines whose `custom_id` an earlier line of the manifest has. */
+  /** Numbers of lines with the `custom_id` of an earlier line. */
   duplicates: number[]
-  /** Set when the shard is done, and only its pruned lines are to be captioned again, at full quality. */
+  /** Set when only the pruned lines of a finished shard are captioned again, at full quality. */
   repay?: Repay
 }
 
 export interface Repay {
-  /** Unix ms; later nothing of the shard is written any more. */
+  /** Unix ms; nothing is written after it. */
   until: number
 }
 
-/** What came of a shard. */
+/** Line counts of a finished shard. */
 export interface ShardTally {
   completed: number
   failed: number
-  /** Lines that were not begun when the batch expired or was cancelled; they count as neither. */
+  /** Lines not started when the batch expired or was cancelled; neither completed nor failed. */
   dropped: number
   /** Over the completed lines. */
   pruneRatioSum: number
   inputTokens: number
   outputTokens: number
-  /** Completed lines whose image was pruned; earlier versions did not count them. */
+  /** Completed lines whose image was pruned; absent in tallies of earlier versions. */
   pruned?: number
-  /** Completed lines that were captioned again at full quality. */
+  /** Completed lines captioned again at full quality. */
   repaid?: number
 }
 
@@ -65,10 +65,9 @@ export const emptyTally: Required<ShardTally> = {
 
 const tallyFields = Object.keys(emptyTally) as (keyof ShardTally)[]
 
-/** The sum of what came of several shards. */
 export const addTallies = (a: ShardTally, b: ShardTally) => combine(a, b, 1)
 
-/** `a` without `b`, which it holds. */
+/** Subtracts `b`, which is part of `a`. */
 export const subtractTallies = (a: ShardTally, b: ShardTally) => combine(a, b, -1)
 
 const combine = (a: ShardTally, b: ShardTally, sign: 1 | -1): Required<ShardTally> => {
@@ -78,9 +77,8 @@ const combine = (a: ShardTally, b: ShardTally, sign: 1 | -1): Required<ShardTall
 }
 
 /**
- * The object that holds the results of a shard: a line of JSON, `ShardHeader`; then the output lines; then the error
- * lines. It is written once, so whoever comes second finds the results of the first; what takes its place is written
- * only where it is still the same.
+ * Header of a shard's result object: one line of JSON, followed by the output lines, then the error lines. The object
+ * is created once, so the second writer finds the results of the first; it is replaced only by compare-and-swap.
  */
 export interface ShardHeader extends ShardTally {
   /** Bytes of the output lines, line ends included. */
@@ -89,56 +87,47 @@ export interface ShardHeader extends ShardTally {
   errorBytes: number
 }
 
-/** Bytes at the start of a shard's object that certainly hold its header. */
+/** Bytes at the start of a shard's object that always include its header. */
 export const maxShardHeaderBytes = 1024
 
-/** The object of a shard's results. `output` and `errors` are lines without line ends, in the order of the input. */
+/** Encodes the results of a shard. `output` and `errors` are lines without line ends, in input order. */
 export function encodeShard(tally: ShardTally, output: string[], errors: string[]): Uint8Array {
-  const bytesOf = (lines: string[]) => new TextEncoder().encode(lines.map((line) => `${line}\n`).join(''))
-  const parts = [bytesOf(output), bytesOf(errors)] as const
-  const header: ShardHeader = { ...tally, outputBytes: parts[0].length, errorBytes: parts[1].length }
-  const head = new TextEncoder().encode(`${JSON.stringify(header)}\n`)
-  const object = new Uint8Array(head.length + parts[0].length + parts[1].length)
-  object.set(head)
-  object.set(parts[0], head.length)
-  object.set(parts[1], head.length + parts[0].length)
-  return object
+  const texts = [output, errors].map((lines) => lines.map((line) => `${line}\n`).join(''))
+  const [outputBytes, errorBytes] = texts.map((text) => Buffer.byteLength(text)) as [number, number]
+  const header: ShardHeader = { ...tally, outputBytes, errorBytes }
+  return new TextEncoder().encode(`${JSON.stringify(header)}\n${texts.join('')}`)
 }
 
-/** The header of a shard's object, and where the output lines begin. `start` is its first bytes. */
+/** Decodes the header from the first bytes of a shard's object; the output lines begin at `bodyStart`. */
 export function decodeShardHeader(start: Uint8Array): { header: ShardHeader; bodyStart: number } {
   const end = start.indexOf(10)
   if (end === -1) throw new RangeError('A shard object begins with a line of JSON.')
   return { header: JSON.parse(new TextDecoder().decode(start.subarray(0, end))), bodyStart: end + 1 }
 }
 
-/** Shard to record. */
-export function encodeShardJob(job: ShardJob) {
-  return {
-    // Spreads the shards of a batch over all partitions.
-    key: `${job.batch}/${job.shard}`,
-    value: new TextEncoder().encode(JSON.stringify(job)),
-    headers: { 'turbine-id': job.batch, tenant: job.tenant },
-  }
-}
+const recordOf = (key: string, content: { tenant: string; batch: string }) => ({
+  key,
+  value: new TextEncoder().encode(JSON.stringify(content)),
+  headers: { 'turbine-id': content.batch, tenant: content.tenant },
+})
+
+/** Encodes a shard as a record; its key spreads the shards of a batch over all partitions. */
+export const encodeShardJob = (job: ShardJob) => recordOf(`${job.batch}/${job.shard}`, job)
 
 const shardJobFields = ['tenant', 'batch', 'shard', 'slices', 'firstLine', 'lines', 'expiresAt'] as const
 
-/**
- * Record to shard.
- * @throws TurbineError `record_unreadable`
- */
+/** @throws TurbineError `record_unreadable` */
 export function decodeShardJob(record: { value: Uint8Array }): ShardJob {
   return decodeJson<ShardJob>(record, shardJobFields)
 }
 
-/** What the planners are told. All of a batch goes to one partition, so to one planner. */
+/** Control message to the planners. All messages of a batch go to one partition, so to one planner. */
 export type Control =
   | { type: 'batch_created'; tenant: string; batch: string }
   | { type: 'batch_cancelled'; tenant: string; batch: string }
-  /** `replaced`: its results took the place of earlier ones. */
+  /** `replaced`: its results replaced earlier ones. */
   | { type: 'shard_done'; tenant: string; batch: string; shard: number; tally: ShardTally; replaced?: true }
-  /** `pending`: pruned lines that were not tried, for the devices had other work. */
+  /** `pending`: pruned lines that were not tried, since the devices were busy. */
   | {
       type: 'shard_repaid'
       tenant: string
@@ -148,13 +137,7 @@ export type Control =
       pending: number
     }
 
-export function encodeControl(control: Control) {
-  return {
-    key: control.batch,
-    value: new TextEncoder().encode(JSON.stringify(control)),
-    headers: { 'turbine-id': control.batch, tenant: control.tenant },
-  }
-}
+export const encodeControl = (control: Control) => recordOf(control.batch, control)
 
 /** @throws TurbineError `record_unreadable` */
 export function decodeControl(record: { value: Uint8Array }): Control {

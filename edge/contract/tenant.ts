@@ -1,45 +1,43 @@
 import { z } from 'zod'
-import { TurbineError } from './errors.ts'
+import { invalid, TurbineError } from './errors.ts'
 
-/** Leave to read or write at an `s3://` address. */
+/** Permission to read or write an `s3://` URI. */
 const grantSchema = z.strictObject({
-  /** `s3://bucket/prefix/`: every object below it. Without the last slash: this one object. */
+  /** `s3://bucket/prefix/`: every object below it. Without the trailing slash: one object. */
   uri: z.string().regex(/^s3:\/\/[^/]+\//),
   access: z.enum(['read', 'write']),
 })
 export type Grant = z.infer<typeof grantSchema>
 
-/** Whose work it is, and what is allowed to it. Lives in the store under `keys.tenant`. */
+/** Tenant with its permissions and limits, stored under `keys.tenant`. */
 export const tenantSchema = z.strictObject({
   id: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/),
   grants: z.array(grantSchema).default([]),
   limits: z
     .strictObject({
-      /** Requests that it may send in a minute. */
       requestsPerMinute: z.int().min(1).optional(),
-      /** Requests that may be unanswered at a time. */
+      /** Maximum concurrent requests. */
       inFlight: z.int().min(1).optional(),
-      /** Batches that may be unfinished at a time. */
+      /** Maximum unfinished batches. */
       openBatches: z.int().min(1).optional(),
     })
     .default({}),
 })
 export type Tenant = z.infer<typeof tenantSchema>
 
-/** Everybody, where no API keys are configured. */
+/** Tenant of all requests where no API keys are configured. */
 export const defaultTenant: Tenant = { id: 'default', grants: [], limits: {} }
 
-/** An API key as it is kept: by its hash only. Times are unix seconds. */
+/** API key as stored: only its hash. Times are unix seconds. */
 export interface StoredApiKey {
   id: string
   tenant: string
-  /** The key's first characters, to tell keys apart. */
+  /** First characters of the key, to tell keys apart. */
   hint: string
   name: string
   created: number
 }
 
-/** A place in a bucket. */
 export interface S3Address {
   bucket: string
   /** Empty for the whole bucket. */
@@ -47,7 +45,7 @@ export interface S3Address {
 }
 
 /**
- * `s3://bucket/some/key` to its parts.
+ * Parses `s3://bucket/some/key`.
  * @throws TurbineError `s3_uri_invalid`
  */
 export function parseS3Uri(uri: string, param?: string): S3Address {
@@ -55,15 +53,11 @@ export function parseS3Uri(uri: string, param?: string): S3Address {
   const key = match?.[2] ?? ''
   const climbs = key.split('/').some((segment) => segment === '..' || segment === '.')
   if (match && !climbs) return { bucket: match[1]!, key }
-  throw new TurbineError(`"${uri.slice(0, 200)}" is not an address like s3://bucket/key.`, {
-    status: 400,
-    code: 's3_uri_invalid',
-    param,
-  })
+  throw invalid('s3_uri_invalid', `"${uri.slice(0, 200)}" is not a URI like s3://bucket/key.`, param)
 }
 
 /**
- * Lets pass what the tenant was granted. The service's own rights are not the caller's.
+ * Checks that the tenant was granted access. The service's own permissions are not the caller's.
  * @throws TurbineError `s3_uri_invalid`, `s3_not_granted`
  */
 export function assertGranted(
@@ -81,6 +75,6 @@ export function assertGranted(
   )
 }
 
-/** Not by text alone: who may read `s3://data/a` has no business in `s3://data/abc`. */
+/** Not by text alone: a grant for `s3://data/a` does not cover `s3://data/abc`. */
 const covers = (granted: string, asked: string) =>
   granted.endsWith('/') ? asked.startsWith(granted) : asked === granted

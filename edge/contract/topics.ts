@@ -6,13 +6,13 @@ export const topics = {
   interactive: 'turbine.interactive',
   /** One record for each shard of a batch. */
   batch: 'turbine.batch',
-  /** What the planner is told: batches created and cancelled, shards done. */
+  /** Messages to the planners: batches created and cancelled, shards done. */
   control: 'turbine.control',
-  /** Records that nothing could be made of. */
+  /** Records that failed for good. */
   deadLetter: 'turbine.dead-letter',
 } as const
 
-/** Consumer groups: one per lane, the planners', and the one that remembers which dead letters were dealt with. */
+/** Consumer groups: one per lane, the planners', and the one that tracks handled dead letters. */
 export const groups = {
   interactive: 'turbine-processor-interactive',
   batch: 'turbine-processor-batch',
@@ -24,8 +24,8 @@ const hourMs = 3_600_000
 const dayMs = 24 * hourMs
 
 /**
- * How each topic is to be. Interactive records carry images of up to 512 KiB, and what gathered at an edge is sent
- * as one batch of records. Replicas of a processor are capped by the partitions.
+ * Configuration of each topic. Interactive records carry images of up to 512 KiB, and an edge sends several records as
+ * one batch. The number of partitions limits the replicas of a processor.
  */
 export const topicLayout = (partitions = 12): Record<string, TopicOptions> => ({
   [topics.interactive]: {

@@ -35,9 +35,9 @@ test('what is posted is genuine for the edge, and for this request only', async 
   const [url, { headers, body, redirect }] = posts[0]!
   expect([url.href, redirect]).toEqual([edge, 'error'])
   const posted = { signature: headers[signatureHeader], timestamp: headers[timestampHeader], body }
-  expect(await verifyReply(secret, 'cap_1', posted, now())).toEqual({ caption: completed('cap_1') })
-  expect(await verifyReply(secret, 'cap_2', posted, now())).toEqual({ fault: 'forged' })
-  expect(await verifyReply(secret, 'cap_1', posted, now() + maxReplyAgeMs + 1)).toEqual({ fault: 'stale' })
+  expect(verifyReply(secret, 'cap_1', posted, now())).toEqual({ caption: completed('cap_1') })
+  expect(verifyReply(secret, 'cap_2', posted, now())).toEqual({ fault: 'forged' })
+  expect(verifyReply(secret, 'cap_1', posted, now() + maxReplyAgeMs + 1)).toEqual({ fault: 'stale' })
 })
 
 test('the edge is told which trace the reply belongs to', async () => {

@@ -1,13 +1,13 @@
+import { setImmediate } from 'node:timers/promises'
 import { Agent, fetch } from 'undici'
 import { retry } from '../../infra/retry.ts'
 import { traceparent } from '../../infra/telemetry/tracing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import { signReply } from '../contract/reply.ts'
 
-/** The edge was not told of a finished caption. Its caller gets an address instead; the result lies in the store. */
+/** A finished caption was not reported to the edge. Its caller gets a 202 instead; the result is in the store. */
 export class ReplyError extends Error {
   override readonly name = 'ReplyError'
-  /** Whether a repeat could have been taken. */
   readonly retriable: boolean
 
   constructor(message: string, { retriable, cause }: { retriable: boolean; cause?: unknown }) {
@@ -16,7 +16,7 @@ export class ReplyError extends Error {
   }
 }
 
-/** What a replier needs of `fetch`. */
+/** The part of `fetch` that a replier uses. */
 export type PostReply = (
   url: URL,
   init: {
@@ -29,25 +29,25 @@ export type PostReply = (
 ) => Promise<{ ok: boolean; status: number; text(): Promise<string> }>
 
 export interface ReplierOptions {
-  /** What the edge knows its processors by. */
+  /** Shared by edges and processors. */
   secret: string
-  /** Default: the platform's. One that keeps connections open saves a handshake for each reply. */
+  /** Default: the platform's. Keep-alive saves a handshake per reply. */
   fetch?: PostReply
   /** Unix ms; default: the system's clock. */
   now?(): number
-  /** Time for one try, ms; default 2000. */
+  /** Time limit of one attempt, ms; default 2000. */
   timeoutMs?: number
-  /** Pauses between the tries, ms; default 50 and 250. */
+  /** Pauses between attempts, ms; default 50 and 250. */
   pausesMs?: number[]
 }
 
-/** @returns whether the caption answers its caller's request; false when nobody waits */
+/** @returns whether a caller was waiting for the caption */
 export type Replier = (replyTo: string, caption: FinishedCaption) => Promise<boolean>
 
 /**
- * Tells the edge that holds a caller of the finished caption: signed, dated, and again where that can help.
+ * Reports finished captions to the edge that holds the caller: signed, dated and retried.
  *
- * @returns a function; it rejects with ReplyError, which is a reason to write a line into the log and no more
+ * @returns a function that rejects with ReplyError, which is only worth a log line
  * @example
  * const reply = createReplier({ secret, fetch: createKeepAliveFetch().fetch })
  * await reply('https://edge.example.com/internal/replies/cap_1', caption)
@@ -56,7 +56,7 @@ export function createReplier(options: ReplierOptions): Replier {
   const { pausesMs = [50, 250] } = options
   return async (replyTo, caption) => {
     const url = replyAddress(replyTo)
-    return await retry(() => tryReply(options, url, caption), {
+    return retry(() => tryReply(options, url, caption), {
       tries: 1 + pausesMs.length,
       pauseMs: (failures) => pausesMs[failures - 1]!,
     })
@@ -71,17 +71,14 @@ function replyAddress(replyTo: string): URL {
   })
 }
 
-/**
- * @returns whether somebody waits
- * @throws ReplyError
- */
+/** @throws ReplyError */
 async function tryReply(
   { secret, now = Date.now, timeoutMs = 2000, fetch = globalThis.fetch }: ReplierOptions,
   url: URL,
   caption: FinishedCaption,
 ): Promise<boolean> {
-  // Signed for each try: its age is part of it.
-  const { headers, body } = await signReply(secret, caption.id, caption, now())
+  // Signed per attempt: the signature includes the time.
+  const { headers, body } = signReply(secret, caption.id, caption, now())
   const signal = AbortSignal.timeout(timeoutMs)
   const trace = traceparent()
   const post = async () => {
@@ -92,30 +89,28 @@ async function tryReply(
       signal,
       redirect: 'error',
     })
-    // Read to its end, so that the connection is free for the next reply.
-    return { ok: response.ok, status: response.status, answer: await response.text() }
+    // Read to the end, so that the connection is free for the next reply: one turn of the event loop later.
+    const answer = await response.text()
+    await setImmediate()
+    return { ok: response.ok, status: response.status, answer }
   }
   const { ok, status, answer } = await post().catch((cause: unknown) => {
-    throw new ReplyError(`The edge at ${url.origin} could not be reached with a reply.`, {
-      retriable: true,
-      cause,
-    })
+    throw new ReplyError(`The edge at ${url.origin} is unreachable.`, { retriable: true, cause })
   })
-  if (!ok) throw refusedWith(status, url)
+  if (!ok) throw rejectedWith(status, url)
   return answer === JSON.stringify({ delivered: true })
 }
 
-const refusedWith = (status: number, url: URL) =>
+const rejectedWith = (status: number, url: URL) =>
   new ReplyError(
     status === 401 || status === 404
-      ? `The edge at ${url.origin} refused a reply with status ${status}. TURBINE_REPLY_SECRET must be the same there and here, and the clocks within two minutes.`
-      : `The edge at ${url.origin} answered a reply with status ${status}.`,
+      ? `The edge at ${url.origin} rejected a reply with status ${status}. TURBINE_REPLY_SECRET must be the same there and here, and the clocks within two minutes.`
+      : `The edge at ${url.origin} responded to a reply with status ${status}.`,
     { retriable: status >= 500 || status === 429 },
   )
 
 /**
- * A `fetch` for Node that keeps its connections open for a minute, so that replies to an edge seldom wait for a
- * handshake. `close` ends them.
+ * `fetch` for Node that keeps connections open for a minute, so that replies seldom wait for a handshake.
  *
  * @example const { fetch, close } = createKeepAliveFetch()
  */

@@ -8,16 +8,15 @@ export interface ServedModelsOptions {
   store: ObjectStore
   /** Unix ms. */
   now(): number
-  /** How long a list counts as fresh, ms; default 10,000. */
+  /** Time that a list is fresh, ms; default 10,000. */
   ttlMs?: number
 }
 
 /**
- * What the processors of a fleet serve, as they keep writing it into the store; in the order of the ids, so that
- * every edge has the same default. While one caller reads the list again the others get the old one, and through an
- * outage of the store everybody does.
+ * Models served by the processors of a fleet, as they announce them in the store; ordered by id, so that every edge has
+ * the same default. The last list is served while it is refreshed and during an outage of the store.
  *
- * @returns a function; it rejects with StoreUnavailableError where no list was ever read
+ * @returns a function that rejects with StoreUnavailableError if no list was ever read
  * @example
  * const models = createServedModels({ store, now: Date.now })
  * const [byDefault] = await models()
@@ -30,8 +29,5 @@ export function createServedModels({ store, now, ttlMs = 10_000 }: ServedModelsO
       .map(({ model }) => model)
 }
 
-/**
- * What the processors last said of each model, however long ago.
- * @throws StoreUnavailableError
- */
+/** Reads the last announcement of each model, however old. @throws StoreUnavailableError */
 export const readServedModels = (store: ObjectStore) => readAll<ServedModel>(store, keys.models)

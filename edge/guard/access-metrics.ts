@@ -5,13 +5,13 @@ import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
-/** Measures and traces every request under its route's pattern, so that no caller can make up new time series. */
+/** Measures and traces every request by its route's pattern, so that callers cannot create new time series. */
 export const measureAccess =
   ({ metrics, now }: Pick<EdgeDeps, 'metrics' | 'now'>): MiddlewareHandler<EdgeEnv> =>
   async (c, next) => {
     const start = now()
     const method = knownMethods.has(c.req.method) ? c.req.method : 'other'
-    // Those who look whether a process is alive would fill the traces.
+    // Health checks would fill the traces.
     if (/^\/(v1|internal)\//.test(c.req.path)) {
       const parent = c.req.header('traceparent') ?? ''
       await inSpan(method, { kind: SpanKind.SERVER, parent }, async (span) => {

@@ -4,8 +4,8 @@ import { TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv } from '../deps.ts'
 
 /**
- * Refuses a body of more than `maxBytes` by its announced length, or as soon as that much was read. A body that
- * announces none is read into memory before the route sees it.
+ * Rejects a body of more than `maxBytes` by its `Content-Length`, or as soon as that much was read. A body without one
+ * is buffered before the route sees it.
  * @throws TurbineError `body_too_large`
  */
 export const limitBody = (
@@ -20,7 +20,7 @@ export const limitBody = (
   })
 
 /**
- * Refuses a body that announces more than `maxBytes` and leaves the rest to the route, which reads it as a stream.
+ * Rejects a body whose `Content-Length` exceeds `maxBytes`; the route reads it as a stream.
  * @throws TurbineError `body_too_large`
  */
 export const limitAnnouncedBody =

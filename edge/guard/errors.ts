@@ -1,40 +1,34 @@
 import type { Context, ErrorHandler, NotFoundHandler } from 'hono'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
-import { TurbineError } from '../contract/errors.ts'
+import { retryLater, TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv, Log } from '../deps.ts'
 
-/** Answers with an error in OpenAI's shape, `Retry-After` where a repeat makes sense, and how to name oneself on 401. */
+/** Responds with an error in OpenAI's format, with `Retry-After` if it can be retried and `WWW-Authenticate` on 401. */
 export function respondError(c: Context<EdgeEnv>, error: TurbineError): Response {
   if (error.status === 401) c.header('WWW-Authenticate', 'Bearer realm="turbine"')
   if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
   return c.json(error.toBody(), error.status)
 }
 
-/** Any error as one that a caller may see. What is not meant for callers keeps its words to itself. */
+/** Converts any error to one for callers. Internal errors do not leak their message. */
 function toTurbineError(error: unknown, requestId: string): TurbineError {
   if (error instanceof TurbineError) return error
   if (error instanceof StreamUnavailableError)
-    return new TurbineError('The job stream cannot take requests now. Send the request again.', {
-      status: 503,
-      code: 'stream_unavailable',
-      retryAfterSeconds: 1,
+    return retryLater('stream_unavailable', 'The job stream is unavailable. Retry the request.', {
       cause: error,
     })
   if (error instanceof StoreUnavailableError)
-    return new TurbineError('The object store cannot be reached now. Send the request again.', {
-      status: 503,
-      code: 'store_unavailable',
-      retryAfterSeconds: 1,
+    return retryLater('store_unavailable', 'The object store is unavailable. Retry the request.', {
       cause: error,
     })
   return new TurbineError(
-    `Something failed inside the service. Send the request again; if it fails again, report it with request id ${requestId}.`,
+    `Internal error. Retry the request; if it fails again, report it with request id ${requestId}.`,
     { status: 500, code: 'internal_error', cause: error },
   )
 }
 
-/** The last resort of every request: answers what went wrong, and logs it when it is the service's fault. */
+/** Responds with any error of a request, and logs those that are the service's fault. */
 export function onError(log: Log): ErrorHandler<EdgeEnv> {
   return (cause, c) => {
     if (c.req.raw.signal.aborted) return callerGone()
@@ -49,24 +43,24 @@ export function onError(log: Log): ErrorHandler<EdgeEnv> {
   }
 }
 
-/** Nobody reads this answer; 499 is what access metrics of other servers call it. */
+/** Nobody reads this response; 499 (client closed request) is for the metrics. */
 export const callerGone = () => new Response(null, { status: 499 })
 
 export const onNotFound: NotFoundHandler<EdgeEnv> = (c) =>
   respondError(
     c,
-    new TurbineError('There is nothing at this address. GET / lists what there is.', {
+    new TurbineError('There is no route at this path. GET / lists all routes.', {
       status: 404,
       code: 'route_not_found',
     }),
   )
 
-/** Answers a known address that was asked with another method than `allowed`. */
+/** Responds to a known path with another method than `allowed`. */
 export function onMethodNotAllowed(c: Context<EdgeEnv>, allowed: string[]): Response {
   c.header('Allow', allowed.join(', '))
   return respondError(
     c,
-    new TurbineError(`${c.req.path} does not take ${c.req.method}. It takes ${allowed.join(', ')}.`, {
+    new TurbineError(`${c.req.path} does not accept ${c.req.method}. Allowed: ${allowed.join(', ')}.`, {
       status: 405,
       code: 'method_not_allowed',
     }),

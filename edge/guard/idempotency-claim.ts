@@ -2,52 +2,52 @@ import { getVersioned, swapJson } from '../../infra/store/json.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { EdgeDeps } from '../deps.ts'
 
-/** What the store keeps of an idempotency key. */
+/** Idempotency key as stored. */
 interface StoredClaim {
-  /** Of what the request makes: a repeat makes the same one. */
+  /** Id of what the request creates: a retry creates the same one. */
   id: string
-  /** SHA-256 of what was asked for, in hex; absent where any request may come under the key. */
+  /** SHA-256 of the request, in hex; absent if any request may use the key. */
   fingerprint?: string
-  /** `claimed`: a request is at work, or died at it; `released`: it failed; `accepted`: its work will be done. */
+  /** `claimed`: a request is in progress, or crashed; `released`: it failed; `accepted`: it will complete. */
   state: 'claimed' | 'released' | 'accepted'
-  /** The attempt that wrote it: what a store reports as somebody else's can be one's own, written by a lost try. */
+  /** Request that wrote it: a conflict in the store can be caused by one's own lost attempt. */
   owner: string
   /** Unix ms. */
   claimedAt: number
 }
 
-/** One request's hold of an idempotency key. */
+/** Claim of an idempotency key by one request. */
 export interface KeyClaim {
   readonly id: string
-  /** `own`: this request does the work; `running`: another one is at it; `accepted`: an earlier one has done it. */
+  /** `own`: this request does the work; `running`: another one does; `accepted`: an earlier one has done it. */
   readonly standing: 'own' | 'running' | 'accepted'
-  /** The work is promised durably: repeats are given its outcome. Never rejects. */
+  /** Marks the work as durably accepted: retries get its result. Never rejects. */
   accepted(): Promise<void>
-  /** The work was not done, for this reason: the next repeat does it at once, under the same id. Never rejects. */
+  /** Releases the claim: the next retry does the work with the same id. Never rejects. */
   failed(error: unknown): Promise<void>
 }
 
 export interface ClaimRequest {
-  /** The store's key. */
+  /** Store key. */
   key: string
   fingerprint?: string
-  /** The id of what is made, if nothing was made yet. */
+  /** Makes the id, unless an earlier request made one. */
   makeId(): string
 }
 
 /**
- * A claim that is not accepted after this long is taken over: its edge died in between. Longer than a caller is ever
- * held, so that nobody is at work on it any more.
+ * A claim not accepted after this time is taken over, ms: its edge has crashed. Longer than any response is held, so
+ * that no request still works on it.
  */
 export const takeOverMs = 30_000
-/** Keys are forgotten after a day. */
+/** Keys expire after a day, ms. */
 export const claimExpiryMs = 24 * 3_600_000
 
-/** Each turn that gains nothing means that another request gained something. */
-const maxTurns = 8
+/** Each failed attempt means that another request succeeded. */
+const maxTries = 8
 
 /**
- * Claims an idempotency key in the store, so that it holds over restarts and over all edges.
+ * Claims an idempotency key in the store, so that it holds across restarts and edges.
  * @throws TurbineError `idempotency_key_reused`, `idempotency_key_in_use`; StoreUnavailableError
  */
 export async function claimKey(
@@ -64,7 +64,7 @@ export async function claimKey(
     claimedAt: deps.now(),
   })
   const firstId = makeId()
-  for (let turn = 0; turn < maxTurns; turn++) {
+  for (let tries = 0; tries < maxTries; tries++) {
     const first = taken(firstId)
     const made = await swapJson(store, key, first, undefined)
     if (made) return holdOf(deps, key, first, made)
@@ -86,9 +86,9 @@ export async function claimKey(
   throw keyInUse()
 }
 
-/** For a repeat that came while the first request is still at work. */
+/** For a retry while the first request is still in progress. */
 export const keyInUse = () =>
-  new TurbineError('A request with this Idempotency-Key is still at work. Send the request again.', {
+  new TurbineError('A request with this Idempotency-Key is still in progress. Retry the request.', {
     status: 409,
     code: 'idempotency_key_in_use',
     param: 'Idempotency-Key',
@@ -108,13 +108,10 @@ function holdOf(
     if (settled) return
     settled = true
     try {
-      // Where it was taken over meanwhile, it is not ours to change.
+      // No change if it was taken over.
       await swapJson(store, key, { ...claim, ...change }, etag)
     } catch (err) {
-      log.warn(
-        { err, id: claim.id },
-        'an idempotency key could not be updated; repeats wait until it is stale',
-      )
+      log.warn({ err, id: claim.id }, 'idempotency key not updated; retries wait until it is stale')
     }
   }
   return {
@@ -122,7 +119,7 @@ function holdOf(
     standing,
     accepted: () => settle({ state: 'accepted' }),
     failed: (error) =>
-      // Where the request itself was wrong, nothing was made, and a corrected one may come under the key.
+      // An invalid request created nothing, and a corrected one may use the key.
       settle({ state: 'released', fingerprint: isCallersFault(error) ? undefined : claim.fingerprint }),
   }
 }
@@ -133,7 +130,7 @@ const isCallersFault = (error: unknown) =>
 function assertSame(claim: StoredClaim, fingerprint: string | undefined) {
   if (claim.fingerprint === undefined || claim.fingerprint === fingerprint) return
   throw new TurbineError(
-    'This Idempotency-Key came with another request before. Use a new key for each new request.',
+    'This Idempotency-Key was used with another request. Use a new key for each new request.',
     { status: 422, code: 'idempotency_key_reused', param: 'Idempotency-Key' },
   )
 }

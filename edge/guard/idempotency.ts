@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { sha256 } from '../accounts/api-keys.ts'
-import { TurbineError } from '../contract/errors.ts'
+import { invalid } from '../contract/errors.ts'
 import { newestFirst } from '../contract/ids.ts'
 import { keys } from '../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
@@ -9,18 +9,18 @@ import { claimKey, type KeyClaim } from './idempotency-claim.ts'
 type ClaimDeps = Pick<EdgeDeps, 'store' | 'now' | 'newId' | 'log'>
 
 export interface OnceOptions {
-  /** Starts the ids of what is made, e.g. `batch_`. */
+  /** Prefix of ids, e.g. `batch_`. */
   prefix: string
-  /** Whether repeats must have the first request's body; only where the body is held in memory anyway. */
+  /** Retries must have the first request's body; only where the body is buffered anyway. */
   sameBody?: boolean
 }
 
-/** Of an answer that an earlier request brought about. */
+/** Set on responses that repeat the result of an earlier request. */
 export const replayedHeader = 'Idempotent-Replayed'
 
 /**
- * Creates something once for each `Idempotency-Key`. `create` is given the id; for a repeat that is the first
- * request's, and it answers with what is there under it already, or creates what the first failed to.
+ * Creates something once per `Idempotency-Key`. `create` gets the id, for a retry that of the first request, and
+ * returns what exists under it, or creates it.
  * @throws TurbineError `idempotency_key_invalid`, `idempotency_key_reused`, and what `create` throws
  *
  * @example
@@ -47,7 +47,7 @@ export async function createdOnce<T>(
 }
 
 /**
- * The claim of the request's `Idempotency-Key`; undefined when it has none. Keys are a tenant's own, for each route.
+ * Claims the request's `Idempotency-Key`; undefined without one. Keys are scoped to tenant and path.
  * @throws TurbineError `idempotency_key_invalid`, `idempotency_key_reused`, `idempotency_key_in_use`
  */
 export async function claimRequest(
@@ -58,21 +58,22 @@ export async function claimRequest(
   const idempotencyKey = c.req.header('idempotency-key')
   if (idempotencyKey === undefined) return undefined
   assertWellFormed(idempotencyKey)
-  const hash = await sha256(`${c.req.path}\n${idempotencyKey}`)
+  const hash = sha256(`${c.req.path}\n${idempotencyKey}`)
   const fingerprint = sameBody ? await fingerprintOf(c) : undefined
   return claimKey(deps, { key: keys.idempotency(c.get('tenant').id, hash), fingerprint, makeId })
 }
 
-/** Options can be in the query, so it counts too. */
+/** Includes the query, since options can be there. */
 async function fingerprintOf(c: Context<EdgeEnv>): Promise<string> {
-  const body = await sha256(new Uint8Array(await c.req.arrayBuffer()))
+  const body = sha256(new Uint8Array(await c.req.arrayBuffer()))
   return sha256(`${new URL(c.req.url).search}\n${body}`)
 }
 
 function assertWellFormed(key: string) {
   if (/^[\x20-\x7e]{1,255}$/.test(key)) return
-  throw new TurbineError(
-    'The Idempotency-Key must have 1 to 255 printable ASCII characters, like a UUID. Send another, or none.',
-    { status: 400, code: 'idempotency_key_invalid', param: 'Idempotency-Key' },
+  throw invalid(
+    'idempotency_key_invalid',
+    'The Idempotency-Key must have 1 to 255 printable ASCII characters, like a UUID.',
+    'Idempotency-Key',
   )
 }

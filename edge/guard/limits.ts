@@ -1,23 +1,23 @@
 import type { Tenant } from '../contract/tenant.ts'
-import type { Limiter, LimitState } from '../deps.ts'
+import type { Limiter, LimitState, Permit } from '../deps.ts'
 
-/** Whether a request may run. Plain data, so that it can come from another process. */
+/** `Permit` as plain data, which can be sent between processes. */
 export type LimitDecision =
   | { granted: true; requests?: LimitState; lease?: number }
-  | { granted: false; reason: 'rate' | 'in_flight'; requests?: LimitState; retryAfterSeconds: number }
+  | Extract<Permit, { granted: false }>
 
-/** A request that nobody releases is taken for dead after this long, ms: far longer than a caller is held. */
+/** A request not released after this time counts as dead, ms: far longer than a response is held. */
 const leaseMs = 120_000
-/** When a place may be free again is not known; requests are answered in about this long, s. */
+/** Typical duration of a request, s: when one ends is not known. */
 const inFlightRetrySeconds = 1
 
-/** Whether any of a tenant's limits is on requests; where none is, nothing has to be counted. */
+/** Without limits on requests, nothing is counted. */
 export const limitsRequests = ({ requestsPerMinute, inFlight }: Tenant['limits']) =>
   requestsPerMinute !== undefined || inFlight !== undefined
 
 /**
- * Counts one tenant's requests: a bucket of as many tokens as it may send requests in a minute, and a lease for each
- * request that runs. The clock is passed in: `now` is unix ms.
+ * Counts one tenant's requests: a token bucket for requests per minute, and a lease per request in flight. `now` is
+ * unix ms.
  *
  * @example
  * const decision = counted.acquire(tenant.limits, Date.now())
@@ -25,7 +25,7 @@ export const limitsRequests = ({ requestsPerMinute, inFlight }: Tenant['limits']
  */
 export class TenantLimits {
   readonly #bucket = new TokenBucket()
-  /** When each lease ends, unix ms, in the order in which they were given. */
+  /** Expiry of each lease, unix ms, in order. */
   readonly #leases = new Map<number, number>()
   #lastLease = 0
 
@@ -54,12 +54,11 @@ export class TenantLimits {
     }
   }
 
-  /** A request that was granted is answered. */
   release(lease: number | undefined): void {
     if (lease !== undefined) this.#leases.delete(lease)
   }
 
-  /** Named by the time, so that a lease from before a restart is none of those after it. */
+  /** Based on the time, so that leases from before a restart are not reused. */
   #lease(now: number): number {
     this.#lastLease = Math.max(this.#lastLease + 1, now)
     this.#leases.set(this.#lastLease, now + leaseMs)
@@ -92,38 +91,36 @@ export function createLimiter({ now }: { now(): number }): Limiter {
 const minuteMs = 60_000
 
 /**
- * A token bucket: it holds at most as many tokens as requests are allowed in a minute, fills evenly, and each request
- * takes one. So after a rest a minute's worth may come at once, and over any longer time the rate holds.
+ * Token bucket that holds one minute's requests and fills evenly: after a pause, a burst of a minute's requests is
+ * allowed.
  */
 export class TokenBucket {
-  /** Undefined until the first refill fills it to the brim. */
+  /** Undefined until the first refill, which fills it. */
   #tokens: number | undefined
   #perMinute = 0
   #filledAt = 0
 
-  /** Adds what the time since the last call brought. `perMinute` may change between calls; `now` is unix ms. */
+  /** Refills for the time since the last call. `perMinute` may change between calls; `now` is unix ms. */
   refill({ perMinute, now }: { perMinute: number; now: number }): void {
     const elapsedMs = Math.max(0, now - this.#filledAt)
     const tokens = this.#tokens === undefined ? perMinute : this.#tokens + (elapsedMs * perMinute) / minuteMs
     this.#tokens = Math.min(perMinute, tokens)
     this.#perMinute = perMinute
-    // A clock that was set back must not make the same time count twice.
+    // A clock set back must not count the same time twice.
     this.#filledAt = Math.max(this.#filledAt, now)
   }
 
-  /** Takes a token, if there is one. */
   take(): boolean {
     if (this.#whole < 1) return false
     this.#tokens = this.#tokens! - 1
     return true
   }
 
-  /** Whole seconds until there is a token, at least 1. */
+  /** Whole seconds until the next token, at least 1. */
   secondsToNext(): number {
     return Math.max(1, Math.ceil(this.#secondsFor(1 - (this.#tokens ?? 0))))
   }
 
-  /** Of the last refill. */
   state(): LimitState {
     return {
       limit: this.#perMinute,
@@ -132,7 +129,7 @@ export class TokenBucket {
     }
   }
 
-  /** Tokens that can be taken. Thirds of a token do not add up to one in floating point, but nearly. */
+  /** Whole tokens; in floating point three thirds only nearly add up to one. */
   get #whole(): number {
     return Math.floor((this.#tokens ?? 0) + 1e-9)
   }

@@ -4,8 +4,8 @@ import type { EdgeDeps, EdgeEnv, LimitState, Log, Permit } from '../deps.ts'
 import { limitsRequests } from './limits.ts'
 
 /**
- * Holds tenants to their limits on requests. Only POST counts: it is what makes work; looking at results is free.
- * A limiter that is out of reach lets everybody pass.
+ * Enforces tenants' request limits. Only POST counts; reading results is free. Fails open if the limiter is
+ * unreachable.
  * @throws TurbineError `rate_limit_exceeded`, `too_many_in_flight`
  */
 export const limitRate =
@@ -14,12 +14,12 @@ export const limitRate =
     const tenant = c.get('tenant')
     if (c.req.method !== 'POST' || !limitsRequests(tenant.limits)) return next()
     const permit = await limiter.acquire(tenant).catch((err: unknown): Permit => {
-      log.warn({ err, tenant: tenant.id }, 'the limiter is out of reach; requests pass uncounted')
+      log.warn({ err, tenant: tenant.id }, 'limiter unreachable, requests pass uncounted')
       return { granted: true, release: () => {} }
     })
     if (!permit.granted) {
       describe(c, permit.requests)
-      throw refusal(permit)
+      throw rejection(permit)
     }
     try {
       await next()
@@ -29,16 +29,16 @@ export const limitRate =
     describe(c, permit.requests)
   }
 
-/** A limiter that is gone must not fail an answer that is there. */
+/** A failed limiter must not fail a finished request. */
 async function release(permit: Extract<Permit, { granted: true }>, tenant: string, log: Log) {
   try {
     await permit.release()
   } catch (err) {
-    log.warn({ err, tenant }, 'a request could not be counted out; its lease ends by itself')
+    log.warn({ err, tenant }, 'request not released, its lease will expire')
   }
 }
 
-/** OpenAI's headers. */
+/** Sets OpenAI's headers. */
 function describe(c: Context<EdgeEnv>, requests: LimitState | undefined): void {
   if (!requests) return
   c.header('x-ratelimit-limit-requests', String(requests.limit))
@@ -53,15 +53,15 @@ export function formatReset(seconds: number): string {
   return minutes === 0 ? `${whole}s` : `${minutes}m${whole % 60}s`
 }
 
-function refusal({ reason, retryAfterSeconds }: Extract<Permit, { granted: false }>): TurbineError {
+function rejection({ reason, retryAfterSeconds }: Extract<Permit, { granted: false }>): TurbineError {
   const details = { status: 429, retryAfterSeconds } as const
   return reason === 'rate'
     ? new TurbineError(
-        `This tenant has sent its requests of this minute. Send this one again in ${retryAfterSeconds} s, or ask the operator for a higher limit.`,
+        `This tenant has reached its requests per minute. Retry in ${retryAfterSeconds} s, or ask the operator for a higher limit.`,
         { ...details, code: 'rate_limit_exceeded' },
       )
     : new TurbineError(
-        `This tenant has as many unanswered requests as it may have. Send this one again when one is answered.`,
+        'This tenant has reached its limit of concurrent requests. Retry when one has completed.',
         { ...details, code: 'too_many_in_flight' },
       )
 }

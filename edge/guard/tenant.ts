@@ -5,8 +5,8 @@ import type { Tenant } from '../contract/tenant.ts'
 import type { Accounts, EdgeEnv } from '../deps.ts'
 
 /**
- * Says whose request it is, by its API key. Where no keys exist, requests from this machine are the tenant
- * `default`, with whatever key, because SDKs insist on sending one.
+ * Identifies the tenant by API key. Without any keys, requests from this machine belong to the tenant `default`, with
+ * any key, because SDKs insist on sending one.
  * @throws TurbineError `missing_api_key`, `invalid_api_key`, `keys_required`
  */
 export const identifyTenant =
@@ -45,6 +45,6 @@ const invalidKey = () =>
 
 const keysRequired = () =>
   new TurbineError(
-    'This service has no API keys yet, so it answers programs on its own machine only, at http://localhost or http://127.0.0.1. Make a key with "npx turbine keys create --tenant NAME".',
+    'This service has no API keys yet, so it accepts requests from its own machine only, at http://localhost or http://127.0.0.1. Create a key with "npx turbine keys create --tenant NAME".',
     { status: 403, code: 'keys_required' },
   )

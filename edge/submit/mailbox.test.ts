@@ -8,17 +8,17 @@ afterEach(() => void vi.useRealTimers())
 
 test('a caption that comes while its caller waits is handed over', async () => {
   const mailbox = createMailbox()
-  const letterbox = mailbox.open('a')
-  const waited = letterbox.wait(60_000, never)
+  const reply = mailbox.open('a')
+  const waited = reply.wait(60_000, never)
   expect(mailbox.deliver('a', completed('a'))).toBe(true)
   expect(await waited).toEqual(completed('a'))
 })
 
 test('a caption that comes before the wait is handed over, even to a wait of 0 ms', async () => {
   const mailbox = createMailbox()
-  const letterbox = mailbox.open('a')
+  const reply = mailbox.open('a')
   mailbox.deliver('a', completed('a'))
-  expect(await letterbox.wait(0, never)).toEqual(completed('a'))
+  expect(await reply.wait(0, never)).toEqual(completed('a'))
 })
 
 test('captions do not get mixed up', async () => {
@@ -63,8 +63,8 @@ test('release ends every wait', async () => {
 
 test('nobody takes a caption at a closed or unknown address', () => {
   const mailbox = createMailbox()
-  const letterbox = mailbox.open('a')
-  letterbox.close()
+  const reply = mailbox.open('a')
+  reply.close()
   expect(mailbox.deliver('a', completed('a'))).toBe(false)
   expect(mailbox.deliver('local:other', completed('a'))).toBe(false)
 })

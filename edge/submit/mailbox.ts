@@ -1,56 +1,56 @@
 import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 
-/** Where one waiting request gets its finished caption. */
-interface Letterbox {
-  /** Travels with the job; the processor announces the finished caption to it. */
+/** Reply that a request waits for. */
+interface PendingReply {
+  /** Sent with the job; the processor announces the finished caption to it. */
   replyTo: string
-  /** The finished caption, or undefined after `ms`, when `signal` aborts, or when nobody may wait any longer. */
+  /** Resolves with the finished caption, or undefined after `ms`, when `signal` aborts, or on `release`. */
   wait(ms: number, signal: AbortSignal): Promise<FinishedCaption | undefined>
-  /** A caption may have been handed over and lost on its way. */
+  /** A caption may have been delivered and lost. */
   readonly lost?: boolean
-  /** What is announced afterwards is dropped. */
+  /** Later replies are dropped. */
   close(): void
 }
 
-/** Opens a letterbox per waiting request. */
+/** Delivers replies to waiting requests. */
 export interface Mailbox {
-  open(id: string): Letterbox
-  /** Hands a finished caption to whoever waits for it: their request is answered with it. False when nobody does. */
+  open(id: string): PendingReply
+  /** Delivers a finished caption to the request that waits for it. @returns false if none waits */
   deliver(id: string, caption: FinishedCaption): boolean | Promise<boolean>
 }
 
-/** The mailbox of an edge in one process: whoever waits, waits here. */
+/** Mailbox of an edge in one process. */
 export interface LocalMailbox extends Mailbox {
   deliver(id: string, caption: FinishedCaption): boolean
   /** Ends every wait at once, without a caption. */
   release(): void
 }
 
-/** The `reply-to` address of a letterbox in the processor's own process. */
+/** `reply-to` of a request in the processor's own process. */
 const localAddress = (id: string) => `local:${id}`
 
 /**
- * @param addressOf the `reply-to` address of a request; default: one for a processor in this process
+ * @param addressOf `reply-to` of a request; default: for a processor in this process
  * @example
- * const letterbox = mailbox.open(id)
- * // ... the job goes out with letterbox.replyTo; the finished caption comes in by mailbox.deliver(id, caption) ...
- * const caption = await letterbox.wait(25_000, signal)
+ * const reply = mailbox.open(id)
+ * // ... the job is sent with reply.replyTo; the processor calls mailbox.deliver(id, caption) ...
+ * const caption = await reply.wait(25_000, signal)
  */
 export function createMailbox(addressOf: (id: string) => string = localAddress): LocalMailbox {
   const waiting = new Map<string, (caption: FinishedCaption | undefined) => void>()
   return {
     open(id) {
-      const letter = Promise.withResolvers<FinishedCaption | undefined>()
-      waiting.set(id, letter.resolve)
+      const reply = Promise.withResolvers<FinishedCaption | undefined>()
+      waiting.set(id, reply.resolve)
       return {
         replyTo: addressOf(id),
         async wait(ms, signal) {
-          await valueWithin(ms, letter.promise, signal)
-          // Who gives up is handed nothing any more, and what was handed over meanwhile counts.
+          await valueWithin(ms, reply.promise, signal)
+          // After giving up nothing is delivered; a caption delivered until then counts.
           waiting.delete(id)
-          letter.resolve(undefined)
-          return letter.promise
+          reply.resolve(undefined)
+          return reply.promise
         },
         close: () => waiting.delete(id),
       }

@@ -17,11 +17,11 @@ import {
 } from './submit.ts'
 
 /**
- * Submits a request once, however often it comes with the same idempotency key: a repeat is answered as the first
- * request would have been, and only what the stream never took is sent again, under the same id.
+ * Submits a request once per idempotency key: a retry gets the result of the first request, and only a job that the
+ * stream never accepted is sent again, with the same id.
  *
- * @param claim claims the request's key; undefined when it has none
- * @returns the caption as of `submitCaption`, and whether an earlier request with the same key brought it about
+ * @param claim claims the request's key; undefined without one
+ * @returns the caption as of `submitCaption`, and whether it is that of an earlier request with the same key
  * @throws what `submitCaption` and `claim` throw; TurbineError `idempotency_key_in_use`
  */
 async function submitOnce(
@@ -46,11 +46,11 @@ async function submitOnce(
   }
 }
 
-/** It was not begun, so a repeat is a new try. */
+/** A rejected request did not start, so a retry is a new attempt. */
 const wasRejected = (caption: Caption | undefined) =>
   caption?.status === 'failed' && caption.http_status === 429
 
-/** How it ends with the request that has the key now: undefined when the caller went away meanwhile. */
+/** Waits for the request that holds the key; undefined when the caller disconnects. */
 async function outcomeOf(
   deps: SubmitDeps,
   submission: Submission,
@@ -67,7 +67,7 @@ async function outcomeOf(
   return claimed
 }
 
-/** The result of a job that is in the stream already, or its queued mark when the caller can be held no longer. */
+/** Waits for the result of a job in the stream; after the hold time, returns its queued mark. */
 async function awaitStored(
   deps: SubmitDeps,
   submission: Submission,
@@ -86,19 +86,19 @@ async function awaitStored(
   return markQueued(deps, { id, created: Math.floor(started / 1000), tenant })
 }
 
-/** What a request asks for, whichever way it came. */
+/** Caption request of any endpoint. */
 export type CaptionAsk = Pick<Submission, 'image' | 'model' | 'prompt' | 'maxPrune' | 'deadlineMs'>
 
 export interface RequestOptions {
-  /** When the request came, unix ms. */
+  /** Arrival of the request, unix ms. */
   receivedAt: number
-  /** The caller wants an address at once, not the answer. Default: false. */
+  /** Respond with 202 at once. Default: false. */
   respondAsync?: boolean
 }
 
 /**
- * Submits what a request asks for in the name of its tenant, once for each `Idempotency-Key`. The request's body must
- * have been read: repeats must have the same.
+ * Submits a tenant's request, once per `Idempotency-Key`. The request's body must have been read: retries must have the
+ * same.
  * @returns and throws what `submitOnce` does
  */
 export async function requestCaption(
@@ -121,11 +121,10 @@ export async function requestCaption(
 }
 
 export interface PollOptions {
-  /** Unix ms after which there is no further attempt; the first is always made. */
+  /** No further attempt after this time, unix ms; the first is always made. */
   until: number
   /** Unix ms. */
   now(): number
-  /** Aborts when nobody wants the value any more. */
   signal: AbortSignal
 }
 
@@ -133,7 +132,7 @@ const firstPauseMs = 50
 const longestPauseMs = 500
 const pauseGrowth = 1.5
 
-/** Tries until there is a value; undefined when there was none in time, or nobody wants it any more. */
+/** Retries until there is a value; undefined after `until` or when the signal aborts. */
 export async function pollUntil<T>(
   attempt: () => Promise<T | undefined>,
   { until, now, signal }: PollOptions,

@@ -170,7 +170,7 @@ test('a job whose answer may have been lost goes out again before its address is
   expect(jobs[1]!.replyTo).toBeUndefined()
 })
 
-test('the letterbox is closed whether the job went out or not', async () => {
+test('the pending reply is closed whether the job was sent or not', async () => {
   let open = 0
   const mailbox = {
     deliver: () => false,

@@ -9,29 +9,29 @@ import { topics } from '../contract/topics.ts'
 import type { EdgeDeps } from '../deps.ts'
 import type { KeyClaim } from '../guard/idempotency-claim.ts'
 
-/** A request that passed every check. Times are unix ms. */
+/** Validated request. Times are unix ms. */
 export interface Submission {
   tenant: string
   model: string
-  /** The image, or how to get it, for what is fetched only when the job goes out. */
+  /** The image, or a function that fetches it when the job is sent. */
   image: Uint8Array | (() => Promise<Uint8Array>)
-  /** When the request came. */
+  /** Arrival of the request. */
   receivedAt: number
-  /** When the caller wants the answer, ms after `receivedAt`. */
+  /** Deadline of the response, ms after `receivedAt`. */
   deadlineMs?: number
-  /** Highest share of image tokens that may be merged, 0 to 1. */
+  /** Maximum share of image tokens that may be merged, 0 to 1. */
   maxPrune: number
   prompt?: string
-  /** As it came, where nothing is traced here. */
+  /** Of the request, passed on if nothing is traced here. */
   traceparent?: string
 }
 
 export interface HoldOptions {
-  /** The caller wants an address at once, not the answer. */
+  /** Respond with 202 at once. */
   respondAsync: boolean
-  /** Aborts when the caller goes away. */
+  /** Aborts when the caller disconnects. */
   signal: AbortSignal
-  /** Told how long the stream took to have the job, and how long the caller then waited for its caption. */
+  /** Called with the time to send the job, and the time that the caller waited for its caption. */
   onTiming?(phase: 'produce' | 'wait', ms: number): void
 }
 
@@ -40,17 +40,17 @@ export type SubmitDeps = Pick<
   'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs' | 'rejection'
 >
 
-/** A slow acknowledgement is no error for a caller in a hurry: the stream gets at least this long, ms. */
+/** Minimum time for the stream to acknowledge, whatever the deadline, ms. */
 const leastSendMs = 2_000
 
 /**
- * Puts a request into the stream and holds its caller until the caption is there, the caller's deadline is past
- * or `maxHoldMs` are. What it returns as queued is in the stream durably and has a mark in the store.
+ * Sends a request to the stream and holds the response until the caption is ready, the deadline passes or `maxHoldMs`
+ * have passed. A caption returned as queued is durably in the stream and has a mark in the store.
  *
  * @param claim of the request's idempotency key: its id is the caption's
- * @returns the finished caption, a queued one, or undefined when the caller went away
- * @throws TurbineError `overloaded`, `queue_full` before anything is kept; StreamUnavailableError (also when the
- * stream did not take it in time), StoreUnavailableError
+ * @returns the finished or queued caption, or undefined when the caller disconnected
+ * @throws TurbineError `overloaded`, `queue_full` before anything is stored; StreamUnavailableError (also when the
+ * stream did not acknowledge in time), StoreUnavailableError
  */
 export async function submitCaption(
   deps: SubmitDeps,
@@ -79,26 +79,26 @@ export async function submitCaption(
     await claim?.accepted()
     return queued()
   }
-  // Opened before the job goes out: the answer can be quicker than the stream's acknowledgement.
-  const letterbox = deps.mailbox.open(id)
+  // Opened before the job is sent: the reply can be faster than the stream's acknowledgement.
+  const reply = deps.mailbox.open(id)
   try {
     const sentAt = deps.now()
-    await enqueue({ replyTo: letterbox.replyTo })
+    await enqueue({ replyTo: reply.replyTo })
     const producedAt = deps.now()
     onTiming?.('produce', producedAt - sentAt)
-    const waited = letterbox.wait(remainingHoldMs(submission, deps.now()), signal)
+    const waited = reply.wait(remainingHoldMs(submission, deps.now()), signal)
     const [finished] = await Promise.all([waited, claim?.accepted()])
     onTiming?.('wait', deps.now() - producedAt)
     if (finished || signal.aborted) return finished
-    // What was lost may have been a rejection, and an address is a promise.
-    if (letterbox.lost && !claim) await enqueue({ repeatable: true })
+    // A rejection may have been lost, and accepted (202) requests always complete.
+    if (reply.lost && !claim) await enqueue({ repeatable: true })
     return await queued()
   } finally {
-    letterbox.close()
+    reply.close()
   }
 }
 
-/** How long a caller may still be held, ms. */
+/** Time that a response may still be held, ms. */
 export function remainingHoldMs(
   { receivedAt, deadlineMs = maxHoldMs }: Pick<Submission, 'receivedAt' | 'deadlineMs'>,
   now: number,
@@ -106,12 +106,10 @@ export function remainingHoldMs(
   return Math.max(0, receivedAt + Math.min(deadlineMs, maxHoldMs) - now)
 }
 
-/** The id of a new caption. */
 export const newCaptionId = ({ newId }: Pick<EdgeDeps, 'newId'>) => `cap_${newId()}`
 
 /**
- * Sends a job until `leftMs` are over, in which its caller could still be answered. An image that is too large for a
- * record goes to the store first.
+ * Sends a job within `leftMs`. An image too large for a record is stored first.
  * @throws StreamUnavailableError, StoreUnavailableError
  */
 async function send(
@@ -123,7 +121,7 @@ async function send(
   const byKey = image.length > maxInlineImageBytes
   const key = keys.captionImage(head.tenant, head.id)
   if (byKey) await store.put(key, image)
-  const late = () => new StreamUnavailableError('The stream did not take the job in time.')
+  const late = () => new StreamUnavailableError('The stream did not acknowledge the job in time.')
   const limit = timeLimit(Math.max(leastSendMs, leftMs), late)
   try {
     await inSpan(`send ${topics.interactive}`, { kind: SpanKind.PRODUCER }, () => {
@@ -131,8 +129,8 @@ async function send(
       return stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal })
     })
   } catch (error) {
-    // Nobody was promised an answer, so nobody would remove the image; but a refused job may be in the stream all
-    // the same, and then a repeat needs it. Failing at that must not hide the cause.
+    // Nothing was accepted, so nobody would delete the image; but the job may be in the stream nevertheless, and then
+    // a retry needs it. A failed clean-up must not hide the cause.
     if (byKey && !head.repeatable) await store.delete(key).catch(() => undefined)
     throw limit.signal.aborted ? limit.signal.reason : error
   } finally {
@@ -140,7 +138,7 @@ async function send(
   }
 }
 
-/** Leaves the queued mark, or finds the result that was quicker. `created` is in unix seconds. */
+/** Stores the queued mark, unless the result is already stored. `created` is in unix seconds. */
 export async function markQueued(
   { store }: Pick<SubmitDeps, 'store'>,
   { id, created, tenant }: { id: string; created: number; tenant: string },

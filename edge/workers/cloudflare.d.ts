@@ -1,10 +1,10 @@
-/** What is used of Cloudflare's own module. Its published types are of a world without Node and clash with Node's. */
+/** The used part of Cloudflare's module. Its published types conflict with Node's. */
 declare module 'cloudflare:workers' {
-  /** Lives once for its name, in one place of the world, with one thread; its public methods can be called from there. */
+  /** Single-threaded object that exists once per name; its public methods can be called remotely. */
   export abstract class DurableObject<Env> {
     protected readonly env: Env
     constructor(context: unknown, env: Env)
   }
-  /** Lets work go on after the answer of the request that it was called in. */
+  /** Lets work continue after the response of the current request. */
   export function waitUntil(work: Promise<unknown>): void
 }

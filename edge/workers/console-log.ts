@@ -5,18 +5,18 @@ const levels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']
 type LogLine = (fields: Record<string, unknown>, message: string) => void
 
 export interface ConsoleLogOptions {
-  /** The least level that is logged; default info. */
+  /** Minimum level; default info. */
   level?: string
   /** Default: the console, which Workers Logs reads. */
   write?(line: string): void
 }
 
 /**
- * A logger for platforms without Node: JSON lines, in the shape and with the discretion of the service's own logger.
+ * Logger for platforms without Node: JSON lines in the format of the service's logger, redacted like there.
  *
  * @example
  * const log = createConsoleLog()
- * log.warn({ id }, 'a reply came late')
+ * log.warn({ id }, 'late reply')
  */
 export function createConsoleLog(options: ConsoleLogOptions = {}) {
   const { level: least = 'info', write = (line) => console.log(line) } = options

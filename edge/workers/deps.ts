@@ -16,13 +16,13 @@ import { createProducerPool } from './producer-pool.ts'
 import { requestLog } from './request-log.ts'
 
 export interface WorkerPlatform {
-  /** Scheme and host of the request that is being answered. */
+  /** Scheme and host of the current request. */
   origin(): string
   background: Background
 }
 
 /**
- * Everything around the edge, from what a Worker is bound to.
+ * Dependencies of the edge from a Worker's bindings.
  * @throws ConfigError
  */
 export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatform): EdgeDeps {
@@ -35,7 +35,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     region: config.s3Region,
     accessKeyId: config.s3AccessKeyId,
     secretAccessKey: config.s3SecretAccessKey,
-    // Uploads share the memory of an isolate; objects may still have 50 GB.
+    // Uploads share the memory of an isolate; objects can still have 50 GB.
     partBytes: 5 * 1024 * 1024,
   })
   const store = s3.bucket(config.s3Bucket)
@@ -61,7 +61,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     }),
     replySecret: config.replySecret,
     models,
-    // How long the processors' queue is cannot be known here; what is bounded is the memory of this isolate.
+    // The length of the processors' queue is not known here; this bounds the memory of the isolate.
     roomIn: (held) => (held < config.queueLimit ? 0 : 1),
     readiness: createReadiness(
       {
@@ -71,7 +71,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
           if ((await models()).length === 0) throw new Error('No processor has announced a model yet.')
         },
       },
-      // A request must not wait for the I/O of another, which ends with it.
+      // No sharing: a request cannot wait for the I/O of another one.
       { keepMs: 0 },
     ),
     metrics: requestLog(log),

@@ -32,7 +32,7 @@ test('credentials for Kafka are taken when they are asked for', () => {
 test.each<[Record<string, string>, string]>([
   [{ KAFKA_BROKERS: '' }, 'KAFKA_BROKERS is not set'],
   [{ TURBINE_REPLY_SECRET: '' }, 'TURBINE_REPLY_SECRET is not set'],
-  [{ KAFKA_CA: 'ca.pem' }, 'KAFKA_CA cannot be used on Workers'],
+  [{ KAFKA_CA: 'ca.pem' }, 'KAFKA_CA is not supported on Workers'],
   [{ KAFKA_SASL: 'plain' }, 'set KAFKA_USERNAME and KAFKA_PASSWORD'],
   [{ PRODUCERS: '0' }, 'PRODUCERS is "0"'],
   [{ MAILBOXES: 'many' }, 'MAILBOXES is "many"'],

@@ -7,7 +7,7 @@ import type { MailboxCalls } from './mailbox.ts'
 import type { ObjectNamespace } from './objects.ts'
 import type { ProducerCalls } from './producer-pool.ts'
 
-/** What `wrangler.toml` binds: the Durable Objects, and variables and secrets as text. */
+/** Bindings of `wrangler.toml`: Durable Objects, and variables and secrets as text. */
 export interface WorkerEnv {
   PRODUCER: ObjectNamespace<ProducerCalls>
   MAILBOX: ObjectNamespace<MailboxCalls>
@@ -15,20 +15,20 @@ export interface WorkerEnv {
   [variable: string]: unknown
 }
 
-/** The settings of an edge on Workers, validated. */
+/** Validated settings of an edge on Workers. */
 export interface WorkerConfig extends Config {
   kafka: Pick<KafkaOptions, 'brokers' | 'clientId' | 'tls' | 'sasl'>
   replySecret: string
-  /** Durable Objects that requests spread over on their way to Kafka. */
+  /** Number of Durable Objects that send to Kafka. */
   producers: number
-  /** Durable Objects that requests spread over while they wait. */
+  /** Number of Durable Objects that requests wait in. */
   mailboxes: number
 }
 
 const poolSizeSchema = z.coerce.number().int().min(1).max(256).default(4)
 
 /**
- * The settings, from the same variables as everywhere else. A file, as for `KAFKA_CA`, cannot be named here.
+ * Reads the settings from the same variables as elsewhere, except for files, such as `KAFKA_CA`.
  * @throws ConfigError
  */
 export function workerConfig(env: WorkerEnv): WorkerConfig {
@@ -37,13 +37,13 @@ export function workerConfig(env: WorkerEnv): WorkerConfig {
   )
   const { config } = loadConfig({ env: variables })
   const kafka = kafkaSettings(config)
-  if (!kafka) throw missing('KAFKA_BROKERS', 'an edge on Workers has no stream of its own')
+  if (!kafka) throw missing('KAFKA_BROKERS', 'an edge on Workers has no embedded stream')
   if (config.kafkaCa !== undefined)
     throw new ConfigError(
-      'KAFKA_CA cannot be used on Workers: they trust public authorities only. Remove it.',
+      'KAFKA_CA is not supported on Workers, which trust public certificate authorities only. Remove it.',
     )
   if (config.replySecret === undefined)
-    throw missing('TURBINE_REPLY_SECRET', 'processors sign their answers with it')
+    throw missing('TURBINE_REPLY_SECRET', 'processors sign their replies with it')
   return {
     ...config,
     kafka,

@@ -3,7 +3,7 @@ import type { Tenant } from '../contract/tenant.ts'
 import { type LimitDecision, TenantLimits } from '../guard/limits.ts'
 import type { LimiterCalls } from './limiter.ts'
 
-/** Counts one tenant's requests. An eviction forgets the count, and comes only after seconds without a request. */
+/** Counts one tenant's requests. The count is lost on eviction, which needs seconds without a request. */
 export class LimiterObject extends DurableObject<unknown> implements LimiterCalls {
   readonly #counted = new TenantLimits()
 

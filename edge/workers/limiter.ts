@@ -3,19 +3,20 @@ import type { Limiter } from '../deps.ts'
 import { type LimitDecision, limitsRequests } from '../guard/limits.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
-/** What the limiter object of a tenant can be asked. */
+/** Calls of a tenant's limiter object. */
 export interface LimiterCalls {
   acquire(limits: Tenant['limits']): Promise<LimitDecision>
   release(lease: number): Promise<void>
 }
 
-export interface ObjectLimiterOptions {
+/** Counts each tenant's requests in a Durable Object, over all locations of the edge. */
+export function createObjectLimiter({
+  objects,
+  background,
+}: {
   objects: ObjectNamespace<LimiterCalls>
   background: Background
-}
-
-/** Counts each tenant's requests in a Durable Object, over all places of the edge. */
-export function createObjectLimiter({ objects, background }: ObjectLimiterOptions): Limiter {
+}): Limiter {
   return {
     async acquire({ id, limits }) {
       if (!limitsRequests(limits)) return { granted: true, release: () => {} }
@@ -27,7 +28,7 @@ export function createObjectLimiter({ objects, background }: ObjectLimiterOption
         granted: true,
         requests,
         release() {
-          // The answer need not wait for it; a release that is lost ends with its lease.
+          // The response does not wait for it; after a lost release the lease expires.
           if (lease !== undefined) background(object.release(lease).catch(() => undefined))
         },
       }

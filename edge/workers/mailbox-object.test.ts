@@ -9,7 +9,7 @@ const open = () => new MailboxObject({}, {})
 beforeEach(() => void vi.useFakeTimers())
 afterEach(() => void vi.useRealTimers())
 
-test('a letter reaches the one who waits for it, and nobody else', async () => {
+test('a reply reaches the request that waits for it, and no other', async () => {
   const mailbox = open()
   const [a, b] = [mailbox.wait('a', 25_000), mailbox.wait('b', 25_000)]
   expect(await mailbox.deliver('b', completed('b'))).toBe(true)
@@ -18,7 +18,7 @@ test('a letter reaches the one who waits for it, and nobody else', async () => {
   expect(await a).toBeUndefined()
 })
 
-test('a letter that comes first is kept for a moment', async () => {
+test('a reply that arrives first is kept for a moment', async () => {
   const mailbox = open()
   expect(await mailbox.deliver('a', completed('a'))).toBe(false)
   expect(await mailbox.deliver('b', completed('b'))).toBe(false)

@@ -3,51 +3,51 @@ import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import type { MailboxCalls } from './mailbox.ts'
 
-interface Letter extends PromiseWithResolvers<FinishedCaption | undefined> {
+interface PendingReply extends PromiseWithResolvers<FinishedCaption | undefined> {
   waiting: number
 }
 
-/** A letter that comes first is kept this long for the one who is about to wait for it, ms. */
+/** A reply that arrives before its request waits is kept this long, ms. */
 const keepMs = 5_000
 
-/** Where requests wait for their captions. Nothing is stored: what gets lost here lies in the object store as well. */
+/** Holds requests until their captions are ready. Nothing is stored: lost captions are in the object store as well. */
 export class MailboxObject extends DurableObject<unknown> implements MailboxCalls {
-  readonly #letters = new Map<string, Letter>()
+  readonly #replies = new Map<string, PendingReply>()
 
   async wait(id: string, ms: number): Promise<FinishedCaption | undefined> {
-    const letter = this.#letter(id)
-    letter.waiting++
+    const reply = this.#reply(id)
+    reply.waiting++
     try {
-      return await valueWithin(ms, letter.promise)
+      return await valueWithin(ms, reply.promise)
     } finally {
-      letter.waiting--
-      this.#forget(id, letter)
+      reply.waiting--
+      this.#forget(id, reply)
     }
   }
 
   async deliver(id: string, caption: FinishedCaption): Promise<boolean> {
-    const letter = this.#letter(id)
-    letter.resolve(caption)
-    if (letter.waiting > 0) return true
-    setTimeout(() => this.#forget(id, letter), keepMs)
+    const reply = this.#reply(id)
+    reply.resolve(caption)
+    if (reply.waiting > 0) return true
+    setTimeout(() => this.#forget(id, reply), keepMs)
     return false
   }
 
   async close(id: string): Promise<void> {
-    this.#letters.get(id)?.resolve(undefined)
-    this.#letters.delete(id)
+    this.#replies.get(id)?.resolve(undefined)
+    this.#replies.delete(id)
   }
 
-  #letter(id: string): Letter {
-    const letter = this.#letters.get(id) ?? {
+  #reply(id: string): PendingReply {
+    const reply = this.#replies.get(id) ?? {
       ...Promise.withResolvers<FinishedCaption | undefined>(),
       waiting: 0,
     }
-    this.#letters.set(id, letter)
-    return letter
+    this.#replies.set(id, reply)
+    return reply
   }
 
-  #forget(id: string, letter: Letter): void {
-    if (letter.waiting === 0 && this.#letters.get(id) === letter) this.#letters.delete(id)
+  #forget(id: string, reply: PendingReply): void {
+    if (reply.waiting === 0 && this.#replies.get(id) === reply) this.#replies.delete(id)
   }
 }

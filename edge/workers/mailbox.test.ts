@@ -58,9 +58,9 @@ test('the object waits from the start, and longer than any caller', () => {
 
 test('an object is let go when its caller is', async () => {
   const { mailbox, works } = mailboxOver()
-  const letterbox = mailbox.open('a')
-  expect(await letterbox.wait(60_000, AbortSignal.abort())).toBeUndefined()
-  letterbox.close()
+  const reply = mailbox.open('a')
+  expect(await reply.wait(60_000, AbortSignal.abort())).toBeUndefined()
+  reply.close()
   await Promise.all(works)
   expect(await mailbox.deliver('a', completed('a'))).toBe(false)
 })
@@ -73,9 +73,9 @@ test('a lost object costs the wait, not the request', async () => {
     deliver: async () => false,
     close: async () => {},
   }))
-  const letterbox = mailbox.open('a')
-  expect(await letterbox.wait(60_000, never)).toBeUndefined()
-  expect(letterbox.lost).toBe(true)
+  const reply = mailbox.open('a')
+  expect(await reply.wait(60_000, never)).toBeUndefined()
+  expect(reply.lost).toBe(true)
   expect(warnings).toHaveLength(1)
 })
 

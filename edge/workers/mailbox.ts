@@ -5,32 +5,32 @@ import type { Log } from '../deps.ts'
 import type { Mailbox } from '../submit/mailbox.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
-/** What a mailbox object can be asked; `id` is a request's. */
+/** Calls of a mailbox object; `id` is a request's. */
 export interface MailboxCalls {
-  /** The caption, or undefined after `ms` or when it is closed. */
+  /** Resolves with the caption, or undefined after `ms` or on `close`. */
   wait(id: string, ms: number): Promise<FinishedCaption | undefined>
-  /** Whether somebody waits for it. */
+  /** @returns whether a request waits for it */
   deliver(id: string, caption: FinishedCaption): Promise<boolean>
   close(id: string): Promise<void>
 }
 
 export interface ObjectMailboxOptions {
   objects: ObjectNamespace<MailboxCalls>
-  /** How many there are. One serves some hundred requests in a second. */
+  /** Number of objects. One serves some hundred requests per second. */
   mailboxes: number
-  /** The `reply-to` address of a request. */
+  /** `reply-to` of a request. */
   addressOf(id: string): string
   background: Background
   log: Pick<Log, 'warn'>
 }
 
-/** A letter is waited for this much longer than a caller is, for whatever comes before the wait, ms. */
+/** Added to the hold time for what precedes the wait, ms. */
 const marginMs = 5_000
 
 /**
- * A mailbox in a pool of Durable Objects: the reply of a processor can reach the edge anywhere in the world, and finds
- * the one place where the caller's request asks for it. Not one object for each request, because making one takes
- * longer than everything else, and each is charged for as long as it is waited in.
+ * Mailbox in a pool of Durable Objects: a processor's reply can reach the edge anywhere in the world and finds the object
+ * that the caller's request waits in. Not one object per request: creating one takes longer than everything else, and
+ * each is billed while a request waits in it.
  */
 export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
   const { objects, mailboxes, addressOf, background, log } = options
@@ -40,12 +40,12 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
       const object = objectOf(id)
       let ended = false
       let lost = false
-      // Asked at once, beside the send of the job: waiting for it afterwards would cost a round trip.
-      const letter = object
+      // Called at once, in parallel with the send of the job: waiting afterwards would cost a round trip.
+      const reply = object
         .wait(id, maxHoldMs + marginMs)
         .catch((err: unknown) => {
           lost = true
-          log.warn({ err, id }, 'a mailbox was lost; its caller gets an address')
+          log.warn({ err, id }, 'mailbox lost, its caller gets a 202')
         })
         .then((caption) => {
           ended = true
@@ -57,11 +57,11 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
           return lost
         },
         async wait(ms, signal) {
-          const caption = await valueWithin(ms, letter, signal)
+          const caption = await valueWithin(ms, reply, signal)
           if (caption || ended) return caption
-          // Who gives up is handed nothing any more, and what was handed over meanwhile counts.
+          // After giving up nothing is delivered; a caption delivered until then counts.
           await object.close(id).catch(() => undefined)
-          return letter
+          return reply
         },
         close() {
           if (!ended) background(object.close(id).catch(() => undefined))

@@ -1,10 +1,10 @@
 /**
- * The Durable Objects of one class, by name; one comes to be when it is first called. `T` is what can be called: each
- * call crosses the network, copies its arguments and rejects when the object is out of reach.
+ * Durable Objects of one class, by name, created on the first call. Each call of `T` crosses the network, copies its
+ * arguments and rejects when the object is unreachable.
  */
 export interface ObjectNamespace<T> {
   getByName(name: string): T
 }
 
-/** Lets work go on after the answer of the request that it belongs to. */
+/** Lets work continue after the response of its request. */
 export type Background = (work: Promise<unknown>) => void

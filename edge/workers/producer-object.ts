@@ -8,23 +8,23 @@ import { createConsoleLog } from './console-log.ts'
 import { type WorkerEnv, workerConfig } from './env.ts'
 import type { ProducerCalls, SendOutcome } from './producer-pool.ts'
 
-/** An isolate has 128 MB, and several of these can be in one; kafkajs copies what it sends a few times. */
+/** An isolate has 128 MB and can hold several producers; kafkajs copies records a few times. */
 const maxQueuedBytes = 8 * 1024 * 1024
-/** A send that was acknowledged so lately proves that Kafka is there, ms. */
+/** A send acknowledged within this time proves that Kafka is reachable, ms. */
 const provenMs = 10_000
-/** How long a look at Kafka is answered again, ms. */
+/** Time that the result of a check is reused, ms. */
 const keepFaultMs = 2_000
 
 /**
- * Holds a connection to Kafka for all requests. When it is evicted, or Cloudflare ends the connection (after 15
- * minutes at the latest), the next record opens another one.
+ * Holds a connection to Kafka for all requests. After an eviction, or when Cloudflare closes the connection (after at
+ * most 15 minutes), the next record opens another one.
  */
 export class ProducerObject extends DurableObject<WorkerEnv> implements ProducerCalls {
   readonly #kafka: KafkaOptions
   readonly #producer: KafkaProducer
   readonly #sends = new Map<string, AbortController>()
   #acknowledgedAt = Number.NEGATIVE_INFINITY
-  #looked: { at: number; fault: Promise<string | undefined> } | undefined
+  #checked: { at: number; fault: Promise<string | undefined> } | undefined
 
   constructor(context: unknown, env: WorkerEnv) {
     super(context, env)
@@ -53,16 +53,16 @@ export class ProducerObject extends DurableObject<WorkerEnv> implements Producer
     this.#sends.get(ticket)?.abort()
   }
 
-  /** Asked by whoever wants to know whether the service is ready, so the answer is kept for a moment. */
+  /** Called by readiness checks, so the result is reused for a moment. */
   async fault(): Promise<string | undefined> {
     if (Date.now() - this.#acknowledgedAt < provenMs) return undefined
-    if (!this.#looked || Date.now() - this.#looked.at >= keepFaultMs)
-      this.#looked = { at: Date.now(), fault: this.#look() }
-    return this.#looked.fault
+    if (!this.#checked || Date.now() - this.#checked.at >= keepFaultMs)
+      this.#checked = { at: Date.now(), fault: this.#check() }
+    return this.#checked.fault
   }
 
-  async #look(): Promise<string | undefined> {
-    // Once and quietly: whoever asks is told.
+  async #check(): Promise<string | undefined> {
+    // Without retries and logs: the caller gets the reason.
     const kafka = new Kafka({ ...kafkaConfig({ ...this.#kafka, onLog: undefined }), retry: { retries: 0 } })
     const admin = kafka.admin()
     try {

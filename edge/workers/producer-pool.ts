@@ -10,22 +10,22 @@ import {
 import { unlessAborted } from '../../infra/timing.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
-/** How a send ended. Errors cross between objects as data, because they lose their class on the way. */
+/** Result of a send. Errors are sent between objects as data, because they lose their class otherwise. */
 export type SendOutcome = { sent: true } | { sent: false; name: string; message: string }
 
-/** What a producer object can be asked. */
+/** Calls of a producer object. */
 export interface ProducerCalls {
-  /** Resolves when Kafka has the records, or with the reason why it has not. `ticket` names this send. */
+  /** Resolves when Kafka has the records, or with the reason of the failure. `ticket` identifies this send. */
   send(ticket: string, topic: string, records: StreamRecord[]): Promise<SendOutcome>
-  /** Nobody waits for this send any more. */
+  /** Cancels a send that nobody waits for. */
   abandon(ticket: string): Promise<void>
-  /** Why records cannot be sent now; undefined when they can. */
+  /** Reason why records cannot be sent now; undefined if they can. */
   fault(): Promise<string | undefined>
 }
 
 export interface ProducerPoolOptions {
   objects: ObjectNamespace<ProducerCalls>
-  /** How many there are. Few make large batches, which is cheap; many share the load, which is quick. */
+  /** Number of objects. Few make large batches, which is cheap; many share the load, which is fast. */
   producers: number
   background: Background
   newId(): string
@@ -37,8 +37,8 @@ export interface ProducerPool extends Pick<Stream, 'send'> {
 }
 
 /**
- * Sends records to Kafka through a pool of Durable Objects, since a request on Workers cannot keep a connection
- * open for the next one. Records of one key go through one object, so they keep their order.
+ * Sends records to Kafka through a pool of Durable Objects, since a request on Workers cannot keep a connection open
+ * for the next one. Records with the same key use the same object, so they keep their order.
  */
 export function createProducerPool({
   objects,
@@ -72,11 +72,11 @@ export function createProducerPool({
 
 const nameOf = (producer: number) => `producer-${producer}`
 
-/** An object is lost for a moment when the Worker is deployed anew, or when it has too much to do. */
+/** An object is unreachable for a moment after a deployment, or when overloaded. */
 const unreachable = (error: unknown) => ({
   sent: false as const,
   name: 'StreamUnavailableError',
-  message: `The producer of the edge is out of reach: ${error instanceof Error ? error.message : String(error)}`,
+  message: `The edge's producer is unreachable: ${error instanceof Error ? error.message : String(error)}`,
 })
 
 const errors: Record<string, new (message: string) => Error> = {

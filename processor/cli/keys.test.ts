@@ -32,7 +32,7 @@ test('a key is printed alone and once, and works; its tenant is there too', asyn
   expect(code).toBe(0)
   expect(stdout).toMatch(/^sk-turbine-[\w-]{43}\n$/)
   const key = stdout.trim()
-  expect(await findKey(store, await hashOfKey(key))).toMatchObject({ tenant: 'acme', name: 'nightly' })
+  expect(await findKey(store, hashOfKey(key))).toMatchObject({ tenant: 'acme', name: 'nightly' })
   expect(stderr).toContain('curl -H')
   expect(stderr).not.toContain(key)
   expect((await run('list')).stdout).not.toContain(key)

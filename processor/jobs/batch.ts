@@ -29,13 +29,13 @@ export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 
 }
 
 /**
- * Handles records of the batch topic, each a shard: runs its lines, writes their results as one object, and tells the
- * planners. The object is written once, so a shard that runs twice counts once: the first results stay. Only a
- * shard that was sent again out of the dead letters takes the place of its error lines, while its batch is under way,
- * and pruned lines are captioned again where a planner asks for it.
+ * Handles records of the batch topic: runs the lines of a shard, writes their results as one object, and notifies the
+ * planners. The object is created once, so a shard that runs twice counts once. Only a shard resent from the dead
+ * letters replaces its error lines, while its batch is in progress, and pruned lines are captioned again on a planner's
+ * request.
  *
- * Rejects, with nothing written, when the shard can be run later, because the processor shuts down or a store is
- * away, and when it is one for the dead letters; then `onDead` makes error lines of its lines.
+ * Rejects, with nothing written, when the shard can be retried later (shutdown, store unavailable), and when it belongs
+ * into the dead letters; then `onDead` writes error lines.
  */
 export function batchJobs(options: BatchJobsOptions): RecordHandler {
   const { captioner, store, stream, log } = options
@@ -51,9 +51,9 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     const batch = await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch))
     const status = batch?.batch.status
     linkTo(batch?.traceparent)
-    // Its results would lie there for ever: those of the batch have been put together and cleared away.
+    // Its results would never be deleted: those of the batch have been joined and deleted.
     if (status && !acceptsShards(status))
-      return log.warn(nameOf(job), 'a shard came again, but its batch has ended')
+      return log.warn(nameOf(job), 'shard resent, but its batch has ended')
     const results = await run(job, signal)
     if (!results) return metrics.onShard('cancelled')
     const tally = await writeShard(store, job, results, stored)
@@ -78,7 +78,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     }
   }
 
-  /** The shard stays as it is, for good. */
+  /** Leaves the shard as it is, for good. */
   async function keep(job: RepayJob): Promise<Repaid | undefined> {
     const stored = await readShard(store, job)
     return stored && { tally: stored.tally, lines: 0, pending: 0 }
@@ -128,7 +128,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   return { handle, onDead }
 }
 
-/** Whether the results of the batch have not been put together yet. */
+/** Before the results of the batch are joined. */
 const acceptsShards = (status: BatchStatus) => status === 'validating' || status === 'in_progress'
 
 const isRepay = (job: ShardJob): job is RepayJob => job.repay !== undefined
@@ -146,23 +146,23 @@ const nameOf = ({ tenant, batch, shard }: ShardJob) => ({ tenant, batch, shard }
 
 const modelGone = (asked: string, served: string) => ({
   code: 'model_not_found',
-  message: `The model "${asked}" is not served any more; "${served}" is. Make a batch for that one.`,
+  message: `The model "${asked}" is no longer served; "${served}" is. Create a batch for that model.`,
 })
 
 const inputGone = {
   code: 'input_not_found',
-  message: 'The input was deleted before this line was read. Make the batch again, and keep its input.',
+  message: 'The input was deleted before this line was read. Create the batch again, and keep its input.',
 }
 
 const shardFailed = {
   code: 'shard_failed',
   message:
-    'The service failed on the lines around this one. Send it again; the operator finds the reason in the dead letters.',
+    'The service failed on the lines of this shard. Resubmit the line; the operator finds the reason in the dead letters.',
 }
 
 /**
- * What became of a shard: `known` when its results lay in the store already; `repaid` when its pruned lines were
- * captioned again, or those for which there was time.
+ * Outcome of a shard: `known` if its results were already stored; `repaid` if its pruned lines were captioned again, as
+ * far as there was time.
  */
 export type ShardEnd = 'done' | 'known' | 'cancelled' | 'dead' | 'repaid'
 
@@ -170,21 +170,21 @@ export type ShardEnd = 'done' | 'known' | 'cancelled' | 'dead' | 'repaid'
 export function measureBatches(metrics: Metrics) {
   const shards = metrics.counter({
     name: 'shards_total',
-    help: 'Shards of batches handled, by what became of them.',
+    help: 'Batch shards handled, by outcome.',
     labelNames: ['end'],
   })
   const lines = metrics.counter({
     name: 'batch_lines_total',
-    help: 'Lines of batches handled, by the code of their error; completed lines have the code ok.',
+    help: 'Batch lines handled, by error code; ok for completed lines.',
     labelNames: ['code'],
   })
   const repaid = metrics.counter({
     name: 'batch_lines_repaid_total',
-    help: 'Lines of batches that were pruned and were captioned again at full quality.',
+    help: 'Pruned batch lines that were captioned again at full quality.',
   })
   const inFlight = metrics.gauge({
     name: 'batch_lines_in_flight',
-    help: 'Lines of batches whose image is being fetched or captioned.',
+    help: 'Batch lines whose image is being fetched or captioned.',
   })
   const fetching = metrics.histogram({
     name: 'batch_image_fetch_seconds',

@@ -232,15 +232,15 @@ it('counts what the edge was told it takes until its record comes, or its time i
   })
   expect(jobs.rejection(job)).toBeUndefined()
   expect(jobs.rejection({ ...job, id: 'cap_2' })).toBeUndefined()
-  expect(jobs.onTheWay()).toEqual([2450, 2450])
+  expect(jobs.inTransit()).toEqual([2450, 2450])
   clock = 2000
   await jobs.handle(recordOf(), new AbortController().signal)
-  expect(jobs.onTheWay()).toEqual([2450])
+  expect(jobs.inTransit()).toEqual([2450])
   clock = 2100
   expect(jobs.rejection({ ...job, id: 'cap_3' })).toMatchObject({ code: 'overloaded', retryAfterSeconds: 1 })
-  expect(jobs.onTheWay()).toEqual([2450])
+  expect(jobs.inTransit()).toEqual([2450])
   clock = 2450
-  expect(jobs.onTheWay()).toEqual([])
+  expect(jobs.inTransit()).toEqual([])
 })
 
 it.each(['shutting_down', 'queue_full'])('leaves the record for later on %s', async (code) => {

@@ -1,5 +1,5 @@
 import type { FinishedCaption } from '../../edge/contract/caption.ts'
-import { TurbineError } from '../../edge/contract/errors.ts'
+import { retryLater, TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, decodeJob } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { putJson } from '../../infra/store/json.ts'
@@ -13,84 +13,83 @@ import type { Admission, AdmissionRequest } from '../scheduling/admission.ts'
 export interface InteractiveJobsOptions {
   captioner: Captioner
   store: ObjectStore
-  /** Whether an image can be done in time; default: always. */
+  /** Admission of an image; default: always admitted. */
   admission?(image: AdmissionRequest): Admission
-  /** An edge in this process has decided on every job already. */
+  /** An edge in this process has already decided on every job. */
   decided?: boolean
-  /** Called for every request that is rejected. */
+  /** Called for every rejected request. */
   onShed?(reason: 'full' | 'late'): void
-  /** Hands the finished caption to whoever waits at the job's `reply-to` address: whether it surely answers them. */
+  /** Delivers the finished caption to the caller at the job's `reply-to`. @returns whether the caller has it for sure */
   deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
   /** Unix ms. */
   now(): number
 }
 
 export interface InteractiveJobs extends RecordHandler {
-  /** The 429 for a request whose caller waits and that could not be answered in time; one that is taken gets none. */
+  /** The 429 of a request whose caller waits and that would miss its deadline; undefined if admitted. */
   rejection(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
-  /** Deadlines of what `rejection` took and whose records have not come yet, unix ms. */
-  onTheWay(): number[]
+  /** Deadlines of admitted requests whose records have not arrived yet, unix ms. */
+  inTransit(): number[]
 }
 
-/** Share of a request's time that is kept for the way back to its caller. */
+/** Share of a request's time reserved for the reply. */
 const replyShare = 0.1
 
 /**
- * Handles records of the interactive topic: captions the image, writes the result, announces it. The result lies in
- * the store before the promise fulfils, so before the record is committed; a record that comes a second time, after a
- * crash, finds its result there and is not captioned again.
+ * Handles records of the interactive topic: captions the image, stores the result, replies to the caller. The result is
+ * stored before the record is committed; a record redelivered after a crash finds its result and is not captioned again.
  *
- * A request that could not be answered in time however hard images were pruned is rejected with 429 while its caller
- * waits, and nothing is stored for a caller who has that answer; whoever was given an address already is served,
- * however late. It is decided once: by the edge where it is in the same process, else on the record.
+ * A request that would miss its deadline at maximum pruning is rejected with 429 while its caller waits, and nothing is
+ * stored for a caller who has that response. Accepted (202) requests always complete, however late. Admission is decided
+ * once: by the edge if it is in the same process, else on the record.
  *
- * Rejects when the record can be captioned later, because the processor shuts down or the store is away, and when it
- * is one for the dead letters; then `onDead` gives the caller a failed caption.
+ * Rejects when the record can be retried later (shutdown, store unavailable), and when it belongs into the dead letters;
+ * then `onDead` replies with a failed caption.
  */
 export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJobs {
   const startedAt = options.now()
-  const repeats = new KeyLock()
-  const replying = new RecentTime()
-  const coming = new RecentTime()
-  const onTheWay = new Map<string, number>()
-  // What comes after the model takes its part of the time that there is.
-  const hurriedOf = <T extends Omit<CaptionJob, 'image'>>(job: T) => ({
+  const retries = new KeyLock()
+  const replyTime = new RecentTime()
+  const transitTime = new RecentTime()
+  const inTransit = new Map<string, number>()
+  // The steps after the model need their part of the time.
+  const withReplyTime = <T extends Omit<CaptionJob, 'image'>>(job: T) => ({
     ...job,
-    deadline: job.deadline - Math.max(replying.ms, replyShare * (job.deadline - job.acceptedAt)),
+    deadline: job.deadline - Math.max(replyTime.ms, replyShare * (job.deadline - job.acceptedAt)),
   })
   const run = async (job: CaptionJob, record: ConsumedRecord, signal: AbortSignal) => {
-    const cameBefore = record.timestamp < startedAt || job.repeatable
-    const known = cameBefore ? await finishedCaption(options.store, job, record) : undefined
-    const hurried = hurriedOf(job)
-    const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, hurried)
+    const mayHaveRun = record.timestamp < startedAt || job.repeatable
+    const known = mayHaveRun ? await finishedCaption(options.store, job, record) : undefined
+    const timed = withReplyTime(job)
+    const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, timed)
     if (error) await reject(options, job, error)
     else {
-      if (onTheWay.delete(job.id)) coming.observe(options.now() - job.acceptedAt)
-      const caption = known ?? (await captionOf(options, hurried, record, signal))
+      if (inTransit.delete(job.id)) transitTime.observe(options.now() - job.acceptedAt)
+      const caption = known ?? (await captionOf(options, timed, record, signal))
       const captionedAt = options.now()
       if (!known) await keep(options, job, caption)
       if (job.replyTo) void options.deliver(job.replyTo, caption)
-      if (!known) replying.observe(options.now() - captionedAt)
+      if (!known) replyTime.observe(options.now() - captionedAt)
     }
     if (!(job.image instanceof Uint8Array)) await options.store.delete(job.image.key)
   }
   return {
     async handle(record, signal) {
       const job = decodeJob(record)
-      // A repeat may come while the first is being captioned: then it waits, and finds the result.
-      await repeats.run(job.id, () => run(job, record, signal))
+      // A duplicate that arrives while the first is captioned waits, and finds the result.
+      await retries.run(job.id, () => run(job, record, signal))
     },
     rejection(job) {
-      const hurried = hurriedOf(job)
-      const error = rejectionOf(options, { ...hurried, deadline: hurried.deadline - coming.ms })
-      if (!error) onTheWay.set(job.id, hurried.deadline)
+      const timed = withReplyTime(job)
+      const error = rejectionOf(options, { ...timed, deadline: timed.deadline - transitTime.ms })
+      if (!error) inTransit.set(job.id, timed.deadline)
       return error
     },
-    onTheWay() {
-      for (const [id, deadline] of onTheWay) if (deadline <= options.now()) onTheWay.delete(id)
-      return [...onTheWay.values()]
+    inTransit() {
+      for (const [id, deadline] of inTransit) if (deadline <= options.now()) inTransit.delete(id)
+      return [...inTransit.values()]
     },
-    // An image that travels by key stays: the record can be sent again.
+    // An image sent by key stays: the record can be resent.
     async onDead(record, cause) {
       const job = jobOf(record)
       if (!job) return
@@ -102,7 +101,7 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
   }
 }
 
-/** Undefined for a record that cannot be read. */
+/** Undefined for an unreadable record. */
 function jobOf(record: ConsumedRecord): CaptionJob | undefined {
   try {
     return decodeJob(record)
@@ -124,11 +123,11 @@ async function finishedCaption(
   return isRepeatable(stored, record) ? undefined : stored
 }
 
-/** What was rejected was not begun; what failed may be sent again by the operator. */
+/** A rejected job did not start; a failed one can be resent by the operator. */
 const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
   caption.status === 'failed' && (isRetry(record) || caption.http_status === 429)
 
-/** The error of a request that is rejected; undefined for one that is served. */
+/** Error of a rejected request; undefined if admitted. */
 function rejectionOf(
   { admission, onShed, now }: InteractiveJobsOptions,
   image: Required<AdmissionRequest>,
@@ -139,10 +138,14 @@ function rejectionOf(
   onShed?.(decision.reason)
   return decision.reason === 'full'
     ? tooBusy('queue_full', 'The queue is full.', decision.retryAfterSeconds)
-    : tooBusy('overloaded', 'The service has too much work to answer in time.', decision.retryAfterSeconds)
+    : tooBusy(
+        'overloaded',
+        'The service is overloaded and cannot respond in time.',
+        decision.retryAfterSeconds,
+      )
 }
 
-/** A result is kept only where somebody may look for it: a repeat of the request, or a caller who may have an address. */
+/** Stores a rejection only if it may be looked up: by a retry, or by a caller who may have a 202. */
 async function reject(options: InteractiveJobsOptions, job: CaptionJob, error: TurbineError) {
   const caption = failed(job, error)
   if (job.repeatable) await keep(options, job, caption)
@@ -160,7 +163,7 @@ async function captionOf(
   signal: AbortSignal,
 ): Promise<FinishedCaption> {
   const { maxPrune, prompt } = job
-  // A job that is sent again has nobody who waits for it: it is never late.
+  // No caller waits for a resent job, so it is never late.
   const { acceptedAt, deadline } = isRetry(record)
     ? { acceptedAt: record.timestamp, deadline: undefined }
     : job
@@ -171,21 +174,21 @@ async function captionOf(
     const task = { image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal } as const
     return { ...headOf(job), status: 'completed', ...(await captioner.caption(task)) }
   } catch (error) {
-    // Where the image or the request is at fault, the caller gets the error; all else is not for the caller.
+    // Callers get errors of the image or the request only.
     if (!(error instanceof TurbineError) || error.retriable) throw error
     return failed(job, error)
   }
 }
 
 const modelGone = (asked: string, served: string) =>
-  new TurbineError(`The model "${asked}" is not served any more; "${served}" is.`, {
+  new TurbineError(`The model "${asked}" is no longer served; "${served}" is.`, {
     status: 404,
     code: 'model_not_found',
     param: 'model',
   })
 
 const imageLost = () =>
-  new TurbineError('The image of this request is gone. Send the request again.', {
+  new TurbineError('The image of this request was lost. Retry the request.', {
     status: 500,
     code: 'image_lost',
     retriable: false,
@@ -203,25 +206,21 @@ const failed = (job: CaptionJob, error: TurbineError): FinishedCaption => ({
 })
 
 const tooBusy = (code: string, reason: string, retryAfterSeconds: number) =>
-  new TurbineError(`${reason} Send the request again in ${retryAfterSeconds} s.`, {
-    status: 429,
-    code,
-    retryAfterSeconds,
-  })
+  retryLater(code, `${reason} Retry in ${retryAfterSeconds} s.`, { status: 429, retryAfterSeconds })
 
 const internal = (cause: unknown) =>
-  new TurbineError('The service failed on this request. Its operator can find out why in the dead letters.', {
+  new TurbineError('The service failed on this request. The operator finds the reason in the dead letters.', {
     status: 500,
     code: 'internal_error',
     cause,
   })
 
-/** Weight of a time in the estimate. */
+/** Weight of one observation. */
 const timeWeight = 0.05
-/** A time counts as at most this long: pruning harder does not make a slow store faster, ms. */
+/** Cap of an observation, ms: more pruning does not make a slow store faster. */
 const longestMs = 100
 
-/** How long something takes of late, ms: an exponentially weighted mean. */
+/** Exponentially weighted mean of a duration, ms. */
 export class RecentTime {
   #ms = 0
 

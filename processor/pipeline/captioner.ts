@@ -3,27 +3,27 @@ import type { Lane } from '../scheduling/level.ts'
 
 /** One image to caption. Times are unix ms. */
 export interface CaptionTask {
-  /** An encoded image: JPEG, PNG, WebP, GIF, TIFF, AVIF, SVG is refused. */
+  /** Encoded as JPEG, PNG, WebP, GIF, TIFF or AVIF. */
   image: Uint8Array
   lane: Lane
   /** Default: now. */
   acceptedAt?: number
   /** Absent: never late, so never pruned. */
   deadline?: number
-  /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
+  /** Maximum share of image tokens that may be merged, 0 to 1; default 1. */
   maxPrune?: number
   /** Text that the caption continues. */
   prompt?: string
   /** Pins a prune level instead of letting the load decide. */
   level?: number
-  /** Work for devices that have nothing else to do: it comes after everything that waits. Default: false. */
+  /** Run only on idle devices, after everything that waits. Default: false. */
   idle?: boolean
   signal?: AbortSignal
 }
 
 export interface Captioned {
   caption: string
-  /** What it cost, as callers see it: `queue_ms` is from acceptance to the start of the batch that the image was in. */
+  /** Pruning and cost, as returned to callers. */
   turbine: Pruning
 }
 
@@ -31,17 +31,17 @@ export interface Captioned {
 export interface Captioner {
   /** Id of the served model. */
   readonly model: string
-  /** Images it can work on at once without any device waiting: keep about this many calls open. */
+  /** Concurrent calls that keep all devices busy. */
   readonly concurrency: number
   /**
-   * @throws TurbineError `image_*` for an image that cannot be captioned (that one alone), `queue_full` with
-   * `retryAfterSeconds`, `shutting_down`.
+   * @throws TurbineError `image_*` for an image that cannot be captioned, `queue_full` with `retryAfterSeconds`,
+   * `shutting_down`
    */
   caption(task: CaptionTask): Promise<Captioned>
-  /** Lets accepted work finish, then frees the devices. */
+  /** Finishes accepted work, then frees the devices. */
   close(): Promise<void>
 }
 
-/** The level that every image is pinned to; undefined where the load decides. `pruning` is the setting. */
+/** Level that the setting `pruning` pins every image to; undefined if the load decides. */
 export const pinnedLevel = (pruning: string): number | undefined =>
   pruning === 'adaptive' ? undefined : pruning === 'off' ? 0 : Number(pruning)

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { TurbineError } from '../../edge/contract/errors.ts'
+import { retryLater } from '../../edge/contract/errors.ts'
 import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
@@ -14,11 +14,11 @@ export interface ExecutorOptions {
   model: CaptionModel
   pool: DevicePool
   costs: CostModel
-  /** Images that wait in each lane at most. */
+  /** Maximum waiting images per lane. */
   queueLimit: number
-  /** Time within which an interactive image should be done, ms; Infinity when nobody waits. */
+  /** Latency target of interactive images, ms; Infinity if nobody waits. */
   interactiveTargetMs: number
-  /** Images that will have to be served here and are not in the queue yet. */
+  /** Images that will arrive here and are not in the queue yet. */
   upstream?(lane: Lane, now: number): readonly Backlog[]
   /** Called after every run; for metrics. */
   onBatch?(run: BatchReport): void
@@ -29,14 +29,14 @@ export interface ExecutorOptions {
 /** Report on one run of a device. */
 export interface BatchReport {
   device: string
-  /** Images captioned, by their lane; the rest of the bucket was padding. */
+  /** Images captioned, by lane; the rest of the bucket was padding. */
   images: Record<Lane, number>
-  /** Images that were done after their deadline, by lane. */
+  /** Images finished after their deadline, by lane. */
   late: Record<Lane, number>
   bucket: number
   level: number
   pruneRatio: number
-  /** Share of captions that differ from unpruned ones at this level, 0 to 1; 0 where nobody measured it. */
+  /** Share of captions that differ from unpruned ones at this level, 0 to 1; 0 if not measured. */
   qualitySpent: number
   predictedMs: number
   inferenceMs: number
@@ -52,7 +52,7 @@ export interface RunResult {
   level: number
   /** From acceptance to the start of the batch. */
   queueMs: number
-  /** The run of the batch the image was in. */
+  /** Run time of the batch that the image was in. */
   inferenceMs: number
 }
 
@@ -67,12 +67,12 @@ interface Work {
   reject(error: unknown): void
 }
 
-/** Runs of an image's batch that may fail before the image does. */
+/** Maximum failed runs of an image's batch. */
 const maxAttempts = 3
-/** Without a batch for so long a lane's load asks for nothing, ms. */
+/** A lane without a batch for this time counts as quiet, ms. */
 const quietMs = 10_000
 
-/** Keeps the devices of one model busy: whenever one is free, it gets the best batch that the waiting images make. */
+/** Keeps the devices of one model busy: a free device gets the best batch of the waiting images at once. */
 export class Executor {
   readonly #options: ExecutorOptions
   readonly #buffers: PixelBuffers
@@ -102,12 +102,11 @@ export class Executor {
     this.#idle = new Set(pool.devices)
   }
 
-  /** Images that wait for a device. */
   waiting(lane?: Lane): number {
     return this.#queue.size(lane)
   }
 
-  /** The prune level that the lane's load asks for; 0 once the lane has been quiet for a while. */
+  /** Prune level that the lane's load requires; 0 in a quiet lane. */
   level(lane: Lane): number {
     const isQuiet = this.#options.now() - this.#ledAt[lane] > quietMs
     return isQuiet ? 0 : this.#batcher.level(lane)
@@ -119,7 +118,7 @@ export class Executor {
     return head ? Math.max(0, this.#options.now() - head.image.enqueuedAt) : 0
   }
 
-  /** Images per second that have come into the lane of late. */
+  /** Recent arrivals in the lane, images per second. */
   arrivalRate(lane: Lane): number {
     return this.#queue.arrivalRate(lane, this.#options.now())
   }
@@ -149,7 +148,7 @@ export class Executor {
   }
 
   /**
-   * Runs a decoded image with the next batch that it fits.
+   * Runs a decoded image in the next batch that it fits.
    * @throws TurbineError `queue_full`, `inference_failed`; the signal's reason when it aborts while the image waits
    */
   run(
@@ -179,11 +178,8 @@ export class Executor {
     } catch (error) {
       if (!(error instanceof QueueFullError)) throw error
       const decision = this.admission()
-      throw new TurbineError(error.message, {
-        status: 429,
-        code: 'queue_full',
-        retryAfterSeconds: decision.admitted ? 1 : decision.retryAfterSeconds,
-      })
+      const retryAfterSeconds = decision.admitted ? 1 : decision.retryAfterSeconds
+      throw retryLater('queue_full', error.message, { status: 429, retryAfterSeconds })
     }
   }
 
@@ -202,7 +198,7 @@ export class Executor {
     const answer = await this.#execute(device, batch).catch((error: unknown) => {
       for (const image of batch.images) this.#retry(image, error)
     })
-    // The device gets its next batch before this one's captions are worked on: it does not wait for them.
+    // The device gets its next batch before the captions of this one are processed.
     this.#idle.add(device)
     this.#freeAt.delete(device)
     this.#feedDevices()
@@ -247,12 +243,7 @@ export class Executor {
       return
     }
     payload.reject(
-      new TurbineError('The model could not run on this image. Send the request again.', {
-        status: 503,
-        code: 'inference_failed',
-        retryAfterSeconds: 1,
-        cause,
-      }),
+      retryLater('inference_failed', 'Inference failed on this image. Retry the request.', { cause }),
     )
   }
 
@@ -276,7 +267,7 @@ export class Executor {
   }
 }
 
-/** Counts images by lane: batch images fill the rows that interactive ones leave. */
+/** Counts images by lane: batch images fill the free rows of interactive batches. */
 function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {
   const interactive = images.filter(({ lane }) => lane === 'interactive').length
   return { interactive, batch: images.length - interactive }

@@ -3,7 +3,7 @@ import { lanes } from '../scheduling/level.ts'
 import type { BatchReport } from './executor.ts'
 import type { Pipeline } from './pipeline.ts'
 
-/** Metrics of the devices' runs; hand `onBatch` and `onCrash` to the pipeline and `watch` the pipeline itself. */
+/** Metrics of runs and devices: pass `onBatch` and `onCrash` to the pipeline, and the pipeline to `watch`. */
 export function measurePipeline(metrics: Metrics) {
   const counter = <T extends string = never>(name: string, help: string, ...labelNames: T[]) =>
     metrics.counter({ name, help, labelNames })
@@ -21,15 +21,15 @@ export function measurePipeline(metrics: Metrics) {
     labelNames: ['device'],
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
   })
-  const busy = counter('device_busy_seconds_total', 'Time that the device ran batches.', 'device')
+  const busy = counter('device_busy_seconds_total', 'Time that the device was running batches.', 'device')
   const pruned = counter(
     'prune_ratio_sum',
-    'Sum of the prune ratios of captioned images: over images_total it is the mean.',
+    'Sum of the prune ratios of captioned images; divided by images_total, the mean.',
     'lane',
   )
   const quality = counter(
     'quality_spent_sum',
-    'Expected captions that differ from unpruned ones, by the calibrated level table; over images_total it is their share.',
+    'Expected captions that differ from unpruned ones, by calibration; divided by images_total, their share.',
     'lane',
   )
   const late = counter('late_images_total', 'Images captioned after their deadline.', 'lane')
@@ -59,12 +59,8 @@ export function measurePipeline(metrics: Metrics) {
       busyShares.set(device, share)
       share.observe(run)
     },
-    onShed(reason: 'full' | 'late'): void {
-      rejected.inc({ reason })
-    },
-    onCrash(): void {
-      crashes.inc()
-    },
+    onShed: (reason: 'full' | 'late') => rejected.inc({ reason }),
+    onCrash: () => crashes.inc(),
     watch(pipeline: Pipeline): void {
       const { executor } = pipeline
       const perLane = (name: string, help: string, read: (lane: (typeof lanes)[number]) => number) =>
@@ -82,11 +78,11 @@ export function measurePipeline(metrics: Metrics) {
         'Waiting time of the image that is served next.',
         (lane) => executor.age(lane) / 1000,
       )
-      perLane('prune_level', 'Prune level that the load asks for.', (lane) => executor.level(lane))
+      perLane('prune_level', 'Prune level that the load requires.', (lane) => executor.level(lane))
       perLane('arrival_rate', 'Images that arrive per second.', (lane) => executor.arrivalRate(lane))
       metrics.gauge({
         name: 'device_busy_share',
-        help: 'Share of the last ten seconds in which the device ran batches, 0 to 1.',
+        help: 'Busy share of the device in the last ten seconds, 0 to 1.',
         labelNames: ['device'],
         collect() {
           for (const device of pipeline.devices)

@@ -11,7 +11,7 @@ import { openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
-/** A pipeline that runs, with what it was opened from. */
+/** Running pipeline with its model and devices. */
 export interface OpenPipeline {
   pipeline: Pipeline
   model: CaptionModel
@@ -24,7 +24,7 @@ export interface OpenPipelineOptions
     PipelineOptions,
     'interactiveTargetMs' | 'level' | 'upstream' | 'onBatch' | 'onCacheError' | 'onCrash'
   > {
-  /** Folder that keeps measured run times for the next start; default: none. */
+  /** Folder for measured run times, reused at the next start; default: none. */
   costFolder?: string
 }
 
@@ -68,7 +68,7 @@ export async function precisionOf({ precision }: Config, model: CaptionModel, de
   })
 }
 
-/** Opens the model for a run over files: nobody waits for single images, so the devices are filled to the brim. */
+/** Opens the model for a run over files: nobody waits for single images, so batches are as large as possible. */
 export async function openCaptioner(config: Config): Promise<Captioner> {
   const { pipeline } = await openPipeline(config, { interactiveTargetMs: Number.POSITIVE_INFINITY })
   return pipeline

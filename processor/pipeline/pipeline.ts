@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import pLimit, { type LimitFunction } from 'p-limit'
-import { TurbineError } from '../../edge/contract/errors.ts'
+import { invalid, shuttingDown } from '../../edge/contract/errors.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { addSpan } from '../../infra/telemetry/tracing.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
@@ -21,37 +21,36 @@ export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'> {
   model: CaptionModel
   devices: DeviceTarget[]
-  /** Threads that one operator is split over; default: all cores on the CPU. */
+  /** Threads per operator; default: all cores on the CPU. */
   intraOpThreads?: number
   /** Batch sizes, ascending. */
   buckets: number[]
   /** Pins every image to this prune level, within what the image allows; default: the load decides. */
   level?: number
-  /** Run times measured at earlier starts; default: none are kept. */
+  /** Run times measured at earlier starts; default: none. */
   costCache?: CostCache
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
-  /** Called when the run times measured at start could not be kept. */
+  /** Called when the measured run times could not be stored. */
   onCacheError?(error: unknown): void
-  /** Called when a device's thread died; it restarts by itself. */
+  /** Called when a device's thread crashed; it restarts by itself. */
   onCrash?(error: Error): void
   /** Unix ms. */
   now?(): number
 }
 
 /**
- * Images in, captions out, on one machine: decoding ahead of the devices, the queue of two lanes, and for each free
- * device the batch and the prune level that the load asks for.
+ * Images in, captions out, on one machine: decodes ahead of the devices, queues in two lanes, and runs on each free device
+ * the batch and prune level that the load requires.
  *
  * @example
  * const pipeline = await Pipeline.start({ model, devices, buckets: [1, 2, 4, 8], queueLimit: 1000, interactiveTargetMs: 500 })
- * const { caption, pruneRatio } = await pipeline.caption({ image, lane: 'interactive' })
+ * const { caption, turbine } = await pipeline.caption({ image, lane: 'interactive' })
  */
 export class Pipeline implements Captioner {
   readonly model: string
   readonly concurrency: number
   readonly costs: CostModel
-  /** Queue and runs. */
   readonly executor: Executor
   readonly #model: CaptionModel
   readonly #now: () => number
@@ -61,7 +60,7 @@ export class Pipeline implements Captioner {
   readonly #decoding: LimitFunction
   readonly #open = new Set<Promise<unknown>>()
   readonly #level: number | undefined
-  /** Deadlines of interactive images that are being decoded, or wait for it, unix ms. */
+  /** Deadlines of interactive images that are not decoded yet, unix ms. */
   readonly #undecoded = new Map<symbol, number>()
   readonly #targetMs: number
   #closing = false
@@ -94,7 +93,7 @@ export class Pipeline implements Captioner {
   }
 
   /**
-   * Opens the model on every device and measures what a run costs.
+   * Opens the model on every device and measures run times.
    * @throws ModelFolderError, DeviceOpenError, TurbineError `level_unknown`
    */
   static async start(options: PipelineOptions): Promise<Pipeline> {
@@ -119,12 +118,11 @@ export class Pipeline implements Captioner {
     return new Pipeline(options, pool, tokenizer, costs)
   }
 
-  /** Images per second that all devices together serve unpruned. */
+  /** Images per second of all devices together, unpruned. */
   get throughput(): number {
     return this.costs.throughput(0) * this.#pool.devices.length
   }
 
-  /** Names of the devices that serve. */
   get devices(): string[] {
     return this.#pool.devices.map(({ name }) => name)
   }
@@ -132,7 +130,7 @@ export class Pipeline implements Captioner {
   /**
    * Captions one image.
    * @throws TurbineError `image_*`, `prompt_too_long`, `level_unknown`, `queue_full`, `shutting_down`,
-   * `inference_failed`; the signal's reason when it aborts.
+   * `inference_failed`; the signal's reason when it aborts
    */
   caption(task: CaptionTask): Promise<Captioned> {
     if (this.#closing) return Promise.reject(shuttingDown())
@@ -146,7 +144,7 @@ export class Pipeline implements Captioner {
     return captioned
   }
 
-  /** Lets every image that was taken finish, then frees the devices. */
+  /** Finishes accepted images, then frees the devices. */
   async close(): Promise<void> {
     this.#closing = true
     while (this.#open.size > 0) await Promise.all(this.#open)
@@ -224,9 +222,10 @@ export class Pipeline implements Captioner {
     const { startId, maxPromptLength } = this.#model
     const ids = prompt ? this.#tokenizer.encodePrompt(prompt) : []
     if (ids.length > maxPromptLength)
-      throw new TurbineError(
-        `The prompt has ${ids.length} tokens; this model takes at most ${maxPromptLength}. Shorten it.`,
-        { status: 400, code: 'prompt_too_long', param: 'prompt' },
+      throw invalid(
+        'prompt_too_long',
+        `The prompt has ${ids.length} tokens; this model accepts at most ${maxPromptLength}. Shorten it.`,
+        'prompt',
       )
     return [startId, ...ids]
   }
@@ -234,23 +233,16 @@ export class Pipeline implements Captioner {
 
 /** @throws TurbineError `level_unknown` */
 function checkLevel({ id, levels: { length } }: CaptionModel, level: number | undefined): void {
-  if (level === undefined || level < length) return
-  throw new TurbineError(`Level ${level} is unknown; ${id} has the levels 0 to ${length - 1}.`, {
-    status: 400,
-    code: 'level_unknown',
-    param: 'level',
-  })
+  if (level !== undefined && level >= length)
+    throw invalid(
+      'level_unknown',
+      `Level ${level} is unknown; ${id} has the levels 0 to ${length - 1}.`,
+      'level',
+    )
 }
 
-/** Images that are decoded side by side: on a CPU the model needs most of the cores for itself. */
+/** Concurrent decodes: on a CPU the model needs most of the cores. */
 function decodesAtOnce(devices: DeviceTarget[]): number {
   const cores = availableParallelism()
   return devices.some(({ provider }) => provider === 'cpu') ? Math.max(1, cores >> 1) : cores
 }
-
-const shuttingDown = () =>
-  new TurbineError('The service is shutting down. Send the request again.', {
-    status: 503,
-    code: 'shutting_down',
-    retryAfterSeconds: 1,
-  })

@@ -10,26 +10,26 @@ export interface SeedCostsOptions
   gpu?: boolean
   /** Run times measured at earlier starts. */
   cache?: CostCache
-  /** Called when the run times could not be kept; the next start measures again. */
+  /** Called when the run times could not be stored; the next start measures again. */
   onCacheError?(error: unknown): void
 }
 
-/** Calibration takes about this long at a first start, ms; a run that has begun is finished. */
+/** Approximate time of calibration at a first start, ms; a started run is finished. */
 const calibrationMs = 1500
 /**
- * A GPU picks kernels and sets up memory in the first two runs of each shape: they take up to seconds, and do not tell
- * what the shape costs from then on. Costs there do not follow the batch size, so large batches have to be measured.
+ * A GPU selects kernels and allocates memory in the first two runs of each shape: they take up to seconds and do not
+ * predict later runs. Costs do not follow the batch size, so large batches have to be measured.
  */
 const gpuWarmUps = 2
 const gpuCalibrationMs = 15_000
-/** The same where only a look is taken whether what an earlier start measured still holds. */
+/** Time to check whether earlier measurements still hold, ms. */
 const checkMs = 200
-/** Runs that are this many times slower or faster than an earlier start's make it worthless. */
+/** Earlier measurements are discarded if runs are slower or faster by this factor. */
 const staleFactor = 1.5
 
 /**
- * Seeds the cost model of a device with what an earlier start measured, if that still holds, or else with a short
- * calibration, which is kept for the next start.
+ * Seeds the cost model of a device with earlier measurements, if they still hold, or else with a short calibration,
+ * which is stored for the next start.
  */
 export async function seedCosts(device: Pick<Device, 'run'>, options: SeedCostsOptions): Promise<CostModel> {
   const { model, buckets, pixels, gpu = false, levels, decodersAtOnce, cache, onCacheError } = options

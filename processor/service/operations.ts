@@ -4,7 +4,7 @@ import { addMetrics } from '../../edge/api/metrics.ts'
 import type { EdgeDeps, EdgeEnv } from '../../edge/deps.ts'
 import { onError, onNotFound } from '../../edge/guard/errors.ts'
 
-/** What a process without an edge answers over HTTP: `/health/live`, `/health/ready` and `/metrics`. */
+/** HTTP app of a process without an edge: `/health/live`, `/health/ready` and `/metrics`. */
 export function operationsApp(deps: Pick<EdgeDeps, 'readiness' | 'metrics' | 'log'>): OpenAPIHono<EdgeEnv> {
   const app = new OpenAPIHono<EdgeEnv>()
   app.onError(onError(deps.log))

@@ -28,35 +28,34 @@ export interface ProcessorOptions {
   log: Logger
   backends: Backends
   metrics: Metrics
-  /** Told of every record that was given up. */
+  /** Called for every dead letter. */
   onDeadLetter: DeadLetterOptions['onDeadLetter']
-  /** Announces a finished caption at the `reply-to` address of its job. */
+  /** Delivers a finished caption to its job's `reply-to`. */
   deliver: InteractiveJobsOptions['deliver']
-  /** The only edge is in this process: it decides by `rejection`, and no job is rejected afterwards. */
+  /** The only edge is in this process: it decides by `rejection`, and no job is rejected later. */
   edgeDecides?: boolean
 }
 
 export interface RunningProcessor {
   pipeline: Pipeline
   model: CaptionModel
-  /** What the bundled picture was captioned as, and its path. */
+  /** Caption and path of the bundled picture. */
   warmUp: { caption: string; image: string }
   /** Interactive records being handled now. */
   inFlight(): number
   rejection: InteractiveJobs['rejection']
 }
 
-/** Shards worked on at a time: while the last lines of one are slow, the others keep the devices busy. */
+/** Concurrent shards: while the last lines of one are slow, the others keep the devices busy. */
 const shardsInFlight = 4
 
-/** What consumers of both lanes are made from. */
 interface Consuming extends ProcessorOptions {
   pipeline: Pipeline
   shutdown: Shutdown
 }
 
 /**
- * Opens the model and takes jobs of its lanes from the stream. Resolves when the model has captioned a picture.
+ * Opens the model and consumes jobs of its lanes. Resolves when the model has captioned a picture.
  * @throws ModelFolderError, DeviceUnavailableError, StreamUnavailableError, TurbineError `level_unknown`
  */
 export async function startProcessor(
@@ -80,7 +79,7 @@ export async function startProcessor(
       deadline: now + config.sloMs,
     })
     const maxLevel = levels.length - 1
-    return [...inStream, ...jobs.onTheWay().map((deadline) => ({ deadline, images: 1, maxLevel }))]
+    return [...inStream, ...jobs.inTransit().map((deadline) => ({ deadline, images: 1, maxLevel }))]
   }
   const { pipeline, model, onShed } = await startPipeline({ ...options, upstream }, shutdown)
   const image = bundledPictures[0]!
@@ -99,7 +98,7 @@ export async function startProcessor(
     shutdown.add((drainMs) => interactive!.close(drainMs))
   }
   const batch = config.lanes === 'interactive' ? undefined : await consumeBatch(consuming)
-  // Together: a shard can take all of the time, and callers wait for the interactive ones.
+  // Concurrently: a shard can take all of the drain time, and callers wait for the interactive jobs.
   shutdown.add((drainMs) => Promise.all([interactive?.close(drainMs), batch?.close(drainMs)]))
   const inFlight = () => interactive?.inFlight ?? 0
   return { pipeline, model, warmUp: { caption, image }, inFlight, rejection: jobs.rejection }
@@ -144,7 +143,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
   })
 }
 
-/** What becomes of records that cannot be handled. */
+/** Wraps a handler with dead letters, crash marks and tracing. */
 function handling(
   handler: RecordHandler,
   {
@@ -161,7 +160,7 @@ function handling(
         { kind: SpanKind.CONSUMER, parent: record.headers.traceparent ?? '' },
         () => handle(record, signal),
       ),
-    onError: (err: unknown) => log.warn({ err }, 'a record could not be handled now; it comes again'),
+    onError: (err: unknown) => log.warn({ err }, 'record handler failed, retrying'),
   }
 }
 
@@ -176,11 +175,10 @@ async function startPipeline(
     upstream,
     costFolder: join(config.dataDir, 'costs'),
     onBatch: measured.onBatch,
-    onCacheError: (err) =>
-      log.warn({ err }, 'what was measured of the device could not be kept; the next start measures again'),
+    onCacheError: (err) => log.warn({ err }, 'measured run times not stored; the next start measures again'),
     onCrash: (err) => {
       measured.onCrash()
-      log.error({ err }, 'a device crashed and is restarted')
+      log.error({ err }, 'device crashed, restarting')
     },
   })
   const { pipeline, model, devices } = opened
@@ -189,6 +187,6 @@ async function startPipeline(
   log.info({ model: model.id, levels: model.levels.length, device: devices }, 'model is ready')
   const loneMs = Math.round(pipeline.costs.predict(pipeline.costs.buckets[0]!, 0))
   if (loneMs > config.sloMs)
-    log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; raise it')
+    log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')
   return { ...opened, onShed: measured.onShed }
 }

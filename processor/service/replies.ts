@@ -6,18 +6,18 @@ import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 
-/** Where the finished captions of a process go. */
+/** Replies of a process. */
 export interface Replies {
-  /** Where the callers of this process wait. */
+  /** Callers that wait in this process. */
   mailbox: LocalMailbox
-  /** Announces a finished caption at the `reply-to` address of its job: whether it surely answers its caller. */
+  /** Delivers a finished caption to its job's `reply-to`. @returns whether the caller has it for sure */
   deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
-  /** Tells at which address this process takes replies, where no setting says so. */
+  /** Sets the URL that this process receives replies at, unless a setting does. */
   listenAt(url: string): void
 }
 
 /**
- * Hands captions to callers of this process directly, and to those of another edge by a signed request.
+ * Delivers captions to callers of this process directly, and to those of another edge by a signed request.
  * @throws ConfigError when a fleet has no secret to sign with
  */
 export function openReplies(
@@ -31,7 +31,7 @@ export function openReplies(
   }
   if (replySecret === undefined)
     throw new ConfigError(
-      'TURBINE_REPLY_SECRET is not set. Set the same text of 16 characters or more for all edges and processors, e.g. from: openssl rand -hex 32',
+      'TURBINE_REPLY_SECRET is not set. Set the same secret of 16 characters or more for all edges and processors, e.g. from: openssl rand -hex 32',
     )
   const connections = createKeepAliveFetch()
   shutdown.add(() => connections.close())
@@ -43,7 +43,7 @@ export function openReplies(
     async deliver(replyTo, caption) {
       if (mailbox.deliver(caption.id, caption)) return true
       return reply(replyTo, caption).catch((err) => {
-        log.warn({ err, replyTo }, 'an edge could not be told of a caption; it lies in the store')
+        log.warn({ err, replyTo }, 'caption not reported to its edge; it is in the store')
         return false
       })
     },

@@ -3,7 +3,7 @@ import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
 import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { serveNode } from '../../edge/server.ts'
-import { startEdge } from '../../edge/start-edge.ts'
+import { type NodeEdgeOptions, startEdge } from '../../edge/start-edge.ts'
 import { type Backends, openBackends } from '../../infra/backends.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
 import { createReadiness } from '../../infra/readiness.ts'
@@ -20,17 +20,17 @@ import type { CaptionModel } from '../models/model.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
 import { operationsApp } from './operations.ts'
 import { type RunningProcessor, startProcessor } from './processor.ts'
-import { openReplies } from './replies.ts'
+import { openReplies, type Replies } from './replies.ts'
 
-/** All of Turbine in one process, or one part of a fleet. */
+/** All of Turbine in one process, or one role of a fleet. */
 export type Role = 'serve' | 'edge' | 'processor' | 'planner'
 
-/** A service, or a part of one, that runs and is ready. */
+/** Running service that is ready. */
 export interface RunningService {
   url: string
-  /** What the bundled picture was captioned as, and its path; absent in a part without a model. */
+  /** Caption and path of the bundled picture; absent in a role without a model. */
   warmUp?: { caption: string; image: string }
-  /** Finishes accepted work, or keeps it for the next start. */
+  /** Finishes accepted work, or leaves it for the next start. */
   close(): Promise<void>
 }
 
@@ -42,40 +42,32 @@ export interface ServiceOptions {
 
 type Started = Omit<RunningService, 'close'>
 
-/** What the parts of one process share. */
 interface Process extends ServiceOptions {
   backends: Backends
   metrics: Metrics
   shutdown: Shutdown
-  /** Told of every record that was given up. */
+  /** Called for every dead letter. */
   onDeadLetter: DeadLetterOptions['onDeadLetter']
 }
 
-/** Partitions of an embedded stream: its consumers are in one process. */
+/** Partitions of an embedded stream, whose consumers are in one process. */
 const embeddedPartitions = 4
 
 /** The HTTP edge, a planner and a processor with its devices in one process. */
 async function startAll(process: Process): Promise<Started> {
   const { config, log } = process
   const replies = openReplies(process.config, process)
-  // With Kafka other processors may take this edge's jobs, and this one those of other edges.
+  // With Kafka, other processors may consume this edge's jobs, and this one those of other edges.
   const edgeDecides = config.kafkaBrokers === undefined
   const { deliver } = replies
   const processor = await startProcessor({ ...process, deliver, edgeDecides }, process.shutdown)
   const model = () => summary(processor.model, processor.pipeline)
   await startPlanning(process)
-  const url = await startEdge(
-    {
-      ...process,
-      mailbox: replies.mailbox,
-      models: () => [model()],
-      roomIn: (held) => roomIn(processor, held, config),
-      rejection: edgeDecides ? processor.rejection : undefined,
-      readiness: readinessOf(process),
-    },
-    process.shutdown,
-  )
-  replies.listenAt(url)
+  const url = await openEdge(process, replies, {
+    models: () => [model()],
+    roomIn: (held) => roomIn(processor, held, config),
+    rejection: edgeDecides ? processor.rejection : undefined,
+  })
   log.debug({ url }, 'listening')
   return { url, warmUp: processor.warmUp }
 }
@@ -83,23 +75,23 @@ async function startAll(process: Process): Promise<Started> {
 /** The HTTP edge alone, on Node, for a fleet. */
 async function startEdgeAlone(process: Process): Promise<Started> {
   const { backends, config } = process
-  const replies = openReplies(process.config, process)
   const models = createServedModels({ store: backends.store, now: Date.now })
-  const url = await startEdge(
-    {
-      ...process,
-      mailbox: replies.mailbox,
-      models,
-      roomIn: (held) => (held < config.queueLimit ? 0 : 1),
-      readiness: readinessOf(process),
-    },
-    process.shutdown,
-  )
-  replies.listenAt(url)
-  return { url }
+  const roomIn = (held: number) => (held < config.queueLimit ? 0 : 1)
+  return { url: await openEdge(process, openReplies(config, process), { models, roomIn }) }
 }
 
-/** A processor with its devices, for a fleet: takes jobs of both lanes. */
+async function openEdge(
+  process: Process,
+  { mailbox, listenAt }: Replies,
+  options: Pick<NodeEdgeOptions, 'models' | 'roomIn' | 'rejection'>,
+): Promise<string> {
+  const readiness = readinessOf(process)
+  const url = await startEdge({ ...process, ...options, mailbox, readiness }, process.shutdown)
+  listenAt(url)
+  return url
+}
+
+/** A processor with its devices, for a fleet. */
 async function startProcessorAlone(process: Process): Promise<Started> {
   const { backends, log, shutdown } = process
   const replies = openReplies(process.config, process)
@@ -115,10 +107,10 @@ async function startProcessorAlone(process: Process): Promise<Started> {
   return { url: await serveOperations(process), warmUp: processor.warmUp }
 }
 
-/** A planner, for a fleet: cuts batches into shards, joins their results. */
+/** A planner, for a fleet: splits batches into shards, joins their results. */
 async function startPlannerAlone(process: Process): Promise<Started> {
   await startPlanning(process)
-  watchFleetFromAfar(process)
+  watchFleetWithoutModel(process)
   return { url: await serveOperations(process) }
 }
 
@@ -130,8 +122,7 @@ const starts: Record<Role, (process: Process) => Promise<Started>> = {
 }
 
 /**
- * Starts the whole of Turbine, or one part of a fleet. Resolves when it is ready: a model has captioned a picture,
- * requests can come.
+ * Starts a role. Resolves when it is ready: a model has captioned a picture, and requests are accepted.
  *
  * @throws ModelFolderError, DeviceUnavailableError, StreamOpenError, StoreUnavailableError, ListenError, ConfigError:
  * each is one line with its remedy
@@ -153,7 +144,7 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
     const started = await starts[role]({ ...options, backends, shutdown, metrics, onDeadLetter })
     return { ...started, close: () => shutdown.run(config.shutdownMs) }
   } catch (error) {
-    await shutdown.run(0).catch((err) => log.warn({ err }, 'closing after a failed start failed too'))
+    await shutdown.run(0).catch((err) => log.warn({ err }, 'shutdown after a failed start failed'))
     throw error
   }
 }
@@ -162,29 +153,29 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
 function assertFleet({ kafkaBrokers }: Config): void {
   if (kafkaBrokers !== undefined) return
   throw new ConfigError(
-    'KAFKA_BROKERS is not set. A part of a fleet needs it, and S3_ENDPOINT; "npx turbine serve" is all parts in one process, with neither.',
+    'KAFKA_BROKERS is not set. A fleet needs it, and S3_ENDPOINT; "npx turbine serve" runs all roles in one process without them.',
   )
 }
 
 async function startPlanning(process: Process): Promise<void> {
   const { config, backends, shutdown } = process
-  // Nobody else can hold the batches of an embedded stream, so after a crash they are taken up again at once.
+  // With an embedded stream no other planner can own the batches, so after a crash they are resumed at once.
   const owner = config.kafkaBrokers === undefined ? 'this-machine' : undefined
-  // Who pins the level wants that one.
+  // A pinned level is wanted.
   const repay = config.repay && config.pruning === 'adaptive'
   const planner = await startPlanner({ ...process, ...backends, owner, repay, now: Date.now })
   shutdown.add((drainMs) => planner.close(drainMs))
 }
 
-/** What the processors say that one of them can do counts also while none of them runs. */
-function watchFleetFromAfar(process: Process): void {
+/** Uses the last announced throughput, also while no processor runs. */
+function watchFleetWithoutModel(process: Process): void {
   const { backends, log, shutdown } = process
   let throughput: number | undefined
   const look = async () => {
     const [latest] = (await readServedModels(backends.store)).toSorted((a, b) => b.seenAt - a.seenAt)
     throughput = latest?.throughput
   }
-  const failure = 'what processors can do could not be seen; it is tried again'
+  const failure = 'throughput of processors not read, retrying'
   const looking = repeat(look, { everyMs: announceModelMs, failure, log })
   shutdown.add(() => looking.close())
   watchFleet({ ...process, throughput: () => throughput })
@@ -198,7 +189,7 @@ async function serveOperations(process: Process): Promise<string> {
   return server.address
 }
 
-/** Whether the stream and the store answer, and the process is not on its way out. */
+/** Ready when the stream and the store respond, and the process is not shutting down. */
 function readinessOf({ backends: { stream, store }, shutdown }: Process) {
   const readiness = createReadiness({
     stream: () => stream.lag(topics.interactive, groups.interactive),
@@ -211,7 +202,7 @@ function readinessOf({ backends: { stream, store }, shutdown }: Process) {
   }
 }
 
-/** `held` requests count whether they are on their way into the stream, wait there or wait for a device. */
+/** `held` counts requests that are being sent, in the stream, or waiting for a device. */
 function roomIn({ pipeline, inFlight }: RunningProcessor, held: number, { queueLimit }: Config): number {
   if (Math.max(held, inFlight()) < queueLimit) return 0
   return Math.max(1, Math.ceil(queueLimit / pipeline.throughput))

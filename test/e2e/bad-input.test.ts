@@ -88,7 +88,7 @@ test.each<ImageCase>([
     const [[name, value]] = Object.entries(ask.query) as [[string, string | number]]
     expect(error.param).toBe(name)
     if (name === 'max_prune')
-      expect(error.message).toBe(`"max_prune" must be a number from 0 to 1, but "${value}" came.`)
+      expect(error.message).toBe(`"max_prune" must be a number from 0 to 1, got "${value}".`)
   }
 })
 

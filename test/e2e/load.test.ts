@@ -78,7 +78,7 @@ test('beyond its queue it turns requests away with a time to come back, and lose
       code: 'queue_full',
       type: 'rate_limit_error',
       param: null,
-      message: `The queue is full. Send the request again in ${seconds} s.`,
+      message: `The queue is full. Retry in ${seconds} s.`,
     })
   }
   const taken = responses.filter(({ status }) => status !== 429)

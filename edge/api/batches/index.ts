@@ -6,6 +6,7 @@ import { limitBody } from '../../guard/body-limit.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
 import { readPage } from '../pages.ts'
 import { maxJsonBytes, queryOf, readJson } from '../read.ts'
+import { documented } from '../responses.ts'
 import { readBatchRequest } from './request.ts'
 import {
   batchExample,
@@ -17,35 +18,35 @@ import {
 } from './routes.ts'
 import { findBatch, requireBatch, startBatch, stopBatch } from './stored.ts'
 
-/** `/v1/batches`: create, list, retrieve, cancel, in OpenAI's shapes. */
+/** `/v1/batches`: create, list, retrieve, cancel, in OpenAI's format. */
 export function addBatches(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  app.openAPIRegistry.registerPath(createBatch)
-  app.post('/v1/batches', limitBody(maxJsonBytes, 'Put the images into a file.'), async (c) => {
-    const tenant = c.get('tenant')
-    const body = await readJson(c, batchExample)
-    const repeatable = c.req.header('idempotency-key') !== undefined
-    const batch = await createdOnce(c, deps, { prefix: 'batch_', sameBody: true }, (id) => {
-      const ask = () => readBatchRequest(deps, tenant, body)
-      return startBatch(deps, tenant, { id, ask, repeatable })
-    })
-    return c.json(batch, 200)
-  })
+  app.post(
+    documented(app, createBatch),
+    limitBody(maxJsonBytes, 'Put the images into a file.'),
+    async (c) => {
+      const tenant = c.get('tenant')
+      const body = await readJson(c, batchExample)
+      const repeatable = c.req.header('idempotency-key') !== undefined
+      const batch = await createdOnce(c, deps, { prefix: 'batch_', sameBody: true }, (id) => {
+        const ask = () => readBatchRequest(deps, tenant, body)
+        return startBatch(deps, tenant, { id, ask, repeatable })
+      })
+      return c.json(batch, 200)
+    },
+  )
 
-  app.openAPIRegistry.registerPath(listBatches)
-  app.get('/v1/batches', async (c) => {
+  app.get(documented(app, listBatches), async (c) => {
     const { after, limit } = parse(batchListQuerySchema, queryOf(c))
     const tenant = c.get('tenant').id
     const read = (id: string) => findBatch(deps, tenant, id)
     return c.json(await readPage(deps.store, { prefix: keys.batches(tenant), after, limit, read }), 200)
   })
 
-  app.openAPIRegistry.registerPath(getBatch)
-  app.get('/v1/batches/:id', async (c) =>
+  app.get(documented(app, getBatch), async (c) =>
     c.json(await requireBatch(deps, c.get('tenant').id, c.req.param('id')), 200),
   )
 
-  app.openAPIRegistry.registerPath(cancelBatch)
-  app.post('/v1/batches/:id/cancel', async (c) =>
+  app.post(documented(app, cancelBatch), async (c) =>
     c.json(await stopBatch(deps, c.get('tenant').id, c.req.param('id')), 200),
   )
 }

@@ -1,30 +1,25 @@
 import { s3Unavailable } from '../../../infra/fetch/faults.ts'
 import {
-  type Batch,
+  type BatchIntent,
   type BatchRequest,
   batchRequestSchema,
   metadataLimits,
   parseCompletionWindow,
 } from '../../contract/batch.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { invalid } from '../../contract/errors.ts'
 import { parse } from '../../contract/parse.ts'
 import { assertGranted, type Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps } from '../../deps.ts'
 import { findFile } from '../files/stored.ts'
 import { findModel } from '../models.ts'
 
-/** What a batch is to be, every part of it checked. */
-export interface BatchAsk
-  extends Pick<Batch, 'endpoint' | 'model' | 'input_file_id' | 'completion_window' | 'metadata'> {
+/** Validated batch request. */
+export interface BatchAsk extends Omit<BatchIntent, 'id' | 'created_at' | 'expires_at'> {
   windowSeconds: number
   outputExpiresAfter?: number
-  turbine: Pick<Batch['turbine'], 'input_uri' | 'output_uri' | 'max_prune'>
 }
 
-/**
- * Checks what a batch is to be made of.
- * @throws TurbineError with the field at fault
- */
+/** @throws TurbineError with the field at fault */
 export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unknown): Promise<BatchAsk> {
   const request = parse(batchRequestSchema, body)
   const { input_file_id = null, endpoint, completion_window, metadata, turbine = {} } = request
@@ -52,12 +47,12 @@ function assertMetadata(metadata: Record<string, string>): void {
   if (fits && entries.length <= pairs) return
   throw invalid(
     'metadata_invalid',
-    'metadata',
     `"metadata" may have at most ${pairs} pairs, with keys of at most ${keyLength} characters and values of at most ${valueLength}.`,
+    'metadata',
   )
 }
 
-/** The input is a file or an address, and addresses lie where the tenant may read and write. */
+/** Checks that the input is a file or an `s3://` URI, and that the tenant may read and write the URIs. */
 function assertAddresses(
   { buckets }: EdgeDeps,
   tenant: Tenant,
@@ -67,14 +62,14 @@ function assertAddresses(
   if (input_file_id === undefined && input_uri === undefined)
     throw invalid(
       'missing_required_parameter',
+      '"input_file_id" is missing. Upload a file (POST /v1/files) and pass its id, or pass turbine.input_uri.',
       'input_file_id',
-      '"input_file_id" is missing. Upload a file (POST /v1/files) and give its id, or give turbine.input_uri.',
     )
   if (input_file_id !== undefined && input_uri !== undefined)
     throw invalid(
       'input_ambiguous',
+      'Pass either "input_file_id" or "turbine.input_uri", not both.',
       'turbine.input_uri',
-      'Give either "input_file_id" or "turbine.input_uri", not both.',
     )
   for (const [access, uri, param] of [
     ['read', input_uri, 'turbine.input_uri'],
@@ -86,8 +81,8 @@ function assertAddresses(
     if (access === 'read' ? key === '' && !uri.endsWith('/') : !uri.endsWith('/'))
       throw invalid(
         's3_uri_invalid',
+        `"${param}" must be a prefix like s3://bucket/prefix/, ending in "/".`,
         param,
-        `"${param}" must name a place like s3://bucket/prefix/, with "/" at its end.`,
       )
   }
 }
@@ -97,16 +92,13 @@ async function assertInputFile(deps: EdgeDeps, tenant: string, id: string): Prom
   if (!stored)
     throw invalid(
       'input_file_not_found',
-      'input_file_id',
       `There is no file "${id.slice(0, 80)}". Upload it: POST /v1/files.`,
+      'input_file_id',
     )
   if (stored.file.purpose !== 'batch')
     throw invalid(
       'input_file_purpose',
+      `The file's purpose is ${stored.file.purpose}. Upload it with purpose "batch".`,
       'input_file_id',
-      `The file's purpose is ${stored.file.purpose}. Upload it with the purpose "batch".`,
     )
 }
-
-const invalid = (code: string, param: string, message: string) =>
-  new TurbineError(message, { status: 400, code, param })

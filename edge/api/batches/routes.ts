@@ -1,7 +1,18 @@
-import { createRoute, z } from '@hono/zod-openapi'
-import { type Batch, batchRequestSchema, batchSchema } from '../../contract/batch.ts'
-import { pageQuery, pageSchema } from '../pages.ts'
-import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors } from '../responses.ts'
+import { z } from '@hono/zod-openapi'
+import { type Batch, batchRequestSchema, batchSchema, newBatch } from '../../contract/batch.ts'
+import { pageQuery, pageResponse } from '../pages.ts'
+import {
+  errorResponse,
+  idempotencyErrors,
+  idempotencyHeader,
+  idParams,
+  jsonBody,
+  jsonResponse,
+  jsonTooLarge,
+  modelNotFound,
+  operation,
+  serviceErrors,
+} from '../responses.ts'
 
 export const batchExample = {
   input_file_id: 'file-2n9c4e2x9a1b2c3d4e5f60718',
@@ -11,116 +22,81 @@ export const batchExample = {
 
 export const batchListQuerySchema = z.strictObject(pageQuery(100, 20))
 
-const example: Batch = {
+const created = newBatch({
+  ...batchExample,
   id: 'batch_2n9c4e2wz0718a1b2c3d4e5f6',
-  object: 'batch',
-  endpoint: batchExample.endpoint,
   model: 'starter',
-  errors: null,
-  input_file_id: batchExample.input_file_id,
-  completion_window: batchExample.completion_window,
-  status: 'in_progress',
-  output_file_id: null,
-  error_file_id: null,
   created_at: 1_790_000_000,
-  in_progress_at: 1_790_000_001,
   expires_at: 1_790_086_400,
-  finalizing_at: null,
-  completed_at: null,
-  failed_at: null,
-  expired_at: null,
-  cancelling_at: null,
-  cancelled_at: null,
-  request_counts: { total: 10_000, completed: 4096, failed: 3 },
-  usage: null,
   metadata: { dataset: 'harbour' },
+  turbine: { max_prune: 1 },
+})
+
+const running: Batch = {
+  ...created,
+  status: 'in_progress',
+  in_progress_at: 1_790_000_001,
+  request_counts: { total: 10_000, completed: 4096, failed: 3 },
   turbine: { max_prune: 1, prune_ratio_mean: 0.21, counting: false },
 }
 
-const params = z.object({ id: z.string().openapi({ example: example.id }) })
+const params = idParams(created.id)
 const notFound = errorResponse(404, 'batch_not_found', 'There is no batch "batch_1".')
 
-export const createBatch = createRoute({
-  method: 'post',
-  path: '/v1/batches',
-  operationId: 'createBatch',
-  tags: ['batches'],
-  summary: 'Caption every image that a file names',
+export const createBatch = operation('post', '/v1/batches', 'createBatch', {
+  summary: 'Create a batch',
   description:
-    'The input has a line for each image: `{"custom_id", "method", "url", "body"}` as OpenAI has it, `{"image_url": ..., "custom_id": ...}`, or a bare address. The output has a line for each line of the input that was captioned, in the order of the input; the other lines are in the error file.',
+    'Captions every image of the input, which has one line per image: `{"custom_id", "method", "url", "body"}` as in OpenAI\'s API, `{"image_url": ..., "custom_id": ...}`, or a bare URL. The output file has one line per captioned input line, in input order; failed lines are in the error file.',
   request: {
-    headers: z.object({
-      'idempotency-key': z.string().optional().openapi({ description: 'A repeat makes no second batch.' }),
-    }),
-    body: {
-      required: true,
-      content: { 'application/json': { schema: batchRequestSchema, example: batchExample } },
-    },
+    headers: idempotencyHeader('A retry with the same key creates no second batch.'),
+    body: jsonBody(batchRequestSchema, batchExample),
   },
   responses: {
-    200: jsonResponse('The batch, accepted for good.', batchSchema, { ...example, status: 'validating' }),
+    200: jsonResponse('The batch was accepted durably.', batchSchema, created),
     400: errorResponse(
       400,
       'input_file_not_found',
       'There is no file "file-1". Upload it: POST /v1/files.',
-      'A field is missing, unknown or wrong, or the input file cannot be used.',
+      'A field is missing, unknown or invalid, or the input file cannot be used.',
     ),
-    404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
-    413: errorResponse(413, 'body_too_large', 'The body is larger than 1048576 bytes.'),
+    404: modelNotFound,
+    413: jsonTooLarge,
     ...idempotencyErrors,
     ...serviceErrors,
     403: errorResponse(403, 's3_not_granted', 'This tenant may not read s3://photos/.'),
     429: errorResponse(
       429,
       'too_many_open_batches',
-      'This tenant has 4 unfinished batches, as many as it may have. Wait for one to end, or cancel one.',
+      'This tenant has reached its limit of 4 unfinished batches. Wait for one to end, or cancel one.',
     ),
   },
 })
 
-export const listBatches = createRoute({
-  method: 'get',
-  path: '/v1/batches',
-  operationId: 'listBatches',
-  tags: ['batches'],
-  summary: 'The batches, newest first',
+export const listBatches = operation('get', '/v1/batches', 'listBatches', {
+  summary: 'List batches, newest first',
   request: { query: batchListQuerySchema },
   responses: {
-    200: jsonResponse('A page of batches.', pageSchema(batchSchema), {
-      object: 'list',
-      data: [example],
-      first_id: example.id,
-      last_id: example.id,
-      has_more: false,
-    }),
-    400: errorResponse(400, 'invalid_value', '"limit" must be an integer from 1 to 100, but 0 came.'),
+    200: pageResponse('A page of batches.', batchSchema, running),
+    400: errorResponse(400, 'invalid_value', '"limit" must be an integer from 1 to 100, got 0.'),
     ...serviceErrors,
   },
 })
 
-export const getBatch = createRoute({
-  method: 'get',
-  path: '/v1/batches/{id}',
-  operationId: 'getBatch',
-  tags: ['batches'],
-  summary: 'One batch',
-  description: 'While it runs, its counts are about a second old.',
+export const getBatch = operation('get', '/v1/batches/{id}', 'getBatch', {
+  summary: 'Retrieve a batch',
+  description: 'While the batch runs, its counts are about one second old.',
   request: { params },
-  responses: { 200: jsonResponse('The batch.', batchSchema, example), 404: notFound, ...serviceErrors },
+  responses: { 200: jsonResponse('The batch.', batchSchema, running), 404: notFound, ...serviceErrors },
 })
 
-export const cancelBatch = createRoute({
-  method: 'post',
-  path: '/v1/batches/{id}/cancel',
-  operationId: 'cancelBatch',
-  tags: ['batches'],
-  summary: 'Stop a batch and keep what is done',
+export const cancelBatch = operation('post', '/v1/batches/{id}/cancel', 'cancelBatch', {
+  summary: 'Cancel a batch and keep its results',
   description:
-    'It is `cancelling` for a few seconds, then `cancelled` with the files of what was done. A batch whose lines are all done by then is `completed`.',
+    'The batch is `cancelling` for a few seconds, then `cancelled`, with files of the finished lines. A batch whose lines have all finished by then is `completed`.',
   request: { params },
   responses: {
     200: jsonResponse('The batch.', batchSchema, {
-      ...example,
+      ...running,
       status: 'cancelling',
       cancelling_at: 1_790_000_100,
     }),

@@ -2,7 +2,7 @@ import { putJson, putOnce, swapJson } from '../../../infra/store/json.ts'
 import { getJson, listPages } from '../../../infra/store/store.ts'
 import { traceparent } from '../../../infra/telemetry/tracing.ts'
 import { type Batch, type CancelMark, isFinal, newBatch, type StoredBatch } from '../../contract/batch.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { invalid, notFound, retryLater } from '../../contract/errors.ts'
 import { keys } from '../../contract/keys.ts'
 import { type Control, encodeControl } from '../../contract/shard.ts'
 import type { Tenant } from '../../contract/tenant.ts'
@@ -12,7 +12,7 @@ import type { BatchAsk } from './request.ts'
 
 const batchIdPattern = /^batch_[\w-]{1,128}$/
 
-/** The tenant's batch as callers see it; undefined when there is none. */
+/** Reads a batch, with a pending cancellation applied. */
 export async function findBatch(
   { store }: Pick<EdgeDeps, 'store'>,
   tenant: string,
@@ -33,14 +33,10 @@ export async function requireBatch(
 ): Promise<Batch> {
   const batch = await findBatch(deps, tenant, id)
   if (batch) return batch
-  throw new TurbineError(`There is no batch "${id.slice(0, 80)}". GET /v1/batches lists what there is.`, {
-    status: 404,
-    code: 'batch_not_found',
-    param: 'id',
-  })
+  throw notFound('batch', id, 'GET /v1/batches lists all batches.')
 }
 
-/** Only its coordinator writes a batch, so that it is cancelled is known from the mark before it is in the batch. */
+/** Only its coordinator writes a batch, so the cancellation is in the mark before it is in the batch. */
 const asCancelling = (batch: Batch, { cancelling_at }: CancelMark): Batch => ({
   ...batch,
   status: 'cancelling',
@@ -49,15 +45,15 @@ const asCancelling = (batch: Batch, { cancelling_at }: CancelMark): Batch => ({
 
 export interface StartOptions {
   id: string
-  /** Reads what the batch is to be, unless there is one of the id already. */
+  /** Reads the request, unless a batch with the id exists. */
   ask(): Promise<BatchAsk>
-  /** The request can come again under this id, so what it began stays for the repeat to find. */
+  /** The request can be retried with this id, so what it stored stays for the retry. */
   repeatable: boolean
 }
 
 /**
- * Keeps a batch and tells the planners; returns when the store and the stream have it. For an id that is there
- * already it makes up for what may be missing, and returns that batch.
+ * Stores a batch and notifies the planners; returns when the store and the stream have it. For an existing id it
+ * completes what may be missing and returns that batch.
  * @throws what `ask` throws; TurbineError `too_many_open_batches`; StoreUnavailableError, StreamUnavailableError
  */
 export async function startBatch(
@@ -72,22 +68,27 @@ export async function startBatch(
   try {
     const batch = made ?? (await keepBatch(deps, tenant.id, id, wanted!))
     await putJson(deps.store, keys.openBatch(tenant.id, id), { tenant: tenant.id, batch: id })
-    await tellPlanners(deps, { type: 'batch_created', tenant: tenant.id, batch: id })
+    await notifyPlanners(deps, { type: 'batch_created', tenant: tenant.id, batch: id })
     return batch
   } catch (error) {
-    // Where a repeat can come, one may have been promised this very batch meanwhile.
+    // A retry may already have returned this batch.
     if (!repeatable) await withdraw(deps, tenant.id, id)
     throw error
   }
 }
 
-/** Two requests at a time can both find the last place free: the limit is against runaway clients. */
+/** Not exact: two concurrent requests can both pass. The limit is against runaway clients. */
 async function assertRoom({ store }: EdgeDeps, { id, limits: { openBatches } }: Tenant): Promise<void> {
   if (openBatches === undefined) return
   let open = 0
   for await (const page of listPages(store, `${keys.openBatches}${id}/`)) {
     open += page.length
-    if (open >= openBatches) throw tooManyOpen(openBatches)
+    if (open >= openBatches)
+      throw retryLater(
+        'too_many_open_batches',
+        `This tenant has reached its limit of ${openBatches} unfinished batches. Wait for one to end, or cancel one.`,
+        { status: 429, retryAfterSeconds: 30 },
+      )
   }
 }
 
@@ -103,44 +104,33 @@ async function keepBatch(
   return (await putOnce(store, keys.batch(tenant, id), stored)).batch
 }
 
-/** Nobody was promised the batch. Failing at this must not hide the cause, and at worst the batch is run for nobody. */
+/** The batch was not returned to anyone. A failure here must not hide the cause; at worst the batch runs unseen. */
 async function withdraw({ store }: EdgeDeps, tenant: string, id: string): Promise<void> {
   await store.delete(keys.openBatch(tenant, id)).catch(() => undefined)
   await store.delete(keys.batch(tenant, id)).catch(() => undefined)
 }
 
 /**
- * Marks a batch as one to cancel. The mark is what counts, and planners look for it; telling them makes it quicker.
+ * Marks a batch as cancelled. Planners look for the mark; the notification only makes it faster.
  * @throws TurbineError `batch_not_found`, `batch_not_cancellable`; StoreUnavailableError
  */
 export async function stopBatch(deps: EdgeDeps, tenant: string, id: string): Promise<Batch> {
   const batch = await requireBatch(deps, tenant, id)
   if (batch.status === 'cancelling' || batch.status === 'cancelled') return batch
-  if (isFinal(batch.status)) throw notCancellable(batch)
+  if (isFinal(batch.status))
+    throw invalid(
+      'batch_not_cancellable',
+      `The batch ${id} is ${batch.status} and cannot be cancelled.`,
+      'id',
+    )
   const mark: CancelMark = { cancelling_at: Math.floor(deps.now() / 1000) }
   const marked = await swapJson(deps.store, keys.batchCancel(tenant, id), mark, undefined)
   if (marked === undefined) return requireBatch(deps, tenant, id)
-  await tellPlanners(deps, { type: 'batch_cancelled', tenant, batch: id }).catch((err: unknown) =>
-    deps.log.warn(
-      { err, batch: id },
-      'the planners could not be told of a cancelled batch; they find its mark',
-    ),
+  await notifyPlanners(deps, { type: 'batch_cancelled', tenant, batch: id }).catch((err: unknown) =>
+    deps.log.warn({ err, batch: id }, 'planners not notified of a cancelled batch; they will find its mark'),
   )
   return asCancelling(batch, mark)
 }
 
-const tellPlanners = ({ stream }: EdgeDeps, control: Control) =>
+const notifyPlanners = ({ stream }: EdgeDeps, control: Control) =>
   stream.send(topics.control, [encodeControl(control)])
-
-const tooManyOpen = (limit: number) =>
-  new TurbineError(
-    `This tenant has ${limit} unfinished batches, as many as it may have. Wait for one to end, or cancel one.`,
-    { status: 429, code: 'too_many_open_batches', retryAfterSeconds: 30 },
-  )
-
-const notCancellable = ({ id, status }: Batch) =>
-  new TurbineError(`The batch ${id} is ${status} and cannot be cancelled.`, {
-    status: 400,
-    code: 'batch_not_cancellable',
-    param: 'id',
-  })

@@ -2,27 +2,26 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context, MiddlewareHandler } from 'hono'
 import { getJson } from '../../../infra/store/store.ts'
 import { type Caption, maxBodyBytes } from '../../contract/caption.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { notFound } from '../../contract/errors.ts'
 import { keys } from '../../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 import { callerGone } from '../../guard/errors.ts'
 import { requestCaption } from '../../submit/once.ts'
-import { answerFailed } from '../responses.ts'
+import { answerFailed, documented } from '../responses.ts'
 import { readCaptionRequest } from './request.ts'
 import { captionIdPattern, createCaption, getCaption } from './routes.ts'
 
 /**
- * `POST /v1/captions` and `GET /v1/captions/{id}`. They are documented apart from being routed, because a body
- * here can be an image or JSON and a failed caption brings its own status, which typed routes cannot say.
+ * `POST /v1/captions` and `GET /v1/captions/{id}`. Not typed by their documentation: a body can be an image or JSON,
+ * and a failed caption has its own status.
  */
 export function addCaptions(
   app: OpenAPIHono<EdgeEnv>,
   deps: EdgeDeps,
   gate: MiddlewareHandler<EdgeEnv>,
 ): void {
-  app.openAPIRegistry.registerPath(createCaption)
-  app.post('/v1/captions', gate, limitBody(maxBodyBytes), async (c) => {
+  app.post(documented(app, createCaption), gate, limitBody(maxBodyBytes), async (c) => {
     const receivedAt = deps.now()
     const ask = await readCaptionRequest(c, deps)
     const respondAsync = prefersAsync(c.req.header('prefer'))
@@ -32,8 +31,7 @@ export function addCaptions(
     return answerCaption(c, caption)
   })
 
-  app.openAPIRegistry.registerPath(getCaption)
-  app.get('/v1/captions/:id', async (c) =>
+  app.get(documented(app, getCaption), async (c) =>
     answerCaption(c, await findCaption(deps.store, c.get('tenant').id, c.req.param('id'))),
   )
 }
@@ -54,12 +52,9 @@ function answerCaption(c: Context<EdgeEnv>, caption: Caption): Response {
 async function findCaption(store: EdgeDeps['store'], tenant: string, id: string): Promise<Caption> {
   const caption = captionIdPattern.test(id) && (await getJson<Caption>(store, keys.caption(tenant, id)))
   if (caption) return caption
-  throw new TurbineError(
-    `There is no caption "${id.slice(0, 80)}". Take the address from the Location header of a 202 answer.`,
-    { status: 404, code: 'caption_not_found', param: 'id' },
-  )
+  throw notFound('caption', id, 'Use the URL in the Location header of a 202 response.')
 }
 
-/** Whether a `Prefer` header (RFC 7240) asks for `respond-async`. */
+/** Looks for `respond-async` in a `Prefer` header (RFC 7240). */
 const prefersAsync = (header = '') =>
   header.split(',').some((preference) => preference.split(';')[0]!.trim().toLowerCase() === 'respond-async')

@@ -23,43 +23,38 @@ function waitingEdge(replySecret: string | undefined = secret) {
   return { ...edge, delivered, post }
 }
 
-const signed = (id: string, options: { key?: string; ageMs?: number } = {}): Promise<SignedReply> =>
+const signed = (id: string, options: { key?: string; ageMs?: number } = {}): SignedReply =>
   signReply(options.key ?? secret, id, completed(id), 1_790_000_000_000 - (options.ageMs ?? 0))
 
 test('a genuine reply is handed to whoever waits', async () => {
   const { post, delivered } = waitingEdge()
-  const response = await post('cap_1', await signed('cap_1', { ageMs: maxReplyAgeMs }))
+  const response = await post('cap_1', signed('cap_1', { ageMs: maxReplyAgeMs }))
   expect([response.status, await response.json()]).toEqual([200, { delivered: true }])
   expect(delivered).toEqual([completed('cap_1')])
 })
 
 test('a genuine reply that nobody waits for is fine as well', async () => {
   const { post } = waitingEdge()
-  const response = await post('cap_2', await signed('cap_2'))
+  const response = await post('cap_2', signed('cap_2'))
   expect([response.status, await response.json()]).toEqual([200, { delivered: false }])
 })
 
-test.each<[string, () => Promise<{ headers: Record<string, string>; body: string }>, number, string]>([
+test.each<[string, () => { headers: Record<string, string>; body: string }, number, string]>([
   ['signed with another secret', () => signed('cap_1', { key: 'another secret' }), 401, 'reply_forged'],
   ['made for another request', () => signed('cap_2'), 401, 'reply_forged'],
-  ['changed on its way', async () => ({ ...(await signed('cap_1')), body: '{}' }), 401, 'reply_forged'],
+  ['changed on its way', () => ({ ...signed('cap_1'), body: '{}' }), 401, 'reply_forged'],
   ['repeated later', () => signed('cap_1', { ageMs: maxReplyAgeMs + 1 }), 401, 'reply_stale'],
-  ['without a signature', async () => ({ headers: {}, body: '{}' }), 400, 'reply_malformed'],
+  ['without a signature', () => ({ headers: {}, body: '{}' }), 400, 'reply_malformed'],
   [
     'with half a signature',
-    async () => {
-      const { headers, body } = await signed('cap_1')
+    () => {
+      const { headers, body } = signed('cap_1')
       return { headers: { ...headers, [signatureHeader]: headers[signatureHeader].slice(1) }, body }
     },
     400,
     'reply_malformed',
   ],
-  [
-    'far too long',
-    async () => ({ ...(await signed('cap_1')), body: 'x'.repeat(65_537) }),
-    413,
-    'body_too_large',
-  ],
+  ['far too long', () => ({ ...signed('cap_1'), body: 'x'.repeat(65_537) }), 413, 'body_too_large'],
 ])('a reply %s is refused', async (_name, make, status, code) => {
   const { post, delivered } = waitingEdge()
   const response = await post('cap_1', await make())
@@ -69,7 +64,7 @@ test.each<[string, () => Promise<{ headers: Record<string, string>; body: string
 
 test('without a secret there is no such address', async () => {
   const edge = fakeEdge()
-  const { headers, body } = await signed('cap_1')
+  const { headers, body } = signed('cap_1')
   const response = await edge.app.request('/internal/replies/cap_1', { method: 'POST', headers, body })
   expect(response.status).toBe(404)
 })

@@ -10,12 +10,12 @@ import {
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 
-/** Bytes of a reply at most: a caption is a sentence. */
+/** Maximum bytes of a reply: a caption is a sentence. */
 const maxReplyBytes = 64 * 1024
 
 /**
- * `POST /internal/replies/{id}`: where processors announce finished captions. Who may is decided by the signature
- * alone, so it needs no API key; it is no part of the public document. Without a secret it does not exist.
+ * `POST /internal/replies/{id}`: processors announce finished captions here. Authenticated by signature, not by API
+ * key, and not part of the public document. Without a secret the route does not exist.
  */
 export function addReplies(
   app: OpenAPIHono<EdgeEnv>,
@@ -29,29 +29,17 @@ export function addReplies(
       timestamp: c.req.header(timestampHeader),
       body: await c.req.text(),
     }
-    const checked = await verifyReply(replySecret, id, reply, now())
-    if ('fault' in checked) throw faults[checked.fault]()
+    const checked = verifyReply(replySecret, id, reply, now())
+    if ('fault' in checked) {
+      const [status, message] = faults[checked.fault]
+      throw new TurbineError(message, { status, code: `reply_${checked.fault}` })
+    }
     return c.json({ delivered: await mailbox.deliver(id, checked.caption) })
   })
 }
 
-const faults: Record<ReplyFault, () => TurbineError> = {
-  malformed: () =>
-    new TurbineError(`A reply needs the headers ${signatureHeader} and ${timestampHeader}.`, {
-      status: 400,
-      code: 'reply_malformed',
-    }),
-  forged: () =>
-    new TurbineError(
-      'The signature does not fit this reply. Processors and edges need the same TURBINE_REPLY_SECRET.',
-      { status: 401, code: 'reply_forged' },
-    ),
-  stale: () =>
-    new TurbineError(
-      'The reply is too old. The clocks of processors and edges must agree within two minutes.',
-      {
-        status: 401,
-        code: 'reply_stale',
-      },
-    ),
+const faults: Record<ReplyFault, [status: 400 | 401, message: string]> = {
+  malformed: [400, `A reply needs the headers ${signatureHeader} and ${timestampHeader}.`],
+  forged: [401, 'The signature is wrong. Processors and edges need the same TURBINE_REPLY_SECRET.'],
+  stale: [401, 'The reply is too old. The clocks of processors and edges must agree within two minutes.'],
 }

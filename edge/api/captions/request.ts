@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { captionRequestSchema } from '../../contract/caption.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
@@ -14,7 +14,7 @@ type RequestDeps = Pick<EdgeDeps, 'models' | 'images'>
 const example = { image_url: 'https://example.com/photo.jpg' }
 
 /**
- * Reads and checks a request for a caption: raw image bytes with options in the query, or JSON.
+ * Reads a caption request: raw image bytes with options in the query, or JSON.
  * @throws TurbineError with the field at fault
  */
 export async function readCaptionRequest(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
@@ -51,7 +51,7 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
   return askAbout(c, deps, url, { ...asked, ...options })
 }
 
-/** A request about an image at an address, which is fetched only when the job is sent. */
+/** Builds a request for an image URL, which is fetched only when the job is sent. */
 export async function askAbout(
   c: Context<EdgeEnv>,
   deps: RequestDeps,
@@ -70,8 +70,9 @@ export async function askAbout(
 function refuseQuery(c: Context<EdgeEnv>) {
   const [name] = Object.keys(c.req.query())
   if (name === undefined) return
-  throw new TurbineError(
-    'Options go into the JSON body, not into the query: prompt and model at its top, max_prune and deadline_ms under turbine.',
-    { status: 400, code: 'unknown_parameter', param: name.slice(0, 80) },
+  throw invalid(
+    'unknown_parameter',
+    'Options of a JSON request go into its body, not into the query: prompt and model at the top level, max_prune and deadline_ms under turbine.',
+    name.slice(0, 80),
   )
 }

@@ -1,4 +1,4 @@
-import { createRoute, z } from '@hono/zod-openapi'
+import { z } from '@hono/zod-openapi'
 import {
   type Caption,
   captionRequestSchema,
@@ -10,13 +10,17 @@ import { fromText } from '../read.ts'
 import {
   errorResponse,
   idempotencyErrors,
+  idempotencyHeader,
+  idParams,
   imageTooLarge,
   jsonResponse,
+  modelNotFound,
+  operation,
+  rejected,
   serviceErrors,
-  turnedAway,
 } from '../responses.ts'
 
-/** The options of a request whose body is the image itself. */
+/** Options of a request whose body is the image. */
 export const captionQuerySchema = z.strictObject({
   model: captionRequestSchema.shape.model,
   prompt: captionRequestSchema.shape.prompt,
@@ -56,37 +60,34 @@ const rawImage = {
 }
 
 const queuedHeaders = {
-  Location: { description: 'The address of the result.', schema: { type: 'string' as const } },
-  'Retry-After': { description: 'Seconds to the next look.', schema: { type: 'integer' as const } },
-  'Preference-Applied': { description: '`respond-async`, if asked.', schema: { type: 'string' as const } },
+  Location: { description: 'URL of the result.', schema: { type: 'string' as const } },
+  'Retry-After': { description: 'Seconds to wait before polling.', schema: { type: 'integer' as const } },
+  'Preference-Applied': {
+    description: '`respond-async`, if requested.',
+    schema: { type: 'string' as const },
+  },
 }
 
-const queued = { ...jsonResponse('The caption is not there yet.', captionSchema, queuedExample) }
+const queued = jsonResponse('The caption is not ready yet.', captionSchema, queuedExample)
 
 const unavailable = errorResponse(
   503,
   'stream_unavailable',
-  'The job stream cannot take requests now. Send the request again.',
-  'The service cannot take requests now.',
+  'The job stream is unavailable. Retry the request.',
+  'The service is unavailable.',
 )
 
-export const createCaption = createRoute({
-  method: 'post',
-  path: '/v1/captions',
-  operationId: 'createCaption',
-  tags: ['captions'],
+export const createCaption = operation('post', '/v1/captions', 'createCaption', {
   summary: 'Caption an image',
   description:
-    'Send the bytes of a JPEG, PNG, WebP, GIF, TIFF or AVIF image, with options in the query, or JSON that says where the image is. ' +
-    "The answer is held until the caption is there or the deadline is past; with `Prefer: respond-async`, or past the deadline, it is 202 with the result's address.",
+    'Send the bytes of a JPEG, PNG, WebP, GIF, TIFF or AVIF image, with options in the query, or JSON with the URL of the image. ' +
+    'The response is held until the caption is ready or the deadline passes; after the deadline, or with `Prefer: respond-async`, it is 202 with the URL of the result. Accepted (202) requests always complete.',
   request: {
     query: captionQuerySchema,
-    headers: z.object({
-      prefer: z.string().optional().openapi({ description: '`respond-async`: an address at once.' }),
-      'idempotency-key': z.string().optional().openapi({
-        description:
-          'A repeat with the same key and body is answered as the first request, and not run again.',
-      }),
+    headers: idempotencyHeader(
+      'A retry with the same key and body gets the response of the first request and is not run again.',
+    ).extend({
+      prefer: z.string().optional().openapi({ description: '`respond-async`: respond with 202 at once.' }),
     }),
     body: {
       required: true,
@@ -107,43 +108,38 @@ export const createCaption = createRoute({
     400: errorResponse(
       400,
       'invalid_value',
-      '"turbine.max_prune" must be a number from 0 to 1, but 2 came.',
-      'A field is missing, unknown or wrong, or the image is empty, broken or out of reach.',
+      '"turbine.max_prune" must be a number from 0 to 1, got 2.',
+      'A field is missing, unknown or invalid, or the image is empty, broken or unreachable.',
     ),
-    401: serviceErrors[401],
-    403: errorResponse(
-      403,
-      's3_not_granted',
-      'This tenant may not read s3://photos/a.jpg.',
-      'The image lies where the tenant may not read, or the service takes no requests from elsewhere.',
-    ),
-    404: errorResponse(404, 'model_not_found', 'There is no model "other". Served: starter.'),
-    ...idempotencyErrors,
+    404: modelNotFound,
     413: imageTooLarge,
     415: errorResponse(
       415,
       'image_invalid',
-      'This is not an image in a format that is accepted (JPEG, PNG, WebP, GIF, TIFF, AVIF).',
+      'The bytes are not an image in an accepted format. Send one of JPEG, PNG, WebP, GIF, TIFF, AVIF.',
       'The content type or the image format is not accepted.',
     ),
-    429: turnedAway,
-    500: serviceErrors[500],
+    ...idempotencyErrors,
+    ...serviceErrors,
+    403: errorResponse(
+      403,
+      's3_not_granted',
+      'This tenant may not read s3://photos/a.jpg.',
+      'The tenant may not read the image, or the service accepts requests from its own machine only.',
+    ),
+    429: rejected,
     503: unavailable,
   },
 })
 
-export const getCaption = createRoute({
-  method: 'get',
-  path: '/v1/captions/{id}',
-  operationId: 'getCaption',
-  tags: ['captions'],
-  summary: 'The result of a request that was answered with 202',
-  description: 'A caption that failed is answered with the status and error of its failure.',
-  request: { params: z.object({ id: z.string().openapi({ example: captionExample.id }) }) },
+export const getCaption = operation('get', '/v1/captions/{id}', 'getCaption', {
+  summary: 'Retrieve the result of a 202 response',
+  description: 'A failed caption is returned with the status and error of its failure.',
+  request: { params: idParams(captionExample.id) },
   responses: {
     200: jsonResponse('The caption.', captionSchema, captionExample),
     202: { ...queued, headers: { 'Retry-After': queuedHeaders['Retry-After'] } },
-    400: errorResponse(400, 'image_invalid', 'The image is cut off.', 'The image could not be captioned.'),
+    400: errorResponse(400, 'image_invalid', 'The image is truncated.', 'The image could not be captioned.'),
     401: serviceErrors[401],
     403: serviceErrors[403],
     404: errorResponse(404, 'caption_not_found', 'There is no caption "cap_1".'),

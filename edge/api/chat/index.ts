@@ -8,20 +8,19 @@ import {
   chatCompletion,
   readChat,
 } from '../../contract/chat.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { retryLater } from '../../contract/errors.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { limitBody } from '../../guard/body-limit.ts'
 import { callerGone, respondError } from '../../guard/errors.ts'
 import { requestCaption } from '../../submit/once.ts'
 import { askAbout } from '../captions/request.ts'
 import { readJson } from '../read.ts'
-import { answerFailed } from '../responses.ts'
+import { answerFailed, documented } from '../responses.ts'
 import { chatExample, createChatCompletion } from './routes.ts'
 
-/** `POST /v1/chat/completions`, in OpenAI's shapes. */
+/** `POST /v1/chat/completions`, in OpenAI's format. */
 export function addChat(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: MiddlewareHandler<EdgeEnv>): void {
-  app.openAPIRegistry.registerPath(createChatCompletion)
-  app.post('/v1/chat/completions', gate, limitBody(maxBodyBytes), async (c) => {
+  app.post(documented(app, createChatCompletion), gate, limitBody(maxBodyBytes), async (c) => {
     const receivedAt = deps.now()
     const chat = readChat(await readJson(c, chatExample))
     const caption = await requestCaption(c, deps, await askAbout(c, deps, chat.imageUrl, chat), {
@@ -31,7 +30,7 @@ export function addChat(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Middlew
   })
 }
 
-/** A stream begins only when the caption is there, so that whatever goes wrong has its own status. */
+/** A stream begins only when the caption is ready, so that every failure has its own status. */
 function answerChat(c: Context<EdgeEnv>, { stream, includeUsage }: ChatAsk, caption: Caption): Response {
   switch (caption.status) {
     case 'completed': {
@@ -54,9 +53,9 @@ function answerStream(c: Context<EdgeEnv>, completion: ChatCompletion, includeUs
   return c.body(events.map((event) => `data: ${event}\n\n`).join(''), 200)
 }
 
-/** Chat clients know no 202; they repeat a 503 by themselves. */
+/** Chat clients do not know 202; they retry a 503 by themselves. */
 const captionPending = (id: string) =>
-  new TurbineError(
-    `The caption was not there in time. It goes on: GET /v1/captions/${id}, or send the request again with the same Idempotency-Key to be given it.`,
-    { status: 503, code: 'caption_pending', retryAfterSeconds: 1 },
+  retryLater(
+    'caption_pending',
+    `The caption was not ready in time. It is still being processed: GET /v1/captions/${id}, or retry the request with the same Idempotency-Key.`,
   )

@@ -5,7 +5,7 @@ import type { StoredFile } from '../../contract/file.ts'
 import type { EdgeEnv } from '../../deps.ts'
 
 /**
- * Streams a file's bytes, or the one range that a `Range` header (RFC 9110) asks for.
+ * Streams a file's content, or the one range of a `Range` header (RFC 9110).
  * @throws TurbineError `range_invalid`, `file_content_missing`; StoreUnavailableError
  */
 export async function answerContent(
@@ -19,7 +19,7 @@ export async function answerContent(
   if (range) c.header('Content-Range', `bytes ${start}-${end - 1}/${file.bytes}`)
   c.header('Accept-Ranges', 'bytes')
   c.header('Content-Length', String(end - start))
-  // Whatever the bytes are, no browser is to show them as a page of this service.
+  // No browser may show the content as a page of this service.
   c.header('Content-Type', 'application/octet-stream')
   c.header(
     'Content-Disposition',
@@ -30,8 +30,8 @@ export async function answerContent(
 }
 
 /**
- * The bytes `[start, end)` that a header asks for; undefined for all of them, also when it asks in a way that a
- * server may ignore: in other units, for several ranges.
+ * Parses the byte range `[start, end)` of a header; undefined for all bytes, also where a server may ignore the
+ * header: other units, several ranges.
  * @throws TurbineError `range_invalid`
  */
 export function parseRange(
@@ -43,14 +43,14 @@ export function parseRange(
   const start = first === '' ? Math.max(0, size - Number(last)) : Number(first)
   const end = first === '' || last === '' ? size : Math.min(size, Number(last) + 1)
   if (start < end) return { start, end }
-  throw new TurbineError(`The range ${header?.slice(0, 80)} is not in a file of ${size} bytes.`, {
+  throw new TurbineError(`The range ${header?.slice(0, 80)} is outside the file of ${size} bytes.`, {
     status: 416,
     code: 'range_invalid',
     param: 'range',
   })
 }
 
-/** Begins to read before the answer does, so that what is not there is still answered with a status of its own. */
+/** Reads the first chunk before the response starts, so that missing content still has its own status. */
 async function openStream(chunks: AsyncGenerator<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
   const first = await chunks.next().catch(refuseMissing)
   return ReadableStream.from(
@@ -64,7 +64,7 @@ async function openStream(chunks: AsyncGenerator<Uint8Array>): Promise<ReadableS
 
 function refuseMissing(error: unknown): never {
   if (!(error instanceof MissingSliceError)) throw error
-  throw new TurbineError("The file's bytes are gone. They were removed from the bucket that they lay in.", {
+  throw new TurbineError("The file's content was deleted from its bucket.", {
     status: 404,
     code: 'file_content_missing',
     param: 'id',

@@ -166,7 +166,7 @@ test.each([
     await formOf(['data', new File(['x'.repeat(5000)], 'a')]),
     400,
     'form_invalid',
-    /"data" has more than 1024 bytes, and only "file" may/,
+    /"data" has more than 1024 bytes; only "file" may/,
   ],
   ['two files', await formOf(['file', file], ['file', file]), 400, 'form_invalid', /several parts "file"/],
   [

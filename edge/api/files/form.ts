@@ -1,21 +1,21 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy'
-import { TurbineError } from '../../contract/errors.ts'
+import { invalid, TurbineError } from '../../contract/errors.ts'
 
 export interface FormOptions {
-  /** Name of the part that is streamed; every other one is short text. */
+  /** Name of the part that is streamed; all others are short text. */
   fileField: string
-  /** Bytes of that part at most. */
+  /** Maximum bytes of that part. */
   maxBytes: number
-  /** Takes the part's bytes as they come. They fail when the form does. */
+  /** Consumes the part's bytes as they arrive. They fail when the form does. */
   receive(bytes: ReadableStream<Uint8Array>): Promise<unknown>
 }
 
 export interface Form {
   /** The text parts; `a[b]` becomes `{ a: { b } }`. */
   fields: Record<string, unknown>
-  /** What the streamed part is called, if it says so. */
+  /** Of the streamed part, if given. */
   filename: string | undefined
   /** Bytes of the streamed part. */
   bytes: number
@@ -27,14 +27,14 @@ interface FilePart {
   received: Promise<unknown>
 }
 
-/** Bytes that a form may have beside its file. */
+/** Maximum bytes of a form beside its file. */
 export const formOverheadBytes = 64 * 1024
 
 const textLimits = { fields: 16, parts: 32, fieldSize: 1024, headerSize: 8192, headerPairs: 32 }
 
 /**
- * Reads a `multipart/form-data` body whose file is handed on as it comes, so that it is never in memory as a whole.
- * When this throws, `receive` has ended too, but may have ended well: the caller removes what it kept.
+ * Reads a `multipart/form-data` body and streams its file, which is never in memory as a whole. When this throws,
+ * `receive` has ended too, but may have succeeded: the caller removes what it stored.
  * @throws TurbineError `content_type_unsupported`, `form_invalid`, `form_incomplete`, `file_too_large`,
  * `missing_required_parameter`; what `receive` throws
  *
@@ -91,7 +91,7 @@ function openParser(request: Request, { fileField, maxBytes }: FormOptions): Bus
   } catch (cause) {
     throw malformed('its content type names no boundary', cause)
   }
-  // One fault can be told of twice, the second time when nobody listens any more.
+  // One fault can be emitted twice, the second time without a listener.
   parser.on('error', () => {})
   return parser
 }
@@ -106,7 +106,7 @@ async function feed(request: Request, parser: BusboyInstance, signal: AbortSigna
   }
 }
 
-/** Fails the bytes of a part, and waits until nobody is at work on them. */
+/** Fails the bytes of a part, and waits until `receive` has ended. */
 async function abandon({ stream, received }: FilePart, error: unknown): Promise<void> {
   stream.on('error', () => {})
   stream.destroy(error as Error)
@@ -125,19 +125,13 @@ function nest(texts: [name: string, value: string][]): Record<string, unknown> {
 }
 
 const malformed = (what: string, cause?: unknown) =>
-  new TurbineError(`The form cannot be read: ${what}. Send multipart/form-data.`, {
-    status: 400,
-    code: 'form_invalid',
-    cause,
-  })
+  invalid('form_invalid', `The form is invalid: ${what}. Send multipart/form-data.`, undefined, cause)
 
 const textTooLong = (name: string, { fileField }: FormOptions) =>
-  malformed(
-    `"${name.slice(0, 80)}" has more than ${textLimits.fieldSize} bytes, and only "${fileField}" may have them`,
-  )
+  malformed(`"${name.slice(0, 80)}" has more than ${textLimits.fieldSize} bytes; only "${fileField}" may`)
 
 const incomplete = (cause: unknown) =>
-  new TurbineError('The form ended early or is malformed. Nothing of it was kept; send it again.', {
+  new TurbineError('The form ended early or is malformed. Nothing was stored; retry the request.', {
     status: 400,
     code: 'form_incomplete',
     retriable: true,
@@ -145,15 +139,15 @@ const incomplete = (cause: unknown) =>
   })
 
 const fileTooLarge = ({ fileField, maxBytes }: FormOptions) =>
-  new TurbineError(`"${fileField}" has more than ${maxBytes} bytes. Send it in parts: POST /v1/uploads.`, {
+  new TurbineError(`"${fileField}" has more than ${maxBytes} bytes. Upload it in parts: POST /v1/uploads.`, {
     status: 413,
     code: 'file_too_large',
     param: fileField,
   })
 
 const fileMissing = (fileField: string) =>
-  new TurbineError(`"${fileField}" is missing. It must be a part of the form with the file's bytes.`, {
-    status: 400,
-    code: 'missing_required_parameter',
-    param: fileField,
-  })
+  invalid(
+    'missing_required_parameter',
+    `"${fileField}" is missing. It must be a part of the form with the file's bytes.`,
+    fileField,
+  )

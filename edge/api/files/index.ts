@@ -1,5 +1,5 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import { TurbineError } from '../../contract/errors.ts'
+import { invalid } from '../../contract/errors.ts'
 import { type File, maxFileBytes } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
@@ -8,6 +8,7 @@ import { limitAnnouncedBody } from '../../guard/body-limit.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
 import { readPage } from '../pages.ts'
 import { queryOf } from '../read.ts'
+import { documented } from '../responses.ts'
 import { answerContent } from './content.ts'
 import { formOverheadBytes, readForm } from './form.ts'
 import {
@@ -22,18 +23,20 @@ import {
 } from './routes.ts'
 import { expiryOf, findFile, keepFile, newFile, removeFile, requireFile } from './stored.ts'
 
-/** `/v1/files`: upload, list, retrieve, content, delete, in OpenAI's shapes. */
+/** `/v1/files`: upload, list, retrieve, content, delete, in OpenAI's format. */
 export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  app.openAPIRegistry.registerPath(createFile)
-  const inParts = 'Send it in parts: POST /v1/uploads.'
-  app.post('/v1/files', limitAnnouncedBody(maxFileBytes + formOverheadBytes, inParts), async (c) => {
-    const tenant = c.get('tenant').id
-    const make = (id: string) => storeFile(deps, { tenant, id, request: c.req.raw })
-    return c.json(await createdOnce(c, deps, { prefix: 'file-' }, make), 200)
-  })
+  const inParts = 'Upload it in parts: POST /v1/uploads.'
+  app.post(
+    documented(app, createFile),
+    limitAnnouncedBody(maxFileBytes + formOverheadBytes, inParts),
+    async (c) => {
+      const tenant = c.get('tenant').id
+      const make = (id: string) => storeFile(deps, { tenant, id, request: c.req.raw })
+      return c.json(await createdOnce(c, deps, { prefix: 'file-' }, make), 200)
+    },
+  )
 
-  app.openAPIRegistry.registerPath(listFiles)
-  app.get('/v1/files', async (c) => {
+  app.get(documented(app, listFiles), async (c) => {
     const { after, limit, order, purpose } = parse(fileListQuerySchema, queryOf(c))
     const tenant = c.get('tenant').id
     const page = await readPage<File>(deps.store, {
@@ -49,18 +52,15 @@ export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     return c.json(page, 200)
   })
 
-  app.openAPIRegistry.registerPath(getFile)
-  app.get('/v1/files/:id', async (c) =>
+  app.get(documented(app, getFile), async (c) =>
     c.json((await requireFile(deps, c.get('tenant').id, c.req.param('id'))).file, 200),
   )
 
-  app.openAPIRegistry.registerPath(getFileContent)
-  app.get('/v1/files/:id/content', async (c) =>
+  app.get(documented(app, getFileContent), async (c) =>
     answerContent(c, deps, await requireFile(deps, c.get('tenant').id, c.req.param('id'))),
   )
 
-  app.openAPIRegistry.registerPath(deleteFile)
-  app.delete('/v1/files/:id', async (c) => {
+  app.delete(documented(app, deleteFile), async (c) => {
     const tenant = c.get('tenant').id
     const stored = await requireFile(deps, tenant, c.req.param('id'))
     await removeFile(deps.store, tenant, stored)
@@ -75,8 +75,8 @@ interface IncomingFile {
 }
 
 /**
- * Streams a form's file into the store. The bytes lie under a key of this request alone, so that two that make the
- * same file at a time do not disturb each other.
+ * Streams a form's file into the store. Each request has its own content key, so that concurrent requests for the same
+ * file do not interfere.
  * @throws TurbineError of `readForm` and `parse`, `file_empty`; StoreUnavailableError
  */
 async function storeFile(deps: EdgeDeps, incoming: IncomingFile): Promise<File> {
@@ -93,7 +93,7 @@ async function storeFile(deps: EdgeDeps, incoming: IncomingFile): Promise<File> 
   return kept.file
 }
 
-/** Puts the bytes under the key `content`; what fails leaves nothing there. */
+/** Stores the bytes under the key `content`; a failure leaves nothing there. */
 async function receiveFile(deps: EdgeDeps, { id, request }: IncomingFile, content: string): Promise<File> {
   const { store, now } = deps
   try {
@@ -103,7 +103,7 @@ async function receiveFile(deps: EdgeDeps, { id, request }: IncomingFile, conten
       receive: (stream) => store.put(content, stream),
     })
     const { expires_after } = parse(fileFormSchema, fields)
-    if (bytes === 0) throw emptyFile()
+    if (bytes === 0) throw invalid('file_empty', 'The file is empty. Send one line per image.', 'file')
     const created_at = Math.floor(now() / 1000)
     return newFile({
       id,
@@ -113,15 +113,8 @@ async function receiveFile(deps: EdgeDeps, { id, request }: IncomingFile, conten
       filename: filename ?? 'upload',
     })
   } catch (error) {
-    // Failing to tidy up must not hide the cause.
+    // A failed clean-up must not hide the cause.
     await store.delete(content).catch(() => undefined)
     throw error
   }
 }
-
-const emptyFile = () =>
-  new TurbineError('The file is empty. Send a line for each image.', {
-    status: 400,
-    code: 'file_empty',
-    param: 'file',
-  })

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { readSlices, type Slice } from '../../../infra/store/slices.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { invalid } from '../../contract/errors.ts'
 import {
   maxPartBytes,
   type Upload,
@@ -21,6 +21,7 @@ import { createdOnce } from '../../guard/idempotency.ts'
 import { formOverheadBytes, readForm } from '../files/form.ts'
 import { expiryOf, keepFile, newFile } from '../files/stored.ts'
 import { maxJsonBytes, readJson } from '../read.ts'
+import { documented } from '../responses.ts'
 import {
   addUploadPart,
   cancelUpload,
@@ -40,33 +41,29 @@ import {
   slicesOfParts,
 } from './stored.ts'
 
-/** `/v1/uploads`: files in parts, in OpenAI's shapes. */
+/** `/v1/uploads`: multipart uploads, in OpenAI's format. */
 export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  const limitJson = limitBody(maxJsonBytes, 'Name fewer parts.')
+  const limitJson = limitBody(maxJsonBytes, 'List fewer parts.')
 
-  app.openAPIRegistry.registerPath(createUpload)
-  app.post('/v1/uploads', limitJson, async (c) => {
+  app.post(documented(app, createUpload), limitJson, async (c) => {
     const ask = parse(uploadRequestSchema, await readJson(c, uploadExample))
     const begin = (id: string) => beginUpload(deps, c.get('tenant').id, id, ask)
     return c.json(await createdOnce(c, deps, { prefix: 'upload_', sameBody: true }, begin), 200)
   })
 
-  app.openAPIRegistry.registerPath(addUploadPart)
   const smaller = `Send parts of at most ${maxPartBytes} bytes.`
   app.post(
-    '/v1/uploads/:id/parts',
+    documented(app, addUploadPart),
     limitAnnouncedBody(maxPartBytes + formOverheadBytes, smaller),
     async (c) => c.json(await addPart(deps, c.get('tenant').id, c.req.param('id'), c.req.raw), 200),
   )
 
-  app.openAPIRegistry.registerPath(completeUpload)
-  app.post('/v1/uploads/:id/complete', limitJson, async (c) => {
+  app.post(documented(app, completeUpload), limitJson, async (c) => {
     const completion = parse(uploadCompletionSchema, await readJson(c, completionExample))
     return c.json(await complete(deps, c.get('tenant').id, c.req.param('id'), completion), 200)
   })
 
-  app.openAPIRegistry.registerPath(cancelUpload)
-  app.post('/v1/uploads/:id/cancel', async (c) => {
+  app.post(documented(app, cancelUpload), async (c) => {
     const tenant = c.get('tenant').id
     const stored = await requireUpload(deps, tenant, c.req.param('id'))
     if (stored.upload.status === 'cancelled') return c.json(stored.upload, 200)
@@ -105,10 +102,9 @@ async function addPart(
   try {
     const receive = (stream: ReadableStream<Uint8Array>) => store.put(key, stream)
     const { bytes } = await readForm(request, { fileField: 'data', maxBytes: maxPartBytes, receive })
-    if (bytes === 0)
-      throw new TurbineError('The part is empty.', { status: 400, code: 'part_empty', param: 'data' })
+    if (bytes === 0) throw invalid('part_empty', 'The part is empty.', 'data')
   } catch (error) {
-    // Failing to tidy up must not hide the cause.
+    // A failed clean-up must not hide the cause.
     await store.delete(key).catch(() => undefined)
     throw error
   }
@@ -116,7 +112,7 @@ async function addPart(
 }
 
 /**
- * Makes the parts a file. A repeat finds what the first made, and makes up for what the first could not finish.
+ * Assembles the parts into a file. A retry finds the result of the first request and finishes what it left undone.
  * @throws TurbineError `upload_not_found`, `upload_not_pending`, `upload_changed`, `md5_mismatch`, those of
  * `slicesOfParts`; StoreUnavailableError
  */
@@ -139,7 +135,7 @@ async function complete(
   return upload
 }
 
-/** Decides that the upload is complete, before its file is there: from then on nobody can cancel it. */
+/** Marks the upload completed before its file is stored: from then on it cannot be cancelled. */
 async function settle({ store, now }: EdgeDeps, tenant: string, stored: ReadUpload) {
   const { id, bytes, filename } = stored.upload
   const created_at = Math.floor(now() / 1000)
@@ -150,7 +146,7 @@ async function settle({ store, now }: EdgeDeps, tenant: string, stored: ReadUplo
   return { upload, file }
 }
 
-/** A repeat of the completion makes the same file. */
+/** A retried completion makes the same file. */
 const fileIdOf = (uploadId: string) => uploadId.replace('upload_', 'file-')
 
 async function assertMd5(deps: EdgeDeps, slices: Slice[], md5: string): Promise<void> {
@@ -158,9 +154,5 @@ async function assertMd5(deps: EdgeDeps, slices: Slice[], md5: string): Promise<
   for await (const chunk of readSlices(slices, deps)) hash.update(chunk)
   const actual = hash.digest('hex')
   if (actual === md5.toLowerCase()) return
-  throw new TurbineError(`The parts' MD5 is ${actual}, not ${md5}. Send the parts again, in a new upload.`, {
-    status: 400,
-    code: 'md5_mismatch',
-    param: 'md5',
-  })
+  throw invalid('md5_mismatch', `The MD5 of the parts is ${actual}, not ${md5}. Start a new upload.`, 'md5')
 }

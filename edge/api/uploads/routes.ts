@@ -1,4 +1,4 @@
-import { createRoute, z } from '@hono/zod-openapi'
+import { z } from '@hono/zod-openapi'
 import {
   maxPartBytes,
   type Upload,
@@ -9,7 +9,19 @@ import {
   uploadRequestSchema,
   uploadSchema,
 } from '../../contract/file.ts'
-import { errorResponse, idempotencyErrors, jsonResponse, serviceErrors } from '../responses.ts'
+import { newFile } from '../files/stored.ts'
+import {
+  contentTypeMissing,
+  errorResponse,
+  idempotencyErrors,
+  idempotencyHeader,
+  idParams,
+  jsonBody,
+  jsonResponse,
+  jsonTooLarge,
+  operation,
+  serviceErrors,
+} from '../responses.ts'
 
 export const uploadExample = {
   bytes: 1_200_000_000,
@@ -18,13 +30,15 @@ export const uploadExample = {
   purpose: 'batch',
 } satisfies z.input<typeof uploadRequestSchema>
 
+const { bytes, filename } = uploadExample
+
 const pending: Upload = {
   id: 'upload_2n9c4e2x9a1b2c3d4e5f60718',
   object: 'upload',
-  bytes: uploadExample.bytes,
+  bytes,
   created_at: 1_790_000_000,
   expires_at: 1_790_003_600,
-  filename: uploadExample.filename,
+  filename,
   purpose: 'batch',
   status: 'pending',
   file: null,
@@ -33,15 +47,7 @@ const pending: Upload = {
 const completed: Upload = {
   ...pending,
   status: 'completed',
-  file: {
-    id: 'file-2n9c4e2x9a1b2c3d4e5f60718',
-    object: 'file',
-    bytes: pending.bytes,
-    created_at: 1_790_000_100,
-    filename: pending.filename,
-    purpose: 'batch',
-    status: 'processed',
-  },
+  file: newFile({ id: 'file-2n9c4e2x9a1b2c3d4e5f60718', bytes, created_at: 1_790_000_100, filename }),
 }
 
 const part: UploadPart = {
@@ -53,50 +59,37 @@ const part: UploadPart = {
 
 export const completionExample = { part_ids: [part.id] } satisfies z.input<typeof uploadCompletionSchema>
 
-const params = z.object({ id: z.string().openapi({ example: pending.id }) })
+const params = idParams(pending.id)
 const notFound = errorResponse(404, 'upload_not_found', 'There is no upload "upload_1".')
 const notPending = errorResponse(
   400,
   'upload_not_pending',
-  'The upload is cancelled. Begin a new one: POST /v1/uploads.',
-  'A field is missing, unknown or wrong, or the upload is not pending any more.',
+  'The upload is cancelled. Create a new one: POST /v1/uploads.',
+  'A field is missing, unknown or invalid, or the upload is no longer pending.',
 )
 const conflict = errorResponse(
   409,
   'upload_changed',
-  'The upload was completed or cancelled by another request meanwhile. Send the request again.',
+  'The upload was completed or cancelled by another request. Retry the request.',
 )
 
-export const createUpload = createRoute({
-  method: 'post',
-  path: '/v1/uploads',
-  operationId: 'createUpload',
-  tags: ['uploads'],
-  summary: 'Begin a file that comes in parts',
-  description: `Parts of at most ${maxPartBytes} bytes each, in any order and several at a time; then complete it within ${uploadExpirySeconds / 60} minutes.`,
+export const createUpload = operation('post', '/v1/uploads', 'createUpload', {
+  summary: 'Start a multipart upload',
+  description: `Add parts of at most ${maxPartBytes} bytes each, in any order and several at a time; then complete the upload within ${uploadExpirySeconds / 60} minutes.`,
   request: {
-    headers: z.object({
-      'idempotency-key': z.string().optional().openapi({ description: 'A repeat begins no second one.' }),
-    }),
-    body: {
-      required: true,
-      content: { 'application/json': { schema: uploadRequestSchema, example: uploadExample } },
-    },
+    headers: idempotencyHeader('A retry with the same key creates no second upload.'),
+    body: jsonBody(uploadRequestSchema, uploadExample),
   },
   responses: {
-    200: jsonResponse('The upload, to which parts can be added.', uploadSchema, pending),
+    200: jsonResponse('The pending upload.', uploadSchema, pending),
     400: errorResponse(400, 'missing_required_parameter', '"bytes" is missing. It must be an integer.'),
-    413: errorResponse(413, 'body_too_large', 'The body is larger than 1048576 bytes.'),
+    413: jsonTooLarge,
     ...idempotencyErrors,
     ...serviceErrors,
   },
 })
 
-export const addUploadPart = createRoute({
-  method: 'post',
-  path: '/v1/uploads/{id}/parts',
-  operationId: 'addUploadPart',
-  tags: ['uploads'],
+export const addUploadPart = operation('post', '/v1/uploads/{id}/parts', 'addUploadPart', {
   summary: 'Add a part',
   request: {
     params,
@@ -108,51 +101,41 @@ export const addUploadPart = createRoute({
     },
   },
   responses: {
-    200: jsonResponse('The part. Its id says at completion where it belongs.', uploadPartSchema, part),
+    200: jsonResponse(
+      'The part. Its id gives its position when the upload is completed.',
+      uploadPartSchema,
+      part,
+    ),
     400: notPending,
     404: notFound,
     413: errorResponse(413, 'file_too_large', `"data" has more than ${maxPartBytes} bytes.`),
-    415: errorResponse(415, 'content_type_unsupported', 'The content type is missing.'),
+    415: contentTypeMissing,
     ...serviceErrors,
   },
 })
 
-export const completeUpload = createRoute({
-  method: 'post',
-  path: '/v1/uploads/{id}/complete',
-  operationId: 'completeUpload',
-  tags: ['uploads'],
-  summary: 'Make the parts a file',
+export const completeUpload = operation('post', '/v1/uploads/{id}/complete', 'completeUpload', {
+  summary: 'Assemble the parts into a file',
   description:
-    'The parts are the file, in the order in which they are named here; nothing is copied. Parts that are not named are removed.',
-  request: {
-    params,
-    body: {
-      required: true,
-      content: { 'application/json': { schema: uploadCompletionSchema, example: completionExample } },
-    },
-  },
+    'The file consists of the parts in the order given here; nothing is copied. Parts that are not listed are deleted.',
+  request: { params, body: jsonBody(uploadCompletionSchema, completionExample) },
   responses: {
     200: jsonResponse('The upload with its file.', uploadSchema, completed),
     400: errorResponse(
       400,
       'bytes_mismatch',
-      'The parts have 900 bytes together, but the upload was announced with 1000.',
-      'The parts are not those of the upload, or are not what was announced; or it is not pending any more.',
+      'The parts have 900 bytes in total, but the upload was created with 1000.',
+      'The parts are not those of the upload or do not match it, or the upload is no longer pending.',
     ),
     404: notFound,
     409: conflict,
-    413: errorResponse(413, 'body_too_large', 'The body is larger than 1048576 bytes.'),
+    413: jsonTooLarge,
     ...serviceErrors,
   },
 })
 
-export const cancelUpload = createRoute({
-  method: 'post',
-  path: '/v1/uploads/{id}/cancel',
-  operationId: 'cancelUpload',
-  tags: ['uploads'],
-  summary: 'Give an upload up and remove its parts',
+export const cancelUpload = operation('post', '/v1/uploads/{id}/cancel', 'cancelUpload', {
+  summary: 'Cancel an upload and delete its parts',
   request: { params },
   responses: {
     200: jsonResponse('The cancelled upload.', uploadSchema, { ...pending, status: 'cancelled' }),
