@@ -1,14 +1,14 @@
-/** Digits of a shard's number in a key: keys sort as numbers do. */
+/** Digits of a shard's number in a key, so that keys sort by number. */
 const shardDigits = 8
 
-/** Every object key of the store, named once. Tenants and ids are of letters, digits, `-` and `_`. */
+/** All object keys of the store. Tenants and ids consist of letters, digits, `-` and `_`. */
 export const keys = {
-  /** The result of one interactive request, or the mark that it is queued. */
+  /** Result of an interactive request, or its queued mark. */
   caption: (tenant: string, id: string) => `captions/${tenant}/${id}.json`,
-  /** The bytes of an image that is too large to travel inside a record. */
+  /** Bytes of an image too large for a record. */
   captionImage: (tenant: string, id: string) => `captions/${tenant}/${id}.image`,
 
-  /** A `StoredFile`: the File object and where its bytes lie. */
+  /** A `StoredFile`: the File object and the positions of its content. */
   file: (tenant: string, id: string) => `${keys.files(tenant)}${id}.json`,
   /** Prefix of all files of a tenant. */
   files: (tenant: string) => `files/${tenant}/info/`,
@@ -23,16 +23,16 @@ export const keys = {
   batch: (tenant: string, id: string) => `${keys.batches(tenant)}${id}.json`,
   /** Prefix of all batches of a tenant. */
   batches: (tenant: string) => `batches/${tenant}/`,
-  /** Exists while the batch is not in its final state: what planners look after. */
+  /** Exists until the batch is in its final state; planners run these batches. */
   openBatch: (tenant: string, id: string) => `${keys.openBatches}${tenant}/${id}`,
   openBatches: 'open-batches/',
   /** Exists when the batch is to be cancelled. */
   batchCancel: (tenant: string, id: string) => `batch-work/${tenant}/${id}/cancel`,
   /** The coordinator's own state. */
   batchProgress: (tenant: string, id: string) => `batch-work/${tenant}/${id}/progress.json`,
-  /** The shards' places in the manifest, once it has been read to its end. */
+  /** Positions of the shards in the manifest, once it is read completely. */
   batchPlan: (tenant: string, id: string) => `batch-work/${tenant}/${id}/plan.jsonl`,
-  /** The manifest that was made of a prefix of a bucket. */
+  /** Manifest generated from a bucket prefix. */
   batchManifest: (tenant: string, id: string) => `batch-work/${tenant}/${id}/manifest.jsonl`,
   /** The results of one shard. */
   batchShard: (tenant: string, id: string, shard: number) =>
@@ -56,6 +56,6 @@ export const keys = {
   /** The claim of an idempotency key, by its SHA-256 in hex. */
   idempotency: (tenant: string, hash: string) => `idempotency/${tenant}/${hash}.json`,
 
-  /** How often a process died while it handled a record; gone when the record is done. */
+  /** Count of process crashes while handling a record; deleted when the record is done. */
   crashMark: (topic: string, partition: number, record: string) => `crashes/${topic}/${partition}/${record}`,
 } as const

@@ -3,7 +3,7 @@ import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
 import type { MailboxCalls } from './mailbox.ts'
 
-interface PendingReply extends PromiseWithResolvers<FinishedCaption | undefined> {
+interface ReplySlot extends PromiseWithResolvers<FinishedCaption | undefined> {
   waiting: number
 }
 
@@ -12,7 +12,7 @@ const keepMs = 5_000
 
 /** Holds requests until their captions are ready. Nothing is stored: lost captions are in the object store as well. */
 export class MailboxObject extends DurableObject<unknown> implements MailboxCalls {
-  readonly #replies = new Map<string, PendingReply>()
+  readonly #replies = new Map<string, ReplySlot>()
 
   async wait(id: string, ms: number): Promise<FinishedCaption | undefined> {
     const reply = this.#reply(id)
@@ -38,7 +38,7 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
     this.#replies.delete(id)
   }
 
-  #reply(id: string): PendingReply {
+  #reply(id: string): ReplySlot {
     const reply = this.#replies.get(id) ?? {
       ...Promise.withResolvers<FinishedCaption | undefined>(),
       waiting: 0,
@@ -47,7 +47,7 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
     return reply
   }
 
-  #forget(id: string, reply: PendingReply): void {
+  #forget(id: string, reply: ReplySlot): void {
     if (reply.waiting === 0 && this.#replies.get(id) === reply) this.#replies.delete(id)
   }
 }

@@ -170,7 +170,7 @@ describe('a processor that cannot answer in time', () => {
   const reasons: string[] = []
   const overload: Partial<InteractiveJobsOptions> = {
     admission: () => ({ admitted: false, reason: 'late', retryAfterSeconds: 3 }),
-    onShed: (reason) => reasons.push(reason),
+    onRejected: (reason) => reasons.push(reason),
   }
 
   it('rejects the request, says when to come back and writes nothing to the store', async () => {

@@ -18,7 +18,7 @@ export interface InteractiveJobsOptions {
   /** An edge in this process has already decided on every job. */
   decided?: boolean
   /** Called for every rejected request. */
-  onShed?(reason: 'full' | 'late'): void
+  onRejected?(reason: 'full' | 'late'): void
   /** Delivers the finished caption to the caller at the job's `reply-to`. @returns whether the caller has it for sure */
   deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
   /** Unix ms. */
@@ -129,13 +129,13 @@ const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
 
 /** Error of a rejected request; undefined if admitted. */
 function rejectionOf(
-  { admission, onShed, now }: InteractiveJobsOptions,
+  { admission, onRejected, now }: InteractiveJobsOptions,
   image: Required<AdmissionRequest>,
 ): TurbineError | undefined {
   if (now() >= image.deadline) return undefined
   const decision = admission?.(image) ?? { admitted: true }
   if (decision.admitted) return undefined
-  onShed?.(decision.reason)
+  onRejected?.(decision.reason)
   return decision.reason === 'full'
     ? tooBusy('queue_full', 'The queue is full.', decision.retryAfterSeconds)
     : tooBusy(

@@ -59,7 +59,7 @@ export function measurePipeline(metrics: Metrics) {
       busyShares.set(device, share)
       share.observe(run)
     },
-    onShed: (reason: 'full' | 'late') => rejected.inc({ reason }),
+    onRejected: (reason: 'full' | 'late') => rejected.inc({ reason }),
     onCrash: () => crashes.inc(),
     watch(pipeline: Pipeline): void {
       const { executor } = pipeline

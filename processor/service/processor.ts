@@ -81,7 +81,7 @@ export async function startProcessor(
     const maxLevel = levels.length - 1
     return [...inStream, ...jobs.inTransit().map((deadline) => ({ deadline, images: 1, maxLevel }))]
   }
-  const { pipeline, model, onShed } = await startPipeline({ ...options, upstream }, shutdown)
+  const { pipeline, model, onRejected } = await startPipeline({ ...options, upstream }, shutdown)
   const image = bundledPictures[0]!
   const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
 
@@ -89,7 +89,7 @@ export async function startProcessor(
   const consuming = { ...options, pipeline, shutdown }
   const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
-    ...{ captioner: pipeline, store: backends.store, onShed, decided: edgeDecides, now: Date.now },
+    ...{ captioner: pipeline, store: backends.store, onRejected, decided: edgeDecides, now: Date.now },
     deliver: (...reply) => inSpan('reply', { kind: SpanKind.CLIENT }, () => deliver(...reply)),
     admission: (image) => pipeline.executor.admission(image),
   })
@@ -188,5 +188,5 @@ async function startPipeline(
   const loneMs = Math.round(pipeline.costs.predict(pipeline.costs.buckets[0]!, 0))
   if (loneMs > config.sloMs)
     log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')
-  return { ...opened, onShed: measured.onShed }
+  return { ...opened, onRejected: measured.onRejected }
 }
