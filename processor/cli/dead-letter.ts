@@ -10,13 +10,12 @@ import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, plural } from './format.ts'
 import { count } from './options.ts'
+import type { Terminal } from './progress.ts'
 
-/** What the commands need from outside. */
-export interface DeadLetterEnvironment {
-  /** Opens the stream that the settings name, with its topics. The command closes it. */
+/** Dependencies of the commands. */
+export interface DeadLetterEnvironment extends Terminal {
+  /** Opens the configured stream, with its topics. The command closes it. */
   openStream(): Promise<Stream>
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
   /** Unix ms; default: the clock. */
   now?(): number
 }

@@ -11,7 +11,8 @@ import { describeError, IncompleteError } from './errors.ts'
 import { plural } from './format.ts'
 import { drawMerges, type Merges } from './merge-picture.ts'
 import { anyNumber, index, numberOrList } from './options.ts'
-import { settingOption } from './settings.ts'
+import type { Terminal } from './progress.ts'
+import { type ModelFlags, settingOption } from './settings.ts'
 
 /** With which merging an image is looked at. */
 export interface TraceOptions {
@@ -48,20 +49,16 @@ export interface Inspector {
   close(): Promise<void>
 }
 
-/** What the command needs from outside. */
-export interface InspectEnvironment {
-  openInspector(flags: { model?: string; device?: string }): Promise<Inspector>
+/** Dependencies of the command. */
+export interface InspectEnvironment extends Terminal {
+  openInspector(flags: ModelFlags): Promise<Inspector>
   readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
 }
 
-export interface InspectFlags extends TraceOptions {
+export interface InspectFlags extends TraceOptions, ModelFlags {
   out: string
   picture?: boolean
-  model?: string
-  device?: string
 }
 
 const examples = `

@@ -6,9 +6,18 @@ import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatTable } from './format.ts'
 import { tenantName } from './options.ts'
+import type { Terminal } from './progress.ts'
+
+/** Dependencies of the commands on keys and tenants. */
+export interface TenantsEnvironment extends Terminal {
+  /** Opens the service's object store. */
+  openStore(): Promise<ObjectStore>
+  /** Bucket of the service's own state. */
+  ownBucket(): string
+}
 
 export interface KeysEnvironment extends TenantsEnvironment {
-  /** Unix ms. Default: the clock. */
+  /** Unix ms; default: the clock. */
   now?(): number
 }
 
@@ -29,28 +38,18 @@ interface CreateKeyFlags {
 
 /** `turbine keys create | list | revoke` */
 export function keysCommand(environment: KeysEnvironment): Command {
-  const command = new Command('keys')
-    .description('create, list and revoke API keys')
-    .addHelpText('after', examples)
-  command
-    .command('create')
-    .description('make an API key for a tenant, and the tenant if there is none yet')
-    .requiredOption('--tenant <name>', 'whose work is done with it', tenantName)
-    .option('--name <text>', 'what it is for')
-    .addHelpText('after', examples)
+  const command = new Command('keys').description('create, list and revoke API keys')
+  const add = (name: string, description: string) =>
+    command.command(name).description(description).addHelpText('after', examples)
+  add('create', 'create an API key for a tenant, and the tenant if it is new')
+    .requiredOption('--tenant <name>', 'tenant that owns the key', tenantName)
+    .option('--name <text>', 'label of the key')
     .action((flags: CreateKeyFlags) => runCreateKey(flags, environment))
-  command
-    .command('list')
-    .description('list the keys, the oldest first')
-    .addHelpText('after', examples)
-    .action(() => runListKeys(environment))
-  command
-    .command('revoke')
-    .description('make a key worthless; edges know within a minute')
-    .argument('<id>', 'as "npx turbine keys list" shows it')
-    .addHelpText('after', examples)
+  add('list', 'list the keys, oldest first').action(() => runListKeys(environment))
+  add('revoke', 'revoke a key; edges notice within a minute')
+    .argument('<id>', 'id from "npx turbine keys list"')
     .action((id: string) => runRevokeKey(id, environment))
-  return command
+  return command.addHelpText('after', examples)
 }
 
 /** Prints the key alone on standard output. */
@@ -97,14 +96,4 @@ async function runRevokeKey(id: string, environment: KeysEnvironment): Promise<v
       'It was the last key: running edges refuse everybody now, and after their next start they answer their own machine only.\n',
     )
   })
-}
-
-/** What the commands on keys and tenants need from outside. */
-export interface TenantsEnvironment {
-  /** The service's object store. */
-  openStore(): Promise<ObjectStore>
-  /** Where the service keeps its own state. */
-  ownBucket(): string
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
 }

@@ -3,18 +3,16 @@ import { join, relative } from 'node:path'
 import { Command } from 'commander'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, quoteForShell } from './format.ts'
-import { type ProgressStream, TransferLine } from './progress.ts'
+import { type Terminal, TransferLine } from './progress.ts'
 
-/** What the commands need from outside. */
-export interface ModelsEnvironment {
+/** Dependencies of the commands. */
+export interface ModelsEnvironment extends Terminal {
   /** The folder that holds pulled models under `models/`. */
   dataDir(): Promise<string>
   /** The folder of the model that comes with the package. */
   bundledModel: string
   /** Variables `HF_ENDPOINT` and `HF_TOKEN`. */
   env: Record<string, string | undefined>
-  stdout: { write(text: string): unknown }
-  stderr: ProgressStream
   /** Milliseconds; waits between tries. */
   sleep?(ms: number): Promise<unknown>
 }
@@ -77,42 +75,25 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
   stdout.write(`npx turbine serve --model ${quoteForShell(folder)}\n`)
 }
 
-interface ListedModel {
-  name: string
-  /** Bytes of its files; undefined when it cannot be served. */
-  size: number | undefined
-  folder: string
-}
-
 /** Prints a table: name, size, folder. */
 export async function runList({ dataDir, bundledModel, stdout }: ModelsEnvironment): Promise<void> {
   const root = join(await dataDir(), 'models')
-  const folders = (await readdir(root, { withFileTypes: true }).catch(() => []))
-    .filter((entry) => entry.isDirectory())
-    .map((entry) => entry.name)
-    .sort()
-  const models: ListedModel[] = [
-    { name: 'starter (bundled)', size: await sizeOfModel(bundledModel), folder: relative('', bundledModel) },
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => [])
+  const names = entries.flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])).sort()
+  const models: [name: string, folder: string][] = [
+    ['starter (bundled)', relative('', bundledModel)],
+    ...names.map((name): [string, string] => [name.replace('--', '/'), join(root, name)]),
   ]
-  for (const name of folders) {
-    const folder = join(root, name)
-    models.push({ name: name.replace('--', '/'), size: await sizeOfModel(folder), folder })
-  }
-  const rows = models.map(({ name, size, folder }) => [
-    name,
-    size === undefined ? 'incomplete' : formatBytes(size),
-    folder,
-  ])
-  stdout.write(formatTable(rows, { right: [1] }))
+  const rows = models.map(async ([name, folder]) => {
+    const size = await sizeOfModel(folder)
+    return [name, size === undefined ? 'incomplete' : formatBytes(size), folder]
+  })
+  stdout.write(formatTable(await Promise.all(rows), { right: [1] }))
 }
 
+/** Bytes of a model's files; undefined for one that cannot be served. */
 async function sizeOfModel(folder: string): Promise<number | undefined> {
-  try {
-    const sizes = ['config.json', 'model.safetensors'].map(
-      async (name) => (await stat(join(folder, name))).size,
-    )
-    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
-  } catch {
-    return undefined
-  }
+  const files = ['config.json', 'model.safetensors'].map((name) => stat(join(folder, name)))
+  const found = await Promise.all(files).catch(() => undefined)
+  return found?.reduce((sum, { size }) => sum + size, 0)
 }

@@ -14,11 +14,19 @@ export interface Tally {
 
 export const newTally = (): Tally => ({ captioned: 0, failed: 0, skipped: 0, pruneRatioSum: 0 })
 
-/** Where progress is shown: a terminal's line is redrawn, a log gets a line every ten seconds. */
+/** Destination of progress: a terminal's line is redrawn, a log gets a line every ten seconds. */
 export interface ProgressStream {
   write(text: string): unknown
   isTTY?: boolean
   columns?: number
+}
+
+/** Output streams of a command. */
+export interface Terminal {
+  /** Results: ids, tables, JSON. */
+  stdout: { write(text: string): unknown }
+  /** Progress and notes. */
+  stderr: ProgressStream
 }
 
 export interface ProgressOptions {

@@ -4,15 +4,14 @@ import type { ConfigRow, SettingName } from '../../infra/config.ts'
 import type { Role, RunningService } from '../service/roles.ts'
 import { quoteForShell } from './format.ts'
 import { type SignalSource, watchInterruption } from './interruption.ts'
+import type { Terminal } from './progress.ts'
 import { settingOptions } from './settings.ts'
 
-/** What the commands need from outside. */
-export interface ServeEnvironment {
+/** Dependencies of the commands. */
+export interface ServeEnvironment extends Terminal {
   /** Resolves when the service is ready; flags win over the environment variables. */
   startService(role: Role, flags: ServeFlags): Promise<RunningService>
   signals: SignalSource
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
 }
 
 /** Settings that the command line gives, as text; a switch is true. */

@@ -1,6 +1,12 @@
 import { Option } from 'commander'
 import type { ConfigRow, SettingName } from '../../infra/config.ts'
 
+/** Flags that choose the model and the devices of a command. */
+export interface ModelFlags {
+  model?: string
+  device?: string
+}
+
 /** A setting as an option. The value stays text: the config module checks it, as it does with the variable's. */
 export function settingOption(settings: ConfigRow[], name: SettingName): Option {
   const setting = settings.find((row) => row.name === name)

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 import { topics } from '../../edge/contract/topics.ts'
 import type { TopicOptions } from '../../infra/stream/stream.ts'
+import type { TopicReport } from '../../infra/stream/topics.ts'
 import { Printed, runCommand } from './command.fixture.ts'
-import { type TopicReport, topicsCommand } from './topics.ts'
+import { topicsCommand } from './topics.ts'
 
 async function run(args: string[], reports: TopicReport[] = []) {
   const printed = new Printed()

@@ -1,28 +1,18 @@
 import { Argument, Command } from 'commander'
 import { topicLayout } from '../../edge/contract/topics.ts'
-import type { TopicOptions } from '../../infra/stream/stream.ts'
+import type { TopicLayout, TopicReport } from '../../infra/stream/topics.ts'
 import { IncompleteError } from './errors.ts'
 import { formatTable, plural } from './format.ts'
 import { count } from './options.ts'
+import type { Terminal } from './progress.ts'
 
-/** How a topic is, against how it is to be. */
-export interface TopicReport {
-  topic: string
-  ok: boolean
-  /** Absent when the topic is. */
-  partitions?: number
-  /** What is wrong, each with its remedy. */
-  findings: string[]
-}
-
-/** What the command needs from outside. */
-export interface TopicsEnvironment {
-  /** The setting for the number of partitions. */
+/** Dependencies of the command. */
+export interface TopicsEnvironment extends Pick<Terminal, 'stdout'> {
+  /** Configured partitions of a topic. */
   defaultPartitions(): number
-  /** Creates what is missing in the Kafka that the environment variables name. */
-  createTopics(layout: Record<string, TopicOptions>): Promise<unknown>
-  checkTopics(layout: Record<string, TopicOptions>): Promise<TopicReport[]>
-  stdout: { write(text: string): unknown }
+  /** Creates missing topics in the configured Kafka. */
+  createTopics(layout: TopicLayout): Promise<unknown>
+  checkTopics(layout: TopicLayout): Promise<TopicReport[]>
 }
 
 interface TopicsFlags {

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { drawSvg } from '../../infra/plot/svg.ts'
 import { describeError, exitCodeOf } from '../cli/errors.ts'
 import { count, index, positive, share } from '../cli/options.ts'
+import type { Terminal } from '../cli/progress.ts'
 import type { BatchOptions } from './batch-load.ts'
 import { simulationChart } from './chart.ts'
 import { type CostTable, capacityOf, presets, readDeviceCosts, timesFaster } from './device-costs.ts'
@@ -15,9 +16,7 @@ import { simulate } from './simulate.ts'
 import { summaryTable } from './summary-table.ts'
 
 /** Environment of the command. */
-export interface SimulateEnvironment {
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
+export interface SimulateEnvironment extends Terminal {
   /** Measures the configured model on this machine's device. */
   measure(rounds: number, onProgress: (message: string) => void): Promise<CostTable>
 }

@@ -1,17 +1,13 @@
 import { InterruptedError } from '../errors.ts'
 import { type SignalSource, watchInterruption } from '../interruption.ts'
-import { type ProgressStream, printNote } from '../progress.ts'
+import { printNote, type Terminal } from '../progress.ts'
 import type { Client } from './client.ts'
 
-/** What the batch commands need from outside. */
-export interface BatchEnvironment {
+/** Dependencies of the batch commands. */
+export interface BatchEnvironment extends Terminal {
   /** Variables `TURBINE_URL` and `TURBINE_API_KEY`. */
   env: Record<string, string | undefined>
   stdin: AsyncIterable<Uint8Array>
-  /** For ids, tables and JSON. */
-  stdout: { write(text: string): unknown }
-  /** For progress and what to do next. */
-  stderr: ProgressStream
   signals: SignalSource
   fetch?: typeof fetch
   /** Milliseconds; waits between polls and tries. */

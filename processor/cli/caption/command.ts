@@ -11,36 +11,31 @@ import {
   finishedImages,
   meanPruning,
   newTally,
-  type ProgressStream,
   showProgress,
   type Tally,
+  type Terminal,
 } from '../progress.ts'
-import { settingOption } from '../settings.ts'
+import { type ModelFlags, settingOption } from '../settings.ts'
 import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
 import { type CaptionFiles, captionFiles, openCaptionFiles } from './files.ts'
 import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
 import type { ReadImage } from './read-image.ts'
 import { captionSources } from './run.ts'
 
-/** What the command needs from outside. */
-export interface CaptionEnvironment {
-  /** Opens the model that the flags or the environment name. */
-  openCaptioner(flags: { model?: string; device?: string }): Promise<Captioner>
+/** Dependencies of the command. */
+export interface CaptionEnvironment extends Terminal {
+  openCaptioner(flags: ModelFlags): Promise<Captioner>
   readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
-  /** For progress and the summary. */
-  stderr: ProgressStream
   signals: SignalSource
 }
 
-export interface CaptionFlags {
+export interface CaptionFlags extends ModelFlags {
   out: string
   errors?: string
   level?: number
   prompt?: string
-  model?: string
-  device?: string
   concurrency?: number
   overwrite?: boolean
   retryErrors?: boolean
