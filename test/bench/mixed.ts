@@ -74,9 +74,9 @@ async function sustainedUnpruned(
   return sustainedRate(traffic, load)
 }
 
-/** One file, and as many batches of it. */
+/** Uploads one file and submits `count` batches of it. */
 async function submitBatches(url: string, count: number): Promise<void> {
-  const client = new Client({ url, signal: new AbortController().signal, tell: console.log })
+  const client = new Client({ url, signal: new AbortController().signal, onNote: console.log })
   const file = await client.createFile(new Blob([await manifest()]), 'scenes.jsonl', randomUUID())
   for (let i = 0; i < count; i++)
     await client.createBatch(
