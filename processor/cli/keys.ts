@@ -28,13 +28,11 @@ Examples:
   npx turbine keys list
   npx turbine keys revoke key_5f2b8c0d9e1a7364
 
-A key is printed once; the service keeps its hash only. Without any key, the service answers its own machine only. The
-commands work on the store of the service: run them with the settings that it runs with (see "npx turbine --help").`
+A key is printed only once; the service stores its hash. While there are no keys, the service accepts requests from its
+own machine only. The commands use the service's store: run them with the same settings as the service (see
+"npx turbine --help").`
 
-interface CreateKeyFlags {
-  tenant: string
-  name?: string
-}
+type CreateKeyFlags = { tenant: string; name?: string }
 
 /** `turbine keys create | list | revoke` */
 export function keysCommand(environment: KeysEnvironment): Command {
@@ -60,18 +58,18 @@ async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysE
     return createKey(store, { tenant, name, now })
   })
   environment.stderr.write(
-    `Key ${stored.id} of the tenant ${tenant}. It is shown this once; running edges take it within 10 s. Use it like this:\n` +
+    `Created key ${stored.id} of tenant ${tenant}. It is not shown again; running edges accept it within 10 s. Usage:\n` +
       `  curl -H 'authorization: Bearer ${stored.hint}...' http://localhost:8787/v1/models\n`,
   )
   environment.stdout.write(`${key}\n`)
 }
 
-/** Prints a table: id, tenant, the key's first characters, when it was made, what it is for. */
+/** Prints a table: id, tenant, first characters of the key, creation date, label. */
 async function runListKeys(environment: KeysEnvironment): Promise<void> {
   const keys = await closing(environment.openStore(), listKeys)
   if (keys.length === 0)
     environment.stderr.write(
-      'There are no keys: the service answers its own machine only. Make one with "npx turbine keys create --tenant NAME".\n',
+      'There are no keys: the service accepts requests from its own machine only. Create one with "npx turbine keys create --tenant NAME".\n',
     )
   const rows = keys.map(({ id, tenant, hint, created, name }) => [
     id,
@@ -87,13 +85,13 @@ async function runListKeys(environment: KeysEnvironment): Promise<void> {
 async function runRevokeKey(id: string, environment: KeysEnvironment): Promise<void> {
   await closing(environment.openStore(), async (store) => {
     const revoked = await revokeKey(store, id)
-    if (!revoked) throw new UsageError(`There is no key "${id}". "npx turbine keys list" shows them.`)
+    if (!revoked) throw new UsageError(`There is no key "${id}". List them with "npx turbine keys list".`)
     environment.stderr.write(
-      `Revoked ${id} (${revoked.hint}..., tenant ${revoked.tenant}). Edges refuse it within a minute.\n`,
+      `Revoked ${id} (${revoked.hint}..., tenant ${revoked.tenant}). Edges reject it within a minute.\n`,
     )
     if (await anyKey(store)) return
     environment.stderr.write(
-      'It was the last key: running edges refuse everybody now, and after their next start they answer their own machine only.\n',
+      'It was the last key: running edges reject all requests now, and accept only their own machine after a restart.\n',
     )
   })
 }
