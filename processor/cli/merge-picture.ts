@@ -5,7 +5,7 @@ export interface Picture {
   width: number
 }
 
-/** An image as the model saw it, and where its patches went. */
+/** Preprocessed image and the merges of its patches. */
 export interface Merges extends Picture {
   /** Side of a square patch, pixels. */
   patch: number
@@ -20,13 +20,10 @@ export interface DrawOptions {
   tint?: number
 }
 
-/** A line between two patches that stayed alone is there, but does not draw the eye. */
+/** Strength of a line between two unmerged patches. */
 const faintLine = 0.2
 
-/**
- * Draws which patches became one token: they share a tint of their mean colour and have one outline around them.
- * The patches of a token need not touch.
- */
+/** Draws merged patches with a tint of their mean colour and an outline. The patches of a token need not touch. */
 export function drawMerges(merges: Merges, options: DrawOptions = {}): Picture {
   const { scale = defaultScale(merges), tint = 0.4 } = options
   const { patch } = merges

@@ -36,7 +36,7 @@ test('a run that is killed goes on, and the table is one that the model is serve
   expect(await readdir(out)).toEqual(['turbine-calibration.jsonl'])
 
   const { code, stdout, stderr } = await runTurbine([...args, '--out', out])
-  expect([code, stderr]).toEqual([0, expect.stringContaining(`Going on from ${state}`)])
+  expect([code, stderr]).toEqual([0, expect.stringContaining(`Resuming from ${state}`)])
   expect((await readdir(out)).sort()).toEqual(['turbine-levels.svg', 'turbine.json'])
   const { encoder } = await openModel(bundledModel)
   const levels = await readLevels(out, encoder)
