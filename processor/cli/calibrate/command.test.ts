@@ -188,7 +188,10 @@ describe('turbine calibrate', () => {
     const none = perLayer(0, fakeEncoder.layers)
     await writeLevelTable(out, { levels: [{ r: none, weight: none }] })
     const { code, stderr } = await calibrate(['--images', pictures, '--speed-only'])
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/is not a calibrated table.*without --speed-only/)])
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringMatching(/is not a calibrated table.*without --speed-only/),
+    ])
   })
 
   it('--dry-run tells the plan of a real model and writes nothing', async () => {
