@@ -126,12 +126,12 @@ describe('a refusal is one line that names the file and the field', () => {
     [
       'config.json is missing',
       (folder) => rm(join(folder, 'config.json')),
-      /^config\.json cannot be read\. A model folder needs/,
+      /^config\.json is missing\. A model folder needs/,
     ],
     [
       'preprocessor_config.json is missing',
       (folder) => rm(join(folder, 'preprocessor_config.json')),
-      /^preprocessor_config\.json cannot be read/,
+      /^preprocessor_config\.json is missing/,
     ],
     [
       'config.json is no JSON',

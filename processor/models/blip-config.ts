@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
 import type { Resample } from './model.ts'
+import { readModelJson, requireModelJson } from './model-file.ts'
 
 // Defaults are those of Hugging Face's BlipConfig: a saved config.json leaves out what equals them.
 const visionSchema = z.object({
@@ -80,9 +80,9 @@ export interface BlipConfig {
  * @throws ModelFolderError that names the file and the field.
  */
 export async function readBlipConfig(folder: string): Promise<BlipConfig> {
-  const config = await readJson(folder, 'config.json', configSchema)
-  const preprocessor = await readJson(folder, 'preprocessor_config.json', preprocessorSchema)
-  const generation = await readJson(folder, 'generation_config.json', generationSchema, {})
+  const config = await requireModelJson(folder, 'config.json', configSchema)
+  const preprocessor = await requireModelJson(folder, 'preprocessor_config.json', preprocessorSchema)
+  const generation = (await readModelJson(folder, 'generation_config.json', generationSchema)) ?? {}
   const { vision_config: vision, text_config: text } = config
   checkSizes(folder, vision, text, preprocessor.size)
 
@@ -138,28 +138,4 @@ function resampleOf(folder: string, pillowNumber: number): Resample {
   throw new ModelFolderError(
     `${join(folder, 'preprocessor_config.json')}: resample is ${pillowNumber}; 0 (nearest), 1 (lanczos), 2 (bilinear) and 3 (bicubic) can be used.`,
   )
-}
-
-async function readJson<T>(folder: string, name: string, schema: z.ZodType<T>, absent?: T): Promise<T> {
-  const file = join(folder, name)
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    if (absent !== undefined && (cause as NodeJS.ErrnoException).code === 'ENOENT') return absent
-    throw new ModelFolderError(
-      `${file} cannot be read. A model folder needs config.json, preprocessor_config.json, tokenizer.json or vocab.txt, and model.safetensors.`,
-      { cause },
-    )
-  }
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (cause) {
-    throw new ModelFolderError(`${file} is not JSON.`, { cause })
-  }
-  const parsed = schema.safeParse(json)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]!
-  throw new ModelFolderError(`${file}: ${issue.path.join('.') || 'the file'}: ${issue.message}.`)
 }

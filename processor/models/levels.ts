@@ -1,9 +1,10 @@
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { type EncoderShape, flopShare } from '../turbo/flops.ts'
 import { perLayer, pruneRatio, type Schedule, semanticWeights, tokenCounts } from '../turbo/schedule.ts'
+import { readModelJson } from './model-file.ts'
 
 /** One entry of a model's level table. Level 0 is the unpruned model. */
 export interface PruneLevel extends Schedule {
@@ -86,26 +87,9 @@ export async function readLevels(folder: string, encoder: EncoderShape): Promise
   return levels
 }
 
-/**
- * What `turbine.json` in a folder says; undefined when there is none.
- * @throws ModelFolderError when the file is malformed.
- */
-export async function readLevelTable(folder: string): Promise<LevelTable | undefined> {
-  const file = join(folder, levelsFile)
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw new ModelFolderError(`${file} cannot be read.`, { cause: error })
-  })
-  if (text === undefined) return undefined
-  try {
-    return fileSchema.parse(JSON.parse(text))
-  } catch (cause) {
-    throw new ModelFolderError(
-      `${file} is no level table: {"levels": [{"r": [...], "weight": [...]}]}. Mend or remove it.`,
-      { cause },
-    )
-  }
-}
+/** Reads `turbine.json` of a folder; undefined when it is missing. @throws ModelFolderError when it is malformed */
+export const readLevelTable = (folder: string): Promise<LevelTable | undefined> =>
+  readModelJson(folder, levelsFile, fileSchema, 'Fix or remove it.')
 
 /** Writes `turbine.json` into a folder, a line for each level; whoever reads meanwhile sees the old one or the new one. */
 export async function writeLevelTable(folder: string, { levels, calibration }: LevelTable): Promise<void> {

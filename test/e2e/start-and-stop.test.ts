@@ -85,7 +85,7 @@ describe('a start that cannot be is one line and exit code 1', () => {
     [
       'another family',
       (model) => writeFile(join(model, 'config.json'), '{"model_type": "llama"}'),
-      /model_type is "llama"; blip/,
+      /model_type is "llama"; supported: blip/,
     ],
   ])('%s', async (_, change, message) => {
     const { code, stdout, stderr } = await startWithModel(change)
