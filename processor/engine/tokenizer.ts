@@ -5,11 +5,11 @@ import { readModelJson, readModelText } from '../models/model-file.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { wordPieceTokenizer } from './word-piece.ts'
 
-/** Text to token ids and back, as the model was trained with. */
+/** Tokenizer of a captioning model. */
 export interface CaptionTokenizer {
-  /** Ids of a prompt, without start and end tokens. An empty text has none. */
+  /** Encodes a prompt, without start and end tokens. */
   encodePrompt(text: string): number[]
-  /** The text of a caption's ids: special and unknown ids left out, no space before a full stop or comma. */
+  /** Decodes a caption without special and unknown ids. */
   decode(ids: number[]): string
 }
 
@@ -17,10 +17,8 @@ const tokenizerSchema = z.looseObject({ model: z.looseObject({ type: z.string() 
 const configSchema = z.looseObject({ do_lower_case: z.boolean().nullish() })
 
 /**
- * Loads the tokenizer of a model folder: tokenizer.json (with tokenizer_config.json, if there), or else BERT word pieces from
- * vocab.txt.
- *
- * @throws ModelFolderError when neither is there, or a file is malformed.
+ * Loads tokenizer.json, with the optional tokenizer_config.json, or else BERT word pieces from vocab.txt.
+ * @throws ModelFolderError when both are missing, or a file is malformed
  */
 export async function loadTokenizer(folder: string): Promise<CaptionTokenizer> {
   const config = (await readModelJson(folder, 'tokenizer_config.json', configSchema)) ?? {}
@@ -49,9 +47,7 @@ function build(folder: string, tokenizer: object, config: object): Tokenizer {
 async function fromVocabulary(folder: string, config: z.infer<typeof configSchema>): Promise<object> {
   const text = await readModelText(folder, 'vocab.txt')
   if (text === undefined) {
-    throw new ModelFolderError(
-      `${folder} has neither tokenizer.json nor vocab.txt. A model folder needs one of them; pull the model again.`,
-    )
+    throw new ModelFolderError(`${folder} has neither tokenizer.json nor vocab.txt. Pull the model again.`)
   }
   const tokens = text.split(/\r?\n/)
   if (tokens.at(-1) === '') tokens.pop()

@@ -17,5 +17,5 @@ export function levelQualities({ id, levels }: Pick<CaptionModel, 'id' | 'levels
   const calibrated = levels.map(({ quality }, level) => quality?.exact ?? (level === 0 ? 1 : undefined))
   if (calibrated.every((exact) => exact !== undefined)) return { exact: calibrated, source: 'calibrated' }
   if (levels.length === starterExact.length) return { exact: starterExact, source: 'measured' }
-  throw new RangeError(`${id} has levels without a quality. Calibrate it: npx turbine calibrate --model DIR`)
+  throw new RangeError(`${id} has uncalibrated levels. Calibrate it: npx turbine calibrate --model DIR`)
 }

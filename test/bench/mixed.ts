@@ -113,7 +113,7 @@ async function observeWindow(service: ServeProcess, work: () => Promise<Answer[]
   const seconds = after.seconds - before.seconds
   // A run serves images of both lanes: what was no request's was a batch's.
   const batchImages = after.images - before.images - answers.filter(({ pruning }) => pruning).length
-  if (batchImages === 0) throw new Error('the batches have ended before the measurement')
+  if (batchImages === 0) throw new Error('the batches ended before the measurement')
   return {
     batchRate: batchImages / seconds,
     busyShare: (after.busySeconds - before.busySeconds) / seconds,
