@@ -52,7 +52,11 @@ describe('readLevels', () => {
       /turbine\.json: levels\.1\.r\.0: /,
     ],
     ['too few layers', { levels: [{ r: [0, 0], weight: [0, 0] }] }, /r and weight must have 3 entries/],
-    ['too many weights', { levels: [{ r: [0, 0, 0], weight: [0, 0, 0, 0] }] }, /r and weight must have 3 entries/],
+    [
+      'too many weights',
+      { levels: [{ r: [0, 0, 0], weight: [0, 0, 0, 0] }] },
+      /r and weight must have 3 entries/,
+    ],
     [
       'a first level that merges',
       { levels: [{ r: [1, 0, 0], weight: [0, 0, 0] }] },

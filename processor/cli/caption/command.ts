@@ -46,7 +46,7 @@ Examples:
   npx turbine caption ./photos --out captions.jsonl
   npx turbine caption 'shoot-*/*.jpg' portrait.png --level 2
   npx turbine caption manifest.jsonl --out captions.jsonl --retry-errors
-  cat addresses.txt | npx turbine caption - --out - | jq .caption
+  cat urls.txt | npx turbine caption - --out - | jq .caption
 
 Inputs are folders (searched recursively), image files, quoted globs, https URLs, and JSONL manifests with one
 {"image": "path, https or data: URL", "custom_id": "your id", "prompt": "..."} or one bare path per line, or any other
@@ -71,7 +71,7 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
       '--errors <file>',
       'error file, one JSON line per failed image (default: captions.errors.jsonl next to --out)',
     )
-    .option('--level <n>', 'prune level for all images; 0 is none (default: 0 while nothing is late)', index)
+    .option('--level <n>', 'prune level of all images, 0 for none (default: adaptive)', index)
     .option('--prompt <text>', 'prompt that every caption continues, e.g. "a picture of"')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
