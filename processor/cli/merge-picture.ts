@@ -16,7 +16,7 @@ export interface Merges extends Picture {
 export interface DrawOptions {
   /** Pixels of the picture per pixel of the image; default: enough for about 900 pixels. */
   scale?: number
-  /** How far the pixels of a merged region go towards its mean colour, 0 to 1. */
+  /** Share of the mean colour in the pixels of a merged region, 0 to 1. */
   tint?: number
 }
 
@@ -72,7 +72,7 @@ function findRegions(merges: Merges): Regions {
   const { height, width, patch, source } = merges
   const rows = height / patch
   const columns = width / patch
-  // CLS stands before the patches and covers none.
+  // CLS comes before the patches.
   const firstPatch = source.length - rows * columns
   const byToken = new Map<bigint, Region>()
   const regionOf: Region[] = []
@@ -113,7 +113,7 @@ interface Place {
   lineWidth: number
 }
 
-/** How strongly a line covers a pixel, 0 to 1: each patch draws its half of the lines to its neighbours. */
+/** Opacity of the line at a pixel, 0 to 1: each patch draws its half of the lines to its neighbours. */
 function lineStrength(regions: Regions, row: number, column: number, place: Place): number {
   const { x, y, side, lineWidth } = place
   const own = regions.at(row, column)!

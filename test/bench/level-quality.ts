@@ -6,11 +6,11 @@ export interface LevelQualities {
   source: 'calibrated' | 'measured'
 }
 
-/** What the quality benchmark measured on 2,000 held-out scenes for the starter model's first level table. */
+/** Results of the quality benchmark for the starter model's first level table, on 2,000 held-out scenes. */
 const starterExact = [0.9985, 0.9985, 0.9985, 0.999, 0.999, 0.9995, 0.999, 0.9915]
 
 /**
- * The model's calibrated table, or for a table that nobody calibrated what was measured for the starter model.
+ * Qualities of the model's calibrated table; for an uncalibrated table, those measured for the starter model.
  * @throws RangeError when there is neither
  */
 export function levelQualities({ id, levels }: Pick<CaptionModel, 'id' | 'levels'>): LevelQualities {

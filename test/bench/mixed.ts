@@ -12,7 +12,7 @@ import type { Answer } from './traffic-client.ts'
 
 export interface MixedOptions {
   rounds: number
-  /** How long batch work runs with interactive requests beside it, and how long alone, in each round. */
+  /** Time of batch work with interactive requests beside it, and alone, in each round. */
   seconds: number
   /** For the rate that is sustained unpruned, and as long before it to warm up; default 5. */
   warmUpSeconds?: number
@@ -95,7 +95,7 @@ async function manifest(): Promise<string> {
   return `${Array.from({ length: manifestLines }, (_, i) => line(i)).join('\n')}\n`
 }
 
-/** What the service did in a stretch of time. */
+/** Work of the service in an interval. */
 interface Window {
   /** Images per second of the batch lane. */
   batchRate: number

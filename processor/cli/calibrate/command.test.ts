@@ -58,7 +58,7 @@ const fakeCalibrator = (run = runFake): Calibrator => ({
 })
 
 interface Given extends Partial<CalibrateEnvironment> {
-  /** How the fake model runs a batch. */
+  /** Runs a batch of the fake model. */
   run?: Calibrator['run']
 }
 
@@ -80,7 +80,7 @@ async function calibrate(args: string[], { run, ...environment }: Given = {}) {
   return { code, stdout: printed.stdout, stderr: printed.stderr }
 }
 
-/** What is in a table but for the time when it was made. */
+/** Content of a table without its times. */
 async function tableIn(where: string) {
   const { calibration, levels } = (await readLevelTable(where))!
   return { levels, pictures: calibration!.pictures, speeds: calibration!.speed.images_per_second }
