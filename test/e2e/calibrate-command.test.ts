@@ -21,7 +21,7 @@ test('a dry run tells how long it takes', async () => {
   const { code, stdout } = await runTurbine([...args, '--dry-run'])
   expect(code).toBe(0)
   expect(stdout).toMatch(
-    /^Model turbine-starter on cpu, float32: 14 pictures to choose levels by, 10 to confirm/,
+    /^Model turbine-starter on cpu, float32: 14 pictures to choose levels, 10 to confirm/,
   )
 })
 
