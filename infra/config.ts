@@ -1,11 +1,9 @@
 import { z } from 'zod'
+import { BaseError } from './errors.ts'
 import { bundledModel } from './starter-model/folder.ts'
 
 /** A setting has a value that is not allowed. The message names the setting, what came and what is allowed. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError'
-  readonly retriable = false
-}
+export class ConfigError extends BaseError {}
 
 interface Setting<T> {
   description: string

@@ -1,3 +1,9 @@
+/** Base of the errors that Turbine throws: named by their class. `retriable`: the same can succeed later. */
+export class BaseError extends Error {
+  override readonly name: string = this.constructor.name
+  readonly retriable: boolean = false
+}
+
 /** The `type` of an error in OpenAI's error shape. */
 export type ErrorType =
   | 'invalid_request_error'
@@ -38,14 +44,13 @@ const typeOf = (status: number): ErrorType => {
  *
  * @example throw new TurbineError('There is no file "a". Upload it: POST /v1/files.', { status: 404, code: 'file_not_found' })
  */
-export class TurbineError extends Error {
-  override readonly name: string = 'TurbineError'
+export class TurbineError extends BaseError {
   readonly status: ErrorDetails['status']
   readonly type: ErrorType
   readonly code: string
   readonly param: string | null
   readonly retryAfterSeconds: number | undefined
-  readonly retriable: boolean
+  override readonly retriable: boolean
 
   constructor(message: string, details: ErrorDetails) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
@@ -79,8 +84,6 @@ export type ImageCode =
 
 /** The image of a request is at fault, or its address: other images can be captioned. Status 400 unless it says other. */
 export class ImageError extends TurbineError {
-  override readonly name = 'ImageError'
-
   constructor(
     code: ImageCode,
     message: string,

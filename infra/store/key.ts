@@ -1,8 +1,6 @@
+import { BaseError } from '../errors.ts'
 /** The key is not one that an object store takes. */
-export class InvalidKeyError extends Error {
-  override readonly name = 'InvalidKeyError'
-  readonly retriable = false
-}
+export class InvalidKeyError extends BaseError {}
 
 const maxKeyBytes = 1024
 

@@ -1,13 +1,11 @@
 import { hash } from 'node:crypto'
 import pLimit from 'p-limit'
+import { BaseError } from '../errors.ts'
 import { onlyIf } from './json.ts'
 import { type ObjectStore, PreconditionFailedError } from './store.ts'
 
 /** Somebody else has written an object that was ours. */
-export class OwnershipLostError extends Error {
-  override readonly name = 'OwnershipLostError'
-  readonly retriable = false
-}
+export class OwnershipLostError extends BaseError {}
 
 /**
  * An object of the store that has one writer at a time: a write that comes after somebody else's is refused. A write

@@ -1,8 +1,6 @@
+import { BaseError } from '../errors.ts'
 /** The range lies outside of the object. */
-export class InvalidRangeError extends Error {
-  override readonly name = 'InvalidRangeError'
-  readonly retriable = false
-}
+export class InvalidRangeError extends BaseError {}
 
 /** A part of an object in bytes, both ends included, as in HTTP; without `end`, to the object's end. */
 export interface ByteRange {

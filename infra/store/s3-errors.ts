@@ -1,11 +1,9 @@
+import { BaseError } from '../errors.ts'
 import { InvalidKeyError } from './key.ts'
 import { BucketUnavailableError, StoreUnavailableError } from './store.ts'
 
 /** S3 refuses a request, and would refuse it again. */
-export class S3RequestError extends Error {
-  override readonly name = 'S3RequestError'
-  readonly retriable = false
-}
+export class S3RequestError extends BaseError {}
 
 /** Where a request went, for messages. */
 export interface S3Place {

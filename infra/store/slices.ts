@@ -1,3 +1,4 @@
+import { BaseError } from '../errors.ts'
 import { InvalidRangeError } from './range.ts'
 import { type Buckets, BucketUnavailableError, type ObjectStore } from './store.ts'
 
@@ -19,10 +20,7 @@ export interface SliceStores {
 }
 
 /** An object that slices lie in is gone or has become shorter, or there is no S3 to read it from. */
-export class MissingSliceError extends Error {
-  override readonly name = 'MissingSliceError'
-  readonly retriable = false
-}
+export class MissingSliceError extends BaseError {}
 
 export const sliceBytes = (slices: readonly Slice[]) =>
   slices.reduce((bytes, { start, end }) => bytes + end - start, 0)

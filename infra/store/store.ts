@@ -1,3 +1,4 @@
+import { BaseError } from '../errors.ts'
 export interface ObjectInfo {
   key: string
   /** Bytes. */
@@ -62,15 +63,13 @@ export interface ObjectStore {
 /** Any bucket by its name, with the service's own rights: whoever asks must have checked the caller's. */
 export type Buckets = (bucket: string) => ObjectStore
 
-export class PreconditionFailedError extends Error {
-  override readonly name = 'PreconditionFailedError'
-  readonly retriable = false
-}
+export class PreconditionFailedError extends BaseError {}
 
 /** The store cannot be reached or refuses to work now. */
-export class StoreUnavailableError extends Error {
+export class StoreUnavailableError extends BaseError {
+  // Of its subclasses too: an outage of the store is told by this name.
   override readonly name = 'StoreUnavailableError'
-  readonly retriable = true
+  override readonly retriable = true
 }
 
 /** The bucket is not there, or closed to the service; others on the same server may work. */

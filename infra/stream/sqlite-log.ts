@@ -1,4 +1,5 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { BaseError } from '../errors.ts'
 import type { TopicOptions } from './stream.ts'
 
 /** A record as it is stored; headers are JSON, offsets fit a double's 2^53 here. */
@@ -46,10 +47,7 @@ const firstOffset = `COALESCE((SELECT MIN(offset) FROM records
   WHERE records.topic = partitions.topic AND records.partition = partitions.partition), next_offset)`
 
 /** The file was written by a later version of this program. */
-export class NewerSchemaError extends Error {
-  override readonly name = 'NewerSchemaError'
-  readonly retriable = false
-}
+export class NewerSchemaError extends BaseError {}
 
 /**
  * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of its

@@ -1,3 +1,4 @@
+import { BaseError } from '../errors.ts'
 /** Record to send. Headers are short strings; the value is opaque bytes. */
 export interface StreamRecord {
   /** Decides the partition; records of one key keep their order. */
@@ -91,25 +92,15 @@ export interface Stream {
   close(): Promise<void>
 }
 
-export class StreamUnavailableError extends Error {
-  override readonly name = 'StreamUnavailableError'
-  readonly retriable = true
+export class StreamUnavailableError extends BaseError {
+  override readonly retriable = true
 }
 
 /** A topic was used before `ensureTopics` created it. */
-export class UnknownTopicError extends Error {
-  override readonly name = 'UnknownTopicError'
-  readonly retriable = false
-}
+export class UnknownTopicError extends BaseError {}
 
 /** A record is larger than its topic takes; sending it again does not help. */
-export class RecordTooLargeError extends Error {
-  override readonly name = 'RecordTooLargeError'
-  readonly retriable = false
-}
+export class RecordTooLargeError extends BaseError {}
 
 /** The stream cannot be opened; the message says why and what to do. */
-export class StreamOpenError extends Error {
-  override readonly name = 'StreamOpenError'
-  readonly retriable = false
-}
+export class StreamOpenError extends BaseError {}

@@ -1,5 +1,6 @@
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
+import { BaseError } from '../../infra/errors.ts'
 import type { ConsumedRecord, Stream, StreamRecord } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
@@ -227,9 +228,8 @@ export async function resendDeadLetters(options: ResendOptions): Promise<void> {
 }
 
 /** The letter came after the retry began. */
-class NotDueError extends Error {
-  override readonly name = 'NotDueError'
-  readonly retriable = true
+class NotDueError extends BaseError {
+  override readonly retriable = true
 }
 
 /** Tells of records that were given up, in the log and as a metric. */

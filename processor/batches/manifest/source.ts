@@ -3,6 +3,7 @@ import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { InvalidRangeError } from '../../../infra/store/range.ts'
 import {
   cutSlices,
@@ -16,9 +17,7 @@ import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '..
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 
 /** A batch's input cannot be read, and never will be. */
-export class BatchInputError extends Error {
-  override readonly name = 'BatchInputError'
-  readonly retriable = false
+export class BatchInputError extends BaseError {
   /** As the batch's `errors` name it. */
   readonly code: 'input_not_found' | 's3_unavailable' | 'empty_batch'
 

@@ -6,6 +6,7 @@ import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { type Captioned, type Captioner, pruningOf } from '../../pipeline/captioner.ts'
@@ -46,10 +47,7 @@ export interface LineRun {
 }
 
 /** The batch expired while an image was fetched. */
-export class BatchExpiredError extends Error {
-  override readonly name = 'BatchExpiredError'
-  readonly retriable = false
-}
+export class BatchExpiredError extends BaseError {}
 
 /** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to come again. */
 export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>

@@ -3,6 +3,7 @@ import { maxBodyBytes, type Pruning } from '../../../edge/contract/caption.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { encodeShard, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
 import { sleep } from '../../../infra/timing.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
@@ -141,9 +142,8 @@ function replaced(stored: ShardParts, before: OutputResult[], repaid: OutputResu
 }
 
 /** The devices have other work. */
-class DevicesBusyError extends Error {
-  override readonly name = 'DevicesBusyError'
-  readonly retriable = true
+class DevicesBusyError extends BaseError {
+  override readonly retriable = true
 
   constructor() {
     super('The devices have other work.')

@@ -5,6 +5,7 @@ import {
   type ShardJob,
   type ShardTally,
 } from '../../../edge/contract/shard.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { onlyIf } from '../../../infra/store/json.ts'
 import { listPages, type ObjectStore, PreconditionFailedError } from '../../../infra/store/store.ts'
 import type { BatchRef } from '../planner/lease.ts'
@@ -34,10 +35,7 @@ export interface ShardParts {
 }
 
 /** A shard's results are not there, or not whole. */
-export class ShardObjectError extends Error {
-  override readonly name = 'ShardObjectError'
-  readonly retriable = false
-}
+export class ShardObjectError extends BaseError {}
 
 /** @throws ShardObjectError when they are not there or not whole */
 export async function readShardParts(

@@ -3,6 +3,7 @@ import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
 import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
@@ -96,10 +97,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
   }
 }
 
-class BatchCancelledError extends Error {
-  override readonly name = 'BatchCancelledError'
-  readonly retriable = false
-}
+class BatchCancelledError extends BaseError {}
 
 /** The lines of the shard without the empty ones: of those there can be millions. */
 export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
