@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import pMap, { pMapSkip } from 'p-map'
 import { makeDirectory, syncDirectory } from '../durable.ts'
 import { assertKey, InvalidKeyError } from './key.ts'
 import { KeyLock } from './key-lock.ts'
 import { objectPath } from './key-path.ts'
 import { type ListedKey, listKeys } from './list-keys.ts'
 import {
+  ifExists,
   type ObjectBody,
   type ObjectFileInfo,
   openObjectFile,
@@ -95,7 +97,7 @@ class DirectoryStore implements ObjectStore {
 
   async delete(key: string): Promise<void> {
     const path = this.#path(key)
-    await guard(() => this.#locks.run(key, () => removeFile(path)))
+    await guard(() => this.#locks.run(key, () => ifExists(unlink(path))))
     await removeEmptyFolders(dirname(path), this.#objects)
   }
 
@@ -147,15 +149,6 @@ async function moveInto(temporary: string, path: string, exclusive: boolean, key
   }
 }
 
-async function removeFile(path: string): Promise<void> {
-  try {
-    await unlink(path)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error
-  }
-}
-
 async function removeEmptyFolders(folder: string, root: string): Promise<void> {
   for (let path = folder; path !== root; path = dirname(path)) {
     const removed = await rmdir(path).then(
@@ -176,16 +169,12 @@ async function take<T>(items: AsyncGenerator<T>, limit: number): Promise<{ keys:
 }
 
 /** Objects that are deleted meanwhile are left out. */
-async function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
-  const infos: ObjectInfo[] = []
-  for (let i = 0; i < keys.length; i += infoConcurrency) {
-    const read = async ({ key, path }: ListedKey) => {
-      const info = await readObjectInfo(path)
-      return info ? [infoOf(key, info)] : []
-    }
-    infos.push(...(await Promise.all(keys.slice(i, i + infoConcurrency).map(read))).flat())
+function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
+  const read = async ({ key, path }: ListedKey) => {
+    const info = await readObjectInfo(path)
+    return info ? infoOf(key, info) : pMapSkip
   }
-  return infos
+  return pMap(keys, read, { concurrency: infoConcurrency })
 }
 
 function infoOf(key: string, { size, etag, lastModified }: ObjectFileInfo): ObjectInfo {

@@ -1,4 +1,3 @@
-import type { Dirent } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -10,6 +9,7 @@ import {
   parseName,
   toBytes,
 } from './key-path.ts'
+import { ifExists } from './object-file.ts'
 
 /** A key and the file that holds its object. */
 export interface ListedKey {
@@ -51,21 +51,13 @@ function mayHold(bytes: string, { prefix, after }: Bounds): boolean {
   return matches && (bytes > after || after.startsWith(bytes))
 }
 
+const missingCodes = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG']
+
 async function readChildren(path: string): Promise<Child[]> {
-  const entries = await readFolder(path)
-  return entries
+  const entries = await ifExists(readdir(path, { withFileTypes: true }), missingCodes)
+  return (entries ?? [])
     .map((entry) => ({ entry, child: parseName(entry.name) }))
     .filter(({ entry, child }) => child && entry.isDirectory() === (child.kind !== 'object'))
     .map(({ child }) => child!)
     .sort(compareChildren)
-}
-
-async function readFolder(path: string): Promise<Dirent[]> {
-  try {
-    return await readdir(path, { withFileTypes: true })
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return []
-    throw error
-  }
 }

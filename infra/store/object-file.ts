@@ -50,7 +50,7 @@ async function* contents(body: ObjectBody, trailer: Trailer): AsyncGenerator<Uin
 
 /** Undefined when there is no such file. */
 export async function readObjectInfo(path: string): Promise<ObjectFileInfo | undefined> {
-  const file = await openExisting(path)
+  const file = await ifExists(open(path, 'r'))
   if (!file) return undefined
   try {
     return (await readEnd(file, path, trailerGuessBytes)).info
@@ -68,7 +68,7 @@ export async function openObjectFile(
   path: string,
   range?: ByteRange,
 ): Promise<{ info: ObjectFileInfo; body: ReadableStream<Uint8Array> } | undefined> {
-  const file = await openExisting(path)
+  const file = await ifExists(open(path, 'r'))
   if (!file) return undefined
   try {
     const { info, bytes, position } = await readEnd(file, path, smallBytes)
@@ -82,12 +82,15 @@ export async function openObjectFile(
   }
 }
 
-async function openExisting(path: string): Promise<FileHandle | undefined> {
+/** Undefined when there is no such file or folder, as one of the codes says. */
+export async function ifExists<T>(
+  work: Promise<T>,
+  missingCodes: readonly (string | undefined)[] = ['ENOENT', 'ENOTDIR'],
+): Promise<T | undefined> {
   try {
-    return await open(path, 'r')
+    return await work
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    if (missingCodes.includes((error as NodeJS.ErrnoException).code)) return undefined
     throw error
   }
 }

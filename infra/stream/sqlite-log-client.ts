@@ -3,15 +3,10 @@ import { Worker } from 'node:worker_threads'
 import type { LogFailure, LogInput, LogMessage, LogMethod, LogOutput } from './sqlite-log-worker.ts'
 import { StreamOpenError, StreamUnavailableError } from './stream.ts'
 
-interface Waiting {
-  resolve(output: unknown): void
-  reject(error: Error): void
-}
-
 /** The SQLite log in its own thread: the same calls, answered by promises. */
 export class SqliteLogClient {
   readonly #worker: Worker
-  readonly #waiting = new Map<number, Waiting>()
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
   #lastId = 0
   #ended: StreamUnavailableError | undefined
 
@@ -41,10 +36,10 @@ export class SqliteLogClient {
   ): Promise<LogOutput<M>> {
     if (this.#ended) return Promise.reject(this.#ended)
     const id = ++this.#lastId
-    return new Promise<LogOutput<M>>((resolve, reject) => {
-      this.#waiting.set(id, { resolve: (output) => resolve(output as LogOutput<M>), reject })
-      this.#worker.postMessage({ id, method, input }, transfer)
-    })
+    const waiting = Promise.withResolvers<unknown>()
+    this.#waiting.set(id, waiting)
+    this.#worker.postMessage({ id, method, input }, transfer)
+    return waiting.promise as Promise<LogOutput<M>>
   }
 
   /** Lets the calls under way finish, then closes the file. */
