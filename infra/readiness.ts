@@ -1,3 +1,4 @@
+import { remember } from './remembered.ts'
 import { within } from './timing.ts'
 
 interface Check {
@@ -34,18 +35,15 @@ export function createReadiness(
   probes: Record<string, Probe>,
   { timeoutMs = 3000, keepMs = 2000, now = () => performance.now() }: ReadinessOptions = {},
 ): () => Promise<Readiness> {
-  let last: { at: number; result: Promise<Readiness> } | undefined
-  const look = async (): Promise<Readiness> => {
+  const load = async (): Promise<Readiness> => {
     const entries = Object.entries(probes).map(
       async ([name, probe]) => [name, await check(probe, timeoutMs)] as const,
     )
     const checks = Object.fromEntries(await Promise.all(entries))
     return { ready: Object.values(checks).every(({ ok }) => ok), checks }
   }
-  return () => {
-    if (!last || now() - last.at >= keepMs) last = { at: now(), result: look() }
-    return last.result
-  }
+  const readiness = remember({ load, freshMs: () => keepMs, now, shared: true })
+  return () => readiness('')
 }
 
 async function check(probe: Probe, timeoutMs: number): Promise<Check> {

@@ -79,50 +79,44 @@ const passingCodes = new Set([
   'RequestTimeout',
 ])
 
-/** An error of the SDK as one of the store's, with the remedy. */
+/** Translates an error of the SDK into one of the store's, with the remedy. */
 export function storeError(
   error: unknown,
-  place: S3Place,
+  { server, bucket }: S3Place,
 ): StoreUnavailableError | S3RequestError | InvalidKeyError {
-  const fault = s3Fault(error)
-  const options = { cause: error }
-  if (fault.code === 'KeyTooLongError')
-    return new InvalidKeyError(`The object key is too long for ${place.server}. Use a shorter key.`)
-  if (missingBucketCodes.has(fault.code))
-    return new BucketUnavailableError(
+  const { code, status } = s3Fault(error)
+  const cause = { cause: error }
+  const bucketError = (fault: BucketUnavailableError['fault'], message: string) =>
+    new BucketUnavailableError(fault, `${server} ${message}`, cause)
+  const unavailable = (message: string) => new StoreUnavailableError(`${server} ${message}`, cause)
+
+  if (code === 'KeyTooLongError')
+    return new InvalidKeyError(`The object key is too long for ${server}. Use a shorter key.`)
+  if (missingBucketCodes.has(code))
+    return bucketError(
       'missing',
-      `${place.server} has no bucket "${place.bucket}". Create it, or name another one (S3_BUCKET for the service's own).`,
-      options,
+      `has no bucket "${bucket}". Create it, or name another one (S3_BUCKET for the service's own).`,
     )
-  if (fault.code === 'AccessDenied')
-    return new BucketUnavailableError(
+  if (code === 'AccessDenied')
+    return bucketError(
       'forbidden',
-      `${place.server} denies access to the bucket "${place.bucket}". Allow the key to list, read, write and delete there.`,
-      options,
+      `denies access to the bucket "${bucket}". Allow the key to list, read, write and delete there.`,
     )
-  if (elsewhereCodes.has(fault.code))
-    return new BucketUnavailableError(
+  if (elsewhereCodes.has(code))
+    return bucketError(
       'missing',
-      `${place.server} does not serve the bucket "${place.bucket}" (${fault.code}): it lies in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
-      options,
+      `does not serve the bucket "${bucket}" (${code}): it lies in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
     )
-  if (refusedStatuses.has(fault.status ?? 0) || refusedCodes.has(fault.code))
-    return new StoreUnavailableError(
-      `${place.server} refuses access to the bucket "${place.bucket}" (${fault.code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.`,
-      options,
+  if (refusedStatuses.has(status ?? 0) || refusedCodes.has(code))
+    return unavailable(
+      `refuses access to the bucket "${bucket}" (${code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.`,
     )
-  if (fault.status === undefined)
-    return new StoreUnavailableError(
-      `${place.server} cannot be reached (${fault.code}). Check S3_ENDPOINT, and that the server runs.`,
-      options,
-    )
-  if (fault.status >= 500 || passingStatuses.has(fault.status) || passingCodes.has(fault.code))
-    return new StoreUnavailableError(
-      `${place.server} cannot serve now (${fault.status} ${fault.code}). Look at its health if this lasts.`,
-      options,
-    )
+  if (status === undefined)
+    return unavailable(`cannot be reached (${code}). Check S3_ENDPOINT, and that the server runs.`)
+  if (status >= 500 || passingStatuses.has(status) || passingCodes.has(code))
+    return unavailable(`cannot serve now (${status} ${code}). Look at its health if this lasts.`)
   return new S3RequestError(
-    `${place.server} refused a request to the bucket "${place.bucket}": ${fault.status} ${fault.code}: ${(error as Error).message}`,
-    options,
+    `${server} refused a request to the bucket "${bucket}": ${status} ${code}: ${(error as Error).message}`,
+    cause,
   )
 }

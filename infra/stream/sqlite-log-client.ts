@@ -55,12 +55,7 @@ export class SqliteLogClient {
     const waiting = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if ('output' in message) waiting?.resolve(message.output)
-    else
-      waiting?.reject(
-        new StreamUnavailableError(
-          `The job stream's file could not be written or read: ${message.failure.message}`,
-        ),
-      )
+    else waiting?.reject(new StreamUnavailableError(`${failed}: ${message.failure.message}`))
   }
 
   #end(error: StreamUnavailableError): void {
@@ -70,18 +65,14 @@ export class SqliteLogClient {
   }
 }
 
+const failed = "The job stream's file could not be written or read"
 const stopped = "The job stream's thread stopped. Restart the service; accepted records are kept."
 
 function openError(path: string, { reason, message }: LogFailure): StreamOpenError {
-  if (reason === 'in-use')
-    return new StreamOpenError(
-      `${path} is in use by another process. Stop it, or give this one its own TURBINE_DATA_DIR.`,
-    )
-  if (reason === 'newer')
-    return new StreamOpenError(
-      `${path} was written by a newer version of Turbine. Use that version, or another TURBINE_DATA_DIR.`,
-    )
-  return new StreamOpenError(
-    `${path} cannot be opened as a job stream (${message}). Check the disk and the file's permissions, or use another TURBINE_DATA_DIR.`,
-  )
+  const problems = {
+    'in-use': 'is in use by another process. Stop it, or give this one its own TURBINE_DATA_DIR.',
+    newer: 'was written by a newer version of Turbine. Use that version, or another TURBINE_DATA_DIR.',
+    failed: `cannot be opened as a job stream (${message}). Check the disk and the file's permissions, or use another TURBINE_DATA_DIR.`,
+  }
+  return new StreamOpenError(`${path} ${problems[reason]}`)
 }

@@ -1,6 +1,7 @@
-import type { Admin, Kafka } from 'kafkajs'
+import type { Admin, Consumer, Kafka } from 'kafkajs'
 import { type RetryOptions, retry } from '../retry.ts'
 import { createKafka, type KafkaOptions, orOpenError, protocolErrorType } from './kafka-connection.ts'
+import { visitGroup } from './kafka-visit.ts'
 import type { TopicOptions } from './stream.ts'
 
 /** Topics that a stream needs, by name. */
@@ -198,21 +199,9 @@ async function commitStart(kafka: Kafka, admin: Admin, topic: string, group: str
   if (groups.some(({ members }) => members.length > 0)) return
   const offsets = await retry(() => admin.fetchTopicOffsets(topic), untilLed)
   const starts = offsets.filter(({ partition }) => missing.includes(partition))
-  const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, allowAutoTopicCreation: false })
-  const crashed = Promise.withResolvers<never>()
-  // It may be rejected before anybody waits for it.
-  crashed.promise.catch(() => {})
-  consumer.on(consumer.events.CRASH, ({ payload }) => crashed.reject(payload.error))
-  consumer.on(consumer.events.GROUP_JOIN, () => consumer.pause([{ topic }]))
-  try {
-    await consumer.connect()
-    await consumer.subscribe({ topics: [topic], fromBeginning: true })
-    await consumer.run({ autoCommit: false, eachBatch: async () => {} })
-    const commits = starts.map(({ partition, low }) => ({ topic, partition, offset: low }))
-    await Promise.race([consumer.commitOffsets(commits), crashed.promise])
-  } finally {
-    await consumer.disconnect()
-  }
+  const commits = starts.map(({ partition, low }) => ({ topic, partition, offset: low }))
+  const onJoin = (consumer: Consumer) => consumer.pause([{ topic }])
+  await visitGroup(kafka, { topic, group, onJoin }, (consumer) => consumer.commitOffsets(commits))
 }
 
 function administer<T>(options: KafkaOptions, work: (admin: Admin, kafka: Kafka) => Promise<T>): Promise<T> {

@@ -1,6 +1,7 @@
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import { BaseError } from '../../infra/errors.ts'
+import { isRetriable } from '../../infra/retry.ts'
 import type { ConsumedRecord, Stream, StreamRecord } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
@@ -33,8 +34,7 @@ const hopeless: ReadonlySet<string> = new Set(['record_unreadable', 'inference_f
 const isHopeless = (error: unknown) => error instanceof TurbineError && hopeless.has(error.code)
 
 /** Whether an error will pass with time: a store or a stream that is away, a process that shuts down. */
-export const isOutage = (error: unknown) =>
-  error instanceof Error && 'retriable' in error && error.retriable === true && !isHopeless(error)
+export const isOutage = (error: unknown) => isRetriable(error) && !isHopeless(error)
 
 /** What is known of a record that failed. */
 interface History {
@@ -99,7 +99,7 @@ export interface DeadLetter {
 
 /** On records that were sent again out of the dead letters. */
 const retryHeader = 'retry'
-const originHeaders = ['origin-topic', 'origin-partition', 'origin-offset', 'cause', 'attempts'] as const
+const originHeaders = new Set(['origin-topic', 'origin-partition', 'origin-offset', 'cause', 'attempts'])
 /** Characters of the cause that are kept. */
 const maxCauseLength = 1000
 
@@ -152,7 +152,7 @@ export function reviveDeadLetter(
 ): { topic: string; record: StreamRecord } | undefined {
   const { 'origin-topic': topic = '' } = letter.headers
   if (!origins.has(topic)) return undefined
-  const headers = Object.entries(letter.headers).filter(([name]) => !isOriginHeader(name))
+  const headers = Object.entries(letter.headers).filter(([name]) => !originHeaders.has(name))
   return {
     topic,
     record: {
@@ -162,8 +162,6 @@ export function reviveDeadLetter(
     },
   }
 }
-
-const isOriginHeader = (name: string) => (originHeaders as readonly string[]).includes(name)
 
 /** Letters that nobody has dealt with, the oldest first, at most `limit`. Takes none. */
 export function peekDeadLetters(stream: Pick<Stream, 'peek'>, limit: number): Promise<ConsumedRecord[]> {

@@ -10,17 +10,10 @@ export interface Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void>
 }
 
-/** The part of a logger that a planner needs. */
-export interface PlannerLog {
-  info(fields: Record<string, unknown>, message: string): void
-  warn(fields: Record<string, unknown>, message: string): void
-  error(fields: Record<string, unknown>, message: string): void
-}
+type LogCall = (fields: Record<string, unknown>, message: string) => void
 
-export interface OutagesOptions {
-  clock: Clock
-  log: Pick<PlannerLog, 'info' | 'warn'>
-}
+/** Logger calls that a planner needs. */
+export type PlannerLog = Record<'info' | 'warn' | 'error', LogCall>
 
 /**
  * Holds work while the store or the stream is away. However many pieces of work meet an outage, the log tells of it
@@ -28,11 +21,11 @@ export interface OutagesOptions {
  */
 export class Outages {
   readonly #clock: Clock
-  readonly #log: OutagesOptions['log']
+  readonly #log: Pick<PlannerLog, 'info' | 'warn'>
   /** Names of the errors that stand for what is away. */
   readonly #away = new Set<string>()
 
-  constructor({ clock, log }: OutagesOptions) {
+  constructor({ clock, log }: { clock: Clock; log: Pick<PlannerLog, 'info' | 'warn'> }) {
     this.#clock = clock
     this.#log = log
   }

@@ -136,13 +136,6 @@ export abstract class Operators {
   biasGelu<V extends Float>(x: V, bias: V): V {
     return this.op('BiasGelu', [x, bias], [x.type], {}, runtimeDomain)[0] as V
   }
-  /** `x [B, C, H, W]`, `weight [O, C, k, k]` -> `[B, O, H / k, W / k]`. */
-  patchConv<V extends Float>(x: V, weight: V, bias: V, patch: number): V {
-    return this.op('Conv', [x, weight, bias], [x.type], {
-      kernel_shape: [patch, patch],
-      strides: [patch, patch],
-    })[0] as V
-  }
   /**
    * Fused attention of ONNX Runtime: `query [B, S, heads * dq]`, `key [B, T, heads * dq]`,
    * `value [B, T, heads * dv]` -> `[B, S, heads * dv]`. Keys and values may come per head, `[B, heads, T, d]`.
@@ -184,10 +177,6 @@ export abstract class Operators {
   }
   mean<V extends Float>(x: V, axis: number, keep = false): V {
     return this.#reduce('ReduceMean', x, axis, keep)
-  }
-  /** Euclidean norm. */
-  norm<V extends Float>(x: V, axis: number, keep = false): V {
-    return this.#reduce('ReduceL2', x, axis, keep)
   }
   /** True where all are true along every axis: a scalar. */
   all(x: Bool): Bool {
@@ -277,9 +266,6 @@ export abstract class Operators {
   /** 0, 1, ... below a scalar limit. */
   range(limit: Int): Int {
     return this.op('Range', [this.ints(0), limit, this.ints(1)], ['int64'])[0]
-  }
-  cumulativeSum<V extends Value>(x: V, axis: number): V {
-    return this.op('CumSum', [x, this.ints(axis)], [x.type])[0] as V
   }
   /** One more element at the end of the last axis of a tensor of this rank. */
   appendConstant<V extends Float>(x: V, rank: number, value: V): V {

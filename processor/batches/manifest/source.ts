@@ -63,8 +63,6 @@ function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): P
   }, signal)
 }
 
-const prefixOf = (uri: string) => parseS3Uri(uri).key
-
 /** A caller's bucket that is gone or closed does not come back by waiting. */
 function asInputError(error: unknown): never {
   if (!(error instanceof BucketUnavailableError)) throw error
@@ -81,8 +79,8 @@ function locateImages(
   return outages.outlast(async () => {
     if (!(await store.head(key))) {
       const prefix = batch.turbine.input_uri!
-      const lines = imageManifest({ prefix, bucket: images, outages, signal })
-      await images.list(prefixOf(prefix), { limit: 1 }).catch(asInputError)
+      const lines = imageManifest(prefix, images, { outages, signal })
+      await images.list(parseS3Uri(prefix).key, { limit: 1 }).catch(asInputError)
       await store.put(key, ReadableStream.from(lines), { contentType: 'application/jsonl' })
     }
     const manifest = await store.head(key)
@@ -131,25 +129,17 @@ const gone = (cause?: unknown) =>
 /** Of the formats that are captioned. */
 const imageExtension = /\.(?:jpe?g|png|webp|gif|tiff?|avif)$/i
 
-export interface ImageManifestOptions {
-  /** `s3://bucket/prefix/` */
-  prefix: string
-  /** The bucket that the prefix names. */
-  bucket: Pick<ObjectStore, 'list'>
-  outages: Outages
-  signal: AbortSignal
-}
-
 /**
- * A manifest, as text, of every image below a prefix of a bucket: a line for each, whose `custom_id` is the image's
- * key without the prefix. Images are told by their extension.
+ * Manifest, as text, of every image below a prefix of a bucket: a line for each, whose `custom_id` is the image's
+ * key without the prefix. Images are recognised by their extension.
+ * @param prefix `s3://bucket/prefix/`
+ * @param bucket the one that the prefix names
  */
-export async function* imageManifest({
-  prefix,
-  bucket,
-  outages,
-  signal,
-}: ImageManifestOptions): AsyncGenerator<Uint8Array> {
+export async function* imageManifest(
+  prefix: string,
+  bucket: Pick<ObjectStore, 'list'>,
+  { outages, signal }: Pick<ManifestOptions, 'outages' | 'signal'>,
+): AsyncGenerator<Uint8Array> {
   const { bucket: name, key: base } = parseS3Uri(prefix)
   const encoder = new TextEncoder()
   const list: ObjectStore['list'] = (...args) => outages.outlast(() => bucket.list(...args), signal)

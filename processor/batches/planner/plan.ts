@@ -107,17 +107,14 @@ export const duplicateFault = (customId: string): LineFault => ({
   param: 'custom_id',
 })
 
-/** Fields that the jobs of a batch have in common. */
-export type ShardJobBase = Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>
-
-/** The job of a shard. `manifest` is where the whole manifest lies. */
+/** The job of a shard. `base`: what the jobs of a batch have in common; `manifest`: where the whole manifest lies. */
 export function shardJob(
-  base: ShardJobBase,
+  base: Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>,
   manifest: readonly Slice[],
   shard: number,
-  { start, end, firstLine, lines, duplicates }: PlannedShard,
+  { start, end, ...planned }: PlannedShard,
 ): ShardJob {
-  return { ...base, shard, slices: cutSlices(manifest, start, end), firstLine, lines, duplicates }
+  return { ...base, shard, slices: cutSlices(manifest, start, end), ...planned }
 }
 
 /** The plan of a batch whose manifest has been read to its end. */
@@ -142,13 +139,13 @@ export async function* encodePlan({ shards, ...head }: Plan): AsyncGenerator<Uin
   const encoder = new TextEncoder()
   yield encoder.encode(`${JSON.stringify(head)}\n`)
   for (let first = 0; first < shards.length; first += rowsAtOnce) {
-    const rows = shards.slice(first, first + rowsAtOnce).map(encodeRow)
+    const rows = shards
+      .slice(first, first + rowsAtOnce)
+      .map(
+        ({ start, end, firstLine, lines, duplicates }): Row => [start, end, firstLine, lines, ...duplicates],
+      )
     yield encoder.encode(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
   }
-}
-
-function encodeRow({ start, end, firstLine, lines, duplicates }: PlannedShard): Row {
-  return [start, end, firstLine, lines, ...duplicates]
 }
 
 /** Reads what `encodePlan` made. */
@@ -158,16 +155,16 @@ export async function decodePlan(bytes: AsyncIterable<Uint8Array>): Promise<Plan
   const shards: PlannedShard[] = []
   for await (const chunk of bytes) {
     for (const { text } of splitter.push(chunk)) {
-      if (head === undefined) head = JSON.parse(text!)
-      else shards.push(decodeRow(JSON.parse(text!)))
+      if (head === undefined) {
+        head = JSON.parse(text!)
+        continue
+      }
+      const [start, end, firstLine, lines, ...duplicates]: Row = JSON.parse(text!)
+      shards.push({ start, end, firstLine, lines, duplicates })
     }
   }
   if (head === undefined) throw new RangeError('A plan begins with a line of JSON.')
   return { ...head, shards }
-}
-
-function decodeRow([start, end, firstLine, lines, ...duplicates]: Row): PlannedShard {
-  return { start, end, firstLine, lines, duplicates }
 }
 
 /** The plan under a key; undefined when there is none. */

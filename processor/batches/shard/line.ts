@@ -182,15 +182,15 @@ function refused(job: ShardJob, line: number, customId: string, error: TurbineEr
   return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
 }
 
-/** The line itself is at fault. */
-export function faulty(job: ShardJob, { number }: ManifestLine, fault: LineFault): LineOutcome {
-  const { customId, code, message, param } = fault
+/** Outcome of a line that cannot be run. */
+export function faulty(
+  job: ShardJob,
+  { number }: Pick<ManifestLine, 'number'>,
+  { customId, code, message, param }: Omit<LineFault, 'param'> & Partial<LineFault>,
+): LineOutcome {
   const { id } = resultIds(job.batch, number)
-  return {
-    text: errorLine({ id, customId, error: { code, message, param, line: number } }),
-    code,
-    dropped: false,
-  }
+  const text = errorLine({ id, customId, error: { code, message, param, line: number } })
+  return { text, code, dropped: false }
 }
 
 export function expired(job: ShardJob, line: number, customId: string): LineOutcome {

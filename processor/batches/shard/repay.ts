@@ -96,7 +96,7 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     while (!over.aborted) {
       if (devices.waiting === 0 || devices.served !== served) servedAt = now()
       served = devices.served
-      if (now() >= until || now() - servedAt >= busyMs) return stopping.abort(new DevicesBusyError())
+      if (now() >= until || now() - servedAt >= busyMs) return stopping.abort(devicesBusy())
       await wait(lookMs, over)
     }
   }
@@ -144,53 +144,36 @@ function replaced(stored: ShardParts, before: OutputResult[], repaid: OutputResu
 /** The devices have other work. */
 class DevicesBusyError extends BaseError {
   override readonly retriable = true
-
-  constructor() {
-    super('The devices have other work.')
-  }
 }
+
+const devicesBusy = () => new DevicesBusyError('The devices have other work.')
 
 /** The devices of a captioner as far as they have nothing else to do: at full quality, after everything that waits. */
 class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
-  readonly #captioner: Pick<Captioner, 'caption' | 'concurrency'>
-  #waiting = 0
-  #served = 0
+  readonly concurrency: number
+  /** Images that wait for a device, or are on one. */
+  waiting = 0
+  /** Images captioned since the start. */
+  served = 0
+  readonly #captioner: Pick<Captioner, 'caption'>
 
   constructor(captioner: Pick<Captioner, 'caption' | 'concurrency'>) {
     this.#captioner = captioner
-  }
-
-  get concurrency(): number {
-    return this.#captioner.concurrency
-  }
-
-  /** Images that wait for a device, or are on one. */
-  get waiting(): number {
-    return this.#waiting
-  }
-
-  /** Images captioned since the start. */
-  get served(): number {
-    return this.#served
+    this.concurrency = captioner.concurrency
   }
 
   /** @throws DevicesBusyError when there is no room to wait in; what `Captioner.caption` throws */
   async caption(task: CaptionTask): Promise<Captioned> {
-    this.#waiting++
+    this.waiting++
     try {
-      const captioned = await this.#captioner.caption({
-        ...task,
-        deadline: undefined,
-        level: 0,
-        idle: true,
-      })
-      this.#served++
+      const captioned = await this.#captioner.caption({ ...task, deadline: undefined, level: 0, idle: true })
+      this.served++
       return captioned
     } catch (error) {
-      if (error instanceof TurbineError && error.code === 'queue_full') throw new DevicesBusyError()
+      if (error instanceof TurbineError && error.code === 'queue_full') throw devicesBusy()
       throw error
     } finally {
-      this.#waiting--
+      this.waiting--
     }
   }
 }

@@ -23,15 +23,18 @@ export async function* listShards(
     for (const { key } of page) yield Number(key.slice(prefix.length))
 }
 
-/** The results of a shard, taken apart. */
-export interface ShardParts {
+/** Summary of a shard whose results are in the store. */
+export interface StoredShard {
   tally: ShardTally
+  etag: string
+}
+
+/** Results of a shard, taken apart. */
+export interface ShardParts extends StoredShard {
   /** Output lines with their line ends. */
   output: Uint8Array
   /** Error lines with their line ends. */
   errors: Uint8Array
-  /** Of the object. */
-  etag: string
 }
 
 /** A shard's results are not there, or not whole. */
@@ -75,12 +78,6 @@ export async function findShardParts(
 }
 
 type ShardName = Pick<ShardJob, 'tenant' | 'batch' | 'shard'>
-
-/** What is known of a shard whose results lie in the store. */
-export interface StoredShard {
-  tally: ShardTally
-  etag: string
-}
 
 /** Undefined when the shard has no results yet. */
 export async function readShard(store: ObjectStore, shard: ShardName): Promise<StoredShard | undefined> {

@@ -6,7 +6,7 @@ import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
 import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
-import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { getJson } from '../../../infra/store/store.ts'
 import { timeLimit } from '../../../infra/timing.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import {
@@ -141,21 +141,8 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
 const cancelLookMs = 1_000
 const tenantLookMs = 10_000
 
-export interface ShardLookUpsOptions {
-  store: ObjectStore
-  /** Unix ms. */
-  now(): number
-}
-
-/** What every line of a shard asks the store for, looked up now and then. */
-export interface ShardLookUps {
-  /** The tenant as it is kept; one that was never written has no grants. */
-  tenantOf(id: string): Promise<Tenant>
-  /** Whether the batch is to stop. */
-  isCancelled(job: Pick<ShardJob, 'tenant' | 'batch'>): Promise<boolean>
-}
-
-export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
+/** Look-ups in the store that every line of a shard needs, cached for seconds. */
+export function createLookUps({ store, now }: Pick<ShardRunnerOptions, 'store' | 'now'>) {
   const hasMark = remember({
     load: async (mark) => (await store.head(mark)) !== undefined,
     freshMs: () => cancelLookMs,
@@ -163,12 +150,14 @@ export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps
     shared: true,
   })
   return {
-    tenantOf: remember({
+    /** The stored tenant; one that was never written has no grants. */
+    tenantOf: remember<Tenant>({
       load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
       freshMs: () => tenantLookMs,
       now,
       shared: true,
     }),
-    isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
+    isCancelled: ({ tenant, batch }: Pick<ShardJob, 'tenant' | 'batch'>): Promise<boolean> =>
+      hasMark(keys.batchCancel(tenant, batch)),
   }
 }

@@ -5,7 +5,6 @@ import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { MissingSliceError, type SliceStores } from '../../../infra/store/slices.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { expired, faulty, type LineOutcome } from './line.ts'
-import { errorLine, resultIds } from './result-lines.ts'
 import { writeShard } from './results.ts'
 import { encodeResults, linesOf, type ShardResults } from './runner.ts'
 
@@ -45,12 +44,7 @@ function failedLine(
   const read = 'text' in line ? parseBatchLine(line, job) : { fault: { customId: null } }
   if (read === undefined) return undefined
   const { customId } = 'ask' in read ? read.ask : read.fault
-  const { id } = resultIds(job.batch, line.number)
-  return {
-    text: errorLine({ id, customId, error: { code, message, line: line.number } }),
-    code,
-    dropped: false,
-  }
+  return faulty(job, line, { customId, code, message })
 }
 
 /**
