@@ -2,14 +2,14 @@ import { z } from 'zod'
 import { BaseError } from './errors.ts'
 import { bundledModel } from './starter-model/folder.ts'
 
-/** A setting has a value that is not allowed. The message names the setting, what came and what is allowed. */
+/** Invalid value of a setting. The message names the setting, its value and the allowed ones. */
 export class ConfigError extends BaseError {}
 
 interface Setting<T> {
   description: string
-  /** As the user writes it. */
+  /** As text, as a user writes it. */
   default: string
-  /** What is allowed, in words. */
+  /** Allowed values, in words. */
   allowed: string
   /** From text to the typed value. */
   schema: z.ZodType<T, string>
@@ -17,7 +17,7 @@ interface Setting<T> {
   placeholder?: string
   /** The environment variable, where it is not `TURBINE_` and the setting's name. */
   variable?: string
-  /** Not to be given on a command line, where other users of the machine can read it. */
+  /** Has no flag: other users of the machine can read command lines. */
   secret?: true
 }
 
@@ -214,7 +214,7 @@ const settings = {
   }),
 }
 
-/** What commands read that talk to a service which runs elsewhere. */
+/** Variables of commands that talk to a running service. */
 const clientVariables = ['TURBINE_URL', 'TURBINE_API_KEY']
 
 type Settings = typeof settings
@@ -226,7 +226,7 @@ export type Config = { readonly [K in SettingName]: z.output<Settings[K]['schema
 export interface ConfigSources {
   /** Default: the process's. */
   env?: Record<string, string | undefined>
-  /** What was given on the command line; overrides the environment. */
+  /** Values from the command line; they override the environment. */
   flags?: Partial<Record<SettingName, string | number | boolean>>
 }
 

@@ -4,7 +4,7 @@ export class BaseError extends Error {
   readonly retriable: boolean = false
 }
 
-/** The `type` of an error in OpenAI's error shape. */
+/** `type` of an error in OpenAI's shape. */
 export type ErrorType =
   | 'invalid_request_error'
   | 'not_found_error'
@@ -22,12 +22,12 @@ export interface ErrorDetails {
   param?: string
   /** Seconds after which a repeat makes sense; sent as `Retry-After`. */
   retryAfterSeconds?: number
-  /** Whether the same request can succeed later. */
+  /** True when the same request can succeed later. */
   retriable?: boolean
   cause?: unknown
 }
 
-/** What an error looks like on the wire and in the store: OpenAI's shape. */
+/** Error on the wire and in the store, in OpenAI's shape. */
 export interface ErrorBody {
   error: { message: string; type: ErrorType; param: string | null; code: string }
 }
@@ -82,7 +82,7 @@ export type ImageCode =
   | 'image_url_too_large'
   | 'image_url_unreachable'
 
-/** The image of a request is at fault, or its address: other images can be captioned. Status 400 unless it says other. */
+/** Invalid image, or image address. Status 400 by default. */
 export class ImageError extends TurbineError {
   constructor(
     code: ImageCode,

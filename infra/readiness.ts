@@ -11,21 +11,20 @@ export interface Readiness {
   checks: Record<string, Check>
 }
 
-/** What is looked at: it fulfils when all is well, and rejects with what is wrong. */
+/** Check of one dependency: rejects when it is not ready. */
 export type Probe = () => unknown
 
 export interface ReadinessOptions {
   /** A probe that takes longer counts as failed, ms; default 3000. */
   timeoutMs?: number
-  /** How long a result is answered again, ms; default 2000. */
+  /** Time for which a result is cached, ms; default 2000. */
   keepMs?: number
   /** Ms from any fixed point. */
   now?: () => number
 }
 
 /**
- * Looks whether everything that a process needs is there. Results are kept for a moment, so that asking often costs
- * nothing.
+ * Creates a readiness check over all dependencies of a process, with cached results.
  *
  * @example
  * const readiness = createReadiness({ store: () => store.head('ready') })

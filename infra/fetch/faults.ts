@@ -12,7 +12,7 @@ const statusCodes: Partial<Record<number, ImageCode>> = {
   410: 'image_not_found',
 }
 
-/** Everything that can be wrong with an image's address, in the same words for every caller and without the address. */
+/** Errors of image addresses; their messages leave the address out, which may be secret. */
 export const imageFaults = {
   invalid: (what: string, cause?: unknown) => fault('image_url_invalid', what, { cause }),
 
@@ -77,9 +77,10 @@ export const imageFaults = {
     ),
 }
 
-/** Where the service runs without S3. */
+/** Error of a service that runs without S3. */
 export const s3Unavailable = (param: string) =>
-  new TurbineError(
-    'This service reads and writes no s3:// addresses. Ask its operator to set S3_ENDPOINT, or send the data itself.',
-    { status: 400, code: 's3_unavailable', param },
-  )
+  new TurbineError('This service has no S3. Ask its operator to set S3_ENDPOINT, or send the data itself.', {
+    status: 400,
+    code: 's3_unavailable',
+    param,
+  })

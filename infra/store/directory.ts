@@ -34,8 +34,8 @@ const infoConcurrency = 32
 /**
  * The object store of one machine: a folder with one file for each object. A put that resolved survives the death
  * of the process and a power loss; a put that was cut off leaves nothing but a temporary file, which the next open
- * removes. One process at a time may work with the folder; a command that looks into it or puts something small
- * opens it as a `guest`, which leaves the other's temporary files alone.
+ * removes. One process at a time may use the folder; commands that read it or put something small open it as a `guest`,
+ * which leaves temporary files alone.
  *
  * @throws StoreUnavailableError when the folder cannot be created or written.
  * @example const store = await openDirectoryStore('.turbine/store')
@@ -53,7 +53,7 @@ export async function openDirectoryStore(path: string, { guest = false } = {}): 
 
 class DirectoryStore implements ObjectStore {
   readonly #objects: string
-  /** Where bodies are written before they are moved into place: the same file system, so that the move is atomic. */
+  /** Bodies are written here first: on the same file system, so that the move into place is atomic. */
   readonly #incoming: string
   readonly #locks = new KeyLock()
 
@@ -168,7 +168,7 @@ async function take<T>(items: AsyncGenerator<T>, limit: number): Promise<{ keys:
   return { keys, more: false }
 }
 
-/** Objects that are deleted meanwhile are left out. */
+/** Leaves out objects that are deleted meanwhile. */
 function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
   const read = async ({ key, path }: ListedKey) => {
     const info = await readObjectInfo(path)
@@ -184,7 +184,7 @@ function infoOf(key: string, { size, etag, lastModified }: ObjectFileInfo): Obje
 const encodeContinuation = (key: string) => Buffer.from(key).toString('base64url')
 const decodeContinuation = (continuation: string) => Buffer.from(continuation, 'base64url').toString()
 
-/** Turns errors of the file system into those of the store. */
+/** Translates errors of the file system into those of the store. */
 async function guard<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()

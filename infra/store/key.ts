@@ -1,5 +1,5 @@
 import { BaseError } from '../errors.ts'
-/** The key is not one that an object store takes. */
+/** Invalid object key. */
 export class InvalidKeyError extends BaseError {}
 
 const maxKeyBytes = 1024

@@ -24,8 +24,8 @@ interface Bounds {
 }
 
 /**
- * The keys in a store's folder that begin with `prefix` and sort after `after`, in the order of their bytes.
- * Reads only folders that can hold such keys; a folder that several pages of a listing lie in is read for each.
+ * Lists the keys in a store's folder that begin with `prefix` and sort after `after`, in the order of their bytes.
+ * Reads only folders that can hold such keys; each page of a listing reads its folders again.
  */
 export function listKeys(root: string, prefix: string, after: string): AsyncGenerator<ListedKey> {
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
@@ -45,7 +45,7 @@ async function* walk(path: string, base: string, bounds: Bounds): AsyncGenerator
   }
 }
 
-/** Whether keys that begin with `bytes` can begin with the prefix and sort after `after`. */
+/** Checks that keys beginning with `bytes` can match the prefix and sort after `after`. */
 function mayHold(bytes: string, { prefix, after }: Bounds): boolean {
   const matches = bytes.startsWith(prefix) || prefix.startsWith(bytes)
   return matches && (bytes > after || after.startsWith(bytes))

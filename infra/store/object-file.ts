@@ -3,8 +3,8 @@ import { type ByteRange, resolveRange } from './range.ts'
 import { StoreUnavailableError } from './store.ts'
 
 /**
- * An object as a file: its bytes, then a trailer with what else is known of it, so that one rename puts all of it
- * in place. The trailer is JSON, followed by its length (4 bytes, big-endian) and a mark of 4 bytes.
+ * Trailer of an object's file, behind its bytes, so that one rename puts all of it in place: JSON, its length (4 bytes,
+ * big-endian) and a mark of 4 bytes.
  */
 export interface Trailer {
   etag: string
@@ -19,7 +19,7 @@ export interface ObjectFileInfo extends Trailer {
 }
 
 const mark = 'TRBN'
-/** Trailers fit, so that one read of a file's end has it. */
+/** Large enough to read a trailer at once. */
 const trailerGuessBytes = 512
 /** Objects up to about this size are read at once, with their trailer. */
 const smallBytes = 64 * 1024
@@ -27,7 +27,7 @@ const chunkBytes = 256 * 1024
 
 export type ObjectBody = Uint8Array | string | ReadableStream<Uint8Array>
 
-/** Writes a new file and syncs it to the disk. A body that is a stream is never whole in memory. */
+/** Writes a new file and syncs it to the disk. Streams are not buffered. */
 export async function writeObjectFile(path: string, body: ObjectBody, trailer: Trailer): Promise<void> {
   const file = await open(path, 'wx')
   try {

@@ -82,7 +82,7 @@ export class GroupMember implements Consumer {
       await this.options.handle(record, this.#abort.signal)
       return true
     } catch (error) {
-      // An aborted handler is no error.
+      // Abort is no error.
       if (!this.#abort.signal.aborted) this.options.onError?.(error)
       return false
     } finally {

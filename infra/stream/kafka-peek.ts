@@ -16,7 +16,7 @@ const timeoutMs = 30_000
 
 /**
  * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. It never waits for
- * records that nobody has sent.
+ * new records.
  */
 export async function readSlices(
   kafka: Kafka,

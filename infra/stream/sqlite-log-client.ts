@@ -3,7 +3,7 @@ import { Worker } from 'node:worker_threads'
 import type { LogFailure, LogInput, LogMessage, LogMethod, LogOutput } from './sqlite-log-worker.ts'
 import { StreamOpenError, StreamUnavailableError } from './stream.ts'
 
-/** The SQLite log in its own thread: the same calls, answered by promises. */
+/** SQLite log in its own thread: the same calls, with promises. */
 export class SqliteLogClient {
   readonly #worker: Worker
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
@@ -27,7 +27,7 @@ export class SqliteLogClient {
 
   /**
    * @param transfer buffers in the input that move to the log's thread and are gone here
-   * @throws StreamUnavailableError when the log cannot do it now or has ended
+   * @throws StreamUnavailableError when the call failed or the log has ended
    */
   call<M extends LogMethod>(
     method: M,
@@ -42,7 +42,7 @@ export class SqliteLogClient {
     return waiting.promise as Promise<LogOutput<M>>
   }
 
-  /** Lets the calls under way finish, then closes the file. */
+  /** Waits for pending calls, then closes the file. */
   async close(): Promise<void> {
     if (this.#ended) return
     const exit = once(this.#worker, 'exit')

@@ -52,8 +52,8 @@ function open(path: string): SqliteLog | undefined {
 }
 
 /**
- * Answers requests in groups: what arrived while the last group was written is written in one transaction, so
- * that many sends share one sync. Reads go first, since they need not wait for it.
+ * Answers requests in groups: writes that arrive during a transaction share the next one and its sync. Reads go first,
+ * since they need no sync.
  */
 function serve(log: SqliteLog): void {
   let pending: LogRequest[] = []

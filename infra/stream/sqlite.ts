@@ -20,7 +20,7 @@ import {
 export interface SqliteStreamOptions {
   /** The stream's file; its folder is created. One process at a time can open it. */
   path: string
-  /** For topics that do not set it: how long records are kept after every group committed them, ms. */
+  /** Default retention of records that every group has committed, ms. */
   retentionMs?: number
   /** Interval at which records past their retention are deleted, ms. */
   pruneIntervalMs?: number
@@ -70,7 +70,7 @@ class SqliteStream implements Stream {
     this.#log = log
     this.#partitions = partitions
     this.#settings = settings
-    // A failure is met again by the next send, which reports it.
+    // The next send meets the failure too, and reports it.
     const prune = () => log.call('prune', { now: settings.now() }).catch(() => {})
     this.#pruning = setInterval(prune, settings.pruneIntervalMs).unref()
   }

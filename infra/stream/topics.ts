@@ -16,7 +16,7 @@ export interface TopicReport {
   findings: string[]
 }
 
-/** A topic as Kafka has it. Limits are -1 where there is none. */
+/** Topic as Kafka has it. Limits are -1 where there is none. */
 export interface TopicState {
   partitions: number
   retentionMs: number
@@ -97,12 +97,12 @@ async function createMissing(admin: Admin, topics: [string, TopicOptions][]): Pr
     topic,
     numPartitions: asked.partitions,
     configEntries: entries([
-      // Retention counts from when the broker got a record, whatever its sender's clock says.
+      // Retention counts from the broker's clock, not the sender's.
       ['message.timestamp.type', 'LogAppendTime'],
       ...limitsIn(asked),
     ]),
   }))
-  // With as many copies as the brokers' default says.
+  // With the brokers' default replication factor.
   await admin.createTopics({ topics: configs, waitForLeaders: true })
 }
 
@@ -112,7 +112,7 @@ async function raiseLimits(admin: Admin, topic: string, asked: TopicOptions): Pr
     ({ name, needs }): Entry => [name, String(needs)],
   )
   if (raised.length === 0) return
-  // What is not named in the request goes back to the broker's default, so all that was set is named again.
+  // Settings missing from the request return to the broker's default, so all are repeated.
   const kept = settings
     .filter(({ configSource }) => configSource === setForTopic)
     .map(({ configName, configValue }): Entry => [configName, configValue])
@@ -181,7 +181,7 @@ async function withoutCommit(admin: Admin, topic: string, group: string): Promis
   return offsets!.partitions.filter(({ offset }) => Number(offset) < 0).map(({ partition }) => partition)
 }
 
-/** A topic is made before its partitions have leaders, which kafkajs does not wait for in every call. */
+/** New topics have no leaders for a moment, which kafkajs does not wait for in every call. */
 const untilLed: RetryOptions = {
   tries: 50,
   retriable: (error) => protocolErrorType(error) === 'NOT_LEADER_FOR_PARTITION',
