@@ -15,8 +15,8 @@ interface MemberEvents {
 const defaultDrainMs = 10_000
 
 /**
- * Consumer that runs the handler on records, with retries, and keeps to `maxInFlight`. A record that waits for its retry
- * keeps its place, so a failing handler slows fetching down instead of filling the memory.
+ * Consumer that runs the handler on records, with retries, and keeps to `maxInFlight`. A record that waits for its
+ * retry keeps its place, so a failing handler slows fetching down instead of filling the memory.
  */
 export class GroupMember implements Consumer {
   readonly options: ConsumeOptions

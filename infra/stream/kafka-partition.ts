@@ -61,8 +61,8 @@ export class PartitionProgress {
   }
 
   /**
-   * Adds fetched records, ascending. The first fetch after an interruption starts at the group's position; records of it
-   * that were dispatched here before are left out.
+   * Adds fetched records, ascending. The first fetch after an interruption starts at the group's position; records of
+   * it that were dispatched here before are left out.
    */
   add(messages: KafkaMessage[]): Added {
     const first = BigInt(messages[0]!.offset)

@@ -2,8 +2,8 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { NewerSchemaError, SqliteLog } from './sqlite-log.ts'
 
 /**
- * Calls of the log that other threads may make. Durable writes are synced; other writes may be lost with the power: their
- * records are delivered, or deleted, again.
+ * Calls of the log that other threads may make. Durable writes are synced; other writes may be lost with the power:
+ * their records are delivered, or deleted, again.
  */
 const calls = {
   topics: 'read',

@@ -50,9 +50,9 @@ const firstOffset = `COALESCE((SELECT MIN(offset) FROM records
 export class NewerSchemaError extends BaseError {}
 
 /**
- * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of its
- * own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log); a durable
- * `transaction` is also synced to the disk and survives a power loss.
+ * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of
+ * its own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log); a
+ * durable `transaction` is also synced to the disk and survives a power loss.
  */
 export class SqliteLog {
   readonly #database: DatabaseSync

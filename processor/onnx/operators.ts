@@ -10,7 +10,7 @@ export type Float = Value<'float32'> | Value<'float16'>
 export type Int = Value<'int64'>
 export type Bool = Value<'bool'>
 
-/** Sizes; a string names a size that is known at run time only. */
+/** Sizes; a string names a size known only at run time. */
 export type Shape = (number | string)[]
 
 export type AttributeValue = number | string | number[] | { float: number } | { graph: GraphProto }
@@ -19,7 +19,7 @@ export type Attributes = Record<string, AttributeValue>
 /** ONNX Runtime's own operators. */
 export const runtimeDomain = 'com.microsoft'
 
-/** ONNX's operators as calls: values in, values out, element types kept. Where the nodes go is the graph's affair. */
+/** ONNX's operators as calls: values in, values out, element types kept. The graph takes the nodes. */
 export abstract class Operators {
   /** Adds one node; `types` are the element types of its outputs. */
   abstract op<T extends DataType[]>(

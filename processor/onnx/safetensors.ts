@@ -6,7 +6,7 @@ const elementBytes = { F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1, F64: 8 } 
 
 export type SafetensorsType = keyof typeof elementBytes
 
-/** Where a tensor lies in its file. */
+/** Location of a tensor in its file. */
 export interface TensorLocation {
   type: SafetensorsType
   shape: number[]
@@ -19,7 +19,7 @@ export interface TensorLocation {
 /** The format's own limit. */
 const mostHeaderBytes = 100_000_000
 
-/** A file that is not what it should be; the message says what and where. */
+/** Invalid safetensors file; the message says what is wrong and where. */
 export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError'
   readonly retriable = false

@@ -20,19 +20,19 @@ export interface PlannedShard {
   duplicates: number[]
 }
 
-/** A line that cannot be used, and which it is. */
+/** Fault with its line number. */
 export interface NumberedFault extends LineFault {
   line: number
 }
 
-/** Bytes of a shard at most, unless one line alone has more. */
+/** Maximum bytes of a shard, unless one line has more. */
 const maxShardBytes = 16 * 1024 * 1024
-/** Faults that are reported where no line is usable, at most. */
+/** Maximum faults reported when no line is usable. */
 const maxFaults = 100
 
 /**
- * Cuts the lines of a manifest into shards, by the manifest alone: whoever reads it again gets the same. Lines that
- * cannot be used stay where they are; who runs the shard writes their errors.
+ * Cuts the lines of a manifest into shards, deterministically. Invalid lines stay in place; the runner of the shard
+ * writes their errors.
  *
  * @example
  * const cutter = new ShardCutter({ endpoint: '/v1/captions', model: 'blip' })
@@ -54,7 +54,7 @@ export class ShardCutter {
     this.#options = { endpoint, model }
   }
 
-  /** The shards that these lines complete. */
+  /** Adds lines; returns the shards that they complete. */
   push(lines: ManifestLine[]): PlannedShard[] {
     const complete: PlannedShard[] = []
     for (const line of lines) {
@@ -76,7 +76,7 @@ export class ShardCutter {
     return complete
   }
 
-  /** The last shard. */
+  /** Returns the last shard. */
   end(): PlannedShard[] {
     const last = this.#shard
     this.#shard = undefined
@@ -103,7 +103,7 @@ const emptyShard = ({ start, number }: ManifestLine): PlannedShard => ({
 export const duplicateFault = (customId: string): LineFault => ({
   customId,
   code: 'duplicate_custom_id',
-  message: 'An earlier line of the batch has the same "custom_id". Give every line one of its own.',
+  message: 'An earlier line of the batch has the same "custom_id". Use a unique one for each line.',
   param: 'custom_id',
 })
 
@@ -134,7 +134,7 @@ type Row = [number, number, number, number, ...number[]]
 
 const rowsAtOnce = 1000
 
-/** The plan as it is stored: a line of JSON for its head, then one for each shard. */
+/** Encodes a plan for the store: a line of JSON for its head, then one for each shard. */
 export async function* encodePlan({ shards, ...head }: Plan): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder()
   yield encoder.encode(`${JSON.stringify(head)}\n`)
@@ -167,7 +167,7 @@ export async function decodePlan(bytes: AsyncIterable<Uint8Array>): Promise<Plan
   return { ...head, shards }
 }
 
-/** The plan under a key; undefined when there is none. */
+/** Reads a stored plan; undefined when there is none. */
 export async function readPlan(store: Pick<ObjectStore, 'get'>, key: string): Promise<Plan | undefined> {
   const object = await store.get(key)
   return object && decodePlan(object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>)

@@ -11,7 +11,7 @@ import { listPages, type ObjectStore, PreconditionFailedError } from '../../../i
 import type { BatchRef } from '../planner/lease.ts'
 import type { ShardResults } from './runner.ts'
 
-/** Numbers of the shards from `from` on whose results are in the store, ascending. */
+/** Lists the shards from `from` on whose results are in the store, ascending. */
 export async function* listShards(
   store: Pick<ObjectStore, 'list'>,
   { tenant, batch }: BatchRef,
@@ -37,10 +37,10 @@ export interface ShardParts extends StoredShard {
   errors: Uint8Array
 }
 
-/** A shard's results are not there, or not whole. */
+/** Results of a shard that are missing or damaged. */
 export class ShardObjectError extends BaseError {}
 
-/** @throws ShardObjectError when they are not there or not whole */
+/** @throws ShardObjectError when they are missing or damaged */
 export async function readShardParts(
   store: Pick<ObjectStore, 'get'>,
   ref: BatchRef,
@@ -52,8 +52,8 @@ export async function readShardParts(
 }
 
 /**
- * Undefined when the shard has no results, or none any more.
- * @throws ShardObjectError when they are not whole
+ * Undefined when the shard has no results.
+ * @throws ShardObjectError when they are damaged
  */
 export async function findShardParts(
   store: Pick<ObjectStore, 'get'>,
@@ -89,9 +89,9 @@ export async function readShard(store: ObjectStore, shard: ShardName): Promise<S
 }
 
 /**
- * Stores the results of a shard, or leaves those of whoever was first.
- * @param replaced the results that these are to take the place of
- * @returns the tally that counts
+ * Stores the results of a shard, unless another writer was first.
+ * @param replaced earlier results to replace
+ * @returns the tally of the stored results
  */
 export async function writeShard(
   store: ObjectStore,
