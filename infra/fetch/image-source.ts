@@ -58,7 +58,7 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
     if (readFile && !isAddress(address)) return readFile(address)
     switch (/^[a-z0-9+.-]+(?=:)/i.exec(address)?.[0].toLowerCase()) {
       case 'data':
-        return limited(decodeDataUrl(address), maxBytes)
+        return checkSize(decodeDataUrl(address), maxBytes)
       case 's3':
         return readObject(address, granted, signal, options)
       default:
@@ -67,7 +67,7 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
   }
 }
 
-function limited(image: Uint8Array, maxBytes: number): Uint8Array {
+function checkSize(image: Uint8Array, maxBytes: number): Uint8Array {
   if (image.length > maxBytes) throw imageFaults.tooLarge(maxBytes)
   return image
 }
@@ -92,15 +92,12 @@ async function readObject(
   throw imageFaults.tooLarge(maxBytes)
 }
 
+const invalidUri = { status: 400, code: 's3_uri_invalid', param: 'image_url' } as const
+
 /** A missing or closed bucket is an error of the request: S3 itself may be fine. */
 function bucketFault(error: unknown, bucket: string): unknown {
   if (error instanceof InvalidKeyError)
-    return new TurbineError(error.message, {
-      status: 400,
-      code: 's3_uri_invalid',
-      param: 'image_url',
-      cause: error,
-    })
+    return new TurbineError(error.message, { ...invalidUri, cause: error })
   if (!(error instanceof BucketUnavailableError)) return error
   const { noBucket, closedBucket } = imageFaults
   return error.fault === 'missing' ? noBucket(bucket, error) : closedBucket(bucket, error)

@@ -66,28 +66,22 @@ function serve(log: SqliteLog): void {
     const requests = pending
     pending = []
     const ofKind = (kind: string) => requests.filter(({ method }) => calls[method].endsWith(kind))
-    for (const request of ofKind('read')) answerAlone(log, request)
-    answerTogether(log, ofKind('write'))
+    for (const request of ofKind('read')) answer([request], () => [invoke(log, request)])
+    const writes = ofKind('write')
+    const sync = writes.some(({ method }) => calls[method] === 'durable write')
+    const writeAll = () => log.transaction(sync, () => writes.map((request) => invoke(log, request)))
+    if (writes.length > 0) answer(writes, writeAll)
     const [close] = ofKind('close')
     if (!close) return
-    answerAlone(log, close)
+    answer([close], () => [invoke(log, close)])
     port.close()
   }
 }
 
-function answerAlone(log: SqliteLog, request: LogRequest): void {
+/** Answers the requests with the outputs of `work`, or all of them with its failure. */
+function answer(requests: LogRequest[], work: () => unknown[]): void {
   try {
-    post({ id: request.id, output: invoke(log, request) })
-  } catch (error) {
-    post({ id: request.id, failure: failureOf(error) })
-  }
-}
-
-function answerTogether(log: SqliteLog, requests: LogRequest[]): void {
-  if (requests.length === 0) return
-  const sync = requests.some(({ method }) => calls[method] === 'durable write')
-  try {
-    const outputs = log.transaction(sync, () => requests.map((request) => invoke(log, request)))
+    const outputs = work()
     for (const [i, { id }] of requests.entries()) post({ id, output: outputs[i] })
   } catch (error) {
     for (const { id } of requests) post({ id, failure: failureOf(error) })

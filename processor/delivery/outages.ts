@@ -50,12 +50,7 @@ export class Outages {
 
   /**
    * For periodic work: the returned function runs the work once and swallows outages.
-   * @example
-   * const attempt = outages.attempts()
-   * for (;;) {
-   *   await attempt(() => store.put(key, bytes))
-   *   await clock.sleep(1000, signal)
-   * }
+   * @example const attempt = outages.attempts(); await attempt(() => store.put(key, bytes))
    */
   attempts(): (work: () => Promise<void>) => Promise<void> {
     const names = new Set<string>()

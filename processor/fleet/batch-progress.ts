@@ -27,10 +27,7 @@ export interface Backlogs {
 
 /**
  * Polls the backlogs of all planners. During an outage of the store known backlogs count until they time out.
- *
- * @example
- * const backlogs = createBacklogs({ store, now: Date.now, log })
- * const linesLeft = backlogs.batches().map((batch) => batch.linesLeft)
+ * @example createBacklogs({ store, now: Date.now, log }).batches()
  */
 export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Backlogs {
   let known: PlannerBacklog[] = []

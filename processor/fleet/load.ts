@@ -35,11 +35,7 @@ const forgetMs = 30_000
 /**
  * Load of the whole fleet, from the stream and the planners. Every process sees the same numbers, so what they derive
  * from them agrees.
- *
- * @example
- * const fleet = new FleetLoad({ stream, batches, throughput, log, now: Date.now })
- * fleet.desired() // { interactive: 2.3, batch: 0 }
- * await fleet.close()
+ * @example new FleetLoad({ stream, batches, throughput, log, now: Date.now }).desired() // { interactive: 2.3, batch: 0 }
  */
 export class FleetLoad {
   readonly #options: FleetLoadOptions

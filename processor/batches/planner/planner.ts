@@ -39,9 +39,7 @@ export interface Planner {
  * of planners share the batches; when one dies, the others take its batches over.
  *
  * @throws StreamUnavailableError
- * @example
- * const planner = await startPlanner({ store, stream, now: Date.now, log })
- * await planner.close(5000)
+ * @example const planner = await startPlanner({ store, stream, now: Date.now, log })
  */
 export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   const { store, buckets, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options

@@ -9,16 +9,6 @@ export interface Reservation {
 /**
  * Bounds the memory of work whose size is known only afterwards: reserve the maximum, shrink to the actual size,
  * release. First come, first served.
- *
- * @example
- * const reservation = await budget.reserve(maxBytes)
- * try {
- *   const image = await fetch(url)
- *   reservation.shrink(image.length)
- *   await use(image)
- * } finally {
- *   reservation.release()
- * }
  */
 export class ByteBudget {
   #free: number

@@ -63,8 +63,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const { image, release } = await fetching(run.priority, () => fetchHeld(ask.imageUrl, job.tenant, run))
     try {
       checkImage(image, 'image_url')
-      const task = taskOf(ask, job, image, run.signal)
-      return await captioning(run.priority, () => captionWhenTaken(options, task))
+      return await captioning(run.priority, () => captionImage(options, ask, job, image, run.signal))
     } finally {
       release()
     }
@@ -117,24 +116,17 @@ async function fetchImage(
   return image
 }
 
-function taskOf({ prompt, maxPrune = 1 }: BatchLine, job: ShardJob, image: Uint8Array, signal: AbortSignal) {
-  return {
-    image,
-    lane: 'batch',
-    deadline: job.expiresAt,
-    maxPrune: Math.min(job.maxPrune, maxPrune),
-    prompt,
-    signal,
-  } as const
-}
-
-/** Retries while the queue is full, which is no fault of the line. */
-function captionWhenTaken(
+/** Captions an image. Retries while the queue is full, which is no fault of the line. */
+function captionImage(
   { captioner, sleep }: LineRunnerOptions,
-  task: ReturnType<typeof taskOf>,
+  { prompt, maxPrune: mostPruned = 1 }: BatchLine,
+  job: ShardJob,
+  image: Uint8Array,
+  signal: AbortSignal,
 ): Promise<Captioned> {
-  const { signal } = task
   signal.throwIfAborted()
+  const maxPrune = Math.min(job.maxPrune, mostPruned)
+  const task = { image, lane: 'batch', deadline: job.expiresAt, maxPrune, prompt, signal } as const
   return retry(() => captioner.caption(task), {
     retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
     pauseMs: (_, error) => retryAfterMs(error) ?? 1000,
