@@ -16,16 +16,12 @@ export class FingerprintSet {
   #table: Uint32Array
   /** Buffer for one fingerprint. */
   readonly #print: Uint32Array
-  #size = 0
+  size = 0
 
   constructor(words: 2 | 3 = 2) {
     this.#words = words
     this.#table = new Uint32Array(initialSlots * words)
     this.#print = new Uint32Array(words)
-  }
-
-  get size(): number {
-    return this.#size
   }
 
   /** False when the text was there already. */
@@ -36,7 +32,7 @@ export class FingerprintSet {
     // 0 marks a free slot.
     print[0] ||= 1
     if (!insert(this.#table, print)) return false
-    if (++this.#size * this.#words > this.#table.length * maxLoad) this.#grow()
+    if (++this.size * this.#words > this.#table.length * maxLoad) this.#grow()
     return true
   }
 

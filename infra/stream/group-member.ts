@@ -27,15 +27,11 @@ export class GroupMember implements Consumer {
   /** Aborts handlers. */
   readonly #abort = new AbortController()
   #closed: Promise<void> | undefined
-  #handling = 0
+  inFlight = 0
 
   constructor(options: ConsumeOptions, events: MemberEvents) {
     this.options = options
     this.#events = events
-  }
-
-  get inFlight(): number {
-    return this.#handling
   }
 
   /** Free places. */
@@ -77,7 +73,7 @@ export class GroupMember implements Consumer {
   }
 
   async #handle(record: ConsumedRecord): Promise<boolean> {
-    this.#handling++
+    this.inFlight++
     try {
       await this.options.handle(record, this.#abort.signal)
       return true
@@ -86,7 +82,7 @@ export class GroupMember implements Consumer {
       if (!this.#abort.signal.aborted) this.options.onError?.(error)
       return false
     } finally {
-      this.#handling--
+      this.inFlight--
     }
   }
 }

@@ -150,13 +150,9 @@ async function describeSettings(admin: Admin, topic: string) {
 }
 
 function limitsOf(settings: Settings): Limits {
-  const limitOf = (name: string) => {
-    return Number(settings.find(({ configName }) => configName === name)?.configValue ?? -1)
-  }
-  return {
-    retentionMs: limitOf(limitNames.retentionMs),
-    maxMessageBytes: limitOf(limitNames.maxMessageBytes),
-  }
+  const limitOf = (limit: keyof Limits) =>
+    Number(settings.find(({ configName }) => configName === limitNames[limit])?.configValue ?? -1)
+  return { retentionMs: limitOf('retentionMs'), maxMessageBytes: limitOf('maxMessageBytes') }
 }
 
 async function describeTopic(admin: Admin, topic: string, groups: string[]): Promise<TopicState> {

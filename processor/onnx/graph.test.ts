@@ -100,8 +100,8 @@ describe('operators', () => {
     expect((await evaluate((g) => g.slice(x(g), 0, -1))).values).toEqual([4])
   })
 
-  it('topIndices takes the lower index first among equals', async () => {
-    const { values } = await evaluate((g) => g.topIndices(g.floats([1, 5, 5, 5, 2], [1, 5]), g.ints([2])))
+  it('topK takes the lower index first among equals', async () => {
+    const { values } = await evaluate((g) => g.topK(g.floats([1, 5, 5, 5, 2], [1, 5]), g.ints([2])).indices)
     expect(values.toSorted()).toEqual([1, 2])
   })
 

@@ -82,7 +82,7 @@ export class Graph extends Operators {
     attributes: Attributes = {},
     domain = '',
   ): { [K in keyof T]: Value<T[K]> } {
-    const output = types.map(() => this.#name(opType))
+    const output = types.map(() => this.uniqueName(opType))
     this.#nodes.push({
       opType,
       input: inputs.map((value) => value?.name ?? ''),
@@ -97,7 +97,12 @@ export class Graph extends Operators {
   /** Tensor stored in the graph. */
   initializer<T extends DataType>(type: T, dims: number[], data: ArrayBufferView): Value<T> {
     const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    return this.#addInitializer(type, { name: this.#name('const'), dataType: dataTypes[type], dims, rawData })
+    return this.#addInitializer(type, {
+      name: this.uniqueName('const'),
+      dataType: dataTypes[type],
+      dims,
+      rawData,
+    })
   }
 
   /** Tensor whose bytes are in a file beside the graph. */
@@ -108,7 +113,7 @@ export class Graph extends Operators {
   ): Value<T> {
     const externalData = Object.entries(at).map(([key, value]) => ({ key, value: String(value) }))
     return this.#addInitializer(type, {
-      name: this.#name('weight'),
+      name: this.uniqueName('weight'),
       dataType: dataTypes[type],
       dims,
       dataLocation: 1,
@@ -156,10 +161,6 @@ export class Graph extends Operators {
     return this.op('Loop', [trips, undefined, ...carried], types, { body: { graph: this.#body(body) } })
   }
 
-  uniqueName(prefix: string): string {
-    return this.#name(prefix)
-  }
-
   /** Encodes the model as an `.onnx` file. */
   toModel(): Uint8Array {
     return encodeModel({
@@ -180,7 +181,7 @@ export class Graph extends Operators {
   #body(build: (g: Graph) => void): GraphProto {
     const g = new Graph(this)
     build(g)
-    return g.#toGraph(this.#name('body'))
+    return g.#toGraph(this.uniqueName('body'))
   }
 
   #toGraph(name: string): GraphProto {
@@ -200,7 +201,8 @@ export class Graph extends Operators {
     return value
   }
 
-  #name(prefix: string): string {
+  /** A name that no other value of the model has. */
+  uniqueName(prefix: string): string {
     return `${prefix}_${this.#model.names++}`
   }
 }

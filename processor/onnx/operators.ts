@@ -186,10 +186,6 @@ export abstract class Operators {
   argmax(x: Value, axis: number, keep = false): Int {
     return this.op('ArgMax', [x], ['int64'], { axis, keepdims: keep ? 1 : 0 })[0]
   }
-  /** Indices of the k largest along the last axis, in no order; equal values: the lower index first. */
-  topIndices(x: Value, k: Int): Int {
-    return this.topK(x, k).indices
-  }
   /** The k largest along the last axis, in no order unless `sorted`, and their indices; equal values: the lower index. */
   topK<V extends Value>(x: V, k: Int, { sorted = false } = {}): { values: V; indices: Int } {
     const attributes = { axis: -1, largest: 1, sorted: sorted ? 1 : 0 }

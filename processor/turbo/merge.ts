@@ -189,7 +189,7 @@ function rankByMask(
   { places, tokens }: MergeSettings,
 ): Ranking {
   // CLS is the first even token: it is no candidate, so it never merges away.
-  const merged = g.add(g.topIndices(g.slice(score, 1, 1), r), g.ints(1))
+  const merged = g.add(g.topK(g.slice(score, 1, 1), r).indices, g.ints(1))
   const mask = g.scatterElements(
     g.slice(places.all, 1, 0, evenCount),
     merged,

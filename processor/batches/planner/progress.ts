@@ -152,8 +152,9 @@ const initialBytes = 32
 /** Set of shard numbers, one bit each. */
 export class ShardSet {
   #bits = new Uint8Array(initialBytes)
-  #firstMissing = 0
-  #size = 0
+  /** The lowest number that is not in the set. */
+  firstMissing = 0
+  size = 0
 
   static parse(text: string): ShardSet {
     const set = new ShardSet()
@@ -164,26 +165,16 @@ export class ShardSet {
     return set
   }
 
-  get size(): number {
-    return this.#size
-  }
-
-  /** The lowest number that is not in the set. */
-  get firstMissing(): number {
-    return this.#firstMissing
-  }
-
   /** One above the highest number in the set. */
   get end(): number {
     let end = this.#bits.length * 8
-    while (end > this.#firstMissing && !this.has(end - 1)) end--
+    while (end > this.firstMissing && !this.has(end - 1)) end--
     return end
   }
 
   /** Numbers from `from` to before `to` that are not in the set, ascending. */
   *missing(from: number, to: number): Generator<number> {
-    for (let shard = Math.max(from, this.#firstMissing); shard < to; shard++)
-      if (!this.has(shard)) yield shard
+    for (let shard = Math.max(from, this.firstMissing); shard < to; shard++) if (!this.has(shard)) yield shard
   }
 
   has(shard: number): boolean {
@@ -195,8 +186,8 @@ export class ShardSet {
     if (this.has(shard)) return false
     if (shard >> 3 >= this.#bits.length) this.#grow(shard)
     this.#bits[shard >> 3]! |= 1 << (shard & 7)
-    this.#size++
-    while (this.has(this.#firstMissing)) this.#firstMissing++
+    this.size++
+    while (this.has(this.firstMissing)) this.firstMissing++
     return true
   }
 
