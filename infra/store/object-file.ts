@@ -97,7 +97,7 @@ export async function ifExists<T>(
 
 interface FileEnd {
   info: ObjectFileInfo
-  /** The file's last bytes, which lie at `position`. */
+  /** The file's last bytes, from `position` on. */
   bytes: Buffer<ArrayBuffer>
   position: number
 }
@@ -115,7 +115,7 @@ async function readEnd(file: FileHandle, path: string, guess: number): Promise<F
   return { info: { ...trailer, size: size - length - 8, lastModified: mtimeMs }, bytes, position }
 }
 
-/** Bytes `[start, end)` of a file, read as they are asked for; the file is closed at the end or when cancelled. */
+/** Bytes `[start, end)` of a file, read on demand; the file is closed at the end or when cancelled. */
 function streamOf(file: FileHandle, start: number, end: number): ReadableStream<Uint8Array> {
   let position = start
   return new ReadableStream<Uint8Array>(

@@ -105,7 +105,7 @@ export function storeError(
   if (elsewhereCodes.has(code))
     return bucketError(
       'missing',
-      `does not serve the bucket "${bucket}" (${code}): it lies in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
+      `does not serve the bucket "${bucket}" (${code}): it is in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
     )
   if (refusedStatuses.has(status ?? 0) || refusedCodes.has(code))
     return unavailable(

@@ -11,7 +11,7 @@ export interface ObjectInfo {
 
 export interface StoredObject extends ObjectInfo {
   contentType: string
-  /** The object, or the range that was asked for. */
+  /** The object, or the requested range. */
   body: ReadableStream<Uint8Array>
 }
 

@@ -25,7 +25,7 @@ export class CommitWindow {
     return lowest.done ? this.next : lowest.value
   }
 
-  /** @throws RangeError when the offset does not lie above all offsets that began before it. */
+  /** @throws RangeError when the offset is not above all earlier ones */
   begin(offset: bigint): void {
     if (offset < this.next) throw new RangeError(`offset ${offset} is not above ${this.next - 1n}`)
     this.#unfinished.add(offset)

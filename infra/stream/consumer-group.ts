@@ -28,7 +28,7 @@ interface PartitionCursor {
   committed: bigint
 }
 
-/** Records asked for at once; a fetch takes a fraction of a millisecond, so little is gained by more. */
+/** Records per fetch; a fetch takes a fraction of a millisecond, so little is gained by more. */
 const fetchLimit = 64
 
 /**

@@ -5,7 +5,7 @@ import { CommitWindow } from './commit-window.ts'
  * Result of adding fetched records:
  * - `taken`: they wait to be dispatched.
  * - `uncertain`: the first fetch after an interruption starts where we had fetched to. Fetch again; see the README.
- * - `foreign`: they lie before finished records, so the topic was recreated, or the group was reset.
+ * - `foreign`: they are before finished records, so the topic was recreated, or the group was reset.
  */
 export type Added = 'taken' | 'uncertain' | 'foreign'
 

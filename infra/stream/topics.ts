@@ -52,9 +52,9 @@ export function createTopics(options: KafkaOptions, layout: TopicLayout): Promis
 export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise<TopicReport[]> {
   return administer(options, async (admin) => {
     const existing = new Set(await admin.listTopics())
-    const reports = Object.entries(layout).map(async ([topic, asked]): Promise<TopicReport> => {
-      const state = existing.has(topic) ? await describeTopic(admin, topic, asked.groups ?? []) : undefined
-      const findings = findingsOf(topic, asked, state)
+    const reports = Object.entries(layout).map(async ([topic, required]): Promise<TopicReport> => {
+      const state = existing.has(topic) ? await describeTopic(admin, topic, required.groups ?? []) : undefined
+      const findings = findingsOf(topic, required, state)
       return { topic, ok: findings.length === 0, partitions: state?.partitions, findings }
     })
     return Promise.all(reports)
@@ -62,20 +62,20 @@ export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise
 }
 
 /** Lists the problems of a topic; `state` is undefined when it does not exist. */
-export function findingsOf(topic: string, asked: TopicOptions, state: TopicState | undefined): string[] {
+export function findingsOf(topic: string, required: TopicOptions, state: TopicState | undefined): string[] {
   const create = 'npx turbine topics create'
   if (!state) return [`does not exist: ${create}`]
   const { partitions, uncommitted, singleCopy } = state
-  const addPartitions = `kafka-topics.sh --alter --topic ${topic} --partitions ${asked.partitions}`
-  const fewPartitions = `has ${partitions} partitions of ${asked.partitions}, so at most ${partitions} consumers share it: ${addPartitions}`
-  const lowLimits = limitsToRaise(asked, state).map(
+  const addPartitions = `kafka-topics.sh --alter --topic ${topic} --partitions ${required.partitions}`
+  const fewPartitions = `has ${partitions} partitions of ${required.partitions}, so at most ${partitions} consumers share it: ${addPartitions}`
+  const lowLimits = limitsToRaise(required, state).map(
     ({ name, has, needs }) => `${name} is ${has}, less than ${needs}: ${create}`,
   )
   const missingStarts = Object.entries(uncommitted).map(
     ([group, count]) => `group ${group} has no offsets on ${count} partitions: ${create}`,
   )
   return [
-    ...(partitions < asked.partitions ? [fewPartitions] : []),
+    ...(partitions < required.partitions ? [fewPartitions] : []),
     ...lowLimits,
     ...missingStarts,
     ...(singleCopy ? ['has one copy of each record: reassign it with more replicas'] : []),
@@ -86,29 +86,29 @@ export async function ensureTopics(kafka: Kafka, admin: Admin, layout: TopicLayo
   const existing = new Set(await admin.listTopics())
   const missing = Object.entries(layout).filter(([topic]) => !existing.has(topic))
   if (missing.length > 0) await createMissing(admin, missing)
-  for (const [topic, asked] of Object.entries(layout)) {
-    if (existing.has(topic)) await raiseLimits(admin, topic, asked)
-    for (const group of asked.groups ?? []) await commitStart(kafka, admin, topic, group)
+  for (const [topic, required] of Object.entries(layout)) {
+    if (existing.has(topic)) await raiseLimits(admin, topic, required)
+    for (const group of required.groups ?? []) await commitStart(kafka, admin, topic, group)
   }
 }
 
 async function createMissing(admin: Admin, topics: [string, TopicOptions][]): Promise<void> {
-  const configs = topics.map(([topic, asked]) => ({
+  const configs = topics.map(([topic, required]) => ({
     topic,
-    numPartitions: asked.partitions,
+    numPartitions: required.partitions,
     configEntries: entries([
       // Retention counts from the broker's clock, not the sender's.
       ['message.timestamp.type', 'LogAppendTime'],
-      ...limitsIn(asked),
+      ...limitsIn(required),
     ]),
   }))
   // With the brokers' default replication factor.
   await admin.createTopics({ topics: configs, waitForLeaders: true })
 }
 
-async function raiseLimits(admin: Admin, topic: string, asked: TopicOptions): Promise<void> {
+async function raiseLimits(admin: Admin, topic: string, required: TopicOptions): Promise<void> {
   const settings = await describeSettings(admin, topic)
-  const raised = limitsToRaise(asked, limitsOf(settings)).map(
+  const raised = limitsToRaise(required, limitsOf(settings)).map(
     ({ name, needs }): Entry => [name, String(needs)],
   )
   if (raised.length === 0) return
@@ -126,18 +126,21 @@ type Entry = [name: string, value: string]
 
 const limits = ['retentionMs', 'maxMessageBytes'] as const
 
-function limitsIn(asked: TopicOptions): Entry[] {
+function limitsIn(required: TopicOptions): Entry[] {
   return limits.flatMap((limit) => {
-    const value = asked[limit]
+    const value = required[limit]
     return value === undefined ? [] : [[limitNames[limit], String(value)] satisfies Entry]
   })
 }
 
 /** Limits that are lower than the layout, or producers, need. */
-function limitsToRaise(asked: TopicOptions, state: Limits): { name: string; has: number; needs: number }[] {
+function limitsToRaise(
+  required: TopicOptions,
+  state: Limits,
+): { name: string; has: number; needs: number }[] {
   const least: Limits = { retentionMs: 0, maxMessageBytes: leastMessageBytes }
   return limits
-    .map((limit) => ({ name: limitNames[limit], has: state[limit], needs: asked[limit] ?? least[limit] }))
+    .map((limit) => ({ name: limitNames[limit], has: state[limit], needs: required[limit] ?? least[limit] }))
     .filter(({ has, needs }) => has >= 0 && has < needs)
 }
 

@@ -233,7 +233,7 @@ class NotDueError extends BaseError {
 export function watchDeadLetters({ metrics, log }: { metrics: Metrics; log: Pick<Logger, 'error'> }) {
   const deadLetters = metrics.counter({
     name: 'dead_letters_total',
-    help: 'Records that were given up and lie with the dead letters, by their topic.',
+    help: 'Records sent to the dead letters, by topic.',
     labelNames: ['topic'],
   })
   return (err: unknown, { topic }: ConsumedRecord): void => {

@@ -226,7 +226,7 @@ export class BatchLifecycle {
     }, signal)
   }
 
-  /** Has pruned lines captioned again if enabled, and waits for those that another planner asked for. */
+  /** Has pruned lines captioned again if enabled, and waits for those that another planner requested. */
   async #repay(): Promise<void> {
     if (!this.#repayment.worthwhile && this.state.work.repay.asked === 0) return
     await this.#earlyFiles.drop()

@@ -107,7 +107,7 @@ export const duplicateFault = (customId: string): LineFault => ({
   param: 'custom_id',
 })
 
-/** The job of a shard. `base`: what the jobs of a batch have in common; `manifest`: where the whole manifest lies. */
+/** The job of a shard. `base`: what the jobs of a batch have in common; `manifest`: location of the whole manifest. */
 export function shardJob(
   base: Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>,
   manifest: readonly Slice[],
