@@ -9,7 +9,7 @@ import { openSqliteStream } from './stream/sqlite.ts'
 import type { Stream } from './stream/stream.ts'
 import type { Logger } from './telemetry/log.ts'
 
-/** What the service's state lies in. */
+/** Stream and store that hold the service's state. */
 export interface Backends {
   stream: Stream
   store: ObjectStore
@@ -27,7 +27,7 @@ type Log = Pick<Logger, 'debug' | 'warn'>
  * @throws ConfigError, StreamOpenError, StoreUnavailableError
  */
 export async function openBackends(config: Config, log: Log): Promise<Backends> {
-  // The stream first: the lock of an embedded one keeps a second process out of the whole folder.
+  // The stream first: the lock of the embedded one keeps a second process out of the whole folder.
   const stream = await openStream(config, log)
   try {
     const stores = await openStores(config)
@@ -48,7 +48,7 @@ export async function openBackends(config: Config, log: Log): Promise<Backends> 
 export async function openStream(config: Config, log: Log): Promise<Stream> {
   const kafka = await kafkaOptions(config, log)
   if (!kafka) return openSqliteStream({ path: join(config.dataDir, 'stream.db') })
-  // The clients of servers are loaded where they are used: they cost a single machine time and memory at its start.
+  // Loaded on demand: clients of servers cost a single machine time and memory at start.
   const { openKafkaStream } = await import('./stream/kafka.ts')
   return openKafkaStream(kafka)
 }
@@ -77,7 +77,7 @@ export async function openStores(
 }
 
 /**
- * How Kafka is reached; undefined without `KAFKA_BROKERS`.
+ * Connection options of Kafka; undefined without `KAFKA_BROKERS`.
  * @throws ConfigError when settings are missing or the authority's file cannot be read
  */
 export async function kafkaOptions(config: Config, log: Log): Promise<KafkaOptions | undefined> {

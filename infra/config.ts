@@ -1,17 +1,15 @@
 import { z } from 'zod'
+import { BaseError } from './errors.ts'
 import { bundledModel } from './starter-model/folder.ts'
 
-/** A setting has a value that is not allowed. The message names the setting, what came and what is allowed. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError'
-  readonly retriable = false
-}
+/** Invalid value of a setting. The message names the setting, its value and the allowed ones. */
+export class ConfigError extends BaseError {}
 
 interface Setting<T> {
   description: string
-  /** As the user writes it. */
+  /** As text, as a user writes it. */
   default: string
-  /** What is allowed, in words. */
+  /** Allowed values, in words. */
   allowed: string
   /** From text to the typed value. */
   schema: z.ZodType<T, string>
@@ -19,242 +17,204 @@ interface Setting<T> {
   placeholder?: string
   /** The environment variable, where it is not `TURBINE_` and the setting's name. */
   variable?: string
-  /** Not to be given on a command line, where other users of the machine can read it. */
+  /** Has no flag: other users of the machine can read command lines. */
   secret?: true
 }
 
-const oneOf = <const T extends string>(values: readonly T[]) => ({
-  allowed: values.join(' | '),
-  schema: z.enum(values),
+type Rest<T> = Omit<Setting<T>, 'allowed' | 'schema'>
+
+const setting = <T>(allowed: string, schema: z.ZodType<T, string>, rest: Rest<T>): Setting<T> => ({
+  allowed,
+  schema,
+  ...rest,
 })
 
-const integer = (min: number, max: number) => ({
-  allowed: `an integer from ${min} to ${max}`,
-  schema: z.string().regex(/^\d+$/).transform(Number).pipe(z.int().min(min).max(max)),
-})
+const oneOf = <const T extends string>(values: readonly T[], rest: Rest<T>) =>
+  setting(values.join(' | '), z.enum(values), rest)
 
-const text = (allowed: string) => ({ allowed, schema: z.string().min(1) })
+const integer = (min: number, max: number, rest: Rest<number>) =>
+  setting(
+    `an integer from ${min} to ${max}`,
+    z.string().regex(/^\d+$/).transform(Number).pipe(z.int().min(min).max(max)),
+    { placeholder: 'N', ...rest },
+  )
+
+const milliseconds = (min: number, max: number, rest: Rest<number>) =>
+  integer(min, max, { placeholder: 'MS', ...rest })
+
+const text = (allowed: string, rest: Rest<string>) => setting(allowed, z.string().min(1), rest)
+
+type OptionalRest = Omit<Rest<string | undefined>, 'default'> & { minLength?: number }
 
 /** A text that may be missing. */
-const optional = (allowed: string) => ({
-  allowed,
-  default: '',
-  schema: z.string().transform((value) => value || undefined),
-})
-
-const onOff = {
-  allowed: 'on | off',
-  schema: z.stringbool({ truthy: ['on', 'true', '1', 'yes'], falsy: ['off', 'false', '0', 'no'] }),
+const optional = (allowed: string, { minLength = 0, ...rest }: OptionalRest) => {
+  const given = z.string().refine((value) => value === '' || value.length >= minLength)
+  const schema = given.transform((value) => value || undefined)
+  return setting(allowed, schema, { default: '', ...rest })
 }
 
-const define = <T>(setting: Setting<T>): Setting<T> => setting
+const truthy = ['on', 'true', '1', 'yes']
+const falsy = ['off', 'false', '0', 'no']
+
+const onOff = (rest: Omit<Rest<boolean>, 'default'>) =>
+  setting('on | off', z.stringbool({ truthy, falsy }), { default: 'off', ...rest })
 
 /** Every setting of the service, once: parsing, `--help` and infra/docs/settings.md come from here. */
 const settings = {
-  host: define({
-    description: 'Address to listen on; 0.0.0.0 for all.',
+  host: text('an address or a host name', {
+    description: 'Address to listen on; 0.0.0.0 for all interfaces.',
     default: '127.0.0.1',
     placeholder: 'ADDRESS',
-    ...text('an address or a host name'),
   }),
-  port: define({
+  port: integer(0, 65_535, {
     description: 'Port to listen on; 0 takes a free one.',
     default: '8787',
     placeholder: 'PORT',
-    ...integer(0, 65_535),
   }),
-  dataDir: define({
+  dataDir: text('a folder, created if it is missing', {
     description: 'Folder of the job stream and the object store; one process at a time.',
     default: '.turbine',
     placeholder: 'DIR',
-    ...text('a folder, created if it is missing'),
   }),
-  model: define({
+  model: text('a folder', {
     description: 'Model folder in the Hugging Face layout.',
     default: bundledModel,
     placeholder: 'DIR',
-    ...text('a folder'),
   }),
-  device: define({
-    description: 'Where the model runs. auto takes the best device there is and says which.',
-    default: 'auto',
-    placeholder: 'DEVICE',
-    allowed: 'auto | cpu | webgpu | cuda:N | cuda:N,N,...',
-    schema: z.string().regex(/^(auto|cpu|webgpu|cuda:\d+(,\d+)*)$/),
-  }),
-  precision: define({
-    description: 'What the model computes in. auto is float16 on GPUs where captions stay the same.',
+  device: setting(
+    'auto | cpu | webgpu | cuda:N | cuda:N,N,...',
+    z.string().regex(/^(auto|cpu|webgpu|cuda:\d+(,\d+)*)$/),
+    {
+      description: 'Device that the model runs on. auto picks the best one available and logs it.',
+      default: 'auto',
+      placeholder: 'DEVICE',
+    },
+  ),
+  precision: oneOf(['auto', 'float32', 'float16'], {
+    description: 'Compute precision. auto is float16 on GPUs where captions stay the same.',
     default: 'auto',
     placeholder: 'TYPE',
-    ...oneOf(['auto', 'float32', 'float16']),
   }),
-  intraOpThreads: define({
-    description: 'CPU threads that one inference uses; 0 is all cores.',
+  intraOpThreads: integer(0, 1024, {
+    description: 'CPU threads per inference; 0 is all cores.',
     default: '0',
-    placeholder: 'N',
-    ...integer(0, 1024),
   }),
-  maxBatch: define({
-    description: 'Images in one inference at most.',
-    default: '16',
-    placeholder: 'N',
-    ...integer(1, 1024),
-  }),
-  queueLimit: define({
-    description: 'Images that wait for a device at most; beyond it requests get 429.',
+  maxBatch: integer(1, 1024, { description: 'Maximum images per inference.', default: '16' }),
+  queueLimit: integer(1, 1_000_000, {
+    description: 'Maximum images waiting for a device; further requests get 429.',
     default: '1000',
-    placeholder: 'N',
-    ...integer(1, 1_000_000),
   }),
-  sloMs: define({
-    description: 'Time in which an interactive request without a deadline is to be answered, ms.',
+  sloMs: milliseconds(1, 600_000, {
+    description: 'Target latency of interactive requests without a deadline, ms.',
     default: '500',
-    placeholder: 'MS',
-    ...integer(1, 600_000),
   }),
-  pruning: define({
+  pruning: setting('adaptive | off | a prune level', z.string().regex(/^(adaptive|off|\d{1,3})$/), {
     description:
-      'How hard images are pruned: as the load asks, never, or always at one level. max_prune holds in any case.',
+      'How images are pruned: adapted to the load, off, or at one fixed level. max_prune always holds.',
     default: 'adaptive',
     placeholder: 'HOW',
-    allowed: 'adaptive | off | a prune level',
-    schema: z.string().regex(/^(adaptive|off|\d{1,3})$/),
   }),
-  lanes: define({
-    description: 'Jobs that a processor takes: those of callers who wait, those of batches, or both.',
+  lanes: oneOf(['both', 'interactive', 'batch'], {
+    description: 'Jobs that a processor takes: interactive, batch, or both.',
     default: 'both',
     placeholder: 'LANES',
-    ...oneOf(['both', 'interactive', 'batch']),
   }),
-  repay: define({
+  repay: onOff({
     description:
-      'Whether lines of a batch that were pruned while it was late are captioned again at full quality before its window ends.',
-    default: 'off',
-    ...onOff,
+      'Captions pruned lines of a batch again at full quality, if its completion window leaves time.',
   }),
-  logLevel: define({
-    description: 'The least level that is logged.',
+  logLevel: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
+    description: 'Minimum log level.',
     default: 'info',
     placeholder: 'LEVEL',
-    ...oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
   }),
-  logFormat: define({
-    description: 'auto is text on a terminal and JSON lines elsewhere.',
+  logFormat: oneOf(['auto', 'text', 'json'], {
+    description: 'Log format. auto is text on a terminal and JSON lines elsewhere.',
     default: 'auto',
     placeholder: 'FORMAT',
-    ...oneOf(['auto', 'text', 'json']),
   }),
-  shutdownMs: define({
+  shutdownMs: milliseconds(0, 3_600_000, {
     description:
-      'Time that work in hand gets to finish after SIGTERM, ms; the rest is done after the next start.',
+      'Grace period after SIGTERM for work in flight, ms; unfinished work resumes after the next start.',
     default: '25000',
-    placeholder: 'MS',
-    ...integer(0, 3_600_000),
   }),
-  imageTimeoutMs: define({
-    description: 'Time in which an image address has to deliver its image, ms.',
+  imageTimeoutMs: milliseconds(1, 600_000, {
+    description: 'Timeout for fetching an image from its URL, ms.',
     default: '10000',
-    placeholder: 'MS',
-    ...integer(1, 600_000),
   }),
-  allowPrivateUrls: define({
-    description:
-      'Whether image addresses may be http and lie in private networks. For tests and closed networks.',
-    default: 'off',
-    ...onOff,
+  allowPrivateUrls: onOff({
+    description: 'Allows image URLs with http and in private networks. For tests and closed networks.',
   }),
-  publicUrl: define({
-    description: "The edge's own address, as the processors reach it to answer. Default: where it listens.",
+  publicUrl: optional('an http or https address', {
+    description: 'URL at which processors reach this edge to reply. Default: where it listens.',
     placeholder: 'URL',
-    ...optional('an http or https address'),
   }),
-  replySecret: define({
-    description: 'What processors sign their answers to the edges with; the same in the whole fleet.',
+  replySecret: optional('a text of at least 16 characters', {
+    description: "Secret that signs processors' replies to edges; the same in the whole fleet.",
     secret: true,
-    ...optional('a text of at least 16 characters'),
-    schema: z
-      .string()
-      .refine((value) => value === '' || value.length >= 16)
-      .transform((value) => value || undefined),
+    minLength: 16,
   }),
-  partitions: define({
-    description: 'Partitions of the topics that are created; no more processors than that share a lane.',
+  partitions: integer(1, 10_000, {
+    description: 'Partitions of created topics: the maximum number of processors that share a lane.',
     default: '12',
-    placeholder: 'N',
-    ...integer(1, 10_000),
   }),
-  kafkaBrokers: define({
-    description: 'Kafka brokers, separated by commas. Without them the stream lies in the data folder.',
+  kafkaBrokers: optional('host:port, separated by commas', {
+    description: 'Kafka bootstrap brokers, comma-separated. Without them the stream is in the data folder.',
     variable: 'KAFKA_BROKERS',
     placeholder: 'HOST:PORT,...',
-    ...optional('host:port, separated by commas'),
   }),
-  kafkaTls: define({
-    description: 'Whether the connections to Kafka are encrypted.',
-    variable: 'KAFKA_TLS',
-    default: 'off',
-    ...onOff,
-  }),
-  kafkaCa: define({
-    description: "PEM file of the authority that signed the brokers' certificates. Default: the system's.",
+  kafkaTls: onOff({ description: 'Encrypts connections to Kafka.', variable: 'KAFKA_TLS' }),
+  kafkaCa: optional('a file', {
+    description: "CA certificates of the brokers, a PEM file. Default: the system's.",
     variable: 'KAFKA_CA',
     placeholder: 'FILE',
-    ...optional('a file'),
   }),
-  kafkaSasl: define({
-    description: 'How the service names itself to Kafka.',
+  kafkaSasl: oneOf(['none', 'plain', 'scram-sha-256', 'scram-sha-512'], {
+    description: 'SASL mechanism for Kafka.',
     variable: 'KAFKA_SASL',
     default: 'none',
     placeholder: 'MECHANISM',
-    ...oneOf(['none', 'plain', 'scram-sha-256', 'scram-sha-512']),
   }),
-  kafkaUsername: define({
-    description: 'User name at Kafka.',
+  kafkaUsername: optional('a text', {
+    description: 'SASL user name.',
     variable: 'KAFKA_USERNAME',
     placeholder: 'NAME',
-    ...optional('a text'),
   }),
-  kafkaPassword: define({
-    description: 'Password at Kafka.',
+  kafkaPassword: optional('a text', {
+    description: 'SASL password.',
     variable: 'KAFKA_PASSWORD',
     secret: true,
-    ...optional('a text'),
   }),
-  s3Bucket: define({
+  s3Bucket: text('a bucket that exists', {
     description: "The service's own bucket.",
     variable: 'S3_BUCKET',
     default: 'turbine',
     placeholder: 'NAME',
-    ...text('a bucket that exists'),
   }),
-  s3Endpoint: define({
-    description: 'S3 server. Without it the store lies in the data folder, or, with Kafka, at AWS.',
+  s3Endpoint: optional('an http or https address', {
+    description: 'S3 endpoint. Without it the store is in the data folder or, with Kafka, at AWS.',
     variable: 'S3_ENDPOINT',
     placeholder: 'URL',
-    ...optional('an http or https address'),
   }),
-  s3Region: define({
+  s3Region: text('a region', {
     description: 'Region of the buckets.',
     variable: 'AWS_REGION',
     default: 'us-east-1',
     placeholder: 'REGION',
-    ...text('a region'),
   }),
-  s3AccessKeyId: define({
-    description: "Access key at S3. Default: what the AWS SDK finds, e.g. the machine's role.",
+  s3AccessKeyId: optional('a text', {
+    description: "S3 access key ID. Default: the AWS SDK's credential chain, e.g. the machine's role.",
     variable: 'AWS_ACCESS_KEY_ID',
     secret: true,
-    ...optional('a text'),
   }),
-  s3SecretAccessKey: define({
-    description: 'Secret of the access key.',
+  s3SecretAccessKey: optional('a text', {
+    description: 'S3 secret access key.',
     variable: 'AWS_SECRET_ACCESS_KEY',
     secret: true,
-    ...optional('a text'),
   }),
 }
 
-/** What commands read that talk to a service which runs elsewhere. */
+/** Variables of commands that talk to a running service. */
 const clientVariables = ['TURBINE_URL', 'TURBINE_API_KEY']
 
 type Settings = typeof settings
@@ -266,7 +226,7 @@ export type Config = { readonly [K in SettingName]: z.output<Settings[K]['schema
 export interface ConfigSources {
   /** Default: the process's. */
   env?: Record<string, string | undefined>
-  /** What was given on the command line; overrides the environment. */
+  /** Values from the command line; they override the environment. */
   flags?: Partial<Record<SettingName, string | number | boolean>>
 }
 

@@ -2,8 +2,8 @@ import { mkdir, open } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 
 /**
- * Makes the names in a directory survive a power loss. (A file's own sync covers its content; the name that a
- * rename, link or mkdir gave it belongs to the directory.)
+ * Makes the names in a directory durable. (A file's own sync covers its content; the name that a rename, link or mkdir
+ * gave it belongs to the directory.)
  */
 export async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r')
@@ -14,7 +14,7 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** `mkdir -p` whose new directories survive a power loss. */
+/** Durable `mkdir -p`. */
 export async function makeDirectory(path: string): Promise<void> {
   const directory = resolve(path)
   const first = await mkdir(directory, { recursive: true })

@@ -1,4 +1,10 @@
-/** The `type` of an error in OpenAI's error shape. */
+/** Base of the errors that Turbine throws: named by their class. `retriable`: the same can succeed later. */
+export class BaseError extends Error {
+  override readonly name: string = this.constructor.name
+  readonly retriable: boolean = false
+}
+
+/** `type` of an error in OpenAI's shape. */
 export type ErrorType =
   | 'invalid_request_error'
   | 'not_found_error'
@@ -16,12 +22,12 @@ export interface ErrorDetails {
   param?: string
   /** Seconds after which a repeat makes sense; sent as `Retry-After`. */
   retryAfterSeconds?: number
-  /** Whether the same request can succeed later. */
+  /** True when the same request can succeed later. */
   retriable?: boolean
   cause?: unknown
 }
 
-/** What an error looks like on the wire and in the store: OpenAI's shape. */
+/** Error on the wire and in the store, in OpenAI's shape. */
 export interface ErrorBody {
   error: { message: string; type: ErrorType; param: string | null; code: string }
 }
@@ -38,14 +44,13 @@ const typeOf = (status: number): ErrorType => {
  *
  * @example throw new TurbineError('There is no file "a". Upload it: POST /v1/files.', { status: 404, code: 'file_not_found' })
  */
-export class TurbineError extends Error {
-  override readonly name: string = 'TurbineError'
+export class TurbineError extends BaseError {
   readonly status: ErrorDetails['status']
   readonly type: ErrorType
   readonly code: string
   readonly param: string | null
   readonly retryAfterSeconds: number | undefined
-  readonly retriable: boolean
+  override readonly retriable: boolean
 
   constructor(message: string, details: ErrorDetails) {
     super(message, details.cause === undefined ? undefined : { cause: details.cause })
@@ -77,10 +82,8 @@ export type ImageCode =
   | 'image_url_too_large'
   | 'image_url_unreachable'
 
-/** The image of a request is at fault, or its address: other images can be captioned. Status 400 unless it says other. */
+/** Invalid image, or image address. Status 400 by default. */
 export class ImageError extends TurbineError {
-  override readonly name = 'ImageError'
-
   constructor(
     code: ImageCode,
     message: string,

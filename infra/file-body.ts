@@ -1,8 +1,8 @@
 import type { FileHandle } from 'node:fs/promises'
 
 /**
- * Writes the body of a response into a file, from the byte `start` on; what stood behind it goes.
- * @returns where the bytes in the file end, and what the connection broke with if it did. A disk that is full rejects.
+ * Writes the body of a response into a file at `start`, and truncates the file there first.
+ * @returns the end of the written bytes, and the error of a broken connection. Rejects when the disk is full.
  */
 export async function writeBody(
   file: FileHandle,

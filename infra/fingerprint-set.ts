@@ -7,26 +7,21 @@ const maxLoad = 0.7
 /**
  * A set that remembers texts by the first 32-bit words of their SHA-256, in one flat open-addressed table: no limit at
  * 16 million as a `Set` has, whatever their length. With two words ten million texts take 134 MB (201 while it grows)
- * and the odds that any two of them are taken for one are 3 in a million; with three words it is 201 MB and less than 1 in
- * 10^15.
+ * and the odds of any collision are 3 in a million; with three words it is 201 MB and less than 1 in 10^15.
  *
  * @example if (!seen.add(customId)) refuse(line)
  */
 export class FingerprintSet {
   readonly #words: number
   #table: Uint32Array
-  /** The fingerprint at hand. */
+  /** Buffer for one fingerprint. */
   readonly #print: Uint32Array
-  #size = 0
+  size = 0
 
   constructor(words: 2 | 3 = 2) {
     this.#words = words
     this.#table = new Uint32Array(initialSlots * words)
     this.#print = new Uint32Array(words)
-  }
-
-  get size(): number {
-    return this.#size
   }
 
   /** False when the text was there already. */
@@ -37,7 +32,7 @@ export class FingerprintSet {
     // 0 marks a free slot.
     print[0] ||= 1
     if (!insert(this.#table, print)) return false
-    if (++this.#size * this.#words > this.#table.length * maxLoad) this.#grow()
+    if (++this.size * this.#words > this.#table.length * maxLoad) this.#grow()
     return true
   }
 

@@ -2,7 +2,7 @@ import { type Config, ConfigError } from './config.ts'
 import type { KafkaOptions } from './stream/kafka-connection.ts'
 
 /**
- * How Kafka is reached, as far as settings say it without reading files; undefined without `KAFKA_BROKERS`.
+ * Connection options of Kafka that need no files; undefined without `KAFKA_BROKERS`.
  * @throws ConfigError when credentials are missing
  */
 export function kafkaSettings(

@@ -1,3 +1,4 @@
+import { remember } from './remembered.ts'
 import { within } from './timing.ts'
 
 interface Check {
@@ -10,21 +11,20 @@ export interface Readiness {
   checks: Record<string, Check>
 }
 
-/** What is looked at: it fulfils when all is well, and rejects with what is wrong. */
+/** Check of one dependency: rejects when it is not ready. */
 export type Probe = () => unknown
 
 export interface ReadinessOptions {
   /** A probe that takes longer counts as failed, ms; default 3000. */
   timeoutMs?: number
-  /** How long a result is answered again, ms; default 2000. */
+  /** Time for which a result is cached, ms; default 2000. */
   keepMs?: number
   /** Ms from any fixed point. */
   now?: () => number
 }
 
 /**
- * Looks whether everything that a process needs is there. Results are kept for a moment, so that asking often costs
- * nothing.
+ * Creates a readiness check over all dependencies of a process, with cached results.
  *
  * @example
  * const readiness = createReadiness({ store: () => store.head('ready') })
@@ -34,18 +34,15 @@ export function createReadiness(
   probes: Record<string, Probe>,
   { timeoutMs = 3000, keepMs = 2000, now = () => performance.now() }: ReadinessOptions = {},
 ): () => Promise<Readiness> {
-  let last: { at: number; result: Promise<Readiness> } | undefined
-  const look = async (): Promise<Readiness> => {
+  const load = async (): Promise<Readiness> => {
     const entries = Object.entries(probes).map(
       async ([name, probe]) => [name, await check(probe, timeoutMs)] as const,
     )
     const checks = Object.fromEntries(await Promise.all(entries))
     return { ready: Object.values(checks).every(({ ok }) => ok), checks }
   }
-  return () => {
-    if (!last || now() - last.at >= keepMs) last = { at: now(), result: look() }
-    return last.result
-  }
+  const readiness = remember({ load, freshMs: () => keepMs, now, shared: true })
+  return () => readiness('')
 }
 
 async function check(probe: Probe, timeoutMs: number): Promise<Check> {

@@ -1,25 +1,24 @@
 export interface RememberOptions<T> {
-  /** Where the value comes from. */
   load(key: string): Promise<T>
-  /** How long a value is as good as new, ms. */
+  /** Time for which a value is fresh, ms. */
   freshMs(value: T): number
   /** Unix ms. */
   now(): number
-  /** Values that are kept at most; the ones that were asked for longest ago go first. */
+  /** Maximum number of values; the least recently used are dropped first. */
   capacity?: number
   /**
-   * Whether callers share the load that goes on, and get no old value instead: what cannot be loaded is not known
-   * then. Not on Workers, where one request must not wait for the I/O of another. Default: false.
+   * Callers share a load in progress, and get no stale value: a failed load is an error. Not for Workers, where one
+   * request must not wait for the I/O of another. Default: false.
    */
   shared?: boolean
 }
 
-/** While one caller refreshes a value, or has just failed to, the others are given the old one, ms. */
+/** Time for which others get the stale value while one caller refreshes it, or has just failed to, ms. */
 const refreshMs = 5_000
 
 /**
- * Remembers what was loaded. A value that is no longer fresh is loaded again by one caller at a time; when that
- * fails, the old value stays, so that what was known is known through an outage.
+ * Caches loaded values. A stale value is refreshed by one caller at a time; when that fails it is served on, through
+ * outages.
  *
  * @example const tenantOf = remember({ load: (id) => readTenant(store, id), freshMs: () => 60_000, now: Date.now })
  */

@@ -3,41 +3,41 @@ import { sleep } from './timing.ts'
 const firstPauseMs = 100
 const longestPauseMs = 10_000
 
-/** Pause after so many failures in a row, ms: 100 after the first, doubling up to 10,000. */
+/** Exponential backoff after consecutive failures, ms: 100 after the first, doubling up to 10,000. */
 export function backoffMs(failures: number): number {
   return Math.min(firstPauseMs * 2 ** (failures - 1), longestPauseMs)
 }
 
-/** Whether an error says of itself that the same can succeed later. */
+/** Checks an error's own `retriable`. */
 export const isRetriable = (error: unknown) =>
   error instanceof Error && 'retriable' in error && error.retriable === true
 
-/** Pause that an error asks for, as `Retry-After` does, ms. */
+/** Pause that an error requests, as `Retry-After` does, ms. */
 export function retryAfterMs(error: unknown): number | undefined {
   const { retryAfterMs, retryAfterSeconds } = error as { retryAfterMs?: number; retryAfterSeconds?: number }
   return retryAfterMs ?? (retryAfterSeconds === undefined ? undefined : retryAfterSeconds * 1000)
 }
 
 export interface RetryOptions {
-  /** How often it is tried in all; default: until it succeeds. */
+  /** Maximum number of attempts; default: until it succeeds. */
   tries?: number
-  /** Whether a repeat can help after so many failures; default `isRetriable`. */
+  /** Default `isRetriable`. */
   retriable?(error: unknown, failures: number): boolean
-  /** Pause after so many failures, ms; default `backoffMs`. */
+  /** Pause after the given number of failures, ms; default `backoffMs`. */
   pauseMs?(failures: number, error: unknown): number
   /** Ends the pauses; the signal's reason is thrown then. */
   signal?: AbortSignal
-  /** Told of a failure before the pause. */
+  /** Runs after a failure, before the pause. */
   onFailure?(error: unknown): void
   /** Waits; ends early when the signal aborts. */
   sleep?(ms: number, signal?: AbortSignal): Promise<unknown>
 }
 
 /**
- * Does the work until it succeeds, with a pause after each failure. (Not p-retry: there pauses can neither follow
- * `Retry-After` nor be waited for by another clock.)
+ * Retries the work until it succeeds, with a pause after each failure. (Not p-retry: its pauses can neither follow
+ * `Retry-After` nor use another clock.)
  *
- * @throws what the last try throws, or the signal's reason
+ * @throws what the last attempt throws, or the signal's reason
  * @example await retry(() => describeModel(hub, id), { tries: 3, pauseMs: (failures) => 500 * 2 ** failures })
  */
 export async function retry<T>(work: () => Promise<T>, options: RetryOptions = {}): Promise<T> {

@@ -1,8 +1,8 @@
-/** Closes one part; `drainMs` is what is left for work in hand. */
+/** Closes one part; `drainMs` is the time left for work in progress. */
 export type Closer = (drainMs: number) => Promise<unknown>
 
 /**
- * What a process has opened, to be closed in reverse: what was opened last is closed first.
+ * Closes what a process has opened, in reverse order.
  *
  * @example
  * const shutdown = new Shutdown()
@@ -14,7 +14,6 @@ export class Shutdown {
   readonly #closers: Closer[] = []
   #running: Promise<void> | undefined
 
-  /** Whether it has begun. */
   get begun(): boolean {
     return this.#running !== undefined
   }
@@ -23,7 +22,7 @@ export class Shutdown {
     this.#closers.push(closer)
   }
 
-  /** Closes everything within about `ms`; a part that fails to close does not keep the others from it. */
+  /** Closes everything within about `ms`, also after a part failed to close. */
   run(ms: number): Promise<void> {
     this.#running ??= this.#run(ms)
     return this.#running

@@ -1,4 +1,4 @@
-/** What a timer can wait at most, ms. */
+/** Longest delay of a timer, ms. */
 const maxTimerMs = 2 ** 31 - 1
 
 /** Ends early, without an error, when the signal aborts. Runs on Node and on Workers. */
@@ -25,7 +25,7 @@ export async function within<T>(ms: number, work: Promise<T>, late: () => Error)
 }
 
 /**
- * What the work gives, or undefined when `ms` pass or the signal aborts before.
+ * Resolves with the work's result, or with undefined when `ms` pass or the signal aborts before.
  * @example await valueWithin(drainMs, Promise.allSettled(running))
  */
 export async function valueWithin<T>(
@@ -42,7 +42,7 @@ export async function valueWithin<T>(
   }
 }
 
-/** What the work gives; the signal's reason as soon as it aborts. */
+/** Resolves with the work's result; rejects with the signal's reason as soon as it aborts. */
 export async function unlessAborted<T>(work: Promise<T>, signal?: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>()
   const abort = () => aborted.reject(signal?.reason)
@@ -55,7 +55,7 @@ export async function unlessAborted<T>(work: Promise<T>, signal?: AbortSignal): 
   }
 }
 
-/** The items until the signal aborts: a source that says nothing, as a pipe can, is not waited for then. */
+/** Yields items until the signal aborts, without waiting for a source that is silent, as a pipe can be. */
 export async function* untilAborted<T>(
   items: AsyncIterable<T> | Iterable<T>,
   signal?: AbortSignal,
@@ -76,7 +76,7 @@ export async function* untilAborted<T>(
   }
 }
 
-/** A signal that aborts with `reason()` after `ms`, unless it is cleared before. */
+/** Creates a signal that aborts with `reason()` after `ms`, unless it is cleared before. */
 export function timeLimit(ms: number, reason: () => Error): { signal: AbortSignal; clear(): void } {
   const limit = new AbortController()
   const timer = setTimeout(() => limit.abort(reason()), Math.min(Math.max(ms, 0), maxTimerMs))
@@ -85,18 +85,17 @@ export function timeLimit(ms: number, reason: () => Error): { signal: AbortSigna
 
 export interface RepeatOptions {
   everyMs: number
-  /** What the log says when the work fails: once, however often it fails in a row. */
+  /** Log message of a failure; logged once for consecutive failures. */
   failure: string
   log: { warn(fields: Record<string, unknown>, message: string): void }
-  /** Waits between two turns; ends early when the signal aborts. */
+  /** Waits between two runs; ends early when the signal aborts. */
   sleep?(ms: number, signal: AbortSignal): Promise<void>
 }
 
 /**
- * Does a piece of work at once and then again and again until it is closed. Work that fails is done again at the next
- * turn. `close` waits for the turn that goes on.
- *
- * @example const announcing = repeat(() => announce(), { everyMs: 20_000, failure: 'not announced', log })
+ * Runs the work at once and then periodically until it is closed, also after failures. `close` waits for a run in
+ * progress.
+ * @example const announcing = repeat(() => announce(), { everyMs: 20_000, failure: 'announcing failed', log })
  */
 export function repeat(
   work: () => Promise<unknown>,

@@ -1,13 +1,12 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { describeConfig } from '../config.ts'
 
-/** The page that lists the settings. */
 export const settingsPage = new URL('settings.md', import.meta.url)
 
 const begin = '<!-- begin: npm run docs:settings -->'
 const end = '<!-- end -->'
 
-/** A table of every setting, as the config module has them. */
+/** Renders a table of all settings. */
 function settingsTable(): string {
   const cell = (text: string) => text.replaceAll('|', '\\|')
   const rows = describeConfig().map(({ variable, flag, default: value, allowed, description }) => {
@@ -19,7 +18,7 @@ function settingsTable(): string {
   )
 }
 
-/** The page with the table that it should have. @throws RangeError when the page has no place for it */
+/** Replaces the table of a page. @throws RangeError when the page has no place for it */
 export function withSettings(page: string): string {
   const [before, rest] = page.split(begin)
   const [, after] = rest?.split(end) ?? []

@@ -1,91 +1,86 @@
-import { ImageError, TurbineError } from '../errors.ts'
+import { type ImageCode, ImageError, TurbineError } from '../errors.ts'
 
-const param = 'image_url'
+type Details = ConstructorParameters<typeof ImageError>[2]
 
-const statusCodes = new Map([
-  [401, 'image_forbidden'],
-  [403, 'image_forbidden'],
-  [404, 'image_not_found'],
-  [410, 'image_not_found'],
-] as const)
+const fault = (code: ImageCode, message: string, details?: Details) =>
+  new ImageError(code, message, { param: 'image_url', ...details })
 
-/** Everything that can be wrong with an image's address, in the same words for every caller and without the address. */
+const statusCodes: Partial<Record<number, ImageCode>> = {
+  401: 'image_forbidden',
+  403: 'image_forbidden',
+  404: 'image_not_found',
+  410: 'image_not_found',
+}
+
+/** Errors of image addresses; their messages leave the address out, which may be secret. */
 export const imageFaults = {
-  invalid: (what: string, cause?: unknown) => new ImageError('image_url_invalid', what, { param, cause }),
+  invalid: (what: string, cause?: unknown) => fault('image_url_invalid', what, { cause }),
 
   refused: () =>
-    new ImageError(
+    fault(
       'image_url_private',
       'The image address leads into a private network. Use a public address, or send the image itself.',
-      { param },
     ),
 
   tooManyRedirects: (max: number) =>
-    new ImageError(
+    fault(
       'image_url_redirects',
       `The image address redirects more than ${max} times. Use the address that it ends at.`,
-      { param },
     ),
 
   badStatus: (status: number) =>
-    new ImageError(
-      (statusCodes as ReadonlyMap<number, 'image_forbidden' | 'image_not_found'>).get(status) ??
-        'image_url_status',
+    fault(
+      statusCodes[status] ?? 'image_url_status',
       `The image address answered with status ${status}. Check that it is right and public.`,
-      { param, retriable: status >= 500 || status === 429 || status === 408 },
+      { retriable: status >= 500 || status === 429 || status === 408 },
     ),
 
   badType: (type: string) =>
-    new ImageError(
+    fault(
       'image_url_content_type',
       `The image address answered with ${type.slice(0, 100) || 'an empty content type'}. Use an address that answers with image/*.`,
-      { param },
     ),
 
   tooLarge: (maxBytes: number) =>
-    new ImageError(
-      'image_url_too_large',
-      `The image has more than ${maxBytes} bytes. Scale it down or compress it.`,
-      { param },
-    ),
+    fault('image_url_too_large', `The image has more than ${maxBytes} bytes. Scale it down or compress it.`),
 
   timedOut: (timeoutMs: number) =>
-    new ImageError(
+    fault(
       'image_url_timeout',
       `The image address did not deliver within ${timeoutMs} ms. Use a faster one, or send the image itself.`,
-      { param, retriable: true },
+      { retriable: true },
     ),
 
   unreachable: (cause: unknown) => {
     const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : ''
-    return new ImageError(
+    return fault(
       'image_url_unreachable',
       `The image address cannot be reached${code}. Check that it opens from outside of your network.`,
-      { param, retriable: true, cause },
+      { retriable: true, cause },
     )
   },
 
-  noObject: (uri: string) =>
-    new ImageError('image_not_found', `There is no object at ${uri.slice(0, 200)}.`, { param }),
+  noObject: (uri: string) => fault('image_not_found', `There is no object at ${uri.slice(0, 200)}.`),
 
   noBucket: (bucket: string, cause: unknown) =>
-    new ImageError(
+    fault(
       'image_not_found',
       `The service's S3 has no bucket "${bucket}". Create it there, or name an image in another bucket.`,
-      { param, cause },
+      { cause },
     ),
 
   closedBucket: (bucket: string, cause: unknown) =>
-    new ImageError(
+    fault(
       'image_forbidden',
       `The service may not read the bucket "${bucket}". Allow its S3 user to read there, or name an image in another bucket.`,
-      { param, cause },
+      { cause },
     ),
 }
 
-/** Where the service runs without S3. */
+/** Error of a service that runs without S3. */
 export const s3Unavailable = (param: string) =>
-  new TurbineError(
-    'This service reads and writes no s3:// addresses. Ask its operator to set S3_ENDPOINT, or send the data itself.',
-    { status: 400, code: 's3_unavailable', param },
-  )
+  new TurbineError('This service has no S3. Ask its operator to set S3_ENDPOINT, or send the data itself.', {
+    status: 400,
+    code: 's3_unavailable',
+    param,
+  })

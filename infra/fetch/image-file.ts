@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { ImageError } from '../errors.ts'
 
-/** A file above this many bytes is not read: nothing that may be captioned is that large. */
+/** Larger files are not read: no image that can be captioned is that large. */
 const maxFileBytes = 512 * 1024 * 1024
 
 /**

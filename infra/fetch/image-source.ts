@@ -17,7 +17,7 @@ export interface ImageSourceOptions extends WebOptions {
 
 export interface ImageAsk {
   /**
-   * Where an `s3://` address lies, if whoever asks may read there.
+   * Location of an `s3://` address that the caller may read.
    * @throws TurbineError `s3_uri_invalid`, `s3_not_granted`
    */
   granted(uri: string): { bucket: string; key: string }
@@ -25,17 +25,17 @@ export interface ImageAsk {
 }
 
 /**
- * The bytes of the image that a `data:`, https or `s3://` address names.
- * @throws ImageError for whatever is wrong with the address or behind it; TurbineError `s3_unavailable` and what
- * `granted` throws; StoreUnavailableError when S3 itself is away; the signal's reason
+ * Fetches an image from a `data:`, https or `s3://` address.
+ * @throws ImageError when the address or the image is invalid; TurbineError `s3_unavailable` and what `granted` throws;
+ * StoreUnavailableError when S3 is unavailable; the signal's reason
  */
 export type ImageSource = (address: string, ask: ImageAsk) => Promise<Uint8Array>
 
-/** Whether a text is an address and not a path. */
+/** Distinguishes addresses from paths. */
 const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
 
 /**
- * The one way to an image by its address, with nothing of a platform in it; on Node, `openImageSource` guards its `fetch`.
+ * Creates an image source for any platform; on Node use `openImageSource`, which guards its `fetch`.
  *
  * @example
  * const imageAt = createImageSource({ fetch: (url, init) => fetch(url, init), maxBytes, buckets: s3.bucket })
@@ -58,7 +58,7 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
     if (readFile && !isAddress(address)) return readFile(address)
     switch (/^[a-z0-9+.-]+(?=:)/i.exec(address)?.[0].toLowerCase()) {
       case 'data':
-        return limited(decodeDataUrl(address), maxBytes)
+        return checkSize(decodeDataUrl(address), maxBytes)
       case 's3':
         return readObject(address, granted, signal, options)
       default:
@@ -67,7 +67,7 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
   }
 }
 
-function limited(image: Uint8Array, maxBytes: number): Uint8Array {
+function checkSize(image: Uint8Array, maxBytes: number): Uint8Array {
   if (image.length > maxBytes) throw imageFaults.tooLarge(maxBytes)
   return image
 }
@@ -92,15 +92,12 @@ async function readObject(
   throw imageFaults.tooLarge(maxBytes)
 }
 
-/** A bucket that is missing or closed is the fault of whoever named it: S3 itself may be well. */
+const invalidUri = { status: 400, code: 's3_uri_invalid', param: 'image_url' } as const
+
+/** A missing or closed bucket is an error of the request: S3 itself may be fine. */
 function bucketFault(error: unknown, bucket: string): unknown {
   if (error instanceof InvalidKeyError)
-    return new TurbineError(error.message, {
-      status: 400,
-      code: 's3_uri_invalid',
-      param: 'image_url',
-      cause: error,
-    })
+    return new TurbineError(error.message, { ...invalidUri, cause: error })
   if (!(error instanceof BucketUnavailableError)) return error
   const { noBucket, closedBucket } = imageFaults
   return error.fault === 'missing' ? noBucket(bucket, error) : closedBucket(bucket, error)

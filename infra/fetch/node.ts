@@ -5,7 +5,7 @@ import { imageFaults } from './faults.ts'
 import { createImageSource, type ImageSource, type ImageSourceOptions } from './image-source.ts'
 import { isPublicAddress } from './public-address.ts'
 
-/** Whether an IP address may be connected to. */
+/** Decides which IP addresses may be connected to. */
 export type AddressPolicy = (address: string) => boolean
 
 /** Resolves a name to all of its addresses, as `dns.lookup` does with `all: true`. */
@@ -16,7 +16,7 @@ export type Lookup = (
 ) => void
 
 export interface NodeImageSourceOptions extends Omit<ImageSourceOptions, 'fetch'> {
-  /** Which addresses may be connected to; default: public ones, or all with `allowPrivate`. */
+  /** Default: public addresses, or all with `allowPrivate`. */
   allows?: AddressPolicy
   /** Resolves names; default: the system's resolver. */
   lookup?: Lookup

@@ -1,13 +1,13 @@
 import ipaddr from 'ipaddr.js'
 
-/** Addresses that machines all over the internet share: IPv6's global unicast block. */
+/** Public addresses of IPv6: the global unicast block. */
 const globalUnicast = ipaddr.IPv6.parseCIDR('2000::/3')
 const nat64 = ipaddr.IPv6.parseCIDR('64:ff9b::/96')
 
 /**
- * Whether an IP address lies in the public internet. Private, loopback, link-local, unique-local, carrier-grade
+ * Checks that an IP address is in the public internet. Private, loopback, link-local, unique-local, carrier-grade
  * NAT, multicast, documentation and reserved addresses do not; an IPv6 address that carries an IPv4 address
- * (mapped, NAT64, 6to4) is as public as that one. What is no address is not public.
+ * (mapped, NAT64, 6to4) is as public as that one. Anything else is not public.
  */
 export function isPublicAddress(address: string): boolean {
   if (!ipaddr.isValid(address)) return false
@@ -21,7 +21,7 @@ export function isPublicAddress(address: string): boolean {
 /** Names that never lead into the internet (RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`). */
 const privateNames = /(^|\.)(localhost|local|internal|home\.arpa)$/
 
-/** Whether a URL's host is a public address, or a name that could have one. */
+/** Checks that a URL's host is a public address, or a name that could have one. */
 export function looksPublic(hostname: string): boolean {
   const host = hostname.replace(/^\[(.*)\]$/, '$1').replace(/\.$/, '')
   if (ipaddr.isValid(host)) return isPublicAddress(host)

@@ -23,9 +23,8 @@ const redirectStatuses = new Set([301, 302, 303, 307, 308])
 const acceptedTypes = /^(image\/[\w.+-]+|(application|binary)\/octet-stream)$/
 
 /**
- * Makes a fetcher of images at https addresses that takes nobody's word for where they lead: it refuses literal
- * addresses and names that are private on their face, those of redirects too, and leaves to
- * the platform's `fetch` what names resolve to.
+ * Creates a fetcher of images at https addresses. It refuses private literal addresses and names, those of redirects
+ * too; what names resolve to is checked by the platform's `fetch`.
  * @returns the bytes; throws ImageError, or the signal's reason when it aborts
  */
 export function createWebFetcher(
@@ -59,7 +58,7 @@ export function createWebFetcher(
   }
 }
 
-/** Reads an address that a caller gave, or that `base` redirects to. @throws ImageError */
+/** Parses an address from a caller, or from a redirect of `base`. @throws ImageError */
 function parseAddress(address: string, allowPrivate: boolean, base?: URL): URL {
   const { invalid } = imageFaults
   const url = URL.parse(address, base?.href)
@@ -84,7 +83,7 @@ async function readImage(response: Response, maxBytes: number, signal: AbortSign
   return response.body ? readLimited(response.body, maxBytes, signal) : new Uint8Array(0)
 }
 
-/** What can be said against a response before its body is read. One without a type counts as bytes. */
+/** Checks the head of a response. One without a content type counts as bytes. */
 function faultOf({ status, headers }: Response, maxBytes: number): ImageError | undefined {
   if (status !== 200) return imageFaults.badStatus(status)
   const [type = ''] = (headers.get('content-type') ?? 'application/octet-stream').split(';')
@@ -93,7 +92,7 @@ function faultOf({ status, headers }: Response, maxBytes: number): ImageError | 
   return Number(headers.get('content-length') ?? 0) > maxBytes ? imageFaults.tooLarge(maxBytes) : undefined
 }
 
-/** Ends a response whose body nobody wants, however long it is. */
+/** Cancels a body that is not read. */
 const discard = async ({ body }: Response) => body?.cancel().catch(() => {})
 
 /**

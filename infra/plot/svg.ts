@@ -15,7 +15,7 @@ export type ChartSpec = TopLevelSpec
  * })
  */
 export async function drawSvg(spec: ChartSpec): Promise<string> {
-  // They take a while to load, and only those who draw need them.
+  // Loaded on demand, because it takes a while.
   const [{ compile }, { parse, View }] = await Promise.all([import('vega-lite'), import('vega')])
   const view = new View(parse(compile(spec).spec), { renderer: 'none' })
   try {

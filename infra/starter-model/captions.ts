@@ -25,24 +25,24 @@ export const TIMES = ['by day', 'at sunset', 'at night'] as const
 export type Time = (typeof TIMES)[number]
 
 /**
- * How the objects stand to each other, in the order of mention: `X`, `X to the left of Y`, `X above Y`,
+ * Spatial relations of the objects, in the order of mention: `X`, `X to the left of Y`, `X above Y`,
  * `X above Y and Z` (Y left of Z), `X and Y above Z` (X left of Y), `X between Y and Z` (Y left, Z right of X).
  */
 export const RELATIONS = ['alone', 'left', 'above', 'above-two', 'two-above', 'between'] as const
 export type Relation = (typeof RELATIONS)[number]
 
-/** What the caption says of one object. */
+/** Object in the caption. */
 export type Mention = { kind: Kind; color: Color; size: ObjectSize }
 
-/** What the caption says of a scene; the objects are in the order of mention. */
+/** Content of a caption; objects are in the order of mention. */
 export type Story = { objects: Mention[]; relation: Relation; place: Ground; time: Time }
 
-/** Whether a caption is kept out of training: one in fifty, by a hash of the text. */
+/** True for captions that are held out of training: one in fifty, by a hash of the text. */
 export function isHeldOut(text: string): boolean {
   return crc32(text) % 50 === 0
 }
 
-/** The caption: a function of what the scene shows, so that every picture has exactly one right caption. */
+/** The only correct caption of a scene. */
 export function caption({ objects, relation, place, time }: Story): string {
   const [x, y, z] = objects.map(({ size, color, kind }) => `a ${size} ${color} ${kind}`)
   const sentence = {
@@ -56,7 +56,7 @@ export function caption({ objects, relation, place, time }: Story): string {
   return `${sentence} ${PLACE_WORDS[place]} ${time}`
 }
 
-/** Every word a caption may hold, in a fixed order: the words of the model's vocabulary. */
+/** Every word of the captions, in a fixed order: the model's vocabulary. */
 export function captionWords(): string[] {
   const grammar = ['a', 'to', 'the', 'left', 'of', 'above', 'and', 'between', 'picture', 'photo']
   const phrases = [...SIZES, ...COLORS, ...KINDS, ...Object.values(PLACE_WORDS), ...TIMES]

@@ -1,5 +1,5 @@
 /**
- * Draws a folder of pictures that the starter model has never seen, e.g. to calibrate its prune levels:
+ * Draws held-out pictures, e.g. to calibrate the starter model's prune levels:
  *
  *     node infra/starter-model/draw-pictures.ts --out pictures --count 600 --seed 271828
  */
@@ -16,7 +16,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '271828' },
   },
 })
-if (values.out === undefined) throw new Error('Name the folder with --out.')
+if (values.out === undefined) throw new Error('--out is required.')
 
 await mkdir(values.out, { recursive: true })
 for (const [index, scene] of heldOutScenes(Number(values.seed), Number(values.count)).entries()) {

@@ -4,41 +4,21 @@ import { seededRandom } from './random.ts'
 import type { Scene, SceneObject } from './scene.ts'
 import { type Paint, type Point, type Rgb, SIDE, shapeParts } from './shapes.ts'
 
+/** Parses `#rrggbb`. */
+const hex = (color: string) =>
+  [1, 3, 5].map((at) => Number.parseInt(color.slice(at, at + 2), 16)) as [number, number, number]
+
 const SKY: Record<Time, readonly [top: Rgb, bottom: Rgb]> = {
-  'by day': [
-    [95, 165, 235],
-    [190, 220, 245],
-  ],
-  'at sunset': [
-    [95, 70, 130],
-    [250, 160, 95],
-  ],
-  'at night': [
-    [10, 14, 40],
-    [35, 45, 85],
-  ],
+  'by day': [hex('#5fa5eb'), hex('#bedcf5')],
+  'at sunset': [hex('#5f4682'), hex('#faa05f')],
+  'at night': [hex('#0a0e28'), hex('#232d55')],
 }
 const GROUND: Record<Ground, readonly [top: Rgb, bottom: Rgb]> = {
-  meadow: [
-    [120, 175, 85],
-    [85, 140, 60],
-  ],
-  desert: [
-    [225, 195, 135],
-    [200, 160, 100],
-  ],
-  sea: [
-    [70, 135, 175],
-    [30, 90, 145],
-  ],
-  snow: [
-    [228, 234, 242],
-    [205, 215, 230],
-  ],
-  road: [
-    [140, 140, 145],
-    [95, 95, 100],
-  ],
+  meadow: [hex('#78af55'), hex('#558c3c')],
+  desert: [hex('#e1c387'), hex('#c8a064')],
+  sea: [hex('#4687af'), hex('#1e5a91')],
+  snow: [hex('#e4eaf2'), hex('#cdd7e6')],
+  road: [hex('#8c8c91'), hex('#5f5f64')],
 }
 const GROUND_LIGHT: Record<Time, Rgb> = {
   'by day': [1, 1, 1],
@@ -51,7 +31,7 @@ const OBJECT_LIGHT: Record<Time, Rgb> = {
   'at night': [0.8, 0.82, 0.9],
 }
 
-/** What lies about on the ground of a place: the path of one mark of width `w`, its colour and opacity. */
+/** Marks on the ground of a place: path of one mark of width `w`, colour and opacity. */
 const GROUND_MARK: Record<Ground, { path: (w: number) => string; rgb: Rgb; opacity: number; width: number }> =
   {
     meadow: {
@@ -66,7 +46,7 @@ const GROUND_MARK: Record<Ground, { path: (w: number) => string; rgb: Rgb; opaci
     road: { path: (w) => `h${0.8 * w}`, rgb: [60, 60, 60], opacity: 0.5, width: 1 },
   }
 
-/** The scene as an SVG document of 224 x 224: all of the picture but its soft light and its noise. */
+/** Scene as an SVG document of 224 x 224, without soft light and noise. */
 export function sceneSvg(scene: Scene): string {
   const [skyTop, skyBottom] = SKY[scene.time]
   const [groundTop, groundBottom] = GROUND[scene.place]
@@ -153,7 +133,7 @@ export async function renderScene(scene: Scene): Promise<Uint8Array> {
   return light(rgba, scene)
 }
 
-/** Lays soft shading, light from one side, exposure and noise over the flat picture; RGBA in, RGB out. */
+/** Adds soft shading, light from one side, exposure and noise; RGBA in, RGB out. */
 function light(rgba: Uint8Array, { shading, lightFromRight, exposure, noise }: Scene): Uint8Array {
   const rgb = new Uint8ClampedArray(SIDE * SIDE * 3)
   const grain = noiseGrid(noise)

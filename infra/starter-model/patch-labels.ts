@@ -6,7 +6,7 @@ const CELLS = SIDE / STEP
 const PATCHES = SIDE / PATCH
 
 /**
- * Which object each of the 14 x 14 patches shows: 0 background, i the i-th mentioned object, where the object covers
+ * Labels each of the 14 x 14 patches with the object that it shows: 0 background, i the i-th mentioned object, where the object covers
  * at least 8 % of the patch (and most of the covered part, when there are two). `uint8 [196]`, row by row.
  */
 export function patchLabels(scene: Scene): Uint8Array {

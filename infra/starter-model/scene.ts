@@ -8,10 +8,10 @@ export type SceneObject = Mention &
     rgb: Rgb
   }
 
-/** A scene: plain data that says all of the picture. Equal scenes have equal pixels. */
+/** Scene as plain data. Equal scenes have equal pixels. */
 export type Scene = Omit<Story, 'objects'> & {
   objects: SceneObject[]
-  /** Where ground meets sky, in pixels from the top. */
+  /** Horizon, in pixels from the top. */
   horizon: number
   /** Marks on the ground (grass, waves, ...) and in the sky (stars or birds). */
   groundMarks: Point[]

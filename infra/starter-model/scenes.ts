@@ -40,7 +40,7 @@ const RELATIONS_BY_COUNT = {
 } as const
 
 export type SampleOptions = {
-  /** How many objects; by default 1, 2 or 3 in 25, 40 and 35 % of the scenes. */
+  /** Number of objects; by default 1, 2 or 3 in 25, 40 and 35 % of the scenes. */
   objects?: 1 | 2 | 3
   /** Only scenes whose caption is held out of training, or only the others. By default either. */
   split?: Split

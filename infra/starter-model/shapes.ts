@@ -8,7 +8,7 @@ export type Rgb = readonly [red: number, green: number, blue: number]
 /** A point in the picture, or in a shape's own unit square of -1..1 (y grows downwards). */
 export type Point = readonly [x: number, y: number]
 
-/** How a part is coloured: times the object's own colour, or a fixed colour. */
+/** Colour of a part: a shade of the object's colour, or a fixed colour. */
 export type Paint = { shade: number } | { fixed: Rgb }
 
 /** One polygon of a shape; the parts of a shape are painted in order. */
@@ -26,6 +26,13 @@ function arc(cx: number, cy: number, rx: number, ry: number, from: number, to: n
     return [cx + rx * Math.cos(angle), cy + ry * Math.sin(angle)]
   })
 }
+
+/** Points in the notation of SVG's `points` attribute: `x,y x,y`. */
+const polygon = (points: string): Point[] =>
+  points.split(' ').map((point) => {
+    const [x, y] = point.split(',').map(Number)
+    return [x!, y!]
+  })
 
 function star(inner: number): Point[] {
   return Array.from({ length: 10 }, (_, i): Point => {
@@ -56,22 +63,13 @@ function crescent(offset: number, bite: number): Point[] {
 }
 
 /**
- * The twelve kinds of object as polygons, each within about one unit of its centre.  The thin ones (fish, moon,
- * boat) are drawn stout, so that a small one still fills two or three patches in a way of its own.
+ * The twelve kinds of object as polygons, each within about one unit of its centre. The thin ones (fish, moon, boat) are
+ * drawn stout, so that even a small one is recognizable in two or three patches.
  */
 export const SHAPES = {
   circle: [{ outline: ellipse(0, 0, 0.95, 0.95, 32), paint: OWN }],
   square: [{ outline: box(-0.85, -0.85, 0.85, 0.85), paint: OWN }],
-  triangle: [
-    {
-      outline: [
-        [0, -0.95],
-        [0.98, 0.8],
-        [-0.98, 0.8],
-      ],
-      paint: OWN,
-    },
-  ],
+  triangle: [{ outline: polygon('0,-0.95 0.98,0.8 -0.98,0.8'), paint: OWN }],
   star: [{ outline: star(0.42), paint: OWN }],
   heart: [{ outline: heart(), paint: OWN }],
   moon: [{ outline: crescent(0.52, 0.72), paint: OWN }],
@@ -87,67 +85,22 @@ export const SHAPES = {
   ],
   house: [
     { outline: box(-0.7, -0.1, 0.7, 0.9), paint: OWN },
-    {
-      outline: [
-        [-0.98, -0.1],
-        [0, -0.95],
-        [0.98, -0.1],
-      ],
-      paint: { shade: 0.62 },
-    },
+    { outline: polygon('-0.98,-0.1 0,-0.95 0.98,-0.1'), paint: { shade: 0.62 } },
     { outline: box(-0.19, 0.35, 0.19, 0.9), paint: { shade: 0.35 } },
   ],
   fish: [
-    {
-      outline: [
-        [0.3, 0],
-        [0.98, -0.66],
-        [0.84, 0],
-        [0.98, 0.66],
-      ],
-      paint: { shade: 0.75 },
-    },
+    { outline: polygon('0.3,0 0.98,-0.66 0.84,0 0.98,0.66'), paint: { shade: 0.75 } },
     { outline: ellipse(-0.2, 0, 0.76, 0.62), paint: OWN },
     { outline: ellipse(-0.58, -0.14, 0.12, 0.12, 10), paint: { fixed: [25, 25, 25] } },
   ],
   boat: [
-    {
-      outline: [
-        [-0.98, 0.25],
-        [0.98, 0.25],
-        [0.6, 0.88],
-        [-0.6, 0.88],
-      ],
-      paint: OWN,
-    },
+    { outline: polygon('-0.98,0.25 0.98,0.25 0.6,0.88 -0.6,0.88'), paint: OWN },
     { outline: box(-0.06, -0.95, 0.07, 0.25), paint: { shade: 0.4 } },
-    {
-      outline: [
-        [0.12, -0.9],
-        [0.88, 0.14],
-        [0.12, 0.14],
-      ],
-      paint: { shade: 1.25 },
-    },
-    {
-      outline: [
-        [-0.11, -0.72],
-        [-0.11, 0.14],
-        [-0.72, 0.14],
-      ],
-      paint: { shade: 1.25 },
-    },
+    { outline: polygon('0.12,-0.9 0.88,0.14 0.12,0.14'), paint: { shade: 1.25 } },
+    { outline: polygon('-0.11,-0.72 -0.11,0.14 -0.72,0.14'), paint: { shade: 1.25 } },
   ],
   car: [
-    {
-      outline: [
-        [-0.5, -0.55],
-        [0.4, -0.55],
-        [0.68, 0],
-        [-0.72, 0],
-      ],
-      paint: { shade: 0.75 },
-    },
+    { outline: polygon('-0.5,-0.55 0.4,-0.55 0.68,0 -0.72,0'), paint: { shade: 0.75 } },
     { outline: box(-0.98, -0.03, 0.98, 0.46), paint: OWN },
     { outline: ellipse(-0.52, 0.46, 0.27, 0.27, 16), paint: { fixed: [30, 30, 30] } },
     { outline: ellipse(0.52, 0.46, 0.27, 0.27, 16), paint: { fixed: [30, 30, 30] } },
@@ -163,7 +116,7 @@ function box(left: number, top: number, right: number, bottom: number): Point[] 
   ]
 }
 
-/** Where and how a shape is drawn: centre and radius in pixels, angle in radians. */
+/** Placement of a shape: centre and radius in pixels, angle in radians. */
 export type Placement = {
   kind: keyof typeof SHAPES
   x: number

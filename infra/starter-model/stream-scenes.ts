@@ -71,7 +71,7 @@ async function main(): Promise<void> {
     options: { seed: { type: 'string', default: '1' }, split: { type: 'string', default: 'training' } },
   })
   const { seed, split } = values
-  if (split !== 'training' && split !== 'held-out') throw new Error('--split is training or held-out')
+  if (split !== 'training' && split !== 'held-out') throw new Error('--split must be training or held-out')
   sharp.concurrency(1)
   process.stdout.on('error', () => process.exit(0))
   process.stdout.write(`${JSON.stringify(header())}\n`)

@@ -2,7 +2,7 @@
 
     OMP_WAIT_POLICY=PASSIVE python train.py --out run --minutes 80
 
-Writes run/checkpoint.pt every few minutes (the same command goes on from it), run/average-*.pt (averaged weights of
+Writes run/checkpoint.pt every few minutes (the same command resumes from it), run/average-*.pt (averaged weights of
 the last third, for export.py) and run/log.txt.
 """
 import argparse
@@ -158,7 +158,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
         self.step, self.images, self.elapsed = state["step"], state["images"], state["elapsed"]
-        self.log("goes on from the checkpoint")
+        self.log("resuming from the checkpoint")
 
     def train_step(self, batch):
         first_phase = self.progress < FIRST_PHASE

@@ -1,12 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import pMap, { pMapSkip } from 'p-map'
 import { makeDirectory, syncDirectory } from '../durable.ts'
 import { assertKey, InvalidKeyError } from './key.ts'
 import { KeyLock } from './key-lock.ts'
 import { objectPath } from './key-path.ts'
 import { type ListedKey, listKeys } from './list-keys.ts'
 import {
+  ifExists,
   type ObjectBody,
   type ObjectFileInfo,
   openObjectFile,
@@ -32,8 +34,8 @@ const infoConcurrency = 32
 /**
  * The object store of one machine: a folder with one file for each object. A put that resolved survives the death
  * of the process and a power loss; a put that was cut off leaves nothing but a temporary file, which the next open
- * removes. One process at a time may work with the folder; a command that looks into it or puts something small
- * opens it as a `guest`, which leaves the other's temporary files alone.
+ * removes. One process at a time may use the folder; commands that read it or put something small open it as a `guest`,
+ * which leaves temporary files alone.
  *
  * @throws StoreUnavailableError when the folder cannot be created or written.
  * @example const store = await openDirectoryStore('.turbine/store')
@@ -51,7 +53,7 @@ export async function openDirectoryStore(path: string, { guest = false } = {}): 
 
 class DirectoryStore implements ObjectStore {
   readonly #objects: string
-  /** Where bodies are written before they are moved into place: the same file system, so that the move is atomic. */
+  /** Bodies are written here first: on the same file system, so that the move into place is atomic. */
   readonly #incoming: string
   readonly #locks = new KeyLock()
 
@@ -95,7 +97,7 @@ class DirectoryStore implements ObjectStore {
 
   async delete(key: string): Promise<void> {
     const path = this.#path(key)
-    await guard(() => this.#locks.run(key, () => removeFile(path)))
+    await guard(() => this.#locks.run(key, () => ifExists(unlink(path))))
     await removeEmptyFolders(dirname(path), this.#objects)
   }
 
@@ -147,15 +149,6 @@ async function moveInto(temporary: string, path: string, exclusive: boolean, key
   }
 }
 
-async function removeFile(path: string): Promise<void> {
-  try {
-    await unlink(path)
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error
-  }
-}
-
 async function removeEmptyFolders(folder: string, root: string): Promise<void> {
   for (let path = folder; path !== root; path = dirname(path)) {
     const removed = await rmdir(path).then(
@@ -175,17 +168,13 @@ async function take<T>(items: AsyncGenerator<T>, limit: number): Promise<{ keys:
   return { keys, more: false }
 }
 
-/** Objects that are deleted meanwhile are left out. */
-async function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
-  const infos: ObjectInfo[] = []
-  for (let i = 0; i < keys.length; i += infoConcurrency) {
-    const read = async ({ key, path }: ListedKey) => {
-      const info = await readObjectInfo(path)
-      return info ? [infoOf(key, info)] : []
-    }
-    infos.push(...(await Promise.all(keys.slice(i, i + infoConcurrency).map(read))).flat())
+/** Leaves out objects that are deleted meanwhile. */
+function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
+  const read = async ({ key, path }: ListedKey) => {
+    const info = await readObjectInfo(path)
+    return info ? infoOf(key, info) : pMapSkip
   }
-  return infos
+  return pMap(keys, read, { concurrency: infoConcurrency })
 }
 
 function infoOf(key: string, { size, etag, lastModified }: ObjectFileInfo): ObjectInfo {
@@ -195,7 +184,7 @@ function infoOf(key: string, { size, etag, lastModified }: ObjectFileInfo): Obje
 const encodeContinuation = (key: string) => Buffer.from(key).toString('base64url')
 const decodeContinuation = (continuation: string) => Buffer.from(continuation, 'base64url').toString()
 
-/** Turns errors of the file system into those of the store. */
+/** Translates errors of the file system into those of the store. */
 async function guard<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()

@@ -8,16 +8,16 @@ import {
   type PutOptions,
 } from './store.ts'
 
-/** Requests to the store under way at the same time. */
+/** Concurrent requests to the store. */
 const concurrency = 16
 
-/** A JSON object as it was read, and the version that it may be replaced in. */
+/** JSON object with the version for a compare-and-swap. */
 export interface Versioned<T> {
   value: T
   etag: string
 }
 
-/** The whole object parsed as JSON with its version, or undefined. */
+/** Reads a whole object as JSON with its version; undefined when there is none. */
 export async function getVersioned<T>(
   store: Pick<ObjectStore, 'get'>,
   key: string,
@@ -36,13 +36,13 @@ export function putJson(
   return store.put(key, JSON.stringify(value), { contentType: 'application/json', ...condition })
 }
 
-/** Holds for the object of that version; without one, while there is no object. */
+/** Precondition: the object has this version; without one, that it does not exist. */
 export const onlyIf = (etag: string | undefined): PutOptions =>
   etag === undefined ? { ifNoneMatch: '*' } : { ifMatch: etag }
 
 /**
- * Compares and swaps: puts an object as JSON in place of the version `etag`, or where there is none yet.
- * @returns the new version; undefined when somebody else was first
+ * Compares and swaps: replaces version `etag` of a JSON object, or creates it.
+ * @returns the new version; undefined when another writer was first
  * @example
  * const found = await getVersioned<Counter>(store, key)
  * const etag = await swapJson(store, key, { count: (found?.value.count ?? 0) + 1 }, found?.etag)
@@ -62,15 +62,15 @@ export async function swapJson(
 }
 
 /**
- * Puts an object as JSON, unless there is one already.
- * @returns the object that is kept: this one, or the one that was first
+ * Puts an object as JSON, unless it exists.
+ * @returns the stored object: this one, or the earlier one
  */
 export async function putOnce<T>(store: ObjectStore, key: string, value: T): Promise<T> {
   if ((await swapJson(store, key, value, undefined)) !== undefined) return value
   return (await getJson<T>(store, key)) ?? value
 }
 
-/** Every JSON object below a prefix, or those that are wanted, in the order of their keys. */
+/** Reads all JSON objects below a prefix, or those that are wanted, in the order of their keys. */
 export async function readAll<T>(
   store: Pick<ObjectStore, 'get' | 'list'>,
   prefix: string,

@@ -3,16 +3,16 @@
  *
  * - Bytes other than `a-z 0-9 . _ -` are written `%xx`, upper case too, because file systems that fold case or
  *   normalise Unicode would take two keys for one. A leading dot is escaped, so no name is `.`, `..` or hidden.
- * - An object's name ends in `@`, so the object `a` and the folder of `a/b` lie side by side.
+ * - An object's name ends in `@`, so the object `a` and the folder of `a/b` do not collide.
  * - A segment of more than 80 bytes is cut into pieces, folders in folders, because names are limited to 255
- *   bytes. A piece that goes on ends in `,` when the next byte sorts before `/`, else in `~`; so the keys of each
+ *   bytes. A piece that continues ends in `,` when the next byte sorts before `/`, else in `~`; so the keys of each
  *   folder are an unbroken run in the order of keys.
  *
  * Bytes are held in strings with one character per byte: these compare as the bytes do.
  */
 const pieceBytes = 80
 
-/** What a name in a folder stands for: an object, a whole segment, or the beginning of a longer segment. */
+/** Meaning of a name in a folder: an object, a whole segment, or the beginning of a longer segment. */
 export interface Child {
   name: string
   /** The bytes of the segment or piece. */
@@ -57,7 +57,7 @@ function escapeBytes(bytes: string): string {
 
 const kinds = { '@': 'object', ',': 'longer before /', '~': 'longer after /' } as const
 
-/** The meaning of a name; undefined when it is no name of ours. */
+/** Parses a name; undefined when the store did not write it. */
 export function parseName(name: string): Child | undefined {
   const [, escaped, mark] = /^((?:[a-z0-9_.-]|%[0-9a-f]{2})+)([@,~]?)$/.exec(name) ?? []
   if (escaped === undefined) return undefined
@@ -65,7 +65,7 @@ export function parseName(name: string): Child | undefined {
   return { name, bytes, kind: mark ? kinds[mark as keyof typeof kinds] : 'folder' }
 }
 
-/** The bytes with which every key below the child goes on. */
+/** Bytes that every key below the child continues with. */
 export function childBytes({ bytes, kind }: Child): string {
   return kind === 'folder' ? `${bytes}/` : bytes
 }

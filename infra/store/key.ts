@@ -1,8 +1,6 @@
-/** The key is not one that an object store takes. */
-export class InvalidKeyError extends Error {
-  override readonly name = 'InvalidKeyError'
-  readonly retriable = false
-}
+import { BaseError } from '../errors.ts'
+/** Invalid object key. */
+export class InvalidKeyError extends BaseError {}
 
 const maxKeyBytes = 1024
 

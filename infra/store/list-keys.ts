@@ -1,4 +1,3 @@
-import type { Dirent } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
@@ -10,6 +9,7 @@ import {
   parseName,
   toBytes,
 } from './key-path.ts'
+import { ifExists } from './object-file.ts'
 
 /** A key and the file that holds its object. */
 export interface ListedKey {
@@ -24,8 +24,8 @@ interface Bounds {
 }
 
 /**
- * The keys in a store's folder that begin with `prefix` and sort after `after`, in the order of their bytes.
- * Reads only folders that can hold such keys; a folder that several pages of a listing lie in is read for each.
+ * Lists the keys in a store's folder that begin with `prefix` and sort after `after`, in the order of their bytes.
+ * Reads only folders that can hold such keys; each page of a listing reads its folders again.
  */
 export function listKeys(root: string, prefix: string, after: string): AsyncGenerator<ListedKey> {
   const folder = prefix.slice(0, prefix.lastIndexOf('/') + 1)
@@ -45,27 +45,19 @@ async function* walk(path: string, base: string, bounds: Bounds): AsyncGenerator
   }
 }
 
-/** Whether keys that begin with `bytes` can begin with the prefix and sort after `after`. */
+/** Checks that keys beginning with `bytes` can match the prefix and sort after `after`. */
 function mayHold(bytes: string, { prefix, after }: Bounds): boolean {
   const matches = bytes.startsWith(prefix) || prefix.startsWith(bytes)
   return matches && (bytes > after || after.startsWith(bytes))
 }
 
+const missingCodes = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG']
+
 async function readChildren(path: string): Promise<Child[]> {
-  const entries = await readFolder(path)
-  return entries
+  const entries = await ifExists(readdir(path, { withFileTypes: true }), missingCodes)
+  return (entries ?? [])
     .map((entry) => ({ entry, child: parseName(entry.name) }))
     .filter(({ entry, child }) => child && entry.isDirectory() === (child.kind !== 'object'))
     .map(({ child }) => child!)
     .sort(compareChildren)
-}
-
-async function readFolder(path: string): Promise<Dirent[]> {
-  try {
-    return await readdir(path, { withFileTypes: true })
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ENAMETOOLONG') return []
-    throw error
-  }
 }

@@ -3,8 +3,8 @@ import { type ByteRange, resolveRange } from './range.ts'
 import { StoreUnavailableError } from './store.ts'
 
 /**
- * An object as a file: its bytes, then a trailer with what else is known of it, so that one rename puts all of it
- * in place. The trailer is JSON, followed by its length (4 bytes, big-endian) and a mark of 4 bytes.
+ * Trailer of an object's file, behind its bytes, so that one rename puts all of it in place: JSON, its length (4 bytes,
+ * big-endian) and a mark of 4 bytes.
  */
 export interface Trailer {
   etag: string
@@ -19,7 +19,7 @@ export interface ObjectFileInfo extends Trailer {
 }
 
 const mark = 'TRBN'
-/** Trailers fit, so that one read of a file's end has it. */
+/** Large enough to read a trailer at once. */
 const trailerGuessBytes = 512
 /** Objects up to about this size are read at once, with their trailer. */
 const smallBytes = 64 * 1024
@@ -27,7 +27,7 @@ const chunkBytes = 256 * 1024
 
 export type ObjectBody = Uint8Array | string | ReadableStream<Uint8Array>
 
-/** Writes a new file and syncs it to the disk. A body that is a stream is never whole in memory. */
+/** Writes a new file and syncs it to the disk. Streams are not buffered. */
 export async function writeObjectFile(path: string, body: ObjectBody, trailer: Trailer): Promise<void> {
   const file = await open(path, 'wx')
   try {
@@ -50,7 +50,7 @@ async function* contents(body: ObjectBody, trailer: Trailer): AsyncGenerator<Uin
 
 /** Undefined when there is no such file. */
 export async function readObjectInfo(path: string): Promise<ObjectFileInfo | undefined> {
-  const file = await openExisting(path)
+  const file = await ifExists(open(path, 'r'))
   if (!file) return undefined
   try {
     return (await readEnd(file, path, trailerGuessBytes)).info
@@ -68,7 +68,7 @@ export async function openObjectFile(
   path: string,
   range?: ByteRange,
 ): Promise<{ info: ObjectFileInfo; body: ReadableStream<Uint8Array> } | undefined> {
-  const file = await openExisting(path)
+  const file = await ifExists(open(path, 'r'))
   if (!file) return undefined
   try {
     const { info, bytes, position } = await readEnd(file, path, smallBytes)
@@ -82,19 +82,22 @@ export async function openObjectFile(
   }
 }
 
-async function openExisting(path: string): Promise<FileHandle | undefined> {
+/** Undefined when there is no such file or folder, as one of the codes says. */
+export async function ifExists<T>(
+  work: Promise<T>,
+  missingCodes: readonly (string | undefined)[] = ['ENOENT', 'ENOTDIR'],
+): Promise<T | undefined> {
   try {
-    return await open(path, 'r')
+    return await work
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    if (missingCodes.includes((error as NodeJS.ErrnoException).code)) return undefined
     throw error
   }
 }
 
 interface FileEnd {
   info: ObjectFileInfo
-  /** The file's last bytes, which lie at `position`. */
+  /** The file's last bytes, from `position` on. */
   bytes: Buffer<ArrayBuffer>
   position: number
 }
@@ -112,7 +115,7 @@ async function readEnd(file: FileHandle, path: string, guess: number): Promise<F
   return { info: { ...trailer, size: size - length - 8, lastModified: mtimeMs }, bytes, position }
 }
 
-/** Bytes `[start, end)` of a file, read as they are asked for; the file is closed at the end or when cancelled. */
+/** Bytes `[start, end)` of a file, read on demand; the file is closed at the end or when cancelled. */
 function streamOf(file: FileHandle, start: number, end: number): ReadableStream<Uint8Array> {
   let position = start
   return new ReadableStream<Uint8Array>(

@@ -1,17 +1,15 @@
 import { hash } from 'node:crypto'
 import pLimit from 'p-limit'
+import { BaseError } from '../errors.ts'
 import { onlyIf } from './json.ts'
 import { type ObjectStore, PreconditionFailedError } from './store.ts'
 
-/** Somebody else has written an object that was ours. */
-export class OwnershipLostError extends Error {
-  override readonly name = 'OwnershipLostError'
-  readonly retriable = false
-}
+/** Another process has written the object. */
+export class OwnershipLostError extends BaseError {}
 
 /**
- * An object of the store that has one writer at a time: a write that comes after somebody else's is refused. A write
- * whose answer was lost counts as done when the store turns out to have it.
+ * Object of the store with one writer at a time: a write after another writer's is refused. A write whose response was
+ * lost counts as done when the store has it.
  *
  * @example
  * const progress = new OwnedObject(store, key, etag)
@@ -21,7 +19,7 @@ export class OwnedObject {
   readonly #store: Pick<ObjectStore, 'get' | 'put'>
   readonly #key: string
   #etag: string | undefined
-  /** Digests of what may have been written. */
+  /** Digests of writes without a response. */
   #unsure = new Set<string>()
   readonly #writing = pLimit(1)
 
@@ -33,7 +31,7 @@ export class OwnedObject {
   }
 
   /**
-   * Writes JSON. One write goes after the other; `render` is called when it is its turn.
+   * Writes JSON. Writes are serialised; `render` runs when the write starts.
    * @throws OwnershipLostError, StoreUnavailableError
    */
   write(render: () => string): Promise<void> {

@@ -1,8 +1,6 @@
-/** The range lies outside of the object. */
-export class InvalidRangeError extends Error {
-  override readonly name = 'InvalidRangeError'
-  readonly retriable = false
-}
+import { BaseError } from '../errors.ts'
+/** Range outside of the object. */
+export class InvalidRangeError extends BaseError {}
 
 /** A part of an object in bytes, both ends included, as in HTTP; without `end`, to the object's end. */
 export interface ByteRange {
@@ -11,10 +9,9 @@ export interface ByteRange {
 }
 
 /**
- * The bytes `[start, end)` of an object of `size` bytes that a range means; all of them without a range. An end
- * beyond the object is cut off.
- *
- * @throws InvalidRangeError when the range starts behind the object's last byte or is turned round.
+ * Resolves a range to the bytes `[start, end)` of an object of `size` bytes; all of them without a range. An end beyond
+ * the object is cut off.
+ * @throws InvalidRangeError when the range starts behind the object's last byte, or ends before its start
  */
 export function resolveRange(size: number, range?: ByteRange): { start: number; end: number } {
   if (!range) return { start: 0, end: size }

@@ -1,15 +1,15 @@
 import { within } from '../timing.ts'
 
 export interface ReceivedOptions {
-  /** What a failure of the connection becomes. */
+  /** Translates a failure of the connection. */
   toError(error: unknown): Error
-  /** How long a read may wait for the next bytes, ms. */
+  /** Time that a read may wait for the next bytes, ms. */
   stallMs: number
 }
 
 /**
- * The body of a response as the store hands it out: a connection that breaks or falls silent is the store's error.
- * Only time in which somebody waits for bytes counts, so it may be read as slowly as one likes.
+ * Wraps the body of a response: a broken or stalled connection becomes an error of the store. Only time in which a
+ * reader waits counts, so slow readers do not time out.
  */
 export function receivedBody(
   body: ReadableStream<Uint8Array>,
@@ -37,16 +37,16 @@ export function receivedBody(
 const silence = (ms: number) =>
   Object.assign(new Error(`No bytes came for ${ms} ms.`), { name: 'TimeoutError' })
 
-/** A stream on its way to S3. */
+/** Stream being sent to S3. */
 export interface SentBody {
   stream: ReadableStream<Uint8Array>
   /** Set when the stream itself failed, and not S3. */
   failure?: { error: unknown }
-  /** Tells the stream that nobody reads on. */
+  /** Cancels the source. */
   cancel(reason: unknown): Promise<void>
 }
 
-/** Watches a stream, to tell its own failure from one of S3. One of more than `maxBytes` fails with `tooLarge()`. */
+/** Wraps a stream so that its own failure differs from one of S3. Beyond `maxBytes` it fails with `tooLarge()`. */
 export function sentBody(
   body: ReadableStream<Uint8Array>,
   { maxBytes, tooLarge }: { maxBytes: number; tooLarge(): Error },

@@ -13,11 +13,11 @@ import { isMissingObject, isUnnamedRefusal, S3RequestError, s3Fault, storeError 
 import { type PutTarget, putObject } from './s3-put.ts'
 import type { ListOptions, ListPage, ObjectInfo, ObjectStore, PutOptions, StoredObject } from './store.ts'
 
-/** What the buckets of one server share. */
+/** Connection that the buckets of one server share. */
 export interface S3Connection extends Pick<PutTarget, 'client' | 'uploads' | 'partBytes'> {
   /** `S3 at http://127.0.0.1:7070`, for messages. */
   server: string
-  /** How long a read may wait for the next bytes, ms. */
+  /** Time that a read may wait for the next bytes, ms. */
   stallMs: number
 }
 
@@ -94,7 +94,7 @@ export class S3Bucket implements ObjectStore {
     const page = await this.#connection.client.send(command).catch((error) => {
       throw this.#toError(error)
     })
-    // Not every server does as it is asked.
+    // Some servers ignore it.
     const keyOf = page.EncodingType === 'url' ? decodeKey : (key: string) => key
     const objects = (page.Contents ?? []).map((object) => infoOf(keyOf(object.Key!), object, object.Size!))
     return page.NextContinuationToken ? { objects, continuation: page.NextContinuationToken } : { objects }
@@ -130,7 +130,7 @@ export class S3Bucket implements ObjectStore {
     }
   }
 
-  /** The error of a GET, which has a code, instead of the one of a HEAD, which has none. */
+  /** Gets the error of a GET, which has a code, for one of a HEAD, which has none. */
   async #namedRefusal(key: string, unnamed: unknown): Promise<unknown> {
     try {
       const { Body } = await this.#connection.client.send(
@@ -143,7 +143,7 @@ export class S3Bucket implements ObjectStore {
     }
   }
 
-  /** The answer to HEAD does not tell a missing bucket from a missing object, so the bucket is asked for once. */
+  /** HEAD does not distinguish a missing bucket from a missing object, so the bucket is checked once. */
   async #assertBucket(): Promise<void> {
     if (this.#exists) return
     await this.list('', { limit: 1 })

@@ -1,24 +1,22 @@
+import { BaseError } from '../errors.ts'
 import { InvalidKeyError } from './key.ts'
 import { BucketUnavailableError, StoreUnavailableError } from './store.ts'
 
-/** S3 refuses a request, and would refuse it again. */
-export class S3RequestError extends Error {
-  override readonly name = 'S3RequestError'
-  readonly retriable = false
-}
+/** Request that S3 refuses, and would refuse again. */
+export class S3RequestError extends BaseError {}
 
-/** Where a request went, for messages. */
+/** Target of a request, for messages. */
 export interface S3Place {
   /** `S3 at http://127.0.0.1:7070` */
   server: string
   bucket: string
 }
 
-/** What an error of the SDK says. */
+/** Code and status of an error of the SDK. */
 export interface S3Fault {
   /** S3's code, e.g. `NoSuchKey`, or that of the connection, e.g. `ECONNREFUSED`. */
   code: string
-  /** Of the HTTP response; undefined where nobody answered. */
+  /** Of the HTTP response; undefined without one. */
   status: number | undefined
 }
 
@@ -32,7 +30,7 @@ interface SdkError {
 export function s3Fault(error: unknown): S3Fault {
   const { name, code, message, $metadata } = error as SdkError
   const status = $metadata?.httpStatusCode
-  // Errors of the connection have their code where Node puts it; workerd has only a text.
+  // Connection errors have Node's `code`; workerd has only a message.
   const named = typeof code === 'string' ? code : name
   return { status, code: named && named !== 'Error' ? named : (message ?? 'no code') }
 }
@@ -40,14 +38,14 @@ export function s3Fault(error: unknown): S3Fault {
 const missingObjectCodes = new Set(['NoSuchKey', 'NotFound'])
 
 /**
- * There is no such object. Only by S3's own code: servers answer with 404 for other reasons too, and what is there
- * must not be taken for missing. The answer to HEAD has no code, so `NotFound` can be the bucket as well.
+ * Recognises a missing object by S3's own code: servers use 404 for other reasons too. HEAD has no code, so `NotFound`
+ * can be the bucket as well.
  */
 export const isMissingObject = ({ code }: S3Fault) => missingObjectCodes.has(code)
 
 const missingBucketCodes = new Set(['NoSuchBucket', 'InvalidBucketName'])
 
-/** The bucket lies in another region, or at another address, than the one that was asked. */
+/** Codes of a bucket in another region, or at another address. */
 const elsewhereCodes = new Set([
   'AuthorizationHeaderMalformed',
   'IllegalLocationConstraintException',
@@ -55,14 +53,14 @@ const elsewhereCodes = new Set([
 ])
 
 /**
- * S3 refused a HEAD, whose answer has no body and so no code: whether the bucket is closed, or the credentials are
- * wrong, is told by a GET.
+ * Recognises a refused HEAD, which has no code: only a GET shows whether the bucket is closed or the credentials are
+ * wrong.
  */
 export const isUnnamedRefusal = ({ code, status = 0 }: S3Fault) =>
   code === 'Unknown' && (status === 400 || refusedStatuses.has(status))
 
 const refusedStatuses = new Set([301, 401, 403])
-/** Faults of the credentials that come with a status that says less. */
+/** Codes of wrong credentials whose status says less. */
 const refusedCodes = new Set([
   'CredentialsProviderError',
   'ExpiredToken',
@@ -71,9 +69,9 @@ const refusedCodes = new Set([
   'XAdminUserNotFound',
 ])
 
-/** What passes, beside all of 5xx. */
-const passingStatuses = new Set([408, 429])
-const passingCodes = new Set([
+/** Transient, besides all of 5xx. */
+const transientStatuses = new Set([408, 429])
+const transientCodes = new Set([
   'BadDigest',
   'ConditionalRequestConflict',
   'IncompleteBody',
@@ -81,50 +79,44 @@ const passingCodes = new Set([
   'RequestTimeout',
 ])
 
-/** An error of the SDK as one of the store's, with the remedy. */
+/** Translates an error of the SDK into one of the store's, with the remedy. */
 export function storeError(
   error: unknown,
-  place: S3Place,
+  { server, bucket }: S3Place,
 ): StoreUnavailableError | S3RequestError | InvalidKeyError {
-  const fault = s3Fault(error)
-  const options = { cause: error }
-  if (fault.code === 'KeyTooLongError')
-    return new InvalidKeyError(`The object key is too long for ${place.server}. Use a shorter key.`)
-  if (missingBucketCodes.has(fault.code))
-    return new BucketUnavailableError(
+  const { code, status } = s3Fault(error)
+  const cause = { cause: error }
+  const bucketError = (fault: BucketUnavailableError['fault'], message: string) =>
+    new BucketUnavailableError(fault, `${server} ${message}`, cause)
+  const unavailable = (message: string) => new StoreUnavailableError(`${server} ${message}`, cause)
+
+  if (code === 'KeyTooLongError')
+    return new InvalidKeyError(`The object key is too long for ${server}. Use a shorter key.`)
+  if (missingBucketCodes.has(code))
+    return bucketError(
       'missing',
-      `${place.server} has no bucket "${place.bucket}". Create it, or name another one (S3_BUCKET for the service's own).`,
-      options,
+      `has no bucket "${bucket}". Create it, or name another one (S3_BUCKET for the service's own).`,
     )
-  if (fault.code === 'AccessDenied')
-    return new BucketUnavailableError(
+  if (code === 'AccessDenied')
+    return bucketError(
       'forbidden',
-      `${place.server} denies access to the bucket "${place.bucket}". Allow the key to list, read, write and delete there.`,
-      options,
+      `denies access to the bucket "${bucket}". Allow the key to list, read, write and delete there.`,
     )
-  if (elsewhereCodes.has(fault.code))
-    return new BucketUnavailableError(
+  if (elsewhereCodes.has(code))
+    return bucketError(
       'missing',
-      `${place.server} does not serve the bucket "${place.bucket}" (${fault.code}): it lies in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
-      options,
+      `does not serve the bucket "${bucket}" (${code}): it is in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
     )
-  if (refusedStatuses.has(fault.status ?? 0) || refusedCodes.has(fault.code))
-    return new StoreUnavailableError(
-      `${place.server} refuses access to the bucket "${place.bucket}" (${fault.code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.`,
-      options,
+  if (refusedStatuses.has(status ?? 0) || refusedCodes.has(code))
+    return unavailable(
+      `refuses access to the bucket "${bucket}" (${code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.`,
     )
-  if (fault.status === undefined)
-    return new StoreUnavailableError(
-      `${place.server} cannot be reached (${fault.code}). Check S3_ENDPOINT, and that the server runs.`,
-      options,
-    )
-  if (fault.status >= 500 || passingStatuses.has(fault.status) || passingCodes.has(fault.code))
-    return new StoreUnavailableError(
-      `${place.server} cannot serve now (${fault.status} ${fault.code}). Look at its health if this lasts.`,
-      options,
-    )
+  if (status === undefined)
+    return unavailable(`cannot be reached (${code}). Check S3_ENDPOINT, and that the server runs.`)
+  if (status >= 500 || transientStatuses.has(status) || transientCodes.has(code))
+    return unavailable(`cannot serve now (${status} ${code}). Look at its health if this lasts.`)
   return new S3RequestError(
-    `${place.server} refused a request to the bucket "${place.bucket}": ${fault.status} ${fault.code}: ${(error as Error).message}`,
-    options,
+    `${server} refused a request to the bucket "${bucket}": ${status} ${code}: ${(error as Error).message}`,
+    cause,
   )
 }

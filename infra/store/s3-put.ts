@@ -5,11 +5,11 @@ import { sentBody } from './s3-body.ts'
 import { isMissingObject, S3RequestError, s3Fault } from './s3-errors.ts'
 import { PreconditionFailedError, type PutOptions, StoreUnavailableError } from './store.ts'
 
-/** What a put works on. */
+/** Bucket and clients of a put. */
 export interface PutTarget {
   bucket: string
   client: S3Client
-  /** Gives each request more time: a part is larger than most objects, and putting parts together takes a while. */
+  /** Has a longer request timeout, for large parts and for completing uploads. */
   uploads: S3Client
   /** Bytes of one part of a stream, 5 MiB at least. */
   partBytes: number
@@ -22,11 +22,11 @@ export interface PutTarget {
 const maxParts = 10_000
 /** Parts of one stream that are sent at once. */
 const partsInFlight = 2
-/** How often bytes are put that lose races against other writers. */
+/** Maximum attempts for bytes that lose races against other writers. */
 const maxTries = 4
 const pauseMs = 50
 
-/** What all requests of one put have in common. */
+/** Fields that all requests of one put share. */
 interface PutRequest {
   Bucket: string
   Key: string
@@ -37,8 +37,8 @@ interface PutRequest {
 }
 
 /**
- * Puts an object: bytes in one request, a stream in parts of which a few are in memory. Each put is marked in the
- * object's metadata, so that a writer knows its own object again.
+ * Puts an object: bytes in one request, a stream in parts of which a few are in memory. Metadata mark each put, so that
+ * a writer recognises its own object.
  * @throws PreconditionFailedError; what the body failed with; the error of the store
  */
 export async function putObject(
@@ -97,8 +97,8 @@ async function upload(
 }
 
 /**
- * The etag of what was put. A put that failed counts too when S3 had taken it and only the answer was lost, so that
- * the SDK's next attempt met the object of the first.
+ * Gets the etag of a put. A failed put counts too when S3 had stored it and only the response was lost, so that the
+ * SDK's retry met the object of its first attempt.
  * @throws LostRaceError, PreconditionFailedError; the error of the store
  */
 async function etagOf(
@@ -113,7 +113,7 @@ async function etagOf(
     const object = await target.head(request.Key)
     if (object?.Metadata?.['put-id'] === request.Metadata['put-id']) return object.ETag!
     assertPrecondition(request, object)
-    throw new LostRaceError(`Other writers were in the way of the object "${request.Key}". Put it again.`, {
+    throw new LostRaceError(`Conflict with other writers of the object "${request.Key}". Put it again.`, {
       cause,
     })
   }
@@ -124,7 +124,7 @@ const isConditional = ({ IfNoneMatch, IfMatch }: PutRequest) =>
 
 const refusalCodes = new Set(['ConditionalRequestConflict', 'NoSuchUpload'])
 
-/** Whether S3 found the condition not to hold, another writer at work, or the upload's parts put together already. */
+/** Recognises a failed precondition, a concurrent writer, and an upload that was completed already. */
 function isRefusal(request: PutRequest, error: unknown): boolean {
   const fault = s3Fault(error)
   if (refusalCodes.has(fault.code) || fault.status === 412) return true
@@ -138,7 +138,7 @@ function assertPrecondition({ Key, IfNoneMatch, IfMatch }: PutRequest, object?: 
     throw new PreconditionFailedError(`The object "${Key}" has changed. Read it again before writing.`)
 }
 
-/** Another writer was there at that moment; the put may be repeated. */
+/** Conflict with a concurrent writer; the put can be retried. */
 class LostRaceError extends StoreUnavailableError {}
 
 const tooLarge = ({ Key }: PutRequest, maxBytes: number) =>

@@ -3,17 +3,17 @@ import { S3Bucket } from './s3-bucket.ts'
 import type { Buckets } from './store.ts'
 
 export interface S3Options {
-  /** Where the server is, for other servers than AWS; buckets are part of the path then, not of the host name. */
+  /** For servers other than AWS; buckets are part of the path then, not of the host name. */
   endpoint?: string
   region: string
-  /** Both or none; without them the SDK looks where it always does: environment, profile, the machine's role. */
+  /** Both or none; without them the SDK's credential chain applies: environment, profile, the machine's role. */
   accessKeyId?: string
   secretAccessKey?: string
-  /** Time that a request gets, ms; default 10,000. */
+  /** Timeout of a request, ms; default 10,000. */
   requestMs?: number
-  /** How often a request is tried that fails in passing; default 3. */
+  /** Maximum attempts of a request with transient errors; default 3. */
   attempts?: number
-  /** How long a read may wait for the next bytes, ms; default 30,000. */
+  /** Time that a read may wait for the next bytes, ms; default 30,000. */
   stallMs?: number
   /**
    * Streams go up in parts of this size, two at a time; 5 MiB at least, and 10,000 parts are the largest object. Each
@@ -23,7 +23,7 @@ export interface S3Options {
 }
 
 export interface S3 {
-  /** The store in a bucket. Nothing is sent before it is used; closing it does nothing. */
+  /** Store in a bucket; closing it does nothing. */
   bucket: Buckets
   /** Ends the connections. */
   close(): void
@@ -31,7 +31,7 @@ export interface S3 {
 
 const connectMs = 2000
 const uploadRequestMs = 60_000
-/** The time to connect runs while a request waits for a free socket, so there are enough of them. */
+/** Enough that no request waits for a socket, since that counts against the connection timeout. */
 const maxSockets = 1000
 
 /**
@@ -78,7 +78,7 @@ function clientConfig(options: S3Options, requestTimeout: number): S3ClientConfi
   }
 }
 
-/** What the SDK calls in workerd. It would not repeat a request after a broken connection, because it does not know workerd's words for it. */
+/** `fetch` for the SDK in workerd, whose connection errors the SDK does not recognise as retriable. */
 async function retriableFetch(request: Request): Promise<Response> {
   try {
     return await fetch(request)

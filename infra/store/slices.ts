@@ -1,7 +1,8 @@
+import { BaseError } from '../errors.ts'
 import { InvalidRangeError } from './range.ts'
 import { type Buckets, BucketUnavailableError, type ObjectStore } from './store.ts'
 
-/** Some bytes of an object in the service's own store, or in another bucket. */
+/** Byte range of an object in the service's own store, or in another bucket. */
 export interface Slice {
   /** Another bucket; absent: the service's own store. */
   bucket?: string
@@ -12,23 +13,20 @@ export interface Slice {
   end: number
 }
 
-/** What slices are read from. */
+/** Stores that slices are read from. */
 export interface SliceStores {
   store: ObjectStore
   buckets?: Buckets
 }
 
-/** An object that slices lie in is gone or has become shorter, or there is no S3 to read it from. */
-export class MissingSliceError extends Error {
-  override readonly name = 'MissingSliceError'
-  readonly retriable = false
-}
+/** Object of a slice that is missing or too short, or that needs S3 where there is none. */
+export class MissingSliceError extends BaseError {}
 
 export const sliceBytes = (slices: readonly Slice[]) =>
   slices.reduce((bytes, { start, end }) => bytes + end - start, 0)
 
 /**
- * The slices that hold the bytes `[start, end)` of what `slices` are together.
+ * Cuts the bytes `[start, end)` out of concatenated slices.
  * @example cutSlices([{ key: 'a', start: 0, end: 10 }, { key: 'b', start: 5, end: 9 }], 8, 12)
  * // [{ key: 'a', start: 8, end: 10 }, { key: 'b', start: 5, end: 7 }]
  */
@@ -45,7 +43,7 @@ export function cutSlices(slices: readonly Slice[], start: number, end = sliceBy
 }
 
 /**
- * The bytes of the slices, one after the other, streamed.
+ * Streams the bytes of the slices in order.
  * @throws MissingSliceError, StoreUnavailableError while it is read
  */
 export async function* readSlices(
@@ -59,13 +57,13 @@ export async function* readSlices(
     const object = await from?.get(key, { start, end: end - 1 }).catch((error: unknown): never => {
       if (error instanceof InvalidRangeError)
         throw new MissingSliceError(`The object ${name} has become shorter.`, { cause: error })
-      // Another's bucket that is gone or closed does not come back by waiting, as the service's own store does.
+      // A missing or closed bucket of a caller is permanent; the service's own store recovers.
       if (bucket !== undefined && error instanceof BucketUnavailableError)
         throw new MissingSliceError(error.message, { cause: error })
       throw error
     })
     if (!object) throw new MissingSliceError(`There is no object ${name}.`)
-    // A store cuts off a range that goes beyond the object.
+    // Stores cut off ranges that end beyond the object.
     if (object.size < end) {
       await object.body.cancel()
       throw new MissingSliceError(`The object ${name} has become shorter.`)

@@ -1,3 +1,4 @@
+import { BaseError } from '../errors.ts'
 export interface ObjectInfo {
   key: string
   /** Bytes. */
@@ -10,7 +11,7 @@ export interface ObjectInfo {
 
 export interface StoredObject extends ObjectInfo {
   contentType: string
-  /** The object, or the range that was asked for. */
+  /** The object, or the requested range. */
   body: ReadableStream<Uint8Array>
 }
 
@@ -41,7 +42,7 @@ export interface ListPage {
 /**
  * The object store: whole objects by key, written atomically (a reader sees the old object or the new one,
  * never a part). Keys are 1 to 1024 bytes of UTF-8, separated by `/`, without empty, `.` or `..` segments.
- * Filled by a directory on one machine and by S3 in a fleet.
+ * Implemented by a directory on one machine and by S3 in a fleet.
  */
 export interface ObjectStore {
   /** @throws PreconditionFailedError when `ifNoneMatch` or `ifMatch` does not hold; nothing is written then. */
@@ -53,27 +54,24 @@ export interface ObjectStore {
   /** `range` is in bytes, both ends included, as in HTTP; the end may be left out. Undefined when there is no such object. */
   get(key: string, range?: { start: number; end?: number }): Promise<StoredObject | undefined>
   head(key: string): Promise<ObjectInfo | undefined>
-  /** Does nothing when there is no such object. */
   delete(key: string): Promise<void>
   list(prefix: string, options?: ListOptions): Promise<ListPage>
   close(): Promise<void>
 }
 
-/** Any bucket by its name, with the service's own rights: whoever asks must have checked the caller's. */
+/** Opens a bucket with the service's own credentials: check the caller's grants first. */
 export type Buckets = (bucket: string) => ObjectStore
 
-export class PreconditionFailedError extends Error {
-  override readonly name = 'PreconditionFailedError'
-  readonly retriable = false
-}
+export class PreconditionFailedError extends BaseError {}
 
-/** The store cannot be reached or refuses to work now. */
-export class StoreUnavailableError extends Error {
+/** The store cannot be reached, or cannot serve now. */
+export class StoreUnavailableError extends BaseError {
+  // Subclasses keep it: logs name an outage of the store by it.
   override readonly name = 'StoreUnavailableError'
-  readonly retriable = true
+  override readonly retriable = true
 }
 
-/** The bucket is not there, or closed to the service; others on the same server may work. */
+/** The bucket is missing or denies access; others on the same server may work. */
 export class BucketUnavailableError extends StoreUnavailableError {
   readonly fault: 'missing' | 'forbidden'
 
@@ -83,13 +81,13 @@ export class BucketUnavailableError extends StoreUnavailableError {
   }
 }
 
-/** The whole object, or undefined. */
+/** Reads a whole object; undefined when there is none. */
 export async function getBytes(store: ObjectStore, key: string): Promise<Uint8Array | undefined> {
   const object = await store.get(key)
   return object && new Uint8Array(await new Response(object.body).arrayBuffer())
 }
 
-/** The whole object parsed as JSON, or undefined. */
+/** Reads a whole object as JSON; undefined when there is none. */
 export async function getJson<T>(store: Pick<ObjectStore, 'get'>, key: string): Promise<T | undefined> {
   const object = await store.get(key)
   return object && ((await new Response(object.body).json()) as T)

@@ -11,29 +11,25 @@
 export class CommitWindow {
   /** In ascending order, because offsets begin in ascending order and a set keeps the order of insertion. */
   readonly #unfinished = new Set<bigint>()
-  #next: bigint
+  /** Offset behind everything that began. */
+  next: bigint
 
   /** @param position the first offset that is not committed yet */
   constructor(position: bigint) {
-    this.#next = position
+    this.next = position
   }
 
   /** Offset to commit, in Kafka's sense: the first one to read after a restart. */
   get position(): bigint {
     const lowest = this.#unfinished.values().next()
-    return lowest.done ? this.#next : lowest.value
+    return lowest.done ? this.next : lowest.value
   }
 
-  /** The offset behind everything that began. */
-  get next(): bigint {
-    return this.#next
-  }
-
-  /** @throws RangeError when the offset does not lie above all offsets that began before it. */
+  /** @throws RangeError when the offset is not above all earlier ones */
   begin(offset: bigint): void {
-    if (offset < this.#next) throw new RangeError(`offset ${offset} is not above ${this.#next - 1n}`)
+    if (offset < this.next) throw new RangeError(`offset ${offset} is not above ${this.next - 1n}`)
     this.#unfinished.add(offset)
-    this.#next = offset + 1n
+    this.next = offset + 1n
   }
 
   /** Finishing an offset twice does nothing: at-least-once delivery can bring a record again. */

@@ -28,7 +28,7 @@ interface PartitionCursor {
   committed: bigint
 }
 
-/** Records asked for at once; a fetch takes a fraction of a millisecond, so little is gained by more. */
+/** Records per fetch; a fetch takes a fraction of a millisecond, so little is gained by more. */
 const fetchLimit = 64
 
 /**
@@ -58,7 +58,6 @@ export class ConsumerGroup {
     }))
   }
 
-  /** Members now. */
   get size(): number {
     return this.#members.size
   }
@@ -122,7 +121,7 @@ export class ConsumerGroup {
     }
   }
 
-  /** The partitions take turns, so that a long one does not hold up the others. */
+  /** Round-robin, so that a partition with a large backlog does not block the others. */
   #nextBehind(): PartitionCursor | undefined {
     const count = this.#partitions.length
     for (let i = 1; i <= count; i++) {
@@ -161,7 +160,7 @@ export class ConsumerGroup {
   }
 
   async #commitRound(): Promise<void> {
-    // Records that finish in the same turn are committed together.
+    // Records that finish in the same tick are committed together.
     await undefined
     const moved = this.#moved()
     const positions = new Map(moved.map(({ partition, window }) => [partition, window.position]))

@@ -15,8 +15,8 @@ interface MemberEvents {
 const defaultDrainMs = 10_000
 
 /**
- * Consumer that runs the handler on records, with retries, and keeps to `maxInFlight`. A record that waits for its retry
- * keeps its place, so a failing handler slows fetching down instead of filling the memory.
+ * Consumer that runs the handler on records, with retries, and keeps to `maxInFlight`. A record that waits for its
+ * retry keeps its place, so a failing handler slows fetching down instead of filling the memory.
  */
 export class GroupMember implements Consumer {
   readonly options: ConsumeOptions
@@ -27,15 +27,11 @@ export class GroupMember implements Consumer {
   /** Aborts handlers. */
   readonly #abort = new AbortController()
   #closed: Promise<void> | undefined
-  #handling = 0
+  inFlight = 0
 
   constructor(options: ConsumeOptions, events: MemberEvents) {
     this.options = options
     this.#events = events
-  }
-
-  get inFlight(): number {
-    return this.#handling
   }
 
   /** Free places. */
@@ -77,16 +73,16 @@ export class GroupMember implements Consumer {
   }
 
   async #handle(record: ConsumedRecord): Promise<boolean> {
-    this.#handling++
+    this.inFlight++
     try {
       await this.options.handle(record, this.#abort.signal)
       return true
     } catch (error) {
-      // An aborted handler is no error.
+      // Abort is no error.
       if (!this.#abort.signal.aborted) this.options.onError?.(error)
       return false
     } finally {
-      this.#handling--
+      this.inFlight--
     }
   }
 }

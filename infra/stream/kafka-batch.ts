@@ -12,10 +12,10 @@ export interface SizedMessage {
   size: Size
 }
 
-/** More than what Kafka adds to a record: lengths, offset, time stamp. */
+/** Upper bound of what Kafka adds to a record: lengths, offset, timestamp. */
 const recordOverheadBytes = 100
 
-/** The record as kafkajs takes it, on the same bytes, and what it takes up at most. */
+/** Converts a record for kafkajs, without a copy, with an upper bound of its size. */
 export function sizedMessage({ key, value, headers }: StreamRecord): SizedMessage {
   const texts = [key, ...Object.entries(headers).flat()]
   const textBytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
@@ -33,7 +33,7 @@ export function sumOf(sizes: Size[]): Size {
   return sum
 }
 
-/** Counts the first sizes that stay within the limits together; at least one, so that nothing waits for ever. */
+/** Counts the first sizes that stay within the limits together; at least one, so that large ones go out too. */
 export function countFitting(sizes: Size[], limits: Size): number {
   const sum = { bytes: 0, records: 0 }
   const beyond = sizes.findIndex(({ bytes, records }) => {
@@ -44,7 +44,7 @@ export function countFitting(sizes: Size[], limits: Size): number {
   return beyond < 0 ? sizes.length : Math.max(1, beyond)
 }
 
-/** The messages in their order, cut into parts within the limits. */
+/** Splits the messages, in order, into parts within the limits. */
 export function partsOf(messages: SizedMessage[], limits: Size): SizedMessage[][] {
   const sizes = messages.map(({ size }) => size)
   const parts: SizedMessage[][] = []

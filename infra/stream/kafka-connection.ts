@@ -4,7 +4,7 @@ import { StreamOpenError, UnknownTopicError } from './stream.ts'
 
 /** Connection settings of Kafka, on Node and on Workers. */
 export interface KafkaOptions {
-  /** `host:port` of some brokers; the others are learnt from them. */
+  /** Bootstrap brokers, `host:port`. */
   brokers: string[]
   /** Name of this process in the brokers' logs. */
   clientId?: string
@@ -12,7 +12,7 @@ export interface KafkaOptions {
   /** Certificate of the authority to trust, PEM. Workers ignore it: they trust public authorities only. */
   ca?: string
   sasl?: { mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512'; username: string; password: string }
-  /** Opens connections in another way, e.g. through a tunnel. */
+  /** Opens connections, e.g. through a tunnel. */
   socketFactory?: ISocketFactory
   /** Receives the client's log; `debug` is for routine such as rebalances. */
   onLog?(level: 'debug' | 'warn', message: string, fields: Record<string, unknown>): void
@@ -84,7 +84,7 @@ export function explainFailure(error: unknown, { brokers }: Pick<KafkaOptions, '
   return `Kafka cannot be reached at ${brokers} (${message}). Check KAFKA_BROKERS and KAFKA_TLS, and that it runs.`
 }
 
-/** True when a retry is of no use until somebody changes the settings. */
+/** Recognises errors that last until the settings change. */
 export function isRefusal(error: unknown): boolean {
   return refusesCredentials(error) || distrustsCertificate(error)
 }
@@ -104,7 +104,7 @@ export function unknownTopic(topic: string, cause?: unknown): UnknownTopicError 
   })
 }
 
-/** Kafka's name of an error, e.g. `MESSAGE_TOO_LARGE`; undefined when the broker did not name one. */
+/** Kafka's error type, e.g. `MESSAGE_TOO_LARGE`; undefined for other errors. */
 export function protocolErrorType(error: unknown): string | undefined {
   const { type } = rootCause(error)
   return typeof type === 'string' ? type : undefined

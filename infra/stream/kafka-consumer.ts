@@ -70,7 +70,7 @@ export class KafkaConsumer implements Consumer {
     this.#member = new GroupMember(options, {
       finished: (record) => this.#finish(record),
       hasRoom: () => this.#dispatch(),
-      // Not committed, so whoever has the partition next gets them.
+      // Uncommitted, so the next owner of the partition gets them.
       release: () => {},
       left: () => this.#leave(),
     })

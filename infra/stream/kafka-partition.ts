@@ -5,7 +5,7 @@ import { CommitWindow } from './commit-window.ts'
  * Result of adding fetched records:
  * - `taken`: they wait to be dispatched.
  * - `uncertain`: the first fetch after an interruption starts where we had fetched to. Fetch again; see the README.
- * - `foreign`: they lie before finished records, so the topic was recreated, or the group was reset.
+ * - `foreign`: they are before finished records, so the topic was recreated, or the group was reset.
  */
 export type Added = 'taken' | 'uncertain' | 'foreign'
 
@@ -24,9 +24,9 @@ export class PartitionProgress {
   #fetchedTo: bigint
   /** Last known position of the group. */
   #committed: bigint
-  /** True when nobody else can have had the partition since. */
+  /** True when no other consumer can have had the partition since. */
   #continuous = true
-  /** True after one `doubtful` fetch. */
+  /** True after one `uncertain` fetch. */
   #sawUncertain = false
 
   /** @param position of the group: the first unfinished offset */
@@ -53,7 +53,7 @@ export class PartitionProgress {
     return this.assigned && this.#continuous && position > this.#committed ? position : undefined
   }
 
-  /** Notes that the partition is another consumer's, or was for a while. */
+  /** Marks that another consumer has the partition, or may have had it. */
   interrupt(): void {
     this.#fetched = []
     this.#continuous = false
@@ -61,8 +61,8 @@ export class PartitionProgress {
   }
 
   /**
-   * Adds fetched records, ascending. The first fetch after an interruption starts at the group's position; records of it
-   * that were dispatched here before are left out.
+   * Adds fetched records, ascending. The first fetch after an interruption starts at the group's position; records of
+   * it that were dispatched here before are left out.
    */
   add(messages: KafkaMessage[]): Added {
     const first = BigInt(messages[0]!.offset)
@@ -94,7 +94,7 @@ export class PartitionProgress {
     this.#window.finish(offset)
   }
 
-  /** Notes a commit of the group. */
+  /** Records a commit of the group. */
   committed(position: bigint): void {
     if (position > this.#committed) this.#committed = position
   }

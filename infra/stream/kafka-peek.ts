@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { Kafka, KafkaMessage } from 'kafkajs'
-import { valueWithin, within } from '../timing.ts'
+import { within } from '../timing.ts'
 import { consumedRecord } from './kafka-record.ts'
+import { type Visit, visitGroup } from './kafka-visit.ts'
 import type { ConsumedRecord } from './stream.ts'
 
 /** Offsets of a partition: from `from`, below `end`. */
@@ -11,11 +12,11 @@ export interface PartitionSlice {
   end: bigint
 }
 
-const patienceMs = 30_000
+const timeoutMs = 30_000
 
 /**
  * Reads the first records of each slice, at most `limit`, in a group of its own that never commits. It never waits for
- * records that nobody has sent.
+ * new records.
  */
 export async function peekSlices(
   kafka: Kafka,
@@ -26,15 +27,7 @@ export async function peekSlices(
   for (const { partition, from, end } of slices) if (from >= end) unread.delete(partition)
   if (unread.size === 0 || limit <= 0) return []
 
-  const consumer = kafka.consumer({
-    groupId: `${group}-peek-${randomUUID()}`,
-    maxWaitTimeInMs: 100,
-    allowAutoTopicCreation: false,
-    retry: { restartOnFailure: async () => false },
-  })
   const done = Promise.withResolvers<void>()
-  // It may be rejected before anybody waits for it.
-  done.promise.catch(() => {})
   const take = (partition: number, messages: KafkaMessage[]) => {
     const slice = unread.get(partition)
     if (!slice) return
@@ -47,23 +40,16 @@ export async function peekSlices(
     else unread.delete(partition)
     if (unread.size === 0) done.resolve()
   }
-  consumer.on(consumer.events.CRASH, ({ payload }) => done.reject(payload.error))
-  consumer.on(consumer.events.GROUP_JOIN, () => {
-    for (const { partition, from } of unread.values()) {
-      consumer.seek({ topic, partition, offset: String(from) })
-    }
-  })
-  const late = () => new Error(`Kafka did not deliver the records of ${topic} within ${patienceMs} ms.`)
-  try {
-    await consumer.connect()
-    await consumer.subscribe({ topics: [topic], fromBeginning: true })
-    await consumer.run({
-      autoCommit: false,
-      eachBatch: async ({ batch }) => take(batch.partition, batch.messages),
-    })
-    await within(patienceMs, done.promise, late)
-    return [...records.values()].flat()
-  } finally {
-    await valueWithin(patienceMs, Promise.allSettled([consumer.disconnect()]))
+  const visit: Visit = {
+    topic,
+    group: `${group}-peek-${randomUUID()}`,
+    onJoin(consumer) {
+      for (const { partition, from } of unread.values())
+        consumer.seek({ topic, partition, offset: String(from) })
+    },
+    eachBatch: async ({ batch }) => take(batch.partition, batch.messages),
   }
+  const late = () => new Error(`Kafka did not deliver the records of ${topic} within ${timeoutMs} ms.`)
+  await visitGroup(kafka, visit, () => within(timeoutMs, done.promise, late))
+  return [...records.values()].flat()
 }

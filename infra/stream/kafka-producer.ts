@@ -119,7 +119,7 @@ export class KafkaProducer {
   }
 
   async #sendQueue(): Promise<void> {
-    // Records sent in the same turn go out together, also when nothing is in flight.
+    // Records sent in the same tick go out together, also when nothing is in flight.
     await undefined
     while (this.#queue.length > 0) {
       const client = await this.#connected()
@@ -128,7 +128,7 @@ export class KafkaProducer {
     this.#sending = undefined
   }
 
-  /** A connected producer; undefined when nobody waits for one any more. */
+  /** Connects the producer, with retries; undefined once the queue is empty. */
   async #connected(): Promise<ProducerClient | undefined> {
     for (let failures = 0; this.#queue.length > 0; ) {
       try {
@@ -221,7 +221,7 @@ function idempotentProducer(options: KafkaOptions): ProducerClient {
   })
 }
 
-/** Disconnects again after abandoned work, which goes on within kafkajs and may reconnect. */
+/** Disconnects again after abandoned work, which continues within kafkajs and may reconnect. */
 async function disconnectForGood(client: ProducerClient, work: Promise<unknown>): Promise<void> {
   await client.disconnect().catch(() => {})
   await work.catch(() => {})

@@ -1,7 +1,7 @@
 import type { IHeaders, KafkaMessage } from 'kafkajs'
 import type { ConsumedRecord } from './stream.ts'
 
-/** A record as it came from Kafka. Of a header that is there more than once the last value counts. */
+/** Converts a record of kafkajs. The last value of a repeated header counts. */
 export function consumedRecord(topic: string, partition: number, message: KafkaMessage): ConsumedRecord {
   return {
     topic,

@@ -33,7 +33,7 @@ export interface KafkaStreamOptions extends KafkaOptions {
 /**
  * Opens the job stream of a fleet, in Apache Kafka.
  *
- * @throws StreamOpenError when Kafka cannot be reached or refuses; it is tried for about ten seconds
+ * @throws StreamOpenError when Kafka cannot be reached within about ten seconds, or refuses
  * @example
  * const stream = await openKafkaStream({ brokers: ['127.0.0.1:9092'] })
  * await stream.ensureTopics({ jobs: { partitions: 12, groups: ['workers'] } })
@@ -50,7 +50,7 @@ class KafkaStream implements Stream {
   readonly #options: KafkaStreamOptions
   readonly #producer: KafkaProducer
   readonly #consumers = new Set<Consumer>()
-  /** Topics that were seen to exist. */
+  /** Topics known to exist. */
   readonly #topics = new Set<string>()
   #admin: Promise<Admin> | undefined
   #closed: Promise<void> | undefined
@@ -126,7 +126,7 @@ class KafkaStream implements Stream {
     return this.#administer(async (admin) => {
       if (!this.#topics.has(topic) && !(await admin.listTopics()).includes(topic)) throw unknownTopic(topic)
       this.#topics.add(topic)
-      // The committed offsets first: what is committed in between must not lie behind the end.
+      // Committed offsets first: commits in between must not exceed the end.
       const [committed] = await admin.fetchOffsets({ groupId: group, topics: [topic] })
       const offsets = await admin.fetchTopicOffsets(topic)
       const positions = new Map(
@@ -149,7 +149,7 @@ class KafkaStream implements Stream {
       return await work(await admin)
     } catch (cause) {
       if (cause instanceof UnknownTopicError) throw cause
-      // It may be the connection: the next call opens one of its own.
+      // The connection may be broken: the next call opens a new one.
       if (this.#admin === admin) void this.#disconnectAdmin()
       throw this.#unavailable(cause)
     }

@@ -3,15 +3,10 @@ import { Worker } from 'node:worker_threads'
 import type { LogFailure, LogInput, LogMessage, LogMethod, LogOutput } from './sqlite-log-worker.ts'
 import { StreamOpenError, StreamUnavailableError } from './stream.ts'
 
-interface Waiting {
-  resolve(output: unknown): void
-  reject(error: Error): void
-}
-
-/** The SQLite log in its own thread: the same calls, answered by promises. */
+/** SQLite log in its own thread: the same calls, with promises. */
 export class SqliteLogClient {
   readonly #worker: Worker
-  readonly #waiting = new Map<number, Waiting>()
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
   #lastId = 0
   #ended: StreamUnavailableError | undefined
 
@@ -32,7 +27,7 @@ export class SqliteLogClient {
 
   /**
    * @param transfer buffers in the input that move to the log's thread and are gone here
-   * @throws StreamUnavailableError when the log cannot do it now or has ended
+   * @throws StreamUnavailableError when the call failed or the log has ended
    */
   call<M extends LogMethod>(
     method: M,
@@ -41,13 +36,13 @@ export class SqliteLogClient {
   ): Promise<LogOutput<M>> {
     if (this.#ended) return Promise.reject(this.#ended)
     const id = ++this.#lastId
-    return new Promise<LogOutput<M>>((resolve, reject) => {
-      this.#waiting.set(id, { resolve: (output) => resolve(output as LogOutput<M>), reject })
-      this.#worker.postMessage({ id, method, input }, transfer)
-    })
+    const waiting = Promise.withResolvers<unknown>()
+    this.#waiting.set(id, waiting)
+    this.#worker.postMessage({ id, method, input }, transfer)
+    return waiting.promise as Promise<LogOutput<M>>
   }
 
-  /** Lets the calls under way finish, then closes the file. */
+  /** Waits for pending calls, then closes the file. */
   async close(): Promise<void> {
     if (this.#ended) return
     const exit = once(this.#worker, 'exit')
@@ -60,12 +55,7 @@ export class SqliteLogClient {
     const waiting = this.#waiting.get(message.id)
     this.#waiting.delete(message.id)
     if ('output' in message) waiting?.resolve(message.output)
-    else
-      waiting?.reject(
-        new StreamUnavailableError(
-          `The job stream's file could not be written or read: ${message.failure.message}`,
-        ),
-      )
+    else waiting?.reject(new StreamUnavailableError(`${failed}: ${message.failure.message}`))
   }
 
   #end(error: StreamUnavailableError): void {
@@ -75,18 +65,14 @@ export class SqliteLogClient {
   }
 }
 
+const failed = "The job stream's file could not be written or read"
 const stopped = "The job stream's thread stopped. Restart the service; accepted records are kept."
 
 function openError(path: string, { reason, message }: LogFailure): StreamOpenError {
-  if (reason === 'in-use')
-    return new StreamOpenError(
-      `${path} is in use by another process. Stop it, or give this one its own TURBINE_DATA_DIR.`,
-    )
-  if (reason === 'newer')
-    return new StreamOpenError(
-      `${path} was written by a newer version of Turbine. Use that version, or another TURBINE_DATA_DIR.`,
-    )
-  return new StreamOpenError(
-    `${path} cannot be opened as a job stream (${message}). Check the disk and the file's permissions, or use another TURBINE_DATA_DIR.`,
-  )
+  const problems = {
+    'in-use': 'is in use by another process. Stop it, or give this one its own TURBINE_DATA_DIR.',
+    newer: 'was written by a newer version of Turbine. Use that version, or another TURBINE_DATA_DIR.',
+    failed: `cannot be opened as a job stream (${message}). Check the disk and the file's permissions, or use another TURBINE_DATA_DIR.`,
+  }
+  return new StreamOpenError(`${path} ${problems[reason]}`)
 }

@@ -2,8 +2,8 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { NewerSchemaError, SqliteLog } from './sqlite-log.ts'
 
 /**
- * Calls of the log that other threads may make. Durable writes are synced; other writes may be lost with the power: their
- * records are delivered, or deleted, again.
+ * Calls of the log that other threads may make. Durable writes are synced; other writes may be lost with the power:
+ * their records are delivered, or deleted, again.
  */
 const calls = {
   topics: 'read',
@@ -52,8 +52,8 @@ function open(path: string): SqliteLog | undefined {
 }
 
 /**
- * Answers requests in groups: what arrived while the last group was written is written in one transaction, so
- * that many sends share one sync. Reads go first, since they need not wait for it.
+ * Answers requests in groups: writes that arrive during a transaction share the next one and its sync. Reads go first,
+ * since they need no sync.
  */
 function serve(log: SqliteLog): void {
   let pending: LogRequest[] = []
@@ -66,28 +66,22 @@ function serve(log: SqliteLog): void {
     const requests = pending
     pending = []
     const ofKind = (kind: string) => requests.filter(({ method }) => calls[method].endsWith(kind))
-    for (const request of ofKind('read')) answerAlone(log, request)
-    answerTogether(log, ofKind('write'))
+    for (const request of ofKind('read')) answer([request], () => [invoke(log, request)])
+    const writes = ofKind('write')
+    const sync = writes.some(({ method }) => calls[method] === 'durable write')
+    const writeAll = () => log.transaction(sync, () => writes.map((request) => invoke(log, request)))
+    if (writes.length > 0) answer(writes, writeAll)
     const [close] = ofKind('close')
     if (!close) return
-    answerAlone(log, close)
+    answer([close], () => [invoke(log, close)])
     port.close()
   }
 }
 
-function answerAlone(log: SqliteLog, request: LogRequest): void {
+/** Answers the requests with the outputs of `work`, or all of them with its failure. */
+function answer(requests: LogRequest[], work: () => unknown[]): void {
   try {
-    post({ id: request.id, output: invoke(log, request) })
-  } catch (error) {
-    post({ id: request.id, failure: failureOf(error) })
-  }
-}
-
-function answerTogether(log: SqliteLog, requests: LogRequest[]): void {
-  if (requests.length === 0) return
-  const sync = requests.some(({ method }) => calls[method] === 'durable write')
-  try {
-    const outputs = log.transaction(sync, () => requests.map((request) => invoke(log, request)))
+    const outputs = work()
     for (const [i, { id }] of requests.entries()) post({ id, output: outputs[i] })
   } catch (error) {
     for (const { id } of requests) post({ id, failure: failureOf(error) })

@@ -1,7 +1,8 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { BaseError } from '../errors.ts'
 import type { TopicOptions } from './stream.ts'
 
-/** A record as it is stored; headers are JSON, offsets fit a double's 2^53 here. */
+/** Stored record; headers are JSON, offsets fit a double's 2^53 here. */
 export interface LogRecord {
   partition: number
   offset: number
@@ -45,16 +46,13 @@ const schema = `
 const firstOffset = `COALESCE((SELECT MIN(offset) FROM records
   WHERE records.topic = partitions.topic AND records.partition = partitions.partition), next_offset)`
 
-/** The file was written by a later version of this program. */
-export class NewerSchemaError extends Error {
-  override readonly name = 'NewerSchemaError'
-  readonly retriable = false
-}
+/** The file was written by a later version of Turbine. */
+export class NewerSchemaError extends BaseError {}
 
 /**
- * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of its
- * own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log); a durable
- * `transaction` is also synced to the disk and survives a power loss.
+ * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of
+ * its own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log); a
+ * durable `transaction` is also synced to the disk and survives a power loss.
  */
 export class SqliteLog {
   readonly #database: DatabaseSync
@@ -77,7 +75,7 @@ export class SqliteLog {
     }
   }
 
-  /** Runs `work` as a whole or not at all. `durable` syncs it to the disk. */
+  /** Runs `work` atomically. `durable` syncs it to the disk before it returns. */
   transaction<T>(durable: boolean, work: () => T): T {
     this.#database.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'NORMAL'}; BEGIN IMMEDIATE`)
     try {
@@ -90,7 +88,7 @@ export class SqliteLog {
     }
   }
 
-  /** Creates the topics that are missing and sets the retention of all; answers every topic's partition count. */
+  /** Creates missing topics and sets the retention of all; returns every topic's partition count. */
   ensureTopics(
     topics: Record<string, Required<Pick<TopicOptions, 'partitions' | 'retentionMs'>>>,
   ): Map<string, number> {
@@ -114,7 +112,7 @@ export class SqliteLog {
     return new Map(rows.map((row) => [String(row.topic), Number(row.partitions)]))
   }
 
-  /** Gives each record the next offset of its partition; answers the new ends of the partitions touched. */
+  /** Gives each record the next offset of its partition; returns the new ends of the partitions touched. */
   append({ topic, records }: { topic: string; records: Omit<LogRecord, 'offset'>[] }): PartitionEnd[] {
     const take = this.#prepare(
       'UPDATE partitions SET next_offset = next_offset + 1 WHERE topic = ? AND partition = ? RETURNING next_offset',
@@ -129,7 +127,7 @@ export class SqliteLog {
     return [...ends].map(([partition, end]) => ({ partition, end }))
   }
 
-  /** Makes the group known, from the oldest record kept; a group that is known keeps its positions. */
+  /** Creates the group at the oldest record kept; an existing group keeps its positions. */
   join({ topic, group }: { topic: string; group: string }): GroupPosition[] {
     this.#prepare(
       `INSERT OR IGNORE INTO positions
@@ -189,8 +187,8 @@ export class SqliteLog {
   }
 
   /**
-   * `lag`: records that the group has not committed; for a group that is not known, all that are kept. `taken`:
-   * records that the topic ever took.
+   * `lag`: records that the group has not committed; for an unknown group, all that are kept. `taken`: records ever
+   * appended to the topic.
    */
   counts({ topic, group }: { topic: string; group: string }): { lag: number; taken: number } {
     const row = this.#prepare(
@@ -204,7 +202,7 @@ export class SqliteLog {
 
   /**
    * Deletes records that every group of their topic has committed and that are older than the topic's retention
-   * at `now` (unix ms), at most `limit` of each partition; answers how many. A topic without any group keeps all.
+   * at `now` (unix ms), at most `limit` of each partition; returns how many. A topic without any group keeps all.
    */
   prune({ now, limit = 1000 }: { now: number; limit?: number }): number {
     const partitions = this.#prepare(

@@ -2,7 +2,6 @@ import { dirname } from 'node:path'
 import { makeDirectory } from '../durable.ts'
 import { ConsumerGroup } from './consumer-group.ts'
 import { partitionOf } from './partition.ts'
-import type { PartitionEnd } from './sqlite-log.ts'
 import { SqliteLogClient } from './sqlite-log-client.ts'
 import {
   type ConsumedRecord,
@@ -21,7 +20,7 @@ import {
 export interface SqliteStreamOptions {
   /** The stream's file; its folder is created. One process at a time can open it. */
   path: string
-  /** For topics that do not set it: how long records are kept after every group committed them, ms. */
+  /** Default retention of records that every group has committed, ms. */
   retentionMs?: number
   /** Interval at which records past their retention are deleted, ms. */
   pruneIntervalMs?: number
@@ -56,7 +55,8 @@ export async function openSqliteStream(options: SqliteStreamOptions): Promise<St
 class SqliteStream implements Stream {
   readonly #log: SqliteLogClient
   readonly #settings: Required<Omit<SqliteStreamOptions, 'path'>>
-  readonly #subscriptions = new Map<string, Subscription>()
+  /** Groups by topic and name. New records may be announced while a group still opens. */
+  readonly #groups = new Map<string, { topic: string; opened: Promise<ConsumerGroup> }>()
   readonly #pruning: NodeJS.Timeout
   /** Topic to its number of partitions. */
   #partitions: Map<string, number>
@@ -70,7 +70,7 @@ class SqliteStream implements Stream {
     this.#log = log
     this.#partitions = partitions
     this.#settings = settings
-    // A failure is met again by the next send, which reports it.
+    // The next send meets the failure too, and reports it.
     const prune = () => log.call('prune', { now: settings.now() }).catch(() => {})
     this.#pruning = setInterval(prune, settings.pruneIntervalMs).unref()
   }
@@ -105,8 +105,12 @@ class SqliteStream implements Stream {
       { topic, records: rows },
       rows.map(({ value }) => value.buffer),
     )
-    for (const subscription of this.#subscriptions.values()) {
-      if (subscription.topic === topic) subscription.extend(ends)
+    const extend = (group: ConsumerGroup) => {
+      for (const { partition, end } of ends) group.extend(partition, BigInt(end))
+    }
+    for (const group of this.#groups.values()) {
+      // A group that could not be opened has no consumers, and the call that wanted one has the error.
+      if (group.topic === topic) group.opened.then(extend, () => {})
     }
   }
 
@@ -114,13 +118,13 @@ class SqliteStream implements Stream {
     this.#assertOpen()
     const { topic, group } = options
     this.#partitionsOf(topic)
-    const id = subscriptionId(topic, group)
-    const subscription = this.#subscriptions.get(id) ?? new Subscription(this.#log, topic, group)
-    this.#subscriptions.set(id, subscription)
+    const id = groupId(topic, group)
+    const known = this.#groups.get(id) ?? { topic, opened: openGroup(this.#log, topic, group) }
+    this.#groups.set(id, known)
     try {
-      return (await subscription.group).join(options)
+      return (await known.opened).join(options)
     } catch (error) {
-      this.#subscriptions.delete(id)
+      this.#groups.delete(id)
       throw error
     }
   }
@@ -133,8 +137,8 @@ class SqliteStream implements Stream {
   async groupState(topic: string, group: string): Promise<GroupState> {
     const partitions = this.#partitionsOf(topic)
     const counts = await this.#log.call('counts', { topic, group })
-    const subscription = this.#subscriptions.get(subscriptionId(topic, group))
-    return { ...counts, partitions, members: subscription ? (await subscription.group).size : 0 }
+    const members = (await this.#groups.get(groupId(topic, group))?.opened)?.size ?? 0
+    return { ...counts, partitions, members }
   }
 
   async peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]> {
@@ -153,7 +157,7 @@ class SqliteStream implements Stream {
 
   async #close(): Promise<void> {
     clearInterval(this.#pruning)
-    await Promise.all([...this.#subscriptions.values()].map(async ({ group }) => (await group).close()))
+    await Promise.all([...this.#groups.values()].map(async ({ opened }) => (await opened).close()))
     await this.#log.close()
   }
 
@@ -169,26 +173,7 @@ class SqliteStream implements Stream {
   }
 }
 
-const subscriptionId = (topic: string, group: string) => JSON.stringify([topic, group])
-
-/** A group's consumers, and how they reach the log. New records may be announced while the group still opens. */
-class Subscription {
-  readonly topic: string
-  readonly group: Promise<ConsumerGroup>
-
-  constructor(log: SqliteLogClient, topic: string, group: string) {
-    this.topic = topic
-    this.group = openGroup(log, topic, group)
-  }
-
-  extend(ends: PartitionEnd[]): void {
-    const extendAll = (group: ConsumerGroup) => {
-      for (const { partition, end } of ends) group.extend(partition, BigInt(end))
-    }
-    // A group that could not be opened has no consumers, and the call that wanted one has the error.
-    this.group.then(extendAll, () => {})
-  }
-}
+const groupId = (topic: string, group: string) => JSON.stringify([topic, group])
 
 async function openGroup(log: SqliteLogClient, topic: string, group: string): Promise<ConsumerGroup> {
   const ranges = await log.call('join', { topic, group })

@@ -1,3 +1,4 @@
+import { BaseError } from '../errors.ts'
 /** Record to send. Headers are short strings; the value is opaque bytes. */
 export interface StreamRecord {
   /** Decides the partition; records of one key keep their order. */
@@ -18,14 +19,14 @@ export interface TopicOptions {
   partitions: number
   /** Records older than this may be dropped once every group has committed them, ms. */
   retentionMs?: number
-  /** Bytes of a record, or of records sent together, at most; the broker's default where it is left out. */
+  /** Maximum bytes of a record, or of records sent together; default: the broker's. */
   maxMessageBytes?: number
-  /** Groups that start at the topic's first record, whenever their first consumer comes. */
+  /** Groups that start at the topic's first record, whenever their first consumer joins. */
   groups?: string[]
 }
 
 export interface SendOptions {
-  /** Gives up when it aborts; the stream may or may not have taken the records then. */
+  /** Once aborted, the stream may or may not have the records. */
   signal?: AbortSignal
 }
 
@@ -33,12 +34,12 @@ export interface ConsumeOptions {
   topic: string
   /** Each record of the topic is handled by one consumer of each group. */
   group: string
-  /** Records that are handled at the same time, over all partitions; at this number fetching pauses. */
+  /** Maximum records handled concurrently, over all partitions; fetching pauses there. */
   maxInFlight: number
   /**
-   * Handles one record; many run at once, in any order. Its offset is committed after the promise fulfils and
-   * every earlier record of the partition is finished too. A rejection means "not now": the record is handed
-   * in again after a pause that grows from 100 ms to 10 s, and nothing behind it is committed meanwhile.
+   * Handles one record, concurrently with others, in any order. Its offset is committed after the promise fulfils and
+   * every earlier record of the partition is finished too. After a rejection the record is delivered again, with a
+   * backoff from 100 ms to 10 s, and nothing behind it is committed meanwhile.
    * A handler can run twice for one record (a crash before the commit), so it must be idempotent.
    */
   handle(record: ConsumedRecord, signal: AbortSignal): Promise<void>
@@ -47,7 +48,6 @@ export interface ConsumeOptions {
 }
 
 export interface Consumer {
-  /** Records being handled now. */
   readonly inFlight: number
   /**
    * Stops fetching, waits at most `drainMs` for the handlers that run, commits what is finished and leaves the
@@ -60,25 +60,24 @@ export interface Consumer {
 export interface GroupState {
   /** Records that the group has not committed yet. */
   lag: number
-  /** Records that the topic has taken since it was made: its growth is the rate at which they come. */
+  /** Records ever appended to the topic: its growth is the arrival rate. */
   taken: number
-  /** Consumers that share the topic now. */
+  /** Consumers that share the topic. */
   members: number
-  /** More members than that have nothing to do. */
+  /** Further members are idle. */
   partitions: number
 }
 
 /**
  * The job stream: topics with partitions, consumer groups with committed offsets, at-least-once delivery.
- * Filled by SQLite on one machine and by Kafka in a fleet.
+ * Implemented by SQLite on one machine and by Kafka in a fleet.
  */
 export interface Stream {
   /** Creates what is missing; a topic that exists keeps its partitions. */
   ensureTopics(topics: Record<string, TopicOptions>): Promise<void>
   /**
-   * Resolves when the stream has all records durably; rejects when it has not or may not have them.
-   * @throws StreamUnavailableError (retriable) when the stream cannot take them now; UnknownTopicError,
-   * RecordTooLargeError.
+   * Resolves when the stream has all records durably; rejects when it may not have them.
+   * @throws StreamUnavailableError (retriable) when it cannot take them now; UnknownTopicError; RecordTooLargeError
    */
   send(topic: string, records: StreamRecord[], options?: SendOptions): Promise<void>
   consume(options: ConsumeOptions): Promise<Consumer>
@@ -86,30 +85,20 @@ export interface Stream {
   lag(topic: string, group: string): Promise<number>
   /** Lag and members of the group, over all processes of the fleet. */
   groupState(topic: string, group: string): Promise<GroupState>
-  /** The first records that the group has not committed yet, at most `limit` of each partition; takes none. */
+  /** The first records that the group has not committed yet, at most `limit` of each partition; commits nothing. */
   peek(topic: string, group: string, limit: number): Promise<ConsumedRecord[]>
   close(): Promise<void>
 }
 
-export class StreamUnavailableError extends Error {
-  override readonly name = 'StreamUnavailableError'
-  readonly retriable = true
+export class StreamUnavailableError extends BaseError {
+  override readonly retriable = true
 }
 
 /** A topic was used before `ensureTopics` created it. */
-export class UnknownTopicError extends Error {
-  override readonly name = 'UnknownTopicError'
-  readonly retriable = false
-}
+export class UnknownTopicError extends BaseError {}
 
-/** A record is larger than its topic takes; sending it again does not help. */
-export class RecordTooLargeError extends Error {
-  override readonly name = 'RecordTooLargeError'
-  readonly retriable = false
-}
+/** The record is larger than its topic allows. */
+export class RecordTooLargeError extends BaseError {}
 
-/** The stream cannot be opened; the message says why and what to do. */
-export class StreamOpenError extends Error {
-  override readonly name = 'StreamOpenError'
-  readonly retriable = false
-}
+/** The stream cannot be opened; the message names the remedy. */
+export class StreamOpenError extends BaseError {}

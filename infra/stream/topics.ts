@@ -1,6 +1,7 @@
-import type { Admin, Kafka } from 'kafkajs'
+import type { Admin, Consumer, Kafka } from 'kafkajs'
 import { type RetryOptions, retry } from '../retry.ts'
 import { createKafka, type KafkaOptions, orOpenError, protocolErrorType } from './kafka-connection.ts'
+import { visitGroup } from './kafka-visit.ts'
 import type { TopicOptions } from './stream.ts'
 
 /** Topics that a stream needs, by name. */
@@ -16,7 +17,7 @@ export interface TopicReport {
   findings: string[]
 }
 
-/** A topic as Kafka has it. Limits are -1 where there is none. */
+/** Topic as Kafka has it. Limits are -1 where there is none. */
 export interface TopicState {
   partitions: number
   retentionMs: number
@@ -52,9 +53,9 @@ export function createTopics(options: KafkaOptions, layout: TopicLayout): Promis
 export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise<TopicReport[]> {
   return administer(options, async (admin) => {
     const existing = new Set(await admin.listTopics())
-    const reports = Object.entries(layout).map(async ([topic, asked]): Promise<TopicReport> => {
-      const state = existing.has(topic) ? await describeTopic(admin, topic, asked.groups ?? []) : undefined
-      const findings = findingsOf(topic, asked, state)
+    const reports = Object.entries(layout).map(async ([topic, required]): Promise<TopicReport> => {
+      const state = existing.has(topic) ? await describeTopic(admin, topic, required.groups ?? []) : undefined
+      const findings = findingsOf(topic, required, state)
       return { topic, ok: findings.length === 0, partitions: state?.partitions, findings }
     })
     return Promise.all(reports)
@@ -62,20 +63,20 @@ export function checkTopics(options: KafkaOptions, layout: TopicLayout): Promise
 }
 
 /** Lists the problems of a topic; `state` is undefined when it does not exist. */
-export function findingsOf(topic: string, asked: TopicOptions, state: TopicState | undefined): string[] {
+export function findingsOf(topic: string, required: TopicOptions, state: TopicState | undefined): string[] {
   const create = 'npx turbine topics create'
   if (!state) return [`does not exist: ${create}`]
   const { partitions, uncommitted, singleCopy } = state
-  const addPartitions = `kafka-topics.sh --alter --topic ${topic} --partitions ${asked.partitions}`
-  const fewPartitions = `has ${partitions} partitions of ${asked.partitions}, so at most ${partitions} consumers share it: ${addPartitions}`
-  const lowLimits = limitsToRaise(asked, state).map(
+  const addPartitions = `kafka-topics.sh --alter --topic ${topic} --partitions ${required.partitions}`
+  const fewPartitions = `has ${partitions} partitions of ${required.partitions}, so at most ${partitions} consumers share it: ${addPartitions}`
+  const lowLimits = limitsToRaise(required, state).map(
     ({ name, has, needs }) => `${name} is ${has}, less than ${needs}: ${create}`,
   )
   const missingStarts = Object.entries(uncommitted).map(
     ([group, count]) => `group ${group} has no offsets on ${count} partitions: ${create}`,
   )
   return [
-    ...(partitions < asked.partitions ? [fewPartitions] : []),
+    ...(partitions < required.partitions ? [fewPartitions] : []),
     ...lowLimits,
     ...missingStarts,
     ...(singleCopy ? ['has one copy of each record: reassign it with more replicas'] : []),
@@ -86,33 +87,33 @@ export async function ensureTopics(kafka: Kafka, admin: Admin, layout: TopicLayo
   const existing = new Set(await admin.listTopics())
   const missing = Object.entries(layout).filter(([topic]) => !existing.has(topic))
   if (missing.length > 0) await createMissing(admin, missing)
-  for (const [topic, asked] of Object.entries(layout)) {
-    if (existing.has(topic)) await raiseLimits(admin, topic, asked)
-    for (const group of asked.groups ?? []) await commitStart(kafka, admin, topic, group)
+  for (const [topic, required] of Object.entries(layout)) {
+    if (existing.has(topic)) await raiseLimits(admin, topic, required)
+    for (const group of required.groups ?? []) await commitStart(kafka, admin, topic, group)
   }
 }
 
 async function createMissing(admin: Admin, topics: [string, TopicOptions][]): Promise<void> {
-  const configs = topics.map(([topic, asked]) => ({
+  const configs = topics.map(([topic, required]) => ({
     topic,
-    numPartitions: asked.partitions,
+    numPartitions: required.partitions,
     configEntries: entries([
-      // Retention counts from when the broker got a record, whatever its sender's clock says.
+      // Retention counts from the broker's clock, not the sender's.
       ['message.timestamp.type', 'LogAppendTime'],
-      ...limitsIn(asked),
+      ...limitsIn(required),
     ]),
   }))
-  // With as many copies as the brokers' default says.
+  // With the brokers' default replication factor.
   await admin.createTopics({ topics: configs, waitForLeaders: true })
 }
 
-async function raiseLimits(admin: Admin, topic: string, asked: TopicOptions): Promise<void> {
+async function raiseLimits(admin: Admin, topic: string, required: TopicOptions): Promise<void> {
   const settings = await describeSettings(admin, topic)
-  const raised = limitsToRaise(asked, limitsOf(settings)).map(
+  const raised = limitsToRaise(required, limitsOf(settings)).map(
     ({ name, needs }): Entry => [name, String(needs)],
   )
   if (raised.length === 0) return
-  // What is not named in the request goes back to the broker's default, so all that was set is named again.
+  // Settings missing from the request return to the broker's default, so all are repeated.
   const kept = settings
     .filter(({ configSource }) => configSource === setForTopic)
     .map(({ configName, configValue }): Entry => [configName, configValue])
@@ -126,18 +127,21 @@ type Entry = [name: string, value: string]
 
 const limits = ['retentionMs', 'maxMessageBytes'] as const
 
-function limitsIn(asked: TopicOptions): Entry[] {
+function limitsIn(required: TopicOptions): Entry[] {
   return limits.flatMap((limit) => {
-    const value = asked[limit]
+    const value = required[limit]
     return value === undefined ? [] : [[limitNames[limit], String(value)] satisfies Entry]
   })
 }
 
 /** Limits that are lower than the layout, or producers, need. */
-function limitsToRaise(asked: TopicOptions, state: Limits): { name: string; has: number; needs: number }[] {
+function limitsToRaise(
+  required: TopicOptions,
+  state: Limits,
+): { name: string; has: number; needs: number }[] {
   const least: Limits = { retentionMs: 0, maxMessageBytes: leastMessageBytes }
   return limits
-    .map((limit) => ({ name: limitNames[limit], has: state[limit], needs: asked[limit] ?? least[limit] }))
+    .map((limit) => ({ name: limitNames[limit], has: state[limit], needs: required[limit] ?? least[limit] }))
     .filter(({ has, needs }) => has >= 0 && has < needs)
 }
 
@@ -150,13 +154,9 @@ async function describeSettings(admin: Admin, topic: string) {
 }
 
 function limitsOf(settings: Settings): Limits {
-  const limitOf = (name: string) => {
-    return Number(settings.find(({ configName }) => configName === name)?.configValue ?? -1)
-  }
-  return {
-    retentionMs: limitOf(limitNames.retentionMs),
-    maxMessageBytes: limitOf(limitNames.maxMessageBytes),
-  }
+  const limitOf = (limit: keyof Limits) =>
+    Number(settings.find(({ configName }) => configName === limitNames[limit])?.configValue ?? -1)
+  return { retentionMs: limitOf('retentionMs'), maxMessageBytes: limitOf('maxMessageBytes') }
 }
 
 async function describeTopic(admin: Admin, topic: string, groups: string[]): Promise<TopicState> {
@@ -181,7 +181,7 @@ async function withoutCommit(admin: Admin, topic: string, group: string): Promis
   return offsets!.partitions.filter(({ offset }) => Number(offset) < 0).map(({ partition }) => partition)
 }
 
-/** A topic is made before its partitions have leaders, which kafkajs does not wait for in every call. */
+/** New topics have no leaders for a moment, which kafkajs does not wait for in every call. */
 const untilLed: RetryOptions = {
   tries: 50,
   retriable: (error) => protocolErrorType(error) === 'NOT_LEADER_FOR_PARTITION',
@@ -199,21 +199,9 @@ async function commitStart(kafka: Kafka, admin: Admin, topic: string, group: str
   if (groups.some(({ members }) => members.length > 0)) return
   const offsets = await retry(() => admin.fetchTopicOffsets(topic), untilLed)
   const starts = offsets.filter(({ partition }) => missing.includes(partition))
-  const consumer = kafka.consumer({ groupId: group, maxWaitTimeInMs: 100, allowAutoTopicCreation: false })
-  const crashed = Promise.withResolvers<never>()
-  // It may be rejected before anybody waits for it.
-  crashed.promise.catch(() => {})
-  consumer.on(consumer.events.CRASH, ({ payload }) => crashed.reject(payload.error))
-  consumer.on(consumer.events.GROUP_JOIN, () => consumer.pause([{ topic }]))
-  try {
-    await consumer.connect()
-    await consumer.subscribe({ topics: [topic], fromBeginning: true })
-    await consumer.run({ autoCommit: false, eachBatch: async () => {} })
-    const commits = starts.map(({ partition, low }) => ({ topic, partition, offset: low }))
-    await Promise.race([consumer.commitOffsets(commits), crashed.promise])
-  } finally {
-    await consumer.disconnect()
-  }
+  const commits = starts.map(({ partition, low }) => ({ topic, partition, offset: low }))
+  const onJoin = (consumer: Consumer) => consumer.pause([{ topic }])
+  await visitGroup(kafka, { topic, group, onJoin }, (consumer) => consumer.commitOffsets(commits))
 }
 
 function administer<T>(options: KafkaOptions, work: (admin: Admin, kafka: Kafka) => Promise<T>): Promise<T> {

@@ -6,7 +6,7 @@ import { traceFields } from './tracing.ts'
 export type { Logger }
 
 export interface LoggerOptions {
-  /** The least level that is logged; default info. */
+  /** Minimum level; default info. */
   level?: string
   /** `auto`, the default, is text on a terminal and JSON lines elsewhere. */
   format?: 'auto' | 'text' | 'json'

@@ -10,20 +10,19 @@ import {
 } from 'prom-client'
 
 /**
- * Makes the metrics of one service and renders them in Prometheus' text format. Names get the prefix `turbine_`.
- * A metric is made, and recorded, where the event happens.
+ * Creates the metrics of one service and renders them in Prometheus' text format. Names get the prefix `turbine_`.
  */
 export interface Metrics {
   counter<T extends string = never>(options: CounterConfiguration<T>): Counter<T>
   gauge<T extends string = never>(options: GaugeConfiguration<T>): Gauge<T>
   histogram<T extends string = never>(options: HistogramConfiguration<T>): Histogram<T>
-  /** The content type of what `render` gives. */
+  /** Content type of `render`'s text. */
   readonly contentType: string
   render(): Promise<string>
 }
 
 /**
- * @param options.process whether to add the metrics of the process (memory, CPU time, event loop); default true
+ * @param options.process adds the metrics of the process (memory, CPU time, event loop); default true
  * @example
  * const metrics = createMetrics()
  * const images = metrics.counter({ name: 'images_total', help: 'Images captioned.', labelNames: ['lane'] })

@@ -18,13 +18,11 @@ const secretNames = new Set([
   'signature',
 ])
 
-/** Deeper values are not written out. */
 const maxDepth = 6
 
 /**
- * A copy of a value as it may be logged: fields with the names of secrets are replaced, bytes and `data:` URLs
- * give their length only, and addresses lose user, password, query and fragment, which can hold signatures. Errors
- * become plain objects with their causes.
+ * Copies a value for the log: fields with the names of secrets are replaced, bytes and `data:` URLs give their length
+ * only, and URLs lose user, password, query and fragment, which can hold signatures. Errors become plain objects.
  */
 export function redact(value: unknown, depth = 0): unknown {
   if (typeof value === 'string') return redactText(value)
@@ -46,7 +44,7 @@ function redactField(name: string, field: unknown, depth: number): unknown {
   return secret && field !== undefined ? '[redacted]' : redact(field, depth + 1)
 }
 
-/** The fields that say what went wrong; `message`, `stack` and `cause` are not enumerable. */
+/** `message`, `stack` and `cause` are not enumerable. */
 function errorFields(error: Error): [string, unknown][] {
   const { name, message, stack, cause } = error
   const own = Object.entries(error).filter(([key]) => key !== 'name')

@@ -3,8 +3,7 @@ const dim = '\x1b[2m'
 const reset = '\x1b[0m'
 
 /**
- * A line of the JSON log as a person reads it: `12:04:31 info  listening port=8787`, an error's stack below.
- * The time is that of the local zone.
+ * Formats a line of the JSON log: `12:04:31 info  listening port=8787`, in local time, an error's stack below.
  */
 export function formatText(line: string, { color = false }: { color?: boolean } = {}): string {
   const { time, level, msg, err, ...fields } = JSON.parse(line)

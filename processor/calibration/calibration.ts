@@ -11,12 +11,12 @@ type Compare = (schedule: Schedule, pictures: number) => Promise<LevelQuality>
 
 export interface CalibrationOptions {
   encoder: EncoderShape
-  /** Number of pictures that levels are chosen by, and that confirm them. */
+  /** Number of pictures for choosing and for confirming levels. */
   pictures: { search: number; heldOut: number }
   compare: { search: Compare; heldOut: Compare }
   /** Levels at most, the unpruned one included. */
   levels: number
-  /** Share of equal captions below which a level is not worth having. */
+  /** Minimum share of equal captions of a level. */
   minExact: number
   measureSpeeds(schedules: Schedule[]): Promise<Speed[]>
   /** Receives the number of captions still to be made. */
@@ -34,7 +34,7 @@ interface CalibratedLevel {
 export interface CalibrationResult {
   /** Level 0 first. */
   levels: CalibratedLevel[]
-  /** Levels that were chosen and did not last. */
+  /** Chosen levels that were not confirmed. */
   dropped: Dropped[]
   /** All schedules that were compared on all search pictures. */
   outcomes: Outcome[]

@@ -13,8 +13,8 @@ export interface ComparisonOptions<B> {
 }
 
 /**
- * A function that compares a schedule's captions with the unpruned ones on the first so many pictures. They are
- * captioned by whole batches, and a batch that is asked for again is captioned again: `caption` may remember.
+ * Makes a function that compares a schedule's captions with the unpruned ones on the first `pictures`. It captions whole
+ * batches; `caption` may cache them.
  */
 export function comparison<B extends Pick<PictureBatch, 'count'>>({
   batches,

@@ -20,7 +20,7 @@ export function paretoFront<T extends Pick<Outcome, 'flopShare' | 'quality'>>(ou
   return front.reverse()
 }
 
-/** FLOPs of a level over those of the level before, at most: what is closer is not worth its agreement. */
+/** Maximum FLOPs of a level over those of the previous level. */
 const levelRatio = 0.97
 
 /**
@@ -119,7 +119,7 @@ export function confirmLevels(
   return { levels: kept.reverse(), dropped: dropped.reverse() }
 }
 
-/** Beyond what chance explains: three standard errors of the difference of the two shares of equal captions. */
+/** Tests for a difference beyond chance: three standard errors of the difference of the two shares of equal captions. */
 function isMuchLower({ quality, heldOut }: Confirmed, pictures: ConfirmOptions['pictures']): boolean {
   const total = pictures.search + pictures.heldOut
   // One picture more on each side, so that a share of 1 is not taken for certain.

@@ -1,13 +1,11 @@
-/** Round of a halving: pictures that each candidate is compared on, and candidates that go on from there. */
+/** Round of a halving: pictures that each candidate is compared on, and candidates kept for the next round. */
 export interface Stage {
   pictures: number
   keep: number
 }
 
 /**
- * Successive halving (Jamieson and Talwalkar 2016): few pictures for all candidates, more for the best of them. Of
- * equal candidates the first goes on.
- *
+ * Successive halving (Jamieson and Talwalkar 2016): few pictures for all candidates, more for the best. Ties keep the first.
  * @param candidates one or more
  * @param score of a candidate on the first so many pictures; higher is better
  * @returns the best of the last stage
@@ -21,14 +19,14 @@ export async function halve<T>(
   for (const { pictures, keep } of stages) {
     const scored: { candidate: T; score: number }[] = []
     for (const candidate of left) scored.push({ candidate, score: await score(candidate, pictures) })
-    // Sorting is stable: of equal ones the first stays first.
+    // Stable: ties keep their order.
     scored.sort((a, b) => b.score - a.score)
     left = scored.slice(0, keep).map(({ candidate }) => candidate)
   }
   return left[0]!
 }
 
-/** Captions that a halving makes, when a picture is captioned once for each candidate. */
+/** Number of captions of a halving, with one per candidate and picture. */
 export function captionsOf(candidates: number, stages: readonly Stage[]): number {
   let sum = 0
   let before = 0

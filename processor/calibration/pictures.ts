@@ -1,14 +1,14 @@
 import type { ImageSpec } from '../models/model.ts'
 
-/** A picture that could be read. */
+/** Preprocessed picture. */
 export interface Picture {
   /** SHA-256 of the file's bytes, hexadecimal. */
   digest: string
-  /** As the model wants to see it, `uint8 [H, W, 3]`. */
+  /** `uint8 [H, W, 3]`, of the model's size. */
   pixels: Uint8Array
 }
 
-/** Pictures that one run of the model captions. */
+/** Batch of pictures. */
 export interface PictureBatch {
   /** `uint8 [size, H, W, 3]`, with room for a full batch. */
   pixels: Uint8Array<SharedArrayBuffer>

@@ -9,9 +9,9 @@ import { captionsOf, halve, type Stage } from './halving.ts'
 
 export interface SearchOptions {
   encoder: EncoderShape
-  /** Pictures to choose by. */
+  /** Number of pictures. */
   pictures: number
-  /** Share of equal captions below which a schedule is of no use. */
+  /** Minimum share of equal captions. */
   minExact: number
   /** Agreement with the unpruned captions on the first so many pictures. */
   compare(schedule: Schedule, pictures: number): Promise<LevelQuality>
@@ -26,11 +26,11 @@ export const searchVersion = 1
 const surveyStep = 0.85
 /** Steps through the range in which captions get worse, even ones first, then where agreement falls most. */
 const fineTargets = { even: 6, gaps: 6 }
-/** FLOPs of two schedules between which nothing is looked for. */
+/** Ratio of FLOPs above which no schedule is searched in between. */
 const closeRatio = 0.985
 /** Share of a layer's r by which it is moved, round by round. */
 const moveSizes = [0.2, 0.08]
-/** Candidates that are taken on from the nearest FLOPs. */
+/** Candidates inherited from the nearest FLOPs. */
 const successors = 6
 
 /**
@@ -81,7 +81,7 @@ function surveySteps(encoder: EncoderShape): SurveyStep[] {
   }
 }
 
-/** About how many captions the search makes at most. */
+/** Estimates the maximum number of captions of a search. */
 export function plannedCaptions(encoder: EncoderShape, pictures: number): number {
   return captionsAhead({ encoder, pictures }, surveySteps(encoder), fineTargets.even + fineTargets.gaps)
 }

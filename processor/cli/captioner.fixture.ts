@@ -5,7 +5,7 @@ export interface FakeCaptionerOptions {
   concurrency?: number
   /** Sees every task. */
   onTask?(task: CaptionTask): void
-  /** Told the image's bytes as text; what it returns is thrown. */
+  /** Receives the image's bytes as text; returns an error to throw. */
   fail?(image: string): unknown
 }
 

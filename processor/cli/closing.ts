@@ -1,7 +1,4 @@
-/**
- * Works with what was opened, and closes it.
- * @example const keys = await closing(openStore(), listKeys)
- */
+/** Runs `work` with an opened resource and closes it. @example await closing(openStore(), listKeys) */
 export async function closing<Opened extends { close(): Promise<void> }, T>(
   opening: Promise<Opened>,
   work: (opened: Opened) => Promise<T>,

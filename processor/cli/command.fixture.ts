@@ -1,7 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { describeError, exitCodeOf } from './errors.ts'
 
-/** Where a command under test prints. */
+/** Output of a command under test. */
 export class Printed {
   stdout = ''
   stderr = ''

@@ -102,7 +102,7 @@ test('retry sends every record back to where it came from and empties the list',
   expect(await resent(topics.batch)).toEqual(['batch_2/7'])
   expect(await left()).toEqual([])
   expect(printed.stdout.trimEnd().split('\n')).toHaveLength(21)
-  expect(printed.stderr).toBe('21 records sent again.\n')
+  expect(printed.stderr).toBe('21 records resent.\n')
 })
 
 test('what dies again meanwhile stays on the list', async () => {
@@ -120,7 +120,7 @@ test('what dies again meanwhile stays on the list', async () => {
   await runRetry({}, { ...environment, now: () => now })
   await consumer.close()
   expect(await left()).toEqual(['cap_1'])
-  expect(printed.stderr).toBe('1 record sent again.\n')
+  expect(printed.stderr).toBe('1 record resent.\n')
 })
 
 test('retry with an id sends that one, and leaves it on the list', async () => {
@@ -139,7 +139,7 @@ test('a letter without an origin is told of, and does not hold up the others', a
   await stream.send(topics.deadLetter, [{ key: 'stray', value: new Uint8Array(0), headers: {} }])
   await bury('cap_1')
   await runRetry({}, environment)
-  expect(printed.stderr).toContain('"stray" does not say where it came from')
+  expect(printed.stderr).toContain('"stray" has no origin; dropped.')
   expect([await resent(topics.interactive), await left()]).toEqual([['cap_1'], []])
   await stream.send(topics.deadLetter, [{ key: 'stray', value: new Uint8Array(0), headers: {} }])
   await expect(runRetry({ id: 'stray' }, environment)).rejects.toThrow(UsageError)

@@ -10,27 +10,20 @@ import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, plural } from './format.ts'
 import { count } from './options.ts'
+import type { Terminal } from './progress.ts'
 
-/** What the commands need from outside. */
-export interface DeadLetterEnvironment {
-  /** Opens the stream that the settings name, with its topics. The command closes it. */
+/** Dependencies of the commands. */
+export interface DeadLetterEnvironment extends Terminal {
+  /** Opens the configured stream, with its topics. The command closes it. */
   openStream(): Promise<Stream>
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
   /** Unix ms; default: the clock. */
   now?(): number
 }
 
-interface ListFlags {
-  limit: number
-  json?: boolean
-}
+export type ListFlags = { limit: number; json?: boolean }
+export type RetryFlags = { id?: string }
 
-export interface RetryFlags {
-  id?: string
-}
-
-/** Letters that are searched for an id. */
+/** Dead letters searched for an id. */
 const searched = 1000
 
 const listExamples = `
@@ -38,41 +31,38 @@ Examples:
   npx turbine dead-letter list
   npx turbine dead-letter list --json | jq -r 'select(.tenant == "acme").id'
 
-A dead letter is a record that could not be read, or whose handling failed three times: a request for a caption (its
-id is the caption's), a shard of a batch (batch/number), or news for the planners. Whoever waited for it was told:
-the caption is "failed", the lines of the shard are in the batch's error file. Letters are kept for 30 days.`
+A dead letter is a record that could not be parsed or whose handler failed three times: a caption request (its id is the
+caption's), a shard of a batch (batch/number), or a planner event. The caption is "failed", or the lines of the shard are
+in the batch's error file. Dead letters are kept for 30 days.`
 
 const retryExamples = `
 Examples:
   npx turbine dead-letter retry
   npx turbine dead-letter retry --id batch_123/7
 
-Without --id all letters are sent again and leave the list; with it that one is, and stays listed. A caption that
-succeeds takes the place of the failed one; a shard's results take the place of its error lines while its batch is
-in progress.`
+Without --id all dead letters are resent and removed from the list; with --id that one is resent and stays listed. A
+caption that succeeds replaces the failed one; a shard's results replace its error lines while the batch is in progress.`
 
 /** `turbine dead-letter list | retry` */
 export function deadLetterCommand(environment: DeadLetterEnvironment): Command {
-  const command = new Command('dead-letter').description(
-    'look at records that failed for good, and retry them',
-  )
+  const command = new Command('dead-letter').description('list and retry records that failed permanently')
   command
     .command('list')
-    .description('list the letters that nobody has dealt with')
-    .option('--limit <n>', 'letters shown at most', count, 100)
-    .option('--json', 'one JSON object a line')
+    .description('list the dead letters')
+    .option('--limit <n>', 'maximum number of dead letters', count, 100)
+    .option('--json', 'print JSON lines')
     .addHelpText('after', listExamples)
     .action((flags: ListFlags) => showDeadLetters(flags, environment))
   command
     .command('retry')
-    .description('send the records back to where they came from')
-    .option('--id <id>', 'only the letters of this id, as listed')
+    .description('send dead letters back to their topics')
+    .option('--id <id>', 'only the dead letters with this id')
     .addHelpText('after', retryExamples)
     .action((flags: RetryFlags) => runRetry(flags, environment))
   return command
 }
 
-/** Prints a table, or a line of JSON for each letter. @throws StreamOpenError, StreamUnavailableError */
+/** `dead-letter list`. @throws StreamOpenError, StreamUnavailableError */
 export async function showDeadLetters(
   { limit, json }: ListFlags,
   environment: DeadLetterEnvironment,
@@ -94,15 +84,15 @@ export async function showDeadLetters(
     stdout.write(formatTable([header, ...rows], { right: [4] }))
   }
   if (described.length === 0) stderr.write('There are no dead letters.\n')
-  else if (described.length >= limit) stderr.write('There may be more: --limit shows them.\n')
+  else if (described.length >= limit) stderr.write('There may be more; raise --limit to list them.\n')
 }
 
-/** @throws UsageError when there is no letter of the id; StreamOpenError, StreamUnavailableError */
+/** `dead-letter retry`. @throws UsageError for an unknown id; StreamOpenError, StreamUnavailableError */
 export async function runRetry({ id }: RetryFlags, environment: DeadLetterEnvironment): Promise<void> {
   const sent = await closing(environment.openStream(), (stream) =>
     id === undefined ? retryAll(stream, environment) : retryOne(stream, id),
   )
-  environment.stderr.write(`${plural(sent, 'record')} sent again.\n`)
+  environment.stderr.write(`${plural(sent, 'record')} resent.\n`)
 }
 
 async function retryAll(
@@ -117,23 +107,18 @@ async function retryAll(
       sent++
       stdout.write(`${key}\n`)
     },
-    onOrphan: ({ key }) => stderr.write(`"${key}" does not say where it came from; it was dropped.\n`),
+    onOrphan: ({ key }) => stderr.write(`"${key}" has no origin; dropped.\n`),
   })
   return sent
 }
 
-/** Several letters can have one id: each is sent. */
+/** Resends every dead letter with this id. */
 async function retryOne(stream: Stream, id: string): Promise<number> {
   const letters = (await peekDeadLetters(stream, searched)).filter(({ key }) => key === id)
   if (letters.length === 0)
-    throw new UsageError(
-      `There is no dead letter "${id}". "npx turbine dead-letter list" shows which there are.`,
-    )
-  for (const letter of letters) {
+    throw new UsageError(`There is no dead letter "${id}". List them with "npx turbine dead-letter list".`)
+  for (const letter of letters)
     if (!(await resendDeadLetter(stream, letter)))
-      throw new UsageError(
-        `The dead letter "${id}" does not say where it came from, so it cannot be sent there.`,
-      )
-  }
+      throw new UsageError(`The dead letter "${id}" has no origin and cannot be resent.`)
   return letters.length
 }

@@ -1,13 +1,13 @@
 import { CommanderError } from 'commander'
 
-/** The command line asks for something that cannot be: exit code 2. The message names the remedy. */
+/** Wrong usage: exit code 2. The message names the remedy. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
   readonly code = 'usage'
   readonly retriable = false
 }
 
-/** The run was stopped from outside and can be taken up again: exit code 128 + the signal's number. */
+/** Interruption by a signal, after which the run can be resumed: exit code 128 + the signal's number. */
 export class InterruptedError extends Error {
   override readonly name = 'InterruptedError'
   readonly code = 'interrupted'
@@ -20,18 +20,18 @@ export class InterruptedError extends Error {
   }
 }
 
-/** The command did its work, but not all of it went well; what went wrong is in the message. */
+/** Failure of a part of the work: exit code 1. */
 export class IncompleteError extends Error {
   override readonly name = 'IncompleteError'
   readonly code = 'incomplete'
   readonly retriable = false
 }
 
-/** The reader of the output went away, as `head` does when it has enough: nobody wants to hear more. */
+/** Tests for an output whose reader has exited, as `head` does. */
 export const isClosedPipe = (error: unknown) =>
   error instanceof Error && 'code' in error && error.code === 'EPIPE'
 
-/** 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal, 141 (as of SIGPIPE) nobody reads the output. */
+/** 0 success, 1 failure, 2 wrong usage, 130 or 143 stopped by a signal, 141 (as of SIGPIPE) closed output. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2
   if (error instanceof UsageError) return 2
@@ -39,7 +39,7 @@ export function exitCodeOf(error: unknown): number {
   return isClosedPipe(error) ? 141 : 1
 }
 
-/** What a failed command prints: one line, and below it, when debugging, the stack with its causes. */
+/** Formats an error as one line, followed by the stack with its causes when debugging. */
 export function describeError(error: unknown, { debug = false } = {}): string {
   const message = error instanceof Error ? error.message : String(error)
   const line = message.trim().replace(/\s*\n\s*/g, ' ')

@@ -1,5 +1,3 @@
-/** Numbers as people read them. */
-
 const grouped = new Intl.NumberFormat('en-US')
 
 /** `1,234` */
@@ -8,7 +6,7 @@ export const formatCount = (value: number) => grouped.format(value)
 /** `52.3` below a hundred, `1,234` above. */
 export const formatRate = (value: number) => (value < 100 ? value.toFixed(1) : formatCount(Math.round(value)))
 
-/** A share from 0 to 1 as `23 %`; what is not whole is never `100 %`. */
+/** A share from 0 to 1 as `23 %`; less than 1 is never `100 %`. */
 export const formatShare = (value: number) => `${value < 1 ? Math.min(99, Math.round(value * 100)) : 100} %`
 
 /** Milliseconds as `12 s`, `3 min 20 s` or `26 h 2 min`. */
@@ -31,17 +29,11 @@ export function formatBytes(bytes: number): string {
 export const plural = (value: number, word: string) =>
   `${formatCount(value)} ${word}${value === 1 ? '' : 's'}`
 
-export interface TableOptions {
-  /** Columns, from 0, whose cells are numbers. */
-  right?: number[]
-}
-
 /**
- * Rows of cells as lines of aligned columns, two spaces apart.
- *
+ * Aligns cells in columns, two spaces apart; columns in `right` are right-aligned.
  * @example formatTable([['starter', '2.0 kB'], ['blip', '990 MB']], { right: [1] })
  */
-export function formatTable(rows: string[][], { right = [] }: TableOptions = {}): string {
+export function formatTable(rows: string[][], { right = [] }: { right?: number[] } = {}): string {
   const columns = Math.max(0, ...rows.map((row) => row.length))
   const widths = Array.from({ length: columns }, (_, column) =>
     Math.max(...rows.map((row) => row[column]?.length ?? 0)),
@@ -56,7 +48,7 @@ export function formatTable(rows: string[][], { right = [] }: TableOptions = {})
   return rows.map((row) => `${line(row)}\n`).join('')
 }
 
-/** A word as a POSIX shell takes it, in quotes where it needs them. */
+/** Quotes a word for a POSIX shell if necessary. */
 export function quoteForShell(word: string): string {
   return /^[\w./:@-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
 }

@@ -11,11 +11,12 @@ import { describeError, IncompleteError } from './errors.ts'
 import { plural } from './format.ts'
 import { drawMerges, type Merges } from './merge-picture.ts'
 import { anyNumber, index, numberOrList } from './options.ts'
-import { settingOption } from './settings.ts'
+import type { Terminal } from './progress.ts'
+import { type ModelFlags, settingOption } from './settings.ts'
 
-/** With which merging an image is looked at. */
+/** Merge settings of an inspection. */
 export interface TraceOptions {
-  /** Image tokens to merge: in every layer, or one number per layer. */
+  /** Image tokens to merge in every layer, or one number per layer. */
   r: number | number[]
   alpha: number
   beta: number
@@ -26,7 +27,7 @@ export interface TraceOptions {
   prompt?: string
 }
 
-/** What the model saw in one image. */
+/** Inspection of one image. */
 export interface Trace extends Merges {
   /** `float32 [N', D]`, after the encoder's last norm. */
   tokens: Float32Array
@@ -41,27 +42,23 @@ export interface Trace extends Merges {
   caption: string
 }
 
-/** A model that is open for inspection. */
+/** Model opened for inspection. */
 export interface Inspector {
-  /** @throws TurbineError for an image that cannot be read. */
+  /** @throws TurbineError for an invalid image */
   trace(image: Uint8Array, options: TraceOptions): Promise<Trace>
   close(): Promise<void>
 }
 
-/** What the command needs from outside. */
-export interface InspectEnvironment {
-  openInspector(flags: { model?: string; device?: string }): Promise<Inspector>
+/** Dependencies of the command. */
+export interface InspectEnvironment extends Terminal {
+  openInspector(flags: ModelFlags): Promise<Inspector>
   readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
 }
 
-export interface InspectFlags extends TraceOptions {
+export interface InspectFlags extends TraceOptions, ModelFlags {
   out: string
   picture?: boolean
-  model?: string
-  device?: string
 }
 
 const examples = `
@@ -70,40 +67,37 @@ Examples:
   npx turbine inspect ./photos --r 40,30,20,15,10,8,6,4,2,0,0,0 --out seen
   npx turbine inspect photo.jpg --r 16 --mode tome --out seen
 
-For each image a safetensors file, and with --picture a PNG, named after the image:
-  pixels  uint8   [H, W, 3]  the image after the resize; one of the model's size is not resampled
+Writes a safetensors file for each image, and with --picture a PNG, named after the image:
+  pixels  uint8   [H, W, 3]  resized image; not resampled if it has the model's size
   tokens  float32 [N', D]    image tokens after the encoder's last norm
-  sizes   float32 [N']       how many tokens of the unpruned sequence each one holds
-  source  int64   [N]        for each token of the unpruned sequence (CLS first) the final token that holds it
-  ids     int64   [T]        the greedy caption, start and end token included`
+  sizes   float32 [N']       number of unpruned tokens merged into each token
+  source  int64   [N]        index of the final token for each unpruned token, CLS first
+  ids     int64   [T]        greedy caption, start and end token included`
 
 export function inspectCommand(environment: InspectEnvironment, settings: ConfigRow[]): Command {
   return new Command('inspect')
-    .description('show what the model saw: pixels, tokens, merges and caption ids of images')
-    .argument('<images...>', 'images, folders, globs or addresses')
+    .description('export pixels, tokens, merges and caption ids of images')
+    .argument('<images...>', 'images, folders, globs or URLs')
     .requiredOption(
       '--r <n>',
       'image tokens to merge in every layer, or a list with one per layer',
       numberOrList,
     )
-    .requiredOption('-o, --out <folder>', 'where the files go')
+    .requiredOption('-o, --out <folder>', 'output folder')
     .option('--picture', 'draw the image with the merged regions outlined')
     .option('--alpha <x>', 'weight of the semantic value', anyNumber, 5)
     .option('--beta <x>', 'change of the weight from layer to layer', anyNumber, 1)
     .option('--gamma <x>', 'layer at which the weight is alpha', anyNumber, 0)
-    .option('--threshold <n>', 'layers that fewer tokens enter do not merge', index, defaultThreshold)
-    .addOption(new Option('--mode <mode>', 'what is merged first').choices(modes).default('turbo'))
-    .option('--prompt <text>', 'text that the caption continues')
+    .option('--threshold <n>', 'layers with fewer input tokens do not merge', index, defaultThreshold)
+    .addOption(new Option('--mode <mode>', 'merge score').choices(modes).default('turbo'))
+    .option('--prompt <text>', 'prompt that the caption continues')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addHelpText('after', examples)
     .action((images: string[], flags: InspectFlags) => runInspect(images, flags, environment))
 }
 
-/**
- * Writes what the model saw in each image and prints one line about it.
- * @throws UsageError, or IncompleteError when some images failed; the others are written.
- */
+/** Writes and prints the inspection of each image. @throws UsageError, IncompleteError when some images failed */
 export async function runInspect(
   images: string[],
   flags: InspectFlags,
@@ -134,7 +128,7 @@ export async function runInspect(
 
 interface InspectRun {
   inspector: Inspector
-  /** Names that are taken in the output folder. */
+  /** Used names in the output folder. */
   names: Set<string>
   flags: InspectFlags
   environment: InspectEnvironment
@@ -180,14 +174,14 @@ async function writePicture(path: string, trace: Trace): Promise<void> {
     .toFile(path)
 }
 
-/** The image's file name without its extension; for an address its last part, for data its hash. */
+/** File name without its extension: of a path, of a URL's path, or the hash of a `data:` URL. */
 export function stemOf(image: string): string {
   const name = basename(isAddress(image) ? new URL(image).pathname : image)
   const stem = name.slice(0, name.length - extname(name).length).replace(/[^\p{L}\p{N}._ -]/gu, '_')
   return stem === '' ? 'image' : stem
 }
 
-/** `photo`, then `photo-2`, `photo-3` for images of the same name; letter case does not tell names apart. */
+/** `photo`, then `photo-2`, `photo-3` for images of the same name, ignoring case. */
 export function uniqueName(stem: string, taken: Set<string>): string {
   for (let number = 1; ; number++) {
     const name = number === 1 ? stem : `${stem}-${number}`

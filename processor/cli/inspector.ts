@@ -9,20 +9,16 @@ import type { Inspector, Trace, TraceOptions } from './inspect.ts'
 
 export interface InspectorOptions {
   model: CaptionModel
-  /** Where it runs. */
   device: DeviceTarget
   intraOpThreads?: number
 }
 
-/**
- * Opens a model for looking inside: images one by one, with every setting of Turbo.
- * @throws ModelFolderError, DeviceOpenError
- */
+/** Opens a model for inspection, one image at a time. @throws ModelFolderError, DeviceOpenError */
 export async function openInspector({ model, device, intraOpThreads }: InspectorOptions): Promise<Inspector> {
   const tokenizer = await loadTokenizer(model.folder)
   const slot = new PixelBuffers(model.image, 1).take()
   const pools = new Map<string, Promise<DevicePool>>()
-  // Mode and threshold are built into the graph; ToMe is Turbo with a weight of 0.
+  // Mode and threshold are fixed in the graph; ToMe is Turbo with a weight of 0.
   const poolFor = (graph: GraphOptions) => {
     const key = JSON.stringify(graph)
     const pool =

@@ -1,4 +1,4 @@
-/** The part of `process` that signals come from and go to. */
+/** Part of `process` that handles signals. */
 export interface SignalSource {
   readonly pid: number
   on(signal: NodeJS.Signals, listener: (signal: NodeJS.Signals) => void): unknown
@@ -7,13 +7,13 @@ export interface SignalSource {
 }
 
 export interface Interruption {
-  /** Aborts at the first SIGINT or SIGTERM; its `reason` is the signal's name. */
+  /** Aborts at the first SIGINT or SIGTERM, with the signal's name as its reason. */
   signal: AbortSignal
-  /** Gives the signals back to their default. */
+  /** Restores the default handling. */
   dispose(): void
 }
 
-/** Lets the first SIGINT or SIGTERM end a run in order, and the second one end the process at once. */
+/** Handles the first SIGINT or SIGTERM gracefully; the second one kills the process. */
 export function watchInterruption(source: SignalSource, onFirst: () => void): Interruption {
   const controller = new AbortController()
   const dispose = () => {
@@ -22,7 +22,7 @@ export function watchInterruption(source: SignalSource, onFirst: () => void): In
   }
   const interrupt = (name: NodeJS.Signals) => {
     if (controller.signal.aborted) {
-      // The signal's own default ends it without waiting for threads that are in the middle of a run.
+      // The default action does not wait for threads that are busy.
       dispose()
       source.kill(source.pid, name)
       return

@@ -71,7 +71,7 @@ test('what is not there cannot be revoked', async () => {
   expect(await run('revoke', 'key_1')).toEqual({
     code: 2,
     stdout: '',
-    stderr: 'turbine: There is no key "key_1". "npx turbine keys list" shows them.\n',
+    stderr: 'turbine: There is no key "key_1". List them with "npx turbine keys list".\n',
   })
   expect(state.open).toBe(0)
 })

@@ -6,9 +6,18 @@ import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
 import { formatTable } from './format.ts'
 import { tenantName } from './options.ts'
+import type { Terminal } from './progress.ts'
+
+/** Dependencies of the commands on keys and tenants. */
+export interface TenantsEnvironment extends Terminal {
+  /** Opens the service's object store. */
+  openStore(): Promise<ObjectStore>
+  /** Bucket of the service's own state. */
+  ownBucket(): string
+}
 
 export interface KeysEnvironment extends TenantsEnvironment {
-  /** Unix ms. Default: the clock. */
+  /** Unix ms; default: the clock. */
   now?(): number
 }
 
@@ -19,38 +28,26 @@ Examples:
   npx turbine keys list
   npx turbine keys revoke key_5f2b8c0d9e1a7364
 
-A key is printed once; the service keeps its hash only. Without any key, the service answers its own machine only. The
-commands work on the store of the service: run them with the settings that it runs with (see "npx turbine --help").`
+A key is printed only once; the service stores its hash. While there are no keys, the service accepts requests from its
+own machine only. The commands use the service's store: run them with the same settings as the service (see
+"npx turbine --help").`
 
-interface CreateKeyFlags {
-  tenant: string
-  name?: string
-}
+type CreateKeyFlags = { tenant: string; name?: string }
 
 /** `turbine keys create | list | revoke` */
 export function keysCommand(environment: KeysEnvironment): Command {
-  const command = new Command('keys')
-    .description('create, list and revoke API keys')
-    .addHelpText('after', examples)
-  command
-    .command('create')
-    .description('make an API key for a tenant, and the tenant if there is none yet')
-    .requiredOption('--tenant <name>', 'whose work is done with it', tenantName)
-    .option('--name <text>', 'what it is for')
-    .addHelpText('after', examples)
+  const command = new Command('keys').description('create, list and revoke API keys')
+  const add = (name: string, description: string) =>
+    command.command(name).description(description).addHelpText('after', examples)
+  add('create', 'create an API key for a tenant, and the tenant if it is new')
+    .requiredOption('--tenant <name>', 'tenant that owns the key', tenantName)
+    .option('--name <text>', 'label of the key')
     .action((flags: CreateKeyFlags) => runCreateKey(flags, environment))
-  command
-    .command('list')
-    .description('list the keys, the oldest first')
-    .addHelpText('after', examples)
-    .action(() => runListKeys(environment))
-  command
-    .command('revoke')
-    .description('make a key worthless; edges know within a minute')
-    .argument('<id>', 'as "npx turbine keys list" shows it')
-    .addHelpText('after', examples)
+  add('list', 'list the keys, oldest first').action(() => runListKeys(environment))
+  add('revoke', 'revoke a key; edges notice within a minute')
+    .argument('<id>', 'id from "npx turbine keys list"')
     .action((id: string) => runRevokeKey(id, environment))
-  return command
+  return command.addHelpText('after', examples)
 }
 
 /** Prints the key alone on standard output. */
@@ -61,18 +58,18 @@ async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysE
     return createKey(store, { tenant, name, now })
   })
   environment.stderr.write(
-    `Key ${stored.id} of the tenant ${tenant}. It is shown this once; running edges take it within 10 s. Use it like this:\n` +
+    `Created key ${stored.id} of tenant ${tenant}. It is not shown again; running edges accept it within 10 s. Usage:\n` +
       `  curl -H 'authorization: Bearer ${stored.hint}...' http://localhost:8787/v1/models\n`,
   )
   environment.stdout.write(`${key}\n`)
 }
 
-/** Prints a table: id, tenant, the key's first characters, when it was made, what it is for. */
+/** Prints a table: id, tenant, first characters of the key, creation date, label. */
 async function runListKeys(environment: KeysEnvironment): Promise<void> {
   const keys = await closing(environment.openStore(), listApiKeys)
   if (keys.length === 0)
     environment.stderr.write(
-      'There are no keys: the service answers its own machine only. Make one with "npx turbine keys create --tenant NAME".\n',
+      'There are no keys: the service accepts requests from its own machine only. Create one with "npx turbine keys create --tenant NAME".\n',
     )
   const rows = keys.map(({ id, tenant, hint, created, name }) => [
     id,
@@ -88,23 +85,13 @@ async function runListKeys(environment: KeysEnvironment): Promise<void> {
 async function runRevokeKey(id: string, environment: KeysEnvironment): Promise<void> {
   await closing(environment.openStore(), async (store) => {
     const revoked = await revokeKey(store, id)
-    if (!revoked) throw new UsageError(`There is no key "${id}". "npx turbine keys list" shows them.`)
+    if (!revoked) throw new UsageError(`There is no key "${id}". List them with "npx turbine keys list".`)
     environment.stderr.write(
-      `Revoked ${id} (${revoked.hint}..., tenant ${revoked.tenant}). Edges refuse it within a minute.\n`,
+      `Revoked ${id} (${revoked.hint}..., tenant ${revoked.tenant}). Edges reject it within a minute.\n`,
     )
     if (await anyKey(store)) return
     environment.stderr.write(
-      'It was the last key: running edges refuse everybody now, and after their next start they answer their own machine only.\n',
+      'It was the last key: running edges reject all requests now, and accept only their own machine after a restart.\n',
     )
   })
-}
-
-/** What the commands on keys and tenants need from outside. */
-export interface TenantsEnvironment {
-  /** The service's object store. */
-  openStore(): Promise<ObjectStore>
-  /** Where the service keeps its own state. */
-  ownBucket(): string
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
 }

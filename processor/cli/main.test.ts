@@ -24,7 +24,7 @@ test.each([
   [['caption', '--help'], /--retry-errors/],
   [['inspect', '--help'], /safetensors/],
   [['models', '--help'], /pull/],
-  [['models', 'list', '--help'], /list the bundled model/],
+  [['models', 'list', '--help'], /list the bundled and the pulled models/],
   [['models', 'pull', '--help'], /HF_ENDPOINT/],
   [['--version'], /^\d+\.\d+\.\d+\n$/],
 ])('turbine %j prints it and is done', async (args, text) => {

@@ -4,7 +4,7 @@ import type { Config, ConfigSources } from '../../infra/config.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { ReadImage } from './caption/read-image.ts'
 
-// Halves the time to the first line from the second start on; what is imported before it is not cached.
+// Halves the start-up time from the second run on. Imports above are not cached.
 enableCompileCache()
 
 const { describeConfig, loadConfig } = await import('../../infra/config.ts')
@@ -12,11 +12,11 @@ const { bundledModel } = await import('../../infra/starter-model/bundled.ts')
 const { UsageError } = await import('./errors.ts')
 const { runProgram } = await import('./program.ts')
 
-// A reader may go away, like `head`. The command hears of it from the write itself where its output matters.
+// A reader like `head` may exit. Commands notice it by the failed write.
 process.stdout.on('error', () => {})
 process.stderr.on('error', () => {})
 
-/** Settings with the flags of a command. @throws UsageError for a value that is not allowed. */
+/** Loads the settings with the flags of a command. @throws UsageError for an invalid value */
 function settle(flags: ConfigSources['flags'] = {}) {
   try {
     const { config, warnings } = loadConfig({ flags })
@@ -32,13 +32,13 @@ async function createLog({ logLevel, logFormat }: Config) {
   return createLogger({ level: logLevel, format: logFormat })
 }
 
-/** How Kafka is reached, for commands that make no sense without it. */
+/** Connection settings of Kafka. @throws UsageError without brokers */
 async function kafka() {
   const config = settle()
   const { kafkaOptions } = await import('../../infra/backends.ts')
   const options = await kafkaOptions(config, await createLog(config))
   if (options) return options
-  throw new UsageError('KAFKA_BROKERS is not set. Name the brokers, e.g. KAFKA_BROKERS=kafka:9092.')
+  throw new UsageError('KAFKA_BROKERS is not set. Set it, e.g. KAFKA_BROKERS=kafka:9092.')
 }
 
 const readImage: ReadImage = async (location) => {
@@ -62,7 +62,7 @@ async function openImages() {
   return imageReader(imageAt)
 }
 
-// What a command needs is imported when it runs: onnxruntime and sharp are slow to load.
+// Commands import lazily: onnxruntime and sharp are slow to load.
 const exitCode = await runProgram(process.argv.slice(2), {
   version: packageJson.version,
   settings: describeConfig(),
@@ -121,5 +121,5 @@ const exitCode = await runProgram(process.argv.slice(2), {
     return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })
   },
 })
-// Standard input or a connection that is kept open must not keep a finished command alive.
+// Standard input and keep-alive connections must not keep the process alive.
 process.exit(exitCode)

@@ -5,7 +5,7 @@ export interface RgbImage {
   width: number
 }
 
-/** An image as the model saw it, and where its patches went. */
+/** Preprocessed image and the merges of its patches. */
 export interface Merges extends RgbImage {
   /** Side of a square patch, pixels. */
   patch: number
@@ -16,17 +16,14 @@ export interface Merges extends RgbImage {
 export interface DrawOptions {
   /** Pixels of the picture per pixel of the image; default: enough for about 900 pixels. */
   scale?: number
-  /** How far the pixels of a merged region go towards its mean colour, 0 to 1. */
+  /** Share of the mean colour in the pixels of a merged region, 0 to 1. */
   tint?: number
 }
 
-/** A line between two patches that stayed alone is there, but does not draw the eye. */
+/** Strength of a line between two unmerged patches. */
 const faintLine = 0.2
 
-/**
- * Draws which patches became one token: they share a tint of their mean colour and have one outline around them.
- * The patches of a token need not touch.
- */
+/** Draws merged patches with a tint of their mean colour and an outline. The patches of a token need not touch. */
 export function drawMerges(merges: Merges, options: DrawOptions = {}): RgbImage {
   const { scale = defaultScale(merges), tint = 0.4 } = options
   const { patch } = merges
@@ -75,7 +72,7 @@ function findRegions(merges: Merges): Regions {
   const { height, width, patch, source } = merges
   const rows = height / patch
   const columns = width / patch
-  // CLS stands before the patches and covers none.
+  // CLS comes before the patches.
   const firstPatch = source.length - rows * columns
   const byToken = new Map<bigint, Region>()
   const regionOf: Region[] = []
@@ -116,7 +113,7 @@ interface Place {
   lineWidth: number
 }
 
-/** How strongly a line covers a pixel, 0 to 1: each patch draws its half of the lines to its neighbours. */
+/** Opacity of the line at a pixel, 0 to 1: each patch draws its half of the lines to its neighbours. */
 function lineStrength(regions: Regions, row: number, column: number, place: Place): number {
   const { x, y, side, lineWidth } = place
   const own = regions.at(row, column)!

@@ -3,19 +3,17 @@ import { join, relative } from 'node:path'
 import { Command } from 'commander'
 import { UsageError } from './errors.ts'
 import { formatBytes, formatTable, quoteForShell } from './format.ts'
-import { type ProgressStream, TransferLine } from './progress.ts'
+import { type Terminal, TransferLine } from './progress.ts'
 
-/** What the commands need from outside. */
-export interface ModelsEnvironment {
-  /** The folder that holds pulled models under `models/`. */
+/** Dependencies of the commands. */
+export interface ModelsEnvironment extends Terminal {
+  /** Folder with the pulled models under `models/`. */
   dataDir(): Promise<string>
-  /** The folder of the model that comes with the package. */
+  /** Folder of the bundled model. */
   bundledModel: string
   /** Variables `HF_ENDPOINT` and `HF_TOKEN`. */
   env: Record<string, string | undefined>
-  stdout: { write(text: string): unknown }
-  stderr: ProgressStream
-  /** Milliseconds; waits between tries. */
+  /** Pauses between retries, ms. */
   sleep?(ms: number): Promise<unknown>
 }
 
@@ -29,40 +27,40 @@ Examples:
   npx turbine models pull Salesforce/blip-image-captioning-base
   npx turbine models pull Salesforce/blip-image-captioning-large --out ./blip-large
 
-Files are checked against the hub's checksums. A pull that was cut off goes on where it stopped.
+Files are verified by the hub's checksums. An interrupted pull resumes.
 
 Environment variables:
-  HF_ENDPOINT          another hub or a mirror (default: https://huggingface.co)
+  HF_ENDPOINT          URL of another hub or a mirror (default: https://huggingface.co)
   HF_TOKEN             access token for private and gated models
-  NODE_USE_ENV_PROXY   1 sends requests through HTTPS_PROXY`
+  NODE_USE_ENV_PROXY   1 to use HTTPS_PROXY`
 
 export function modelsCommand(environment: ModelsEnvironment): Command {
-  const command = new Command('models').description('list models, and pull them from a Hugging Face hub')
+  const command = new Command('models').description('list models and pull them from a Hugging Face hub')
   command
     .command('list')
-    .description('list the bundled model and the pulled ones')
+    .description('list the bundled and the pulled models')
     .action(() => runModelList(environment))
   command
     .command('pull')
-    .description('fetch a BLIP captioning model')
-    .argument('<id>', 'organisation/name, as on the hub')
+    .description('download a BLIP captioning model')
+    .argument('<id>', 'organisation/name on the hub')
     .option('--revision <revision>', 'branch, tag, commit or refs/pr/<n>', 'main')
-    .option('-o, --out <folder>', 'where it goes (default: models/<organisation>--<name> in the data folder)')
+    .option('-o, --out <folder>', 'target folder (default: models/<organisation>--<name> in the data folder)')
     .addHelpText('after', pullExamples)
     .action((id: string, flags: PullFlags) => runPull(id, flags, environment))
   return command
 }
 
-/** @throws UsageError, or what `pullModel` throws. */
+/** @throws UsageError, errors of `pullModel` */
 export async function runPull(id: string, flags: PullFlags, environment: ModelsEnvironment): Promise<void> {
   if (!/^[\w.-]+\/[\w.-]+$/.test(id) || /(^|\/)\.+(\/|$)/.test(id))
-    throw new UsageError(`"${id}" is not a model's name. It has the form organisation/name.`)
+    throw new UsageError(`"${id}" is not a model id. Use organisation/name.`)
   const { pullModel } = await import('../models/pull.ts')
   const { publicHub } = await import('../models/hub.ts')
   const { env, stdout, stderr } = environment
   const endpoint = env.HF_ENDPOINT || publicHub
   if (!/^https?:\/\/./.test(endpoint) || !URL.canParse(endpoint))
-    throw new UsageError(`HF_ENDPOINT is "${endpoint}", which is not an http(s) address.`)
+    throw new UsageError(`HF_ENDPOINT is "${endpoint}", which is not an http(s) URL.`)
   const folder = flags.out ?? join(await environment.dataDir(), 'models', id.replace('/', '--'))
   const line = new TransferLine(stderr)
   const { commit } = await pullModel({
@@ -77,42 +75,25 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
   stdout.write(`npx turbine serve --model ${quoteForShell(folder)}\n`)
 }
 
-interface ListedModel {
-  name: string
-  /** Bytes of its files; undefined when it cannot be served. */
-  size: number | undefined
-  folder: string
-}
-
 /** Prints a table: name, size, folder. */
 export async function runModelList({ dataDir, bundledModel, stdout }: ModelsEnvironment): Promise<void> {
   const root = join(await dataDir(), 'models')
-  const folders = (await readdir(root, { withFileTypes: true }).catch(() => []))
-    .filter((entry) => entry.isDirectory())
-    .map((entry) => entry.name)
-    .sort()
-  const models: ListedModel[] = [
-    { name: 'starter (bundled)', size: await sizeOfModel(bundledModel), folder: relative('', bundledModel) },
+  const entries = await readdir(root, { withFileTypes: true }).catch(() => [])
+  const names = entries.flatMap((entry) => (entry.isDirectory() ? [entry.name] : [])).sort()
+  const models: [name: string, folder: string][] = [
+    ['starter (bundled)', relative('', bundledModel)],
+    ...names.map((name): [string, string] => [name.replace('--', '/'), join(root, name)]),
   ]
-  for (const name of folders) {
-    const folder = join(root, name)
-    models.push({ name: name.replace('--', '/'), size: await sizeOfModel(folder), folder })
-  }
-  const rows = models.map(({ name, size, folder }) => [
-    name,
-    size === undefined ? 'incomplete' : formatBytes(size),
-    folder,
-  ])
-  stdout.write(formatTable(rows, { right: [1] }))
+  const rows = models.map(async ([name, folder]) => {
+    const size = await sizeOfModel(folder)
+    return [name, size === undefined ? 'incomplete' : formatBytes(size), folder]
+  })
+  stdout.write(formatTable(await Promise.all(rows), { right: [1] }))
 }
 
+/** Bytes of a model's files; undefined for one that cannot be served. */
 async function sizeOfModel(folder: string): Promise<number | undefined> {
-  try {
-    const sizes = ['config.json', 'model.safetensors'].map(
-      async (name) => (await stat(join(folder, name))).size,
-    )
-    return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
-  } catch {
-    return undefined
-  }
+  const files = ['config.json', 'model.safetensors'].map((name) => stat(join(folder, name)))
+  const found = await Promise.all(files).catch(() => undefined)
+  return found?.reduce((sum, { size }) => sum + size, 0)
 }

@@ -89,7 +89,7 @@ test.each([
     ['inspect', 'x', '--r', '1', '--out', 'y', '--mode', 'fast'],
     /Allowed choices are turbo, tome, attention, random/,
   ],
-  [['models', 'pull', 'blip'], /"blip" is not a model's name/],
+  [['models', 'pull', 'blip'], /"blip" is not a model id/],
   [['caption', '/nowhere/at-all'], /There is no file or folder/],
 ])('wrong usage is one line and exit code 2: %j', async (args, message) => {
   const { code, stdout, stderr } = await turbine(args)

@@ -15,7 +15,7 @@ import { describeVariables } from './settings.ts'
 import { tenantsCommand } from './tenants.ts'
 import { type TopicsEnvironment, topicsCommand } from './topics.ts'
 
-/** What the commands need from outside. */
+/** Dependencies of the commands. */
 export type ProgramEnvironment = BatchEnvironment &
   CalibrateEnvironment &
   CaptionEnvironment &
@@ -28,7 +28,7 @@ export type ProgramEnvironment = BatchEnvironment &
     version: string
     /** All settings; they become options, and lines of `--help`. */
     settings: ConfigRow[]
-    /** Prints stacks and causes of failures. */
+    /** Prints stack traces and causes of errors. */
     debug: boolean
   }
 
@@ -41,21 +41,16 @@ Examples:
   npx turbine calibrate --model ./my-blip --images ./photos
   npx turbine models pull Salesforce/blip-image-captioning-base
 
-"npx turbine <command> --help" says more about each command.
+Run "npx turbine <command> --help" for help on a command.
 `
 
-/**
- * Runs one command line, e.g. `turbine serve`. What fails is told in one line on standard
- * error.
- * @param args what follows the program's name
- * @returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 or 143 stopped by a signal, 141 nobody reads the output
- */
+/** Runs one command line, e.g. `['serve']`, and prints an error as one line. @returns the code of `exitCodeOf` */
 export async function runProgram(args: string[], environment: ProgramEnvironment): Promise<number> {
   try {
     await createProgram(environment).parseAsync(args, { from: 'user' })
     return 0
   } catch (error) {
-    // Commander has told its own errors already.
+    // Commander has already printed its own errors.
     if (!(error instanceof CommanderError) && !isClosedPipe(error))
       environment.stderr.write(`turbine: ${describeError(error, environment)}\n`)
     return exitCodeOf(error)
@@ -65,7 +60,7 @@ export async function runProgram(args: string[], environment: ProgramEnvironment
 function createProgram(environment: ProgramEnvironment): Command {
   const { settings, version } = environment
   const program = new Command('turbine')
-    .description('Caption images with vision-language models that merge image tokens as the load asks for.')
+    .description('Caption images with vision-language models whose token pruning follows the load.')
     .version(version, '-v, --version', 'print the version')
   const commands = [
     ...serveCommands(environment, settings),
@@ -85,7 +80,7 @@ function createProgram(environment: ProgramEnvironment): Command {
   return program
 }
 
-/** Makes a command, and all below it, print alike and throw where commander would end the process. */
+/** Makes a command and its sub-commands print alike, and throw where commander would exit. */
 function unify(command: Command, path: string, environment: ProgramEnvironment): void {
   const { stdout, stderr } = environment
   command

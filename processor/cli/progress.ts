@@ -1,12 +1,12 @@
 import { formatBytes, formatCount, formatDuration, formatRate, formatShare } from './format.ts'
 
-/** What a run has done so far. */
+/** Counts of a run so far. */
 export interface Totals {
-  /** Images of all inputs, once they are counted. */
+  /** Images of all inputs, once counted. */
   total?: number
   captioned: number
   failed: number
-  /** Images that an earlier run or an earlier entry has dealt with. */
+  /** Images that were already done. */
   skipped: number
   /** Sum over the captioned images. */
   pruneRatioSum: number
@@ -14,11 +14,19 @@ export interface Totals {
 
 export const newTotals = (): Totals => ({ captioned: 0, failed: 0, skipped: 0, pruneRatioSum: 0 })
 
-/** Where progress is shown: a terminal's line is redrawn, a log gets a line every ten seconds. */
+/** Destination of progress: a terminal's line is redrawn, a log gets a line every ten seconds. */
 export interface ProgressStream {
   write(text: string): unknown
   isTTY?: boolean
   columns?: number
+}
+
+/** Output streams of a command. */
+export interface Terminal {
+  /** Results: ids, tables, JSON. */
+  stdout: { write(text: string): unknown }
+  /** Progress and notes. */
+  stderr: ProgressStream
 }
 
 export interface ProgressOptions {
@@ -29,20 +37,20 @@ export interface ProgressOptions {
 }
 
 export interface Progress {
-  /** Images per second over the last half minute; undefined before anything was done. */
+  /** Images per second over the last 30 s; undefined at first. */
   rate(): number | undefined
-  /** Shows how it stands; called by a timer, and by tests. */
+  /** Prints the progress; called by a timer, and by tests. */
   tick(): void
-  /** Prints a line of its own above the progress line. */
+  /** Prints a line above the progress line. */
   note(text: string): void
-  /** Stops the timer and takes the progress line away. */
+  /** Stops the timer and erases the progress line. */
   close(): void
 }
 
-/** Takes away a line that has no line end yet. */
+/** Erases the current line. */
 export const eraseLine = '\r\x1b[K'
 
-/** Prints a line of its own where a progress line may stand; that is drawn again below it. */
+/** Prints a line in place of a progress line, which is redrawn below it. */
 export function printNote(stream: ProgressStream, text: string): void {
   stream.write(stream.isTTY === true ? `${eraseLine}${text}\n` : `${text}\n`)
 }
@@ -50,7 +58,7 @@ export function printNote(stream: ProgressStream, text: string): void {
 export function showProgress({ stream, tally, now = () => performance.now() }: ProgressOptions): Progress {
   const terminal = stream.isTTY === true
   const meter = new RateMeter()
-  // What was done before is no part of the rate.
+  // Earlier work does not count towards the rate.
   meter.sample(now(), tally.captioned + tally.failed)
   const tick = () => {
     meter.sample(now(), tally.captioned + tally.failed)
@@ -72,7 +80,7 @@ export function showProgress({ stream, tally, now = () => performance.now() }: P
   }
 }
 
-/** Images per second over a sliding window, so that the time left follows a change of speed. */
+/** Rate over a sliding window, so that the time left follows the speed. */
 export class RateMeter {
   readonly #windowMs: number
   readonly #samples: { at: number; count: number }[] = []
@@ -146,15 +154,14 @@ function shareDone(tally: Totals): number | undefined {
   return tally.total ? Math.min(1, finishedImages(tally) / tally.total) : undefined
 }
 
-/** How far a transfer is. */
+/** Progress of a transfer. */
 export interface TransferProgress {
-  /** What is on its way. */
   file: string
   bytes: number
   totalBytes: number
 }
 
-/** The progress of a transfer: one line that is redrawn on a terminal, and one line per ten percent in a log. */
+/** Progress line of a transfer: redrawn on a terminal, one line per 10 % in a log. */
 export class TransferLine {
   readonly #stream: ProgressStream
   readonly #meter = new RateMeter()

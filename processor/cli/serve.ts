@@ -4,27 +4,26 @@ import type { ConfigRow, SettingName } from '../../infra/config.ts'
 import type { Role, RunningService } from '../service/roles.ts'
 import { quoteForShell } from './format.ts'
 import { type SignalSource, watchInterruption } from './interruption.ts'
+import type { Terminal } from './progress.ts'
 import { settingOptions } from './settings.ts'
 
-/** What the commands need from outside. */
-export interface ServeEnvironment {
-  /** Resolves when the service is ready; flags win over the environment variables. */
+/** Dependencies of the commands. */
+export interface ServeEnvironment extends Terminal {
+  /** Resolves when the service is ready; flags override environment variables. */
   startService(role: Role, flags: ServeFlags): Promise<RunningService>
   signals: SignalSource
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
 }
 
-/** Settings that the command line gives, as text; a switch is true. */
+/** Settings from the command line, as text; true for a switch. */
 export type ServeFlags = Partial<Record<SettingName, string | boolean>>
 
 const ending = `
-Ctrl-C or SIGTERM finishes accepted work, or keeps it for the next start, and exits with code 0.`
+Ctrl-C or SIGTERM finishes accepted work, or leaves it for the next start, and exits with code 0.`
 
 const fleet = `
-The parts of a fleet find each other through Kafka and S3: give all of them KAFKA_BROKERS, S3_ENDPOINT, S3_BUCKET and
-TURBINE_REPLY_SECRET. Any number of each may run; start and stop them at will. /health/ready and /metrics are served
-at --host and --port.
+The parts of a fleet communicate through Kafka and S3: set KAFKA_BROKERS, S3_ENDPOINT, S3_BUCKET and
+TURBINE_REPLY_SECRET for all of them. Run any number of each, and start and stop them at any time. /health/ready and
+/metrics are served at --host and --port.
 `
 
 const roles: Record<Role, { description: string; help: string }> = {
@@ -38,23 +37,23 @@ Examples:
 `,
   },
   edge: {
-    description: 'run the HTTP edge of a fleet on Node',
+    description: 'run an HTTP edge of a fleet on Node.js',
     help: `${fleet}
-Processors answer to --public-url: an address of this edge that they can reach.
+Processors send replies to --public-url: a URL of this edge that they can reach.
 
 Example:
   KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine edge --host 0.0.0.0 --public-url http://edge-1:8787
 `,
   },
   processor: {
-    description: 'run a processor of a fleet: captions jobs of both lanes',
+    description: 'run a processor of a fleet: captions images of both lanes',
     help: `${fleet}
 Example:
   KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine processor --device cuda:0 --port 9100
 `,
   },
   planner: {
-    description: 'run a planner of a fleet: cuts batches into shards and joins their results',
+    description: 'run a planner of a fleet: splits batches into shards and merges the results',
     help: `${fleet}
 Example:
   KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine planner --port 9200
@@ -75,12 +74,14 @@ export function serveCommands(environment: ServeEnvironment, settings: ConfigRow
   })
 }
 
-/** Runs a service until SIGINT or SIGTERM, then closes it; a second signal ends the process at once. */
+/** Runs a service until SIGINT or SIGTERM, then closes it; a second signal kills the process. */
 export async function runServe(role: Role, flags: ServeFlags, environment: ServeEnvironment): Promise<void> {
   const service = await environment.startService(role, flags)
   environment.stdout.write(greeting(role, service))
   const { signal, dispose } = watchInterruption(environment.signals, () =>
-    environment.stderr.write('Stopping: accepted work is finished first. Ctrl-C again quits at once.\n'),
+    environment.stderr.write(
+      'Shutting down: finishing accepted work. Press Ctrl-C again to quit immediately.\n',
+    ),
   )
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
   try {
@@ -90,7 +91,7 @@ export async function runServe(role: Role, flags: ServeFlags, environment: Serve
   }
 }
 
-/** Where it is, that it works, and a line to try it with. */
+/** URL, caption of the warm-up image, and a command to try. */
 function greeting(role: Role, { url, warmUp }: RunningService): string {
   const lines = [role === 'serve' ? `Turbine is ready at ${url}` : `The ${role} is ready at ${url}`]
   if (warmUp)

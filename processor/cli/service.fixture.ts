@@ -61,7 +61,7 @@ const error = (c: Context, status: 400 | 401 | 404, message: string, code: strin
  * is the next of `script` at every look, and stays the last one.
  */
 export class FakeService {
-  /** What was asked, in order. */
+  /** Requests, in order. */
   readonly requests: SeenRequest[] = []
   readonly files = new Map<string, { filename: string; bytes: Buffer }>()
   /** Bodies of `POST /v1/batches`. */

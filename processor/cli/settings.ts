@@ -1,14 +1,20 @@
 import { Option } from 'commander'
 import type { ConfigRow, SettingName } from '../../infra/config.ts'
 
-/** A setting as an option. The value stays text: the config module checks it, as it does with the variable's. */
+/** Flags that choose the model and the devices of a command. */
+export interface ModelFlags {
+  model?: string
+  device?: string
+}
+
+/** Option of a setting. Its value stays text, which the config module parses like that of the variable. */
 export function settingOption(settings: ConfigRow[], name: SettingName): Option {
   const setting = settings.find((row) => row.name === name)
   if (!setting) throw new RangeError(`There is no setting "${name}".`)
   return optionOf(setting)
 }
 
-/** All settings that may be given on the command line. */
+/** Options of all settings but secrets. */
 export const settingOptions = (settings: ConfigRow[]): Option[] =>
   settings.filter(({ flag }) => flag !== undefined).map(optionOf)
 
@@ -19,18 +25,18 @@ function optionOf({ name, flag, variable, default: value, allowed, description }
   return new Option(flag, `${text}${choices} (${variable}, default: ${value})`)
 }
 
-/** The part of `--help` about environment variables. */
+/** Section of `--help` on environment variables. */
 export function describeVariables(settings: ConfigRow[]): string {
   const rows = [
     ...settings.map(({ variable, default: value, description }) => [variable, description, value] as const),
-    ['TURBINE_URL', 'Service that `turbine batch` talks to.', 'http://127.0.0.1:8787'] as const,
-    ['TURBINE_API_KEY', 'API key that `turbine batch` calls with.', 'none'] as const,
-    ['HF_ENDPOINT', 'Hub that models are pulled from.', 'https://huggingface.co'] as const,
+    ['TURBINE_URL', 'URL of the service for `turbine batch`.', 'http://127.0.0.1:8787'] as const,
+    ['TURBINE_API_KEY', 'API key for `turbine batch`.', 'none'] as const,
+    ['HF_ENDPOINT', 'URL of the hub for `turbine models pull`.', 'https://huggingface.co'] as const,
     ['HF_TOKEN', 'Access token for private and gated models.', 'none'] as const,
   ]
   const width = Math.max(...rows.map(([variable]) => variable.length))
   const lines = rows.map(
     ([variable, description, value]) => `  ${variable.padEnd(width)}  ${description} Default: ${value}.`,
   )
-  return ['Environment variables (an option wins over its variable):', ...lines].join('\n')
+  return ['Environment variables (options override them):', ...lines].join('\n')
 }

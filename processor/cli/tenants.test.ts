@@ -44,7 +44,7 @@ test("the service's own bucket cannot be granted", async () => {
   const { run } = fakeTerminal()
   const refused = await run('grant', 'acme', '--read', 's3://turbine/files/')
   expect(refused.code).toBe(2)
-  expect(refused.stderr).toContain("lies in the service's own bucket")
+  expect(refused.stderr).toContain("is in the service's own bucket")
   expect((await run('grant', 'acme', '--read', 's3://turbine-photos/')).code).toBe(0)
 })
 
@@ -71,13 +71,13 @@ test('without tenants the list says how to make one', async () => {
 })
 
 test.each([
-  [['show', 'acme'], /There is no tenant "acme"\. "npx turbine tenants list"/],
+  [['show', 'acme'], /There is no tenant "acme"\. List them with "npx turbine tenants list"/],
   [['show', 'ACME'], /lower-case letters/],
-  [['grant', 'acme'], /Name an address: --read/],
+  [['grant', 'acme'], /Set --read s3/],
   [['grant', 'acme', '--read', 'photos/'], /like s3:\/\/bucket\/prefix\//],
   [['grant', 'acme', '--read', 's3://photos/../other/'], /like s3:\/\/bucket\/prefix\//],
   [['revoke-grant', 'acme', '--read', 's3://photos/'], /acme has no grant to read s3:\/\/photos\//],
-  [['limit', 'acme'], /Name a limit/],
+  [['limit', 'acme'], /Set --requests-per-minute/],
   [['limit', 'acme', '--in-flight', '0'], /whole number of at least 1, or none/],
 ])('wrong usage is exit code 2, says what is right and changes nothing: %j', async (args, message) => {
   const { run, objects } = fakeTerminal()

@@ -23,43 +23,36 @@ Examples:
   npx turbine tenants limit acme --requests-per-minute 600 --in-flight 50 --open-batches 3
   npx turbine tenants limit acme --in-flight none
 
-A tenant reads and writes s3:// addresses only where it was granted: s3://bucket/prefix/ is all below it, an address
-without the last slash is one object. Without keys everybody is the tenant "default". Edges see changes within a
-minute. The commands work on the store of the service: run them with the settings that it runs with.`
+A tenant reads and writes only granted s3:// URIs: s3://bucket/prefix/ grants everything under it, a URI without a trailing
+slash one object. Without API keys every request belongs to the tenant "default". Edges apply changes within a minute.
+The commands use the service's store: run them with the same settings as the service.`
 
-interface GrantFlags {
-  read?: string[]
-  write?: string[]
-}
-
+type GrantFlags = { read?: string[]; write?: string[] }
 type LimitFlags = { [Limit in keyof Tenant['limits']]: number | 'none' }
 
 /** `turbine tenants list | show | grant | revoke-grant | limit` */
 export function tenantsCommand(environment: TenantsEnvironment): Command {
   const command = new Command('tenants')
-    .description('grant tenants s3:// addresses, and limit them')
+    .description('manage grants and limits of tenants')
     .addHelpText('after', examples)
-  const child = (name: string, description: string) =>
+  const add = (name: string, description: string) =>
     command.command(name).description(description).addHelpText('after', examples)
-  child('list', 'list the tenants, their grants and limits').action(() => runListTenants(environment))
-  child('show', 'print a tenant as JSON')
-    .argument('<name>', 'the tenant', tenantName)
-    .action((name: string) => runShowTenant(name, environment))
-  child('grant', 'let a tenant read or write s3:// addresses')
-    .argument('<name>', 'the tenant', tenantName)
-    .option('--read <uri>', 'where it may read; can be given more often', grantUris)
-    .option('--write <uri>', 'where it may write; can be given more often', grantUris)
+  const ofTenant = (name: string, description: string) =>
+    add(name, description).argument('<name>', 'tenant name', tenantName)
+  add('list', 'list tenants with their grants and limits').action(() => runListTenants(environment))
+  ofTenant('show', 'print a tenant as JSON').action((name: string) => runShowTenant(name, environment))
+  ofTenant('grant', 'grant a tenant access to s3:// URIs')
+    .option('--read <uri>', 'URI to read; repeatable', grantUris)
+    .option('--write <uri>', 'URI to write; repeatable', grantUris)
     .action((name: string, flags: GrantFlags) => runGrant(name, flags, environment))
-  child('revoke-grant', 'take grants back')
-    .argument('<name>', 'the tenant', tenantName)
-    .option('--read <uri>', 'where it may read no longer', grantUris)
-    .option('--write <uri>', 'where it may write no longer', grantUris)
+  ofTenant('revoke-grant', 'revoke grants of a tenant')
+    .option('--read <uri>', 'URI of a read grant; repeatable', grantUris)
+    .option('--write <uri>', 'URI of a write grant; repeatable', grantUris)
     .action((name: string, flags: GrantFlags) => runRevokeGrant(name, flags, environment))
-  child('limit', 'limit a tenant; what is not named stays as it is, "none" lifts a limit')
-    .argument('<name>', 'the tenant', tenantName)
-    .option('--requests-per-minute <n>', 'requests in a minute', limitOrNone)
-    .option('--in-flight <n>', 'unanswered requests at a time', limitOrNone)
-    .option('--open-batches <n>', 'unfinished batches at a time', limitOrNone)
+  ofTenant('limit', 'set limits of a tenant; "none" removes a limit, omitted limits stay')
+    .option('--requests-per-minute <n>', 'requests per minute', limitOrNone)
+    .option('--in-flight <n>', 'requests in flight', limitOrNone)
+    .option('--open-batches <n>', 'unfinished batches', limitOrNone)
     .action((name: string, flags: LimitFlags) => runLimit(name, flags, environment))
   return command
 }
@@ -69,7 +62,7 @@ async function runListTenants(environment: TenantsEnvironment): Promise<void> {
   const tenants = await closing(environment.openStore(), listTenants)
   if (tenants.length === 0)
     environment.stderr.write(
-      'There are no tenants yet. "npx turbine keys create --tenant NAME" makes the first.\n',
+      'There are no tenants. Create one with "npx turbine keys create --tenant NAME".\n',
     )
   const rows = tenants.map(({ id, grants, limits }) => [
     id,
@@ -79,27 +72,27 @@ async function runListTenants(environment: TenantsEnvironment): Promise<void> {
   environment.stdout.write(formatTable(rows))
 }
 
-/** @throws UsageError when there is no such tenant */
+/** @throws UsageError for an unknown tenant */
 async function runShowTenant(name: string, environment: TenantsEnvironment): Promise<void> {
   const tenant = await closing(environment.openStore(), async (store) => {
     if (await store.head(keys.tenant(name))) return readTenant(store, name)
-    throw new UsageError(`There is no tenant "${name}". "npx turbine tenants list" shows them.`)
+    throw new UsageError(`There is no tenant "${name}". List them with "npx turbine tenants list".`)
   })
   print(environment, tenant)
 }
 
-/** Prints the tenant as it is then. @throws UsageError when nothing is to be granted */
+/** Prints the changed tenant. @throws UsageError without a grant */
 async function runGrant(name: string, flags: GrantFlags, environment: TenantsEnvironment): Promise<void> {
   const grants = grantsOf(flags)
   const own = grants.find(({ uri }) => uri.startsWith(`s3://${environment.ownBucket()}/`))
   if (own)
     throw new UsageError(
-      `${own.uri} lies in the service's own bucket, where all tenants' work is. Grant another one.`,
+      `${own.uri} is in the service's own bucket, which holds the data of all tenants. Grant another bucket.`,
     )
   print(environment, await change(environment, name, (tenant) => addGrants(tenant, grants)))
 }
 
-/** Prints the tenant as it is then. @throws UsageError when it has no such grant */
+/** Prints the changed tenant. @throws UsageError for an unknown grant */
 async function runRevokeGrant(
   name: string,
   flags: GrantFlags,
@@ -110,22 +103,20 @@ async function runRevokeGrant(
     for (const { uri, access } of grants)
       if (!tenant.grants.some((grant) => grant.uri === uri && grant.access === access))
         throw new UsageError(
-          `${name} has no grant to ${access} ${uri}. "npx turbine tenants show ${name}" prints its grants.`,
+          `${name} has no grant to ${access} ${uri}. See its grants with "npx turbine tenants show ${name}".`,
         )
     return removeGrants(tenant, grants)
   })
   print(environment, changed)
 }
 
-/** Prints the tenant as it is then. @throws UsageError when no limit is named */
+/** Prints the changed tenant. @throws UsageError without a limit */
 async function runLimit(name: string, flags: LimitFlags, environment: TenantsEnvironment): Promise<void> {
   const limits = Object.fromEntries(
     Object.entries(flags).map(([limit, value]) => [limit, value === 'none' ? undefined : value]),
   )
   if (Object.keys(limits).length === 0)
-    throw new UsageError(
-      'Name a limit: --requests-per-minute, --in-flight or --open-batches, with a number or none.',
-    )
+    throw new UsageError('Set --requests-per-minute, --in-flight or --open-batches to a number or none.')
   print(environment, await change(environment, name, (tenant) => setLimits(tenant, limits)))
 }
 
@@ -134,7 +125,7 @@ const change = (environment: TenantsEnvironment, name: string, to: (tenant: Tena
 
 function grantsOf({ read = [], write = [] }: GrantFlags): Grant[] {
   if (read.length + write.length === 0)
-    throw new UsageError('Name an address: --read s3://bucket/prefix/ or --write s3://bucket/prefix/.')
+    throw new UsageError('Set --read s3://bucket/prefix/ or --write s3://bucket/prefix/.')
   return [
     ...read.map((uri) => ({ uri, access: 'read' as const })),
     ...write.map((uri) => ({ uri, access: 'write' as const })),

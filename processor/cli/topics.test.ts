@@ -46,7 +46,7 @@ test('what is wrong is told with its remedy, and the exit code is 1', async () =
   const { code, stdout, stderr } = await run([], [good, { topic: topics.control, ok: false, findings }])
   expect(code).toBe(1)
   expect(stdout).toMatch(/\nturbine\.control +- {2}It is missing\. .*\n +Another thing\.\n$/)
-  expect(stderr).toBe('turbine: 1 of 2 topics not as the service needs it.\n')
+  expect(stderr).toBe('turbine: 1 of 2 topics not ok.\n')
 })
 
 test('an unknown action is wrong usage', async () => {

@@ -1,23 +1,18 @@
 import { Argument, Command } from 'commander'
 import { topicLayout } from '../../edge/contract/topics.ts'
-import type { TopicOptions } from '../../infra/stream/stream.ts'
-import type { TopicReport } from '../../infra/stream/topics.ts'
+import type { TopicLayout, TopicReport } from '../../infra/stream/topics.ts'
 import { IncompleteError } from './errors.ts'
 import { formatTable, plural } from './format.ts'
 import { count } from './options.ts'
+import type { Terminal } from './progress.ts'
 
-/** What the command needs from outside. */
-export interface TopicsEnvironment {
-  /** The setting for the number of partitions. */
+/** Dependencies of the command. */
+export interface TopicsEnvironment extends Pick<Terminal, 'stdout'> {
+  /** Configured partitions of a topic. */
   defaultPartitions(): number
-  /** Creates what is missing in the Kafka that the environment variables name. */
-  createTopics(layout: Record<string, TopicOptions>): Promise<unknown>
-  checkTopics(layout: Record<string, TopicOptions>): Promise<TopicReport[]>
-  stdout: { write(text: string): unknown }
-}
-
-interface TopicsFlags {
-  partitions?: number
+  /** Creates missing topics in the configured Kafka. */
+  createTopics(layout: TopicLayout): Promise<unknown>
+  checkTopics(layout: TopicLayout): Promise<TopicReport[]>
 }
 
 const examples = `
@@ -25,26 +20,28 @@ Examples:
   KAFKA_BROKERS=kafka:9092 npx turbine topics check
   KAFKA_BROKERS=kafka:9092 npx turbine topics create --partitions 48
 
-"check" compares the topics with what the service needs: partitions, retention, size of records, and a start offset for
-each consumer group, without which a group skips what came before it. "create" makes what is missing, and keeps what is
-there. No more processors than partitions share a lane. "npx turbine --help" lists the variables that name the broker.
+"check" compares the topics with the expected partitions, retention and record size, and checks that each consumer group has
+committed offsets: without them a group skips earlier records. "create" creates missing topics and keeps existing ones.
+Each lane has at most as many processors as partitions. "npx turbine --help" lists the variables for the brokers.
 
-Exit codes: 0 all is as it should be, 1 something is not, 2 wrong usage.`
+Exit codes: 0 all topics ok, 1 a topic is not ok, 2 wrong usage.`
 
 /** `turbine topics [create | check]` */
 export function topicsCommand(environment: TopicsEnvironment): Command {
   return new Command('topics')
-    .description("create and check the job stream's topics in Kafka")
-    .addArgument(new Argument('[action]', 'what to do').choices(['create', 'check']).default('check'))
+    .description("create or check the service's Kafka topics")
+    .addArgument(new Argument('[action]', 'action').choices(['create', 'check']).default('check'))
     .option('--partitions <n>', 'partitions of each topic (TURBINE_PARTITIONS, default: 12)', count)
     .addHelpText('after', examples)
-    .action((action: 'create' | 'check', flags: TopicsFlags) => runTopics(action, flags, environment))
+    .action((action: 'create' | 'check', flags: { partitions?: number }) =>
+      runTopics(action, flags, environment),
+    )
 }
 
-/** @throws IncompleteError when a topic is not as it should be; what the environment throws */
+/** @throws IncompleteError when a topic is not ok; errors of the environment */
 async function runTopics(
   action: 'create' | 'check',
-  { partitions }: TopicsFlags,
+  { partitions }: { partitions?: number },
   environment: TopicsEnvironment,
 ): Promise<void> {
   const layout = topicLayout(partitions ?? environment.defaultPartitions())
@@ -55,12 +52,10 @@ async function runTopics(
   )
   const wrong = reports.filter(({ ok }) => !ok)
   if (wrong.length > 0)
-    throw new IncompleteError(
-      `${wrong.length} of ${plural(reports.length, 'topic')} not as the service needs it.`,
-    )
+    throw new IncompleteError(`${wrong.length} of ${plural(reports.length, 'topic')} not ok.`)
 }
 
-/** A line for the topic, and one for each further finding. */
+/** A row for the topic, and one for each further finding. */
 function rows({ topic, ok, partitions, findings }: TopicReport): string[][] {
   const [first = ok ? 'ok' : 'wrong', ...further] = findings
   return [

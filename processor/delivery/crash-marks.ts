@@ -7,19 +7,18 @@ import type { RecordHandler } from './dead-letters.ts'
 
 export interface CrashMarkOptions {
   store: ObjectStore
-  /** Deaths of its process that a record survives; default 10, since processes are killed for other reasons too. */
+  /** Maximum crashes of a process per record; default 10, since processes are killed for other reasons too. */
   maxCrashes?: number
   /** Unix ms. */
   now(): number
 }
 
-/** From this many deaths on a suspect runs while no other suspect does: the innocent get away from the guilty. */
+/** Crashes from which on a suspect record runs one at a time, which separates it from innocent ones. */
 const aloneFrom = 2
 
 /**
- * Finds out the record that kills its process (an image that crashes the decoder, say), which would otherwise come
- * again for ever and take its neighbours along. While a record that is older than the process is handled, a mark in
- * the store counts how often that was begun and never ended. Newer records cost nothing: they have not killed yet.
+ * Detects records that crash the process (an image that crashes the decoder, say), which would be redelivered for ever.
+ * A mark in the store counts unfinished attempts of records that are older than the process; newer ones cost nothing.
  */
 export function withCrashMarks(
   handler: RecordHandler,
@@ -48,12 +47,12 @@ export function withCrashMarks(
   }
 }
 
-/** The time tells a record from one that had its offset before the topic was made anew. */
+/** The timestamp distinguishes records of a recreated topic. */
 const markOf = ({ topic, partition, offset, timestamp }: ConsumedRecord) =>
   keys.crashMark(topic, partition, `${offset}-${timestamp}`)
 
 const killed = (crashes: number) =>
-  new TurbineError(`The process died ${crashes} times while it worked on this.`, {
+  new TurbineError(`The process crashed ${crashes} times while handling this record.`, {
     status: 500,
     code: 'process_killed',
     retriable: false,

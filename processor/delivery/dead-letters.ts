@@ -1,51 +1,55 @@
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
+import { BaseError } from '../../infra/errors.ts'
+import { isRetriable } from '../../infra/retry.ts'
 import type { ConsumedRecord, Stream, StreamRecord } from '../../infra/stream/stream.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { sleep } from '../../infra/timing.ts'
 
-/** What is done with the records of a topic. */
+/** Handler of a topic's records. */
 export interface RecordHandler {
-  /** As `handle` of `ConsumeOptions`: idempotent; a rejection means that the record was not dealt with. */
+  /** As `handle` of `ConsumeOptions`: idempotent; rejects when the record was not handled. */
   handle(record: ConsumedRecord, signal: AbortSignal): Promise<void>
   /**
-   * Tells whoever waits for the record's result that there will be none. The record lies with the dead letters then.
-   * It comes again until it fulfils.
+   * Reports the failure to a caller that waits for the result, after the record went to the dead letters. Retried until
+   * it fulfils.
    */
   onDead?(record: ConsumedRecord, cause: unknown): Promise<void>
 }
 
 export interface DeadLetterOptions {
   stream: Pick<Stream, 'send'>
-  /** Failures of one record after which it is given up; default 3. */
+  /** Failures after which a record goes to the dead letters; default 3. */
   attempts?: number
-  /** Whether an error says nothing about the record, so that it is to come again however often; default `isOutage`. */
+  /** Recognises errors that do not count against the record; default `isOutage`. */
   isOutage?(error: unknown): boolean
-  /** Told of every record that was given up. */
+  /** Called with every dead letter. */
   onDeadLetter?(cause: unknown, record: ConsumedRecord): void
 }
 
-/** What another attempt cannot change; the devices have tried `inference_failed` several times already. */
-const hopeless: ReadonlySet<string> = new Set(['record_unreadable', 'inference_failed', 'process_killed'])
+/** Errors that a retry cannot fix; the devices have retried `inference_failed` already. */
+const permanentCodes: ReadonlySet<string> = new Set([
+  'record_unreadable',
+  'inference_failed',
+  'process_killed',
+])
 
-const isHopeless = (error: unknown) => error instanceof TurbineError && hopeless.has(error.code)
+const isPermanent = (error: unknown) => error instanceof TurbineError && permanentCodes.has(error.code)
 
-/** Whether an error will pass with time: a store or a stream that is away, a process that shuts down. */
-export const isOutage = (error: unknown) =>
-  error instanceof Error && 'retriable' in error && error.retriable === true && !isHopeless(error)
+/** Recognises transient errors: a store or a stream that is unavailable, a process that shuts down. */
+export const isOutage = (error: unknown) => isRetriable(error) && !isPermanent(error)
 
-/** What is known of a record that failed. */
+/** Failures of a record. */
 interface History {
   failures: number
-  /** Set once the record lies with the dead letters. */
+  /** Set once the record is in the dead letters. */
   dead?: { cause: unknown }
 }
 
 /**
- * Keeps a record that cannot be handled from holding up those behind it. One that cannot be read, or whose handling
- * failed three times for a reason of its own, goes to the dead letters with its origin and its cause; then it counts
- * as handled. Through outages a record comes again for ever. Failures are counted in memory.
+ * Sends records that cannot be handled to the dead letters, so that they do not block those behind them: at once when
+ * they cannot be read, else after three failures. Outages do not count. Failures are counted in memory.
  *
  * @example
  * await stream.consume({ topic, group, maxInFlight, handle: withDeadLetters(jobs, { stream }) })
@@ -67,7 +71,7 @@ export function withDeadLetters(
       if (signal.aborted || passes(cause)) throw cause
       history.failures++
       histories.set(place, history)
-      if (history.failures < attempts && !isHopeless(cause)) throw cause
+      if (history.failures < attempts && !isPermanent(cause)) throw cause
       await stream.send(topics.deadLetter, [encodeDeadLetter(record, cause, history.failures)])
       history.dead = { cause }
       onDeadLetter?.(cause, record)
@@ -79,35 +83,32 @@ export function withDeadLetters(
 
 const placeOf = ({ topic, partition, offset }: ConsumedRecord) => `${topic}/${partition}/${offset}`
 
-/** What a dead letter says about itself. */
+/** Description of a dead letter. */
 export interface DeadLetter {
   /** Key of the record: the id of a caption or a batch, `<batch>/<number>` for a shard. */
   id: string
   tenant: string
-  /** Where the record was handled in vain. */
   origin: { topic: string; partition: number; offset: string }
   /** Message of the error. */
   cause: string
-  /** How often the record was handled. */
   attempts: number
-  /** When it came to the dead letters, unix ms. */
+  /** Time at which it became a dead letter, unix ms. */
   at: number
   /** Bytes of the record's value. */
   bytes: number
 }
 
-/** On records that were sent again out of the dead letters. */
+/** Marks records that were resent from the dead letters. */
 const retryHeader = 'retry'
-const originHeaders = ['origin-topic', 'origin-partition', 'origin-offset', 'cause', 'attempts'] as const
-/** Characters of the cause that are kept. */
+const originHeaders = new Set(['origin-topic', 'origin-partition', 'origin-offset', 'cause', 'attempts'])
 const maxCauseLength = 1000
 
 const origins: ReadonlySet<string> = new Set([topics.interactive, topics.batch, topics.control])
 
-/** Whether somebody asked for the record to be handled once more although it came to nothing before. */
+/** Recognises records that were resent from the dead letters. */
 export const isRetry = ({ headers }: Pick<StreamRecord, 'headers'>) => headers[retryHeader] !== undefined
 
-/** The record as it is kept among the dead letters: its value untouched, its origin and the cause in headers. */
+/** Creates a dead letter: the record with its origin and the cause in headers. */
 export function encodeDeadLetter(record: ConsumedRecord, cause: unknown, attempts: number): StreamRecord {
   const { key, value, headers, topic, partition, offset } = record
   const message = cause instanceof Error ? cause.message : String(cause)
@@ -125,7 +126,7 @@ export function encodeDeadLetter(record: ConsumedRecord, cause: unknown, attempt
   }
 }
 
-/** What is left out of a letter that nobody of ours wrote is empty. */
+/** Fields missing from a foreign letter are empty. */
 export function describeDeadLetter({ key, value, headers, timestamp }: ConsumedRecord): DeadLetter {
   return {
     id: key,
@@ -143,15 +144,14 @@ export function describeDeadLetter({ key, value, headers, timestamp }: ConsumedR
 }
 
 /**
- * The record as it was, for the topic that it came from, marked as sent again. Undefined when the letter does not say
- * where that is.
+ * Restores the original record, marked as resent, and its topic. Undefined when the letter has no known origin.
  */
 export function reviveDeadLetter(
   letter: ConsumedRecord,
 ): { topic: string; record: StreamRecord } | undefined {
   const { 'origin-topic': topic = '' } = letter.headers
   if (!origins.has(topic)) return undefined
-  const headers = Object.entries(letter.headers).filter(([name]) => !isOriginHeader(name))
+  const headers = Object.entries(letter.headers).filter(([name]) => !originHeaders.has(name))
   return {
     topic,
     record: {
@@ -162,14 +162,12 @@ export function reviveDeadLetter(
   }
 }
 
-const isOriginHeader = (name: string) => (originHeaders as readonly string[]).includes(name)
-
-/** Letters that nobody has dealt with, the oldest first, at most `limit`. Takes none. */
+/** Lists pending letters, the oldest first, at most `limit`; commits nothing. */
 export function peekDeadLetters(stream: Pick<Stream, 'peek'>, limit: number): Promise<ConsumedRecord[]> {
   return stream.peek(topics.deadLetter, groups.deadLetter, limit)
 }
 
-/** Sends a letter's record to the topic that it came from. False when the letter does not say which that is. */
+/** Resends a letter's record to its original topic. False when that is unknown. */
 export async function resendDeadLetter(
   stream: Pick<Stream, 'send'>,
   letter: ConsumedRecord,
@@ -181,19 +179,19 @@ export async function resendDeadLetter(
 
 export interface ResendOptions {
   stream: Pick<Stream, 'consume' | 'peek' | 'send'>
-  /** Told of every letter whose record was sent. */
+  /** Called for every resent letter. */
   onResent(letter: ConsumedRecord): void
-  /** Told of every letter that does not say where its record came from; it is taken off the list too. */
+  /** Called for every letter without a known origin; it is removed too. */
   onOrphan(letter: ConsumedRecord): void
-  /** Pause between looks at what is left, ms; default 200. */
+  /** Polling interval, ms; default 200. */
   pollMs?: number
   /** Unix ms. */
   now(): number
 }
 
 /**
- * Sends the records of all letters to the topics that they came from, and takes the letters off the list. Letters
- * that come in meanwhile stay: a record that dies again at once is not sent round and round.
+ * Resends all letters to their original topics and removes them. Letters that arrive meanwhile stay, so that a record
+ * that fails again does not loop.
  * @throws StreamUnavailableError when a record cannot be sent; its letter stays, and so do those behind it
  */
 export async function resendDeadLetters(options: ResendOptions): Promise<void> {
@@ -216,7 +214,7 @@ export async function resendDeadLetters(options: ResendOptions): Promise<void> {
     },
   })
   try {
-    // The list loses a letter when it is committed, shortly after its record was sent.
+    // A letter is removed when it is committed, shortly after its record was sent.
     while ((await peekDeadLetters(stream, 1)).some(isDue)) {
       await sleep(pollMs, failing.signal)
       failing.signal.throwIfAborted()
@@ -226,21 +224,20 @@ export async function resendDeadLetters(options: ResendOptions): Promise<void> {
   }
 }
 
-/** The letter came after the retry began. */
-class NotDueError extends Error {
-  override readonly name = 'NotDueError'
-  readonly retriable = true
+/** The letter is newer than the resend. */
+class NotDueError extends BaseError {
+  override readonly retriable = true
 }
 
-/** Tells of records that were given up, in the log and as a metric. */
+/** Logs and counts dead letters. */
 export function watchDeadLetters({ metrics, log }: { metrics: Metrics; log: Pick<Logger, 'error'> }) {
   const deadLetters = metrics.counter({
     name: 'dead_letters_total',
-    help: 'Records that were given up and lie with the dead letters, by their topic.',
+    help: 'Records sent to the dead letters, by topic.',
     labelNames: ['topic'],
   })
   return (err: unknown, { topic }: ConsumedRecord): void => {
     deadLetters.inc({ topic })
-    log.error({ err, topic }, 'a record went to the dead letters')
+    log.error({ err, topic }, 'record sent to the dead letters')
   }
 }

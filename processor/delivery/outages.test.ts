@@ -24,12 +24,12 @@ test('work is done again until it succeeds; the log tells of it once', async () 
   }
   const results = Promise.all([both.outlast(work, signal), both.outlast(work, signal)])
   await clock.advance(60_000)
-  expect(told).toEqual(['batches are held until it is back'])
+  expect(told).toEqual(['store or stream unavailable, batches paused'])
   expect(tries).toBeLessThan(40)
   away = false
   await clock.advance(10_000)
   await results
-  expect(told).toEqual(['batches are held until it is back', 'batches go on'])
+  expect(told).toEqual(['store or stream unavailable, batches paused', 'outage over, batches resumed'])
 })
 
 test('work that comes again anyway lets an outage pass', async () => {
@@ -38,7 +38,7 @@ test('work that comes again anyway lets an outage pass', async () => {
   const fail = () => Promise.reject(new StoreUnavailableError('away'))
   await attempt(fail)
   await attempt(fail)
-  expect(told).toEqual(['batches are held until it is back'])
+  expect(told).toEqual(['store or stream unavailable, batches paused'])
   await attempt(async () => {})
   await attempt(fail)
   expect(told).toHaveLength(3)

@@ -10,94 +10,81 @@ export interface Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void>
 }
 
-/** The part of a logger that a planner needs. */
-export interface PlannerLog {
-  info(fields: Record<string, unknown>, message: string): void
-  warn(fields: Record<string, unknown>, message: string): void
-  error(fields: Record<string, unknown>, message: string): void
-}
+type LogCall = (fields: Record<string, unknown>, message: string) => void
 
-export interface OutagesOptions {
-  clock: Clock
-  log: Pick<PlannerLog, 'info' | 'warn'>
-}
+/** Logger calls that a planner needs. */
+export type PlannerLog = Record<'info' | 'warn' | 'error', LogCall>
 
 /**
- * Holds work while the store or the stream is away. However many pieces of work meet an outage, the log tells of it
- * once, and once when it is over.
+ * Retries work through outages of the store and the stream. However many calls meet an outage, its begin and its end
+ * are logged once.
  */
 export class Outages {
   readonly #clock: Clock
-  readonly #log: OutagesOptions['log']
-  /** Names of the errors that stand for what is away. */
-  readonly #away = new Set<string>()
+  readonly #log: Pick<PlannerLog, 'info' | 'warn'>
+  /** Error names of the current outages. */
+  readonly #current = new Set<string>()
 
-  constructor({ clock, log }: OutagesOptions) {
+  constructor({ clock, log }: { clock: Clock; log: Pick<PlannerLog, 'info' | 'warn'> }) {
     this.#clock = clock
     this.#log = log
   }
 
   /**
-   * Does the work again and again while it fails for an outage, with a pause that grows up to 10 s.
-   * @throws what else the work throws, and the signal's reason when it aborts
+   * Retries the work during an outage, with a backoff up to 10 s.
+   * @throws any other error of the work; the signal's reason
    * @example await outages.outlast(() => store.put(key, bytes), signal)
    */
   async outlast<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     signal.throwIfAborted()
-    const met = new Set<string>()
+    const names = new Set<string>()
     const result = await retry(work, {
       retriable: isOutage,
       signal,
       sleep: (ms) => this.#clock.sleep(ms, signal),
-      onFailure: (error) => this.#meet(error as Error, met),
+      onFailure: (error) => this.#meet(error as Error, names),
     })
-    for (const name of met) this.#over(name)
+    this.#recovered(names)
     return result
   }
 
   /**
-   * For work that is done again after a while anyway: what it returns does the work once, and lets an outage pass.
-   * @example
-   * const attempt = outages.attempts()
-   * for (;;) {
-   *   await attempt(() => store.put(key, bytes))
-   *   await clock.sleep(1000, signal)
-   * }
+   * For periodic work: the returned function runs the work once and swallows outages.
+   * @example const attempt = outages.attempts(); await attempt(() => store.put(key, bytes))
    */
   attempts(): (work: () => Promise<void>) => Promise<void> {
-    const met = new Set<string>()
+    const names = new Set<string>()
     return async (work) => {
       try {
         await work()
-        for (const name of met) this.#over(name)
-        met.clear()
+        this.#recovered(names)
+        names.clear()
       } catch (error) {
         if (!isOutage(error)) throw error
-        this.#meet(error as Error, met)
+        this.#meet(error as Error, names)
       }
     }
   }
 
-  #meet(error: Error, met: Set<string>): void {
-    met.add(error.name)
-    this.#note(error)
+  #meet(error: Error, names: Set<string>): void {
+    names.add(error.name)
+    this.#report(error)
   }
 
-  /** Tells of an outage and waits a while. `failures`: how often it was met in turn, from 1. */
+  /** Reports an outage and backs off. `failures`: consecutive ones, from 1. */
   async pause(error: Error, failures: number, signal: AbortSignal): Promise<void> {
-    this.#note(error)
+    this.#report(error)
     await this.#clock.sleep(backoffMs(failures), signal)
   }
 
-  /** Tells of an outage, where it is not known already. */
-  #note(error: Error): void {
-    if (this.#away.has(error.name)) return
-    this.#away.add(error.name)
-    this.#log.warn({ err: error }, 'batches are held until it is back')
+  #report(error: Error): void {
+    if (this.#current.has(error.name)) return
+    this.#current.add(error.name)
+    this.#log.warn({ err: error }, 'store or stream unavailable, batches paused')
   }
 
-  /** What errors of this name stood for works again. */
-  #over(name: string): void {
-    if (this.#away.delete(name)) this.#log.info({ outage: name }, 'batches go on')
+  #recovered(names: Iterable<string>): void {
+    for (const name of names)
+      if (this.#current.delete(name)) this.#log.info({ outage: name }, 'outage over, batches resumed')
   }
 }

@@ -1,16 +1,16 @@
 import type { Schedule } from '../turbo/schedule.ts'
 
-/** Batch sizes that a session sees: few, since its memory grows with every new shape. */
+/** Batch sizes of a session: few, since its memory grows with every new shape. */
 export const defaultBuckets = [1, 2, 4, 8, 16]
 
-/** Powers of two below `most`, and `most` itself: the batch sizes of a device that takes at most that many images. */
+/** Batch sizes of a device with a maximum of `most` images: the powers of two below it, and itself. */
 export function bucketsUpTo(most: number): number[] {
   const buckets: number[] = []
   for (let bucket = 1; bucket < most; bucket *= 2) buckets.push(bucket)
   return [...buckets, most]
 }
 
-/** One batch as a device takes it. */
+/** Batch for a device. */
 export interface DeviceRun {
   /** `uint8 [capacity, H, W, 3]` in shared memory, with room for the bucket of `count`. */
   pixels: Uint8Array<SharedArrayBuffer>
@@ -21,7 +21,7 @@ export interface DeviceRun {
   schedule: Schedule
 }
 
-/** A batch as it is posted to the device's thread: padded to its bucket. */
+/** Batch for the device's thread, padded to its bucket. */
 export interface PaddedRun {
   /** `uint8 [bucket, H, W, 3]` */
   pixels: Uint8Array<SharedArrayBuffer>
@@ -45,8 +45,7 @@ export function bucketFor(count: number, buckets: number[]): number {
 }
 
 /**
- * Fills a batch up with copies of its first image, whose caption ends no later than the batch's longest.
- *
+ * Pads a batch with copies of its first image, whose caption ends no later than the batch's longest.
  * @param imageBytes bytes of one image, `H * W * 3`
  * @throws RangeError when prompts differ in length or number, or the pixels have no room.
  */
@@ -79,8 +78,7 @@ export function padBatch(run: DeviceRun, buckets: number[], imageBytes: number):
 }
 
 /**
- * The first `count` rows of `ids int64 [bucket, T]`, each up to and with its end id. A prompt may hold the end id:
- * it is looked for behind the prompt.
+ * First `count` rows of `ids int64 [bucket, T]`, each up to its end id, which is searched behind the prompt.
  */
 export function captionRows(
   ids: BigInt64Array,

@@ -8,7 +8,7 @@ class DeviceError extends Error {
   }
 }
 
-/** A requested device that cannot be used. The message is one line and ends with the remedy. */
+/** Device that cannot be used. The message is one line and ends with the remedy. */
 export class DeviceUnavailableError extends DeviceError {
   override readonly name = 'DeviceUnavailableError'
   readonly retriable = false
@@ -31,7 +31,7 @@ export class InvalidDeviceError extends Error {
   }
 }
 
-/** Device that is there, but cannot open the model's graph. */
+/** Device that cannot open the model's graph. */
 export class DeviceOpenError extends DeviceError {
   override readonly name = 'DeviceOpenError'
   readonly retriable = false
@@ -42,17 +42,17 @@ export class DeviceOpenError extends DeviceError {
   }
 }
 
-/** Device whose thread ended during a batch, or during its restart. The batch can run again. */
+/** Device whose thread ended during a batch or its restart. The batch can be retried. */
 export class DeviceCrashedError extends DeviceError {
   override readonly name = 'DeviceCrashedError'
   readonly retriable = true
 
   constructor(device: string, cause?: unknown) {
-    super(device, `Device ${device} crashed and is being restarted; run the batch again.`, { cause })
+    super(device, `Device ${device} crashed and is being restarted; retry the batch.`, { cause })
   }
 }
 
-/** Batch that the runtime could not run, e.g. for want of memory; the device goes on. */
+/** Batch that failed, e.g. out of memory; the device keeps running. */
 export class DeviceRunError extends DeviceError {
   override readonly name = 'DeviceRunError'
   readonly retriable = true

@@ -159,7 +159,7 @@ describe('DevicePool', () => {
     await expect(running).rejects.toMatchObject({ name: 'DeviceCrashedError', retriable: true })
     await ended
     expect(await device.run(batch)).toMatchObject({ ids: [[1, 4, 4, 4, 50, 51]] })
-    expect(crashes).toEqual(['Device cpu crashed and is being restarted; run the batch again.'])
+    expect(crashes).toEqual(['Device cpu crashed and is being restarted; retry the batch.'])
     expect(pauses).toEqual([100])
     expect(workers).toHaveLength(2)
   })

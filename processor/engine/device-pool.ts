@@ -7,7 +7,7 @@ import { sessionOptions } from './session-options.ts'
 export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {
   model: CaptionModel
   devices: DeviceTarget[]
-  /** Threads that one operator is split over; default: all cores on the CPU, one beside a GPU. */
+  /** Threads per operator; default: all cores on a CPU, one for a GPU. */
   intraOpThreads?: number
   /** Batch sizes that batches are padded to. */
   buckets?: number[]
@@ -15,7 +15,7 @@ export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spaw
   graph?: Omit<GraphOptions, 'decoder' | 'gpu'>
 }
 
-/** The devices that serve a model, each with a thread and a session of its own. */
+/** Devices that serve a model, each with its own thread and session. */
 export class DevicePool {
   readonly devices: readonly Device[]
   /** Batch sizes, ascending. */
@@ -28,8 +28,7 @@ export class DevicePool {
 
   /**
    * Opens a session on every device.
-   *
-   * @throws DeviceOpenError when one cannot be opened; the others are closed then.
+   * @throws DeviceOpenError when one fails; the others are closed
    * @example const pool = await DevicePool.start({ model, devices: (await resolveDevices('auto')).devices })
    */
   static async start(options: DevicePoolOptions): Promise<DevicePool> {
@@ -62,12 +61,12 @@ export class DevicePool {
     return new DevicePool(open, buckets)
   }
 
-  /** The largest batch that a device takes. */
+  /** Largest batch of a device. */
   get maxBatch(): number {
     return this.buckets.at(-1)!
   }
 
-  /** Waits for the batches in hand, then ends the threads. */
+  /** Finishes the batches in flight, then ends the threads. */
   async close(): Promise<void> {
     await Promise.all(this.devices.map((device) => device.close()))
   }

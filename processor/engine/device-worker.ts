@@ -28,8 +28,8 @@ export type FromWorker =
   | { kind: 'failed'; reason: string }
 
 /**
- * The thread of one device. `session.run` blocks the event loop of its thread, so it has this one to itself: a
- * session, and one batch at a time. A session that cannot be opened ends the thread with its error.
+ * Thread of one device, since `session.run` blocks its event loop: one session, one batch at a time. An error of opening
+ * the session ends the thread.
  */
 async function serve(): Promise<void> {
   const port = parentPort!

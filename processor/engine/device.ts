@@ -8,11 +8,11 @@ import type { DeviceTarget } from './device-target.ts'
 import type { FromWorker, RawOutput, ToWorker, WorkerData } from './device-worker.ts'
 
 export interface DeviceResult {
-  /** For each image its ids as generated: start id, prompt, caption, end id. */
+  /** Generated ids of each image: start id, prompt, caption, end id. */
   ids: number[][]
-  /** The session's run alone. */
+  /** Time of the session's run alone. */
   inferenceMs: number
-  /** Everything that the graph puts out, as it came, padding rows included. */
+  /** Raw outputs of the graph, padding rows included. */
   outputs: Record<string, RawOutput>
 }
 
@@ -21,7 +21,7 @@ export interface DeviceOptions {
   model: Pick<CaptionModel, 'image' | 'endId'>
   buckets: number[]
   worker: WorkerData
-  /** Called after every crash; the device restarts by itself. */
+  /** Called after every crash; the device restarts on its own. */
   onCrash?(error: DeviceCrashedError): void
   /** Starts the thread. */
   spawn?(data: WorkerData, name: string): Worker
@@ -37,7 +37,7 @@ interface Pending {
   reject(error: Error): void
 }
 
-/** One device: a thread with a session, which runs one batch at a time and is restarted when it crashes. */
+/** Device: a thread with a session that runs one batch at a time and is restarted after a crash. */
 export class Device {
   readonly name: string
   readonly #options: DeviceOptions
@@ -62,10 +62,8 @@ export class Device {
   }
 
   /**
-   * Captions one batch; a call while another runs waits for it.
-   *
-   * @throws DeviceCrashedError, DeviceRunError, DeviceClosedError, all retriable; RangeError for a batch that is
-   * not well formed.
+   * Captions one batch; concurrent calls are queued.
+   * @throws DeviceCrashedError, DeviceRunError, DeviceClosedError, all retriable; RangeError for a malformed batch
    */
   run(run: DeviceRun): Promise<DeviceResult> {
     if (this.#closing.signal.aborted) return Promise.reject(new DeviceClosedError(this.name))
@@ -74,7 +72,7 @@ export class Device {
     return result
   }
 
-  /** Waits for the batches that were handed in, then ends the thread. */
+  /** Finishes the batches in flight, then ends the thread. */
   close(): Promise<void> {
     this.#closed ??= this.#close()
     return this.#closed
@@ -122,7 +120,7 @@ export class Device {
     })
   }
 
-  /** Resolves when the thread has its session; from then on its end is a crash. */
+  /** Resolves when the session is open; from then on an exit is a crash. */
   #start(): Promise<Worker> {
     const { spawn = spawnWorker, worker: data } = this.#options
     const worker = spawn(data, `device ${this.name}`)

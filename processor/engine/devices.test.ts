@@ -37,7 +37,7 @@ describe('resolveDevices', () => {
   it('takes what was asked for', async () => {
     const { devices, reason } = await resolveDevices('cuda:0,1', { probe: works })
     expect(names(devices)).toEqual(['cuda:0', 'cuda:1'])
-    expect(reason).toBe('cuda:0, cuda:1, as asked')
+    expect(reason).toBe('cuda:0, cuda:1, as configured')
   })
 
   it.each(['cuda:0', 'cuda:0,1', 'webgpu'])('refuses %s when it is not there, in one line', async (spec) => {
@@ -60,7 +60,7 @@ describe('resolveDevices', () => {
   it('auto takes the CPU where there is no GPU, and says why', async () => {
     const { devices, reason } = await resolveDevices('auto', { probe: missing })
     expect(names(devices)).toEqual(['cpu'])
-    expect(reason).toBe('cpu, since there is no CUDA GPU to use: the NVIDIA driver shows no GPU')
+    expect(reason).toBe('cpu, no usable CUDA GPU: the NVIDIA driver shows no GPU')
   })
 
   it('auto does not hide other trouble', async () => {

@@ -4,7 +4,7 @@ import type { DeviceTarget } from './device-target.ts'
 
 export interface ResolvedDevices {
   devices: DeviceTarget[]
-  /** Choice and its reason, one line. */
+  /** Reason of the choice, one line. */
   reason: string
 }
 
@@ -47,16 +47,16 @@ export async function resolveDevices(spec: string, options: ResolveOptions = {})
   if (asked === 'auto') return best(probe)
   for (const target of asked) await probe(target)
   const names = asked.map((target) => target.name).join(', ')
-  return { devices: asked, reason: `${names}, as asked` }
+  return { devices: asked, reason: `${names}, as configured` }
 }
 
 async function best(probe: (target: DeviceTarget) => Promise<void>): Promise<ResolvedDevices> {
   const gpu = cuda(0)
   try {
     await probe(gpu)
-    return { devices: [gpu], reason: `${gpu.name}, the first CUDA GPU; name more as cuda:0,1` }
+    return { devices: [gpu], reason: `${gpu.name}, the first CUDA GPU; use cuda:0,1 for more` }
   } catch (error) {
     if (!(error instanceof DeviceUnavailableError)) throw error
-    return { devices: [cpu], reason: `cpu, since there is no CUDA GPU to use: ${error.reason}` }
+    return { devices: [cpu], reason: `cpu, no usable CUDA GPU: ${error.reason}` }
   }
 }

@@ -1,17 +1,17 @@
 import type { ImageSpec } from '../models/model.ts'
 
-/** Memory for the pixels of one batch. Threads share it, so a batch reaches its device without a copy. */
+/** Pixels of one batch in shared memory, so that a batch reaches its device without a copy. */
 export interface PixelSlot {
   /** `uint8 [capacity, H, W, 3]` */
   readonly pixels: Uint8Array<SharedArrayBuffer>
-  /** The place of one image, `uint8 [H, W, 3]`. */
+  /** Pixels of one image, `uint8 [H, W, 3]`. */
   row(index: number): Uint8Array<SharedArrayBuffer>
-  /** Gives the slot back; what it holds may be overwritten from then on. A second call does nothing. */
+  /** Returns the slot to the pool; idempotent. */
   release(): void
 }
 
 /**
- * Pool of slots: as many as were ever in use at once, so memory stays flat.
+ * Pool of slots: as many as were ever in use at once.
  *
  * @example
  * const slot = buffers.take()
@@ -30,7 +30,7 @@ export class PixelBuffers {
     this.#capacity = capacity
   }
 
-  /** Slots that exist, in use or free. */
+  /** Slots in use or free. */
   get allocated(): number {
     return this.#allocated
   }

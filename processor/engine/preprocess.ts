@@ -4,9 +4,9 @@ import { ImageError } from '../../edge/contract/errors.ts'
 import { checkImage } from '../../edge/contract/image.ts'
 import type { ImageSpec, Resample } from '../models/model.ts'
 
-// One thread for an image: images side by side keep the cores busy, and leave the device its share.
+// One thread per image: parallel images keep the cores busy and leave the device its share.
 sharp.concurrency(1)
-// No image is decoded twice, so remembered operations would only hold memory.
+// No image is decoded twice, so a cache would only use memory.
 sharp.cache(false)
 
 const kernels = {
@@ -29,7 +29,7 @@ interface Pixels {
  * image of that size is not resampled). Works on libuv's threads, one per image.
  *
  * @throws ImageError `image_invalid` 400, or 415 for another format; `image_too_large` 413 (from the header, before
- * decoding). Then `target` is as it was.
+ * decoding). `target` is unchanged then.
  * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
  */
 export async function preprocess(bytes: Uint8Array, image: ImageSpec, target: Uint8Array): Promise<void> {
@@ -52,15 +52,15 @@ interface Source {
 
 /** Checks signature and header before the rest is decoded. */
 async function open(bytes: Uint8Array): Promise<Source> {
-  // Only accepted signatures reach the decoder: its own detection would also take SVG, which may name other files.
+  // The decoder's own detection would also accept SVG, which can reference other files.
   checkImage(bytes, 'image')
-  // 'error' fails on truncated and corrupt pixels, and bears the harmless oddities that 'warning' stumbles over.
+  // 'error' fails on truncated and corrupt pixels, and tolerates what 'warning' rejects without need.
   const pipeline = sharp(bytes, { failOn: 'error', limitInputPixels: maxImagePixels, autoOrient: true })
   const header = await read(() => pipeline.metadata())
   return { pipeline, ...header.autoOrient }
 }
 
-/** On white, brought down to the model's size in the axes that are larger. */
+/** Flattens on white and shrinks each axis to the model's size. */
 function shrink({ pipeline, ...source }: Source, image: ImageSpec): Sharp {
   const width = Math.min(source.width, image.width)
   const height = Math.min(source.height, image.height)
@@ -70,7 +70,7 @@ function shrink({ pipeline, ...source }: Source, image: ImageSpec): Sharp {
 }
 
 /**
- * Brings an image up to the model's size. libvips samples an enlarged pixel at its upper left corner, Pillow at
+ * Enlarges an image to the model's size. libvips samples an enlarged pixel at its upper left corner, Pillow at
  * its centre: the centres are the odd pixels of an image of twice the size.
  */
 async function enlarge(small: Pixels, image: ImageSpec, target: Uint8Array): Promise<void> {
@@ -93,7 +93,7 @@ async function enlarge(small: Pixels, image: ImageSpec, target: Uint8Array): Pro
   }
 }
 
-/** To 8-bit sRGB, the colour space that sharp hands out unless told otherwise. */
+/** Decodes to 8-bit sRGB, sharp's default colour space. */
 async function decode(pipeline: Sharp): Promise<Pixels> {
   const { data, info } = await read(() =>
     pipeline.removeAlpha().raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true }),
@@ -101,13 +101,13 @@ async function decode(pipeline: Sharp): Promise<Pixels> {
   return { data, width: info.width, height: info.height }
 }
 
-/** Reports what the decoder finds wrong as an error of this image. */
+/** Makes a decoder error an error of this image. */
 async function read<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work()
   } catch (cause) {
     if (/pixel limit/i.test(String(cause))) throw tooLarge()
-    const message = 'The image is truncated or corrupt. Send the whole file, unchanged.'
+    const message = 'The image is truncated or corrupt. Send the complete, unmodified file.'
     throw new ImageError('image_invalid', message, { param: 'image', cause })
   }
 }

@@ -2,12 +2,12 @@ import { availableParallelism } from 'node:os'
 import type { SessionOptions } from '../onnx/session.ts'
 import type { DeviceTarget } from './device-target.ts'
 
-/** Threads that one operator is split over: all cores on the CPU, one beside a GPU. */
+/** Threads per operator: all cores on a CPU, one for a GPU. */
 function defaultIntraOpThreads(target: DeviceTarget): number {
   return target.provider === 'cpu' ? availableParallelism() : 1
 }
 
-/** Opens a session on exactly this device: no other execution provider is named to fall back on. */
+/** Session options of exactly this device, without a fallback to another execution provider. */
 export function sessionOptions(
   target: DeviceTarget,
   intraOpThreads = defaultIntraOpThreads(target),
@@ -17,7 +17,7 @@ export function sessionOptions(
     executionProviders: [provider === 'cuda' ? { name: 'cuda', deviceId } : provider],
     intraOpNumThreads: intraOpThreads,
     interOpNumThreads: 1,
-    // What goes wrong is thrown, with the same words; printing it too would say everything twice.
+    // Errors are thrown; ONNX Runtime must not print them as well.
     logSeverityLevel: 4,
   }
 }

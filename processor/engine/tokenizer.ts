@@ -1,15 +1,15 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { z } from 'zod'
+import { readModelJson, readModelText } from '../models/model-file.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { wordPieceTokenizer } from './word-piece.ts'
 
-/** Text to token ids and back, as the model was trained with. */
+/** Tokenizer of a captioning model. */
 export interface CaptionTokenizer {
-  /** Ids of a prompt, without start and end tokens. An empty text has none. */
+  /** Encodes a prompt, without start and end tokens. */
   encodePrompt(text: string): number[]
-  /** The text of a caption's ids: special and unknown ids left out, no space before a full stop or comma. */
+  /** Decodes a caption without special and unknown ids. */
   decode(ids: number[]): string
 }
 
@@ -17,15 +17,13 @@ const tokenizerSchema = z.looseObject({ model: z.looseObject({ type: z.string() 
 const configSchema = z.looseObject({ do_lower_case: z.boolean().nullish() })
 
 /**
- * Loads the tokenizer of a model folder: tokenizer.json (with tokenizer_config.json, if there), or else BERT word pieces from
- * vocab.txt.
- *
- * @throws ModelFolderError when neither is there, or a file is malformed.
+ * Loads tokenizer.json, with the optional tokenizer_config.json, or else BERT word pieces from vocab.txt.
+ * @throws ModelFolderError when both are missing, or a file is malformed
  */
 export async function loadTokenizer(folder: string): Promise<CaptionTokenizer> {
-  const config = (await readJson(folder, 'tokenizer_config.json', configSchema)) ?? {}
+  const config = (await readModelJson(folder, 'tokenizer_config.json', configSchema)) ?? {}
   const tokenizer =
-    (await readJson(folder, 'tokenizer.json', tokenizerSchema)) ?? (await fromVocabulary(folder, config))
+    (await readModelJson(folder, 'tokenizer.json', tokenizerSchema)) ?? (await fromVocabulary(folder, config))
   return adapt(build(folder, tokenizer, config))
 }
 
@@ -40,41 +38,18 @@ function build(folder: string, tokenizer: object, config: object): Tokenizer {
   try {
     return new Tokenizer(tokenizer, config)
   } catch (cause) {
-    throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported type of tokenizer.`, {
+    throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported tokenizer type.`, {
       cause,
     })
   }
 }
 
 async function fromVocabulary(folder: string, config: z.infer<typeof configSchema>): Promise<object> {
-  const text = await readText(join(folder, 'vocab.txt'))
+  const text = await readModelText(folder, 'vocab.txt')
   if (text === undefined) {
-    throw new ModelFolderError(
-      `${folder} has neither tokenizer.json nor vocab.txt. A model folder needs one of them; pull the model again.`,
-    )
+    throw new ModelFolderError(`${folder} has neither tokenizer.json nor vocab.txt. Pull the model again.`)
   }
   const tokens = text.split(/\r?\n/)
   if (tokens.at(-1) === '') tokens.pop()
   return wordPieceTokenizer(tokens, { lowercase: config.do_lower_case ?? true })
-}
-
-async function readJson<T>(folder: string, name: string, schema: z.ZodType<T>): Promise<T | undefined> {
-  const file = join(folder, name)
-  const text = await readText(file)
-  if (text === undefined) return undefined
-  try {
-    return schema.parse(JSON.parse(text))
-  } catch (cause) {
-    throw new ModelFolderError(`${file} is malformed. Pull the model again.`, { cause })
-  }
-}
-
-/** Undefined when there is no such file. */
-async function readText(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8')
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw new ModelFolderError(`${file} cannot be read.`, { cause })
-  }
 }

@@ -138,7 +138,7 @@ describe('announcing', () => {
         away ? Promise.reject(new StoreUnavailableError('away')) : memory.store.put(...args),
     })
     await clock.advance(20_000)
-    expect([await told(), warnings]).toEqual([undefined, ['batches are held until it is back']])
+    expect([await told(), warnings]).toEqual([undefined, ['store or stream unavailable, batches paused']])
     away = false
     await clock.advance(6_000)
     expect((await told())!.batches).toEqual([backlog('a', 1)])

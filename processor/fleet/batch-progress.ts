@@ -16,22 +16,18 @@ export interface BacklogsOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   now(): number
 }
 
-/** Backlogs of the batches of all planners, as a processor knows them. */
+/** Backlogs of the batches of all planners, as a processor sees them. */
 export interface Backlogs {
-  /** Every batch that has lines to run, once; none when no planner was heard of for a while. */
+  /** Batches with lines to run; none when no planner has announced any for a while. */
   batches(): readonly BatchBacklog[]
-  /** Reads them now. @throws StoreUnavailableError */
+  /** @throws StoreUnavailableError */
   refresh(): Promise<void>
   close(): Promise<void>
 }
 
 /**
- * Reads the backlogs of all planners every few seconds. While the store is away what was known counts for as long as if
- * it had just been announced.
- *
- * @example
- * const backlogs = createBacklogs({ store, now: Date.now, log })
- * const linesLeft = backlogs.batches().map((batch) => batch.linesLeft)
+ * Polls the backlogs of all planners. During an outage of the store known backlogs count until they time out.
+ * @example createBacklogs({ store, now: Date.now, log }).batches()
  */
 export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Backlogs {
   let known: PlannerBacklog[] = []
@@ -67,7 +63,7 @@ export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Bac
   }
 }
 
-/** Of a batch that has changed hands, what was announced last counts. */
+/** Takes the latest announcement of each batch. */
 function merge(backlogs: readonly PlannerBacklog[]): BatchBacklog[] {
   const byBatch = new Map<string, BatchBacklog>()
   for (const backlog of backlogs.toSorted((a, b) => a.seenAt - b.seenAt)) {
@@ -76,41 +72,41 @@ function merge(backlogs: readonly PlannerBacklog[]): BatchBacklog[] {
   return [...byBatch.values()]
 }
 
-/** Batches announced at most. */
+/** Maximum batches announced. */
 const maxBatches = 10_000
-/** What was not refreshed for so long is from a planner that died, ms. */
+/** Age from which on a backlog is from a dead planner, ms. */
 const abandonedAfterMs = 3_600_000
 const isAbandoned = ({ lastModified }: ObjectInfo, now: number) => now - lastModified >= abandonedAfterMs
 
 export interface BacklogAnnouncerOptions {
   store: Pick<ObjectStore, 'put' | 'delete' | 'list'>
-  /** The planner. */
+  /** Name of the planner. */
   owner: string
   clock: Clock
   outages: Outages
   log: Pick<PlannerLog, 'warn'>
-  /** Those of the planner that have lines to run. */
+  /** The planner's batches with lines to run. */
   batches(): BatchBacklog[]
 }
 
 /**
- * Announces the backlogs of a planner's batches to processors every few seconds while there are any, and once that
- * there are none any more, until it is closed. Removes what planners left behind that died long ago.
+ * Announces the backlogs of a planner's batches to processors periodically while there are any, and once more when
+ * there are none left. Removes backlogs of dead planners.
  */
 export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): Promise<void> } {
   const { store, owner, clock, outages, log, batches } = options
   const key = keys.backlog(owner)
   const attempt = outages.attempts()
   let written = false
-  let told = false
+  let announced = false
 
   async function announce(): Promise<void> {
     const backlog: PlannerBacklog = { seenAt: clock.now(), batches: mostUrgent(batches()) }
-    if (!told && backlog.batches.length === 0) return
+    if (!announced && backlog.batches.length === 0) return
     if (!written) await removeAbandoned(store, backlog.seenAt)
     written = true
     await putJson(store, key, backlog)
-    told = backlog.batches.length > 0
+    announced = backlog.batches.length > 0
   }
 
   const announcing = repeat(() => attempt(announce), {
@@ -122,7 +118,7 @@ export function announceBacklogs(options: BacklogAnnouncerOptions): { close(): P
   return {
     async close() {
       await announcing.close()
-      // One that stays is forgotten by its age.
+      // One that stays times out.
       if (written) await store.delete(key).catch(() => {})
     },
   }

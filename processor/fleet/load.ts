@@ -12,34 +12,30 @@ import { createBacklogs } from './batch-progress.ts'
 
 export interface FleetWatchOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   stream: Pick<Stream, 'groupState'>
-  /** What is left of the batches of the whole fleet. */
+  /** Backlogs of the whole fleet. */
   batches(): readonly BatchBacklog[]
-  /** Images per second that one replica serves unpruned; undefined while nobody knows. */
+  /** Images per second of one replica without pruning; undefined while unknown. */
   throughput(): number | undefined
-  /** How often the stream is asked, ms; default 5000. */
+  /** Polling interval of the stream, ms; default 5000. */
   everyMs?: number
   /** Unix ms. */
   now(): number
 }
 
-/** What a lane's group looked like, and when (unix ms). */
+/** State of a lane's group at a time (unix ms). */
 interface Sample extends GroupState {
   at: number
 }
 
-/** The rate of arrivals is taken over this long, ms. */
+/** Window of the arrival rate, ms. */
 const rateMs = 30_000
-/** What was seen so long ago counts no more, ms. */
+/** Maximum age of a sample, ms. */
 const forgetMs = 30_000
 
 /**
- * The load of the whole fleet, as the stream and the planners tell it. Every process that watches sees the same
- * numbers, so what it makes of them is one value for the fleet.
- *
- * @example
- * const fleet = new FleetWatch({ stream, batches, throughput, log, now: Date.now })
- * fleet.desired() // { interactive: 2.3, batch: 0 }
- * await fleet.close()
+ * Load of the whole fleet, from the stream and the planners. Every process sees the same numbers, so what they derive
+ * from them agrees.
+ * @example new FleetWatch({ stream, batches, throughput, log, now: Date.now }).desired() // { interactive: 2.3, batch: 0 }
  */
 export class FleetWatch {
   readonly #options: FleetWatchOptions
@@ -49,21 +45,21 @@ export class FleetWatch {
   constructor(options: FleetWatchOptions) {
     this.#options = options
     const { log, everyMs = 5_000, sleep } = options
-    const failure = 'the load of the fleet could not be seen; it is tried again'
-    this.#watching = repeat(() => this.#look(), { everyMs, failure, log, sleep })
+    const failure = 'reading the load of the fleet failed, retrying'
+    this.#watching = repeat(() => this.#sample(), { everyMs, failure, log, sleep })
   }
 
-  /** Processors that share the lane; undefined while it is not known. */
+  /** Processors that share the lane; undefined while unknown. */
   replicas(lane: Lane): number | undefined {
     return this.#last(lane)?.members
   }
 
-  /** Records of the lane that are not finished, in the whole fleet; undefined while it is not known. */
+  /** Unfinished records of the lane, in the whole fleet; undefined while unknown. */
   lag(lane: Lane): number | undefined {
     return this.#last(lane)?.lag
   }
 
-  /** What the present load needs at full quality; undefined while that is not known. */
+  /** Replicas that the current load needs at full quality; undefined while unknown. */
   desired(): DesiredReplicas | undefined {
     const { batches, throughput, now } = this.#options
     const imagesPerSecond = throughput()
@@ -77,7 +73,7 @@ export class FleetWatch {
     return desiredReplicas(load, { throughput: imagesPerSecond }, now())
   }
 
-  /** What is left of each batch for one of the processors that share the lane. */
+  /** Share of each batch's backlog for one processor of the lane. */
   batchShare(): BatchBacklog[] {
     const replicas = Math.max(1, this.replicas('batch') ?? 1)
     return this.#options
@@ -89,7 +85,7 @@ export class FleetWatch {
     return this.#watching.close()
   }
 
-  async #look(): Promise<void> {
+  async #sample(): Promise<void> {
     const { stream, now } = this.#options
     for (const lane of lanes) {
       const state = await stream.groupState(topics[lane], groups[lane])
@@ -106,7 +102,7 @@ export class FleetWatch {
     return last && this.#options.now() - last.at <= forgetMs ? last : undefined
   }
 
-  /** Interactive records per second over the samples that are kept. */
+  /** Interactive records per second over the kept samples. */
   #arrivalRate(): number {
     const first = this.#samples.interactive[0]
     const last = this.#samples.interactive.at(-1)
@@ -115,7 +111,7 @@ export class FleetWatch {
   }
 }
 
-/** Metrics of the whole fleet; all processes that watch it tell the same. What is not known now is left out. */
+/** Registers metrics of the whole fleet, the same in all processes; unknown values are left out. */
 export function measureFleet(metrics: Metrics, fleet: FleetWatch): void {
   const perLane = (name: string, help: string, read: (lane: Lane) => number | undefined) =>
     metrics.gauge({
@@ -146,7 +142,7 @@ export interface WatchFleetOptions extends Pick<FleetWatchOptions, 'throughput'>
   shutdown: Shutdown
 }
 
-/** Watches the load of the fleet from this process until it shuts down, and tells of it in its metrics. */
+/** Watches the load of the fleet until shutdown, and exports it as metrics. */
 export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetWatch {
   const { stream, store } = backends
   const backlogs = createBacklogs({ store, log, now: Date.now })
@@ -164,11 +160,11 @@ export function watchFleet({ backends, log, metrics, shutdown, throughput }: Wat
 
 export interface BatchBacklogOptions {
   levels: readonly Level[]
-  /** Images of batches that wait in the queue: they are in the counts of their batches too. */
+  /** Batch images in the queue, which their batches' backlogs include. */
   queued: number
 }
 
-/** What is to come of the batches, those due first first; `share` is what falls to this processor. */
+/** Upcoming batch work, by deadline; `share` is this processor's. */
 export function batchBacklog(
   share: readonly BatchBacklog[],
   { levels, queued }: BatchBacklogOptions,
@@ -185,18 +181,17 @@ export function batchBacklog(
 
 export interface StreamBacklogOptions {
   levels: readonly Level[]
-  /** Interactive records of the whole fleet that are not finished. */
+  /** Unfinished interactive records of the whole fleet. */
   lag: number
-  /** Processors that share them. */
   replicas: number
-  /** Records that this processor has in hand, and how many it takes at most. */
+  /** Records in flight on this processor, and their maximum. */
   inFlight: number
   limit: number
-  /** When what is still in the stream is wanted, unix ms. */
+  /** Deadline of records still in the stream, unix ms. */
   deadline: number
 }
 
-/** Interactive images that this processor will have to fetch: none while it has room, since it takes all there is. */
+/** Interactive images that this processor has yet to fetch: none while it has room, since it takes all there are. */
 export function streamBacklog({
   levels,
   lag,

@@ -6,9 +6,8 @@ import { type RepeatOptions, repeat } from '../../infra/timing.ts'
 
 export interface AnnounceModelOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   store: Pick<ObjectStore, 'put'>
-  /** The model as it is served now. */
   model(): ModelSummary
-  /** Images per second that this processor serves unpruned. */
+  /** Images per second of this processor without pruning. */
   throughput(): number
   /** Default `announceModelMs`. */
   everyMs?: number
@@ -17,8 +16,7 @@ export interface AnnounceModelOptions extends Pick<RepeatOptions, 'log' | 'sleep
 }
 
 /**
- * Tells the edges through the store that this processor serves a model: at once, and again and again until it is
- * closed. A store that is away is tried again at the next turn.
+ * Announces periodically to the edges, through the store, that this processor serves a model.
  */
 export function announceModel(options: AnnounceModelOptions): { close(): Promise<void> } {
   const { store, model, throughput, log, everyMs = announceModelMs, sleep, now } = options
@@ -28,7 +26,7 @@ export function announceModel(options: AnnounceModelOptions): { close(): Promise
   }
   return repeat(announce, {
     everyMs,
-    failure: 'the served model could not be announced; it is tried again',
+    failure: 'announcing the served model failed, retrying',
     log,
     sleep,
   })

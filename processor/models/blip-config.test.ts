@@ -126,12 +126,12 @@ describe('a refusal is one line that names the file and the field', () => {
     [
       'config.json is missing',
       (folder) => rm(join(folder, 'config.json')),
-      /^config\.json cannot be read\. A model folder needs/,
+      /^config\.json is missing\. A model folder needs/,
     ],
     [
       'preprocessor_config.json is missing',
       (folder) => rm(join(folder, 'preprocessor_config.json')),
-      /^preprocessor_config\.json cannot be read/,
+      /^preprocessor_config\.json is missing/,
     ],
     [
       'config.json is no JSON',
@@ -166,17 +166,17 @@ describe('a refusal is one line that names the file and the field', () => {
     [
       'heads that do not fit',
       inside('vision_config', { num_attention_heads: 5 }),
-      /vision_config\.hidden_size is no multiple of num_attention_heads/,
+      /vision_config\.hidden_size is not a multiple of num_attention_heads/,
     ],
     [
       'text heads that do not fit',
       inside('text_config', { num_attention_heads: 5 }),
-      /text_config\.hidden_size is no multiple of num_attention_heads/,
+      /text_config\.hidden_size is not a multiple of num_attention_heads/,
     ],
     [
       'patches that do not fit',
       inside('vision_config', { patch_size: 7 }),
-      /image_size is no multiple of patch_size/,
+      /image_size is not a multiple of patch_size/,
     ],
     [
       'a decoder for wider tokens',
@@ -186,7 +186,7 @@ describe('a refusal is one line that names the file and the field', () => {
     [
       'another size of picture',
       preprocessor({ size: { height: 64, width: 48 } }),
-      /^preprocessor_config\.json: size is 64 x 48, but the model sees 64 x 64/,
+      /^preprocessor_config\.json: size must be 64 x 64, as in config\.json, got 64 x 48/,
     ],
     [
       'a size by its short side',
@@ -196,7 +196,7 @@ describe('a refusal is one line that names the file and the field', () => {
     [
       'an unknown kernel',
       preprocessor({ resample: 4 }),
-      /^preprocessor_config\.json: resample is 4; 0 \(nearest\)/,
+      /^preprocessor_config\.json: resample must be 0 \(nearest\), .*, got 4/,
     ],
     ['no resizing', preprocessor({ do_resize: false }), /^preprocessor_config\.json: do_resize: /],
     ['two channels', preprocessor({ image_mean: [0, 0] }), /^preprocessor_config\.json: image_mean: /],

@@ -1,8 +1,8 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
 import type { Resample } from './model.ts'
+import { readModelJson, requireModelJson } from './model-file.ts'
 
 // Defaults are those of Hugging Face's BlipConfig: a saved config.json leaves out what equals them.
 const visionSchema = z.object({
@@ -56,33 +56,33 @@ const generationSchema = z.object({
   max_new_tokens: z.int().positive().nullish(),
 })
 
-/** Hugging Face's `generate` stops at this many ids when nothing else is said; the start token counts. */
+/** Default of Hugging Face's `generate`; the start token counts. */
 const defaultMaxLength = 20
 
 type BlipVisionConfig = z.infer<typeof visionSchema>
 export type BlipTextConfig = z.infer<typeof textSchema>
 
-/** All that a BLIP captioning folder says about itself. */
+/** Configuration of a BLIP captioning folder. */
 export interface BlipConfig {
   vision: BlipVisionConfig
   text: BlipTextConfig
   /** Per channel, on pixels 0 to 255: `pixel * scale + shift`. */
   normalise: { scale: number[]; shift: number[] }
   resample: Resample
-  /** Ids per caption at most; start token, prompt and end token count. */
+  /** Maximum ids of a caption, including start token, prompt and end token. */
   maxLength: number
-  /** Where generation_config.json has it: ids behind the prompt at most, instead of `maxLength`. */
+  /** `max_new_tokens` of generation_config.json: overrides `maxLength`. */
   maxNewTokens?: number
 }
 
 /**
- * Reads config.json, preprocessor_config.json and, where there is one, generation_config.json.
+ * Reads config.json, preprocessor_config.json and the optional generation_config.json.
  * @throws ModelFolderError that names the file and the field.
  */
 export async function readBlipConfig(folder: string): Promise<BlipConfig> {
-  const config = await readJson(folder, 'config.json', configSchema)
-  const preprocessor = await readJson(folder, 'preprocessor_config.json', preprocessorSchema)
-  const generation = await readJson(folder, 'generation_config.json', generationSchema, {})
+  const config = await requireModelJson(folder, 'config.json', configSchema)
+  const preprocessor = await requireModelJson(folder, 'preprocessor_config.json', preprocessorSchema)
+  const generation = (await readModelJson(folder, 'generation_config.json', generationSchema)) ?? {}
   const { vision_config: vision, text_config: text } = config
   checkSizes(folder, vision, text, preprocessor.size)
 
@@ -114,20 +114,20 @@ function checkSizes(
   text: BlipTextConfig,
   size: z.infer<typeof preprocessorSchema>['size'],
 ): void {
-  const refuse = (why: string) => {
+  const fail = (why: string) => {
     throw new ModelFolderError(`${join(folder, 'config.json')}: ${why}`)
   }
   if (vision.hidden_size % vision.num_attention_heads)
-    refuse('vision_config.hidden_size is no multiple of num_attention_heads.')
+    fail('vision_config.hidden_size is not a multiple of num_attention_heads.')
   if (text.hidden_size % text.num_attention_heads)
-    refuse('text_config.hidden_size is no multiple of num_attention_heads.')
-  if (vision.image_size % vision.patch_size) refuse('vision_config.image_size is no multiple of patch_size.')
+    fail('text_config.hidden_size is not a multiple of num_attention_heads.')
+  if (vision.image_size % vision.patch_size) fail('vision_config.image_size is not a multiple of patch_size.')
   if (text.encoder_hidden_size !== vision.hidden_size)
-    refuse('text_config.encoder_hidden_size differs from vision_config.hidden_size.')
+    fail('text_config.encoder_hidden_size differs from vision_config.hidden_size.')
   const sides = typeof size === 'number' ? [size] : size ? [size.height, size.width] : []
   if (sides.some((side) => side !== vision.image_size))
     throw new ModelFolderError(
-      `${join(folder, 'preprocessor_config.json')}: size is ${sides.join(' x ')}, but the model sees ${vision.image_size} x ${vision.image_size}.`,
+      `${join(folder, 'preprocessor_config.json')}: size must be ${vision.image_size} x ${vision.image_size}, as in config.json, got ${sides.join(' x ')}.`,
     )
 }
 
@@ -136,30 +136,6 @@ function resampleOf(folder: string, pillowNumber: number): Resample {
   const kernel = kernels[pillowNumber]
   if (kernel) return kernel
   throw new ModelFolderError(
-    `${join(folder, 'preprocessor_config.json')}: resample is ${pillowNumber}; 0 (nearest), 1 (lanczos), 2 (bilinear) and 3 (bicubic) can be used.`,
+    `${join(folder, 'preprocessor_config.json')}: resample must be 0 (nearest), 1 (lanczos), 2 (bilinear) or 3 (bicubic), got ${pillowNumber}.`,
   )
-}
-
-async function readJson<T>(folder: string, name: string, schema: z.ZodType<T>, absent?: T): Promise<T> {
-  const file = join(folder, name)
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (cause) {
-    if (absent !== undefined && (cause as NodeJS.ErrnoException).code === 'ENOENT') return absent
-    throw new ModelFolderError(
-      `${file} cannot be read. A model folder needs config.json, preprocessor_config.json, tokenizer.json or vocab.txt, and model.safetensors.`,
-      { cause },
-    )
-  }
-  let json: unknown
-  try {
-    json = JSON.parse(text)
-  } catch (cause) {
-    throw new ModelFolderError(`${file} is not JSON.`, { cause })
-  }
-  const parsed = schema.safeParse(json)
-  if (parsed.success) return parsed.data
-  const issue = parsed.error.issues[0]!
-  throw new ModelFolderError(`${file}: ${issue.path.join('.') || 'the file'}: ${issue.message}.`)
 }

@@ -6,7 +6,7 @@ import { writeBody } from '../../infra/file-body.ts'
 import { sleep } from '../../infra/timing.ts'
 import { type Hub, HubError, type HubFile, type HubModel, requestFile, unreachable } from './hub.ts'
 
-/** What came has not the bytes that the hub promises. */
+/** Downloaded file that does not match the hub's checksum. */
 export class ChecksumError extends Error {
   override readonly name = 'ChecksumError'
   readonly code = 'checksum_mismatch'
@@ -18,18 +18,18 @@ interface DownloadOptions {
   model: HubModel
   file: HubFile
   folder: string
-  /** Told of every piece: bytes of this file that are on disk. */
+  /** Receives the bytes of this file on disk, after each chunk. */
   onProgress?(bytes: number): void
-  /** Tries in a row without a single new byte before it gives up; default 5. */
+  /** Consecutive tries without a new byte before an error; default 5. */
   maxAttempts?: number
-  /** Milliseconds. */
+  /** Pauses between retries, ms. */
   sleep?(ms: number): Promise<unknown>
 }
 
 /**
- * Downloads a file of a model into a folder: into `<name>.part` first, which a later call takes up where this one
- * was cut off; checked against the hub's checksum, then renamed. A file that is there already and right is kept.
- * @throws HubError, ChecksumError, or an error of the file system.
+ * Downloads a file of a model to `<name>.part`, which another call resumes, verifies its checksum and renames it. An intact
+ * file is kept.
+ * @throws HubError, ChecksumError, file system errors
  */
 export async function downloadFile(options: DownloadOptions): Promise<'downloaded' | 'present'> {
   const { file, folder, onProgress } = options
@@ -41,13 +41,13 @@ export async function downloadFile(options: DownloadOptions): Promise<'downloade
   const part = `${path}.part`
   await fetchPart(part, options)
   if (!(await isIntact(part, file))) {
-    // The part may be of another version of the file; a second try starts from nothing.
+    // The part may be of another version of the file; start over once.
     await rm(part, { force: true })
     await fetchPart(part, options)
     if (!(await isIntact(part, file))) {
       await rm(part, { force: true })
       throw new ChecksumError(
-        `${file.name} came with a wrong checksum twice. Check the network or its proxy, and pull again.`,
+        `${file.name} had a wrong checksum twice. Check the network or its proxy, and pull again.`,
       )
     }
   }
@@ -55,18 +55,18 @@ export async function downloadFile(options: DownloadOptions): Promise<'downloade
   return 'downloaded'
 }
 
-/** Repeats until the part has all its bytes; what came stays, and every new byte starts the count of tries anew. */
+/** Resumes until the part is complete; every new byte resets the count of tries. */
 async function fetchPart(part: string, options: DownloadOptions): Promise<void> {
   const { file, maxAttempts = 5, sleep: wait = sleep } = options
-  let fruitless = 0
+  let emptyTries = 0
   for (let have = await sizeOf(part); have !== file.size; ) {
     try {
       await appendRest(part, have > file.size ? 0 : have, options)
     } catch (error) {
       if (!(error instanceof HubError) || !error.retriable) throw error
-      fruitless = (await sizeOf(part)) > have ? 1 : fruitless + 1
-      if (fruitless >= maxAttempts) throw error
-      await wait(error.retryAfterMs ?? 1000 * 2 ** (fruitless - 1))
+      emptyTries = (await sizeOf(part)) > have ? 1 : emptyTries + 1
+      if (emptyTries >= maxAttempts) throw error
+      await wait(error.retryAfterMs ?? 1000 * 2 ** (emptyTries - 1))
     }
     have = await sizeOf(part)
   }
@@ -81,12 +81,12 @@ async function appendRest(
   const first = response.status === 206 ? start : 0
   const output = await open(part, first > 0 ? 'r+' : 'w')
   try {
-    // A connection that breaks is the hub's trouble, told apart from a disk that is full.
+    // A broken connection is an error of the hub; a full disk is not.
     const written = await writeBody(output, response, { start: first, onBytes: onProgress })
     if ('broken' in written) throw unreachable(hub, written.broken)
     if (written.end > file.size)
-      throw new ChecksumError(`${file.name} is longer than the hub says. Pull again later.`)
-    if (written.end < file.size) throw unreachable(hub, new Error('The answer ended early.'))
+      throw new ChecksumError(`${file.name} is larger than the hub says. Pull again later.`)
+    if (written.end < file.size) throw unreachable(hub, new Error('The response was incomplete.'))
     await output.sync()
   } finally {
     await output.close()

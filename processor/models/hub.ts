@@ -1,12 +1,12 @@
 import { z } from 'zod'
 
-/** The public hub; another one is named by its endpoint. */
+/** Default endpoint. */
 export const publicHub = 'https://huggingface.co'
 
 export interface Hub {
-  /** Where the hub's API is, e.g. `https://huggingface.co`. */
+  /** URL of the hub's API, e.g. `https://huggingface.co`. */
   endpoint: string
-  /** An access token; goes to the endpoint's own host only. */
+  /** Access token; sent only to the endpoint's host. */
   token?: string
 }
 
@@ -18,19 +18,19 @@ export interface HubFile {
   checksum: { algorithm: 'sha256' | 'git-sha1'; hex: string }
 }
 
-/** A model at one commit, so that all its files belong together whatever is pushed meanwhile. */
+/** Model at one commit, so that its files are consistent. */
 export interface HubModel {
   id: string
   commit: string
   files: HubFile[]
 }
 
-/** What a hub cannot or will not give. `retriable` when the same request can succeed later. */
+/** Failed request to a hub. */
 export class HubError extends Error {
   override readonly name = 'HubError'
   readonly code: 'hub_unreachable' | 'hub_busy' | 'model_not_found' | 'hub_refused' | 'hub_invalid'
   readonly retriable: boolean
-  /** What the hub asks to wait, ms. */
+  /** `Retry-After` of the hub, ms. */
   readonly retryAfterMs: number | undefined
 
   constructor(
@@ -58,8 +58,8 @@ const modelInfo = z.object({
 })
 
 /**
- * The files of a model with sizes and checksums, from `GET /api/models/<id>/revision/<revision>?blobs=true`.
- * `revision` is a branch, a tag, a commit or `refs/pr/<n>`.
+ * Fetches the files of a model with sizes and checksums: `GET /api/models/<id>/revision/<revision>?blobs=true`.
+ * @param revision a branch, a tag, a commit or `refs/pr/<n>`
  * @throws HubError
  */
 export async function describeModel(hub: Hub, id: string, revision: string): Promise<HubModel> {
@@ -67,13 +67,9 @@ export async function describeModel(hub: Hub, id: string, revision: string): Pro
   const response = await requestHub(hub, path, { model: `${id} at ${revision}` })
   const info = modelInfo.safeParse(await response.json().catch(() => undefined))
   if (!info.success)
-    throw new HubError(
-      `${hub.endpoint} did not answer as a Hugging Face hub does. Check HF_ENDPOINT.`,
-      'hub_invalid',
-      {
-        cause: info.error,
-      },
-    )
+    throw new HubError(`${hub.endpoint} is not a Hugging Face hub. Check HF_ENDPOINT.`, 'hub_invalid', {
+      cause: info.error,
+    })
   const files = info.data.siblings.map(({ rfilename: name, size, blobId, lfs }): HubFile => {
     if (lfs) return { name, size: lfs.size, checksum: { algorithm: 'sha256', hex: lfs.sha256 } }
     return { name, size, checksum: { algorithm: 'git-sha1', hex: blobId } }
@@ -81,12 +77,9 @@ export async function describeModel(hub: Hub, id: string, revision: string): Pro
   return { id, commit: info.data.sha, files }
 }
 
-/**
- * The bytes of a file from `start` on. The answer's status is 206 when the hub begins there, 200 when it begins at 0.
- * @throws HubError
- */
+/** Fetches a file from byte `start` on: status 206, or 200 for the whole file. @throws HubError */
 export function requestFile(hub: Hub, model: HubModel, name: string, start = 0): Promise<Response> {
-  // A compressed answer would have other bytes at other places.
+  // Byte ranges must be of the uncompressed file.
   const headers: Record<string, string> = { 'accept-encoding': 'identity' }
   if (start > 0) headers.range = `bytes=${start}-`
   return requestHub(hub, `/${encodePath(model.id)}/resolve/${model.commit}/${encodePath(name)}`, {
@@ -102,7 +95,7 @@ async function requestHub(
   path: string,
   { model, headers = {} }: { model: string; headers?: Record<string, string> },
 ): Promise<Response> {
-  // fetch drops the authorization when a redirect leads to another origin, as it does to a hub's storage.
+  // On a redirect to another origin, e.g. a hub's storage, fetch drops the authorization.
   const authorization: Record<string, string> = hub.token ? { authorization: `Bearer ${hub.token}` } : {}
   let response: Response
   try {
@@ -117,13 +110,13 @@ async function requestHub(
   throw refusal(hub, response, model)
 }
 
-/** The connection failed before or within an answer. */
+/** Makes an error of a failed connection. */
 export function unreachable(hub: Hub, cause: unknown): HubError {
   const reason = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
   const code = reason instanceof Error && 'code' in reason ? ` (${String(reason.code)})` : ''
   return new HubError(
-    `${hostOf(hub)} cannot be reached${code}. Check the network, set HF_ENDPOINT to a mirror, or copy the model's ` +
-      'folder here and use it with --model.',
+    `${hostOf(hub)} is unreachable${code}. Check the network, set HF_ENDPOINT to a mirror, or copy the model's ` +
+      'folder to this machine and use it with --model.',
     'hub_unreachable',
     { cause },
   )
@@ -139,17 +132,17 @@ function refusal(hub: Hub, response: Response, model: string): HubError {
   }
   if (status === 403)
     return new HubError(
-      `${hostOf(hub)} refuses ${model}: accept its terms on its page, and set HF_TOKEN to a token that may read it.`,
+      `${hostOf(hub)} denies access to ${model}: accept its terms on its page, and set HF_TOKEN to a token with read access.`,
       'hub_refused',
     )
-  // The public hub answers 401, not 404, to who may not know whether a model exists.
+  // The public hub hides private models behind a 401, not a 404.
   if (status === 401 || status === 404)
     return new HubError(
-      `${hostOf(hub)} has no ${model}${hub.token ? ' that HF_TOKEN may read' : ''}. Check the name and --revision` +
+      `${hostOf(hub)} has no ${model}${hub.token ? ' that HF_TOKEN can read' : ''}. Check the name and --revision` +
         `${hub.token ? '' : '; for a private model set HF_TOKEN'}.`,
       'model_not_found',
     )
-  return new HubError(`${hostOf(hub)} answered ${status} to the request for ${model}.`, 'hub_invalid')
+  return new HubError(`${hostOf(hub)} responded ${status} to the request for ${model}.`, 'hub_invalid')
 }
 
 const hostOf = ({ endpoint }: Hub) => (URL.canParse(endpoint) ? new URL(endpoint).host : endpoint)

@@ -38,23 +38,35 @@ describe('readLevels', () => {
   })
 
   it.each<[string, unknown, RegExp]>([
-    ['no JSON', '{"levels": [', /is no level table.*Mend or remove it/],
-    ['another shape', { levels: [[0, 0, 0]] }, /is no level table/],
-    ['no levels', { levels: [] }, /is no level table/],
-    ['a negative r', { levels: [none, { r: [-1, 0, 0], weight: [0, 0, 0] }] }, /is no level table/],
-    ['half a token', { levels: [none, { r: [0.5, 0, 0], weight: [0, 0, 0] }] }, /is no level table/],
-    ['too few layers', { levels: [{ r: [0, 0], weight: [0, 0] }] }, /r and weight need 3 entries/],
-    ['too many weights', { levels: [{ r: [0, 0, 0], weight: [0, 0, 0, 0] }] }, /r and weight need 3 entries/],
+    ['no JSON', '{"levels": [', /turbine\.json is not JSON.*Fix or remove it/],
+    ['another shape', { levels: [[0, 0, 0]] }, /turbine\.json: levels\.0: .*Fix or remove it/],
+    ['no levels', { levels: [] }, /turbine\.json: levels: /],
+    [
+      'a negative r',
+      { levels: [none, { r: [-1, 0, 0], weight: [0, 0, 0] }] },
+      /turbine\.json: levels\.1\.r\.0: /,
+    ],
+    [
+      'half a token',
+      { levels: [none, { r: [0.5, 0, 0], weight: [0, 0, 0] }] },
+      /turbine\.json: levels\.1\.r\.0: /,
+    ],
+    ['too few layers', { levels: [{ r: [0, 0], weight: [0, 0] }] }, /r and weight must have 3 entries/],
+    [
+      'too many weights',
+      { levels: [{ r: [0, 0, 0], weight: [0, 0, 0, 0] }] },
+      /r and weight must have 3 entries/,
+    ],
     [
       'a first level that merges',
       { levels: [{ r: [1, 0, 0], weight: [0, 0, 0] }] },
-      /the first level has to be/,
+      /the first level must be/,
     ],
-    ['the same level twice', { levels: [none, none] }, /have to ascend/],
+    ['the same level twice', { levels: [none, none] }, /must ascend/],
     [
       'levels out of order',
       { levels: [none, { ...none, r: [9, 0, 0] }, { ...none, r: [5, 0, 0] }] },
-      /have to ascend/,
+      /must ascend/,
     ],
   ])('refuses %s', async (_, content, message) => {
     await write(content)

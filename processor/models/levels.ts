@@ -1,11 +1,12 @@
-import { readFile, rename, writeFile } from 'node:fs/promises'
+import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { type EncoderShape, flopShare } from '../turbo/flops.ts'
 import { perLayer, pruneRatio, type Schedule, semanticWeights, tokenCounts } from '../turbo/schedule.ts'
+import { readModelJson } from './model-file.ts'
 
-/** One entry of a model's level table. Level 0 is the unpruned model. */
+/** Entry of a model's level table. Level 0 is the unpruned model. */
 export interface PruneLevel extends Schedule {
   /** Tokens that leave the encoder, CLS included. */
   tokensOut: number
@@ -13,40 +14,40 @@ export interface PruneLevel extends Schedule {
   pruneRatio: number
   /** FLOPs of the encoder over those of the unpruned one, 0 to 1. */
   flopShare: number
-  /** What calibration measured; absent for levels that nobody calibrated. */
+  /** Measured by calibration; absent for uncalibrated levels. */
   quality?: LevelQuality
 }
 
-/** How well the captions of a level agree with the unpruned ones, on pictures that the level was not chosen by. */
+/** Agreement of a level's captions with the unpruned ones, on held-out pictures. */
 export interface LevelQuality {
   /** Share of captions that are equal, 0 to 1. */
   exact: number
-  /** CIDEr-D over that of equal captions, 0 to 1. */
+  /** CIDEr-D relative to that of equal captions, 0 to 1. */
   cider: number
 }
 
-/** The file beside a model that holds its calibrated levels. */
+/** File of calibrated levels in a model folder. */
 export const levelsFile = 'turbine.json'
 
 const share = z.number().min(0).max(1)
 const speedSchema = z.object({
-  /** When, ISO 8601. */
+  /** Time, ISO 8601. */
   at: z.string(),
   /** Device and precision, e.g. `cpu, float32`. */
   device: z.string(),
   /** Images in each run. */
   batch: z.int().min(1),
-  /** Of each level, level 0 first. */
+  /** Per level, level 0 first. */
   images_per_second: z.array(z.number().positive()),
 })
 const calibrationSchema = z.object({
-  /** When, ISO 8601. */
+  /** Time, ISO 8601. */
   at: z.string(),
   /** Version of the search. */
   search: z.int().min(1),
-  /** Where captions were compared: device and precision. */
+  /** Device and precision of the compared captions. */
   device: z.string(),
-  /** Pictures that levels were chosen by, and those that their quality is measured on. */
+  /** Pictures for choosing levels, and for measuring their quality. */
   pictures: z.object({ search: z.int().min(1), held_out: z.int().min(1) }),
   speed: speedSchema,
 })
@@ -63,13 +64,13 @@ const fileSchema = z.object({
   calibration: calibrationSchema.optional(),
 })
 
-/** What the file holds: the levels' schedules, and how they were found. */
+/** Content of the file: schedules of the levels, and details of the calibration. */
 export type LevelTable = z.output<typeof fileSchema>
 export type LevelSpeeds = z.output<typeof speedSchema>
 
 /**
- * The model's level table from `turbine.json` in its folder, else levels by the paper's constant r and alpha.
- * @throws ModelFolderError when the file is malformed or its levels do not ascend in tokens merged.
+ * Reads the levels from `turbine.json` of the model folder; default: levels with the paper's constant r and alpha.
+ * @throws ModelFolderError when the file is malformed or its levels do not ascend in tokens merged
  */
 export async function readLevels(folder: string, encoder: EncoderShape): Promise<PruneLevel[]> {
   const table = await readLevelTable(folder)
@@ -77,37 +78,20 @@ export async function readLevels(folder: string, encoder: EncoderShape): Promise
   const file = join(folder, levelsFile)
   const { levels: schedules } = table
   if (schedules.some(({ r, weight }) => r.length !== encoder.layers || weight.length !== encoder.layers))
-    throw new ModelFolderError(`${file}: r and weight need ${encoder.layers} entries, one for each layer.`)
+    throw new ModelFolderError(`${file}: r and weight must have ${encoder.layers} entries, one per layer.`)
   const levels = schedules.map((schedule) => toLevel(schedule, encoder))
   if (levels[0]!.pruneRatio !== 0)
-    throw new ModelFolderError(`${file}: the first level has to be the unpruned model, r all zeros.`)
+    throw new ModelFolderError(`${file}: the first level must be the unpruned model, r all zeros.`)
   if (levels.some((level, i) => i > 0 && level.tokensOut >= levels[i - 1]!.tokensOut))
-    throw new ModelFolderError(`${file}: levels have to ascend in tokens merged.`)
+    throw new ModelFolderError(`${file}: levels must ascend in tokens merged.`)
   return levels
 }
 
-/**
- * What `turbine.json` in a folder says; undefined when there is none.
- * @throws ModelFolderError when the file is malformed.
- */
-export async function readLevelTable(folder: string): Promise<LevelTable | undefined> {
-  const file = join(folder, levelsFile)
-  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined
-    throw new ModelFolderError(`${file} cannot be read.`, { cause: error })
-  })
-  if (text === undefined) return undefined
-  try {
-    return fileSchema.parse(JSON.parse(text))
-  } catch (cause) {
-    throw new ModelFolderError(
-      `${file} is no level table: {"levels": [{"r": [...], "weight": [...]}]}. Mend or remove it.`,
-      { cause },
-    )
-  }
-}
+/** Reads `turbine.json` of a folder; undefined when it is missing. @throws ModelFolderError when it is malformed */
+export const readLevelTable = (folder: string): Promise<LevelTable | undefined> =>
+  readModelJson(folder, levelsFile, fileSchema, 'Fix or remove it.')
 
-/** Writes `turbine.json` into a folder, a line for each level; whoever reads meanwhile sees the old one or the new one. */
+/** Writes `turbine.json` atomically, one line per level. */
 export async function writeLevelTable(folder: string, { levels, calibration }: LevelTable): Promise<void> {
   const rows = levels.map((level) => `  ${JSON.stringify(level)}`).join(',\n')
   const rest = calibration ? `,\n "calibration": ${JSON.stringify(calibration, undefined, 1)}` : ''
@@ -116,7 +100,7 @@ export async function writeLevelTable(folder: string, { levels, calibration }: L
   await rename(`${file}.part`, file)
 }
 
-/** At most six levels that merge a constant share in every layer, with the paper's alpha: a start for uncalibrated models. */
+/** Levels of uncalibrated models: at most six, with a constant r in every layer and the paper's alpha. */
 export function defaultLevels(encoder: EncoderShape): PruneLevel[] {
   const { tokens, layers } = encoder
   const most = Math.floor((0.83 * (tokens - 1)) / layers)
@@ -128,7 +112,7 @@ export function defaultLevels(encoder: EncoderShape): PruneLevel[] {
   return levels.filter((level, i) => levels.slice(0, i).every((lower) => level.tokensOut < lower.tokensOut))
 }
 
-/** Adds what follows from the schedule. */
+/** Derives token counts and FLOPs of a schedule. */
 export function toLevel(schedule: Schedule & { quality?: LevelQuality }, encoder: EncoderShape): PruneLevel {
   const tokensOut = tokenCounts(encoder.tokens, schedule.r).at(-1)!
   return {

@@ -4,19 +4,19 @@ import type { PruneLevel } from './levels.ts'
 /** Kernels that a Hugging Face `preprocessor_config.json` can name. */
 export type Resample = 'nearest' | 'lanczos3' | 'bilinear' | 'bicubic'
 
-/** What the graph wants to see: `uint8 [height, width, 3]`, RGB. Normalisation happens inside the graph. */
+/** Input image of the graph: `uint8 [height, width, 3]`, RGB. The graph normalises it. */
 export interface ImageSpec {
   height: number
   width: number
-  /** Kernel with which an image of another size is brought to this one. */
+  /** Resize kernel. */
   resample: Resample
 }
 
-/** Settings that are fixed when a graph is built; everything else is an input at run time. */
+/** Settings that are fixed in a graph; everything else is a run-time input. */
 export interface GraphOptions {
   /** Score of a merge. `tome` is `turbo` run with a weight of 0. `none` leaves Turbo out of the graph. */
   mode?: 'turbo' | 'attention' | 'random' | 'none'
-  /** Blocks that fewer tokens enter do not merge; default 40. */
+  /** Blocks with fewer input tokens do not merge; default 40. */
   threshold?: number
   /** Adds the outputs `tokens`, `sizes` and `source`. */
   trace?: boolean
@@ -24,11 +24,11 @@ export interface GraphOptions {
   decoder?: boolean
   /** Computes in float16, inputs and outputs unchanged. Default: float32. */
   float16?: boolean
-  /** Builds for a GPU: the kernels that are fastest there, nothing that has to wait for the host. */
+  /** Uses the kernels that are fastest on a GPU, and none that waits for the host. */
   gpu?: boolean
   /**
-   * Tokens to merge in each layer, `[layers]`, fixed in the graph: no branches, every shape known. The input `r` is
-   * there all the same and is not read.
+   * Tokens to merge in each layer, `[layers]`, fixed in the graph: no branches, all shapes known. The input `r` stays
+   * and is ignored.
    */
   r?: number[]
 }
@@ -40,18 +40,18 @@ export interface GraphOptions {
  * With `trace` also `tokens float32 [B, N', D]`, `sizes float32 [B, N']` and `source int64 [B, N]`.
  */
 export interface CaptionModel {
-  /** What callers name it by. */
+  /** Model id of the API. */
   id: string
-  /** The folder in the Hugging Face layout. */
+  /** Folder in the Hugging Face layout. */
   folder: string
   image: ImageSpec
   /** Side of a square patch, pixels. */
   patch: number
   /** Sizes of the vision encoder. */
   encoder: EncoderShape
-  /** Ids per caption at most when there is no prompt, start and end token included. */
+  /** Maximum ids of a caption without a prompt, start and end token included. */
   maxLength: number
-  /** Prompt ids that a caller may add at most. */
+  /** Maximum prompt ids of a caller. */
   maxPromptLength: number
   startId: number
   endId: number

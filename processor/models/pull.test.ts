@@ -178,7 +178,7 @@ test('a file that is longer than listed is refused, not fetched for ever', async
       return true
     },
   })
-  await expect(pull(hub)).rejects.toThrow('longer than the hub says')
+  await expect(pull(hub)).rejects.toThrow('larger than the hub says')
 })
 
 test('a busy hub is asked again after the time it names', async () => {
@@ -197,9 +197,9 @@ test('a busy hub is asked again after the time it names', async () => {
 test.each([
   [404, {}, 'model_not_found', /has no acme\/captioner at main.*set HF_TOKEN/],
   [401, {}, 'model_not_found', /has no acme\/captioner at main.*set HF_TOKEN/],
-  [401, { token: 'secret' }, 'model_not_found', /HF_TOKEN may read/],
+  [401, { token: 'secret' }, 'model_not_found', /HF_TOKEN can read/],
   [403, {}, 'hub_refused', /accept its terms/],
-  [418, {}, 'hub_invalid', /answered 418/],
+  [418, {}, 'hub_invalid', /responded 418/],
 ])('status %i is one line with a remedy', async (status, parts, code, message) => {
   const hub = await hubWith({
     intercept: (_request, response) => {

@@ -4,7 +4,7 @@ import { retry, retryAfterMs } from '../../infra/retry.ts'
 import { downloadFile } from './download.ts'
 import { describeModel, type Hub, type HubFile, type HubModel } from './hub.ts'
 
-/** Files that are taken when a model has them, small ones first, so that a wrong model is noticed early. */
+/** Files to download, small ones first, so that a wrong model fails early. */
 const modelFiles = [
   'config.json',
   'preprocessor_config.json',
@@ -16,7 +16,7 @@ const modelFiles = [
   'model.safetensors',
 ]
 
-/** The model is there, but not in a form that can be served. */
+/** Model that exists but cannot be served. */
 export class UnsupportedModelError extends Error {
   override readonly name = 'UnsupportedModelError'
   readonly code = 'model_unsupported'
@@ -29,14 +29,14 @@ export interface PullOptions {
   id: string
   /** Branch, tag, commit or `refs/pr/<n>`; default `main`. */
   revision?: string
-  /** Where the files go; made if missing. */
+  /** Target folder; created if missing. */
   folder: string
   onProgress?(progress: PullProgress): void
-  /** Milliseconds; waits between tries. */
+  /** Pauses between retries, ms. */
   sleep?(ms: number): Promise<unknown>
 }
 
-/** Bytes are over all files. */
+/** Bytes of all files. */
 export interface PullProgress {
   file: string
   bytes: number
@@ -44,17 +44,15 @@ export interface PullProgress {
 }
 
 /**
- * Brings a BLIP model from a Hugging Face hub into a folder, each file checked against the hub's checksum. Called
- * again it takes up what was cut off and fetches what changed.
- *
- * The hub's own client, `@huggingface/hub`, is not used: it writes into a cache of symbolic links, starts a file
- * anew when the connection breaks, checks no checksums and does not try again, which are the points of a pull.
- * @throws HubError, UnsupportedModelError, ChecksumError, or an error of the file system.
+ * Downloads a BLIP model from a Hugging Face hub and verifies the checksums. Another call resumes an interrupted pull and
+ * updates changed files. (Not `@huggingface/hub`: it writes to a cache of symbolic links, and neither resumes a file, nor
+ * verifies checksums, nor retries.)
+ * @throws HubError, UnsupportedModelError, ChecksumError, file system errors
  */
 export async function pullModel(options: PullOptions): Promise<HubModel> {
   const { hub, id, revision = 'main', folder, onProgress, sleep } = options
   const model = await retry(() => describeModel(hub, id, revision), {
-    // An answer this small either comes or the hub is not there.
+    // Few tries: for a response this small the hub is either up or down.
     tries: 3,
     pauseMs: (failures, error) => retryAfterMs(error) ?? 500 * 2 ** failures,
     sleep,
@@ -66,16 +64,13 @@ export async function pullModel(options: PullOptions): Promise<HubModel> {
   for (const file of files) {
     const report = (bytes: number) => onProgress?.({ file: file.name, bytes: before + bytes, totalBytes })
     await downloadFile({ hub, model, file, folder, onProgress: report, sleep })
-    if (file.name === 'config.json') await refuseOtherFamilies(join(folder, file.name), id)
+    if (file.name === 'config.json') await checkFamily(join(folder, file.name), id)
     before += file.size
   }
   return { ...model, files }
 }
 
-/**
- * The files to fetch, in the order of `modelFiles`.
- * @throws UnsupportedModelError when one is missing that no model can do without.
- */
+/** Selects the files to download, in the order of `modelFiles`. @throws UnsupportedModelError when one is missing */
 function selectFiles({ id, files }: HubModel): HubFile[] {
   const has = (name: string) => files.some((file) => file.name === name)
   if (!has('model.safetensors'))
@@ -95,7 +90,7 @@ function selectFiles({ id, files }: HubModel): HubFile[] {
   return modelFiles.flatMap((name) => files.filter((file) => file.name === name))
 }
 
-async function refuseOtherFamilies(configPath: string, id: string): Promise<void> {
+async function checkFamily(configPath: string, id: string): Promise<void> {
   const config = JSON.parse(await readFile(configPath, 'utf8')) as { model_type?: unknown }
   if (config.model_type !== 'blip')
     throw new UnsupportedModelError(

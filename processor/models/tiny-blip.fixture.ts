@@ -52,7 +52,7 @@ export interface Expected {
   })[]
 }
 
-/** What Hugging Face and the PyTorch Turbo answered. */
+/** Expected outputs of Hugging Face and the PyTorch Turbo. */
 export async function readExpected(): Promise<Expected> {
   const tensors = await readTensors(join(tinyBlip, 'expected.safetensors'))
   const { settings } = JSON.parse(await readFile(join(tinyBlip, 'expected.json'), 'utf8')) as {
@@ -88,7 +88,7 @@ export interface RunInputs extends SemanticSettings {
   r?: number | number[]
 }
 
-/** What a traced graph answers. */
+/** Outputs of a traced graph. */
 export interface RunOutputs {
   tokens: Float32Array
   sizes: number[][]

@@ -21,7 +21,7 @@ import {
 
 const opset = 20
 
-/** What every scope of one model shares: names and initializers. */
+/** Names and initializers that every scope of one model shares. */
 interface Model {
   names: number
   initializers: TensorProto[]
@@ -29,8 +29,8 @@ interface Model {
 }
 
 /**
- * Builds an ONNX graph, an operator a call; values carry their element type. Branches and loop bodies are graphs
- * of their own that see the values of the graph around them.
+ * Builder of an ONNX graph, one call per operator; values carry their element type. Branches and loop bodies are graphs
+ * that see the values of the graph around them.
  *
  * @example
  * const g = new Graph()
@@ -58,8 +58,8 @@ export class Graph extends Operators {
   }
 
   /**
-   * Declares a value as an output. In a branch or a loop body the name is of no account: outputs count by their order,
-   * and a value that was computed there is put out as it is, since naming it would copy it.
+   * Declares a value as an output. In a branch or a loop body outputs count by their order, so a value computed there
+   * keeps its name: renaming would copy it.
    */
   output(name: string, value: Value, shape: Shape): void {
     if (
@@ -82,7 +82,7 @@ export class Graph extends Operators {
     attributes: Attributes = {},
     domain = '',
   ): { [K in keyof T]: Value<T[K]> } {
-    const output = types.map(() => this.#name(opType))
+    const output = types.map(() => this.uniqueName(opType))
     this.#nodes.push({
       opType,
       input: inputs.map((value) => value?.name ?? ''),
@@ -94,13 +94,18 @@ export class Graph extends Operators {
     return output.map((name, i) => ({ name, type: types[i]! })) as { [K in keyof T]: Value<T[K]> }
   }
 
-  /** A tensor of the model's own, stored in the graph. */
+  /** Tensor stored in the graph. */
   initializer<T extends DataType>(type: T, dims: number[], data: ArrayBufferView): Value<T> {
     const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    return this.#addInitializer(type, { name: this.#name('const'), dataType: dataTypes[type], dims, rawData })
+    return this.#addInitializer(type, {
+      name: this.uniqueName('const'),
+      dataType: dataTypes[type],
+      dims,
+      rawData,
+    })
   }
 
-  /** A tensor whose bytes lie in a file beside the graph. */
+  /** Tensor whose bytes are in a file beside the graph. */
   external<T extends DataType>(
     type: T,
     dims: number[],
@@ -108,7 +113,7 @@ export class Graph extends Operators {
   ): Value<T> {
     const externalData = Object.entries(at).map(([key, value]) => ({ key, value: String(value) }))
     return this.#addInitializer(type, {
-      name: this.#name('weight'),
+      name: this.uniqueName('weight'),
       dataType: dataTypes[type],
       dims,
       dataLocation: 1,
@@ -148,20 +153,15 @@ export class Graph extends Operators {
   }
 
   /**
-   * At most `trips` rounds. The body declares the inputs iteration, condition and one for each of `carried`, and
-   * the outputs condition, the carried values and then one for each scan; `types` are those of what comes out:
-   * carried values as they are last, scans stacked along a new first axis.
+   * Loops at most `trips` times. The body declares the inputs iteration, condition and one for each of `carried`, and
+   * the outputs condition, the carried values and then one for each scan; `types` are those of the results:
+   * final carried values, and scans stacked along a new first axis.
    */
   loop<T extends DataType[]>(trips: Int, carried: Value[], types: [...T], body: (g: Graph) => void) {
     return this.op('Loop', [trips, undefined, ...carried], types, { body: { graph: this.#body(body) } })
   }
 
-  /** A name that no other value of the model has. */
-  uniqueName(prefix: string): string {
-    return this.#name(prefix)
-  }
-
-  /** The whole as the bytes of an `.onnx` file. */
+  /** Encodes the model as an `.onnx` file. */
   toModel(): Uint8Array {
     return encodeModel({
       irVersion: 9,
@@ -181,7 +181,7 @@ export class Graph extends Operators {
   #body(build: (g: Graph) => void): GraphProto {
     const g = new Graph(this)
     build(g)
-    return g.#toGraph(this.#name('body'))
+    return g.#toGraph(this.uniqueName('body'))
   }
 
   #toGraph(name: string): GraphProto {
@@ -201,7 +201,8 @@ export class Graph extends Operators {
     return value
   }
 
-  #name(prefix: string): string {
+  /** A name that no other value of the model has. */
+  uniqueName(prefix: string): string {
     return `${prefix}_${this.#model.names++}`
   }
 }

@@ -10,7 +10,7 @@ export type Float = Value<'float32'> | Value<'float16'>
 export type Int = Value<'int64'>
 export type Bool = Value<'bool'>
 
-/** Sizes; a string names a size that is known at run time only. */
+/** Sizes; a string names a size known only at run time. */
 export type Shape = (number | string)[]
 
 export type AttributeValue = number | string | number[] | { float: number } | { graph: GraphProto }
@@ -19,7 +19,7 @@ export type Attributes = Record<string, AttributeValue>
 /** ONNX Runtime's own operators. */
 export const runtimeDomain = 'com.microsoft'
 
-/** ONNX's operators as calls: values in, values out, element types kept. Where the nodes go is the graph's affair. */
+/** ONNX's operators as calls: values in, values out, element types kept. The graph takes the nodes. */
 export abstract class Operators {
   /** Adds one node; `types` are the element types of its outputs. */
   abstract op<T extends DataType[]>(
@@ -136,13 +136,6 @@ export abstract class Operators {
   biasGelu<V extends Float>(x: V, bias: V): V {
     return this.op('BiasGelu', [x, bias], [x.type], {}, runtimeDomain)[0] as V
   }
-  /** `x [B, C, H, W]`, `weight [O, C, k, k]` -> `[B, O, H / k, W / k]`. */
-  patchConv<V extends Float>(x: V, weight: V, bias: V, patch: number): V {
-    return this.op('Conv', [x, weight, bias], [x.type], {
-      kernel_shape: [patch, patch],
-      strides: [patch, patch],
-    })[0] as V
-  }
   /**
    * Fused attention of ONNX Runtime: `query [B, S, heads * dq]`, `key [B, T, heads * dq]`,
    * `value [B, T, heads * dv]` -> `[B, S, heads * dv]`. Keys and values may come per head, `[B, heads, T, d]`.
@@ -185,10 +178,6 @@ export abstract class Operators {
   mean<V extends Float>(x: V, axis: number, keep = false): V {
     return this.#reduce('ReduceMean', x, axis, keep)
   }
-  /** Euclidean norm. */
-  norm<V extends Float>(x: V, axis: number, keep = false): V {
-    return this.#reduce('ReduceL2', x, axis, keep)
-  }
   /** True where all are true along every axis: a scalar. */
   all(x: Bool): Bool {
     const least = this.op('ReduceMin', [this.cast(x, 'int32')], ['int32'], { keepdims: 0 })[0]
@@ -196,10 +185,6 @@ export abstract class Operators {
   }
   argmax(x: Value, axis: number, keep = false): Int {
     return this.op('ArgMax', [x], ['int64'], { axis, keepdims: keep ? 1 : 0 })[0]
-  }
-  /** Indices of the k largest along the last axis, in no order; equal values: the lower index first. */
-  topIndices(x: Value, k: Int): Int {
-    return this.topK(x, k).indices
   }
   /** The k largest along the last axis, in no order unless `sorted`, and their indices; equal values: the lower index. */
   topK<V extends Value>(x: V, k: Int, { sorted = false } = {}): { values: V; indices: Int } {
@@ -277,9 +262,6 @@ export abstract class Operators {
   /** 0, 1, ... below a scalar limit. */
   range(limit: Int): Int {
     return this.op('Range', [this.ints(0), limit, this.ints(1)], ['int64'])[0]
-  }
-  cumulativeSum<V extends Value>(x: V, axis: number): V {
-    return this.op('CumSum', [x, this.ints(axis)], [x.type])[0] as V
   }
   /** One more element at the end of the last axis of a tensor of this rank. */
   appendConstant<V extends Float>(x: V, rank: number, value: V): V {

@@ -6,7 +6,7 @@ const elementBytes = { F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1, F64: 8 } 
 
 export type SafetensorsType = keyof typeof elementBytes
 
-/** Where a tensor lies in its file. */
+/** Location of a tensor in its file. */
 export interface TensorLocation {
   type: SafetensorsType
   shape: number[]
@@ -19,7 +19,7 @@ export interface TensorLocation {
 /** The format's own limit. */
 const mostHeaderBytes = 100_000_000
 
-/** A file that is not what it should be; the message says what and where. */
+/** Invalid safetensors file; the message says what is wrong and where. */
 export class SafetensorsError extends Error {
   override readonly name = 'SafetensorsError'
   readonly retriable = false
@@ -53,7 +53,7 @@ const entrySchema = z.object({
   shape: z.array(wholeNumber),
   data_offsets: z.tuple([wholeNumber, wholeNumber]),
 })
-type HeaderEntry = z.infer<typeof entrySchema>
+type HeaderEntry = z.output<typeof entrySchema>
 
 const headerSchema = z.object({ __metadata__: z.unknown() }).partial().catchall(entrySchema)
 
@@ -116,10 +116,6 @@ export interface TensorData {
 
 /** Writes a safetensors file; every tensor is aligned to its element size. */
 export async function writeSafetensors(file: string, tensors: Record<string, TensorData>): Promise<void> {
-  await writeFile(file, encodeSafetensors(tensors))
-}
-
-function encodeSafetensors(tensors: Record<string, TensorData>): Uint8Array {
   // Larger elements first keeps every tensor aligned to its own element size.
   const entries = Object.entries(tensors).sort(([, a], [, b]) => elementBytes[b.type] - elementBytes[a.type])
   let end = 0
@@ -137,5 +133,5 @@ function encodeSafetensors(tensors: Record<string, TensorData>): Uint8Array {
     const at = 8 + headerBytes + header[name]!.data_offsets[0]
     bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at)
   }
-  return bytes
+  await writeFile(file, bytes)
 }

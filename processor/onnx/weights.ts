@@ -4,7 +4,7 @@ import type { Graph } from './graph.ts'
 import type { Float, Value } from './operators.ts'
 import { readSafetensorsHeader, SafetensorsError, type TensorLocation } from './safetensors.ts'
 
-/** A model folder lacks something, or has it in the wrong shape; the message names it and the remedy. */
+/** Incomplete or invalid model folder; the message names the remedy. */
 export class ModelFolderError extends Error {
   override readonly name = 'ModelFolderError'
   readonly retriable = false
@@ -13,8 +13,8 @@ export class ModelFolderError extends Error {
 const graphTypes = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' } as const
 
 /**
- * The weights of a model where they lie: tensors become external data that points into the safetensors file by
- * offset and length, so a graph is kilobytes and nothing is copied.
+ * Weights of a model: tensors become external data that points into the safetensors file, so a graph is kilobytes and
+ * nothing is copied.
  */
 export class Weights {
   readonly #file: string

@@ -60,7 +60,7 @@ export async function openPipeline(
 
 /** Resolves the precision of the configured model on a device, with the reason. */
 export async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
-  if (precision !== 'auto') return { precision, reason: `${precision}, as asked` }
+  if (precision !== 'auto') return { precision, reason: `${precision}, as configured` }
   return choosePrecision({
     model,
     device,

@@ -1,25 +1,21 @@
 export interface AutoscalerOptions {
-  /** Minimum; 0 lets a fleet without work go away. */
+  /** 0 lets an idle fleet scale to 0. */
   min: number
-  /** Maximum. */
   max: number
-  /** A metric this share off its target changes nothing; default 0.1, as Kubernetes has it. */
-  tolerance?: number
-  /** Replicas go only as far as the highest recommendation within this long allows, ms; default 300,000. */
+  /** Stabilization window for scaling down, ms; default 300,000. */
   scaleDownWindowMs?: number
-  /** Share of the replicas that may go within a minute; default 0.5. */
+  /** Share of the replicas that may be removed within a minute; default 0.5. */
   scaleDownShare?: number
-  /** Within 15 s this many replicas may be added, or this share of those there were, whichever is more; default 4, 9. */
-  scaleUpReplicas?: number
+  /** Share of the replicas that may be added within 15 s, if more than 4; default 9. */
   scaleUpShare?: number
-  /** The last replica of a fleet that may go to 0 stays for this long after the last work, ms; default 300,000. */
+  /** Idle time before the last replica is removed, with `min` 0, ms; default 300,000. */
   cooldownMs?: number
 }
 
 export interface AutoscalerInput {
-  /** Each metric's value for the whole fleet over its target for one replica: the replicas that it asks for. */
+  /** For each metric, the fleet's value over the target per replica. */
   values: readonly number[]
-  /** Replicas that there are, those that still start included. */
+  /** Current replicas, starting ones included. */
   replicas: number
 }
 
@@ -28,6 +24,9 @@ interface Change {
   replicas: number
 }
 
+/** A metric within this share of its target changes nothing. */
+const tolerance = 0.1
+const scaleUpReplicas = 4
 const scaleUpPeriodMs = 15_000
 const scaleDownPeriodMs = 60_000
 
@@ -40,23 +39,21 @@ const scaleDownPeriodMs = 60_000
 export class Autoscaler {
   readonly #options: Required<AutoscalerOptions>
   #recommendations: Change[] = []
-  /** Replicas added, or with a negative number taken away. */
+  /** Replicas added; removed when negative. */
   #changes: Change[] = []
   #activeAt = Number.NEGATIVE_INFINITY
 
   constructor(options: AutoscalerOptions) {
     this.#options = {
-      tolerance: 0.1,
       scaleDownWindowMs: 300_000,
       scaleDownShare: 0.5,
-      scaleUpReplicas: 4,
       scaleUpShare: 9,
       cooldownMs: 300_000,
       ...options,
     }
   }
 
-  /** Replicas to run. Call it at every sync, with time going forward, ms. */
+  /** Decides on the number of replicas. Call it at every sync; `now` in ms. */
   decide({ values, replicas }: AutoscalerInput, now: number): number {
     const active = values.some((value) => value > 0)
     if (active || this.#activeAt === Number.NEGATIVE_INFINITY) this.#activeAt = now
@@ -70,14 +67,14 @@ export class Autoscaler {
   }
 
   #recommended(values: readonly number[], replicas: number): number {
-    const { min, max, tolerance } = this.#options
+    const { min, max } = this.#options
     const each = values.map((value) =>
       Math.abs(1 - value / replicas) <= tolerance ? replicas : Math.ceil(value),
     )
     return Math.min(max, Math.max(1, min, ...each))
   }
 
-  /** Scales down only as far as every recommendation of the stabilization window agrees. */
+  /** Scales down only to the highest recommendation of the stabilization window. */
   #stabilized(recommended: number, replicas: number, now: number): number {
     const { scaleDownWindowMs } = this.#options
     this.#recommendations = [
@@ -88,9 +85,9 @@ export class Autoscaler {
     return Math.min(replicas, Math.max(...this.#recommendations.map((each) => each.replicas)))
   }
 
-  /** Limits a change to what the policies allow, counted from the replicas at the start of their periods. */
+  /** Limits a change by the scaling policies, relative to the replicas at the start of their periods. */
   #limited(wanted: number, replicas: number, now: number): number {
-    const { scaleUpReplicas, scaleUpShare, scaleDownShare } = this.#options
+    const { scaleUpShare, scaleDownShare } = this.#options
     this.#changes = this.#changes.filter(({ at }) => now - at < scaleDownPeriodMs)
     const changed = (sign: number, periodMs: number) =>
       this.#changes

@@ -24,7 +24,7 @@ test('lines count when their shard is done, and the batch is done with its last 
     for (let line = 0; line < shard.lines - 1; line++) batch.lineDone(shard, 0, 10)
   expect(batch).toMatchObject({ linesDone: 0, doneAt: undefined })
   batch.lineDone(first!, 2, 20)
-  expect(batch.pace.linesLeft).toBe(300 - first!.lines)
+  expect(batch.backlog.linesLeft).toBe(300 - first!.lines)
   batch.lineDone(second!, 1, 30)
   expect(batch).toMatchObject({ linesDone: 300, doneAt: 30, linesAtLevel: [298, 1, 1] })
 })

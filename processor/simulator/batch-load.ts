@@ -1,23 +1,23 @@
 import type { BatchBacklog } from '../../edge/contract/backlog.ts'
 
-/** A batch that runs beside the interactive requests. Times are ms. */
+/** Batch beside the interactive requests. Times are ms. */
 export interface BatchOptions {
   lines: number
-  /** Submission, since the trace began; default 0. */
+  /** Submission, since the start of the trace; default 0. */
   at?: number
-  /** Time in which it is to be done. */
+  /** Completion window. */
   windowMs: number
   /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
   maxPrune?: number
 }
 
-/** Consecutive lines of a batch: done as a whole, or again as a whole. */
+/** Consecutive lines of a batch, completed or retried as a whole. */
 export interface Shard {
   batch: SimulatedBatch
   /** From 0. */
   index: number
   lines: number
-  /** Lines that were handed to the device or are on their way to it. */
+  /** Lines started. */
   begun: number
   /** Levels of the finished lines. */
   levels: number[]
@@ -25,10 +25,10 @@ export interface Shard {
   attempt: number
 }
 
-/** Lines of a shard at most, as the planner cuts them. */
+/** Maximum lines of a shard, as in the planner. */
 const linesPerShard = 256
 
-/** Batch under way: shards that no replica has in hand, and finished lines. Any replica with room takes the next shard. */
+/** Running batch. Any replica with room takes the next unassigned shard. */
 export class SimulatedBatch {
   readonly at: number
   readonly deadline: number
@@ -56,18 +56,18 @@ export class SimulatedBatch {
     }))
   }
 
-  /** Progress as a planner publishes it. */
-  get pace(): BatchBacklog {
+  /** Backlog as a planner publishes it. */
+  get backlog(): BatchBacklog {
     const { deadline, maxPrune, lines, linesDone } = this
     return { batch: 'batch', deadline, maxPrune, linesLeft: lines - linesDone }
   }
 
-  /** Takes a free shard; undefined when there is none. */
+  /** Takes an unassigned shard, if any. */
   take(now: number): Shard | undefined {
     return now < this.at ? undefined : this.#open.pop()
   }
 
-  /** Frees a shard whose replica is gone; it starts again elsewhere. */
+  /** Returns the shard of a lost replica; another one restarts it. */
   giveBack(shard: Shard): void {
     shard.begun = 0
     shard.levels = []

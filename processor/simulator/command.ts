@@ -2,62 +2,83 @@ import { writeFile } from 'node:fs/promises'
 import { Command, CommanderError, Option } from 'commander'
 import { drawSvg } from '../../infra/plot/svg.ts'
 import { describeError, exitCodeOf } from '../cli/errors.ts'
-import { count, index, share } from '../cli/options.ts'
+import { count, index, positive, share } from '../cli/options.ts'
+import type { Terminal } from '../cli/progress.ts'
 import type { BatchOptions } from './batch-load.ts'
 import { simulationChart } from './chart.ts'
-import {
-  type CostTable,
-  capacityOf,
-  type DeviceCosts,
-  presets,
-  readDeviceCosts,
-  timesFaster,
-} from './device-costs.ts'
+import { type CostTable, capacityOf, presets, readDeviceCosts, timesFaster } from './device-costs.ts'
 import { SimulationInputError } from './errors.ts'
-import { fleetDefaults, fleetOf } from './fleet-options.ts'
-import { loadOf } from './load-options.ts'
-import { duration, durationText, positive, type Stragglers, stragglers } from './option-values.ts'
+import { type FleetOptions, fleetDefaults, fleetOf } from './fleet-options.ts'
+import { type LoadOptions, loadOf } from './load-options.ts'
+import { duration, durationText, stragglers } from './option-values.ts'
 import { parsePolicies, policySyntax } from './policies.ts'
 import { simulate } from './simulate.ts'
 import { summaryTable } from './summary-table.ts'
 
 /** Environment of the command. */
-export interface SimulateEnvironment {
-  stdout: { write(text: string): unknown }
-  stderr: { write(text: string): unknown }
+export interface SimulateEnvironment extends Terminal {
   /** Measures the configured model on this machine's device. */
   measure(rounds: number, onProgress: (message: string) => void): Promise<CostTable>
 }
 
+/** Command-line options by the fields that they set. */
+type OptionsOf<T> = { readonly [Field in keyof T]-?: Option }
+
+const option = <T>(flags: string, description: string, parse: (text: string) => T, value?: T) =>
+  new Option(flags, description).argParser(parse).default(value)
+
+/** Option whose default the help shows as it would be typed. */
+const time = (flag: string, description: string, ms?: number) =>
+  new Option(`${flag} <time>`, description)
+    .argParser(duration)
+    .default(ms, ms === undefined ? undefined : durationText(ms))
+
+const loadOptions: OptionsOf<LoadOptions> = {
+  trace: new Option('--trace <kind>', 'burst | diurnal | steady, or a file of arrivals').default('burst'),
+  perSecond: option('--rate <n>', 'lowest requests per second (default: fits the fleet)', positive),
+  factor: option('--factor <n>', 'peak rate over the lowest rate', positive, 10),
+  burstAtMs: time('--burst-at', 'start of the burst', 60_000),
+  burstMs: time('--burst', 'length of the burst', 20_000),
+  durationMs: time(
+    '--duration',
+    'length of the trace (default: burst 3m, diurnal 1h for the day, steady 5m)',
+  ),
+  seed: option('--seed <n>', 'random seed; the same seed gives the same result', index, 1),
+}
+
+const fleetOptions = {
+  replicas: option('--gpus <n>', 'processors with one device each, 1 to 1000', count, fleetDefaults.replicas),
+  minReplicas: option('--min <n>', 'minimum processors when autoscaling (default: --gpus)', index),
+  maxReplicas: option('--max <n>', 'maximum processors when autoscaling (default: 4 times --gpus)', count),
+  partitions: option('--partitions <n>', 'topic partitions (default: 4 per processor of --max)', count),
+  sloMs: time('--slo', 'latency target of interactive requests', fleetDefaults.sloMs),
+  startMs: time('--start', 'start-up time of a processor', fleetDefaults.startMs),
+  mtbfMs: time('--mtbf', 'mean time between failures of a processor (default: no failures)'),
+  jitter: option('--jitter <n>', 'standard deviation of run times, as a share', share, fleetDefaults.jitter),
+  queueLimit: option('--queue-limit <n>', 'queue limit of a processor', count, fleetDefaults.queueLimit),
+  scrapeMs: time('--scrape', 'scrape interval of the metrics', fleetDefaults.scrapeMs),
+  scaleDownWindowMs: time(
+    '--scale-down-window',
+    'stabilization window of the autoscaler',
+    fleetDefaults.scaleDownWindowMs,
+  ),
+  cooldownMs: time('--cooldown', 'idle time before scaling to 0, with --min 0', fleetDefaults.cooldownMs),
+} satisfies Partial<OptionsOf<FleetOptions>>
+
+const batchOptions: OptionsOf<BatchOptions> = {
+  lines: option('--batch-lines <n>', 'lines of a batch that runs beside the requests', count),
+  windowMs: time('--window', 'completion window of the batch', 7_200_000),
+  at: time('--batch-at', 'submission of the batch', 0),
+  maxPrune: option('--batch-max-prune <share>', 'highest share of image tokens to merge', share, 1),
+}
+
+/** Options that are read by their own names. */
 interface Flags {
-  trace: string
-  rate?: number
-  factor: number
-  burstAt: number
-  burst: number
-  duration?: number
-  gpus: number
-  min?: number
-  max?: number
-  partitions?: number
   policy: string
-  slo: number
-  start: number
-  mtbf?: number
-  stragglers?: Stragglers
-  jitter: number
-  queueLimit: number
-  scrape: number
-  scaleDownWindow: number
-  cooldown: number
-  batchLines?: number
-  window: number
-  batchAt: number
-  batchMaxPrune: number
+  stragglers?: Pick<FleetOptions, 'stragglers' | 'stragglerFactor'>
   costs: string
   speed: number
   decoders?: number
-  seed: number
   svg: string | false
   json?: boolean
   measure?: boolean
@@ -74,12 +95,12 @@ Examples:
   npm run simulate -- --trace steady --rate 40 --gpus 2 --batch-lines 100000 --window 30m
   npm run simulate -- --measure --out my-device.json && npm run simulate -- --costs my-device.json
 
-The scheduling is that of the processors, the clock is not: a day takes seconds. A file of arrivals is CSV whose first
-line names its columns (at_ms, and as needed deadline_ms, max_prune, lane), or such fields as a JSON object a line. Those
-of the batch lane keep the devices busy; the table counts the interactive ones.
+Runs the processors' own scheduling code on a virtual clock: a day takes seconds. A file of arrivals is CSV with a header
+line (at_ms, and optionally deadline_ms, max_prune, lane), or JSON lines with the same fields. Arrivals of the batch lane
+keep the devices busy; the table counts interactive requests only.
 
-Policies: full never prunes, level:N always prunes alike, adaptive prunes as the load asks and adds replicas,
-adaptive-fixed-fleet only prunes, autoscale-full only adds replicas. all compares them all.
+Policies: full never prunes, level:N always prunes at level N, adaptive prunes by load and scales out,
+adaptive-fixed-fleet only prunes, autoscale-full only scales out, all compares them all.
 `
 
 /**
@@ -88,8 +109,8 @@ adaptive-fixed-fleet only prunes, autoscale-full only adds replicas. all compare
  */
 export async function runSimulate(args: string[], environment: SimulateEnvironment): Promise<number> {
   try {
-    const flags = createCommand(environment).parse(args, { from: 'user' }).opts<Flags>()
-    await (flags.measure ? measure(flags, environment) : compare(flags, environment))
+    const command = createCommand(environment).parse(args, { from: 'user' })
+    await (command.opts<Flags>().measure ? measure : compare)(command, environment)
     return 0
   } catch (error) {
     if (!(error instanceof CommanderError)) environment.stderr.write(`simulate: ${describeError(error)}\n`)
@@ -98,52 +119,12 @@ export async function runSimulate(args: string[], environment: SimulateEnvironme
 }
 
 function createCommand({ stdout, stderr }: SimulateEnvironment): Command {
-  return new Command('npm run simulate --')
-    .description('Play a load against a fleet of processors, and compare how it can be answered.')
-    .option('--trace <kind>', 'burst | diurnal | steady, or a file of arrivals', 'burst')
-    .option('--rate <n>', 'requests per second at the quietest (default: what suits the fleet)', positive)
-    .option('--factor <n>', 'how many times as many come at the busiest', positive, 10)
-    .addOption(time('--burst-at', 'when the burst begins', 60_000))
-    .addOption(time('--burst', 'how long it lasts', 20_000))
-    .option(
-      '--duration <time>',
-      'of the trace (default: burst 3m, diurnal 1h for the day, steady 5m)',
-      duration,
-    )
-    .option('--gpus <n>', 'processors of one device each, 1 to 1000', count, fleetDefaults.replicas)
-    .option('--min <n>', 'processors at least, where the fleet scales (default: --gpus)', index)
-    .option('--max <n>', 'processors at most, where the fleet scales (default: 4 times --gpus)', count)
-    .option('--partitions <n>', 'of the topic (default: 4 for each processor there may be)', count)
+  const command = new Command('npm run simulate --')
+    .description('Simulate a fleet of processors under load and compare scaling policies.')
     .option('--policy <list>', policySyntax, 'all')
-    .addOption(time('--slo', 'in which a request is to be answered', fleetDefaults.sloMs))
-    .addOption(time('--start', 'until a new processor takes work', fleetDefaults.startMs))
-    .option('--mtbf <time>', 'mean time between failures of a processor (default: it never fails)', duration)
-    .option('--stragglers <share>x<factor>', 'slow processors, e.g. 0.05x3 (default: none)', stragglers)
-    .option('--jitter <n>', 'standard deviation of run times, as a share', share, fleetDefaults.jitter)
-    .option('--queue-limit <n>', 'requests that a processor holds at most', count, fleetDefaults.queueLimit)
-    .addOption(time('--scrape', 'how often metrics are fetched', fleetDefaults.scrapeMs))
-    .addOption(
-      time('--scale-down-window', 'stabilization window of the autoscaler', fleetDefaults.scaleDownWindowMs),
-    )
-    .addOption(time('--cooldown', 'until the last processor goes, with --min 0', fleetDefaults.cooldownMs))
-    .option('--batch-lines <n>', 'lines of a batch that runs beside the requests', count)
-    .addOption(time('--window', 'in which the batch is to be done', 7_200_000))
-    .addOption(time('--batch-at', 'when the batch comes', 0))
-    .option('--batch-max-prune <share>', 'highest share of image tokens that may be merged', share, 1)
-    .option(
-      '--costs <table>',
-      `what a processor takes: ${Object.keys(presets).join(', ')}, or a file`,
-      'starter-cpu',
-    )
-    .option('--speed <n>', 'take a device that is this many times faster', positive, 1)
-    .option('--decoders <n>', 'images that are decoded side by side (default: as measured)', count)
-    .option('--seed <n>', 'the same seed gives the same result', index, 1)
-    .option('--svg <file>', 'where to draw arrivals, latency, level and replicas over time', 'simulation.svg')
-    .option('--no-svg', 'draw nothing')
-    .option('--json', 'print the reports as JSON, with their curves over time')
-    .option('--measure', "measure this machine's device and write a cost table")
-    .option('--rounds <n>', 'how often --measure measures each cell', count, 5)
-    .option('--out <file>', 'where --measure writes (default: standard output)')
+    .option('--svg <file>', 'chart of arrivals, latency, level and replicas over time', 'simulation.svg')
+    .option('--no-svg', 'do not draw the chart')
+    .option('--json', 'print the reports as JSON, time series included')
     .helpOption('-h, --help', 'print this help')
     .addHelpText('after', help)
     .allowExcessArguments(false)
@@ -153,75 +134,61 @@ function createCommand({ stdout, stderr }: SimulateEnvironment): Command {
       writeErr: (text) => stderr.write(text),
       outputError: (text) => stderr.write(`simulate: ${text.replace(/^error: /, '')}`),
     })
+  const add = (title: string, options: Record<string, Option>) => {
+    command.optionsGroup(title)
+    for (const each of Object.values(options)) command.addOption(each)
+  }
+  add('Load:', loadOptions)
+  add('Batch:', batchOptions)
+  add('Fleet:', fleetOptions)
+  return command
+    .option('--stragglers <share>x<factor>', 'slow processors, e.g. 0.05x3 (default: none)', stragglers)
+    .optionsGroup('Costs:')
+    .option('--costs <table>', `cost table: ${Object.keys(presets).join(', ')}, or a file`, 'starter-cpu')
+    .option('--speed <n>', 'speed of the device over that of the cost table', positive, 1)
+    .option('--decoders <n>', 'images decoded in parallel (default: as measured)', count)
+    .option('--measure', "measure this machine's device and write a cost table")
+    .option('--rounds <n>', 'measurements of each cell with --measure', count, 5)
+    .option('--out <file>', 'output file of --measure (default: standard output)')
 }
 
-/** Option whose default the help shows as it would be written. */
-const time = (flag: string, description: string, ms: number) =>
-  new Option(`${flag} <time>`, description).argParser(duration).default(ms, durationText(ms))
+/** Reads the values of options into the fields that they set. */
+const valuesOf = <T>(command: Command, options: { readonly [Field in keyof T]: Option }) =>
+  Object.fromEntries(
+    Object.entries<Option>(options).map(([field, each]) => [
+      field,
+      command.getOptionValue(each.attributeName()),
+    ]),
+  ) as T
 
-async function measure(
-  { rounds, out }: Flags,
-  { stdout, stderr, measure }: SimulateEnvironment,
-): Promise<void> {
+async function measure(command: Command, { stdout, stderr, measure }: SimulateEnvironment): Promise<void> {
+  const { rounds, out } = command.opts<Flags>()
   const table = await measure(rounds, (message) => stderr.write(`${message}\n`))
   const text = `${JSON.stringify(table, undefined, 1)}\n`
   if (out === undefined) stdout.write(text)
   else await writeFile(out, text)
 }
 
-async function compare(flags: Flags, { stdout, stderr }: SimulateEnvironment): Promise<void> {
-  const costs = await costsOf(flags)
-  const fleet = fleetFlags(flags)
-  const { partitions, maxReplicas } = fleetOf(fleet)
-  const policies = parsePolicies(flags.policy, costs.levels)
-  const load = await loadOf(loadFlags(flags), { costs, replicas: flags.gpus })
+async function compare(command: Command, { stdout, stderr }: SimulateEnvironment): Promise<void> {
+  const { policy, speed, decoders, json, svg, ...flags } = command.opts<Flags>()
+  const measured = await readDeviceCosts(flags.costs)
+  const costs = timesFaster({ ...measured, decoders: decoders ?? measured.decoders }, speed)
+  const loadFlags = valuesOf<LoadOptions>(command, loadOptions)
+  const fleet = { ...valuesOf<Partial<FleetOptions>>(command, fleetOptions), ...flags.stragglers }
+  const { replicas, partitions, maxReplicas } = fleetOf(fleet)
+  const policies = parsePolicies(policy, costs.levels)
+  const { arrivals, durationMs, description } = await loadOf(loadFlags, { costs, replicas })
   const { full, pruned } = capacityOf(costs)
   stderr.write(
-    `${load.description}\n${flags.gpus} x ${costs.device}: ${full.toFixed(0)} images/s each, ${pruned.toFixed(0)} pruned hardest; up to ${maxReplicas}, ${partitions} partitions\n`,
+    `${description}\n${replicas} x ${costs.device}: ${full.toFixed(0)} images/s each, ${pruned.toFixed(0)} at the highest level; up to ${maxReplicas} replicas, ${partitions} partitions\n`,
   )
-  const { arrivals, durationMs } = load
-  const batch = batchFlags(flags)
-  const reports = policies.map((policy) =>
-    simulate({ arrivals, durationMs, costs, policy, fleet, batch, seed: flags.seed }),
+  const batchFlags = valuesOf<BatchOptions>(command, batchOptions)
+  const batch = batchFlags.lines === undefined ? undefined : batchFlags
+  const reports = policies.map((each) =>
+    simulate({ arrivals, durationMs, costs, policy: each, fleet, batch, seed: loadFlags.seed }),
   )
-  stdout.write(flags.json ? `${JSON.stringify(reports)}\n` : summaryTable(reports))
-  if (flags.svg === false) return
-  await writeFile(flags.svg, await drawSvg(simulationChart(reports)))
-  stderr.write(`curves over time: ${flags.svg}\n`)
-}
-
-async function costsOf({ costs: name, speed, decoders }: Flags): Promise<DeviceCosts> {
-  const measured = await readDeviceCosts(name)
-  return timesFaster({ ...measured, decoders: decoders ?? measured.decoders }, speed)
-}
-
-const fleetFlags = (flags: Flags) => ({
-  ...flags.stragglers,
-  replicas: flags.gpus,
-  minReplicas: flags.min,
-  maxReplicas: flags.max,
-  partitions: flags.partitions,
-  sloMs: flags.slo,
-  startMs: flags.start,
-  mtbfMs: flags.mtbf,
-  jitter: flags.jitter,
-  queueLimit: flags.queueLimit,
-  scrapeMs: flags.scrape,
-  scaleDownWindowMs: flags.scaleDownWindow,
-  cooldownMs: flags.cooldown,
-})
-
-const loadFlags = (flags: Flags) => ({
-  trace: flags.trace,
-  perSecond: flags.rate,
-  factor: flags.factor,
-  burstAtMs: flags.burstAt,
-  burstMs: flags.burst,
-  durationMs: flags.duration,
-  seed: flags.seed,
-})
-
-function batchFlags({ batchLines, window, batchAt, batchMaxPrune }: Flags): BatchOptions | undefined {
-  if (batchLines === undefined) return undefined
-  return { lines: batchLines, windowMs: window, at: batchAt, maxPrune: batchMaxPrune }
+  stdout.write(json ? `${JSON.stringify(reports)}\n` : summaryTable(reports))
+  if (svg === false) return
+  await writeFile(svg, await drawSvg(simulationChart(reports)))
+  stderr.write(`chart: ${svg}\n`)
 }

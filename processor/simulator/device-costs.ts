@@ -18,9 +18,9 @@ export interface DeviceCosts {
   seeds?: readonly CostSample[]
   /** From the caller to the processor: HTTP and the stream. */
   ingestMs: number
-  /** Decoding of one image; 0 where it costs nothing worth speaking of. */
+  /** Decoding of one image; 0 if negligible. */
   decodeMs: number
-  /** Images that are decoded side by side. */
+  /** Images decoded in parallel. */
   decoders: number
   /** From the end of the run to the caller: result and reply. */
   overheadMs: number
@@ -65,13 +65,13 @@ const fileSchema = z
 
 export type CostTable = z.input<typeof fileSchema>
 
-/** Tables that come with Turbine, each measured on a real device. */
+/** Bundled tables, measured on real devices. */
 export const presets = {
   'starter-cpu': new URL('./costs/starter-cpu.json', import.meta.url),
 } as const
 
 /**
- * Reads a cost table: one that comes with Turbine by its name, or a file as `--measure` writes it.
+ * Reads a bundled cost table by name, or a file of `--measure`.
  * @throws SimulationInputError
  */
 export async function readDeviceCosts(nameOrFile: string): Promise<DeviceCosts> {
@@ -81,7 +81,7 @@ export async function readDeviceCosts(nameOrFile: string): Promise<DeviceCosts> 
     json = JSON.parse(await readFile(file, 'utf8'))
   } catch (cause) {
     throw new SimulationInputError(
-      `The cost table ${nameOrFile} cannot be read. Name one of ${Object.keys(presets).join(', ')}, or a file that --measure wrote.`,
+      `The cost table ${nameOrFile} cannot be read. Use ${Object.keys(presets).join(', ')}, or a file of --measure.`,
       { cause },
     )
   }

@@ -1,22 +1,22 @@
 import { SimulationInputError } from './errors.ts'
 
-/** Fleet without anything said. Times are ms. */
+/** Default fleet. Times are ms. */
 export const fleetDefaults = {
   /** Processors of one device each at the start, and throughout where the fleet does not scale. */
   replicas: 1,
   /** Deadline of interactive requests without one. */
   sloMs: 500,
-  /** Requests that a processor has in hand at most. */
+  /** Maximum requests in flight of a processor. */
   queueLimit: 1000,
-  /** From the decision for a replica to its first image: the machine, the container, the model. */
+  /** Start-up time of a replica, from the decision to its first image. */
   startMs: 60_000,
   /** Mean time between failures of a replica. */
   mtbfMs: Number.POSITIVE_INFINITY,
-  /** Until Kafka takes the partitions of a dead member away. */
+  /** Kafka's session timeout. */
   sessionTimeoutMs: 10_000,
-  /** Pause of a group in which somebody joins or leaves. */
+  /** Pause of the group during a rebalance. */
   rebalanceMs: 1000,
-  /** Time that a draining replica gets to finish what it has in hand. */
+  /** Time for a draining replica to finish work in flight. */
   drainMs: 25_000,
   /** Share of the replicas that are slow, 0 to 1, and the factor of their run times. */
   stragglers: 0,
@@ -32,11 +32,11 @@ export const fleetDefaults = {
   /** See `AutoscalerOptions`. */
   scaleDownWindowMs: 300_000,
   cooldownMs: 300_000,
-  /** Unfinished requests for each replica: more ask for more replicas. */
+  /** Target of unfinished requests per replica. */
   lagThreshold: 100,
 }
 
-/** Fleet that a load meets. Times are ms. */
+/** Options of a fleet. Times are ms. */
 export type FleetOptions = typeof fleetDefaults & {
   /** Minimum while the fleet scales; default: `replicas`. */
   minReplicas: number
@@ -46,18 +46,18 @@ export type FleetOptions = typeof fleetDefaults & {
   partitions: number
 }
 
-/** Some replicas have a partition more than others: the more partitions there are, the less that is. */
+/** With more partitions per replica, replicas that have one more than others matter less. */
 const partitionsPerReplica = 4
 const fewestPartitions = 12
 const mostReplicas = 1000
 const mostPartitions = 10_000
 
 /**
- * Fills in what was not said.
- * @throws SimulationInputError for what makes no fleet
+ * Fills in defaults.
+ * @throws SimulationInputError for an invalid fleet
  */
 export function fleetOf(given: Partial<FleetOptions>): FleetOptions {
-  const said = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+  const set = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const { replicas = fleetDefaults.replicas } = given
   const { minReplicas = replicas, maxReplicas = Math.min(mostReplicas, 4 * replicas) } = given
   const { partitions = Math.max(fewestPartitions, partitionsPerReplica * maxReplicas) } = given
@@ -70,15 +70,15 @@ export function fleetOf(given: Partial<FleetOptions>): FleetOptions {
     maxReplicas < replicas
   )
     throw new SimulationInputError(
-      `A fleet that starts with ${replicas} replicas cannot go from ${minReplicas} to ${maxReplicas}: give at least 0 and at most ${mostReplicas}, with ${replicas} between them.`,
+      `minReplicas and maxReplicas must be from 0 to ${mostReplicas} and include ${replicas} replicas, got ${minReplicas} and ${maxReplicas}.`,
     )
   if (partitions < replicas || partitions > mostPartitions)
     throw new SimulationInputError(
-      `${partitions} partitions do not suit ${replicas} replicas: each needs one to get any work, and ${mostPartitions} is the most. Give ${partitionsPerReplica * replicas}, so that the load is even.`,
+      `partitions must be from ${replicas} (one per replica) to ${mostPartitions}, got ${partitions}. Use ${partitionsPerReplica * replicas} for an even load.`,
     )
   return {
     ...fleetDefaults,
-    ...said,
+    ...set,
     replicas,
     minReplicas,
     partitions,

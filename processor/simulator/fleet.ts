@@ -58,20 +58,20 @@ export class Fleet {
     return this.#serving
   }
 
-  /** Replicas that are wanted: those that start count, those that are to go do not. */
+  /** Desired replicas: starting ones count, draining ones do not. */
   get desired(): number {
     let desired = 0
     for (const { state } of this.replicas) if (state !== 'draining') desired++
     return desired
   }
 
-  /** Images per second that one replica says it serves unpruned, on average; undefined while none serves. */
+  /** Mean throughput of a replica without pruning, images per second; undefined while none serves. */
   get throughput(): number | undefined {
     if (this.#serving.length === 0) return undefined
     return this.#serving.reduce((sum, { costs }) => sum + costs.throughput(0), 0) / this.#serving.length
   }
 
-  /** Starts replicas, or lets some go: first those that are not ready, then the youngest. */
+  /** Starts or removes replicas: first those that are starting, then the newest. */
   scaleTo(desired: number, now: number): void {
     for (let missing = desired - this.desired; missing > 0; missing--)
       this.#add(now, this.#deps.options.startMs)

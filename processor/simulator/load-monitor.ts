@@ -3,7 +3,7 @@ import { desiredReplicas } from '../scheduling/desired-replicas.ts'
 
 /** Fleet as seen from outside. */
 export interface FleetSample {
-  /** Requests that have come so far. */
+  /** Requests so far. */
   taken: number
   /** Unfinished requests. */
   lag: number
@@ -15,14 +15,14 @@ export interface FleetSample {
 /** The rate of arrivals is taken over this long, ms, as processors do. */
 const rateMs = 30_000
 
-/** Follows the load of the fleet from one look to the next, and says how many replicas it needs at full quality. */
+/** Tracks the load of the fleet and computes the replicas that it needs at full quality. */
 export class LoadMonitor {
   #samples: { at: number; taken: number }[] = []
   #throughput: number | undefined
 
   sample({ taken, throughput }: FleetSample, now: number): void {
     this.#samples = [...this.#samples.filter(({ at }) => now - at <= rateMs), { at: now, taken }]
-    // What a processor can do is known also while none runs.
+    // The last known throughput, while no processor runs.
     this.#throughput = throughput ?? this.#throughput
   }
 

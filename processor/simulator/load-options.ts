@@ -16,9 +16,9 @@ import {
 export interface LoadOptions extends Pick<BurstOptions, 'factor' | 'burstAtMs' | 'burstMs'> {
   /** `burst`, `diurnal`, `steady`, or a file. */
   trace: string
-  /** Arrivals per second at the quietest; default: what suits the fleet. */
+  /** Lowest arrivals per second; default: fits the fleet. */
   perSecond?: number
-  /** Default: that of the trace's kind. */
+  /** Default: depends on the trace. */
   durationMs?: number
   seed: number
 }
@@ -30,9 +30,9 @@ export interface SimulatedLoad {
   description: string
 }
 
-/** Share of what the fleet can do at the highest level that the busiest time of a load takes, where no rate is given. */
+/** Default peak rate, as a share of the fleet's capacity at the highest level. */
 const busiestShare = 0.8
-/** Share of what it can do at full quality that a steady load takes: what the autoscaler aims at. */
+/** Default steady rate, as a share of the fleet's capacity at full quality: the autoscaler's target. */
 const steadyShare = 0.7
 
 const minuteMs = 60_000
@@ -41,10 +41,7 @@ const defaultDurations = { burst: 3 * minuteMs, diurnal: 60 * minuteMs, steady: 
 type Kind = keyof typeof defaultDurations
 const isKind = (trace: string): trace is Kind => trace in defaultDurations
 
-/**
- * The arrivals that the options describe.
- * @throws SimulationInputError
- */
+/** Makes the arrivals of a load. @throws SimulationInputError */
 export async function loadOf(
   options: LoadOptions,
   fleet: { costs: DeviceCosts; replicas: number },
@@ -55,7 +52,7 @@ export async function loadOf(
     options
   const curve = curveOf(trace, { ...options, perSecond, durationMs })
   const arrivals = poissonArrivals(curve, seededRandom(seed))
-  const busiest = trace === 'steady' ? '' : `, ${shown(curve.mostPerSecond)}/s at the busiest`
+  const busiest = trace === 'steady' ? '' : `, ${shown(curve.mostPerSecond)}/s at peak`
   const description = `${trace} load: ${shown(perSecond)} requests/s${busiest}, ${durationMs / 1000} s`
   return { arrivals, durationMs, description }
 }
@@ -63,7 +60,7 @@ export async function loadOf(
 async function recorded(file: string): Promise<SimulatedLoad> {
   const text = await readFile(file, 'utf8').catch((cause: unknown) => {
     const kinds = Object.keys(defaultDurations).join(', ')
-    throw new SimulationInputError(`The trace ${file} cannot be read. Name ${kinds}, or a file.`, { cause })
+    throw new SimulationInputError(`The trace ${file} cannot be read. Use ${kinds}, or a file.`, { cause })
   })
   const arrivals = parseTrace(text, file)
   const durationMs = arrivals.at(-1)!.at

@@ -17,20 +17,19 @@ import type { CostTable } from './device-costs.ts'
 export interface MeasureOptions {
   /** Model, device and largest batch. */
   config: Config
-  /** Starts a whole service with this configuration, for what a request takes beside its run. */
+  /** Starts a service with this configuration, to measure the overhead of a request. */
   startService(): Promise<{ url: string; close(): Promise<void> }>
-  /** Each cell of the table is measured this often. */
+  /** Measurements of each cell. */
   rounds: number
   onProgress?(message: string): void
 }
 
-/** Requests that are made one after the other, so that none waits for another. */
+/** Sequential requests, so that none waits for another. */
 const loneRequests = 40
 
 /**
- * Measures what a processor with one device takes: a run at every batch size and level, the decoding of an image, and
- * the way of a lone request to the device and back. Values are lower quartiles: whatever else runs on the machine makes
- * a run slower and never faster.
+ * Measures the costs of a processor with one device: a run at every batch size and level, decoding, and the overhead of a
+ * single request. Values are lower quartiles, since other load only slows a run down.
  */
 export async function measureDevice(options: MeasureOptions): Promise<CostTable> {
   const { config, onProgress } = options
@@ -42,7 +41,7 @@ export async function measureDevice(options: MeasureOptions): Promise<CostTable>
   onProgress?.(`${model.id} on ${target.name}, ${precision}, batches of ${buckets.join(', ')}`)
   const decoding = await measureDecoding(model)
   const samples = await measureRuns(options, { model, target, buckets, float16: precision === 'float16' })
-  const way = await measureWay(options, decoding)
+  const overhead = await measureOverhead(options, decoding)
   const cores = availableParallelism()
   return {
     device: `${model.id} on ${target.name} (${cores} x ${cpus()[0]?.model.trim()}), ${precision}`,
@@ -55,7 +54,7 @@ export async function measureDevice(options: MeasureOptions): Promise<CostTable>
     })),
     decodeMs: rounded(decoding),
     decoders: target.provider === 'cpu' ? Math.max(1, cores >> 1) : cores,
-    ...way,
+    ...overhead,
   }
 }
 
@@ -107,26 +106,26 @@ async function measureDecoding({ image }: CaptionModel): Promise<number> {
 }
 
 /** Measures a lone request's time from the caller to its batch, and from the end of the run back to the caller. */
-async function measureWay(
+async function measureOverhead(
   { startService, onProgress }: MeasureOptions,
   decodeMs: number,
 ): Promise<Pick<CostTable, 'ingestMs' | 'overheadMs'>> {
   const service = await startService()
   try {
     onProgress?.('requests, one at a time')
-    const ways = []
+    const requests = []
     for (let i = 0; i < loneRequests; i++)
-      ways.push(await askAlone(service.url, bundledPictures[i % bundledPictures.length]!))
+      requests.push(await measureRequest(service.url, bundledPictures[i % bundledPictures.length]!))
     return {
-      ingestMs: rounded(Math.max(0, lowerQuartile(ways.map(({ toMs }) => toMs)) - decodeMs)),
-      overheadMs: rounded(lowerQuartile(ways.map(({ backMs }) => backMs))),
+      ingestMs: rounded(Math.max(0, lowerQuartile(requests.map(({ toMs }) => toMs)) - decodeMs)),
+      overheadMs: rounded(lowerQuartile(requests.map(({ backMs }) => backMs))),
     }
   } finally {
     await service.close()
   }
 }
 
-async function askAlone(url: string, picture: string): Promise<{ toMs: number; backMs: number }> {
+async function measureRequest(url: string, picture: string): Promise<{ toMs: number; backMs: number }> {
   const body = await readFile(picture)
   const start = performance.now()
   const response = await fetch(`${url}/v1/captions?max_prune=0`, {

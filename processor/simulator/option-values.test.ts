@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { duration, durationText, positive, stragglers } from './option-values.ts'
+import { duration, durationText, stragglers } from './option-values.ts'
 
 test('durations with their units, read and written', () => {
   expect(['500ms', '20s', '1.5m', '2h', '1d'].map(duration)).toEqual([
@@ -8,11 +8,6 @@ test('durations with their units, read and written', () => {
   expect([500, 20_000, 90_000, 7_200_000, 0].map(durationText)).toEqual(['500ms', '20s', '90s', '2h', '0ms'])
   expect(() => duration('20')).toThrow(/500ms/)
   expect(() => duration('s')).toThrow(/500ms/)
-})
-
-test('a number above 0', () => {
-  expect(positive('2.5')).toBe(2.5)
-  for (const text of ['0', '-1', '', 'many']) expect(() => positive(text)).toThrow(/above 0/)
 })
 
 test('a share of slow replicas', () => {

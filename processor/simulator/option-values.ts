@@ -1,6 +1,7 @@
 import { InvalidArgumentError } from 'commander'
+import type { FleetOptions } from './fleet-options.ts'
 
-/** Readers of option values for commander: text in, value out, or one line that says what is allowed. */
+/** Parsers of option values for commander. */
 
 const unitMs = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
@@ -12,31 +13,14 @@ export function duration(text: string): number {
   return Number(count) * unitMs[unit as keyof typeof unitMs]
 }
 
-/** `20s` for 20,000 ms: as `duration` reads it, in the largest unit that makes it whole. */
+/** `20s` for 20,000 ms, as `duration` parses it: in the largest unit that makes it whole. */
 export function durationText(ms: number): string {
-  const [unit, unitInMs] = Object.entries(unitMs).findLast(([, each]) => ms >= each && ms % each === 0) ?? [
-    'ms',
-    1,
-  ]
-  return `${ms / unitInMs}${unit}`
-}
-
-export function positive(text: string): number {
-  const value = Number(text)
-  if (text.trim() === '' || !Number.isFinite(value) || value <= 0)
-    throw new InvalidArgumentError('It must be a number above 0.')
-  return value
-}
-
-export interface Stragglers {
-  /** Share of the replicas, 0 to 1. */
-  stragglers: number
-  /** Factor of their run times. */
-  stragglerFactor: number
+  const whole = Object.entries(unitMs).findLast(([, each]) => ms >= each && ms % each === 0)
+  return whole ? `${ms / whole[1]}${whole[0]}` : `${ms}ms`
 }
 
 /** `0.05x3`: 5 % of the replicas are 3 times slower. */
-export function stragglers(text: string): Stragglers {
+export function stragglers(text: string): Pick<FleetOptions, 'stragglers' | 'stragglerFactor'> {
   const [, share, factor] = /^([\d.]+)x([\d.]+)$/.exec(text) ?? []
   const value = { stragglers: Number(share), stragglerFactor: Number(factor) }
   if (value.stragglers <= 1 && value.stragglerFactor >= 1) return value

@@ -22,14 +22,14 @@ export class Outcomes {
     this.#status = new Uint8Array(arrivals.length)
   }
 
-  /** @throws Error when the request had its answer already: nothing may be served twice */
+  /** @throws Error when the request was already answered */
   answer(request: number, { at, level }: { at: number; level: number }): void {
     this.#settle(request, statuses.answered)
     this.answeredAt[request] = at
     this.level[request] = level
   }
 
-  /** @throws Error when the request had its answer already */
+  /** @throws Error when the request was already answered */
   reject(request: number): void {
     this.#settle(request, statuses.rejected)
     this.rejected++

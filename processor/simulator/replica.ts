@@ -22,42 +22,42 @@ export interface ReplicaOptions {
   /** A factor for the time of each run, around 1. */
   jitter(): number
   sloMs: number
-  /** Requests in hand at most. */
+  /** Maximum requests in flight. */
   queueLimit: number
-  /** Batch under way, and the number of replicas that share it. */
+  /** Running batch, and the number of replicas that share it. */
   batch: SimulatedBatch | undefined
   sharedBy(): number
 }
 
-/** Life of a replica: `starting` until its model is open, `draining` once it is to go. */
+/** State of a replica: `starting` until its model is open, `draining` once it is to be removed. */
 export type ReplicaState = 'starting' | 'serving' | 'draining' | 'gone'
 
-/** A run under way. */
+/** Current run. */
 interface Run {
   batch: Batch<Work>
   startedAt: number
   endsAt: number
 }
 
-/** Shards in hand at most, as in a processor. */
-const shardsInHand = 4
+/** Maximum shards in flight, as in a processor. */
+const maxShards = 4
 
 /** Processor with one device: the queue, batcher and cost model of processors, and a device as fast as the measured one. */
 export class Replica {
   readonly id: number
   state: ReplicaState = 'starting'
-  /** Requests of the trace in hand. */
-  inHand = 0
+  /** Requests of the trace in flight. */
+  inFlight = 0
   readonly costs: CostModel
   readonly #options: ReplicaOptions
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
-  /** Images that are decoded or wait for it; all take equally long, so they are ready in this order. */
+  /** Images being decoded or waiting for it, in order of completion: all take equally long. */
   readonly #decoding: Image[] = []
   #interactiveDecoding = 0
   readonly #decoderFreeAt: number[]
   readonly #shards = new Set<Shard>()
-  #linesInHand = 0
+  #linesInFlight = 0
   #run: Run | undefined
 
   constructor(options: ReplicaOptions) {
@@ -78,16 +78,16 @@ export class Replica {
   }
 
   get hasRoom(): boolean {
-    return this.inHand < this.#options.queueLimit
+    return this.inFlight < this.#options.queueLimit
   }
 
   get isIdle(): boolean {
-    return this.inHand === 0 && this.#run === undefined && this.#shards.size === 0
+    return this.inFlight === 0 && this.#run === undefined && this.#shards.size === 0
   }
 
   /** Decides on admission as processors do. */
   admits({ deadline = Number.POSITIVE_INFINITY, maxPrune }: Image, now: number): boolean {
-    // Its caller has got a 202: it is served.
+    // Accepted with 202.
     if (now >= deadline) return true
     const options = {
       queue: this.#queue,
@@ -101,7 +101,7 @@ export class Replica {
 
   /** Accepts an image. @returns when it will be decoded, ms; now where that takes no time */
   take(image: Image, now: number): number {
-    if (typeof image.payload === 'number') this.inHand++
+    if (typeof image.payload === 'number') this.inFlight++
     const { decodeMs } = this.#options.costs
     if (decodeMs === 0) {
       this.#queue.add(image, now)
@@ -140,19 +140,19 @@ export class Replica {
     this.#run = undefined
     this.costs.observe({ bucket: batch.bucket, level: batch.level, ms: now - startedAt })
     for (const { payload } of batch.images) {
-      if (typeof payload === 'number') this.inHand--
+      if (typeof payload === 'number') this.inFlight--
       else this.#lineDone(payload, batch.level, now)
     }
     return batch
   }
 
-  /** Next line of a shard, when fewer are in hand than keep the device busy. A draining replica begins no further shard. */
+  /** Next line of a shard, if more are needed to keep the device busy. A draining replica takes no new shard. */
   nextLine(now: number): Image | undefined {
     const { batch, costs } = this.#options
-    if (!batch || this.#linesInHand >= linesAtOnce(costs)) return undefined
+    if (!batch || this.#linesInFlight >= linesAtOnce(costs)) return undefined
     const shard = this.#shardWithLines() ?? this.#takeShard(batch, now)
     if (!shard) return undefined
-    this.#linesInHand++
+    this.#linesInFlight++
     return {
       id: `shard ${shard.index}.${shard.attempt}, line ${shard.begun++}`,
       lane: 'batch',
@@ -164,7 +164,7 @@ export class Replica {
     }
   }
 
-  /** Drops everything in hand. @returns the requests, to be redelivered */
+  /** Drops everything in flight. @returns the requests, to be redelivered */
   abandon(): Image[] {
     this.state = 'gone'
     const everything = [
@@ -179,7 +179,7 @@ export class Replica {
     ]
     for (const shard of this.#shards) shard.batch.giveBack(shard)
     this.#shards.clear()
-    this.inHand = 0
+    this.inFlight = 0
     return everything.filter(({ payload }) => typeof payload === 'number')
   }
 
@@ -189,14 +189,14 @@ export class Replica {
   }
 
   #takeShard(batch: SimulatedBatch, now: number): Shard | undefined {
-    if (this.state !== 'serving' || this.#shards.size >= shardsInHand) return undefined
+    if (this.state !== 'serving' || this.#shards.size >= maxShards) return undefined
     const shard = batch.take(now)
     if (shard) this.#shards.add(shard)
     return shard
   }
 
   #lineDone(shard: Shard, level: number, now: number): void {
-    this.#linesInHand--
+    this.#linesInFlight--
     shard.batch.lineDone(shard, level, now)
     if (shard.levels.length === shard.lines) this.#shards.delete(shard)
   }
@@ -211,11 +211,11 @@ export class Replica {
       return [{ deadline, images: this.#interactiveDecoding, maxLevel: costs.levels.length - 1 }]
     }
     if (!batch) return []
-    const { pace } = batch
-    const share = [{ ...pace, linesLeft: Math.ceil(pace.linesLeft / Math.max(1, sharedBy())) }]
+    const { backlog } = batch
+    const share = [{ ...backlog, linesLeft: Math.ceil(backlog.linesLeft / Math.max(1, sharedBy())) }]
     return batchBacklog(share, { levels: costs.levels, queued: this.#queue.size('batch') })
   }
 }
 
-/** Lines of batches that a processor works on at a time: as many as keep its device busy. */
+/** Lines of batches in flight: enough to keep the device busy. */
 const linesAtOnce = ({ buckets }: DeviceCosts) => 2 * buckets.at(-1)!

@@ -8,13 +8,13 @@ import { Simulation } from './simulation.ts'
 import type { Arrival } from './traces.ts'
 
 export interface SimulationOptions {
-  /** The load, e.g. of `poissonArrivals` or of a run that was recorded. In any order; nothing comes before 0. */
+  /** Load, e.g. of `poissonArrivals` or of a recorded run. In any order; times are 0 or more. */
   arrivals: readonly Arrival[]
   /** Costs of a processor, from `readDeviceCosts` or from the samples of a cost model. */
   costs: DeviceCosts
-  /** Default: the load decides how hard images are pruned, and the fleet stays as it is. */
+  /** Default: adaptive pruning with a fixed fleet. */
   policy?: Policy
-  /** Default: one replica, and what `FleetOptions` says. */
+  /** Default: one replica, and the defaults of `FleetOptions`. */
   fleet?: Partial<FleetOptions>
   /** Runs beside the requests; default none. */
   batch?: BatchOptions
@@ -44,7 +44,7 @@ const fixedFleet: Policy = { name: 'adaptive-fixed-fleet', autoscale: false }
 export function simulate(options: SimulationOptions): SimulationReport {
   const { costs, policy = fixedFleet, batch, seed = 1 } = options
   if (options.arrivals.length === 0 && batch === undefined)
-    throw new SimulationInputError('No load: give arrivals, or a batch.')
+    throw new SimulationInputError('No load: set arrivals or a batch.')
   if (options.arrivals.some(({ at }) => !(at >= 0)))
     throw new SimulationInputError('Arrival times must be 0 or more, in ms since the trace began.')
   const arrivals = options.arrivals.toSorted((a, b) => a.at - b.at)

@@ -1,12 +1,12 @@
 import FlatQueue from 'flatqueue'
 
 /**
- * Consumer group: owners of the partitions, and the records that wait because nobody may take them. As with the processors'
- * consumers, partitions are assigned round-robin, and a rebalance stops the whole group for a moment.
+ * Consumer group: owners of the partitions, and waiting records. As with the processors' consumers, partitions are assigned
+ * round-robin, and a rebalance pauses the whole group.
  */
 export class SimulatedGroup<Member, Item> {
   readonly partitions: number
-  /** Records that wait, in the order of their offsets. */
+  /** Waiting records, by offset. */
   readonly #waiting: FlatQueue<Item>[]
   #owners: (Member | undefined)[]
   readonly #partitionsOf = new Map<Member, number[]>()
@@ -19,12 +19,12 @@ export class SimulatedGroup<Member, Item> {
     this.#owners = new Array(partitions).fill(undefined)
   }
 
-  /** Records that wait in all partitions. */
+  /** Waiting records of all partitions. */
   get size(): number {
     return this.#size
   }
 
-  /** Nobody gets a record from now until `assign`. */
+  /** Stops delivery until `assign`. */
   stop(): void {
     this.#stopped = true
   }
@@ -40,18 +40,18 @@ export class SimulatedGroup<Member, Item> {
     })
   }
 
-  /** Member that gets the partition's records now. */
+  /** Current consumer of a partition. */
   ownerOf(partition: number): Member | undefined {
     return this.#stopped ? undefined : this.#owners[partition]
   }
 
-  /** Leaves a record in its partition; one that came before others there goes before them. */
+  /** Adds a record to its partition, in order of offsets. */
   park(item: Item, { partition, offset }: { partition: number; offset: number }): void {
     this.#waiting[partition]!.push(item, offset)
     this.#size++
   }
 
-  /** Takes the records out that wait for this member, at most `room` of them, partition by partition. */
+  /** Takes at most `room` waiting records of this member, partition by partition. */
   takeFor(member: Member, room: number): Item[] {
     const taken: Item[] = []
     if (this.#stopped || this.#size === 0) return taken

@@ -33,7 +33,7 @@ type Event =
 const streams = { partitions: 1, fleet: 2 } as const
 
 const hourMs = 3_600_000
-/** A simulation ends in an error after this many times the length of its load. */
+/** Timeout of a simulation, relative to the length of its load. */
 const maxFactor = 24
 
 /**
@@ -69,7 +69,7 @@ export class Simulation {
       batch,
       random: seededRandom(seed, streams.fleet),
       schedule: (at, event) => this.#events.push(event, at),
-      onAbandoned: (images, now) => this.#repeat(images, now),
+      onAbandoned: (images, now) => this.#redeliver(images, now),
     })
     if (batch) this.#events.push({ kind: 'batch-arrives' }, batch.at)
     if (!policy.autoscale) return
@@ -88,16 +88,16 @@ export class Simulation {
       const eventAt = this.#events.peekValue() ?? Number.POSITIVE_INFINITY
       const now = Math.min(arrivesAt, eventAt)
       if (this.#isDone && now >= Math.max(durationMs, this.endedAt)) return this
-      if (now > this.#givesUpAt)
+      if (now > this.#timeoutAt)
         throw new SimulationInputError(
-          `The fleet is not done after ${Math.round(this.#givesUpAt / 3_600_000)} hours: it keeps losing its work. Give more replicas, or a longer time between failures.`,
+          `The fleet is not done after ${Math.round(this.#timeoutAt / 3_600_000)} hours: it keeps losing its work. Use more replicas, or a longer time between failures.`,
         )
       if (arrivesAt <= eventAt) this.#arrive(this.#next++, now)
       else this.#handle(this.#events.pop()!, now)
     }
   }
 
-  get #givesUpAt(): number {
+  get #timeoutAt(): number {
     const { durationMs, batch } = this.#input
     return maxFactor * Math.max(hourMs, durationMs, batch?.deadline ?? 0)
   }
@@ -137,7 +137,7 @@ export class Simulation {
     }
   }
 
-  /** Delivers a request to the owner of its partition, or leaves it there. */
+  /** Delivers a request to the owner of its partition, or leaves it in the partition. */
   #arrive(request: number, now: number): void {
     const image = this.#imageOf(request)
     const partition = this.#partitionOf[request]!
@@ -205,20 +205,20 @@ export class Simulation {
   #feed(replica: Replica, now: number): void {
     const { queueLimit } = this.#input.fleet
     if (replica.state === 'serving')
-      for (const image of this.fleet.group.takeFor(replica, queueLimit - replica.inHand))
+      for (const image of this.fleet.group.takeFor(replica, queueLimit - replica.inFlight))
         this.#take(replica, image, now)
     const { level } = this.#input.policy
     for (let line = replica.nextLine(now); line; line = replica.nextLine(now))
       this.#take(replica, { ...line, level }, now)
   }
 
-  /** Redelivers the requests of a replica that is gone, to whoever gets its partitions. */
-  #repeat(images: Image[], now: number): void {
+  /** Redelivers the requests of a lost replica to the new owners of its partitions. */
+  #redeliver(images: Image[], now: number): void {
     for (const image of images) {
       const offset = image.payload as number
       this.fleet.group.park(image, { partition: this.#partitionOf[offset]!, offset })
     }
-    // Its partitions may be others' already, and shards that it had in hand are free again.
+    // Its partitions may be reassigned already, and its shards are unassigned again.
     this.#feedAll(now)
   }
 
@@ -227,7 +227,7 @@ export class Simulation {
     const { throughput } = this.fleet
     const taken = this.#next
     const lag = taken - (this.outcomes.arrivals.length - this.outcomes.open)
-    return { taken, lag, throughput, batches: batch && batch.doneAt === undefined ? [batch.pace] : [] }
+    return { taken, lag, throughput, batches: batch && batch.doneAt === undefined ? [batch.backlog] : [] }
   }
 
   /** The autoscaler asks Kafka for the lag directly, and the monitoring for the processors' metrics. */

@@ -4,7 +4,7 @@ import type { Arrival } from './traces.ts'
 
 const number = z.coerce.number()
 
-/** A cell that is left empty counts as one that is not there. */
+/** Treats an empty cell as missing. */
 const optional = <T extends z.ZodType>(schema: T) =>
   z.preprocess((value) => (value === '' || value === null ? undefined : value), schema.optional())
 
@@ -18,12 +18,11 @@ const arrivalSchema = z.object({
 const columns = Object.keys(arrivalSchema.shape)
 
 /**
- * Arrivals from text: CSV whose first line names its columns (`at_ms`, and as needed `deadline_ms`, `max_prune`,
- * `lane`), or a JSON object a line with these fields. Unknown columns are ignored. The first arrival need not be at 0.
- *
- * @param name what errors call the text, e.g. its file
- * @returns arrivals in the order of time
- * @throws SimulationInputError that names the line and what is wrong with it
+ * Parses arrivals: CSV with a header line (`at_ms`, and optionally `deadline_ms`, `max_prune`, `lane`), or JSON lines with
+ * these fields. Unknown columns are ignored.
+ * @param name name of the text in errors, e.g. its file
+ * @returns arrivals in order of time
+ * @throws SimulationInputError that names the line and the error
  * @example parseTrace('at_ms,deadline_ms\n0,500\n12.5,\n', 'trace.csv') // [{ at: 0, deadlineMs: 500 }, { at: 12.5 }]
  */
 export function parseTrace(text: string, name: string): Arrival[] {
@@ -34,7 +33,7 @@ export function parseTrace(text: string, name: string): Arrival[] {
   return arrivals.sort((a, b) => a.at - b.at)
 }
 
-const layout = `Give CSV with the columns ${columns.join(', ')} (all but at_ms may be missing), or such fields as a JSON object a line.`
+const layout = `Use CSV with the columns ${columns.join(', ')} (only at_ms is required), or JSON lines with these fields.`
 
 type Row = Record<string, unknown>
 

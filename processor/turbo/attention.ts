@@ -7,9 +7,9 @@ export interface AttentionSettings {
   scale: number
   /** Width of the result, `heads * headWidth`. */
   width: number
-  /** Whether tokens have merged before, where that is known when the graph is built: then there is no branch. */
+  /** True when tokens have merged before; known at build time it saves a branch. */
   merged?: boolean
-  /** Takes what is fastest on a GPU. */
+  /** Uses operators that are fastest on a GPU. */
   gpu?: boolean
 }
 

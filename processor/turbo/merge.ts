@@ -6,7 +6,7 @@ import { defaultThreshold } from './schedule.ts'
 /** Score by which tokens merge; ToMe is `turbo` run with a weight of 0. */
 type MergeScore = 'turbo' | 'attention' | 'random'
 
-/** What the modules of all layers share, computed once in the outermost graph. */
+/** Values that the modules of all layers share, computed once in the outermost graph. */
 export interface Places {
   /** Images, `int64 [1]`. */
   batch: Int
@@ -55,7 +55,7 @@ export interface MergeSettings {
    * branch, every shape is fixed, and the input `r` is not read.
    */
   fixed?: { entering: number; merging: number }
-  /** Takes what is fastest on a GPU. */
+  /** Uses operators that are fastest on a GPU. */
   gpu?: boolean
 }
 
@@ -63,17 +63,17 @@ export interface MergeSettings {
 export interface Tokens {
   /** Hidden state `[B, N, D]`. */
   x: Float
-  /** How many patches each token stands for, `float32 [B, N, 1]`. */
+  /** Number of patches that each token stands for, `float32 [B, N, 1]`. */
   sizes: Value<'float32'>
   /** For every token that entered the encoder the index of the token that holds it, `int64 [B, N0]`; traced only. */
   source?: Int
 }
 
-/** What the block's attention saw and gave. */
+/** Inputs and outputs of the block's attention. */
 export interface BlockAttention {
   /**
-   * What it adds to the hidden state, `[B, N, D]`. The module does the sum: a branch that passed the hidden state
-   * through would have to copy it.
+   * Its update of the hidden state, `[B, N, D]`. The module adds it: a branch that passed the hidden state through
+   * would have to copy it.
    */
   update: Float
   /** Keys, unscaled, `[B, N, heads * headWidth]`. */
@@ -164,7 +164,7 @@ function mergeTokens(
   return { ...moveTokens(g, tokens, moves, n, settings), source }
 }
 
-/** Which tokens go where. */
+/** Destinations of tokens. */
 interface Moves {
   /** Tokens that stay, in their new order: kept even ones by position, then all odd ones, `int64 [B, left]`. */
   stay: Int
@@ -175,7 +175,7 @@ interface Moves {
   left: Int
 }
 
-/** Which even tokens merge and which stay, as places among the even ones: `[B, r]` in any order and `[B, A - r]` ascending. */
+/** Even tokens that merge (`[B, r]`, in any order) and that stay (`[B, A - r]`, ascending), by their even place. */
 interface Ranking {
   merged: Int
   kept: Int
@@ -189,7 +189,7 @@ function rankByMask(
   { places, tokens }: MergeSettings,
 ): Ranking {
   // CLS is the first even token: it is no candidate, so it never merges away.
-  const merged = g.add(g.topIndices(g.slice(score, 1, 1), r), g.ints(1))
+  const merged = g.add(g.topK(g.slice(score, 1, 1), r).indices, g.ints(1))
   const mask = g.scatterElements(
     g.slice(places.all, 1, 0, evenCount),
     merged,
@@ -317,8 +317,8 @@ export function randomScores(layer: number, count: number): number[] {
 const evenNumbers = (tokens: number) => Array.from({ length: Math.ceil(tokens / 2) }, (_, i) => 2 * i)
 
 /**
- * Size-weighted means. Each token's share of the new size is worked out on the small tensors, so that the hidden state is
- * read and written as seldom as can be; whole rows of the flattened batch are moved, which is cheap everywhere.
+ * Size-weighted means. Each token's share of the new size is worked out on the small tensors, so that the hidden state
+ * is read and written as seldom as can be; whole rows of the flattened batch are moved, which is cheap everywhere.
  */
 function moveTokens(
   g: Graph,

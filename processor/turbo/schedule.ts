@@ -1,8 +1,8 @@
-/** Which tokens merge first. `tome` is `turbo` with a semantic weight of 0. */
+/** Orders in which tokens merge. `tome` is `turbo` with a semantic weight of 0. */
 export const modes = ['turbo', 'tome', 'attention', 'random'] as const
 export type TurboMode = (typeof modes)[number]
 
-/** The run-time inputs of a Turbo graph: what one batch is run with. */
+/** Run-time inputs of a Turbo graph for one batch. */
 export interface Schedule {
   /** Image tokens to merge in each layer, `int64[layers]`. */
   r: number[]

@@ -3,22 +3,22 @@ import { blipTiny } from './random-blip.ts'
 /** The value of an option: a positive integer, a text, or a list of integers or texts. An empty list stands for all. */
 export type OptionValue = number | string | readonly number[] | readonly string[]
 
-/** A benchmark as the command line knows it. */
+/** Benchmark of the command line. */
 export interface Benchmark {
   description: string
   /** Options of the command line, with their defaults. */
   options: Record<string, OptionValue>
-  /** Sizes so small that it takes a few seconds; also of what is no option of the command line. */
+  /** Tiny sizes for a quick check, also of options that the command line does not have. */
   smoke: Record<string, unknown>
   /** Of its JSON line, beside `bench`; without a unit a ratio or a count. */
   fields: Record<string, string>
-  /** Whether this machine has what it needs; absent: any machine has. */
+  /** Checks that this machine has the required servers; absent: none is required. */
   canRun?(): Promise<boolean>
-  /** Imports what it needs, and nothing of the others. */
+  /** Imports the benchmark lazily. */
   load(): Promise<(options: Record<string, unknown>) => Promise<void>>
 }
 
-/** What must be given is an option of the command line; the rest is for `smoke`. */
+/** Required options are those of the command line; the rest is for `smoke`. */
 type CommandLineOptions<Options> = {
   [Name in keyof Options as undefined extends Options[Name] ? never : Name]: Options[Name] & OptionValue
 }
@@ -73,8 +73,8 @@ export const benchmarks: Record<string, Benchmark> = {
       exact_r0: 'share of exact captions without pruning',
       loss_at_40_percent: 'of that share, at the first level that saves 40 % of the FLOPs',
       loss_at_60_percent: 'the same for 60 %',
-      levels: 'for each level what is left of tokens and FLOPs, and the share of exact captions',
-      against: 'for each schedule the share of exact captions by mode',
+      levels: 'remaining tokens and FLOPs, and share of exact captions, per level',
+      against: 'share of exact captions by mode, per schedule',
     },
     load: async () => (await import('./quality.ts')).benchQuality,
   }),
@@ -131,8 +131,8 @@ export const benchmarks: Record<string, Benchmark> = {
       miss_best_static_at_equal_quality: 'the same at the best fixed level of at least equal quality',
       best_static_level: 'that level',
       miss_adaptive: 'the same with adaptive pruning',
-      miss_full_over_adaptive: 'how many times more',
-      miss_best_static_over_adaptive: 'how many times more',
+      miss_full_over_adaptive: 'ratio',
+      miss_best_static_over_adaptive: 'ratio',
       mean_prune_adaptive: 'mean prune ratio',
       mean_quality_adaptive: 'expected share of exact captions',
       steady_prune_adaptive: 'mean prune ratio before the burst',
@@ -140,8 +140,8 @@ export const benchmarks: Record<string, Benchmark> = {
       goodput_best_static: 'the same at the best fixed level',
       goodput_adaptive: 'the same with adaptive pruning',
       policies: 'miss, latencies in ms, quality, prune ratio and goodput of each policy',
-      predicted: 'what the simulator said of the adaptive run',
-      client_lag_ms_p50: 'ms by which callers were late',
+      predicted: 'prediction of the simulator for the adaptive run',
+      client_lag_ms_p50: 'ms that callers sent late',
       client_lag_ms_p99: 'ms',
       slo_ms: 'ms',
       hardest_level: 'level',
@@ -149,7 +149,7 @@ export const benchmarks: Record<string, Benchmark> = {
       base_rate: 'requests/s before and after the burst',
       burst_rate: 'requests/s',
       burst_seconds: 's',
-      quality: 'where the expected shares are from',
+      quality: 'source of the expected shares',
       rounds: 'as given',
     },
     load: async () => (await import('./burst.ts')).benchBurst,
@@ -176,11 +176,11 @@ export const benchmarks: Record<string, Benchmark> = {
     load: async () => (await import('./mixed.ts')).benchMixed,
   }),
   controller: benchmark({
-    description: 'what one decision costs while very many images wait',
+    description: 'cost of one scheduling decision with very many images queued',
     options: { images: 100_000, rounds: 3000 },
     smoke: { images: 1000, rounds: 100 },
     fields: {
-      images: 'that wait, as given',
+      images: 'queued, as given',
       decision_us_p50: 'microseconds for the next batch',
       decision_us_p99: 'microseconds',
       undisturbed_us_p99: 'microseconds, of the decisions that no other process interrupted',
@@ -196,7 +196,7 @@ export const benchmarks: Record<string, Benchmark> = {
     options: { images: 1_000_000 },
     smoke: { images: 5000 },
     fields: {
-      requests: 'requests that came',
+      requests: 'requests',
       gpus: 'simulated processors',
       seconds_adaptive: 's for the adaptive fleet',
       seconds_full: 's for the fleet at full quality',
@@ -213,7 +213,7 @@ export const benchmarks: Record<string, Benchmark> = {
       peak_rss_mb: 'MB resident while planning',
       join_mb_per_second: 'MB/s joined',
       join_peak_rss_mb: 'MB resident while joining',
-      store: 'where the objects lie',
+      store: 'object store',
     },
     load: async () => (await import('./planner.ts')).benchPlanner,
   }),
@@ -222,7 +222,7 @@ export const benchmarks: Record<string, Benchmark> = {
     options: { device: 'auto', sizes: ['base', 'large'], batches: [1, 8, 32, 64, 128], r: 40, rounds: 5 },
     smoke: { device: 'cpu', sizes: ['small'], batches: [1, 2], rounds: 1 },
     fields: {
-      device: 'its name',
+      device: 'name',
       sizes: 'of the model; a line for each',
       r: 'tokens merged in every layer, as given',
       rounds: 'as given',

@@ -32,7 +32,7 @@ export interface PredictionOptions {
 const plays = 5
 
 /**
- * What the simulator says of a run, given when its requests came, what the device takes while it is idle, and how much
+ * Predicts a run with the simulator, given the times of its requests, the costs of the idle device, and how much
  * slower it was in the burst, for which the callers, the edge and decoding share its cores. Queueing, batching, pruning
  * and what the processor believes of its device are the simulator's.
  */

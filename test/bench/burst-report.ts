@@ -4,7 +4,7 @@ import { bestAtEqualQuality, type PolicySummary, scheduledWithin, summarise } fr
 import { median, quantile } from './measure.ts'
 import type { Answer } from './traffic-client.ts'
 
-/** What a policy did with the traces, one entry of each list for a round. */
+/** Results of a policy, one entry of each list per round. */
 export interface PolicyRun {
   /** The fixed level. */
   policy: number | 'adaptive'
@@ -104,7 +104,7 @@ function printPolicies(summaries: NamedSummary[], runs: PolicyRun[]): void {
 const nameOf = (policy: PolicyRun['policy']) =>
   policy === 'adaptive' ? policy : policy === 0 ? 'full' : `level ${policy}`
 
-/** How the level followed the load: one line for each second in which the requests were to be sent. */
+/** Level over time: one line for each second of scheduled requests. */
 function printSeconds(answers: Answer[], sloMs: number): void {
   console.log('\nadaptive, by second   requests  mean level  highest  p50 ms  p99 ms  missed')
   const seconds = Math.ceil((answers.at(-1)?.scheduledMs ?? 0) / 1000)

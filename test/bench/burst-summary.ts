@@ -1,7 +1,7 @@
 import { quantile } from './measure.ts'
 import type { Answer } from './traffic-client.ts'
 
-/** What a request was for its caller; all but `in_time` are misses. */
+/** Outcome of a request; all but `in_time` are misses. */
 export type Outcome = 'in_time' | 'late' | 'shed' | 'failed'
 
 /** A caption, or the promise of one, that comes behind the SLO is late; a 429 is shed. */
@@ -11,7 +11,7 @@ export function outcomeOf({ scheduledMs, answeredMs, status, pruning }: Answer, 
   return status === 202 ? 'late' : 'failed'
 }
 
-/** What a policy made of a trace. Shares are 0 to 1, of all requests; means are of the captions. */
+/** Summary of a policy on a trace. Shares are 0 to 1, of all requests; means are of the captions. */
 export interface PolicySummary {
   requests: number
   missShare: number

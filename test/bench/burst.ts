@@ -15,7 +15,7 @@ import type { Answer } from './traffic-client.ts'
 
 export interface BurstOptions {
   rounds: number
-  /** How long the burst lasts; the base load takes half as long before it and three quarters as long after it. */
+  /** Length of the burst; the base load takes half as long before it and three quarters as long after it. */
   seconds: number
   /** The burst's rate over what the service sustains at the highest level, in percent. */
   percent: number
@@ -25,16 +25,16 @@ export interface BurstOptions {
   warmUpSeconds?: number
   /** After it, time in which what that load asked for is forgotten; default 3000. */
   calmMs?: number
-  /** How often each run of the idle device is measured, for what the simulator says of the bursts; default 6. */
+  /** Measurements of each run on the idle device, for the simulator's prediction; default 6. */
   idleRounds?: number
 }
 
-/** A way of pruning: one level for all, or as the load asks. */
+/** Pruning policy: a fixed level, or adaptive. */
 type Policy = number | 'adaptive'
 
 const path = '/v1/captions'
 const sloMs = 500
-/** Callers who never pause want no answer in time, else some would be turned away. */
+/** Closed-loop callers set no deadline, else some would be rejected. */
 const patientPath = `${path}?deadline_ms=20000`
 const callers = 48
 

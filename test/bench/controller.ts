@@ -15,7 +15,7 @@ const buckets = [1, 2, 4, 8, 16]
 const batches = 100
 const hourMs = 3_600_000
 
-/** How often the process was taken off a core for another one: such a decision shows how busy the machine is. */
+/** Involuntary context switches so far: decisions with one are disturbed by other processes. */
 const timesInterrupted = () => process.resourceUsage().involuntaryContextSwitches
 
 /**

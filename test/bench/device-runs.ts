@@ -5,7 +5,7 @@ import type { Answer } from './traffic-client.ts'
 const sameRunMs = 250
 
 /**
- * What runs on the device took, put together from the answers: images that were run together have the same level and
+ * Reconstructs the runs of the device from responses: images that were run together have the same level and
  * the same inference time, and started at the same time.
  * @param buckets batch sizes that the device runs, ascending
  */

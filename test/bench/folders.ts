@@ -1,5 +1,5 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** Where benchmarks keep models that they make, from one run to the next. */
+/** Folder of generated models, kept between runs. */
 export const benchFolder = join(tmpdir(), 'turbine-bench')

@@ -6,16 +6,16 @@ export interface LevelQualities {
   source: 'calibrated' | 'measured'
 }
 
-/** What the quality benchmark measured on 2,000 held-out scenes for the starter model's first level table. */
+/** Results of the quality benchmark for the starter model's first level table, on 2,000 held-out scenes. */
 const starterExact = [0.9985, 0.9985, 0.9985, 0.999, 0.999, 0.9995, 0.999, 0.9915]
 
 /**
- * The model's calibrated table, or for a table that nobody calibrated what was measured for the starter model.
+ * Qualities of the model's calibrated table; for an uncalibrated table, those measured for the starter model.
  * @throws RangeError when there is neither
  */
 export function levelQualities({ id, levels }: Pick<CaptionModel, 'id' | 'levels'>): LevelQualities {
   const calibrated = levels.map(({ quality }, level) => quality?.exact ?? (level === 0 ? 1 : undefined))
   if (calibrated.every((exact) => exact !== undefined)) return { exact: calibrated, source: 'calibrated' }
   if (levels.length === starterExact.length) return { exact: starterExact, source: 'measured' }
-  throw new RangeError(`${id} has levels without a quality. Calibrate it: npx turbine calibrate --model DIR`)
+  throw new RangeError(`${id} has uncalibrated levels. Calibrate it: npx turbine calibrate --model DIR`)
 }

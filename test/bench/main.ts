@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Benchmark, benchmarks, type OptionValue } from './benchmarks.ts'
 
-/** The command was called in a way that it does not know. */
+/** Wrong usage of the command. */
 class UsageError extends Error {
   override readonly name = 'UsageError'
 }
@@ -12,13 +12,13 @@ class UsageError extends Error {
 const names = Object.keys(benchmarks)
 
 const usage = `npm run bench -- NAME [options]      one benchmark
-npm run bench -- NAME --smoke        with sizes so small that it takes a few seconds and measures nothing
-npm run bench -- --smoke             all of them so
+npm run bench -- NAME --smoke        a quick check with tiny sizes, measures nothing
+npm run bench -- --smoke             quick check of all benchmarks
 npm run bench -- NAME --help         the fields of its JSON line
 
 ${names.map((name) => `  ${name.padEnd(11)}${benchmarks[name]!.description.padEnd(58)}${optionsText(benchmarks[name]!)}`).join('\n')}
 
-Each prints a table and ends with one JSON line. Ratios are of sides that ran in turn.`
+Each benchmark prints a table and a final JSON line. Both sides of a ratio run alternately.`
 
 function optionsText({ options }: Benchmark): string {
   return Object.entries(options)
@@ -48,7 +48,7 @@ function parseCommandLine(args: string[]) {
   const byName =
     args.find((arg) => Object.hasOwn(benchmarks, arg)) ?? args.find((arg) => !arg.startsWith('-'))
   const bench = benchmarks[byName ?? '']
-  if (byName !== undefined && !bench) throw new UsageError(`There is no benchmark "${byName}".`)
+  if (byName !== undefined && !bench) throw new UsageError(`Unknown benchmark "${byName}".`)
   const options = Object.fromEntries(
     Object.keys(bench?.options ?? {}).map((name) => [name, { type: 'string' as const }]),
   )
@@ -62,7 +62,7 @@ function parseCommandLine(args: string[]) {
   return { name: byName, bench, help, smoke, given: Object.fromEntries(parsed) as object }
 }
 
-/** Runs every benchmark in a process of its own, whatever becomes of the others. */
+/** Runs every benchmark in its own process, regardless of failures. */
 async function smokeAll(): Promise<void> {
   const failed: string[] = []
   for (const name of names) {
@@ -85,7 +85,7 @@ async function main(args: string[]): Promise<void> {
   if (help) console.log(bench ? fieldsText(name!, bench) : usage)
   else if (bench) await (await bench.load())({ ...bench.options, ...(smoke ? bench.smoke : {}), ...given })
   else if (smoke) await smokeAll()
-  else throw new UsageError('Name a benchmark.')
+  else throw new UsageError('Missing the name of a benchmark.')
 }
 
 const isUsageError = (error: unknown): error is Error =>

@@ -12,7 +12,7 @@ import type { Answer } from './traffic-client.ts'
 
 export interface MixedOptions {
   rounds: number
-  /** How long batch work runs with interactive requests beside it, and how long alone, in each round. */
+  /** Time of batch work with interactive requests beside it, and alone, in each round. */
   seconds: number
   /** For the rate that is sustained unpruned, and as long before it to warm up; default 5. */
   warmUpSeconds?: number
@@ -74,9 +74,9 @@ async function sustainedUnpruned(
   return sustainedRate(traffic, load)
 }
 
-/** One file, and as many batches of it. */
+/** Uploads one file and submits `count` batches of it. */
 async function submitBatches(url: string, count: number): Promise<void> {
-  const client = new Client({ url, signal: new AbortController().signal, tell: console.log })
+  const client = new Client({ url, signal: new AbortController().signal, onNote: console.log })
   const file = await client.createFile(new Blob([await manifest()]), 'scenes.jsonl', randomUUID())
   for (let i = 0; i < count; i++)
     await client.createBatch(
@@ -95,7 +95,7 @@ async function manifest(): Promise<string> {
   return `${Array.from({ length: manifestLines }, (_, i) => line(i)).join('\n')}\n`
 }
 
-/** What the service did in a stretch of time. */
+/** Work of the service in an interval. */
 interface Window {
   /** Images per second of the batch lane. */
   batchRate: number
@@ -113,7 +113,7 @@ async function observeWindow(service: ServeProcess, work: () => Promise<Answer[]
   const seconds = after.seconds - before.seconds
   // A run serves images of both lanes: what was no request's was a batch's.
   const batchImages = after.images - before.images - answers.filter(({ pruning }) => pruning).length
-  if (batchImages === 0) throw new Error('the batches have ended before the measurement')
+  if (batchImages === 0) throw new Error('the batches ended before the measurement')
   return {
     batchRate: batchImages / seconds,
     busyShare: (after.busySeconds - before.busySeconds) / seconds,

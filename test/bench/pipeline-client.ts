@@ -2,7 +2,7 @@ import { Pool } from 'undici'
 import type { Caption } from '../../edge/contract/caption.ts'
 import { encodeScenes } from './encoded-scenes.ts'
 
-/** What the benchmark asks its callers to do. */
+/** Load of the callers. */
 export interface LoadRequest {
   url: string
   images: number
@@ -17,7 +17,7 @@ export interface LoadReport {
   parts: RequestParts[]
 }
 
-/** Where the time of one request went, ms. */
+/** Time of one request by stage, ms. */
 export interface RequestParts {
   totalMs: number
   /** Until the stream had the job, and from then until the caption was there, as the edge says. */

@@ -15,7 +15,7 @@ const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 const sloMs = 20_000
 
 /**
- * What the service costs over the bare engine, on the starter model, unpruned: images per second with many callers,
+ * Measures the overhead of the service over the bare engine, on the starter model, unpruned: images per second with many callers,
  * from HTTP through stream, batcher, engine and store, against full batches that are decoded already; and what a lone
  * request takes longer than its inference. Both sides run in turn; the callers are a process of their own.
  */

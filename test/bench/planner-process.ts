@@ -9,7 +9,7 @@ import { joinShards } from '../../processor/batches/planner/join.ts'
 import { startPlanner } from '../../processor/batches/planner/planner.ts'
 import { readShardParts } from '../../processor/batches/shard/results.ts'
 
-/** What this process is asked to do, once. */
+/** Task of this process. */
 export interface PlannerRequest {
   work: 'plan' | 'join'
   tenant: string
@@ -30,7 +30,7 @@ export interface PlannerReport {
 
 const silent = { info: () => {}, warn: () => {}, error: console.error }
 
-/** A stream that tells of the batch and takes shards without a processor behind it. */
+/** Stream that announces the batch and accepts shards without a processor. */
 function quietStream({ tenant, batch }: PlannerRequest) {
   const sent = { shards: 0 }
   const stream: Pick<Stream, 'consume' | 'send'> = {
@@ -47,7 +47,7 @@ function quietStream({ tenant, batch }: PlannerRequest) {
   return { stream, sent }
 }
 
-/** From the word that there is a batch until its plan is kept. */
+/** Measures from the announcement of the batch until its plan is stored. */
 async function plan(store: ObjectStore, request: PlannerRequest) {
   const { stream, sent } = quietStream(request)
   const planner = await startPlanner({ store, stream, now: Date.now, log: silent })

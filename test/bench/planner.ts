@@ -29,14 +29,14 @@ export interface PlannerBenchOptions {
 }
 
 /**
- * What a planner does with a large batch: reading a manifest from the store and cutting it into shards until the plan
+ * Measures a planner with a large batch: reading a manifest from the store and cutting it into shards until the plan
  * is kept, in a process of its own whose memory is watched; and joining the results of 4,000 full shards. On the S3
  * server that `S3_ENDPOINT` names, else on one that is started on this machine and shares its cores, else in a folder.
  */
 export async function benchPlanner({ lines, shards = 4000 }: PlannerBenchOptions): Promise<void> {
   const place = await openPlace()
   const { store, close } = await openStores(loadConfig({ env: place.env }).config)
-  // Where the store is not ours alone, nobody else has this name.
+  // Unique in a shared store.
   const tenant = `bench-${randomUUID()}`
   const ask = (work: PlannerRequest['work']) => askPlanner(place.env, { work, tenant, batch, shards })
   try {
@@ -65,7 +65,7 @@ export async function benchPlanner({ lines, shards = 4000 }: PlannerBenchOptions
   }
 }
 
-/** Where the bench's objects lie, as settings of a process. */
+/** Store of the benchmark, as settings of a process. */
 async function openPlace() {
   const bucket = 'turbine'
   if (process.env.S3_ENDPOINT) return { name: 'S3', env: process.env, dispose: async () => {} }

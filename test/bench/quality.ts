@@ -16,7 +16,7 @@ import { openBareSession } from './session.ts'
 
 interface Setting {
   mode: TurboMode
-  /** What the weight is, in words. */
+  /** Description of the weight. */
   note: string
   schedule: Schedule
 }

@@ -54,5 +54,5 @@ async function printedUrl(stdout: AsyncIterable<string>): Promise<string> {
     const url = /ready at (\S+)/.exec(printed)?.[1]
     if (url) return url
   }
-  throw new Error('the service has not said where it is')
+  throw new Error('the service exited before it was ready')
 }

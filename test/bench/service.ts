@@ -37,7 +37,7 @@ export interface ServiceBenchOptions {
 }
 
 /**
- * What the distributed service costs over the bare engine, on the starter model, unpruned: images per second from
+ * Measures the overhead of the distributed service over the bare engine, on the starter model, unpruned: images per second from
  * Kafka in to S3 out, in shards of a batch and as single jobs, against full batches that are decoded already; and what
  * a lone request, and one of 32, takes longer than its inference through Worker, Kafka, processor and back, with where
  * it goes. Broker, S3 server, workerd and callers share the machine's cores with the processor.
@@ -148,7 +148,7 @@ async function putManifest(s3: S3Server, pictures: Buffer[], lines: number): Pro
   return { key: 'manifest.jsonl', start: 0, end: text.length }
 }
 
-/** Sends shards, and measures until their results lie in the store: then they are committed. */
+/** Sends shards, and measures until their results are stored and committed. */
 async function captionShards(
   stream: Stream,
   { manifest, count, lines }: { manifest: Slice; count: number; lines: number },
@@ -174,7 +174,7 @@ async function captionShards(
   return rateOf(stream, 'batch', count * lines, () => stream.send(topics.batch, jobs))
 }
 
-/** Sends jobs for which nobody waits, and measures until their results lie in the store: then they are committed. */
+/** Sends jobs without a waiting caller, and measures until their results are stored and committed. */
 async function captionJobs(stream: Stream, pictures: Buffer[], images: number): Promise<number> {
   const now = Date.now()
   const jobs = Array.from({ length: images }, (_, i) =>

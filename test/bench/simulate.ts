@@ -12,7 +12,7 @@ const meanOverQuietest = (1 + factor) / 2
 const busiestShare = 0.8
 
 /**
- * How long the simulator takes for a day of a million requests on a hundred processors, whose busiest time only pruning
+ * Measures the simulator on a day of a million requests on a hundred processors, whose busiest time only pruning
  * can serve: the bar is a minute on one core.
  */
 export async function benchSimulate({

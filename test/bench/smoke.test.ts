@@ -27,11 +27,11 @@ test('the help lists every benchmark, and of one benchmark every field', async (
 })
 
 test.each([
-  [['turbine'], 'There is no benchmark "turbine".'],
+  [['turbine'], 'Unknown benchmark "turbine".'],
   [['turbo', '--rounds', '0'], '--rounds must be a positive integer, got 0'],
   [['burst', '--levels', '3,hard'], '--levels must be integers, separated by commas, got 3,hard'],
   [['turbo', '--scenes', '10'], "Unknown option '--scenes'"],
-  [[], 'Name a benchmark.'],
+  [[], 'Missing the name of a benchmark.'],
 ])('%j is refused: %s', async (args, message) => {
   await expect(bench(...args)).rejects.toMatchObject({ code: 2, stderr: expect.stringContaining(message) })
 })

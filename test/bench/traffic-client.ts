@@ -3,10 +3,10 @@ import { Pool } from 'undici'
 import type { Caption, Pruning } from '../../edge/contract/caption.ts'
 import { encodeScenes } from './encoded-scenes.ts'
 
-/** What the parent asks for. */
+/** Load that the parent requests. */
 export type TrafficRequest = OpenLoop | ClosedLoop
 
-/** Requests at given times, whatever becomes of the others. */
+/** Open-loop requests at given times. */
 export interface OpenLoop {
   kind: 'open'
   url: string
@@ -16,7 +16,7 @@ export interface OpenLoop {
   arrivalsMs: number[]
 }
 
-/** Callers who send the next request when the last one is answered. */
+/** Closed-loop callers. */
 export interface ClosedLoop {
   kind: 'closed'
   url: string
@@ -26,9 +26,9 @@ export interface ClosedLoop {
   seconds: number
 }
 
-/** What became of a request. Times are ms from the start. */
+/** Outcome of a request. Times are ms from the start. */
 export interface Answer {
-  /** When it was to be sent; latency counts from here. */
+  /** Scheduled time; latency counts from here. */
   scheduledMs: number
   sentMs: number
   answeredMs: number

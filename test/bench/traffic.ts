@@ -36,7 +36,7 @@ export function startTraffic(): Traffic {
 export async function sustainedRate(traffic: Traffic, load: Omit<ClosedLoop, 'kind'>): Promise<number> {
   const answers = await traffic.run({ kind: 'closed', ...load })
   const refused = answers.find(({ pruning }) => pruning === undefined)
-  if (refused) throw new Error(`the service answered ${refused.status} to one of ${load.callers} callers`)
+  if (refused) throw new Error(`the service responded ${refused.status} to one of ${load.callers} callers`)
   const inTime = answers.filter(({ answeredMs }) => answeredMs <= 1000 * load.seconds)
   return inTime.length / load.seconds
 }

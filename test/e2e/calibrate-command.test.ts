@@ -21,7 +21,7 @@ test('a dry run tells how long it takes', async () => {
   const { code, stdout } = await runTurbine([...args, '--dry-run'])
   expect(code).toBe(0)
   expect(stdout).toMatch(
-    /^Model turbine-starter on cpu, float32: 14 pictures to choose levels by, 10 to confirm/,
+    /^Model turbine-starter on cpu, float32: 14 pictures to choose levels, 10 to confirm/,
   )
 })
 
@@ -36,7 +36,7 @@ test('a run that is killed goes on, and the table is one that the model is serve
   expect(await readdir(out)).toEqual(['turbine-calibration.jsonl'])
 
   const { code, stdout, stderr } = await runTurbine([...args, '--out', out])
-  expect([code, stderr]).toEqual([0, expect.stringContaining(`Going on from ${state}`)])
+  expect([code, stderr]).toEqual([0, expect.stringContaining(`Resuming from ${state}`)])
   expect((await readdir(out)).sort()).toEqual(['turbine-levels.svg', 'turbine.json'])
   const { encoder } = await openModel(bundledModel)
   const levels = await readLevels(out, encoder)

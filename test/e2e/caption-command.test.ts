@@ -61,7 +61,7 @@ test('the same command again has nothing to do, but still says what is missing',
   const before = await readFile(join(folder, 'all.jsonl'))
   const { code, stderr } = await caption('photos', '--out', 'all.jsonl')
   expect(code).toBe(1)
-  expect(stderr).toMatch(/Nothing is left to do: 73 images/)
+  expect(stderr).toMatch(/Nothing to do: 73 images/)
   expect(await readFile(join(folder, 'all.jsonl'))).toEqual(before)
 })
 
@@ -89,7 +89,7 @@ test('Ctrl-C finishes the images in hand, and the same command goes on from ther
   const run = await startRun('stopped.jsonl')
   run.kill('SIGINT')
   expect(await run.exited).toEqual({ code: 130, signal: null })
-  expect(run.stderr).toMatch(/\nturbine: Stopped\. Run the same command again to go on from here\.\n$/)
+  expect(run.stderr).toMatch(/\nturbine: Stopped\. Run the same command again to resume\.\n$/)
   const written = await readLines<OutputLine>('stopped.jsonl')
   expect(written.length).toBeLessThan(names.length)
   const { code, stderr } = await caption('photos', '--out', 'stopped.jsonl')

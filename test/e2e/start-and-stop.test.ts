@@ -52,7 +52,7 @@ describe('a start that cannot be is one line and exit code 1', () => {
     header.replace(/(layers\.0\.mlp\.fc1\.weight":\{[^}]*"shape":\[)(\d+),(\d+)/, '$1$3,$2')
 
   test.each<[string, (model: string) => Promise<unknown>, RegExp]>([
-    ['no config.json', (model) => rm(join(model, 'config.json')), /config\.json cannot be read/],
+    ['no config.json', (model) => rm(join(model, 'config.json')), /config\.json is missing/],
     ['no weights', (model) => rm(join(model, 'model.safetensors')), /model\.safetensors cannot be read/],
     ['no preprocessor', (model) => rm(join(model, 'preprocessor_config.json')), /preprocessor_config\.json/],
     [
@@ -85,7 +85,7 @@ describe('a start that cannot be is one line and exit code 1', () => {
     [
       'another family',
       (model) => writeFile(join(model, 'config.json'), '{"model_type": "llama"}'),
-      /model_type is "llama"; blip/,
+      /model_type is "llama"; supported: blip/,
     ],
   ])('%s', async (_, change, message) => {
     const { code, stdout, stderr } = await startWithModel(change)

@@ -86,8 +86,7 @@ test('a manifest of a bucket goes through all pages', async () => {
   }
   const outages = new Outages({ clock: new VirtualClock(), log })
   const parts: Uint8Array[] = []
-  for await (const part of imageManifest({ prefix: 's3://bucket/p/', bucket, outages, signal }))
-    parts.push(part)
+  for await (const part of imageManifest('s3://bucket/p/', bucket, { outages, signal })) parts.push(part)
   const lines = Buffer.concat(parts)
     .toString()
     .trim()

@@ -3,6 +3,7 @@ import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { InvalidRangeError } from '../../../infra/store/range.ts'
 import {
   cutSlices,
@@ -15,10 +16,8 @@ import {
 import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 
-/** A batch's input cannot be read, and never will be. */
-export class BatchInputError extends Error {
-  override readonly name = 'BatchInputError'
-  readonly retriable = false
+/** Input of a batch that can never be read. */
+export class BatchInputError extends BaseError {
   /** As the batch's `errors` name it. */
   readonly code: 'input_not_found' | 's3_unavailable' | 'empty_batch'
 
@@ -35,8 +34,8 @@ export interface ManifestOptions extends SliceStores {
 }
 
 /**
- * Where the lines of a batch lie: its input file, the object that `input_uri` names, or, where that names a prefix,
- * a manifest that is made of the images below it.
+ * Locates the lines of a batch: its input file, the object of its `input_uri`, or, for a prefix, a manifest that is
+ * created from the images below it.
  * @throws BatchInputError
  */
 export function locateManifest(stored: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
@@ -44,11 +43,12 @@ export function locateManifest(stored: StoredBatch, options: ManifestOptions): P
   if (input_uri === undefined) return locateFile(stored, options)
   const { bucket, key } = parseS3Uri(input_uri)
   const objects = options.buckets?.(bucket)
-  if (!objects) throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: there is no S3.`)
+  if (!objects)
+    throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: this service has no S3.`)
   if (key === '' || key.endsWith('/')) return locateImages(stored, objects, options)
   return options.outages.outlast(async () => {
     const object = await objects.head(key).catch(asInputError)
-    if (!object) throw new BatchInputError('input_not_found', `There is no object ${input_uri}.`)
+    if (!object) throw new BatchInputError('input_not_found', `Object ${input_uri} does not exist.`)
     return [{ bucket, key, start: 0, end: object.size }]
   }, options.signal)
 }
@@ -59,20 +59,18 @@ function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): P
   return outages.outlast(async () => {
     const stored = await getJson<StoredFile>(store, keys.file(tenant, id))
     const expired = stored?.file.expires_at !== undefined && clock.now() >= stored.file.expires_at * 1000
-    if (!stored || expired) throw new BatchInputError('input_not_found', `There is no file "${id}" any more.`)
+    if (!stored || expired) throw new BatchInputError('input_not_found', `File "${id}" no longer exists.`)
     return stored.slices
   }, signal)
 }
 
-const prefixOf = (uri: string) => parseS3Uri(uri).key
-
-/** A caller's bucket that is gone or closed does not come back by waiting. */
+/** A missing or closed bucket of a caller is permanent. */
 function asInputError(error: unknown): never {
   if (!(error instanceof BucketUnavailableError)) throw error
   throw new BatchInputError('input_not_found', error.message, { cause: error })
 }
 
-/** The manifest is written once: a planner that takes over finds it, whatever has come to the prefix since. */
+/** Writes the manifest once: a planner that takes over uses it, whatever was added to the prefix since. */
 function locateImages(
   { tenant, batch }: StoredBatch,
   images: ObjectStore,
@@ -82,8 +80,8 @@ function locateImages(
   return outages.outlast(async () => {
     if (!(await store.head(key))) {
       const prefix = batch.turbine.input_uri!
-      const lines = imageManifest({ prefix, bucket: images, outages, signal })
-      await images.list(prefixOf(prefix), { limit: 1 }).catch(asInputError)
+      const lines = imageManifest(prefix, images, { outages, signal })
+      await images.list(parseS3Uri(prefix).key, { limit: 1 }).catch(asInputError)
       await store.put(key, ReadableStream.from(lines), { contentType: 'application/jsonl' })
     }
     const manifest = await store.head(key)
@@ -92,8 +90,7 @@ function locateImages(
 }
 
 /**
- * The lines of a manifest, as many at a time as come at once. When the store fails on the way, it waits and reads on
- * where it was.
+ * Streams the lines of a manifest, in chunks as they arrive, and resumes after outages of the store.
  * @throws BatchInputError `input_not_found` when the manifest is gone or has become shorter
  */
 export async function* readManifest(
@@ -125,32 +122,24 @@ export async function* readManifest(
 const gone = (cause?: unknown) =>
   new BatchInputError(
     'input_not_found',
-    'The input was deleted or replaced while it was read. Hand it in again, and keep it until the batch is done.',
+    'The input was deleted or replaced while it was read. Submit it again, and keep it until the batch ends.',
     { cause },
   )
 
-/** Of the formats that are captioned. */
+/** Supported image formats. */
 const imageExtension = /\.(?:jpe?g|png|webp|gif|tiff?|avif)$/i
 
-export interface ImageManifestOptions {
-  /** `s3://bucket/prefix/` */
-  prefix: string
-  /** The bucket that the prefix names. */
-  bucket: Pick<ObjectStore, 'list'>
-  outages: Outages
-  signal: AbortSignal
-}
-
 /**
- * A manifest, as text, of every image below a prefix of a bucket: a line for each, whose `custom_id` is the image's
- * key without the prefix. Images are told by their extension.
+ * Creates a manifest, as text, of all images below a prefix, recognised by their extension: a line for each, whose
+ * `custom_id` is the image's key without the prefix.
+ * @param prefix `s3://bucket/prefix/`
+ * @param bucket the one that the prefix names
  */
-export async function* imageManifest({
-  prefix,
-  bucket,
-  outages,
-  signal,
-}: ImageManifestOptions): AsyncGenerator<Uint8Array> {
+export async function* imageManifest(
+  prefix: string,
+  bucket: Pick<ObjectStore, 'list'>,
+  { outages, signal }: Pick<ManifestOptions, 'outages' | 'signal'>,
+): AsyncGenerator<Uint8Array> {
   const { bucket: name, key: base } = parseS3Uri(prefix)
   const encoder = new TextEncoder()
   const list: ObjectStore['list'] = (...args) => outages.outlast(() => bucket.list(...args), signal)

@@ -5,9 +5,8 @@ import { listShards } from '../shard/results.ts'
 import type { BatchRef } from './lease.ts'
 
 /**
- * Deletes what is needed only while a batch is under way. The mark that it was cancelled stays: shards of it may
- * still be in the stream, and processors skip them by it. The marker of an open batch goes last: by it a clean-up
- * that was cut short is found and done again.
+ * Deletes objects that only an open batch needs. The cancel mark stays: processors skip shards still in the stream by
+ * it. The marker of the open batch goes last, so that an interrupted clean-up is repeated.
  */
 export async function cleanUpBatch(store: ObjectStore, ref: BatchRef): Promise<void> {
   const { tenant, batch } = ref

@@ -12,12 +12,12 @@ export interface PlannerServices extends SliceStores {
   outages: Outages
   /** Name of the planner in the store. */
   owner: string
-  /** Captions pruned lines again when a batch is done before its time; default: false. */
+  /** Captions pruned lines again when a batch is done early; default: false. */
   repay?: boolean
   sendWindow: SendWindow
-  /** Large manifests read at a time. */
+  /** Limits large manifests read at a time. */
   manifestLimit: LimitFunction
-  /** Batches whose files are begun early at a time. */
+  /** Limits batches whose files are written early. */
   earlyFilesLimit: LimitFunction
   /** Aborts when the planner shuts down. */
   signal: AbortSignal
@@ -29,6 +29,6 @@ export interface PlannerServices extends SliceStores {
 export interface BatchContext extends PlannerServices {
   state: BatchState
   record: BatchRecord
-  /** Aborts when this planner is through with the batch. */
+  /** Aborts when this planner stops running the batch. */
   signal: AbortSignal
 }

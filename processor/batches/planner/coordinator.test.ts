@@ -371,9 +371,9 @@ describe('outages', () => {
     expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(2000))
     await world.clock.advance(5_000)
     const told = world.logged.map(({ message }) => message)
-    expect(told.filter((message) => /held|go on/.test(message))).toEqual([
-      'batches are held until it is back',
-      'batches go on',
+    expect(told.filter((message) => /batches (paused|resumed)/.test(message))).toEqual([
+      'store or stream unavailable, batches paused',
+      'outage over, batches resumed',
     ])
   })
 
@@ -400,7 +400,7 @@ describe('outages', () => {
     expect((await world.batch(id)).status).toBe('validating')
     world.streamIsAway = false
     expect((await world.finish(planner, id)).status).toBe('completed')
-    expect(world.troubles).toEqual(['batches are held until it is back'])
+    expect(world.troubles).toEqual(['store or stream unavailable, batches paused'])
   })
 
   test("a caller's bucket that refuses does not cost the results", async () => {

@@ -16,9 +16,9 @@ import type { BatchState } from './state.ts'
 
 /** Time between two scans of the open batches, ms. */
 const sweepMs = 5_000
-/** Age up to which a batch is left to the planner that the stream brings it to, ms. */
+/** Age up to which a batch is left to the planner that gets it from the stream, ms. */
 const recentMs = 10_000
-/** Delay before a batch that failed here for a reason of its own is retried, ms; doubles each time. */
+/** Delay before a batch that failed on this planner is retried, ms; doubles each time. */
 const firstRetryMs = 15_000
 const maxRetryMs = 10 * 60_000
 const claimsAtOnce = 16
@@ -31,18 +31,18 @@ export interface CoordinatorOptions
   onEnded?(status: BatchStatus): void
 }
 
-/** A batch of this planner, or one that it tries to claim. */
+/** Batch that this planner runs or tries to claim. */
 interface Entry {
   ref: BatchRef
-  /** Undefined until it is claimed; what is heard of it until then waits. */
+  /** Undefined until it is claimed; control records queue until then. */
   lifecycle: BatchLifecycle | undefined
-  heard: Control[]
+  queued: Control[]
   ended: Promise<void>
 }
 
 /**
- * Runs the batches of a planner. It learns of them from the stream, and of those that another planner left behind by
- * scanning the store; what it needs to know of a batch is all in the store.
+ * Runs the batches of a planner. It gets them from the stream, and those that another planner left behind by scanning
+ * the store, which has the whole state of a batch.
  */
 export class Coordinator {
   readonly #options: CoordinatorOptions
@@ -65,34 +65,33 @@ export class Coordinator {
     }
   }
 
-  /** Batches that it runs. */
   get activeBatches(): number {
     return this.#running().length
   }
 
-  /** Backlogs of those that have lines to run. */
+  /** Backlogs of batches with lines to run. */
   get backlogs(): BatchBacklog[] {
     const now = this.#options.clock.now()
     return this.#running().flatMap((state) => state.backlog(now) ?? [])
   }
 
-  /** Looks for batches that no planner has, and tells the processors of the backlogs, until it is closed. */
+  /** Starts scanning for orphaned batches and announcing backlogs to processors. */
   start(): void {
     this.#sweeping = this.#sweep()
     this.#announcing = announceBacklogs({ ...this.#options, batches: () => this.backlogs })
   }
 
-  /** Handles a control record. It is only ever a hint: nothing is lost with it but time. */
+  /** Handles a control record. It is only a hint: losing one costs only time. */
   handle(control: Control): void {
     const { tenant, batch } = control
     const entry = this.#entries.get(batch) ?? this.#open({ tenant, batch }, { force: true })
     if (entry?.lifecycle) entry.lifecycle.handle(control)
-    else entry?.heard.push(control)
+    else entry?.queued.push(control)
   }
 
-  /** Lets go of all batches; another planner goes on with them. */
+  /** Releases all batches to other planners. */
   async close(): Promise<void> {
-    this.#closing.abort(new Error('The planner shuts down.'))
+    this.#closing.abort(new Error('The planner is shutting down.'))
     const ended = [...this.#entries.values()].map((entry) => entry.ended)
     await Promise.allSettled([...ended, this.#announcing?.close(), this.#sweeping])
   }
@@ -117,26 +116,26 @@ export class Coordinator {
 
   #find({ key, lastModified }: ObjectInfo, now: number): void {
     const ref = refOfMarker(key)
-    // The store's clock may be another one.
+    // The store's clock may differ.
     const recent = Math.abs(now - lastModified) < recentMs
     if (!this.#entries.has(ref.batch)) this.#open(ref, { force: false, recent })
   }
 
-  #open(ref: BatchRef, how: { force: boolean; recent?: boolean }): Entry | undefined {
+  #open(ref: BatchRef, options: { force: boolean; recent?: boolean }): Entry | undefined {
     const retry = this.#retries.get(ref.batch)
     if (this.#closing.signal.aborted || (retry && this.#options.clock.now() < retry.at)) return undefined
-    const entry: Entry = { ref, lifecycle: undefined, heard: [], ended: Promise.resolve() }
+    const entry: Entry = { ref, lifecycle: undefined, queued: [], ended: Promise.resolve() }
     this.#entries.set(ref.batch, entry)
-    entry.ended = this.#run(entry, how)
+    entry.ended = this.#run(entry, options)
       .catch((error: unknown) => this.#failed(ref, error))
       .finally(() => this.#entries.delete(ref.batch))
     return entry
   }
 
-  async #run(entry: Entry, how: { force: boolean; recent?: boolean }): Promise<void> {
+  async #run(entry: Entry, options: { force: boolean; recent?: boolean }): Promise<void> {
     const { store, clock, outages, owner } = this.#options
     const { ref } = entry
-    const claim = await this.#claiming(() => claimBatch(ref, { store, owner, now: clock.now(), ...how }))
+    const claim = await this.#claiming(() => claimBatch(ref, { store, owner, now: clock.now(), ...options }))
     if (claim === 'held') return
     if (claim !== 'ended') await this.#runClaimed(entry, claim)
     await outages.outlast(() => cleanUpBatch(store, ref), this.#closing.signal)
@@ -144,10 +143,10 @@ export class Coordinator {
 
   async #runClaimed(entry: Entry, claim: Claim): Promise<void> {
     const { log, onEnded } = this.#options
-    const { ref, heard } = entry
+    const { ref, queued } = entry
     const lifecycle = new BatchLifecycle(claim, this.#services)
     entry.lifecycle = lifecycle
-    for (const control of heard) lifecycle.handle(control)
+    for (const control of queued) lifecycle.handle(control)
     log.info({ ...ref, resumed: claim.before !== undefined }, 'batch claimed')
     try {
       await lifecycle.run()
@@ -163,7 +162,7 @@ export class Coordinator {
 
   #failed(ref: BatchRef, error: unknown): void {
     const { clock, log } = this.#options
-    // The next sweep meets an outage too, and tells of it.
+    // The next sweep meets an outage too, and logs it.
     if (this.#closing.signal.aborted || isOutage(error)) return
     if (error instanceof OwnershipLostError) {
       log.info({ ...ref }, 'batch taken over by another planner')

@@ -3,7 +3,7 @@ import { mapInOrder } from '../../../infra/ordered-map.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import type { ShardParts } from '../shard/results.ts'
 
-/** Shards that are read at the same time, and those that are held in memory until their turn comes. */
+/** Shards read concurrently, and shards held in memory. */
 const readsAtOnce = 8
 const readAhead = 16
 
@@ -13,7 +13,7 @@ interface JoinTarget {
 }
 
 export interface JoinOptions {
-  /** Numbers of the shards in their order. It may wait for one that is not done yet. */
+  /** Numbers of the shards in order; may wait for unfinished ones. */
   shards: AsyncIterable<number>
   read(shard: number): Promise<Omit<ShardParts, 'etag'>>
   output: JoinTarget
@@ -28,9 +28,8 @@ export interface Joined {
 }
 
 /**
- * Writes the results of shards, one after the other, into the output file and the error file; one that would be
- * empty is not written. Reads ahead, and holds no more than that in memory. A join that fails leaves no file and can
- * be started again.
+ * Concatenates the results of shards into the output file and the error file; empty files are not written. Memory is
+ * bounded by the read-ahead. A failed join leaves no file and can be repeated.
  */
 export async function joinShards({ shards, read, signal, ...targets }: JoinOptions): Promise<Joined> {
   const output = new FileUpload(targets.output)
@@ -52,7 +51,7 @@ export async function joinShards({ shards, read, signal, ...targets }: JoinOptio
   return { tally, outputBytes: output.bytes, errorBytes: errors.bytes }
 }
 
-/** An object that is written piece by piece; the first piece starts it. */
+/** Upload of an object in pieces; the first piece starts it. */
 class FileUpload {
   readonly #target: JoinTarget
   #started: { writer: WritableStreamDefaultWriter<Uint8Array>; put: Promise<unknown> } | undefined
@@ -80,7 +79,7 @@ class FileUpload {
 
   /** Leaves no object behind. */
   async abort(reason: unknown): Promise<void> {
-    // Waits for a reader, which a store that has given up is not.
+    // Not awaited: it waits for a reader, and a failed store does not read.
     this.#started?.writer.abort(reason).catch(() => {})
     await this.#started?.put.catch(() => {})
   }
@@ -89,12 +88,12 @@ class FileUpload {
     const { store, key } = this.#target
     const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
     const put = store.put(key, readable, { contentType: 'application/jsonl' })
-    // Whoever writes next meets the failure.
+    // The next write meets the failure.
     put.catch(() => {})
     return { writer: writable.getWriter(), put }
   }
 
-  /** The store that wants no more says why. */
+  /** Prefers the store's error, which is the cause. */
   async #fail(error: unknown): Promise<never> {
     await this.#started?.put
     throw error

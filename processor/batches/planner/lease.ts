@@ -17,46 +17,46 @@ export interface FinalState {
 export interface StoredProgress {
   /** The planner. */
   owner: string
-  /** Time at which it took the batch over. */
+  /** Time of its claim. */
   since: number
-  /** Time of its last sign of life; 0 when it has let go. */
+  /** Time of the last heartbeat; 0 when it was released. */
   heartbeat: number
   work: WorkState
   seal?: FinalState
 }
 
-/** Age of its heartbeat at which a planner is taken for dead, ms. */
+/** Age of the heartbeat from which on a planner counts as dead, ms. */
 const deadAfterMs = 15_000
-/** A planner that has just taken a batch over keeps it, or two of them could go on taking it from each other, ms. */
+/** Time for which a new owner keeps a batch, so that two planners do not keep taking it from each other, ms. */
 const settledAfterMs = 10_000
 
-/** A batch that is ours. */
+/** Batch owned by this planner. */
 export interface Claim {
   stored: StoredBatch
-  /** Progress that the planner before us stored. */
+  /** Progress that the previous planner stored. */
   before: StoredProgress | undefined
-  /** Time from which it is ours, unix ms. */
+  /** Time of the claim, unix ms. */
   since: number
   batchObject: OwnedObject
   progressObject: OwnedObject
 }
 
-/** `held`: another planner has the batch. `ended`: there is nothing to do but to clean up. */
+/** `held`: another planner has the batch. `ended`: only the clean-up is left. */
 export type ClaimResult = Claim | 'held' | 'ended'
 
 export interface ClaimOptions {
   store: ObjectStore
-  /** The planner that asks. */
+  /** Name of the claiming planner. */
   owner: string
-  /** The stream brings the batch's records here, so it is better off here even if another planner has it. */
+  /** Takes the batch from another planner, because the stream delivers its records here. */
   force: boolean
-  /** It has just been made: whoever hears of it through the stream is better off with it. */
+  /** Leaves a new batch to the planner that gets it from the stream. */
   recent?: boolean
   /** Unix ms. */
   now: number
 }
 
-/** Tries to become the planner of a batch: of many that try at a time, one does. */
+/** Claims a batch; of concurrent claims one succeeds. */
 export async function claimBatch(
   { tenant, batch }: BatchRef,
   { store, owner, force, recent, now }: ClaimOptions,
@@ -85,19 +85,19 @@ export async function claimBatch(
 
 function isHeld(
   { owner, heartbeat, since }: StoredProgress,
-  asks: Pick<ClaimOptions, 'owner' | 'force' | 'now'>,
+  claim: Pick<ClaimOptions, 'owner' | 'force' | 'now'>,
 ): boolean {
-  if (owner === asks.owner || asks.now - heartbeat > deadAfterMs) return false
-  return !asks.force || asks.now - since < settledAfterMs
+  if (owner === claim.owner || claim.now - heartbeat > deadAfterMs) return false
+  return !claim.force || claim.now - since < settledAfterMs
 }
 
-/** Which batch it is. */
+/** Reference to a batch. */
 export interface BatchRef {
   tenant: string
   batch: string
 }
 
-/** The batch that a key below `keys.openBatches` is about. */
+/** Parses a key below `keys.openBatches`. */
 export function refOfMarker(key: string): BatchRef {
   const [tenant = '', batch = ''] = key.slice(keys.openBatches.length).split('/')
   return { tenant, batch }

@@ -23,11 +23,11 @@ import { begun, cancelling, concluded, finalizing } from './status.ts'
 const saveMs = 1_000
 /** Time between two decisions on counting and resending shards, ms. */
 const watchMs = 5_000
-/** Processors see within a second that a batch is cancelled; what they finish until then counts, ms. */
+/** Grace period in which processors notice a cancellation; shards finished until then count, ms. */
 const cancelGraceMs = 3_000
-/** Processors end the shards that they have begun by themselves when a batch expires, ms. */
+/** Grace period in which processors finish started shards of an expired batch, ms. */
 const expiryGraceMs = 10_000
-/** Number of shards from which on the files are begun while shards are still being done. */
+/** Number of shards from which on files are written early. */
 const earlyFilesShards = 64
 
 /** Runs one batch from its manifest to its files, on the planner that has claimed it. */
@@ -58,7 +58,7 @@ export class BatchLifecycle {
     if (this.state.finalState) return
     if (control.type === 'shard_repaid') this.#repayment.answered(control)
     if (control.type !== 'shard_done') return
-    // The files may have the earlier results. They are begun again.
+    // Early files may have the replaced results.
     if (control.replaced) void this.#earlyFiles.drop()
     this.#shardDone(control)
   }
@@ -73,12 +73,12 @@ export class BatchLifecycle {
     try {
       await Promise.race([concluding, Promise.all(loops)])
     } finally {
-      this.#stopping.abort(new Error('The batch is over.'))
+      this.#stopping.abort(new Error('The batch has ended.'))
       await Promise.allSettled([...loops, concluding, this.#earlyFiles.files])
     }
   }
 
-  /** Lets another planner take over at once. */
+  /** Releases the batch to another planner. */
   release(): Promise<void> {
     return this.#context.record.release()
   }
@@ -92,7 +92,7 @@ export class BatchLifecycle {
     state.changes.announce()
   }
 
-  /** No line is run any more; a batch that has all its results completes. `at`: unix seconds. */
+  /** Stops the batch; with all results it still completes. `at`: unix seconds. */
   #cancel(at = Math.floor(this.#context.clock.now() / 1000)): void {
     const { state } = this
     if (state.finalState || state.cancelled) return
@@ -109,7 +109,7 @@ export class BatchLifecycle {
 
   async #send(): Promise<void> {
     const { state, clock, signal } = this.#context
-    // What another planner sent may be done since.
+    // Shards that another planner sent may be done since.
     if (this.#resumed) await this.#countDone()
     for (;;) {
       const shards = shardsToSend(this.#context)
@@ -123,7 +123,7 @@ export class BatchLifecycle {
     }
   }
 
-  /** Saves progress, and looks whether the batch is to stop. */
+  /** Saves progress and checks for cancellation. */
   async #save(): Promise<void> {
     const { state, record, clock, outages, store, signal } = this.#context
     const { tenant, batch } = state.ref
@@ -141,7 +141,7 @@ export class BatchLifecycle {
     }
   }
 
-  /** Finds shards that are done without a word, and sends those again that seem to be lost. */
+  /** Finds done shards whose control record was lost, and resends shards that seem lost. */
   async #watch(): Promise<void> {
     const { state, clock, signal } = this.#context
     const policy = new ResendPolicy(clock.now())
@@ -186,7 +186,7 @@ export class BatchLifecycle {
     await outages.outlast(() => record.save(), signal)
   }
 
-  /** Waits until nothing more is to be run, or may be. */
+  /** Waits until no more lines are to be run. */
   async #untilOver(): Promise<FinalState> {
     const { state, clock, signal } = this.#context
     const { work } = state
@@ -211,7 +211,7 @@ export class BatchLifecycle {
     }
   }
 
-  /** Lets processors end what they have in hand. */
+  /** Waits for shards in progress. */
   async #untilQuiet(graceMs: number): Promise<void> {
     const { state, clock, signal } = this.#context
     if (state.work.outstanding.length > 0) await clock.sleep(graceMs, signal)
@@ -226,7 +226,7 @@ export class BatchLifecycle {
     }, signal)
   }
 
-  /** Has pruned lines captioned again, where the service does that. What another planner asked for is waited for. */
+  /** Has pruned lines captioned again if enabled, and waits for those that another planner requested. */
   async #repay(): Promise<void> {
     if (!this.#repayment.worthwhile && this.state.work.repay.asked === 0) return
     await this.#earlyFiles.drop()

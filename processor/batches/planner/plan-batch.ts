@@ -5,12 +5,12 @@ import type { BatchContext } from './context.ts'
 import { encodePlan, type PlannedShard, readPlan, ShardCutter } from './plan.ts'
 import { type BatchError, batchError } from './status.ts'
 
-/** Larger manifests are read a few at a time, since each takes memory for its `custom_id`s. */
+/** Concurrency is limited for larger manifests, since each takes memory for its `custom_id`s. */
 const smallManifestBytes = 16 * 1024 * 1024
 
 /**
- * Plans a batch, shard by shard: from the plan that is stored, else by reading its manifest to the end.
- * @returns the errors for which the batch cannot be run; none when it can
+ * Plans a batch, shard by shard: from the stored plan, else by reading its manifest to the end.
+ * @returns errors that keep the batch from running
  */
 export async function planBatch(context: BatchContext): Promise<BatchError[]> {
   const { state, store, outages, signal, manifestLimit } = context
@@ -58,5 +58,5 @@ async function cutIntoShards(context: BatchContext): Promise<BatchError[]> {
 
 const emptyMessage = (uri: string | undefined) =>
   uri?.endsWith('/')
-    ? `There are no images below ${uri}. They are told by their extension: .jpg, .png, ...`
+    ? `There are no images below ${uri}. Supported extensions: .jpg, .png, ...`
     : 'The input has no lines. Write one for each image.'

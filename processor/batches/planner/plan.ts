@@ -20,19 +20,19 @@ export interface PlannedShard {
   duplicates: number[]
 }
 
-/** A line that cannot be used, and which it is. */
+/** Fault with its line number. */
 export interface NumberedFault extends LineFault {
   line: number
 }
 
-/** Bytes of a shard at most, unless one line alone has more. */
+/** Maximum bytes of a shard, unless one line has more. */
 const maxShardBytes = 16 * 1024 * 1024
-/** Faults that are reported where no line is usable, at most. */
+/** Maximum faults reported when no line is usable. */
 const maxFaults = 100
 
 /**
- * Cuts the lines of a manifest into shards, by the manifest alone: whoever reads it again gets the same. Lines that
- * cannot be used stay where they are; who runs the shard writes their errors.
+ * Cuts the lines of a manifest into shards, deterministically. Invalid lines stay in place; the runner of the shard
+ * writes their errors.
  *
  * @example
  * const cutter = new ShardCutter({ endpoint: '/v1/captions', model: 'blip' })
@@ -54,7 +54,7 @@ export class ShardCutter {
     this.#options = { endpoint, model }
   }
 
-  /** The shards that these lines complete. */
+  /** Adds lines; returns the shards that they complete. */
   push(lines: ManifestLine[]): PlannedShard[] {
     const complete: PlannedShard[] = []
     for (const line of lines) {
@@ -76,7 +76,7 @@ export class ShardCutter {
     return complete
   }
 
-  /** The last shard. */
+  /** Returns the last shard. */
   end(): PlannedShard[] {
     const last = this.#shard
     this.#shard = undefined
@@ -103,21 +103,18 @@ const emptyShard = ({ start, number }: ManifestLine): PlannedShard => ({
 export const duplicateFault = (customId: string): LineFault => ({
   customId,
   code: 'duplicate_custom_id',
-  message: 'An earlier line of the batch has the same "custom_id". Give every line one of its own.',
+  message: 'An earlier line of the batch has the same "custom_id". Use a unique one for each line.',
   param: 'custom_id',
 })
 
-/** Fields that the jobs of a batch have in common. */
-export type ShardJobBase = Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>
-
-/** The job of a shard. `manifest` is where the whole manifest lies. */
+/** The job of a shard. `base`: what the jobs of a batch have in common; `manifest`: location of the whole manifest. */
 export function shardJob(
-  base: ShardJobBase,
+  base: Omit<ShardJob, 'shard' | 'slices' | 'firstLine' | 'lines' | 'duplicates'>,
   manifest: readonly Slice[],
   shard: number,
-  { start, end, firstLine, lines, duplicates }: PlannedShard,
+  { start, end, ...planned }: PlannedShard,
 ): ShardJob {
-  return { ...base, shard, slices: cutSlices(manifest, start, end), firstLine, lines, duplicates }
+  return { ...base, shard, slices: cutSlices(manifest, start, end), ...planned }
 }
 
 /** The plan of a batch whose manifest has been read to its end. */
@@ -137,18 +134,18 @@ type Row = [number, number, number, number, ...number[]]
 
 const rowsAtOnce = 1000
 
-/** The plan as it is stored: a line of JSON for its head, then one for each shard. */
+/** Encodes a plan for the store: a line of JSON for its head, then one for each shard. */
 export async function* encodePlan({ shards, ...head }: Plan): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder()
   yield encoder.encode(`${JSON.stringify(head)}\n`)
   for (let first = 0; first < shards.length; first += rowsAtOnce) {
-    const rows = shards.slice(first, first + rowsAtOnce).map(encodeRow)
+    const rows = shards
+      .slice(first, first + rowsAtOnce)
+      .map(
+        ({ start, end, firstLine, lines, duplicates }): Row => [start, end, firstLine, lines, ...duplicates],
+      )
     yield encoder.encode(rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
   }
-}
-
-function encodeRow({ start, end, firstLine, lines, duplicates }: PlannedShard): Row {
-  return [start, end, firstLine, lines, ...duplicates]
 }
 
 /** Reads what `encodePlan` made. */
@@ -158,19 +155,19 @@ export async function decodePlan(bytes: AsyncIterable<Uint8Array>): Promise<Plan
   const shards: PlannedShard[] = []
   for await (const chunk of bytes) {
     for (const { text } of splitter.push(chunk)) {
-      if (head === undefined) head = JSON.parse(text!)
-      else shards.push(decodeRow(JSON.parse(text!)))
+      if (head === undefined) {
+        head = JSON.parse(text!)
+        continue
+      }
+      const [start, end, firstLine, lines, ...duplicates]: Row = JSON.parse(text!)
+      shards.push({ start, end, firstLine, lines, duplicates })
     }
   }
   if (head === undefined) throw new RangeError('A plan begins with a line of JSON.')
   return { ...head, shards }
 }
 
-function decodeRow([start, end, firstLine, lines, ...duplicates]: Row): PlannedShard {
-  return { start, end, firstLine, lines, duplicates }
-}
-
-/** The plan under a key; undefined when there is none. */
+/** Reads a stored plan; undefined when there is none. */
 export async function readPlan(store: Pick<ObjectStore, 'get'>, key: string): Promise<Plan | undefined> {
   const object = await store.get(key)
   return object && decodePlan(object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>)

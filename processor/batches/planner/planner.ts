@@ -11,7 +11,7 @@ import { Outages } from '../../delivery/outages.ts'
 import { pressingRate } from '../../scheduling/desired-replicas.ts'
 import { Coordinator, type CoordinatorOptions } from './coordinator.ts'
 
-/** Control records handled at the same time: handling one takes no time. */
+/** Concurrent control records; handling one is quick. */
 const maxInFlight = 256
 
 export interface PlannerOptions extends Pick<CoordinatorOptions, 'store' | 'buckets' | 'log' | 'repay'> {
@@ -19,30 +19,27 @@ export interface PlannerOptions extends Pick<CoordinatorOptions, 'store' | 'buck
   /** Unix ms. */
   now(): number
   metrics?: Metrics
-  /** Called with every record that was given up. */
+  /** Called with every dead letter. */
   onDeadLetter?: DeadLetterOptions['onDeadLetter']
   /**
-   * Names this planner in the store. A planner of the same name takes its batches over at once; only where there
-   * can be but one may it be the same after a restart. Default: a new name.
+   * Name of this planner in the store. A planner takes batches of its own name over at once, so a name may survive a
+   * restart only where there is a single planner. Default: a new name.
    */
   owner?: string
 }
 
 export interface Planner {
-  /** Batches that it runs. */
   activeBatches(): number
-  /** Lets go of its batches; other planners, or its next start, go on with them. Waits at most `drainMs`. */
+  /** Releases its batches to other planners, or to its next start. Waits at most `drainMs`. */
   close(drainMs: number): Promise<void>
 }
 
 /**
- * Plans and coordinates batches: cuts manifests into shards, sends them, counts what is done, puts the results
- * together. Any number of planners share the batches; when one dies, the others take its batches over.
+ * Starts a planner: it cuts manifests into shards, sends them, counts finished ones and joins the results. Any number
+ * of planners share the batches; when one dies, the others take its batches over.
  *
  * @throws StreamUnavailableError
- * @example
- * const planner = await startPlanner({ store, stream, now: Date.now, log })
- * await planner.close(5000)
+ * @example const planner = await startPlanner({ store, stream, now: Date.now, log })
  */
 export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   const { store, buckets, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options
@@ -74,7 +71,6 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   }
 }
 
-/** Metrics of a planner. */
 export function measurePlanner(metrics: Metrics) {
   const lines = metrics.counter({
     name: 'planned_lines_total',
@@ -103,8 +99,8 @@ export function measurePlanner(metrics: Metrics) {
             this.set(value())
           },
         })
-      show('active_batches', 'Batches that this planner looks after.', () => state.activeBatches)
-      show('batch_lines_left', 'Lines without a result, of the batches that this planner looks after.', () =>
+      show('active_batches', 'Batches that this planner runs.', () => state.activeBatches)
+      show('batch_lines_left', 'Lines without a result, of the batches that this planner runs.', () =>
         state.backlogs.reduce((sum, { linesLeft }) => sum + linesLeft, 0),
       )
       show(

@@ -3,7 +3,7 @@ import type { Slice } from '../../../infra/store/slices.ts'
 import { unlessAborted } from '../../../infra/timing.ts'
 import type { Plan, PlannedShard } from './plan.ts'
 
-/** Stored form of `BatchWork`, by which another planner can go on. */
+/** Stored form of `BatchWork`, from which another planner can resume. */
 export interface WorkState {
   /** Lines found so far. */
   lines: number
@@ -17,7 +17,7 @@ export interface WorkState {
   repay?: RepayState
 }
 
-/** The shards of a batch: which there are, which were sent, which are done, which are to be captioned again. */
+/** Shards of a batch: planned, sent, done, and to be captioned again. */
 export class BatchWork {
   /** Location of the manifest. */
   manifest: readonly Slice[] = []
@@ -44,7 +44,7 @@ export class BatchWork {
     this.repay = new RepayWork(state?.repay)
   }
 
-  /** Lines without a result that can be run, as far as is known; those that are at fault may count until they are met. */
+  /** Runnable lines without a result, as far as known; may include invalid lines not yet found. */
   get linesLeft(): number {
     const { completed, failed, dropped } = this.tally
     return Math.max(0, Math.min(this.usable, this.lines - completed - failed - dropped))
@@ -55,20 +55,20 @@ export class BatchWork {
     return [...this.done.missing(0, this.sent)]
   }
 
-  /** True when every shard is done; known without the plan where repaying has begun, which is when all are. */
+  /** True when every shard is done; known without the plan once repaying has begun. */
   get complete(): boolean {
     if (this.repay.begun) return true
     return this.planned && this.done.firstMissing >= this.shards.length
   }
 
-  /** Adds what the manifest has been cut into. `lines`: those found so far. */
+  /** Adds planned shards. `lines`: found so far. */
   plan(shards: readonly PlannedShard[], lines: number): void {
     for (const shard of shards) this.shards.push(shard)
-    // A planner that reads the manifest again has not come as far as the one before.
+    // A planner that reads the manifest again starts behind the previous one.
     this.lines = Math.max(this.lines, lines)
   }
 
-  /** Takes over the plan of a manifest that was read to its end. */
+  /** Loads a stored plan. */
   load({ manifest, shards, lines, usable }: Plan): void {
     this.manifest = manifest
     this.shards = [...shards]
@@ -82,7 +82,7 @@ export class BatchWork {
     return take(count, this.done.missing(this.sent, this.shards.length))
   }
 
-  /** Marks the shards that `next` gave as sent. */
+  /** Marks shards from `next` as sent. */
   markSent(shards: number[]): void {
     this.sent = Math.max(this.sent, (shards.at(-1) ?? -1) + 1)
   }
@@ -96,9 +96,9 @@ export class BatchWork {
   }
 
   /**
-   * Counts a processor's answer for a shard whose pruned lines were to be captioned again.
+   * Counts a processor's answer for a repaid shard.
    * @param pending lines that were not tried
-   * @returns false when it was not waited for
+   * @returns false for an unexpected answer
    */
   repaid(shard: number, tally: ShardTally, pending: number): boolean {
     const before = this.repay.answer(shard, tally, pending)
@@ -132,7 +132,7 @@ function take(count: number, shards: Iterable<number>): number[] {
 export class Changes {
   #next = Promise.withResolvers<void>()
 
-  /** Wakes everybody who waits. */
+  /** Wakes all waiting tasks. */
   announce(): void {
     this.#next.resolve()
     this.#next = Promise.withResolvers()
@@ -149,14 +149,13 @@ export class Changes {
 
 const initialBytes = 32
 
-/** Numbers of shards, a bit each. */
+/** Set of shard numbers, one bit each. */
 export class ShardSet {
   #bits = new Uint8Array(initialBytes)
-  /** All numbers below this one are in the set. */
-  #firstMissing = 0
-  #size = 0
+  /** The lowest number that is not in the set. */
+  firstMissing = 0
+  size = 0
 
-  /** From what `toString` gave. */
   static parse(text: string): ShardSet {
     const set = new ShardSet()
     const bytes = Buffer.from(text, 'base64')
@@ -166,27 +165,16 @@ export class ShardSet {
     return set
   }
 
-  /** Count of the numbers in the set. */
-  get size(): number {
-    return this.#size
-  }
-
-  /** The lowest number that is not in the set. */
-  get firstMissing(): number {
-    return this.#firstMissing
-  }
-
-  /** Behind the highest number in the set. */
+  /** One above the highest number in the set. */
   get end(): number {
     let end = this.#bits.length * 8
-    while (end > this.#firstMissing && !this.has(end - 1)) end--
+    while (end > this.firstMissing && !this.has(end - 1)) end--
     return end
   }
 
   /** Numbers from `from` to before `to` that are not in the set, ascending. */
   *missing(from: number, to: number): Generator<number> {
-    for (let shard = Math.max(from, this.#firstMissing); shard < to; shard++)
-      if (!this.has(shard)) yield shard
+    for (let shard = Math.max(from, this.firstMissing); shard < to; shard++) if (!this.has(shard)) yield shard
   }
 
   has(shard: number): boolean {
@@ -198,8 +186,8 @@ export class ShardSet {
     if (this.has(shard)) return false
     if (shard >> 3 >= this.#bits.length) this.#grow(shard)
     this.#bits[shard >> 3]! |= 1 << (shard & 7)
-    this.#size++
-    while (this.has(this.#firstMissing)) this.#firstMissing++
+    this.size++
+    while (this.has(this.firstMissing)) this.firstMissing++
     return true
   }
 
@@ -217,24 +205,24 @@ export class ShardSet {
 
 /** Stored form of `RepayWork`. */
 export interface RepayState {
-  /** A `ShardSet`, of those that are done and have pruned lines, or had some. */
+  /** `ShardSet` of done shards that have, or had, pruned lines. */
   pruned: string
-  /** A `ShardSet`, of those that are as good as they get. */
+  /** `ShardSet` of shards that stay as they are. */
   settled: string
-  /** Those that processors were asked for. */
+  /** Requested shards. */
   asked: Ask[]
 }
 
-/** A shard that a processor was asked to caption again. */
+/** Request to a processor to caption a shard again. */
 export interface Ask {
   shard: number
-  /** Unix ms; later the processor writes nothing of it any more. */
+  /** Deadline of the processor, unix ms. */
   until: number
-  /** Tally that is counted of the shard. */
+  /** Tally counted for the shard. */
   tally: ShardTally
 }
 
-/** The shards of a batch whose pruned lines are to be captioned again: which there are, which were asked for. */
+/** Shards of a batch whose pruned lines are to be captioned again. */
 export class RepayWork {
   readonly #pruned: ShardSet
   readonly #settled: ShardSet
@@ -247,12 +235,12 @@ export class RepayWork {
     this.#asked = new Map(state?.asked.map((ask) => [ask.shard, ask]))
   }
 
-  /** True while shards are left to ask for, or asked for. */
+  /** True while shards are left to request, or requested. */
   get open(): boolean {
     return this.#settled.size < this.#pruned.size
   }
 
-  /** True when a shard was ever asked for. */
+  /** True once a shard was requested. */
   get begun(): boolean {
     return this.#asked.size > 0 || this.#settled.size > 0
   }
@@ -266,7 +254,7 @@ export class RepayWork {
     this.#pruned.add(shard)
   }
 
-  /** The next shards to ask for, at most `count`, lowest first. */
+  /** The next shards to request, at most `count`, lowest first. */
   next(count: number): number[] {
     return take(count, this.#waiting())
   }
@@ -282,8 +270,8 @@ export class RepayWork {
   }
 
   /**
-   * Takes the answer for a shard that was asked for. With `pending` lines that were not tried it is to be asked for again.
-   * @returns the tally that was counted of it until now; undefined for an answer that is old, or came before
+   * Takes the answer for a requested shard. With `pending` lines it is requested again.
+   * @returns the tally counted for it so far; undefined for an outdated or repeated answer
    */
   answer(shard: number, tally: ShardTally, pending: number): ShardTally | undefined {
     const ask = this.#asked.get(shard)
@@ -293,13 +281,13 @@ export class RepayWork {
     return ask.tally
   }
 
-  /** Marks a shard as final: it needs no more than it has. */
+  /** Marks a shard as final. */
   settle(shard: number): void {
     this.#asked.delete(shard)
     this.#settled.add(shard)
   }
 
-  /** Shards that were asked for and can be answered no more, at `now`, unix ms. */
+  /** Requested shards past their deadline at `now`, unix ms. */
   overdue(now: number): number[] {
     return [...this.#asked.values()].filter(({ until }) => until < now).map(({ shard }) => shard)
   }

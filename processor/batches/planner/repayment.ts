@@ -5,22 +5,22 @@ import type { BatchContext } from './context.ts'
 import { sendShards } from './shard-sender.ts'
 import { dueAt } from './status.ts'
 
-/** Time that a processor has for a shard from when it was asked, ms; then the shard is asked for again. */
+/** Time that a processor has for a requested shard, ms; then the shard is requested again. */
 const leaseMs = 2 * 60_000
-/** Time that must be left to ask for a shard, ms. */
+/** Minimum time left to request a shard, ms. */
 const leastLeaseMs = 20_000
-/** Clocks differ, and what is being written takes a moment, ms. */
+/** Allowance for clock skew and for writes in progress, ms. */
 const graceMs = 5_000
 const readsAtOnce = 16
 
 /**
- * Gets the pruned lines of a batch captioned again at full quality when all of its shards are done: asks processors for
- * a few shards at a time, as many as they have time for. What a shard was before stays where nothing better comes.
+ * Has the pruned lines of a finished batch captioned again at full quality: requests a few shards at a time, as many as
+ * processors have time for. A shard keeps its results until better ones are written.
  */
 export class Repayment {
   readonly #context: BatchContext
   readonly #window = new RepayWindow()
-  /** Time at which it is to be over, unix ms. */
+  /** Deadline, unix ms. */
   readonly #until: number
 
   constructor(context: BatchContext) {
@@ -28,7 +28,7 @@ export class Repayment {
     this.#until = dueAt(context.state.batch)
   }
 
-  /** True while there are pruned lines and time for them. */
+  /** True while there are pruned lines, and time for them. */
   get worthwhile(): boolean {
     const { state, clock } = this.#context
     return this.#isWanted && state.work.repay.open && clock.now() < this.#until - leastLeaseMs
@@ -41,7 +41,7 @@ export class Repayment {
 
   /**
    * Counts a processor's answer.
-   * @param answer `pending`: lines that were not tried, for the devices had other work
+   * @param answer `pending`: lines not tried, because the devices had other work
    */
   answered({ shard, tally, pending }: { shard: number; tally: ShardTally; pending: number }): void {
     const { state, clock } = this.#context
@@ -52,8 +52,8 @@ export class Repayment {
   }
 
   /**
-   * Resolves when every line is repaid that can be, or there is no more time, or somebody wants the batch to stop; then
-   * no processor writes anything of the batch any more.
+   * Resolves when all possible lines are repaid, time is up, or the batch is cancelled; no processor writes results of
+   * the batch after that.
    * @throws OwnershipLostError; the signal's reason when it aborts
    */
   async run(): Promise<void> {
@@ -76,7 +76,7 @@ export class Repayment {
     const tallies = new Map<number, ShardTally>()
     const read = async (shard: number) => {
       const stored = await this.#read(shard)
-      // One that is gone, or has no pruned lines any more, needs nothing.
+      // Nothing to do for a shard that is gone, or has no pruned lines left.
       if (stored?.tally.pruned) tallies.set(shard, stored.tally)
       else repay.settle(shard)
     }
@@ -84,12 +84,12 @@ export class Repayment {
     if (tallies.size === 0) return
     const until = Math.min(clock.now() + leaseMs, this.#until)
     for (const [shard, tally] of tallies) repay.ask({ shard, until, tally })
-    // Whoever takes over must know what was counted of a shard that changes.
+    // A planner that takes over needs the counted tally of a shard that changes.
     await outages.outlast(() => record.save(), signal)
     await sendShards(this.#context, [...tallies.keys()], { until })
   }
 
-  /** Finds what came of shards of which nothing was heard. */
+  /** Reads overdue shards from the store. */
   async #findOverdue(): Promise<void> {
     const { state, clock } = this.#context
     for (const shard of state.work.repay.overdue(clock.now() - graceMs)) {
@@ -115,13 +115,12 @@ export class Repayment {
 
 const leastAsked = 2
 const mostAsked = 1_000
-/** Time for which busy processors are left alone, ms. */
+/** Pause after an answer of busy processors, ms. */
 const restMs = 10_000
 
 /**
- * Shards that a batch may have asked processors to caption again. They take what nobody else needs, and how much that
- * is shows only in the asking: one more with each shard that comes back whole, half as many when one comes back with
- * lines for which no device had time.
+ * Maximum shards of a batch requested at a time, adapted to idle capacity by additive increase, multiplicative
+ * decrease: one more for each complete shard, half as many for one with lines that no device had time for.
  */
 export class RepayWindow {
   #size = leastAsked
@@ -137,7 +136,7 @@ export class RepayWindow {
   }
 
   shrink(now: number): void {
-    // Several that come back at a time say the same thing.
+    // Concurrent answers count once.
     if (now >= this.#restUntil) this.#size = Math.max(this.#size >> 1, leastAsked)
     this.#restUntil = now + restMs
   }

@@ -13,23 +13,23 @@ import type { BatchRef } from './lease.ts'
 import type { BatchWork } from './progress.ts'
 import { type BatchError, batchError, type Conclusion } from './status.ts'
 
-/** Time for which a caller's bucket that refuses is retried, ms; then the files stay with the service. */
+/** Time for which a failing bucket of a caller is retried, ms; then the files stay in the service's store. */
 const callersBucketMs = 15 * 60_000
 
 export interface JoinedFiles extends Omit<Conclusion, 'ending'> {
   tally: ShardTally
 }
 
-/** Files whose bytes are written, and that nobody sees yet. */
+/** Written files that are not visible yet. */
 export interface WrittenFiles extends Joined {
   output: BatchFile
   error: BatchFile
 }
 
 /**
- * Writes the files of a batch and makes them visible, through outages. A caller's bucket that goes on refusing does not
- * cost the results: they stay with the service then.
- * @param early the files, where they were begun before the last shard was done
+ * Writes the files of a batch and makes them visible, through outages. When a caller's bucket keeps failing, the
+ * results stay in the service's store.
+ * @param early files that were started before the last shard was done
  */
 export async function joinFiles(context: BatchContext, early?: Promise<WrittenFiles>): Promise<JoinedFiles> {
   const { state, outages, signal } = context
@@ -79,8 +79,8 @@ async function* doneShards({ done }: BatchWork): AsyncGenerator<number> {
 }
 
 /**
- * Writes the files of these shards once: into the store, or into the caller's bucket.
- * @throws StoreUnavailableError, and whatever the caller's bucket answers
+ * Writes the files of these shards once, into the store or the caller's bucket.
+ * @throws StoreUnavailableError, and any error of the caller's bucket
  */
 async function writeFiles(
   { state, store, buckets, signal }: BatchContext,
@@ -91,7 +91,7 @@ async function writeFiles(
   const error = batchFile('error', state.ref, outputUri)
   const targetOf = ({ bucket, key }: BatchFile) => {
     const target = bucket === undefined ? store : buckets?.(bucket)
-    if (!target) throw new TypeError(`There is no S3 to write ${outputUri} to.`)
+    if (!target) throw new TypeError(`${outputUri} cannot be written: this service has no S3.`)
     return { store: target, key }
   }
   const joined = await joinShards({
@@ -104,9 +104,9 @@ async function writeFiles(
   return { ...joined, output, error }
 }
 
-/** A file of a batch's results and where its bytes lie. */
+/** Result file of a batch, and its location. */
 interface BatchFile {
-  /** Of the File object; the same however often the file is written. */
+  /** Of the File object; deterministic. */
   id: string
   filename: string
   /** The caller's bucket; absent: the service's own store. */
@@ -123,7 +123,7 @@ function batchFile(kind: 'output' | 'error', { tenant, batch }: BatchRef, output
   return { id, filename, bucket, key: `${key}${filename}` }
 }
 
-/** Makes a file whose bytes are written visible to the caller. */
+/** Makes a written file visible to the caller. */
 async function showFile(
   store: Pick<ObjectStore, 'put'>,
   { tenant, batch, outputExpiresAfter }: StoredBatch,
@@ -148,8 +148,8 @@ async function showFile(
 }
 
 /**
- * The files of a large batch, begun while its shards are still being done. They become visible only when every shard
- * is in them and the final state is stored; whatever happens until then, nothing of them stays.
+ * Files of a large batch, started before its last shard is done. They become visible only when every shard is in them
+ * and the final state is stored; until then a failure leaves nothing behind.
  */
 export class EarlyFiles {
   readonly #context: BatchContext
@@ -159,12 +159,12 @@ export class EarlyFiles {
     this.#context = context
   }
 
-  /** Resolves when they are written; rejects when they have to be written anew. Undefined when none were begun. */
+  /** Resolves when they are written; rejects when they have to be rewritten. Undefined before the start. */
   get files(): Promise<WrittenFiles> | undefined {
     return this.#begun?.files
   }
 
-  /** Begins, unless as many batches as may have begun theirs. */
+  /** Starts, unless the limit of batches is reached. */
   begin(): void {
     const { state, earlyFilesLimit: limit } = this.#context
     const taken = limit.activeCount + limit.pendingCount
@@ -173,16 +173,16 @@ export class EarlyFiles {
     const signal = AbortSignal.any([this.#context.signal, stop.signal])
     const { output_uri } = state.batch.turbine
     const files = limit(() => writeFiles({ ...this.#context, signal }, this.#shards(signal), output_uri))
-    // What fails is begun again when all shards are done.
+    // After a failure they are rewritten when all shards are done.
     files.catch(() => {})
     this.#begun = { files, stop }
   }
 
-  /** Gives up what was begun: shards that may be in it have changed, or will. */
+  /** Discards them: shards that may be in them have changed, or will. */
   async drop(): Promise<void> {
     const begun = this.#begun
     this.#begun = undefined
-    begun?.stop.abort(new Error('The shards change.'))
+    begun?.stop.abort(new Error('The shards have changed.'))
     await begun?.files.catch(() => {})
   }
 
@@ -196,7 +196,7 @@ export class EarlyFiles {
       yield shard
     }
     if (!work.complete) throw new Error('The batch ends early.')
-    // A planner that has lost the batch meanwhile must not end the files: it cannot save its final state.
+    // A planner that has lost the batch must not finish the files: it cannot save its final state.
     while (!record.finalStateSaved) await changes.next(signal)
   }
 }

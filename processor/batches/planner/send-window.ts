@@ -3,13 +3,13 @@ import { pressingRate } from '../../scheduling/desired-replicas.ts'
 import type { BatchState } from './state.ts'
 import { dueAt } from './status.ts'
 
-/** Length of the work in the stream, seconds: enough that no processor waits for a planner. */
+/** Work kept in the stream, seconds: enough that no processor waits for a planner. */
 const horizonSeconds = 30
 const leastInStream = 16
 const mostInStream = 10_000
-/** Shards that a batch gets however many batches there are. */
+/** Minimum shards of a batch. */
 const leastShare = 2
-/** Share of the window that is given by need; the rest is shared equally, so that small batches get through. */
+/** Share of the window allotted by need; the rest is shared equally, so that small batches progress. */
 const needShare = 0.5
 
 export interface SendWindowOptions {
@@ -28,9 +28,8 @@ export interface Senders {
 }
 
 /**
- * Shards that one batch may have in the stream. What is sent first is done first, so a batch may not fill the stream:
- * a small one that comes later waits for no more than what the others have sent, and one that is pressed for time has
- * more there than one that has plenty.
+ * Maximum shards of one batch in the stream. The stream is first in, first out, so a batch may not fill it: small
+ * batches wait only for what others have sent, and urgent batches get more than others.
  */
 export function sendWindow({ shardsPerSecond, need, senders }: SendWindowOptions): number {
   const total = Math.min(Math.max(shardsPerSecond * horizonSeconds, leastInStream), mostInStream)
@@ -44,7 +43,7 @@ const rateMs = 15_000
 /** Time between two sums of the batches' needs, ms. */
 const sendersMs = 1_000
 
-/** The stream's room, shared among the batches of a planner. */
+/** Shares the stream's capacity among the batches of a planner. */
 export class SendWindow {
   readonly #batches: () => BatchState[]
   readonly #shardRate = new ArrivalRate({ timeConstantMs: rateMs })
@@ -72,6 +71,6 @@ export class SendWindow {
   }
 }
 
-/** Lines per second that it takes a batch to be done in time. */
+/** Lines per second that a batch needs to be done in time. */
 const needOf = ({ batch, work }: BatchState, now: number) =>
   pressingRate([{ deadline: dueAt(batch), images: work.linesLeft }], now)

@@ -44,7 +44,7 @@ export interface DoneShard {
 }
 
 /**
- * Finds the shards whose results are in the store and that are not known to be done.
+ * Finds shards whose results are in the store but that are not marked as done.
  * @throws StoreUnavailableError
  */
 export async function* findDoneShards({ store, state }: BatchContext): AsyncGenerator<DoneShard> {
@@ -61,14 +61,14 @@ export async function* findDoneShards({ store, state }: BatchContext): AsyncGene
   for await (const done of mapInOrder(unknown(), read, { concurrency: readsAtOnce })) if (done) yield done
 }
 
-/** Time without a finished shard after which the store is read, ms. */
+/** Time without a finished shard after which the store is checked, ms. */
 const quietMs = 10_000
-/** Longest time between two reads of the store, since control records can be lost, ms. */
+/** Longest time between two checks of the store, since control records can be lost, ms. */
 const countMs = 60_000
 /** Time without a finished shard after which shards are sent again, ms; doubles each time. */
 const resendMs = 10 * 60_000
 
-/** Decides when shards that were sent and are not done are looked up in the store, and when they are sent again. */
+/** Decides when outstanding shards are looked up in the store, and when they are sent again. */
 export class ResendPolicy {
   #countedAt: number
   #resentAt: number
@@ -81,13 +81,13 @@ export class ResendPolicy {
   }
 
   /**
-   * Decides what to do now, and takes it as done.
+   * Decides what to do now, and records it as done.
    * @param doneAt time at which the last shard was done
    */
   decide(now: number, doneAt: number): { count: boolean; resend: boolean } {
     if (doneAt > this.#resentAt) this.#resendMs = resendMs
     const resend = now - Math.max(doneAt, this.#resentAt) >= this.#resendMs
-    // Before anything is sent again, it is looked up.
+    // Look up before resending.
     const count = resend || now - doneAt >= quietMs || now - this.#countedAt >= countMs
     if (count) this.#countedAt = now
     if (resend) {

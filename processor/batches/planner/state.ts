@@ -13,7 +13,7 @@ import { type BatchError, dueAt, withCounts } from './status.ts'
 export class BatchState {
   readonly ref: BatchRef
   readonly work: BatchWork
-  /** Announced with every change that somebody may wait for. */
+  /** Announces changes to waiting tasks. */
   readonly changes = new Changes()
   batch: Batch
   /** Errors for which the batch cannot be run. */
@@ -71,9 +71,9 @@ export class BatchState {
 /** Longest time between two heartbeats, ms. */
 const heartbeatMs = 5_000
 
-/** Stored objects of a batch that is ours: the Batch object, and the progress by which another planner can go on. */
+/** Stored objects of a claimed batch: the Batch object, and the progress from which another planner can resume. */
 export class BatchRecord {
-  /** Set when the final state is in the store, so that every planner would write the same files. */
+  /** Set when the final state is stored, so that every planner would write the same files. */
   finalStateSaved: boolean
   readonly #claim: Claim
   readonly #state: BatchState
@@ -94,8 +94,8 @@ export class BatchRecord {
   }
 
   /**
-   * Writes the objects that have changed, and the heartbeat. The progress goes first: who has lost the batch
-   * learns it there, and leaves the Batch object alone.
+   * Writes changed objects and the heartbeat. The progress goes first: there a planner notices that it has lost the
+   * batch, and leaves the Batch object alone.
    * @throws OwnershipLostError, StoreUnavailableError
    */
   async save(): Promise<void> {
@@ -115,7 +115,7 @@ export class BatchRecord {
     this.#savedBatch = batch
   }
 
-  /** Lets another planner take over at once. */
+  /** Releases the batch to another planner. */
   release(): Promise<void> {
     return this.#write(() => 0)
   }

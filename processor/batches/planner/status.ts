@@ -77,20 +77,20 @@ export function concluded(batch: Batch, conclusion: Conclusion, now: number): Ba
   }
 }
 
-/** A fault as the batch's `errors` show it. `line`: null for trouble with the batch as a whole. */
+/** Converts a fault for the batch's `errors`. `line`: null for errors of the batch as a whole. */
 export const batchError = (
   { code, message, param }: Omit<LineFault, 'customId'>,
   line: number | null = null,
 ): BatchError => ({ code, message, param, line })
 
-/** Share of its completion window that a batch keeps in reserve, and between what, ms. */
+/** Share of the completion window kept in reserve, and its limits, ms. */
 const reserveShare = 0.05
 const leastReserveMs = 5_000
 const mostReserveMs = 10 * 60_000
 
 /**
- * Time at which the last line of a batch is to have its result, unix ms: before the batch expires, with time for shards that
- * are slow or come again and for putting the files together.
+ * Deadline of the last line of a batch, unix ms: before the batch expires, with a reserve for slow and repeated shards
+ * and for joining the files.
  */
 export function dueAt({ created_at, expires_at }: Pick<Batch, 'created_at' | 'expires_at'>): number {
   const windowMs = 1000 * (expires_at - created_at)

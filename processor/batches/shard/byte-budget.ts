@@ -1,24 +1,14 @@
-/** Memory that was taken from a budget. */
+/** Reserved memory. */
 export interface Reservation {
-  /** Gives back what turned out not to be needed. */
+  /** Returns memory beyond `bytes`. */
   shrink(bytes: number): void
-  /** Gives everything back; a second call does nothing. */
+  /** Returns all; idempotent. */
   release(): void
 }
 
 /**
- * Bounds the memory of work whose size is known only afterwards: reserve the most it can need, shrink to what it
- * needed, release. First come, first served.
- *
- * @example
- * const reservation = await budget.reserve(maxBytes)
- * try {
- *   const image = await fetch(url)
- *   reservation.shrink(image.length)
- *   await use(image)
- * } finally {
- *   reservation.release()
- * }
+ * Bounds the memory of work whose size is known only afterwards: reserve the maximum, shrink to the actual size,
+ * release. First come, first served.
  */
 export class ByteBudget {
   #free: number
@@ -31,12 +21,11 @@ export class ByteBudget {
     this.#free = size
   }
 
-  /** Bytes that are reserved. */
   get reserved(): number {
     return this.#size - this.#free
   }
 
-  /** Resolves when there is room. What is larger than the whole budget gets all of it. */
+  /** Resolves when there is room. Requests above the whole budget get all of it. */
   async reserve(bytes: number): Promise<Reservation> {
     let held = Math.min(bytes, this.#size)
     if (this.#waiting.length > 0 || held > this.#free) {

@@ -6,6 +6,7 @@ import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
@@ -18,9 +19,9 @@ export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
   tenantOf(id: string): Promise<Tenant>
-  /** Images fetched at the same time at most. */
+  /** Maximum concurrent fetches. */
   fetches: number
-  /** Bytes of images that are being fetched or wait for a device at most. */
+  /** Maximum bytes of images being fetched or waiting for a device. */
   imageBytes: number
   onFetched?(seconds: number): void
   /** Waits for room in the queue; ends early when the signal aborts. */
@@ -29,32 +30,29 @@ export interface LineRunnerOptions {
   now(): number
 }
 
-/** What came of a line: the text is its line of the output file, or of the error file. */
+/** Result of a line; `text` is its line of the output file, or of the error file. */
 export type LineOutcome =
   | { text: string; captioned: Captioned }
-  /** `dropped`: it was not begun. */
+  /** `dropped`: it was not started. */
   | { text: string; code: string; dropped: boolean }
 
-/** How a line is run. */
+/** Options of one run of a line. */
 export interface LineRun {
-  /** Ends everything. */
+  /** Stops the run. */
   signal: AbortSignal
-  /** Ends the fetching of images when the batch expires, with a `BatchExpiredError`. */
+  /** Stops fetches when the batch expires, with a `BatchExpiredError`. */
   expiry: AbortSignal
-  /** Of the lines that wait, the one with the lowest goes first. */
+  /** The lowest runs first. */
   priority: number
 }
 
 /** The batch expired while an image was fetched. */
-export class BatchExpiredError extends Error {
-  override readonly name = 'BatchExpiredError'
-  readonly retriable = false
-}
+export class BatchExpiredError extends BaseError {}
 
-/** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to come again. */
+/** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to be retried. */
 export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>
 
-/** Runs lines of all shards of a process, as many at a time as keep the devices busy and the memory bounded. */
+/** Creates a runner for the lines of all shards of a process that keeps devices busy and memory bounded. */
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
   const { captioner, now } = options
   const budget = new ByteBudget(options.imageBytes)
@@ -65,8 +63,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const { image, release } = await fetching(run.priority, () => fetchHeld(ask.imageUrl, job.tenant, run))
     try {
       checkImage(image, 'image_url')
-      const task = taskOf(ask, job, image, run.signal)
-      return await captioning(run.priority, () => captionWhenTaken(options, task))
+      return await captioning(run.priority, () => captionImage(options, ask, job, image, run.signal))
     } finally {
       release()
     }
@@ -119,24 +116,17 @@ async function fetchImage(
   return image
 }
 
-function taskOf({ prompt, maxPrune = 1 }: BatchLine, job: ShardJob, image: Uint8Array, signal: AbortSignal) {
-  return {
-    image,
-    lane: 'batch',
-    deadline: job.expiresAt,
-    maxPrune: Math.min(job.maxPrune, maxPrune),
-    prompt,
-    signal,
-  } as const
-}
-
-/** A full queue is no fault of the line: it waits. */
-function captionWhenTaken(
+/** Captions an image. Retries while the queue is full, which is no fault of the line. */
+function captionImage(
   { captioner, sleep }: LineRunnerOptions,
-  task: ReturnType<typeof taskOf>,
+  { prompt, maxPrune: mostPruned = 1 }: BatchLine,
+  job: ShardJob,
+  image: Uint8Array,
+  signal: AbortSignal,
 ): Promise<Captioned> {
-  const { signal } = task
   signal.throwIfAborted()
+  const maxPrune = Math.min(job.maxPrune, mostPruned)
+  const task = { image, lane: 'batch', deadline: job.expiresAt, maxPrune, prompt, signal } as const
   return retry(() => captioner.caption(task), {
     retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
     pauseMs: (_, error) => retryAfterMs(error) ?? 1000,
@@ -146,12 +136,12 @@ function captionWhenTaken(
 }
 
 /**
- * The error that the line alone is to blame for.
- * @throws the error itself where the whole shard is to come again
+ * Returns an error that belongs to the line.
+ * @throws any other error, for which the whole shard is retried
  */
 function faultOf(error: unknown): TurbineError {
   if (error instanceof ImageError) return error
-  // The devices have tried several times to run on this image.
+  // The devices have retried this image.
   if (error instanceof TurbineError && (!error.retriable || error.code === 'inference_failed')) return error
   throw error
 }
@@ -177,28 +167,28 @@ function captioned(
   return { text: outputLine({ id, customId, statusCode: 200, requestId, body }), captioned: result }
 }
 
-/** The service was asked and refused. */
+/** Outcome of a line that the service refused. */
 function refused(job: ShardJob, line: number, customId: string, error: TurbineError): LineOutcome {
   const { id, requestId } = resultIds(job.batch, line)
   const response = { statusCode: error.status, requestId, body: error.toBody() }
   return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
 }
 
-/** The line itself is at fault. */
-export function faulty(job: ShardJob, { number }: ManifestLine, fault: LineFault): LineOutcome {
-  const { customId, code, message, param } = fault
+/** Outcome of a line that cannot be run. */
+export function faulty(
+  job: ShardJob,
+  { number }: Pick<ManifestLine, 'number'>,
+  { customId, code, message, param }: Omit<LineFault, 'param'> & Partial<LineFault>,
+): LineOutcome {
   const { id } = resultIds(job.batch, number)
-  return {
-    text: errorLine({ id, customId, error: { code, message, param, line: number } }),
-    code,
-    dropped: false,
-  }
+  const text = errorLine({ id, customId, error: { code, message, param, line: number } })
+  return { text, code, dropped: false }
 }
 
 export function expired(job: ShardJob, line: number, customId: string): LineOutcome {
   const error = {
     code: 'batch_expired',
-    message: 'The batch expired before this line was run. Hand it in again, with a longer completion window.',
+    message: 'The batch expired before this line was run. Submit it again, with a longer completion window.',
     line,
   }
   const { id } = resultIds(job.batch, line)

@@ -3,6 +3,7 @@ import { maxBodyBytes, type Pruning } from '../../../edge/contract/caption.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { encodeShard, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
 import { sleep } from '../../../infra/timing.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
@@ -13,17 +14,17 @@ import { createLookUps, linesOf, type ShardRunnerOptions, settled } from './runn
 
 export type RepayJob = ShardJob & { repay: Repay }
 
-/** What came of the pruned lines of a shard. */
+/** Result of captioning a shard's pruned lines again. */
 export interface Repaid {
-  /** Of the results that are in the store now. */
+  /** Of the results in the store now. */
   tally: ShardTally
-  /** Lines that were captioned again here. */
+  /** Lines captioned again here. */
   lines: number
-  /** Pruned lines that are still to be tried. */
+  /** Pruned lines still to be tried. */
   pending: number
 }
 
-/** Captions the pruned lines of a shard again; undefined when it is too late for it, or the batch is to stop. */
+/** Captions the pruned lines of a shard again; undefined after its deadline, or when the batch is cancelled. */
 export type ShardRepayer = (job: RepayJob, signal: AbortSignal) => Promise<Repaid | undefined>
 
 export type ShardRepayerOptions = Pick<
@@ -31,20 +32,20 @@ export type ShardRepayerOptions = Pick<
   'store' | 'buckets' | 'captioner' | 'images' | 'now' | 'sleep'
 >
 
-/** Without a caption for so long the devices have other work, ms. */
+/** Time without a caption after which the devices count as busy, ms. */
 const busyMs = 10_000
-const lookMs = 1_000
-/** Time in which the results are written, ms. */
+const pollMs = 1_000
+/** Time reserved for writing the results, ms. */
 const writeMs = 5_000
 
 type Outcome = { repaid: OutputResult } | 'kept' | 'pending'
 
 /**
- * Captions the pruned lines of shards again, at full quality, on devices that have nothing else to do, and stops when
- * they get other work. The results take the place of those that were read, unless somebody else has changed them; all
- * other lines, and those whose image cannot be had any more, stay byte for byte.
+ * Creates a runner that captions pruned lines of shards again, at full quality, on idle devices, and stops when they
+ * get other work. Results are replaced by compare-and-swap; other lines, and those whose image is gone, stay byte for
+ * byte.
  *
- * @throws MissingSliceError when the manifest is gone; StoreUnavailableError, and what else makes a shard come again
+ * @throws MissingSliceError when the manifest is gone; StoreUnavailableError, and any error for which a shard is retried
  */
 export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
   const { store, captioner, now, sleep: wait = sleep } = options
@@ -62,7 +63,7 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     return outcome && 'captioned' in outcome ? { repaid: readOutputLine(outcome.text) } : 'kept'
   }
 
-  /** Runs the lines until all are done, the devices get other work, or the time is up. */
+  /** Runs the lines until all are done, the devices are busy, or time is up. */
   async function repayLines(lines: ManifestLine[], job: RepayJob, signal: AbortSignal): Promise<Outcome[]> {
     const stopping = new AbortController()
     const over = new AbortController()
@@ -95,8 +96,8 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     while (!over.aborted) {
       if (devices.waiting === 0 || devices.served !== served) servedAt = now()
       served = devices.served
-      if (now() >= until || now() - servedAt >= busyMs) return stopping.abort(new DevicesBusyError())
-      await wait(lookMs, over)
+      if (now() >= until || now() - servedAt >= busyMs) return stopping.abort(devicesBusy())
+      await wait(pollMs, over)
     }
   }
 
@@ -114,7 +115,7 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     const written = replaced(stored, results, repaid)
     const tally = await writeShard(store, job, written, stored)
     if (tally === written.tally) return { tally, lines: repaid.length, pending }
-    // Somebody else was first. What is still to be done is seen from what is there now.
+    // Another writer was first; its results show the pending lines.
     return { tally, lines: 0, pending: tally.pruned ?? 0 }
   }
 }
@@ -140,64 +141,44 @@ function replaced(stored: ShardParts, before: OutputResult[], repaid: OutputResu
   return { tally, object: encodeShard(tally, texts, splitLines(stored.errors)) }
 }
 
-/** The devices have other work. */
-class DevicesBusyError extends Error {
-  override readonly name = 'DevicesBusyError'
-  readonly retriable = true
-
-  constructor() {
-    super('The devices have other work.')
-  }
+class DevicesBusyError extends BaseError {
+  override readonly retriable = true
 }
 
-/** The devices of a captioner as far as they have nothing else to do: at full quality, after everything that waits. */
+const devicesBusy = () => new DevicesBusyError('The devices have other work.')
+
+/** Captioner on idle devices: at full quality, after all waiting work. */
 class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
-  readonly #captioner: Pick<Captioner, 'caption' | 'concurrency'>
-  #waiting = 0
-  #served = 0
+  readonly concurrency: number
+  /** Images that wait for a device, or are on one. */
+  waiting = 0
+  /** Images captioned since the start. */
+  served = 0
+  readonly #captioner: Pick<Captioner, 'caption'>
 
   constructor(captioner: Pick<Captioner, 'caption' | 'concurrency'>) {
     this.#captioner = captioner
-  }
-
-  get concurrency(): number {
-    return this.#captioner.concurrency
-  }
-
-  /** Images that wait for a device, or are on one. */
-  get waiting(): number {
-    return this.#waiting
-  }
-
-  /** Images captioned since the start. */
-  get served(): number {
-    return this.#served
+    this.concurrency = captioner.concurrency
   }
 
   /** @throws DevicesBusyError when there is no room to wait in; what `Captioner.caption` throws */
   async caption(task: CaptionTask): Promise<Captioned> {
-    this.#waiting++
+    this.waiting++
     try {
-      const captioned = await this.#captioner.caption({
-        ...task,
-        deadline: undefined,
-        level: 0,
-        idle: true,
-      })
-      this.#served++
+      const captioned = await this.#captioner.caption({ ...task, deadline: undefined, level: 0, idle: true })
+      this.served++
       return captioned
     } catch (error) {
-      if (error instanceof TurbineError && error.code === 'queue_full') throw new DevicesBusyError()
+      if (error instanceof TurbineError && error.code === 'queue_full') throw devicesBusy()
       throw error
     } finally {
-      this.#waiting--
+      this.waiting--
     }
   }
 }
 
-/** A line of an output file, as far as its pruning goes. */
+/** Line of an output file, with its pruning. */
 interface OutputResult {
-  /** The line itself, without its end. */
   text: string
   /** `batch_req_...` */
   id: string
@@ -215,14 +196,14 @@ function readOutputLine(text: string): OutputResult {
   return { text, id, pruning: response.body.turbine }
 }
 
-/** Lines of a shard's object, without their ends; byte for byte what was encoded. */
+/** Splits lines of a shard's object, without line ends; byte for byte. */
 function splitLines(bytes: Uint8Array): string[] {
   const lines = new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes).split('\n')
   lines.pop()
   return lines
 }
 
-/** What came of a shard with these output lines. */
+/** Tally of a shard with these output lines. */
 function tallyOutput(
   results: readonly OutputResult[],
   { failed, dropped }: Pick<ShardTally, 'failed' | 'dropped'>,

@@ -1,8 +1,8 @@
-/** What a line of the output or error file is about. */
+/** Identity of a line of the output or error file. */
 interface ResultOf {
-  /** `batch_req_...`, the same however often the line is run. */
+  /** `batch_req_...`, deterministic. */
   id: string
-  /** Null where the line had none that can be read. */
+  /** Null where it cannot be read. */
   customId: string | null
 }
 
@@ -14,7 +14,7 @@ interface Response {
 
 interface OutputLine extends ResultOf, Response {}
 
-/** Why a line has no result. */
+/** Error of a line. */
 interface LineError {
   code: string
   message: string
@@ -24,11 +24,11 @@ interface LineError {
   line?: number
 }
 
-/** `response`: the service was asked and refused. `error`: the line never came so far. */
-type ErrorLine = ResultOf & ({ response: Response } | { error: LineError })
+/** `response`: the service refused the request. `error`: the line was never run. */
+export type ErrorLine = ResultOf & ({ response: Response } | { error: LineError })
 
 /**
- * The ids of the result of a line; deterministic, so that a line that runs twice gives the same result line.
+ * Derives the ids of a line's result; deterministic, so that a repeated line gives the same result line.
  * @param line number of the line in the manifest, from 1
  */
 export function resultIds(batch: string, line: number): { id: string; requestId: string } {

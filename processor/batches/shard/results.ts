@@ -5,12 +5,13 @@ import {
   type ShardJob,
   type ShardTally,
 } from '../../../edge/contract/shard.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { onlyIf } from '../../../infra/store/json.ts'
 import { listPages, type ObjectStore, PreconditionFailedError } from '../../../infra/store/store.ts'
 import type { BatchRef } from '../planner/lease.ts'
 import type { ShardResults } from './runner.ts'
 
-/** Numbers of the shards from `from` on whose results are in the store, ascending. */
+/** Lists the shards from `from` on whose results are in the store, ascending. */
 export async function* listShards(
   store: Pick<ObjectStore, 'list'>,
   { tenant, batch }: BatchRef,
@@ -22,24 +23,24 @@ export async function* listShards(
     for (const { key } of page) yield Number(key.slice(prefix.length))
 }
 
-/** The results of a shard, taken apart. */
-export interface ShardParts {
+/** Summary of a shard whose results are in the store. */
+export interface StoredShard {
   tally: ShardTally
+  etag: string
+}
+
+/** Results of a shard, taken apart. */
+export interface ShardParts extends StoredShard {
   /** Output lines with their line ends. */
   output: Uint8Array
   /** Error lines with their line ends. */
   errors: Uint8Array
-  /** Of the object. */
-  etag: string
 }
 
-/** A shard's results are not there, or not whole. */
-export class ShardObjectError extends Error {
-  override readonly name = 'ShardObjectError'
-  readonly retriable = false
-}
+/** Results of a shard that are missing or damaged. */
+export class ShardObjectError extends BaseError {}
 
-/** @throws ShardObjectError when they are not there or not whole */
+/** @throws ShardObjectError when they are missing or damaged */
 export async function readShardParts(
   store: Pick<ObjectStore, 'get'>,
   ref: BatchRef,
@@ -51,8 +52,8 @@ export async function readShardParts(
 }
 
 /**
- * Undefined when the shard has no results, or none any more.
- * @throws ShardObjectError when they are not whole
+ * Undefined when the shard has no results.
+ * @throws ShardObjectError when they are damaged
  */
 export async function findShardParts(
   store: Pick<ObjectStore, 'get'>,
@@ -78,12 +79,6 @@ export async function findShardParts(
 
 type ShardName = Pick<ShardJob, 'tenant' | 'batch' | 'shard'>
 
-/** What is known of a shard whose results lie in the store. */
-export interface StoredShard {
-  tally: ShardTally
-  etag: string
-}
-
 /** Undefined when the shard has no results yet. */
 export async function readShard(store: ObjectStore, shard: ShardName): Promise<StoredShard | undefined> {
   const object = await store.get(keyOf(shard), { start: 0, end: maxShardHeaderBytes - 1 })
@@ -94,9 +89,9 @@ export async function readShard(store: ObjectStore, shard: ShardName): Promise<S
 }
 
 /**
- * Stores the results of a shard, or leaves those of whoever was first.
- * @param replaced the results that these are to take the place of
- * @returns the tally that counts
+ * Stores the results of a shard, unless another writer was first.
+ * @param replaced earlier results to replace
+ * @returns the tally of the stored results
  */
 export async function writeShard(
   store: ObjectStore,

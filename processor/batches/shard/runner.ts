@@ -3,9 +3,10 @@ import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
-import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { getJson } from '../../../infra/store/store.ts'
 import { timeLimit } from '../../../infra/timing.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import {
@@ -21,20 +22,19 @@ export interface ShardRunnerOptions
   extends SliceStores,
     Pick<LineRunnerOptions, 'images' | 'sleep' | 'now' | 'onFetched'> {
   captioner: Captioner
-  /** Images fetched at the same time, over all shards; default: enough for far sources and fast devices. */
+  /** Concurrent fetches, over all shards; default: enough for slow sources and fast devices. */
   fetches?: number
-  /** Bytes of images held at the same time; default: as if those being fetched were all as large as allowed. */
+  /** Maximum bytes of images in memory; default: `fetches` images of the maximum size. */
   imageBytes?: number
-  /** Told what came of each line. */
   onLine?(outcome: LineOutcome): void
-  /** Told how the number of lines that are being run changes. */
+  /** Called with changes of the number of running lines. */
   onInFlight?(change: 1 | -1): void
 }
 
-/** The results of a shard, ready to be stored. */
+/** Results of a shard, ready to be stored. */
 export interface ShardResults {
   tally: ShardTally
-  /** As `encodeShard` makes it. */
+  /** Encoded by `encodeShard`. */
   object: Uint8Array
 }
 
@@ -44,10 +44,10 @@ export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardR
 const leastFetches = 32
 
 /**
- * Runs shards of batches: reads their lines, fetches the images, captions them in the batch lane. Lines run side by
- * side, over all shards together, those of the more urgent batch first; the results are in the order of the lines.
+ * Creates a runner of shards: it reads their lines, fetches the images and captions them in the batch lane. Lines of
+ * all shards run concurrently, those of urgent batches first; results are in the order of the lines.
  *
- * A run rejects when the shard is to come again: the store is away, the processor shuts down, the signal aborts.
+ * A run rejects when the shard is to be retried: the store is unavailable, the processor shuts down, the signal aborts.
  * @throws MissingSliceError when the manifest is gone
  */
 export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
@@ -56,7 +56,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
     options
   const { tenantOf, isCancelled } = createLookUps(options)
   const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
-  // While the devices' share is captioned, as many again are on their way.
+  // Fetches the next images while the devices caption the current ones.
   const limit = priorityLimit(fetches + captioner.concurrency)
 
   return async (job, signal) => {
@@ -64,7 +64,7 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
     const stopping = new AbortController()
     const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
     const priority = priorityOf(job.expiresAt, now())
-    const how: LineRun = {
+    const lineRun: LineRun = {
       signal: AbortSignal.any([signal, stopping.signal]),
       expiry: expiry.signal,
       priority,
@@ -72,9 +72,9 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
     const run = async (line: ManifestLine) => {
       onInFlight?.(1)
       try {
-        how.signal.throwIfAborted()
+        lineRun.signal.throwIfAborted()
         if (await isCancelled(job)) throw new BatchCancelledError()
-        const outcome = await runLine(line, job, how)
+        const outcome = await runLine(line, job, lineRun)
         if (outcome) onLine?.(outcome)
         return outcome
       } catch (error) {
@@ -96,12 +96,9 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
   }
 }
 
-class BatchCancelledError extends Error {
-  override readonly name = 'BatchCancelledError'
-  readonly retriable = false
-}
+class BatchCancelledError extends BaseError {}
 
-/** The lines of the shard without the empty ones: of those there can be millions. */
+/** Reads the lines of a shard without empty ones, of which there can be millions. */
 export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
   const lines: ManifestLine[] = []
   const bytes = readSlices(job.slices, stores)
@@ -111,13 +108,13 @@ export async function linesOf(job: ShardJob, stores: SliceStores): Promise<Manif
   return lines
 }
 
-/** As `Promise.all`, but rejects when the last has ended: whatever runs again does not meet what ran before. */
+/** `Promise.all` that rejects only after all have ended, so that a retry does not overlap with them. */
 export async function settled<T>(promises: Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(promises)
   return Promise.all(promises)
 }
 
-/** The object of a shard's results; lines that are empty have none. */
+/** Encodes the results of a shard. */
 export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResults {
   const tally = { ...emptyTally }
   const output: string[] = []
@@ -140,37 +137,26 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
   return { tally, object: encodeShard(tally, output, errors) }
 }
 
-const cancelLookMs = 1_000
-const tenantLookMs = 10_000
+const cancelCacheMs = 1_000
+const tenantCacheMs = 10_000
 
-export interface ShardLookUpsOptions {
-  store: ObjectStore
-  /** Unix ms. */
-  now(): number
-}
-
-/** What every line of a shard asks the store for, looked up now and then. */
-export interface ShardLookUps {
-  /** The tenant as it is kept; one that was never written has no grants. */
-  tenantOf(id: string): Promise<Tenant>
-  /** Whether the batch is to stop. */
-  isCancelled(job: Pick<ShardJob, 'tenant' | 'batch'>): Promise<boolean>
-}
-
-export function createLookUps({ store, now }: ShardLookUpsOptions): ShardLookUps {
+/** Look-ups in the store that every line of a shard needs, cached for seconds. */
+export function createLookUps({ store, now }: Pick<ShardRunnerOptions, 'store' | 'now'>) {
   const hasMark = remember({
     load: async (mark) => (await store.head(mark)) !== undefined,
-    freshMs: () => cancelLookMs,
+    freshMs: () => cancelCacheMs,
     now,
     shared: true,
   })
   return {
-    tenantOf: remember({
+    /** The stored tenant; one that was never written has no grants. */
+    tenantOf: remember<Tenant>({
       load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
-      freshMs: () => tenantLookMs,
+      freshMs: () => tenantCacheMs,
       now,
       shared: true,
     }),
-    isCancelled: ({ tenant, batch }) => hasMark(keys.batchCancel(tenant, batch)),
+    isCancelled: ({ tenant, batch }: Pick<ShardJob, 'tenant' | 'batch'>): Promise<boolean> =>
+      hasMark(keys.batchCancel(tenant, batch)),
   }
 }

@@ -5,19 +5,18 @@ import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { MissingSliceError, type SliceStores } from '../../../infra/store/slices.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { expired, faulty, type LineOutcome } from './line.ts'
-import { errorLine, resultIds } from './result-lines.ts'
 import { writeShard } from './results.ts'
 import { encodeResults, linesOf, type ShardResults } from './runner.ts'
 
-/** Why all lines of a shard failed. */
+/** Error of all lines of a shard. */
 export interface ShardFault {
   code: string
   message: string
 }
 
 /**
- * Results for a shard that cannot be run: each of its lines is an error line. Where the lines themselves are gone,
- * there are as many error lines, without a `custom_id`.
+ * Creates results for a shard that cannot be run, with an error line for each line. Lines that are gone have no
+ * `custom_id`.
  * @throws StoreUnavailableError
  */
 export async function failedShard(
@@ -36,7 +35,7 @@ export async function failedShard(
   )
 }
 
-/** Undefined for an empty line. A line without a text is one that nobody knows more of. */
+/** Undefined for an empty line. A line without text is gone. */
 function failedLine(
   job: ShardJob,
   { code, message }: ShardFault,
@@ -45,17 +44,12 @@ function failedLine(
   const read = 'text' in line ? parseBatchLine(line, job) : { fault: { customId: null } }
   if (read === undefined) return undefined
   const { customId } = 'ask' in read ? read.ask : read.fault
-  const { id } = resultIds(job.batch, line.number)
-  return {
-    text: errorLine({ id, customId, error: { code, message, line: line.number } }),
-    code,
-    dropped: false,
-  }
+  return faulty(job, line, { customId, code, message })
 }
 
 /**
- * Results for a shard that nobody has begun when its batch expired: a usable line is `batch_expired`, another says
- * what is wrong with it.
+ * Creates results for a shard that was not started when its batch expired: `batch_expired` for usable lines, their
+ * fault for others.
  * @throws StoreUnavailableError
  */
 async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardResults> {
@@ -85,8 +79,8 @@ const inputGone = {
 const shardsAtOnce = 4
 
 /**
- * Writes the results of shards that nobody ran before their batch expired, and yields their tallies. Whoever was first
- * with a shard's results keeps them.
+ * Writes the results of shards that did not run before their batch expired, and yields the tallies of the stored
+ * results.
  * @throws StoreUnavailableError
  */
 export async function* expireShards(

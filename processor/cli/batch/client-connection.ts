@@ -1,64 +1,63 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 import { backoffMs, isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
 import { UsageError } from '../errors.ts'
 
 export interface ConnectionOptions {
-  /** Where the service is, e.g. `http://127.0.0.1:8787`. */
+  /** Base URL of the service, e.g. `http://127.0.0.1:8787`. */
   url: string
   apiKey?: string
-  /** Ends every request and every pause; requests then reject with its reason. */
+  /** Aborts requests and pauses; requests then reject with its reason. */
   signal?: AbortSignal
-  /** Told once when the service stops answering, and once when it answers again. */
-  tell?(text: string): void
+  /** Receives one note when the service stops responding and one when it responds again. */
+  onNote?(text: string): void
   fetch?: typeof fetch
-  /** Waits between tries, ms. */
+  /** Pauses between retries, ms. */
   sleep?(ms: number, signal: AbortSignal): Promise<unknown>
 }
 
 export interface ClientRequest {
   method?: 'GET' | 'POST'
   path: string
-  /** An object goes as JSON. */
+  /** Sent as JSON unless it is a form. */
   body?: FormData | object
   headers?: Record<string, string>
-  /** Sum of the pauses between tries at most, ms; default 90,000, enough for a restart of what is behind it. */
-  patienceMs?: number
-  /** Whether it is sent even when `signal` has aborted. */
+  /** Total pause between retries at most, ms; default 90,000, enough for a restart of the service. */
+  maxWaitMs?: number
+  /** Sends the request even after `signal` has aborted. */
   afterInterruption?: boolean
 }
 
-const defaultPatienceMs = 90_000
-/** An answer in JSON takes no longer, ms; a large body is the exception and has no limit of its own. */
-const answerTimeoutMs = 60_000
+const defaultMaxWaitMs = 90_000
+/** Timeout of a JSON response, ms. Uploads and downloads have none. */
+const responseTimeoutMs = 60_000
 
 /**
- * The address of a service as people write it: without a slash at the end, and without the `/v1` that OpenAI's
- * clients want there.
+ * Normalizes the URL of a service: without a trailing slash, and without the `/v1` that OpenAI's clients need.
  * @throws UsageError
  */
 export function parseServiceUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (url?.protocol !== 'http:' && url?.protocol !== 'https:')
     throw new UsageError(
-      `"${text}" is no address of a service. Give one like http://127.0.0.1:8787 with --url or TURBINE_URL.`,
+      `"${text}" is not the URL of a service. Use one like http://127.0.0.1:8787 with --url or TURBINE_URL.`,
     )
   if (url.username !== '' || url.password !== '')
-    throw new UsageError('An address does not hold a key or a password. Set TURBINE_API_KEY.')
+    throw new UsageError('The URL of a service must not contain credentials. Set TURBINE_API_KEY.')
   return `${url.origin}${url.pathname}`.replace(/\/+$/, '').replace(/\/v1$/, '')
 }
 
 /**
- * Sends requests to one service, again where a repeat makes sense: with the pauses that the service asks for, else
- * growing ones. A service that never answered yet is not waited for: its address is wrong, or it is not started.
+ * Sends requests to one service and retries them with backoff, or after `Retry-After`. A service that has never responded is
+ * not retried: its URL is wrong, or it is not running.
  */
 export class Connection {
   readonly url: string
   readonly #options: ConnectionOptions
   readonly #signal: AbortSignal
-  #answered = false
-  #inTrouble = false
+  #responded = false
+  #failing = false
 
-  /** @throws UsageError when the address is none. */
+  /** @throws UsageError for an invalid `url` */
   constructor(options: ConnectionOptions) {
     this.url = parseServiceUrl(options.url)
     this.#options = options
@@ -66,25 +65,25 @@ export class Connection {
   }
 
   /** @throws ServiceError, UnreachableError */
-  json<Schema extends z.ZodType>(ask: ClientRequest, schema: Schema): Promise<z.output<Schema>> {
-    return this.#persist(ask, async () => {
-      const timeout = ask.body instanceof FormData ? [] : [AbortSignal.timeout(answerTimeoutMs)]
-      const response = await this.#fetch(ask, timeout)
+  json<Schema extends z.ZodType>(request: ClientRequest, schema: Schema): Promise<z.output<Schema>> {
+    return this.#retry(request, async () => {
+      const timeout = request.body instanceof FormData ? [] : [AbortSignal.timeout(responseTimeoutMs)]
+      const response = await this.#fetch(request, timeout)
       const parsed = schema.safeParse(parseJson(await response.text()))
-      if (!parsed.success) throw foreignAnswer(response, this.url)
+      if (!parsed.success) throw foreignResponse(response, this.url)
       return parsed.data
     })
   }
 
-  /** The answer with its body still to be read. @throws ServiceError, UnreachableError */
-  open(ask: ClientRequest): Promise<Response> {
-    return this.#persist(ask, () => this.#fetch(ask, []))
+  /** Returns the response with its body unread. @throws ServiceError, UnreachableError */
+  open(request: ClientRequest): Promise<Response> {
+    return this.#retry(request, () => this.#fetch(request, []))
   }
 
-  async #fetch(ask: ClientRequest, signals: AbortSignal[]): Promise<Response> {
-    const { method = 'GET', path, body, afterInterruption = false } = ask
+  async #fetch(request: ClientRequest, signals: AbortSignal[]): Promise<Response> {
+    const { method = 'GET', path, body, afterInterruption = false } = request
     const { apiKey, fetch: send = fetch } = this.#options
-    const headers = new Headers(ask.headers)
+    const headers = new Headers(request.headers)
     if (apiKey !== undefined) headers.set('authorization', `Bearer ${apiKey}`)
     const isForm = body instanceof FormData
     if (body && !isForm) headers.set('content-type', 'application/json')
@@ -92,7 +91,7 @@ export class Connection {
       method,
       headers,
       body: isForm ? body : body && JSON.stringify(body),
-      // Followed, a POST would become a GET.
+      // Following a redirect would turn a POST into a GET.
       redirect: 'manual',
       signal: AbortSignal.any(afterInterruption ? signals : [this.#signal, ...signals]),
     })
@@ -100,39 +99,35 @@ export class Connection {
     return response
   }
 
-  async #persist<T>(ask: ClientRequest, attempt: () => Promise<T>): Promise<T> {
-    const { patienceMs = defaultPatienceMs, afterInterruption = false } = ask
-    let leftMs = patienceMs
-    const attemptOnce = () =>
-      attempt().catch((cause: unknown) => {
+  async #retry<T>(
+    { maxWaitMs = defaultMaxWaitMs, afterInterruption = false }: ClientRequest,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    let leftMs = maxWaitMs
+    const attempt = () =>
+      work().catch((cause: unknown) => {
         if (!afterInterruption) this.#signal.throwIfAborted()
         if (!(cause instanceof ServiceError)) throw new UnreachableError(this.url, cause)
-        this.#answered = true
+        this.#responded = true
         throw cause
       })
-    const value = await retry(attemptOnce, {
+    const value = await retry(attempt, {
       retriable: (error, failures) => {
         leftMs -= pauseBeforeRetry(failures, error)
-        return isRetriable(error) && this.#answered && leftMs >= 0
+        return isRetriable(error) && this.#responded && leftMs >= 0
       },
       pauseMs: pauseBeforeRetry,
       signal: this.#signal,
-      onFailure: (error) => this.#hasFailed(error),
+      onFailure: (error) => {
+        if (!this.#failing) this.#options.onNote?.(`${problemOf(error, this.url)} Retrying.`)
+        this.#failing = true
+      },
       sleep: this.#options.sleep,
     })
-    this.#hasAnswered()
+    if (this.#failing) this.#options.onNote?.('The service is back.')
+    this.#responded = true
+    this.#failing = false
     return value
-  }
-
-  #hasAnswered(): void {
-    this.#answered = true
-    if (this.#inTrouble) this.#options.tell?.('The service answers again.')
-    this.#inTrouble = false
-  }
-
-  #hasFailed(error: unknown): void {
-    if (!this.#inTrouble) this.#options.tell?.(`${problemOf(error, this.url)} Trying again until it does.`)
-    this.#inTrouble = true
   }
 }
 
@@ -141,8 +136,8 @@ const pauseBeforeRetry = (failures: number, error: unknown) =>
 
 const problemOf = (error: unknown, url: string) =>
   error instanceof ServiceError
-    ? `The service cannot answer now: ${error.message}`
-    : `The service at ${url} does not answer.`
+    ? `The service is unavailable: ${error.message}`
+    : `The service at ${url} is not responding.`
 
 function parseJson(text: string): unknown {
   try {
@@ -152,16 +147,15 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** The service answered, and its answer is no: the message is its own, with a remedy for a terminal. */
+/** Error response of the service, with its message and a remedy for the command line. */
 export class ServiceError extends Error {
   override readonly name = 'ServiceError'
   /** HTTP status. */
   readonly status: number
-  /** The service's name for what is wrong, e.g. `batch_not_found`; `foreign_answer` where it is not Turbine's. */
+  /** Error code of the service, e.g. `batch_not_found`; `foreign_answer` for a response that is not Turbine's. */
   readonly code: string
-  /** Whether the same request can succeed later. */
   readonly retriable: boolean
-  /** The pause that the service asks for, ms. */
+  /** `Retry-After` of the response, ms. */
   readonly retryAfterMs: number | undefined
 
   constructor(message: string, details: { status: number; code: string; retryAfterMs?: number }) {
@@ -173,10 +167,10 @@ export class ServiceError extends Error {
   }
 }
 
-/** Every request of the client may be repeated: what creates something carries an idempotency key. */
+/** Every request can be retried: those that create something carry an idempotency key. */
 const retriableStatuses = new Set([408, 429, 500, 502, 503, 504])
 
-/** Nothing answered, or the answer broke off. */
+/** No response, or an incomplete one. */
 export class UnreachableError extends Error {
   override readonly name = 'UnreachableError'
   readonly code = 'service_unreachable'
@@ -184,14 +178,14 @@ export class UnreachableError extends Error {
 
   constructor(url: string, cause: unknown) {
     super(
-      `Nothing answers at ${url} (${reasonOf(cause)}). Start a service with "npx turbine serve", or name another ` +
-        'one with --url or TURBINE_URL.',
+      `No service is reachable at ${url} (${reasonOf(cause)}). Start one with "npx turbine serve", or set --url or ` +
+        'TURBINE_URL.',
       { cause },
     )
   }
 }
 
-/** Fetch says "fetch failed"; what happened is in its cause. */
+/** Names the root cause: fetch itself only says "fetch failed". */
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   if (error.name === 'TimeoutError') return 'timeout'
@@ -199,40 +193,32 @@ function reasonOf(error: unknown): string {
   return 'code' in error && typeof error.code === 'string' ? error.code : error.message
 }
 
-/** An answer that is not 2xx as an error. */
+/** Makes an error of a response that is not 2xx. */
 async function errorOfResponse(response: Response, url: string): Promise<ServiceError> {
   const { status } = response
-  const text = await response.text()
-  const error = parseError(text)
-  if (!error) return foreignAnswer(response, url)
+  const parsed = errorSchema.safeParse(parseJson(await response.text()))
+  if (!parsed.success) return foreignResponse(response, url)
+  const { message, code } = parsed.data.error
   const remedy = status === 401 ? ' Set TURBINE_API_KEY to a key of this service.' : ''
   const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)
-  return new ServiceError(`${error.message}${remedy}`, {
+  return new ServiceError(`${message}${remedy}`, {
     status,
-    code: error.code ?? 'unknown',
+    code,
     retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : undefined,
   })
 }
 
-/** OpenAI's shape: `{"error": {"message", "type", "param", "code"}}`. */
-function parseError(text: string): { message: string; code?: string } | undefined {
-  try {
-    const { message, code } = JSON.parse(text).error
-    if (typeof message === 'string') return { message, code: typeof code === 'string' ? code : undefined }
-  } catch {
-    // A proxy's page, or nothing at all.
-  }
-  return undefined
-}
+/** OpenAI's error body, as far as it is used. */
+const errorSchema = z.object({ error: z.object({ message: z.string(), code: z.string().catch('unknown') }) })
 
-/** Whatever stands between, or something else than Turbine, has answered. */
-function foreignAnswer(response: Response, url: string): ServiceError {
+/** Makes an error of a response that a proxy, or another server than Turbine, has sent. */
+function foreignResponse(response: Response, url: string): ServiceError {
   const location = response.headers.get('location')
   const problem =
     location === null
-      ? `${url} answered ${response.status} ${response.statusText}`.trim()
-      : `${url} sends callers on to ${location}`
-  return new ServiceError(`${problem}, which is not an answer of Turbine. Check --url or TURBINE_URL.`, {
+      ? `${url} responded ${response.status} ${response.statusText}`.trim()
+      : `${url} redirects to ${location}`
+  return new ServiceError(`${problem}, which is not a response of Turbine. Check --url or TURBINE_URL.`, {
     status: response.status,
     code: 'foreign_answer',
   })

@@ -8,18 +8,17 @@ import { UnreachableError } from './client-connection.ts'
 interface DownloadOptions {
   fileId: string
   path: string
-  /** Told how many bytes are here; `total` is undefined where the service does not say. */
+  /** Receives the bytes so far; `total` is undefined without a content length. */
   onBytes?(bytes: number, total: number | undefined): void
 }
 
-/** Connections in a row that may break without bringing a byte. */
-const barrenTries = 5
+/** Connections in a row that may break without a single new byte. */
+const maxEmptyTries = 5
 
 /**
- * Streams a file of the service to disk. It stands at `path` only when it is whole; a connection that breaks is
- * taken up where it broke.
- * @returns the file's bytes
- * @throws ServiceError, UnreachableError, and what the file system throws
+ * Streams a file of the service to disk and resumes after a broken connection. `path` appears only once it is complete.
+ * @returns the size, bytes
+ * @throws ServiceError, UnreachableError, file system errors
  */
 export async function downloadFileContent(
   client: Client,
@@ -48,16 +47,16 @@ async function fetchInto(
 ): Promise<number> {
   let bytes = 0
   let cause: unknown
-  for (let barren = 0; barren < barrenTries; ) {
+  for (let emptyTries = 0; emptyTries < maxEmptyTries; ) {
     const response = await client.fileContent(fileId, bytes)
     const start = response.status === 206 ? bytes : 0
     const length = response.headers.get('content-length')
     const total = length === null ? undefined : start + Number(length)
     const copied = await writeBody(file, response, { start, onBytes: (count) => onBytes?.(count, total) })
     if (!('broken' in copied)) return copied.end
-    barren = copied.end > bytes ? 0 : barren + 1
+    emptyTries = copied.end > bytes ? 0 : emptyTries + 1
     bytes = copied.end
-    cause = new Error('The body broke off.', { cause: copied.broken })
+    cause = new Error('The response was incomplete.', { cause: copied.broken })
   }
   throw new UnreachableError(client.url, cause)
 }

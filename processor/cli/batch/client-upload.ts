@@ -6,26 +6,20 @@ import type { Client } from './client.ts'
 
 export interface UploadOptions {
   path: string
-  /** What it is called at the service. */
+  /** File name at the service. */
   filename: string
   bytes: number
-  /** A repeat with the same key makes no second file. */
+  /** A retry with the same key creates no second file. */
   idempotencyKey: string
-  /** Told after each part how many bytes have arrived, all in all. */
+  /** Receives the bytes sent so far, after each part. */
   onBytes?(bytes: number): void
-  /**
-   * Bytes of a part; a file of at most that many goes in one request. Default 8 MiB: less than the body limit of any
-   * platform, and little to send again after a broken connection.
-   */
+  /** Size of a part; smaller files take one request. Default 8 MiB: below any platform's body limit, and cheap to resend. */
   partBytes?: number
-  /** Parts on their way at the same time, each of them in memory. */
+  /** Parts in flight, each held in memory. */
   concurrency?: number
 }
 
-/**
- * Brings a local file to the service.
- * @throws UsageError when the file changes meanwhile; ServiceError, UnreachableError
- */
+/** Uploads a local file. @throws UsageError when the file shrinks meanwhile; ServiceError, UnreachableError */
 export async function uploadFile(client: Client, options: UploadOptions): Promise<BatchFile> {
   const { path, filename, bytes, idempotencyKey, partBytes = 8 * 1024 * 1024 } = options
   const file = await open(path)
@@ -41,22 +35,15 @@ export async function uploadFile(client: Client, options: UploadOptions): Promis
 async function uploadInParts(
   client: Client,
   file: FileHandle,
-  {
-    path,
-    filename,
-    bytes,
-    idempotencyKey,
-    onBytes,
-    partBytes,
-    concurrency = 4,
-  }: UploadOptions & { partBytes: number },
+  options: UploadOptions & { partBytes: number },
 ): Promise<BatchFile> {
+  const { path, filename, bytes, idempotencyKey, onBytes, partBytes, concurrency = 4 } = options
   const upload = await client.createUpload(bytes, filename, idempotencyKey)
-  let arrived = 0
+  let sent = 0
   const sendPart = async ({ start, end }: { start: number; end: number }) => {
     const id = await client.addUploadPart(upload.id, await readRange(file, { path, start, end }))
-    arrived += end - start
-    onBytes?.(arrived)
+    sent += end - start
+    onBytes?.(sent)
     return id
   }
   try {
@@ -66,7 +53,7 @@ async function uploadInParts(
     if (!completed.file) throw new Error(`The upload ${upload.id} was completed, but it has no file.`)
     return completed.file
   } catch (error) {
-    // It expires by itself where this does not reach the service.
+    // Without this the upload expires on its own.
     await client.cancelUpload(upload.id).catch(() => {})
     throw error
   }
@@ -76,7 +63,7 @@ async function* ranges(bytes: number, step: number): AsyncGenerator<{ start: num
   for (let start = 0; start < bytes; start += step) yield { start, end: Math.min(bytes, start + step) }
 }
 
-/** Read into memory, since a blob that Node opens on a file counts its bytes in 32 bits. */
+/** Reads into memory, since a blob that Node opens on a file counts its bytes in 32 bits. */
 async function readRange(
   file: FileHandle,
   { path, start, end }: { path: string; start: number; end: number },
@@ -85,7 +72,7 @@ async function readRange(
   let filled = 0
   while (filled < buffer.length) {
     const { bytesRead } = await file.read(buffer, filled, buffer.length - filled, start + filled)
-    if (bytesRead === 0) throw new UsageError(`${path} became shorter while it was read. Submit it again.`)
+    if (bytesRead === 0) throw new UsageError(`${path} was truncated while it was read. Submit it again.`)
     filled += bytesRead
   }
   return new Blob([buffer])

@@ -86,7 +86,7 @@ test('an upload that cannot be finished is taken back', async () => {
 test('a file that becomes shorter on the way is not uploaded in half', async () => {
   const options = await localFile(randomBytes(5000))
   await truncate(options.path, 4000)
-  await expect(uploadFile(clientOf(), options)).rejects.toThrow(/became shorter/)
+  await expect(uploadFile(clientOf(), options)).rejects.toThrow(/was truncated/)
   expect(service.files.size).toBe(0)
 })
 
@@ -113,17 +113,14 @@ test('patience ends, and the last answer is the error', async () => {
   expect(pauses).toEqual([40_000, 40_000])
 })
 
-test('trouble and its end are told once each', async () => {
-  const told: string[] = []
+test('an outage and its end are noted once each', async () => {
+  const notes: string[] = []
   const answers = [busy(), busy(), undefined, undefined]
   service.intercept = () => answers.shift()
-  const client = clientOf({ tell: (text) => told.push(text) })
+  const client = clientOf({ onNote: (text) => notes.push(text) })
   await client.models()
   await client.models()
-  expect(told).toEqual([
-    'The service cannot answer now: Too many requests. Trying again until it does.',
-    'The service answers again.',
-  ])
+  expect(notes).toEqual(['The service is unavailable: Too many requests. Retrying.', 'The service is back.'])
 })
 
 test('a request that is wrong is not sent again', async () => {
@@ -137,13 +134,13 @@ test('a request that is wrong is not sent again', async () => {
 test.each([
   [
     new Response('<html>', { status: 403 }),
-    /answered 403 Forbidden, which is not an answer of Turbine\. Check --url/,
+    /responded 403 Forbidden, which is not a response of Turbine\. Check --url/,
   ],
-  [new Response('<html>'), /answered 200 OK, which is not/],
-  [Response.json({ hello: 'world' }), /answered 200 OK, which is not/],
+  [new Response('<html>'), /responded 200 OK, which is not/],
+  [Response.json({ hello: 'world' }), /responded 200 OK, which is not/],
   [
     new Response(null, { status: 308, headers: { location: 'https://b.example/' } }),
-    /sends callers on to https:\/\/b/,
+    /redirects to https:\/\/b/,
   ],
 ])('something else than the service is recognised', async (response, message) => {
   service.intercept = () => response
@@ -156,7 +153,7 @@ test('a service that never answered is not waited for, one that did is', async (
   await service.stop()
   await expect(clientOf().models()).rejects.toThrow(UnreachableError)
   expect(pauses).toEqual([])
-  await expect(client.batch('batch_1', { patienceMs: 1000 })).rejects.toThrow(UnreachableError)
+  await expect(client.batch('batch_1', { maxWaitMs: 1000 })).rejects.toThrow(UnreachableError)
   expect(pauses).toEqual([100, 200, 400])
 })
 

@@ -1,23 +1,7 @@
 import { z } from 'zod'
-import { type Batch, type BatchEndpoint, batchSchema } from '../../../edge/contract/batch.ts'
+import { type Batch, type BatchRequest, batchSchema } from '../../../edge/contract/batch.ts'
 import { type File as BatchFile, fileSchema, type Upload, uploadSchema } from '../../../edge/contract/file.ts'
 import { Connection, type ConnectionOptions } from './client-connection.ts'
-
-/** What a new batch is to be. */
-export interface NewBatch {
-  input_file_id?: string
-  endpoint: BatchEndpoint
-  completion_window: string
-  model?: string
-  metadata?: Record<string, string>
-  turbine?: { input_uri?: string; output_uri?: string; max_prune?: number }
-}
-
-export interface BatchPage {
-  data: Batch[]
-  last_id?: string | null
-  has_more: boolean
-}
 
 const batchPageSchema = z.object({
   data: z.array(batchSchema),
@@ -28,17 +12,13 @@ const modelPageSchema = z.object({ data: z.array(z.object({ id: z.string() })) }
 const partSchema = z.object({ id: z.string() })
 
 /**
- * The HTTP API of a Turbine service, as far as a terminal needs it. All methods throw `ServiceError` or
- * `UnreachableError`; requests are repeated where that makes sense, as `Connection` says.
- *
- * @example
- * const client = new Client({ url: 'http://127.0.0.1:8787' })
- * const batch = await client.batch('batch_...')
+ * Client of a service's HTTP API. All methods throw `ServiceError` or `UnreachableError`; `Connection` retries requests.
+ * @example const batch = await new Client({ url: 'http://127.0.0.1:8787' }).batch('batch_...')
  */
 export class Client {
   readonly #connection: Connection
 
-  /** @throws UsageError when `url` is no address. */
+  /** @throws UsageError for an invalid `url` */
   constructor(options: ConnectionOptions) {
     this.#connection = new Connection(options)
   }
@@ -47,7 +27,7 @@ export class Client {
     return this.#connection.url
   }
 
-  /** Ids of the served models. The cheapest question that shows whether address and key are right. */
+  /** Ids of the served models. The cheapest request that checks the address and the key. */
   async models(): Promise<string[]> {
     const { data } = await this.#connection.json({ path: '/v1/models' }, modelPageSchema)
     return data.map(({ id }) => id)
@@ -61,7 +41,7 @@ export class Client {
     return this.#post('/v1/files', fileSchema, { body, idempotencyKey })
   }
 
-  /** Begins a file of `bytes` bytes that comes in parts. */
+  /** Starts an upload of `bytes` bytes in parts. */
   createUpload(bytes: number, filename: string, idempotencyKey: string): Promise<Upload> {
     const body = { purpose: 'batch', filename, bytes, mime_type: 'application/jsonl' }
     return this.#post('/v1/uploads', uploadSchema, { body, idempotencyKey })
@@ -74,37 +54,37 @@ export class Client {
     return (await this.#post(`/v1/uploads/${encodeURIComponent(uploadId)}/parts`, partSchema, { body })).id
   }
 
-  /** Makes a file of the parts, in the order of `partIds`. */
+  /** Joins the parts into a file, in the order of `partIds`. */
   completeUpload(uploadId: string, partIds: string[]): Promise<Upload> {
     const body = { part_ids: partIds }
     return this.#post(`/v1/uploads/${encodeURIComponent(uploadId)}/complete`, uploadSchema, { body })
   }
 
-  /** Drops the parts; tried once, also after an interruption. */
+  /** Deletes the parts; tried once, even after an interruption. */
   cancelUpload(uploadId: string): Promise<Upload> {
     const path = `/v1/uploads/${encodeURIComponent(uploadId)}/cancel`
     return this.#connection.json(
-      { method: 'POST', path, patienceMs: 0, afterInterruption: true },
+      { method: 'POST', path, maxWaitMs: 0, afterInterruption: true },
       uploadSchema,
     )
   }
 
-  /** The content of a file from byte `from` on: status 206, or 200 and all of it where ranges are not served. */
+  /** Content of a file from byte `from` on: status 206, or 200 and the whole file where ranges are not supported. */
   fileContent(fileId: string, from = 0): Promise<Response> {
     const headers: Record<string, string> = from > 0 ? { range: `bytes=${from}-` } : {}
     return this.#connection.open({ path: `/v1/files/${encodeURIComponent(fileId)}/content`, headers })
   }
 
-  createBatch(body: NewBatch, idempotencyKey: string): Promise<Batch> {
+  createBatch(body: BatchRequest, idempotencyKey: string): Promise<Batch> {
     return this.#post('/v1/batches', batchSchema, { body, idempotencyKey })
   }
 
-  batch(id: string, options: { patienceMs?: number } = {}): Promise<Batch> {
+  batch(id: string, options: { maxWaitMs?: number } = {}): Promise<Batch> {
     return this.#connection.json({ path: `/v1/batches/${encodeURIComponent(id)}`, ...options }, batchSchema)
   }
 
-  /** A page of at most 100, the newest first. */
-  batches({ limit, after }: { limit: number; after?: string }): Promise<BatchPage> {
+  /** A page of at most 100, newest first. */
+  batches({ limit, after }: { limit: number; after?: string }): Promise<z.output<typeof batchPageSchema>> {
     const query = new URLSearchParams({ limit: String(limit), ...(after === undefined ? {} : { after }) })
     return this.#connection.json({ path: `/v1/batches?${query}` }, batchPageSchema)
   }

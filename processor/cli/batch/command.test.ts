@@ -120,7 +120,7 @@ test('a lost answer to a submission is asked for again under the same idempotenc
     .map((seen) => seen.idempotencyKey)
   expect([code, keys.length, new Set(keys).size]).toEqual([0, 3, 1])
   expect(keys[0]).toMatch(/^[\w-]{20,}$/)
-  expect(stderr).toContain('The service answers again.')
+  expect(stderr).toContain('The service is back.')
 })
 
 test('an address in a bucket is left to the service', async () => {
@@ -149,12 +149,12 @@ test("OpenAI's lines say which endpoint they are for", async () => {
 test.each([
   ['', [], /manifest\.jsonl is empty/],
   ['\n \n', [], /manifest\.jsonl is empty/],
-  ['photos/a.jpg\n', [], /Line 1 of .* is no address.*npx turbine caption/],
-  ['\xFF\xD8\0\0', [], /is no text/],
-  ['{"url": "/v1/embeddings"}', [], /asks for \/v1\/embeddings\. Batches can ask for/],
-  ['{"url": "/v1/chat/completions"}', ['--endpoint', '/v1/captions'], /Leave it out/],
-  [short, ['--endpoint', '/v1/images'], /It can be/],
-  [short, ['--out', 'captions.jsonl'], /Give --watch as well/],
+  ['photos/a.jpg\n', [], /Line 1 of .* is not a URL.*npx turbine caption/],
+  ['\xFF\xD8\0\0', [], /is not text/],
+  ['{"url": "/v1/embeddings"}', [], /is for \/v1\/embeddings\. Batches support/],
+  ['{"url": "/v1/chat/completions"}', ['--endpoint', '/v1/captions'], /Omit --endpoint/],
+  [short, ['--endpoint', '/v1/images'], /must be .v1.chat.completions or/],
+  [short, ['--out', 'captions.jsonl'], /--out needs --watch/],
   [short, ['--max-prune', '2'], /a number from 0 to 1/],
   [short, ['--metadata', 'spring'], /must be key=value/],
 ])('what cannot be submitted is refused before anything is sent: %j %j', async (text, args, message) => {
@@ -184,7 +184,7 @@ test('a result file that is there stops the command before it begins, unless it 
   ]) {
     expect(await batch([...args, '--out', out])).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/is there already/),
+      stderr: expect.stringMatching(/already exists/),
     })
   }
   expect(service.requests).toEqual([])
@@ -200,8 +200,8 @@ test('a service that goes away and comes back is waited for', async () => {
   }
   const { code, stderr } = await batch(['watch', 'batch_1'], { onPause })
   expect(code).toBe(0)
-  expect(stderr).toContain(`The service at ${service.url} does not answer. Trying again until it does.\n`)
-  expect(stderr).toContain('The service answers again.\n')
+  expect(stderr).toContain(`The service at ${service.url} is not responding. Retrying.\n`)
+  expect(stderr).toContain('The service is back.\n')
   expect(stderr).toContain('npx turbine batch results batch_1 --out captions.jsonl')
 })
 
@@ -237,7 +237,7 @@ test('Ctrl-C leaves the batch alone and says how to watch on', async () => {
     onPause: (n) => n === 3 && signals.emit('SIGINT', 'SIGINT'),
   })
   expect(code).toBe(130)
-  expect(stderr).toMatch(/the batch goes on.*npx turbine batch watch batch_1 --out 'a b\.jsonl'\n$/)
+  expect(stderr).toMatch(/the batch is still running.*npx turbine batch watch batch_1 --out 'a b\.jsonl'\n$/)
   expect(service.paths('POST')).toEqual([])
   expect(signals.listenerCount('SIGINT')).toBe(0)
 })
@@ -270,7 +270,7 @@ test('where results lie in a bucket it says where', async () => {
   ]
   const { code, stderr } = await batch(['results', 'batch_1', '--out', join(folder, 'x.jsonl')])
   expect(code).toBe(0)
-  expect(stderr).toContain('The results lie at s3://b/out/')
+  expect(stderr).toContain('The results are at s3://b/out/')
 })
 
 test('cancel keeps what is done; watched, a cancelled batch is a success', async () => {
@@ -325,7 +325,9 @@ test('a service that is not there is named, and not waited for', async () => {
     },
   })
   expect(code).toBe(1)
-  expect(stderr).toMatch(/Nothing answers at http:\/\/127\.0\.0\.1:\d+ \(ECONNREFUSED\)\. Start a service/)
+  expect(stderr).toMatch(
+    /No service is reachable at http:\/\/127\.0\.0\.1:\d+ \(ECONNREFUSED\)\. Start one with/,
+  )
 })
 
 test('every command has help with examples', async () => {

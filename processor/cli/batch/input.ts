@@ -10,24 +10,20 @@ import { isAddress } from '../caption/manifest.ts'
 import { UsageError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
 
-/** Work for a batch: an address that the service reads by itself, or a file that it has to be brought. */
+/**
+ * Input of a batch: a URI that the service reads itself, or a file to upload as `filename`, with the endpoint that its
+ * lines name.
+ */
 export type BatchInput =
   | { uri: string }
-  | {
-      path: string
-      /** What it is called at the service. */
-      filename: string
-      bytes: number
-      /** What its lines ask for, where they say. */
-      endpoint?: BatchEndpoint
-    }
+  | { path: string; filename: string; bytes: number; endpoint?: BatchEndpoint }
 
-/** A line holds at most an image as base64 and something around it; only so much of a file is looked at. */
+/** Bytes read to find the first line: room for an image as base64. */
 const firstLineBytes = 2 * maxBodyBytes
 
 /**
- * Looks at what was named on the command line, as far as that is cheap: it is there, is not empty and is text. With
- * `-` standard input is kept in a temporary file until `use` is done.
+ * Checks an input as far as that is cheap: it exists, is not empty and is text. Standard input (`-`) is kept in a temporary
+ * file until `use` is done.
  * @throws UsageError
  */
 export async function withBatchInput<T>(
@@ -47,16 +43,15 @@ export async function withBatchInput<T>(
   }
 }
 
-/** `name` is what messages call it. */
 async function inspectFile(path: string, name: string): Promise<BatchInput> {
   if (isAddress(path))
-    throw new UsageError(`${path} is no address that a batch can be read from. Use s3://..., or download it.`)
+    throw new UsageError(`${path} cannot be the input of a batch. Use s3://..., or download it.`)
   const found = await stat(path).catch(() => undefined)
   if (!found) throw new UsageError(`There is no file ${path}.`)
   if (found.isDirectory())
     throw new UsageError(
-      `${path} is a folder of this machine, which the service cannot read. Caption it here with ` +
-        `"npx turbine caption ${quoteForShell(path)}", or submit s3://bucket/prefix/ for all images below it.`,
+      `${path} is a local folder, which the service cannot read. Caption it here with ` +
+        `"npx turbine caption ${quoteForShell(path)}", or submit s3://bucket/prefix/ for all images under it.`,
     )
   const line = await firstLine(path)
   if (!line)
@@ -74,28 +69,28 @@ async function firstLine(path: string): Promise<ManifestLine | undefined> {
 }
 
 /**
- * The endpoint that OpenAI's form of a line names; undefined for the short forms and for lines that cannot be read,
- * which the batch itself reports one by one.
- * @throws UsageError when nothing in the file can be work for the service
+ * Endpoint of a line in OpenAI's format; undefined for the short formats, and for invalid lines, which the batch reports
+ * one by one.
+ * @throws UsageError when the file cannot be the input of a batch
  */
 function endpointOf(line: ManifestLine, name: string): BatchEndpoint | undefined {
   const { number, unreadable } = line
   const text = line.text?.trim() ?? ''
   if (unreadable === 'not_utf8' || text.includes('\0'))
-    throw new UsageError(`${name} is no text. A batch is a file of JSON lines.`)
+    throw new UsageError(`${name} is not text. A batch is a file of JSON lines.`)
   if (unreadable) return undefined
   if (!/^[{["]/.test(text)) {
     if (isAddress(text)) return undefined
     throw new UsageError(
-      `Line ${number} of ${name} is no address. The service reads https://, s3:// and data: addresses; images of ` +
-        'this machine are captioned by "npx turbine caption".',
+      `Line ${number} of ${name} is not a URL. The service reads https://, s3:// and data: URLs; caption local ` +
+        'images with "npx turbine caption".',
     )
   }
   const url = urlOf(text)
   const endpoint = batchEndpoints.find((known) => known === url)
   if (typeof url === 'string' && !endpoint)
     throw new UsageError(
-      `Line ${number} of ${name} asks for ${url}. Batches can ask for ${batchEndpoints.join(', ')}.`,
+      `Line ${number} of ${name} is for ${url}. Batches support ${batchEndpoints.join(', ')}.`,
     )
   return endpoint
 }

@@ -7,34 +7,32 @@ import { type ProgressStream, printNote, TransferLine } from '../progress.ts'
 import type { Client } from './client.ts'
 import { downloadFileContent } from './client-download.ts'
 import { type BatchEnvironment, type ServiceFlags, withService } from './session.ts'
+import { statusWords } from './text.ts'
 
 export interface ResultFlags {
   out?: string
   overwrite?: boolean
 }
 
-/** Where results go: the captions, and beside them the lines that failed. */
+/** Files for the captions and for the failed lines. */
 export interface ResultFiles {
   out: string
   errors: string
 }
 
-/**
- * The files that `--out` means; undefined without it.
- * @throws UsageError when one of them is there and was not to be overwritten
- */
+/** Files of `--out`; undefined without it. @throws UsageError when one exists and `overwrite` is not set */
 export async function resultFiles({ out, overwrite }: ResultFlags): Promise<ResultFiles | undefined> {
   if (out === undefined) return undefined
   const { errors } = captionFiles({ out })
-  if (errors === undefined) throw new UsageError('Results go to a file. Give its name with --out.')
+  if (errors === undefined) throw new UsageError('--out must be a file.')
   if (!overwrite)
     for (const path of [out, errors])
       if (await stat(path).catch(() => undefined))
-        throw new UsageError(`${path} is there already. Choose another --out, or --overwrite it.`)
+        throw new UsageError(`${path} already exists. Choose another --out, or --overwrite it.`)
   return { out, errors }
 }
 
-/** Downloads what a batch that is final has left. @throws ServiceError, UnreachableError */
+/** Downloads the results of a finished batch. @throws ServiceError, UnreachableError */
 export async function saveResults(
   client: Client,
   batch: Batch,
@@ -55,24 +53,24 @@ export async function saveResults(
 
 function whyNoOutput({ turbine }: Batch, out: string): string {
   if (turbine.output_uri !== undefined)
-    return `The results lie at ${turbine.output_uri}; ${out} was not written.`
+    return `The results are at ${turbine.output_uri}; ${out} was not written.`
   return `No line was captioned; ${out} was not written.`
 }
 
-/** `batch results`. @throws UsageError, IncompleteError when the batch still runs, what the client throws */
+/** `batch results`. @throws UsageError, IncompleteError when the batch is still running, errors of the client */
 export async function runResults(
   id: string,
   flags: ResultFlags & ServiceFlags,
   environment: BatchEnvironment,
 ): Promise<void> {
   const files = await resultFiles(flags)
-  if (!files) throw new UsageError('Results go to a file. Give its name with --out.')
+  if (!files) throw new UsageError('--out must be a file.')
   await withService(flags, environment, async ({ client, onInterrupt }) => {
-    onInterrupt('Stopped. The same command downloads the results again.')
+    onInterrupt('Stopped. Run the same command to download the results.')
     const batch = await client.batch(id)
     if (!isFinal(batch.status))
       throw new IncompleteError(
-        `${id} is ${batch.status.replace('_', ' ')}, and results come at the end. Wait for them with ` +
+        `${id} is ${statusWords(batch.status)} and has no results yet. Wait for them with ` +
           `"npx turbine batch watch ${id} --out ${files.out}".`,
       )
     await saveResults(client, batch, { files, stderr: environment.stderr })

@@ -1,24 +1,20 @@
 import { InterruptedError } from '../errors.ts'
 import { type SignalSource, watchInterruption } from '../interruption.ts'
-import { type ProgressStream, printNote } from '../progress.ts'
+import { printNote, type Terminal } from '../progress.ts'
 import type { Client } from './client.ts'
 
-/** What the batch commands need from outside. */
-export interface BatchEnvironment {
+/** Dependencies of the batch commands. */
+export interface BatchEnvironment extends Terminal {
   /** Variables `TURBINE_URL` and `TURBINE_API_KEY`. */
   env: Record<string, string | undefined>
   stdin: AsyncIterable<Uint8Array>
-  /** For ids, tables and JSON. */
-  stdout: { write(text: string): unknown }
-  /** For progress and what to do next. */
-  stderr: ProgressStream
   signals: SignalSource
   fetch?: typeof fetch
-  /** Milliseconds; waits between polls and tries. */
+  /** Pauses between polls and retries, ms. */
   sleep?(ms: number, signal: AbortSignal): Promise<unknown>
 }
 
-/** The options that every batch command has. */
+/** Options of every batch command. */
 export interface ServiceFlags {
   url?: string
 }
@@ -29,14 +25,13 @@ export interface Session {
   client: Client
   /** Aborts at the first SIGINT or SIGTERM. */
   signal: AbortSignal
-  /** Says, when the signal comes, how things stand and how to go on. It may change on the way. */
+  /** Sets the message of an interruption: the state of the work and how to resume it. */
   onInterrupt(message: string): void
 }
 
 /**
- * Runs `work` with a client of the service that the flags or the environment name, until it ends or a signal comes.
- * @throws UsageError for an address that is none; InterruptedError with the message of `onInterrupt`; else what
- *   `work` throws
+ * Runs `work` with a client of the configured service, until it ends or a signal arrives.
+ * @throws UsageError for an invalid URL; InterruptedError with the message of `onInterrupt`; errors of `work`
  */
 export async function withService<T>(
   { url }: ServiceFlags,
@@ -52,7 +47,7 @@ export async function withService<T>(
       url: url || env.TURBINE_URL || defaultServiceUrl,
       apiKey: env.TURBINE_API_KEY || undefined,
       signal,
-      tell: (text) => printNote(stderr, text),
+      onNote: (text) => printNote(stderr, text),
       fetch: environment.fetch,
       sleep: environment.sleep,
     })

@@ -6,11 +6,9 @@ import { type BatchEnvironment, type ServiceFlags, withService } from './session
 import { asJson, faultLines, formatStamp, linesDone, statusWords } from './text.ts'
 import { followBatch } from './watch.ts'
 
-export interface GetFlags extends ServiceFlags {
-  json?: boolean
-}
+export type GetFlags = ServiceFlags & { json?: boolean }
 
-/** `batch get`: prints one batch. */
+/** `batch get` */
 export async function runGet(id: string, flags: GetFlags, environment: BatchEnvironment): Promise<void> {
   await withService(flags, environment, async ({ client }) => {
     const batch = await client.batch(id)
@@ -20,15 +18,13 @@ export async function runGet(id: string, flags: GetFlags, environment: BatchEnvi
 
 function describeBatch(batch: Batch): string {
   const { request_counts: counts, turbine } = batch
+  const { prune_ratio_mean: merged } = turbine
   const rows: [string, string | undefined | null][] = [
     ['batch', batch.id],
     ['status', statusWords(batch.status)],
     ['lines', linesDone(batch)],
     ['failed', counts.failed > 0 ? formatCount(counts.failed) : undefined],
-    [
-      'merged',
-      turbine.prune_ratio_mean === null ? null : `${formatShare(turbine.prune_ratio_mean)} of the tokens`,
-    ],
+    ['merged', merged === null ? null : `${formatShare(merged)} of the tokens`],
     ['repaid', turbine.repaid ? `${formatCount(turbine.repaid)} lines, at full quality` : undefined],
     ['model', batch.model],
     ['endpoint', batch.endpoint],
@@ -44,12 +40,9 @@ function describeBatch(batch: Batch): string {
   return formatTable(rows.flatMap(([name, value]) => (value ? [[name, value]] : [])))
 }
 
-export interface ListFlags extends ServiceFlags {
-  limit: number
-  json?: boolean
-}
+export type ListFlags = GetFlags & { limit: number }
 
-/** `batch list`: prints a table of the newest batches. */
+/** `batch list` */
 export async function runBatchList(flags: ListFlags, environment: BatchEnvironment): Promise<void> {
   const { stdout, stderr } = environment
   await withService(flags, environment, async ({ client }) => {
@@ -86,11 +79,9 @@ function batchTable(batches: Batch[]): string {
   return formatTable([['batch', 'status', 'done', 'failed', 'created'], ...rows], { right: [3] })
 }
 
-export interface CancelFlags extends ServiceFlags {
-  watch?: boolean
-}
+export type CancelFlags = ServiceFlags & { watch?: boolean }
 
-/** `batch cancel`. With `watch` a batch that was done before is as good as a cancelled one. */
+/** `batch cancel`. With `watch`, a batch that completed first counts as a success. */
 export async function runCancel(
   id: string,
   flags: CancelFlags,
@@ -98,7 +89,7 @@ export async function runCancel(
 ): Promise<void> {
   await withService(flags, environment, async (session) => {
     const batch = await session.client.cancelBatch(id)
-    printNote(environment.stderr, `${id} is ${statusWords(batch.status)}; what is done is kept.`)
+    printNote(environment.stderr, `${id} is ${statusWords(batch.status)}; results so far are kept.`)
     if (flags.watch) await followBatch(session, batch, { wanted: ['cancelled', 'completed'] }, environment)
   })
 }

@@ -1,9 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import { type Batch, type BatchEndpoint, batchEndpoints } from '../../../edge/contract/batch.ts'
+import {
+  type Batch,
+  type BatchEndpoint,
+  type BatchRequest,
+  batchEndpoints,
+} from '../../../edge/contract/batch.ts'
 import { UsageError } from '../errors.ts'
 import { formatBytes } from '../format.ts'
 import { type ProgressStream, printNote, TransferLine } from '../progress.ts'
-import type { Client, NewBatch } from './client.ts'
+import type { Client } from './client.ts'
 import { uploadFile } from './client-upload.ts'
 import { type BatchInput, withBatchInput } from './input.ts'
 import { type ResultFlags, resultFiles } from './results.ts'
@@ -22,15 +27,14 @@ export interface SubmitFlags extends ServiceFlags, ResultFlags {
   json?: boolean
 }
 
-/** `batch submit`. @throws UsageError, InterruptedError, IncompleteError, what the client throws */
+/** `batch submit`. @throws UsageError, InterruptedError, IncompleteError, errors of the client */
 export async function runSubmit(
   name: string,
   flags: SubmitFlags,
   environment: BatchEnvironment,
 ): Promise<void> {
   const { stdin, stdout, stderr } = environment
-  if (flags.out !== undefined && !flags.watch)
-    throw new UsageError('--out waits for the results. Give --watch as well.')
+  if (flags.out !== undefined && !flags.watch) throw new UsageError('--out needs --watch.')
   const files = await resultFiles(flags)
   await withService(flags, environment, async (session) => {
     session.onInterrupt('Stopped. Nothing was submitted.')
@@ -50,36 +54,41 @@ async function submit(
 ): Promise<Batch> {
   const { client, onInterrupt } = session
   const endpoint = endpointFor(input, flags.endpoint)
-  // A wrong address or key shows here, not after an upload of gigabytes.
+  // Reports a wrong URL or key before an upload of gigabytes.
   await client.models()
-  const source = await bringInput(client, input, stderr)
-  // The answer may be on its way when the signal comes.
-  onInterrupt('Stopped while submitting. "npx turbine batch list" shows whether the batch was made.')
-  return client.createBatch(newBatch(source, endpoint, flags), randomUUID())
+  const source = await uploadInput(client, input, stderr)
+  // The response may be in flight when the signal arrives.
+  onInterrupt('Stopped while submitting. Check "npx turbine batch list" for the batch.')
+  const request: BatchRequest = {
+    ...source,
+    endpoint,
+    completion_window: flags.window,
+    model: flags.model,
+    metadata: flags.metadata,
+    turbine: { ...source.turbine, output_uri: flags.outputUri, max_prune: flags.maxPrune },
+  }
+  return client.createBatch(request, randomUUID())
 }
 
 /**
- * The endpoint of a batch: what its lines say, else what was asked for, else captions.
- * @throws UsageError when lines and option differ, or there is no such endpoint
+ * Chooses the endpoint of a batch: that of its lines, else the option, else captions.
+ * @throws UsageError when lines and option differ, or for an unknown endpoint
  */
-function endpointFor(input: BatchInput, asked: string | undefined): BatchEndpoint {
-  const said = 'path' in input ? input.endpoint : undefined
-  const known = batchEndpoints.find((endpoint) => endpoint === asked)
-  if (asked !== undefined && !known)
-    throw new UsageError(`--endpoint is ${asked}. It can be ${batchEndpoints.join(' or ')}.`)
-  if (said && known && said !== known)
-    throw new UsageError(`The lines ask for ${said}, but --endpoint is ${known}. Leave it out.`)
-  return said ?? known ?? '/v1/captions'
+function endpointFor(input: BatchInput, given: string | undefined): BatchEndpoint {
+  const fromLines = 'path' in input ? input.endpoint : undefined
+  const known = batchEndpoints.find((endpoint) => endpoint === given)
+  if (given !== undefined && !known)
+    throw new UsageError(`--endpoint must be ${batchEndpoints.join(' or ')}, got ${given}.`)
+  if (fromLines && known && fromLines !== known)
+    throw new UsageError(`The lines are for ${fromLines}, but --endpoint is ${known}. Omit --endpoint.`)
+  return fromLines ?? known ?? '/v1/captions'
 }
 
-interface BatchSource {
-  fileId?: string
-  uri?: string
-}
+type BatchSource = Pick<BatchRequest, 'input_file_id' | 'turbine'>
 
-/** A local file is uploaded; what lies in a bucket stays where it is. */
-async function bringInput(client: Client, input: BatchInput, stderr: ProgressStream): Promise<BatchSource> {
-  if ('uri' in input) return { uri: input.uri }
+/** Uploads a local file; an s3:// input stays where it is. */
+async function uploadInput(client: Client, input: BatchInput, stderr: ProgressStream): Promise<BatchSource> {
+  if ('uri' in input) return { turbine: { input_uri: input.uri } }
   const { path, filename, bytes: totalBytes } = input
   const line = new TransferLine(stderr)
   const show = (bytes: number) => line.show({ file: `Uploading ${filename}`, bytes, totalBytes })
@@ -92,15 +101,5 @@ async function bringInput(client: Client, input: BatchInput, stderr: ProgressStr
     onBytes: show,
   }).finally(() => line.clear())
   printNote(stderr, `Uploaded ${filename} (${formatBytes(totalBytes)}) as ${file.id}.`)
-  return { fileId: file.id }
+  return { input_file_id: file.id }
 }
-
-/** Fields that are undefined are not sent. */
-const newBatch = ({ fileId, uri }: BatchSource, endpoint: BatchEndpoint, flags: SubmitFlags): NewBatch => ({
-  input_file_id: fileId,
-  endpoint,
-  completion_window: flags.window,
-  model: flags.model,
-  metadata: flags.metadata,
-  turbine: { input_uri: uri, output_uri: flags.outputUri, max_prune: flags.maxPrune },
-})

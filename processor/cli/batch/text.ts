@@ -1,8 +1,6 @@
 import type { Batch, BatchStatus } from '../../../edge/contract/batch.ts'
 import { formatCount, formatDuration, formatRate, formatShare } from '../format.ts'
 
-/** Batches in words, and as JSON. */
-
 export const asJson = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
 
 /** `in progress` */
@@ -35,19 +33,19 @@ export function batchSummary(batch: Batch): string {
 const endedAt = (batch: Batch) =>
   batch.completed_at ?? batch.failed_at ?? batch.expired_at ?? batch.cancelled_at
 
-/** Faults that are told at most. */
-const toldFaults = 5
+/** Input errors printed at most. */
+const shownFaults = 5
 
-/** What is wrong with the input, a line for each of the first faults. */
+/** Lines about the first errors of the input. */
 export function faultLines({ errors }: Batch): string[] {
   const faults = errors?.data ?? []
   const lines = faults
-    .slice(0, toldFaults)
+    .slice(0, shownFaults)
     .map(
       ({ line, message, code }) =>
         `${line === null ? '' : `line ${formatCount(line)}: `}${message} (${code})`,
     )
-  return faults.length > toldFaults
-    ? [...lines, `and ${formatCount(faults.length - toldFaults)} more`]
+  return faults.length > shownFaults
+    ? [...lines, `and ${formatCount(faults.length - shownFaults)} more`]
     : lines
 }

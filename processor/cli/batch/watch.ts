@@ -2,27 +2,20 @@ import { type Batch, type BatchStatus, isFinal } from '../../../edge/contract/ba
 import { sleep } from '../../../infra/timing.ts'
 import { IncompleteError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
-import { newTotals, type ProgressStream, printNote, showProgress, type Totals } from '../progress.ts'
-import type { Client } from './client.ts'
+import { newTotals, printNote, showProgress, type Totals } from '../progress.ts'
 import { type ResultFiles, type ResultFlags, resultFiles, saveResults } from './results.ts'
 import { type BatchEnvironment, type ServiceFlags, type Session, withService } from './session.ts'
 import { batchSummary, faultLines, statusWords } from './text.ts'
 
-/** Between two looks at a batch, ms; its object is refreshed about once a second. */
+/** Poll interval, ms; the batch object is refreshed about once a second. */
 const pollMs = 1000
 
-interface WatchOptions extends Pick<Session, 'signal'> {
-  stderr: ProgressStream
-  sleep?(ms: number, signal: AbortSignal): Promise<unknown>
-}
-
-/**
- * Shows a batch's progress until it is final, however often the service goes away meanwhile.
- * @param first the batch as it was just now
- * @throws ServiceError; the signal's reason when it aborts
- */
-async function watchBatch(client: Client, first: Batch, options: WatchOptions): Promise<Batch> {
-  const { stderr, signal, sleep: wait = sleep } = options
+/** Shows a batch's progress until it is final. Outages of the service do not end it. @throws ServiceError */
+async function watchBatch(
+  { client, signal }: Session,
+  first: Batch,
+  { stderr, sleep: wait = sleep }: BatchEnvironment,
+): Promise<Batch> {
   const tally = newTotals()
   let batch = first
   copyCounts(batch, tally)
@@ -31,7 +24,7 @@ async function watchBatch(client: Client, first: Batch, options: WatchOptions): 
     while (!isFinal(batch.status)) {
       await wait(pollMs, signal)
       signal.throwIfAborted()
-      const next = await client.batch(batch.id, { patienceMs: Number.POSITIVE_INFINITY })
+      const next = await client.batch(batch.id, { maxWaitMs: Number.POSITIVE_INFINITY })
       if (next.status !== batch.status && !isFinal(next.status))
         progress.note(`${next.id} is ${statusWords(next.status)}.`)
       batch = next
@@ -51,43 +44,47 @@ function copyCounts({ request_counts: counts, turbine }: Batch, tally: Totals): 
 }
 
 export interface FollowOptions {
-  /** Where the results go; without it they stay at the service. */
+  /** Files for the results; without them nothing is downloaded. */
   files?: ResultFiles
-  /** The ends that are a success; default: completed. */
+  /** Final states that are a success; default: completed. */
   wanted?: BatchStatus[]
 }
 
 /**
- * Watches a batch to its end, sums up, and downloads the results where they are wanted.
- * @throws IncompleteError when the batch ended otherwise than wanted; what the client throws
+ * Watches a batch to its end, prints a summary and downloads the results.
+ * @throws IncompleteError when the batch ended in another state than `wanted`; errors of the client
  */
 export async function followBatch(
-  { client, signal, onInterrupt }: Session,
+  session: Session,
   batch: Batch,
   { files, wanted = ['completed'] }: FollowOptions,
-  { stderr, sleep }: BatchEnvironment,
+  environment: BatchEnvironment,
 ): Promise<void> {
   const { id } = batch
+  const { client, onInterrupt } = session
+  const { stderr } = environment
   const out = files ? ` --out ${quoteForShell(files.out)}` : ''
-  onInterrupt(`Stopped watching; the batch goes on. Watch it again with: npx turbine batch watch ${id}${out}`)
-  const last = await watchBatch(client, batch, { stderr, signal, sleep })
+  onInterrupt(
+    `Stopped watching; the batch is still running. Resume with: npx turbine batch watch ${id}${out}`,
+  )
+  const last = await watchBatch(session, batch, environment)
   printNote(stderr, batchSummary(last))
   for (const line of faultLines(last)) printNote(stderr, line)
   onInterrupt(`Stopped. Get the results with: npx turbine batch results ${id}${out}`)
   if (files) await saveResults(client, last, { files, stderr })
   else if (last.output_file_id)
     printNote(stderr, `Get the results with: npx turbine batch results ${id} --out captions.jsonl`)
-  if (!wanted.includes(last.status)) throw new IncompleteError(otherwise(last))
+  if (!wanted.includes(last.status)) throw new IncompleteError(failureOf(last))
 }
 
-function otherwise({ id, status, completion_window: window }: Batch): string {
-  if (status === 'failed') return `${id} failed: none of its input can be used.`
+function failureOf({ id, status, completion_window: window }: Batch): string {
+  if (status === 'failed') return `${id} failed: its input is invalid.`
   if (status === 'expired')
-    return `${id} expired: it was not done within ${window}. What is missing is in the error file; submit it again.`
-  return `${id} was cancelled. What was done until then is kept.`
+    return `${id} expired after ${window}. Unfinished lines are in the error file; resubmit them.`
+  return `${id} was cancelled. Results so far are kept.`
 }
 
-/** `batch watch`. */
+/** `batch watch` */
 export async function runWatch(
   id: string,
   flags: ResultFlags & ServiceFlags,

@@ -58,7 +58,7 @@ const fakeCalibrator = (run = runFake): Calibrator => ({
 })
 
 interface Given extends Partial<CalibrateEnvironment> {
-  /** How the fake model runs a batch. */
+  /** Runs a batch of the fake model. */
   run?: Calibrator['run']
 }
 
@@ -80,7 +80,7 @@ async function calibrate(args: string[], { run, ...environment }: Given = {}) {
   return { code, stdout: printed.stdout, stderr: printed.stderr }
 }
 
-/** What is in a table but for the time when it was made. */
+/** Content of a table without its times. */
 async function tableIn(where: string) {
   const { calibration, levels } = (await readLevelTable(where))!
   return { levels, pictures: calibration!.pictures, speeds: calibration!.speed.images_per_second }
@@ -126,7 +126,7 @@ describe('turbine calibrate', () => {
     expect([first.code, first.stderr]).toEqual([1, expect.stringContaining('The power went.')])
     expect(await readdir(killed)).toEqual(['turbine-calibration.jsonl'])
     const again = await calibrate([...args, killed])
-    expect([again.code, again.stderr]).toEqual([0, expect.stringContaining('Going on from')])
+    expect([again.code, again.stderr]).toEqual([0, expect.stringContaining('Resuming from')])
     expect(await tableIn(killed)).toEqual(await tableIn(out))
   })
 
@@ -156,7 +156,7 @@ describe('turbine calibrate', () => {
       const openCalibrator = async () => ({ ...fakeCalibrator(dying), modelDigest })
       const { stderr } = await calibrate([...args, ...more], { openCalibrator })
       expect(stderr).toContain('The power went.')
-      return stderr.includes('Going on from')
+      return stderr.includes('Resuming from')
     }
     expect([await goesOn(), await goesOn()]).toEqual([false, true])
     expect([await goesOn([], 'other'), await goesOn([], 'other')]).toEqual([false, true])
@@ -170,7 +170,7 @@ describe('turbine calibrate', () => {
       return runFake(batch, schedule)
     }
     const { code, stderr } = await calibrate(['--images', pictures], { signals, run: interrupted })
-    expect([code, stderr]).toEqual([130, expect.stringContaining('The same command goes on where it was.')])
+    expect([code, stderr]).toEqual([130, expect.stringContaining('Run the same command again to resume.')])
   })
 
   it('--speed-only measures again and leaves the levels as they are', async () => {
@@ -188,7 +188,10 @@ describe('turbine calibrate', () => {
     const none = perLayer(0, fakeEncoder.layers)
     await writeLevelTable(out, { levels: [{ r: none, weight: none }] })
     const { code, stderr } = await calibrate(['--images', pictures, '--speed-only'])
-    expect([code, stderr]).toEqual([2, expect.stringMatching(/is no calibrated table.*without --speed-only/)])
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringMatching(/is not a calibrated table.*without --speed-only/),
+    ])
   })
 
   it('--dry-run tells the plan of a real model and writes nothing', async () => {
@@ -200,7 +203,7 @@ describe('turbine calibrate', () => {
       openCalibrator,
     })
     expect(code).toBe(0)
-    expect(stdout).toMatch(/^Model tiny-blip on cpu, float32: 36 pictures to choose levels by, 24 to confirm/)
+    expect(stdout).toMatch(/^Model tiny-blip on cpu, float32: 36 pictures to choose levels, 24 to confirm/)
     expect(stdout).toMatch(/About [\d,]+ captions at most, up to /)
     expect(await readdir(out)).toEqual([])
   })
@@ -211,7 +214,7 @@ describe('turbine calibrate', () => {
     const { code, stderr } = await calibrate(['--images', pictures, broken, '--dry-run'])
     expect(code).toBe(0)
     expect(stderr.match(/\d\.jpg: /g)).toHaveLength(5)
-    expect(stderr).toContain('... and 2 more cannot be read.')
+    expect(stderr).toContain('... and 2 more are unreadable.')
   })
 
   it('refuses too few pictures; equal ones count once', async () => {
@@ -220,7 +223,7 @@ describe('turbine calibrate', () => {
     for (let i = 0; i < 30; i++) await writeFile(join(few, `${i}.png`), bytes)
     const { code, stderr } = await calibrate(['--images', few])
     expect(code).toBe(2)
-    expect(stderr).toMatch(/^turbine: 1 different picture can be read.*at least 20/)
+    expect(stderr).toMatch(/^turbine: Calibration needs at least 20 different pictures, got 1\./)
   })
 
   it('refuses a folder that cannot be written before it works for minutes', async () => {
@@ -229,7 +232,7 @@ describe('turbine calibrate', () => {
     const { code, stderr } = await calibrate(['--images', pictures, '--out', file])
     expect([code, stderr]).toEqual([
       2,
-      expect.stringMatching(/cannot be written\. Name another one with --out/),
+      expect.stringMatching(/is not writable\. Choose another one with --out/),
     ])
   })
 
@@ -241,13 +244,13 @@ describe('turbine calibrate', () => {
     const { code, stderr } = await calibrate(['--images', pictures], { run: fragile })
     expect([code, stderr]).toEqual([
       1,
-      expect.stringMatching(/keeps 0\.9 of the captions.*lower --min-exact/),
+      expect.stringMatching(/keeps 0\.9 of the captions.*Lower --min-exact/),
     ])
     expect(await readdir(out)).toEqual(['turbine-calibration.jsonl'])
   })
 
   it('wants more than one level', async () => {
     const { code, stderr } = await calibrate(['--images', pictures, '--levels', '1'])
-    expect([code, stderr]).toEqual([2, expect.stringContaining('--levels is 1')])
+    expect([code, stderr]).toEqual([2, expect.stringContaining('--levels must be at least 2, got 1')])
   })
 })

@@ -1,22 +1,18 @@
 import type { Calibrator } from '../../calibration/calibrator.ts'
 import type { ReadImage } from '../caption/read-image.ts'
 import type { SignalSource } from '../interruption.ts'
-import type { ProgressStream } from '../progress.ts'
+import type { Terminal } from '../progress.ts'
+import type { ModelFlags } from '../settings.ts'
 
-/** What the command needs from outside. */
-export interface CalibrateEnvironment {
-  /** Opens the model that the flags or the environment name. */
-  openCalibrator(flags: { model?: string; device?: string }): Promise<Calibrator>
+/** Dependencies of the command. */
+export interface CalibrateEnvironment extends Terminal {
+  openCalibrator(flags: ModelFlags): Promise<Calibrator>
   readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
-  /** For the table. */
-  stdout: { write(text: string): unknown }
-  /** For progress and notes. */
-  stderr: ProgressStream
   signals: SignalSource
 }
 
-export interface CalibrateFlags {
+export interface CalibrateFlags extends ModelFlags {
   images: string[]
   count: number
   levels: number
@@ -26,6 +22,4 @@ export interface CalibrateFlags {
   state?: string
   speedOnly?: boolean
   dryRun?: boolean
-  model?: string
-  device?: string
 }

@@ -11,7 +11,6 @@ import type { ImageSpec } from '../../models/model.ts'
 import { perLayer } from '../../turbo/schedule.ts'
 import { readSources, resolveInputs } from '../caption/inputs.ts'
 import type { Source } from '../caption/manifest.ts'
-import type { ReadImage } from '../caption/read-image.ts'
 import { describeError, InterruptedError, UsageError } from '../errors.ts'
 import { formatDuration, plural } from '../format.ts'
 import { watchInterruption } from '../interruption.ts'
@@ -27,32 +26,30 @@ import {
   unreadableLines,
 } from './search.ts'
 
-/** With fewer the held-out part says nothing. */
+/** Fewer held-out pictures confirm nothing. */
 const fewestPictures = 20
 
-/**
- * `turbine calibrate`. @throws UsageError, IncompleteError, InterruptedError, or what opening the model throws
- */
+/** `turbine calibrate`. @throws UsageError, IncompleteError, InterruptedError, errors of opening the model */
 export async function runCalibration(
   flags: CalibrateFlags,
   environment: CalibrateEnvironment,
 ): Promise<void> {
   const { stderr, signals } = environment
-  if (flags.levels < 2) throw new UsageError('--levels is 1. The unpruned level and one more are the least.')
+  if (flags.levels < 2) throw new UsageError(`--levels must be at least 2, got ${flags.levels}.`)
   const calibrator = await environment.openCalibrator(flags)
   const { signal, dispose } = watchInterruption(signals, () =>
-    printNote(stderr, 'Stopping after the batch in hand. Press Ctrl-C again to quit at once.'),
+    printNote(stderr, 'Stopping after the current batch. Press Ctrl-C again to quit immediately.'),
   )
   try {
     const out = flags.out ?? calibrator.model.folder
     if (!flags.dryRun) await checkWritable(out)
     const run = await prepare(out, { calibrator, flags, environment, signal })
-    if (flags.dryRun) await tellPlan(run)
-    else if (flags.speedOnly) await measureAgain(run)
+    if (flags.dryRun) await printPlan(run)
+    else if (flags.speedOnly) await remeasure(run)
     else await calibrateAndWrite(run)
   } catch (error) {
     if (!signal.aborted) throw error
-    throw new InterruptedError('Stopped. The same command goes on where it was.', signal.reason)
+    throw new InterruptedError('Stopped. Run the same command again to resume.', signal.reason)
   } finally {
     dispose()
     await calibrator.close()
@@ -64,11 +61,11 @@ async function checkWritable(folder: string): Promise<void> {
     await mkdir(folder, { recursive: true })
     await access(folder, constants.W_OK)
   } catch (cause) {
-    throw new UsageError(`The folder ${folder} cannot be written. Name another one with --out.`, { cause })
+    throw new UsageError(`The folder ${folder} is not writable. Choose another one with --out.`, { cause })
   }
 }
 
-/** Reads the pictures and parts them. @throws UsageError when there are too few */
+/** Reads and splits the pictures. @throws UsageError when there are too few */
 async function prepare(
   out: string,
   given: Pick<CalibrationRun, 'calibrator' | 'flags' | 'environment' | 'signal'>,
@@ -90,8 +87,7 @@ async function prepare(
   const total = search.length + heldOut.length
   if (total < fewestPictures)
     throw new UsageError(
-      `${plural(total, 'different picture')} can be read, and calibration needs at least ${fewestPictures}. Name ` +
-        'more with --images; some hundreds are good.',
+      `Calibration needs at least ${fewestPictures} different pictures, got ${total}. Add some hundreds with --images.`,
     )
   const size = calibrator.batch
   return {
@@ -106,30 +102,30 @@ async function prepare(
   }
 }
 
-/** `--dry-run`: captions one batch, to say how long the whole takes. */
-async function tellPlan({ calibrator, batches, pictures, out, environment }: CalibrationRun): Promise<void> {
+/** `--dry-run`: captions one batch to estimate the duration. */
+async function printPlan({ calibrator, batches, pictures, out, environment }: CalibrationRun): Promise<void> {
   const { encoder, id } = calibrator.model
   const none = { r: perLayer(0, encoder.layers), weight: perLayer(0, encoder.layers) }
-  // The first run sets up memory.
+  // The first run allocates memory.
   await calibrator.run(batches.search[0]!, none)
   const { inferenceMs } = await calibrator.run(batches.search[0]!, none)
   const captions = plannedCaptions(encoder, pictures.search)
   const longestMs = (captions * inferenceMs) / batches.search[0]!.count
   environment.stdout.write(
-    `Model ${id} on ${calibrator.device}: ${plural(pictures.search, 'picture')} to choose levels by, ` +
+    `Model ${id} on ${calibrator.device}: ${plural(pictures.search, 'picture')} to choose levels, ` +
       `${pictures.heldOut} to confirm them.\n` +
       `About ${plural(captions, 'caption')} at most, up to ${formatDuration(longestMs)}; pruned ones take less.\n` +
       `It would write ${join(out, levelsFile)} and ${join(out, chartFile)}.\n`,
   )
 }
 
-/** `--speed-only`: the same levels, with the speeds of this device. @throws UsageError without a calibrated table of this model */
-async function measureAgain(run: CalibrationRun): Promise<void> {
+/** `--speed-only`: measures the levels of a table on this device. @throws UsageError without a calibrated table */
+async function remeasure(run: CalibrationRun): Promise<void> {
   const { calibrator, out, environment } = run
   const table = await readLevelTable(out)
   if (!table?.calibration)
     throw new UsageError(
-      `${join(out, levelsFile)} is no calibrated table. Run the command without --speed-only first.`,
+      `${join(out, levelsFile)} is not a calibrated table. Run without --speed-only first.`,
     )
   const levels = await readLevels(out, calibrator.model.encoder)
   const speed = levelSpeeds(calibrator, await speedsOf(run, levels))
@@ -137,27 +133,11 @@ async function measureAgain(run: CalibrationRun): Promise<void> {
   environment.stdout.write(levelLines(levels, speed))
 }
 
-interface PictureOptions {
-  /** Pictures at most. */
-  count: number
-  seed: number
-  image: ImageSpec
-  readImage: ReadImage
-  stdin: AsyncIterable<Uint8Array>
-  signal?: AbortSignal
-}
+type PictureOptions = Pick<CalibrateFlags, 'count' | 'seed'> &
+  Pick<CalibrateEnvironment, 'readImage' | 'stdin'> & { image: ImageSpec; signal: AbortSignal }
 
-interface ReadPictures {
-  pictures: Picture[]
-  /** One line for each that could not be read. */
-  unreadable: string[]
-}
-
-/**
- * Reads pictures from folders, files, globs, addresses and manifests; of more than `count` a random choice, the same
- * for the same seed. @throws UsageError when an argument names nothing that exists.
- */
-async function readPictures(args: string[], options: PictureOptions): Promise<ReadPictures> {
+/** Reads at most `count` pictures, chosen at random by the seed. @throws UsageError for a missing file */
+async function readPictures(args: string[], options: PictureOptions) {
   const { count, seed, signal } = options
   const sources = readSources(await resolveInputs(args), options.stdin)
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
@@ -165,15 +145,16 @@ async function readPictures(args: string[], options: PictureOptions): Promise<Re
   const pictures: Picture[] = []
   const unreadable: string[] = []
   for await (const result of read)
-    if ('pixels' in result) pictures.push(result)
-    else unreadable.push(result.failure)
+    if (typeof result === 'string') unreadable.push(result)
+    else pictures.push(result)
   return { pictures, unreadable }
 }
 
+/** @returns the picture, or a line that says why it cannot be read */
 async function readPicture(
   { image: name, location, error }: Source,
   { image, readImage }: PictureOptions,
-): Promise<Picture | { failure: string }> {
+): Promise<Picture | string> {
   try {
     if (location === undefined) throw error
     const bytes = await readImage(location)
@@ -181,6 +162,6 @@ async function readPicture(
     await preprocess(bytes, image, pixels)
     return { digest: hash('sha256', bytes), pixels }
   } catch (cause) {
-    return { failure: `${name}: ${describeError(cause)}` }
+    return `${name}: ${describeError(cause)}`
   }
 }

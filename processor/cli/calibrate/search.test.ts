@@ -21,11 +21,11 @@ it('a table has a line for each level', () => {
 it('says why a level was left out', () => {
   const outcome = { ...level, schedule: level, heldOut: { exact: 0.9, cider: 0.95 } }
   expect(droppedLine({ outcome, reason: 'agrees less' })).toBe(
-    'Left out: 35 tokens, 27 % of FLOPs: agrees less (equal captions: 99.2 % when chosen, 90.0 % held out).',
+    'Dropped: 35 tokens, 27 % of FLOPs: agrees less (equal captions: 99.2 % when chosen, 90.0 % held out).',
   )
 })
 
 it('names a few of the pictures that cannot be read', () => {
   expect(unreadableLines(['a: broken', 'b: broken'])).toEqual(['a: broken', 'b: broken'])
-  expect(unreadableLines(['a', 'b', 'c', 'd'], 2)).toEqual(['a', 'b', '... and 2 more cannot be read.'])
+  expect(unreadableLines(['a', 'b', 'c', 'd'], 2)).toEqual(['a', 'b', '... and 2 more are unreadable.'])
 })

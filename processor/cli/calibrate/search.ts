@@ -28,48 +28,47 @@ import { finishedImages, newTotals, printNote, showProgress } from '../progress.
 import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
 import { type CalibrationState, openCalibrationState } from './state.ts'
 
-/** The picture of the levels, beside their table. */
+/** Chart of the levels, next to their table. */
 export const chartFile = 'turbine-levels.svg'
 const stateFile = 'turbine-calibration.jsonl'
 
-/** Everything that a run knows when the pictures are read. */
+/** State of a run once the pictures are read. */
 export interface CalibrationRun {
   calibrator: Calibrator
   batches: Parts<PictureBatch>
-  /** How many there are. */
   pictures: { search: number; heldOut: number }
-  /** Of the pictures in their order. */
+  /** Digests of the pictures, in order. */
   digests: string[]
-  /** The folder of the table. */
+  /** Folder of the table. */
   out: string
   flags: CalibrateFlags
   environment: CalibrateEnvironment
   signal: AbortSignal
 }
 
-/** Searches, writes the table and its picture, and prints the table. @throws IncompleteError when nothing is found */
+/** Searches levels, and writes and prints their table. @throws IncompleteError when none is found */
 export async function calibrateAndWrite(run: CalibrationRun): Promise<void> {
   const { flags, out, environment } = run
   const path = flags.state ?? join(out, stateFile)
   const state = await openCalibrationState(path, fingerprint(run))
   try {
-    if (state.resumed) printNote(environment.stderr, `Going on from ${path}.`)
+    if (state.resumed) printNote(environment.stderr, `Resuming from ${path}.`)
     await write(run, await search(run, state))
   } catch (error) {
     await state.close()
     throw error
   }
-  // Who names the file may want to go on from it with other options.
+  // A named file can be resumed from with other options.
   await (flags.state === undefined ? state.remove() : state.close())
 }
 
-/** Of everything that captions and speeds depend on. */
+/** Hashes everything that captions and speeds depend on. */
 function fingerprint({ calibrator, digests, pictures }: CalibrationRun): string {
   const { modelDigest, device, batch } = calibrator
   return hash('sha256', JSON.stringify({ searchVersion, modelDigest, device, batch, pictures, digests }))
 }
 
-/** The search with its progress; what was found out before is not found out again. */
+/** Searches with a progress line; results of an earlier run are reused. */
 async function search(run: CalibrationRun, state: CalibrationState): Promise<CalibrationResult> {
   const { calibrator, batches, pictures, flags, environment } = run
   const { encoder } = calibrator.model
@@ -105,17 +104,17 @@ async function search(run: CalibrationRun, state: CalibrationState): Promise<Cal
   }
 }
 
-/** How fast schedules run in full batches on this device. */
+/** Measures the speed of schedules in full batches. */
 export function speedsOf(run: CalibrationRun, schedules: readonly Schedule[]): Promise<Speed[]> {
   const { batches, calibrator } = run
   return measureSpeeds(schedules, {
     images: calibrator.batch,
-    // A batch that is not full is filled up by the device, and takes as long.
+    // The device pads a partial batch, which takes as long.
     run: async (schedule) => (await runBatch(run, batches.search[0]!, schedule)).inferenceMs,
   })
 }
 
-/** Speeds as the table holds them. */
+/** Speeds in the format of the table. */
 export const levelSpeeds = ({ device, batch }: Calibrator, speeds: readonly Speed[]): LevelSpeeds => ({
   at: new Date().toISOString(),
   device,
@@ -128,15 +127,14 @@ async function runBatch({ calibrator, signal }: CalibrationRun, batch: PictureBa
   return calibrator.run(batch, schedule)
 }
 
-/** Writes the table and its picture, and prints the table. @throws IncompleteError when there is no level but the first */
+/** Writes the table and its chart, and prints the table. @throws IncompleteError without a level beside the first */
 async function write(run: CalibrationRun, result: CalibrationResult): Promise<void> {
   const { calibrator, flags, out, environment } = run
   const { encoder, id } = calibrator.model
   for (const dropped of result.dropped) printNote(environment.stderr, droppedLine(dropped))
   if (result.levels.length === 1)
     throw new IncompleteError(
-      `No schedule is faster and keeps ${flags.minExact} of the captions equal, so nothing was written. Try a ` +
-        'lower --min-exact.',
+      `No faster schedule keeps ${flags.minExact} of the captions equal; nothing was written. Lower --min-exact.`,
     )
   const speed = levelSpeeds(
     calibrator,
@@ -167,7 +165,7 @@ const rounded = ({ exact, cider }: LevelQuality): LevelQuality => ({
   cider: Number(cider.toFixed(4)),
 })
 
-/** A table of levels: `level  tokens  merged  FLOPs  images/s  equal captions  CIDEr-D`. */
+/** Table of levels: `level  tokens  merged  FLOPs  images/s  equal captions  CIDEr-D` */
 export function levelLines(
   levels: readonly PruneLevel[],
   { images_per_second: speeds }: LevelSpeeds,
@@ -185,16 +183,16 @@ export function levelLines(
   return formatTable([head, ...rows], { right: head.map((_, column) => column) })
 }
 
-/** `Left out: 62 tokens, 38 % of FLOPs: agrees less than a harder level on held-out pictures (99.0 %).` */
+/** `Dropped: 62 tokens, 38 % of FLOPs: agrees less than a harder level on held-out pictures (99.0 %).` */
 export const droppedLine = ({ outcome, reason }: Dropped): string =>
-  `Left out: ${outcome.tokensOut} tokens, ${formatShare(outcome.flopShare)} of FLOPs: ${reason} ` +
+  `Dropped: ${outcome.tokensOut} tokens, ${formatShare(outcome.flopShare)} of FLOPs: ${reason} ` +
   `(equal captions: ${percent(outcome.quality.exact)} when chosen, ${percent(outcome.heldOut.exact)} held out).`
 
-/** A few of the pictures that cannot be read, and how many more there are. */
+/** Lines about the first unreadable pictures, and the number of others. */
 export function unreadableLines(unreadable: readonly string[], shown = 5): string[] {
   const more = unreadable.length - shown
-  return more > 0 ? [...unreadable.slice(0, shown), `... and ${more} more cannot be read.`] : [...unreadable]
+  return more > 0 ? [...unreadable.slice(0, shown), `... and ${more} more are unreadable.`] : [...unreadable]
 }
 
-/** One digit behind the point: half a per cent matters here. */
+/** With one decimal, since half a percent matters here. */
 const percent = (share: number) => `${(100 * share).toFixed(1)} %`

@@ -57,6 +57,6 @@ it('starts anew where another calibration was at work', async () => {
 it.each(['no JSON\n', '{"image":"a.jpg"}\n'])('refuses a file that is something else: %j', async (text) => {
   await writeFile(path, text)
   await expect(openCalibrationState(path, 'a')).rejects.toThrow(UsageError)
-  await expect(openCalibrationState(path, 'a')).rejects.toThrow(/is no state of a calibration.*--state/)
+  await expect(openCalibrationState(path, 'a')).rejects.toThrow(/is not a calibration state.*--state/)
   expect(await readFile(path, 'utf8')).toBe(text)
 })

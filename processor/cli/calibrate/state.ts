@@ -2,29 +2,24 @@ import { rm } from 'node:fs/promises'
 import { JsonlFile, scanJsonl } from '../caption/jsonl-output.ts'
 import { UsageError } from '../errors.ts'
 
-/** What a calibration has found out so far, in a file: a run that was cut off goes on from there. */
+/** Results of a calibration so far, in a file from which an interrupted run resumes. */
 export interface CalibrationState {
-  /** Whether an earlier run left something to go on from. */
+  /** True when results of an earlier run were found. */
   readonly resumed: boolean
-  /** What is remembered under a key, else what `make` gives, which is remembered. */
+  /** Returns the result under a key, or computes and stores it. */
   recall<T>(key: string, make: () => Promise<T>): Promise<T>
-  /** Whether something is remembered under a key. */
   has(key: string): boolean
   close(): Promise<void>
   /** Closes and removes the file. */
   remove(): Promise<void>
 }
 
-interface Entry {
-  key: string
-  value: unknown
-}
+type Entry = { key: string; value: unknown }
 
 /**
- * Opens the state of a calibration. What another one left in the file, told by its fingerprint, is dropped.
- *
- * @param fingerprint of everything that what is remembered depends on
- * @throws UsageError for a file that is no state of a calibration; it stays as it is.
+ * Opens the state of a calibration. Results under another fingerprint are dropped.
+ * @param fingerprint of everything that results depend on
+ * @throws UsageError for a file that is not a calibration state; it stays unchanged
  */
 export async function openCalibrationState(path: string, fingerprint: string): Promise<CalibrationState> {
   const known = new Map<string, unknown>()
@@ -51,7 +46,7 @@ export async function openCalibrationState(path: string, fingerprint: string): P
   }
 }
 
-/** Fills `known`. @returns the bytes to keep: none where another calibration was at work. */
+/** Fills `known`. @returns the bytes to keep: none of another calibration */
 async function scan(path: string, fingerprint: string, known: Map<string, unknown>): Promise<number> {
   let ours = false
   try {
@@ -65,7 +60,7 @@ async function scan(path: string, fingerprint: string, known: Map<string, unknow
     return ours ? end : 0
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
-    throw new UsageError(`${path} is no state of a calibration. Name another file with --state.`, {
+    throw new UsageError(`${path} is not a calibration state. Choose another file with --state.`, {
       cause: error,
     })
   }

@@ -11,36 +11,31 @@ import {
   finishedImages,
   meanPruning,
   newTotals,
-  type ProgressStream,
   showProgress,
+  type Terminal,
   type Totals,
 } from '../progress.ts'
-import { settingOption } from '../settings.ts'
+import { type ModelFlags, settingOption } from '../settings.ts'
 import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
 import { type CaptionFiles, captionFiles, openCaptionFiles } from './files.ts'
 import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
 import type { ReadImage } from './read-image.ts'
 import { captionSources } from './run.ts'
 
-/** What the command needs from outside. */
-export interface CaptionEnvironment {
-  /** Opens the model that the flags or the environment name. */
-  openCaptioner(flags: { model?: string; device?: string }): Promise<Captioner>
+/** Dependencies of the command. */
+export interface CaptionEnvironment extends Terminal {
+  openCaptioner(flags: ModelFlags): Promise<Captioner>
   readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
-  /** For progress and the summary. */
-  stderr: ProgressStream
   signals: SignalSource
 }
 
-export interface CaptionFlags {
+export interface CaptionFlags extends ModelFlags {
   out: string
   errors?: string
   level?: number
   prompt?: string
-  model?: string
-  device?: string
   concurrency?: number
   overwrite?: boolean
   retryErrors?: boolean
@@ -51,46 +46,47 @@ Examples:
   npx turbine caption ./photos --out captions.jsonl
   npx turbine caption 'shoot-*/*.jpg' portrait.png --level 2
   npx turbine caption manifest.jsonl --out captions.jsonl --retry-errors
-  cat addresses.txt | npx turbine caption - --out - | jq .caption
+  cat urls.txt | npx turbine caption - --out - | jq .caption
 
-Inputs are folders (with all folders below), image files, globs in quotes, https addresses, and JSONL manifests:
-one {"image": "path, https address or data: URL", "custom_id": "any id of yours", "prompt": "..."} or one bare path a
-line, or any other line of a batch; paths are relative to the manifest. "-" is a manifest on standard input.
+Inputs are folders (searched recursively), image files, quoted globs, https URLs, and JSONL manifests with one
+{"image": "path, https or data: URL", "custom_id": "your id", "prompt": "..."} or one bare path per line, or any other
+line of a batch; paths are relative to the manifest. "-" is a manifest on standard input.
 
-Each line of the output has the image, its custom_id, the caption, and under "turbine" how it was pruned; lines
-are in the order of the input. Images that fail go to the error file with the reason, and the rest goes on.
-The same command again goes on where the last one stopped. Ctrl-C finishes the images in hand first.
+Each output line has the image, its custom_id, the caption, and pruning details under "turbine", in input order. Failed
+images go to the error file with the reason. Run the same command again to resume; Ctrl-C finishes the images in flight
+first.
 
 Exit codes: 0 all captioned, 1 some failed, 2 wrong usage, 130 stopped by Ctrl-C.`
 
 export function captionCommand(environment: CaptionEnvironment, settings: ConfigRow[]): Command {
   return new Command('caption')
-    .description('caption images from folders, files, globs or a manifest into a JSONL file')
-    .argument('<inputs...>', 'folders, images, globs, addresses, JSONL manifests, or - for standard input')
-    .option('-o, --out <file>', 'output, one JSON line per image; - for standard output', 'captions.jsonl')
+    .description('caption images from folders, files, globs or a manifest to a JSONL file')
+    .argument('<inputs...>', 'folders, images, globs, URLs, JSONL manifests, or - for standard input')
+    .option(
+      '-o, --out <file>',
+      'output file, one JSON line per image; - for standard output',
+      'captions.jsonl',
+    )
     .option(
       '--errors <file>',
-      'failures, one JSON line per image (default: captions.errors.jsonl beside --out)',
+      'error file, one JSON line per failed image (default: captions.errors.jsonl next to --out)',
     )
-    .option('--level <n>', 'prune level for all images; 0 is none (default: 0 while nothing is late)', index)
-    .option('--prompt <text>', 'text that every caption continues, e.g. "a picture of"')
+    .option('--level <n>', 'prune level of all images, 0 for none (default: adaptive)', index)
+    .option('--prompt <text>', 'prompt that every caption continues, e.g. "a picture of"')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .option(
       '--concurrency <n>',
-      'images read and captioned at the same time; more helps slow addresses',
+      'images in flight; raise it for slow URLs (default: keeps the devices busy)',
       count,
     )
-    .option('--retry-errors', 'try the images of the error file again')
-    .option('--overwrite', 'start anew: drop the captions and errors of an earlier run')
+    .option('--retry-errors', 'retry the images of the error file')
+    .option('--overwrite', 'delete captions and errors of earlier runs first')
     .addHelpText('after', examples)
     .action((inputs: string[], flags: CaptionFlags) => runCaption(inputs, flags, environment))
 }
 
-/**
- * Captions the inputs into a JSONL file, taking up what an earlier run left.
- * @throws UsageError, InterruptedError, or IncompleteError when some images failed.
- */
+/** Captions the inputs to a JSONL file and resumes an earlier run. @throws UsageError, InterruptedError, IncompleteError */
 export async function runCaption(
   args: string[],
   flags: CaptionFlags,
@@ -104,17 +100,17 @@ export async function runCaption(
   const tally = newTotals()
   let stoppedBy: NodeJS.Signals | undefined
   try {
-    refuseOtherModel(earlier, captioner.model, files)
+    checkModel(earlier, captioner.model, files)
     stoppedBy = await captionInputs({ inputs, files, earlier, captioner, tally, flags, environment })
   } finally {
     await captioner.close()
   }
   environment.stderr.write(`${summary(tally, files, performance.now() - startedAt)}\n`)
   if (stoppedBy) throw stopped(files, stoppedBy)
-  refuseIncomplete(tally, flags.retryErrors ? 0 : earlier.failures, args, files)
+  checkComplete(tally, flags.retryErrors ? 0 : earlier.failures, args, files)
 }
 
-/** A large model takes seconds to open; a terminal says what it waits for. */
+/** Opens the model, which can take seconds, with a note on a terminal. */
 async function openCaptioner(flags: CaptionFlags, environment: CaptionEnvironment): Promise<Captioner> {
   const { stderr } = environment
   if (stderr.isTTY) stderr.write('Opening the model ...')
@@ -133,27 +129,26 @@ interface CaptionInputs {
   environment: CaptionEnvironment
 }
 
-/** Runs to the end, or to the first SIGINT or SIGTERM, which it returns. */
+/** Captions until the end or the first SIGINT or SIGTERM. @returns the signal */
 async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undefined> {
   const { inputs, earlier, tally, flags, environment } = run
   const { output, errors } = await openCaptionFiles(run.files, {
     earlier,
     dropErrors: flags.overwrite === true || flags.retryErrors === true,
     stdout: environment.stdout,
-    tell: (text) => progress.note(text),
+    onError: (text) => progress.note(text),
   })
   const progress = showProgress({ stream: environment.stderr, tally })
   const { signal, dispose } = watchInterruption(environment.signals, () =>
-    progress.note('Finishing the images in hand. Press Ctrl-C again to quit at once.'),
+    progress.note('Finishing the images in flight. Press Ctrl-C again to quit immediately.'),
   )
   try {
-    // Counting a large folder takes a while; the work does not wait for it.
-    countSources(inputs, signal).then(
-      (total) => {
+    // Not awaited: counting a large folder takes a while.
+    countSources(inputs, signal)
+      .then((total) => {
         tally.total = total
-      },
-      () => {},
-    )
+      })
+      .catch(() => {})
     await captionSources({
       sources: readSources(inputs, environment.stdin, run.captioner.model),
       captioner: run.captioner,
@@ -174,7 +169,7 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
   return signal.aborted ? signal.reason : undefined
 }
 
-function refuseOtherModel(earlier: EarlierRun, model: string, { out }: CaptionFiles): void {
+function checkModel(earlier: EarlierRun, model: string, { out }: CaptionFiles): void {
   if (earlier.model === undefined || earlier.model === model) return
   throw new UsageError(
     `${out} has captions of model ${earlier.model}, but this run would use ${model}. Give that model with --model, ` +
@@ -184,25 +179,25 @@ function refuseOtherModel(earlier: EarlierRun, model: string, { out }: CaptionFi
 
 function summary(tally: Totals, files: CaptionFiles, elapsedMs: number): string {
   if (tally.captioned === 0 && tally.failed === 0 && tally.skipped > 0)
-    return `Nothing is left to do: ${plural(tally.skipped, 'image')} done already.`
+    return `Nothing to do: ${plural(tally.skipped, 'image')} already done.`
   const rate = formatRate((tally.captioned * 1000) / elapsedMs)
   const parts = [
     `${plural(tally.captioned, 'image')} captioned in ${formatDuration(elapsedMs)} (${rate} images/s)`,
   ]
   if (files.out !== undefined) parts[0] += `: ${files.out}`
-  if (tally.skipped > 0) parts.push(`${formatCount(tally.skipped)} skipped, they were done already`)
+  if (tally.skipped > 0) parts.push(`${formatCount(tally.skipped)} skipped (already done)`)
   if (tally.pruneRatioSum > 0) parts.push(`${meanPruning(tally)} of the image tokens merged`)
   return parts.join('; ')
 }
 
 const stopped = ({ out }: CaptionFiles, signal: NodeJS.Signals) =>
   new InterruptedError(
-    out === undefined ? 'Stopped.' : 'Stopped. Run the same command again to go on from here.',
+    out === undefined ? 'Stopped.' : 'Stopped. Run the same command again to resume.',
     signal,
   )
 
-/** Failures of earlier runs count too: the output lacks them just the same. */
-function refuseIncomplete(tally: Totals, earlierFailures: number, args: string[], files: CaptionFiles): void {
+/** Failures of earlier runs count too: their captions are missing as well. */
+function checkComplete(tally: Totals, earlierFailures: number, args: string[], files: CaptionFiles): void {
   if (finishedImages(tally) === 0)
     throw new IncompleteError(`There are no images in ${args.join(' ')} (${imageExtensions.join(', ')}).`)
   const failures = tally.failed + earlierFailures
@@ -210,6 +205,6 @@ function refuseIncomplete(tally: Totals, earlierFailures: number, args: string[]
   throw new IncompleteError(
     files.errors === undefined
       ? `${plural(failures, 'image')} failed.`
-      : `${plural(failures, 'image')} failed, see ${files.errors}. --retry-errors tries them again.`,
+      : `${plural(failures, 'image')} failed, see ${files.errors}. Retry them with --retry-errors.`,
   )
 }

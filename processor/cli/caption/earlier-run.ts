@@ -3,27 +3,26 @@ import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { UsageError } from '../errors.ts'
 import { scanJsonl } from './jsonl-output.ts'
 
-/** What an earlier run of the same command left behind. */
+/** State of an earlier run of the same command. */
 export interface EarlierRun {
-  /** Images that need no work any more. */
+  /** Finished entries. */
   done: FingerprintSet
   captions: number
   failures: number
-  /** The model that captioned; absent when there are no captions yet. */
+  /** Model of the captions; absent without captions. */
   model?: string
   /** Bytes of each file up to its last whole line. */
   outBytes: number
   errorsBytes: number
 }
 
-/** What tells one entry from another: an image that is listed under two ids or with two prompts is two entries. */
+/** Identity of an entry: an image with two ids or two prompts is two entries. */
 export const entryKey = (entry: { image: string; customId?: string; prompt?: string }) =>
   JSON.stringify([entry.image, entry.customId ?? null, ...(entry.prompt === undefined ? [] : [entry.prompt])])
 
 /**
- * Reads the output and the errors of an earlier run, line by line. Without `out` (standard output) there was none.
- * With `retryErrors` its failures do not count as done.
- * @throws UsageError when a file is not from this command or mixes models.
+ * Reads the output and the errors of an earlier run. With `retryErrors` failures do not count as done.
+ * @throws UsageError when a file is not from this command or mixes models
  */
 export async function readEarlierRun(files: {
   out?: string
@@ -55,17 +54,16 @@ export async function readEarlierRun(files: {
   return run
 }
 
-/** A line of the output. */
+/** Line of the output. */
 export interface OutputLine {
   custom_id?: string
   image: string
-  /** The line's own. */
   prompt?: string
   caption: string
   turbine: Omit<Pruning, 'output_tokens'>
 }
 
-/** A line of the error file. */
+/** Line of the error file. */
 export interface ErrorLine {
   custom_id?: string
   image: string

@@ -5,20 +5,20 @@ import { UsageError } from '../errors.ts'
 import type { EarlierRun, ErrorLine, OutputLine } from './earlier-run.ts'
 import { JsonlFile, type JsonlOutput, streamOutput } from './jsonl-output.ts'
 
-/** Where captions and failures go. */
+/** Files for captions and errors. */
 export interface CaptionFiles {
   /** Absent: standard output. */
   out?: string
-  /** Absent: failures are told on standard error only. */
+  /** Absent: standard error. */
   errors?: string
 }
 
-/** @throws UsageError when both would be the same file. */
+/** @throws UsageError when both are the same file */
 export function captionFiles(flags: { out: string; errors?: string }): CaptionFiles {
   if (flags.out === '-') return { errors: flags.errors }
   const errors = flags.errors ?? besideOutput(flags.out)
   if (resolve(errors) === resolve(flags.out))
-    throw new UsageError('--out and --errors name the same file. Give each its own.')
+    throw new UsageError('--out and --errors are the same file. Use different files.')
   return { out: flags.out, errors }
 }
 
@@ -30,30 +30,28 @@ function besideOutput(out: string): string {
 
 export interface OpenOptions {
   earlier: EarlierRun
-  /** Drop what earlier runs left in the error file. */
+  /** Deletes the errors of earlier runs. */
   dropErrors: boolean
   stdout: Writable
-  /** Tells a failure when there is no error file. */
-  tell(text: string): void
+  /** Receives a failure when there is no error file. */
+  onError(text: string): void
 }
 
-/** Opens both outputs where the earlier run stopped. The error file is created by its first line only. */
+/** Opens both outputs at the end of the earlier run. The error file is created with its first line. */
 export async function openCaptionFiles(
   files: CaptionFiles,
-  { earlier, dropErrors, stdout, tell }: OpenOptions,
+  { earlier, dropErrors, stdout, onError }: OpenOptions,
 ): Promise<{ output: JsonlOutput<OutputLine>; errors: JsonlOutput<ErrorLine> }> {
   if (files.errors !== undefined && dropErrors) await rm(files.errors, { force: true })
-  const errors =
+  const errors: JsonlOutput<ErrorLine> =
     files.errors === undefined
-      ? toldErrors(tell)
+      ? {
+          append: async ({ image, error }) => onError(`${image}: ${error.message} (${error.code})`),
+          close: async () => {},
+        }
       : new JsonlFile(files.errors, dropErrors ? 0 : earlier.errorsBytes)
   if (files.out === undefined) return { output: streamOutput(stdout), errors }
-  const output = new JsonlFile(files.out, earlier.outBytes)
+  const output = new JsonlFile<OutputLine>(files.out, earlier.outBytes)
   await output.open()
   return { output, errors }
 }
-
-const toldErrors = (tell: (text: string) => void): JsonlOutput<ErrorLine> => ({
-  append: async ({ image, error }) => tell(`${image}: ${error.message} (${error.code})`),
-  close: async () => {},
-})

@@ -6,13 +6,13 @@ import { readLines } from '../../../edge/contract/lines.ts'
 import { UsageError } from '../errors.ts'
 import { isAddress, lineSource, locate, type ManifestPlace, type Source } from './manifest.ts'
 
-/** What an argument of the command line turned out to be. */
+/** Command-line argument by its kind. */
 export type Input =
   | { kind: 'folder' | 'image' | 'manifest' | 'glob'; path: string }
   | { kind: 'address'; url: string }
   | { kind: 'stdin' }
 
-/** Files of a folder that are taken for images. */
+/** Extensions of images in folders and globs. */
 export const imageExtensions = ['jpg', 'jpeg', 'jpe', 'jfif', 'png', 'webp', 'gif', 'tif', 'tiff', 'avif']
 const manifestExtensions = ['jsonl', 'ndjson']
 
@@ -20,10 +20,7 @@ const hasExtension = (path: string, extensions: string[]) =>
   extensions.includes(extname(path).slice(1).toLowerCase())
 const isImageName = (path: string) => hasExtension(path, imageExtensions)
 
-/**
- * Tells folders, images, JSONL manifests, globs and addresses apart; `-` is a manifest on standard input.
- * @throws UsageError when an argument names nothing that exists.
- */
+/** Finds the kind of each argument; `-` is a manifest on standard input. @throws UsageError for a missing file */
 export async function resolveInputs(args: string[]): Promise<Input[]> {
   return Promise.all(args.map(resolveInput))
 }
@@ -39,8 +36,8 @@ async function resolveInput(arg: string): Promise<Input> {
 }
 
 /**
- * The images of all inputs, in the order of the inputs; folders and globs in the order of their names. Nothing is
- * held but the names of one folder or glob. Lines of manifests that name another model than `model` become errors.
+ * Yields the images of all inputs in order; folders and globs sorted by name. Only the names of one folder or glob are
+ * held in memory. Manifest lines for another model than `model` become errors.
  */
 export async function* readSources(
   inputs: Input[],
@@ -62,7 +59,7 @@ export async function* readSources(
   }
 }
 
-/** How many sources the inputs have; undefined when standard input is among them, which can be read only once. */
+/** Counts the sources; undefined for standard input, which can be read only once. */
 export async function countSources(inputs: Input[], signal?: AbortSignal): Promise<number | undefined> {
   if (inputs.some((input) => input.kind === 'stdin')) return undefined
   let total = 0
@@ -75,7 +72,7 @@ export async function countSources(inputs: Input[], signal?: AbortSignal): Promi
   return total
 }
 
-/** A manifest's lines are counted without being parsed: they may hold whole images. */
+/** Counts lines without parsing them: they may contain whole images. */
 async function* countLines(path: string): AsyncGenerator<number> {
   for await (const lines of readLines(createReadStream(path), manifestLines))
     yield lines.filter(({ text }) => text?.trim() !== '').length
@@ -85,13 +82,13 @@ async function* countEach(input: Input): AsyncGenerator<number> {
   for await (const _ of readSources([input], ReadableStream.from<Uint8Array>([]))) yield 1
 }
 
-/** Output names paths with forward slashes on every platform. */
+/** Output has forward slashes on every platform. */
 const fileSource = (path: string): Source => ({
   image: sep === '/' ? path : path.replaceAll(sep, '/'),
   location: path,
 })
 
-/** An image of this machine may be larger than a service would take. */
+/** A local image may be larger than a service accepts. */
 const manifestLines = { maxBytes: Number.POSITIVE_INFINITY }
 
 async function* readManifest(bytes: AsyncIterable<Uint8Array>, place: ManifestPlace): AsyncGenerator<Source> {
@@ -116,7 +113,7 @@ async function* expand(pattern: string): AsyncGenerator<Source> {
 
 const byCodeUnit = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
-/** Images below a folder, depth first. Hidden entries are left out; links are followed, but not in circles. */
+/** Yields images under a folder, depth first. Skips hidden entries; follows links, but not in cycles. */
 async function* walk(folder: string, ancestors: string[] = []): AsyncGenerator<Source> {
   let names: string[]
   let path: string
@@ -128,14 +125,14 @@ async function* walk(folder: string, ancestors: string[] = []): AsyncGenerator<S
     yield unreadableFolder(folder, error)
     return
   }
-  // A folder's name ends in "/" here, so that the order is the one that sorting whole paths would give.
+  // Folder names end in "/", which gives the order of sorted paths.
   for (const name of names) {
     if (name.endsWith('/')) yield* walk(join(folder, name.slice(0, -1)), [...ancestors, path])
     else yield fileSource(join(folder, name))
   }
 }
 
-/** Sorted names of a folder's images, and of its sub-folders with a `/` behind. */
+/** Sorted names of a folder's images and sub-folders; the latter end in `/`. */
 async function listNames(folder: string): Promise<string[]> {
   const names: string[] = []
   for await (const entry of await opendir(folder, { bufferSize: 256 })) {

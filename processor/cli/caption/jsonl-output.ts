@@ -5,23 +5,22 @@ import type { Writable } from 'node:stream'
 import { LineSplitter } from '../../../edge/contract/lines.ts'
 import { UsageError } from '../errors.ts'
 
-/** Where lines go. Lines are there, whole, when `append` resolves. */
+/** Output of JSON lines. A line is complete when `append` resolves. */
 export interface JsonlOutput<T extends object> {
   append(value: T): Promise<void>
   close(): Promise<void>
 }
 
 /**
- * Reads what an earlier run left in a JSONL file: `visit` gets every whole line's value, and may throw to refuse
- * the file. Changes nothing.
- * @returns the bytes up to which the file is whole; a last line that a crash cut off does not count.
- * @throws UsageError when the file is not JSONL; it may be somebody's work, and stays as it is.
+ * Reads a JSONL file of an earlier run: `visit` receives the value of each complete line, and may throw to reject the file.
+ * @returns the bytes of all complete lines: a crash can truncate the last one
+ * @throws UsageError when the file is not JSONL; it stays unchanged
  */
 export async function scanJsonl(
   path: string,
   visit: (value: object, lineNumber: number) => void,
 ): Promise<number> {
-  // A crash can cut a character as well as a line.
+  // A crash can truncate a character as well as a line.
   const splitter = new LineSplitter({ maxBytes: Number.POSITIVE_INFINITY, fatal: false })
   let bytes = 0
   try {
@@ -45,10 +44,9 @@ const notJsonl = (path: string, line: number) =>
     `${path} is not an output of this command (line ${line}). Choose another file, or --overwrite it.`,
   )
 
-/** With a byte order mark, where an editor put one. */
+/** Allows for the byte order mark of an editor. */
 const isObject = /^\uFEFF?\{/
 
-/** Undefined when the text cannot be a line of ours. */
 function parseObject(text: string): object | undefined {
   if (!isObject.test(text)) return undefined
   try {
@@ -59,9 +57,8 @@ function parseObject(text: string): object | undefined {
 }
 
 /**
- * A JSONL file that lines are appended to. It is created, or cut to its first `keepBytes`, at the first line or by
- * `open`. A line is in the hands of the operating system when `append` resolves, so killing the process loses at
- * most the line being written.
+ * JSONL file to append to. It is created, or truncated to `keepBytes`, by the first line or by `open`. Killing the process
+ * loses at most the line being written.
  */
 export class JsonlFile<T extends object> implements JsonlOutput<T> {
   readonly #path: string
@@ -102,9 +99,9 @@ async function openForAppend(path: string, keepBytes: number): Promise<FileHandl
   return file
 }
 
-/** Lines to a stream that is not ours to close, e.g. standard output; a slow reader holds the lines back. */
+/** Writes lines to a stream that stays open, e.g. standard output, with back pressure. */
 export function streamOutput<T extends object>(stream: Writable): JsonlOutput<T> {
-  // A reader that went away fails the write as well; without a listener it would end the process besides.
+  // A closed pipe also fails the write; without a listener it would crash the process.
   stream.on('error', () => {})
   return {
     append: (value) =>

@@ -67,7 +67,7 @@ async function* streamOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   yield bytes
 }
 
-/** What is asked for, or the code of the error; nothing for an empty line. */
+/** The parsed request, or the code of the error; nothing for an empty line. */
 type Read =
   | { customId: string | null; image: string; prompt?: string; maxPrune?: number }
   | string

@@ -16,21 +16,21 @@ export interface CaptionRun {
   readImage: ReadImage
   output: JsonlOutput<OutputLine>
   errors: JsonlOutput<ErrorLine>
-  /** Entries that are skipped; every entry of this run is added. */
+  /** Entries to skip; every entry of this run is added. */
   done: FingerprintSet
-  /** Kept up to date while the run goes on. */
+  /** Updated during the run. */
   tally: Totals
-  /** What every image is captioned with, unless its line has a prompt of its own. */
+  /** Options of all images; a line's own prompt overrides the prompt. */
   task?: Pick<CaptionTask, 'level' | 'prompt'>
-  /** Images read and captioned at the same time. Default: enough that files are read while the devices work. */
+  /** Images in flight; default: enough to keep the devices busy. */
   concurrency?: number
-  /** Stops the run: images in hand are finished and written, no other is begun. */
+  /** Stops the run: images in flight are finished and written. */
   signal?: AbortSignal
-  /** Waits before a repeat; ends early when the signal aborts. */
+  /** Pauses before a retry, ms. */
   sleep?: (ms: number, signal?: AbortSignal) => Promise<void>
 }
 
-/** The service failed time and again, so that going on would only turn good images into failures. */
+/** Repeated failures of the captioner: continuing would only fail good images. */
 export class CaptionerFailedError extends Error {
   override readonly name = 'CaptionerFailedError'
   readonly code = 'captioner_failed'
@@ -38,18 +38,17 @@ export class CaptionerFailedError extends Error {
 }
 
 type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
-/** Neither a caption nor an error: the run was stopped before there was one. */
+/** Result of an entry; without caption and error when the run was stopped first. */
 type Outcome = Entry & { captioned?: Captioned; error?: unknown }
 
 const maxAttempts = 3
-/** Failures in a row that are not the images' own fault and end the run. */
+/** Consecutive failures, other than of images, that end the run. */
 const maxFaults = 8
 
 /**
- * Captions every source that is not done yet and writes one line for each, in the order of the sources: a caption
- * to `output` or a failure to `errors`. A bad image never ends the run.
- * @throws UsageError when the options of the run are at fault; CaptionerFailedError when the captioner itself keeps
- * failing.
+ * Captions every source that is not done and writes one line for each, in order, to `output` or `errors`. A bad image never
+ * ends the run.
+ * @throws UsageError for invalid options; CaptionerFailedError when the captioner keeps failing
  */
 export async function captionSources(run: CaptionRun): Promise<void> {
   const { captioner, tally, concurrency = 2 * captioner.concurrency, signal } = run
@@ -106,28 +105,28 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
   }
 }
 
-/** Whether the run was stopped while a repeat was due. */
+/** Tests for an error of the stop signal. */
 const isStop = (error: unknown, { signal }: CaptionRun) => signal?.aborted === true && error === signal.reason
 
-/** Repeats what may go better later; a full queue is waited for as long as it takes. */
+/** Retries transient errors; a full queue is retried without limit. */
 function attempt<T>({ signal, sleep }: CaptionRun, work: () => Promise<T>): Promise<T> {
   const isFull = (error: unknown) => error instanceof TurbineError && error.code === 'queue_full'
   return retry(work, {
     retriable: (error, failures) => isRetriable(error) && (failures < maxAttempts || isFull(error)),
-    // What the captioner asks for, or 1 s, 2 s, 4 s, ... up to half a minute.
+    // The captioner's retry-after, or 1 s, 2 s, 4 s, ... up to 30 s.
     pauseMs: (failures, error) => retryAfterMs(error) ?? Math.min(30_000, 500 * 2 ** failures),
     signal,
     sleep,
   })
 }
 
-/** Whatever keeps an image from being read is that image's own affair. */
+/** Marks an error of reading an image as that image's fault. */
 function asImageError(error: unknown): unknown {
   if (isImageFault(error)) return error
   return new TurbineError(messageOf(error), { status: 400, code: codeOf(error), cause: error })
 }
 
-/** A prompt that is too long, a level that the model has not: it would fail every image. */
+/** Tests for an error that would fail every image: a prompt that is too long, an unknown level. */
 const isTaskFault = (error: unknown) =>
   isImageFault(error) && !isRetriable(error) && !(error instanceof ImageError)
 
@@ -140,8 +139,8 @@ const codeOf = (error: unknown) =>
 
 const captionerFailed = (cause: unknown) =>
   new CaptionerFailedError(
-    `Stopped, since ${maxFaults} images in a row failed, the last one with: ${messageOf(cause)}. What is captioned ` +
-      'is safe; to go on, run the same command again with --retry-errors.',
+    `Stopped after ${maxFaults} consecutive failures. Last error: ${messageOf(cause)}. Captions so far are ` +
+      'saved; run the same command with --retry-errors to resume.',
     { cause },
   )
 
