@@ -7,7 +7,7 @@ import type { TopicOptions } from './stream.ts'
 /** Topics that a stream needs, by name. */
 export type TopicLayout = Record<string, TopicOptions>
 
-/** How a topic is, against how it is to be. */
+/** Actual state of a topic against the wanted one. */
 export interface TopicReport {
   topic: string
   ok: boolean

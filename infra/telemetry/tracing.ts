@@ -62,7 +62,7 @@ export function traceparent(received?: string): string | undefined {
   return received !== undefined && remoteContext(received) ? received : undefined
 }
 
-/** What a log line says of the trace that it belongs to. */
+/** Fields of a log line that name the trace it belongs to. */
 export function traceFields(): { trace_id?: string; span_id?: string } {
   const active = trace.getSpanContext(context.active())
   return active ? { trace_id: active.traceId, span_id: active.spanId } : {}

@@ -20,7 +20,7 @@ export interface DeadLetterEnvironment extends Terminal {
   now?(): number
 }
 
-export type ListFlags = { limit: number; json?: boolean }
+export type DeadLetterListFlags = { limit: number; json?: boolean }
 export type RetryFlags = { id?: string }
 
 /** Dead letters searched for an id. */
@@ -52,7 +52,7 @@ export function deadLetterCommand(environment: DeadLetterEnvironment): Command {
     .option('--limit <n>', 'maximum number of dead letters', count, 100)
     .option('--json', 'print JSON lines')
     .addHelpText('after', listExamples)
-    .action((flags: ListFlags) => showDeadLetters(flags, environment))
+    .action((flags: DeadLetterListFlags) => showDeadLetters(flags, environment))
   command
     .command('retry')
     .description('send dead letters back to their topics')
@@ -64,7 +64,7 @@ export function deadLetterCommand(environment: DeadLetterEnvironment): Command {
 
 /** `dead-letter list`. @throws StreamOpenError, StreamUnavailableError */
 export async function showDeadLetters(
-  { limit, json }: ListFlags,
+  { limit, json }: DeadLetterListFlags,
   environment: DeadLetterEnvironment,
 ): Promise<void> {
   const { stdout, stderr } = environment

@@ -51,7 +51,7 @@ async function openImages() {
   const { openImageSource } = await import('../../infra/fetch/node.ts')
   const { readImageFile } = await import('../../infra/fetch/image-file.ts')
   const { maxBodyBytes } = await import('../../edge/contract/caption.ts')
-  const { imageReader } = await import('./caption/read-image.ts')
+  const { createImageReader } = await import('./caption/read-image.ts')
   const { imageTimeoutMs, allowPrivateUrls } = loadConfig().config
   const { imageAt } = openImageSource({
     maxBytes: maxBodyBytes,
@@ -59,7 +59,7 @@ async function openImages() {
     allowPrivate: allowPrivateUrls,
     readFile: readImageFile,
   })
-  return imageReader(imageAt)
+  return createImageReader(imageAt)
 }
 
 // Commands import lazily: onnxruntime and sharp are slow to load.

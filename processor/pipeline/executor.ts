@@ -5,7 +5,7 @@ import type { DevicePool } from '../engine/device-pool.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
-import { type Batch, Batcher } from '../scheduling/batcher.ts'
+import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
@@ -193,7 +193,7 @@ export class Executor {
     }
   }
 
-  async #runBatch(device: Device, batch: Batch<Work>): Promise<void> {
+  async #runBatch(device: Device, batch: DeviceBatch<Work>): Promise<void> {
     const startedAt = this.#options.now()
     const answer = await this.#execute(device, batch).catch((error: unknown) => {
       for (const image of batch.images) this.#retry(image, error)
@@ -210,7 +210,7 @@ export class Executor {
     })
   }
 
-  async #execute(device: Device, batch: Batch<Work>): Promise<DeviceResult> {
+  async #execute(device: Device, batch: DeviceBatch<Work>): Promise<DeviceResult> {
     const { model, costs } = this.#options
     const { images, bucket, level } = batch
     const slot = this.#buffers.take()
@@ -247,7 +247,7 @@ export class Executor {
     )
   }
 
-  #report(device: Device, batch: Batch<Work>, run: Pick<BatchReport, 'inferenceMs' | 'from'>): void {
+  #report(device: Device, batch: DeviceBatch<Work>, run: Pick<BatchReport, 'inferenceMs' | 'from'>): void {
     const { costs, now, onBatch } = this.#options
     const { images, bucket, level, predictedMs } = batch
     const { pruneRatio, exact = 1 } = costs.levels[level]!

@@ -7,7 +7,7 @@ import type { ImageEntry, ImageQueue, QueuedImage } from './queue.ts'
 import { leavesRoom, timeForRun } from './queue-head.ts'
 
 /** A run for a free device. */
-export interface Batch<T> {
+export interface DeviceBatch<T> {
   /** The lane whose head it serves; batch images may fill the rows that an interactive batch leaves. */
   lane: Lane
   /** 1 to `bucket` images of one group, each of which allows `level`. */
@@ -91,7 +91,7 @@ export class Batcher<T> {
   }
 
   /** Takes the next batch out of the queue; undefined when nothing waits. `now` is in unix ms. */
-  nextBatch(now: number): Batch<T> | undefined {
+  nextBatch(now: number): DeviceBatch<T> | undefined {
     this.#postponeLate(now)
     const lane = this.#nextLane(now)
     const head = this.#queue.lane(lane).head
@@ -126,7 +126,7 @@ export class Batcher<T> {
       : 'interactive'
   }
 
-  #interactiveBatch(head: ImageEntry<T>, snapshot: Snapshot): Batch<T> {
+  #interactiveBatch(head: ImageEntry<T>, snapshot: Snapshot): DeviceBatch<T> {
     const demand = this.#interactiveDemand(snapshot)
     const level = ownLevel(head, demand)
     const { sameLevel, higherLevel } = this.#candidates(head, level, demand)
@@ -151,7 +151,7 @@ export class Batcher<T> {
     return this.#batch('interactive', [...entries, ...batchFill].slice(0, filledBucket), filledBucket, level)
   }
 
-  #batchLaneBatch(head: ImageEntry<T>, snapshot: Snapshot): Batch<T> {
+  #batchLaneBatch(head: ImageEntry<T>, snapshot: Snapshot): DeviceBatch<T> {
     const demand = this.#batchDemand(snapshot)
     const level = ownLevel(head, demand)
     const { sameLevel, higherLevel } = this.#candidates(head, level, demand)
@@ -161,7 +161,7 @@ export class Batcher<T> {
     return this.#batch('batch', [...sameLevel, ...higherLevel].slice(0, bucket), bucket, level)
   }
 
-  #batch(lane: Lane, entries: readonly ImageEntry<T>[], bucket: number, level: number): Batch<T> {
+  #batch(lane: Lane, entries: readonly ImageEntry<T>[], bucket: number, level: number): DeviceBatch<T> {
     const predictedMs = this.#costs.predict(bucket, level)
     return { lane, images: entries.map(({ image }) => image), bucket, level, predictedMs }
   }

@@ -1,5 +1,5 @@
 import { admission } from './admission.ts'
-import { type Batch, Batcher, type BatcherOptions } from './batcher.ts'
+import { Batcher, type BatcherOptions, type DeviceBatch } from './batcher.ts'
 import { CostModel } from './cost-model.ts'
 import { type Demand, type Load, leastLevels, type SafetyMargins } from './least-level.ts'
 import { ImageQueue, type QueuedImage, type QueueOptions } from './queue.ts'
@@ -81,7 +81,7 @@ export interface SimulateOptions extends Partial<Omit<BatcherOptions<string>, 'q
   /** True when interactive images may be rejected; default false. */
   admits?: boolean
   /** Run time; default: that of the cost model. */
-  runMs?(batch: Batch<string>): number
+  runMs?(batch: DeviceBatch<string>): number
 }
 
 /** Fate of the arrivals, and work of the devices. */

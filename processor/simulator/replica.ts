@@ -1,6 +1,6 @@
 import { batchBacklog } from '../fleet/load.ts'
 import { admission } from '../scheduling/admission.ts'
-import { type Batch, Batcher } from '../scheduling/batcher.ts'
+import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
 import { type Backlog, type Lane, lanes } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
@@ -34,7 +34,7 @@ export type ReplicaState = 'starting' | 'serving' | 'draining' | 'gone'
 
 /** Current run. */
 interface Run {
-  batch: Batch<Work>
+  batch: DeviceBatch<Work>
   startedAt: number
   endsAt: number
 }
@@ -135,7 +135,7 @@ export class Replica {
   }
 
   /** Ends the run. @returns its batch */
-  endRun(now: number): Batch<Work> {
+  endRun(now: number): DeviceBatch<Work> {
     const { batch, startedAt } = this.#run!
     this.#run = undefined
     this.costs.observe({ bucket: batch.bucket, level: batch.level, ms: now - startedAt })

@@ -2,7 +2,7 @@ import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { beforeAll, expect, test } from 'vitest'
-import type { ErrorLine, OutputLine } from '../../processor/cli/caption/earlier-run.ts'
+import type { FailureLine, OutputLine } from '../../processor/cli/caption/earlier-run.ts'
 import { drawPictures, type Picture } from './pictures.ts'
 import { runTurbine, startTurbine, type Turbine, temporaryFolder } from './turbine.ts'
 
@@ -52,7 +52,7 @@ test('every image gets its line, in order, and a broken one a line in the error 
     if (i % 2) expect(line.caption).toBe(lines[(i + pictures.length) % lines.length]!.caption)
     expect(line.turbine).toMatchObject({ prune_level: 0, prune_ratio: 0 })
   }
-  const errors = await readLines<ErrorLine>('all.errors.jsonl')
+  const errors = await readLines<FailureLine>('all.errors.jsonl')
   expect(errors).toEqual([{ image: broken, error: { code: 'image_invalid', message: expect.any(String) } }])
   captions = new Map(lines.map((line) => [line.image, line.caption]))
 })
@@ -81,7 +81,7 @@ async function expectEveryLineOnce(out: string): Promise<void> {
   const lines = await readLines<OutputLine>(out)
   expect(lines.map(({ image }) => image)).toEqual(names)
   for (const { image, caption } of lines) expect(caption).toBe(captions.get(image))
-  const errors = await readLines<ErrorLine>(out.replace('.jsonl', '.errors.jsonl'))
+  const errors = await readLines<FailureLine>(out.replace('.jsonl', '.errors.jsonl'))
   expect(errors.map(({ image }) => image)).toEqual([broken])
 }
 
@@ -139,7 +139,7 @@ test('a manifest from standard input to standard output, with its ids and its er
     .map((line) => JSON.parse(line) as OutputLine)
   expect(lines.map(({ custom_id: id }) => id)).toEqual(['first', 'second'])
   for (const line of lines) expect(line.caption).toBe(captions.get(names[0]!))
-  const errors = await readLines<ErrorLine>('stdin.errors.jsonl')
+  const errors = await readLines<FailureLine>('stdin.errors.jsonl')
   expect(errors.map(({ image }) => image)).toEqual(['no json {', 'standard input:3'])
 })
 

@@ -13,9 +13,9 @@ import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { BucketUnavailableError, type ObjectStore } from '../../infra/store/store.ts'
 import { createShardRunner } from '../../processor/batches/shard/runner.ts'
 import { codeOf, decodeShard, shardOf } from '../../processor/batches/shard/shard.fixture.ts'
-import type { ErrorLine, OutputLine } from '../../processor/cli/caption/earlier-run.ts'
+import type { FailureLine, OutputLine } from '../../processor/cli/caption/earlier-run.ts'
 import type { JsonlOutput } from '../../processor/cli/caption/jsonl-output.ts'
-import { imageReader } from '../../processor/cli/caption/read-image.ts'
+import { createImageReader } from '../../processor/cli/caption/read-image.ts'
 import { captionSources } from '../../processor/cli/caption/run.ts'
 import { FakeCaptioner } from '../../processor/cli/captioner.fixture.ts'
 import { newTotals } from '../../processor/cli/progress.ts'
@@ -106,7 +106,7 @@ async function batchCode(image_url: string, images: ImageSource): Promise<string
 
 /** The code of `turbine caption`. */
 async function commandCode(location: string, images: ImageSource): Promise<string> {
-  const errors: ErrorLine[] = []
+  const errors: FailureLine[] = []
   class Decoding extends FakeCaptioner {
     override async caption(...[task]: Parameters<FakeCaptioner['caption']>) {
       const size = { width: 8, height: 8, resample: 'bicubic' } as Parameters<typeof preprocess>[1]
@@ -119,11 +119,11 @@ async function commandCode(location: string, images: ImageSource): Promise<strin
       yield { image: 'it', location }
     })(),
     captioner: new Decoding(),
-    readImage: imageReader(images),
+    readImage: createImageReader(images),
     output: { append: async () => {} } as Partial<JsonlOutput<OutputLine>> as JsonlOutput<OutputLine>,
     errors: {
-      append: async (line: ErrorLine) => void errors.push(line),
-    } as Partial<JsonlOutput<ErrorLine>> as JsonlOutput<ErrorLine>,
+      append: async (line: FailureLine) => void errors.push(line),
+    } as Partial<JsonlOutput<FailureLine>> as JsonlOutput<FailureLine>,
     done: new FingerprintSet(3),
     tally: newTotals(),
     sleep: async () => {},

@@ -2,7 +2,7 @@ import { Command } from 'commander'
 import { count, keyValue, share } from '../options.ts'
 import type { ResultFlags } from './results.ts'
 import { type BatchEnvironment, defaultServiceUrl, type ServiceFlags } from './session.ts'
-import type { CancelFlags, GetFlags, ListFlags } from './show.ts'
+import type { BatchListFlags, CancelFlags, GetFlags } from './show.ts'
 import type { SubmitFlags } from './submit.ts'
 
 const service = `
@@ -111,7 +111,7 @@ export function batchCommand(environment: BatchEnvironment): Command {
   add('list', 'list the newest batches', listExamples)
     .option('--limit <n>', 'maximum number of batches', count, 20)
     .option('--json', 'print the batches as JSON')
-    .action(async (flags: ListFlags) => (await import('./show.ts')).runBatchList(flags, environment))
+    .action(async (flags: BatchListFlags) => (await import('./show.ts')).runBatchList(flags, environment))
 
   ofBatch('cancel', 'cancel a batch and keep its results so far', cancelExamples)
     .option('--watch', 'watch the batch until it ends')

@@ -40,10 +40,10 @@ function describeBatch(batch: Batch): string {
   return formatTable(rows.flatMap(([name, value]) => (value ? [[name, value]] : [])))
 }
 
-export type ListFlags = GetFlags & { limit: number }
+export type BatchListFlags = GetFlags & { limit: number }
 
 /** `batch list` */
-export async function runBatchList(flags: ListFlags, environment: BatchEnvironment): Promise<void> {
+export async function runBatchList(flags: BatchListFlags, environment: BatchEnvironment): Promise<void> {
   const { stdout, stderr } = environment
   await withService(flags, environment, async ({ client }) => {
     const { batches, more } = await newestBatches(client, flags.limit)

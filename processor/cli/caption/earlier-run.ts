@@ -45,7 +45,7 @@ export async function readEarlierRun(files: {
     })
   if (errors !== undefined)
     run.errorsBytes = await scanJsonl(errors, (value, lineNumber) => {
-      const { image, custom_id: customId, prompt, error } = value as Partial<ErrorLine>
+      const { image, custom_id: customId, prompt, error } = value as Partial<FailureLine>
       if (typeof image !== 'string' || error === undefined)
         throw notOurs(errors, lineNumber, 'has no "image" or no "error"')
       run.failures++
@@ -64,7 +64,7 @@ export interface OutputLine {
 }
 
 /** Line of the error file. */
-export interface ErrorLine {
+export interface FailureLine {
   custom_id?: string
   image: string
   prompt?: string

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
 import type { Writable } from 'node:stream'
 import { UsageError } from '../errors.ts'
-import type { EarlierRun, ErrorLine, OutputLine } from './earlier-run.ts'
+import type { EarlierRun, FailureLine, OutputLine } from './earlier-run.ts'
 import { JsonlFile, type JsonlOutput, streamOutput } from './jsonl-output.ts'
 
 /** Files for captions and errors. */
@@ -41,9 +41,9 @@ export interface OpenOptions {
 export async function openCaptionFiles(
   files: CaptionFiles,
   { earlier, dropErrors, stdout, onError }: OpenOptions,
-): Promise<{ output: JsonlOutput<OutputLine>; errors: JsonlOutput<ErrorLine> }> {
+): Promise<{ output: JsonlOutput<OutputLine>; errors: JsonlOutput<FailureLine> }> {
   if (files.errors !== undefined && dropErrors) await rm(files.errors, { force: true })
-  const errors: JsonlOutput<ErrorLine> =
+  const errors: JsonlOutput<FailureLine> =
     files.errors === undefined
       ? {
           append: async ({ image, error }) => onError(`${image}: ${error.message} (${error.code})`),

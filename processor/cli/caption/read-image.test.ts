@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import { createImageSource } from '../../../infra/fetch/image-source.ts'
-import { imageReader } from './read-image.ts'
+import { createImageReader } from './read-image.ts'
 
-const readImage = imageReader(
+const readImage = createImageReader(
   createImageSource({
     maxBytes: 1000,
     fetch: async (url) => new Response(`fetched ${url}`, { headers: { 'content-type': 'image/png' } }),

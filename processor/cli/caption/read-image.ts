@@ -5,7 +5,7 @@ import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 export type ReadImage = (location: string) => Promise<Uint8Array>
 
 /** Makes a reader for a command, which has no tenant and therefore no grants on S3. */
-export const imageReader =
+export const createImageReader =
   (imageAt: ImageSource): ReadImage =>
   (location) =>
     imageAt(location, { granted: refuseS3, signal: new AbortController().signal })

@@ -8,10 +8,10 @@ import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { FakeCaptioner } from '../captioner.fixture.ts'
 import { UsageError } from '../errors.ts'
 import { newTotals } from '../progress.ts'
-import type { ErrorLine, OutputLine } from './earlier-run.ts'
+import type { FailureLine, OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
-import { imageReader } from './read-image.ts'
+import { createImageReader } from './read-image.ts'
 import { CaptionerFailedError, type CaptionRun, captionSources } from './run.ts'
 
 class Lines<T extends object> implements JsonlOutput<T> {
@@ -35,11 +35,11 @@ async function* from(sources: Source[]): AsyncGenerator<Source> {
 function runOf(sources: Source[], parts: Partial<CaptionRun> = {}) {
   const captioner = new FakeCaptioner()
   const output = new Lines<OutputLine>()
-  const errors = new Lines<ErrorLine>()
+  const errors = new Lines<FailureLine>()
   const run: CaptionRun = {
     sources: from(sources),
     captioner,
-    readImage: imageReader(
+    readImage: createImageReader(
       createImageSource({ fetch: async () => new Response(), maxBytes: 1000, readFile: readImageFile }),
     ),
     output,

@@ -5,7 +5,7 @@ import { isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
 import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Totals } from '../progress.ts'
-import { type ErrorLine, entryKey, type OutputLine } from './earlier-run.ts'
+import { entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import type { ReadImage } from './read-image.ts'
@@ -15,7 +15,7 @@ export interface CaptionRun {
   captioner: Captioner
   readImage: ReadImage
   output: JsonlOutput<OutputLine>
-  errors: JsonlOutput<ErrorLine>
+  errors: JsonlOutput<FailureLine>
   /** Entries to skip; every entry of this run is added. */
   done: FingerprintSet
   /** Updated during the run. */
@@ -160,7 +160,7 @@ function outputLine({ image, customId, prompt }: Entry, { caption, turbine }: Ca
   }
 }
 
-const errorLine = ({ image, customId, prompt }: Entry, error: unknown): ErrorLine => ({
+const errorLine = ({ image, customId, prompt }: Entry, error: unknown): FailureLine => ({
   custom_id: customId,
   image,
   prompt,
