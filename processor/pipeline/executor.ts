@@ -18,6 +18,8 @@ export interface ExecutorOptions {
   queueLimit: number
   /** Latency target of interactive images, ms; Infinity if nobody waits. */
   interactiveTargetMs: number
+  /** Prune level of every image, within what it allows; default: the load decides. */
+  level?: number
   /** Images that will arrive here and are not in the queue yet. */
   upstream?(lane: Lane, now: number): readonly Backlog[]
   /** Called after every run; for metrics. */
@@ -125,8 +127,11 @@ export class Executor {
 
   /** Decides whether one more interactive image can be accepted, and if not, when to retry. */
   admission(image: AdmissionRequest = {}): Admission {
-    const { costs, pool, interactiveTargetMs, upstream } = this.#options
+    const { costs, pool, interactiveTargetMs, upstream, level = costs.levels.length - 1 } = this.#options
     const now = this.#options.now()
+    // A pinned level holds for what is upstream and for this image too: no load prunes them harder.
+    const pinned = (backlog: Backlog) => ({ ...backlog, maxLevel: Math.min(backlog.maxLevel, level) })
+    const maxPrune = Math.min(image.maxPrune ?? 1, costs.levels[level]!.pruneRatio)
     return admission(
       {
         queue: this.#queue,
@@ -134,9 +139,9 @@ export class Executor {
         devices: pool.devices.length,
         interactiveTargetMs,
         runningMs: this.#runningMs(now),
-        upstream: upstream?.('interactive', now),
+        upstream: upstream?.('interactive', now).map(pinned),
       },
-      image,
+      { ...image, maxPrune },
       now,
     )
   }

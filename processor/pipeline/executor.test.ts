@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest'
+import type { DevicePool } from '../engine/device-pool.ts'
+import { openModel } from '../models/open-model.ts'
+import { tinyBlip } from '../models/tiny-blip.fixture.ts'
+import { CostModel } from '../scheduling/cost-model.ts'
+import { Executor } from './executor.ts'
+
+const levels = [
+  { pruneRatio: 0, relativeCost: 1 },
+  { pruneRatio: 0.8, relativeCost: 0.2 },
+]
+const samples = [
+  { bucket: 1, level: 0, ms: 100 },
+  { bucket: 1, level: 1, ms: 20 },
+]
+
+/** An executor of one idle device, with ten images upstream that any level may prune. */
+async function executorAt(level?: number): Promise<Executor> {
+  return new Executor({
+    model: await openModel(tinyBlip),
+    pool: { devices: [{}], maxBatch: 1 } as unknown as DevicePool,
+    costs: new CostModel({ levels, buckets: [1], samples }),
+    queueLimit: 100,
+    interactiveTargetMs: 500,
+    upstream: () => [{ deadline: 400, images: 10, maxLevel: 1 }],
+    now: () => 0,
+    level,
+  })
+}
+
+test('an image is admitted where pruning can hold the load', async () => {
+  expect((await executorAt()).admission({ deadline: 500 })).toEqual({ admitted: true })
+})
+
+test('a pinned level counts for what is upstream, which it keeps from being pruned', async () => {
+  const pinned = await executorAt(0)
+  expect(pinned.admission({ deadline: 500 })).toMatchObject({ admitted: false, reason: 'late' })
+})
