@@ -79,8 +79,8 @@ describe('operators', () => {
     expect(answer).toEqual({ values: [11.5, 17, 22], dims: [1, 3] })
   })
 
-  it('gelu is the exact one', async () => {
-    const { values } = await evaluate((g) => g.gelu(g.floats([1, -1])))
+  it('biasGelu is the exact one, of the sum', async () => {
+    const { values } = await evaluate((g) => g.biasGelu(g.floats([0.5, -1.5], [1, 2]), g.floats([0.5, 0.5])))
     expect(values[0]).toBeCloseTo(0.8413447, 6)
     expect(values[1]).toBeCloseTo(-0.1586553, 6)
   })

@@ -66,10 +66,6 @@ export abstract class Operators {
   log<V extends Float>(x: V): V {
     return this.#same('Log', x)
   }
-  /** `x / 2 * (1 + erf(x / sqrt 2))`. */
-  gelu<V extends Float>(x: V): V {
-    return this.#same('Gelu', x)
-  }
   equal(a: Value, b: Value): Bool {
     return this.op('Equal', [a, b], ['bool'])[0]
   }
