@@ -41,8 +41,10 @@ export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   addUploads(app, deps)
   addBatches(app, deps)
   addModels(app, deps)
-  addReplies(app, deps)
   addHealth(app, deps)
-  addMetrics(app, deps)
+  if (!deps.operationsApart) {
+    addReplies(app, deps)
+    addMetrics(app, deps)
+  }
   return app
 }

@@ -78,6 +78,8 @@ export interface EdgeDeps {
   rejection?(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
   readiness(): Readiness | Promise<Readiness>
   metrics: EdgeMetrics
+  /** Replies and metrics are served elsewhere, by `operationsApp`; default: here. */
+  operationsApart?: boolean
   /** Images by URL. It alone decides which URLs are safe. */
   images: ImageSource
   /** Unix ms. */

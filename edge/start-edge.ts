@@ -2,15 +2,18 @@ import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
 import type { Config } from '../infra/config.ts'
 import { openImageSource } from '../infra/fetch/node.ts'
+import { withoutReasons } from '../infra/readiness.ts'
 import type { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import { assertExposable, createAccounts } from './accounts/accounts.ts'
+import { isLoopbackHost } from './accounts/loopback.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
 import { createLimiter } from './guard/limits.ts'
 import { createEdgeMetrics } from './metrics.ts'
+import { operationsApp } from './operations.ts'
 import { serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
@@ -23,12 +26,18 @@ export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'r
   mailbox: LocalMailbox
 }
 
+/** Addresses of an edge. */
+export interface EdgeAddresses {
+  url: string
+  /** Where processors reply, and operators look. */
+  operations: string
+}
+
 /**
- * Serves the edge on Node.
- * @returns its address
+ * Serves the edge on Node, with its operations on a port of their own if the settings name one.
  * @throws ListenError, and what `assertExposable` throws if API keys are missing
  */
-export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): Promise<string> {
+export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): Promise<EdgeAddresses> {
   const { config, backends, mailbox } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
   await assertExposable(config.host, accounts)
@@ -39,20 +48,23 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     buckets: backends.buckets,
   })
   shutdown.add(() => images.close())
-  const app = createApp({
-    ...options,
-    ...backends,
-    accounts,
+  const { host, port, operationsPort, replySecret } = config
+  const deps = {
+    ...{ ...options, ...backends, accounts, replySecret, sloMs: config.sloMs, images: images.imageAt },
     limiter: createLimiter({ now: Date.now }),
-    replySecret: config.replySecret,
     metrics: createEdgeMetrics(options.metrics),
-    images: images.imageAt,
     now: Date.now,
     newId: randomUUID,
-    sloMs: config.sloMs,
-  })
-  const { host, port } = config
-  const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })
-  shutdown.add((drainMs) => server.close(drainMs))
-  return server.address
+  }
+  const readiness = isLoopbackHost(host) ? options.readiness : withoutReasons(options.readiness, options.log)
+  const app = createApp({ ...deps, readiness, operationsApart: operationsPort !== undefined })
+  const serve = async (app: { fetch: (request: Request) => Response | Promise<Response> }, port: number) => {
+    const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })
+    shutdown.add((drainMs) => server.close(drainMs))
+    return server.address
+  }
+  const operations =
+    operationsPort === undefined ? undefined : await serve(operationsApp(deps), operationsPort)
+  const url = await serve(app, port)
+  return { url, operations: operations ?? url }
 }

@@ -71,6 +71,20 @@ const settings = {
     default: '8787',
     placeholder: 'PORT',
   }),
+  operationsPort: setting(
+    'a port, 0 for a free one',
+    z
+      .string()
+      .regex(/^\d*$/)
+      .transform((port) => (port === '' ? undefined : Number(port)))
+      .pipe(z.int().min(0).max(65_535).optional()),
+    {
+      description:
+        'Own port for metrics, readiness and replies of processors, which callers need not reach. Default: with the API.',
+      default: '',
+      placeholder: 'PORT',
+    },
+  ),
   dataDir: text('a folder, created if it is missing', {
     description: 'Folder of the job stream and the object store; one process at a time.',
     default: '.turbine',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createReadiness } from './readiness.ts'
+import { createReadiness, withoutReasons } from './readiness.ts'
 
 test('is ready when every probe fulfils, and says which does not and why', async () => {
   let away = false
@@ -24,4 +24,18 @@ test('a probe that never answers is a failed one', async () => {
     ready: false,
     checks: { stream: { ok: false, message: 'did not answer within 1 ms' } },
   })
+})
+
+test('strangers learn which check fails, and the log why, once for each change', async () => {
+  const states = [true, false, false, true, false].map((ok) => ({
+    ready: ok,
+    checks: { store: ok ? { ok } : { ok, message: 'S3 at http://10.0.0.7 is away.' } },
+  }))
+  const logged: unknown[] = []
+  const readiness = withoutReasons(() => states.shift()!, { warn: (fields) => logged.push(fields) })
+  const told = [await readiness(), await readiness(), await readiness(), await readiness(), await readiness()]
+  expect(told.map(({ ready }) => ready)).toEqual([true, false, false, true, false])
+  expect(told[1]).toEqual({ ready: false, checks: { store: { ok: false } } })
+  expect(logged).toHaveLength(2)
+  expect(JSON.stringify(logged)).toContain('10.0.0.7')
 })

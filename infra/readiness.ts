@@ -45,6 +45,23 @@ export function createReadiness(
   return () => readiness('')
 }
 
+/**
+ * The same for strangers: the reasons, which name hosts, go to the log, once for each change.
+ */
+export function withoutReasons(
+  readiness: () => Readiness | Promise<Readiness>,
+  log: { warn(fields: Record<string, unknown>, message: string): void },
+): () => Promise<Readiness> {
+  let wasReady = true
+  return async () => {
+    const { ready, checks } = await readiness()
+    if (wasReady && !ready) log.warn({ checks }, 'not ready')
+    wasReady = ready
+    const states = Object.entries(checks).map(([name, { ok }]) => [name, { ok }])
+    return { ready, checks: Object.fromEntries(states) }
+  }
+}
+
 async function check(probe: Probe, timeoutMs: number): Promise<Check> {
   try {
     const probed = async () => probe()

@@ -1,5 +1,5 @@
 import { createImageSource } from '../../infra/fetch/image-source.ts'
-import { createReadiness } from '../../infra/readiness.ts'
+import { createReadiness, withoutReasons } from '../../infra/readiness.ts'
 import { openS3 } from '../../infra/store/s3.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { createAccounts } from '../accounts/accounts.ts'
@@ -63,16 +63,19 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     models,
     // The length of the processors' queue is not known here; this bounds the memory of the isolate.
     roomIn: (held) => (held < config.queueLimit ? 0 : 1),
-    readiness: createReadiness(
-      {
-        store: () => store.head('ready'),
-        stream: stream.assertReachable,
-        models: async () => {
-          if ((await models()).length === 0) throw new Error('No processor has announced a model yet.')
+    readiness: withoutReasons(
+      createReadiness(
+        {
+          store: () => store.head('ready'),
+          stream: stream.assertReachable,
+          models: async () => {
+            if ((await models()).length === 0) throw new Error('No processor has announced a model yet.')
+          },
         },
-      },
-      // No sharing: a request cannot wait for the I/O of another one.
-      { keepMs: 0 },
+        // No sharing: a request cannot wait for the I/O of another one.
+        { keepMs: 0 },
+      ),
+      log,
     ),
     metrics: requestLog(log),
     images: createImageSource({

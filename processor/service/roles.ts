@@ -2,6 +2,7 @@ import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
 import { createEdgeMetrics } from '../../edge/metrics.ts'
+import { operationsApp } from '../../edge/operations.ts'
 import { serveNode } from '../../edge/server.ts'
 import { type NodeEdgeOptions, startEdge } from '../../edge/start-edge.ts'
 import { type Backends, openBackends } from '../../infra/backends.ts'
@@ -18,7 +19,6 @@ import { watchFleet } from '../fleet/load.ts'
 import { announceModel } from '../fleet/models.ts'
 import type { CaptionModel } from '../models/model.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
-import { operationsApp } from './operations.ts'
 import { type RunningProcessor, startProcessor } from './processor.ts'
 import { openReplies, type Replies } from './replies.ts'
 
@@ -86,8 +86,13 @@ async function openEdge(
   options: Pick<NodeEdgeOptions, 'models' | 'roomIn' | 'rejection'>,
 ): Promise<string> {
   const readiness = readinessOf(process)
-  const url = await startEdge({ ...process, ...options, mailbox, readiness }, process.shutdown)
-  listenAt(url)
+  const { url, operations } = await startEdge(
+    { ...process, ...options, mailbox, readiness },
+    process.shutdown,
+  )
+  listenAt(operations)
+  if (operations !== url)
+    process.log.info({ url: operations }, 'metrics, readiness and replies are served apart')
   return url
 }
 
@@ -184,7 +189,8 @@ function watchFleetWithoutModel(process: Process): void {
 async function serveOperations(process: Process): Promise<string> {
   const { config, log, metrics, shutdown } = process
   const app = operationsApp({ readiness: readinessOf(process), metrics: createEdgeMetrics(metrics), log })
-  const server = await serveNode(app, { host: config.host, port: config.port })
+  const { host, port, operationsPort = port } = config
+  const server = await serveNode(app, { host, port: operationsPort })
   shutdown.add((drainMs) => server.close(drainMs))
   return server.address
 }

@@ -222,8 +222,49 @@ describe.skipIf(!canInstall(helm))('the objects of the Helm chart', () => {
   it('let processors answer to the edge that holds the caller', () => {
     const { env } = containerOf('default', 'edge')
     const place = env.findIndex(({ name }) => name === 'TURBINE_PUBLIC_URL')
-    expect(env[place]?.value).toBe('http://$(POD_IP):8787')
+    expect(env[place]?.value).toBe('http://$(POD_IP):9464')
     // Kubernetes fills in only what stands before.
     expect(env.findIndex(({ name }) => name === 'POD_IP')).toBeLessThan(place)
+  })
+
+  it('lead callers to the API alone: operations have a port that no Service and no Ingress has', () => {
+    expect(find('secured', 'Service', 'release-turbine-edge')).toMatchObject({
+      spec: { ports: [{ name: 'http', targetPort: 'http' }] },
+    })
+    for (const part of ['edge', 'planner', 'processor']) {
+      const container = containerOf('default', part)
+      expect(environmentOf(container).TURBINE_OPERATIONS_PORT).toBe('9464')
+      expect(container).toMatchObject({
+        readinessProbe: { httpGet: { port: 'operations' } },
+        livenessProbe: { httpGet: { port: 'operations' } },
+      })
+    }
+    expect(find('default', 'NetworkPolicy', 'release-turbine')).toMatchObject({
+      spec: { policyTypes: ['Ingress'], ingress: [{ ports: [{ port: 'operations' }] }] },
+    })
+    expect(find('default', 'NetworkPolicy', 'release-turbine-edge')).toMatchObject({
+      spec: { ingress: [{ ports: [{ port: 'http' }] }] },
+    })
+  })
+
+  it('keep pods out of private networks where the values say so, but for what they name', () => {
+    const policy = find('secured', 'NetworkPolicy', 'release-turbine')
+    expect(policy).toMatchObject({ spec: { policyTypes: ['Ingress', 'Egress'] } })
+    const text = JSON.stringify(policy)
+    for (const part of ['169.254.0.0/16', '168.63.129.16/32', '10.0.0.0/8', '10.20.0.0/16'])
+      expect(text).toContain(part)
+  })
+
+  it('bound what a pod writes to its node', () => {
+    for (const example of examples)
+      for (const workload of workloads(objectsOf(example))) {
+        const { volumes } = workload.spec.template.spec as unknown as { volumes: { emptyDir?: object }[] }
+        for (const { emptyDir } of volumes)
+          if (emptyDir) expect(emptyDir).toMatchObject({ sizeLimit: expect.stringMatching(/^\d+[GM]i$/) })
+      }
+  })
+
+  it('name an image by its digest, if there is one', () => {
+    expect(containerOf('secured', 'planner').image).toMatch(/^turbine@sha256:0{64}$/)
   })
 })

@@ -40,7 +40,7 @@ it('reaches services by their names and ports', () => {
   const hosts = [config.kafkaBrokers, config.s3Endpoint, config.publicUrl].map(
     (address) => new URL(address!.includes('://') ? address! : `kafka://${address}`).host,
   )
-  expect(hosts).toEqual(['kafka:9092', 's3:7070', 'edge:8787'])
+  expect(hosts).toEqual(['kafka:9092', 's3:7070', 'edge:9464'])
   for (const host of hosts) expect(services).toHaveProperty(host.split(':')[0]!)
 })
 

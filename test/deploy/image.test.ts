@@ -127,3 +127,13 @@ it('is what the compose file builds, under the version of the package', async ()
     expect(stages.map(({ name }) => name)).toContain(build.target)
   }
 })
+
+it('starts from images that a digest pins, as compose.yaml does', async () => {
+  const names = stages.map(({ name }) => name)
+  const bases = stages.map(({ from }) => from).filter((from) => from !== 'scratch' && !names.includes(from))
+  const services = Object.values(await readServices()).map(({ image }) => image)
+  const foreign = services.filter((image) => image !== 'turbine:0.1.0')
+  expect(bases.length).toBeGreaterThan(1)
+  expect(foreign.length).toBeGreaterThan(4)
+  for (const image of [...bases, ...foreign]) expect(image).toMatch(/^[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}$/)
+})

@@ -59,7 +59,7 @@
   "KAFKA_BROKERS" "kafka.brokers" "KAFKA_TLS" "kafka.tls" "KAFKA_CA" "kafka.privateAuthority" "KAFKA_SASL" "kafka.sasl"
   "KAFKA_USERNAME" "secret" "KAFKA_PASSWORD" "secret" "S3_BUCKET" "s3.bucket" "S3_ENDPOINT" "s3.endpoint"
   "AWS_REGION" "s3.region" "AWS_ACCESS_KEY_ID" "secret" "AWS_SECRET_ACCESS_KEY" "secret"
-  "TURBINE_REPLY_SECRET" "secret" "TURBINE_PARTITIONS" "kafka.partitions" "TURBINE_SHUTDOWN_MS" "shutdownSeconds"
+  "TURBINE_REPLY_SECRET" "secret" "TURBINE_PARTITIONS" "kafka.partitions" "TURBINE_SHUTDOWN_MS" "shutdownSeconds" "TURBINE_OPERATIONS_PORT" "operationsPort"
   "TURBINE_LANES" "processor.lanes" "TURBINE_DEVICE" "processor.gpus" "TURBINE_MODEL" "processor.model"
   "TURBINE_INTRA_OP_THREADS" "processor.resources.limits.cpu"
 -}}

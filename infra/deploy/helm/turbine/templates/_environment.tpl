@@ -37,6 +37,7 @@
 {{ include "turbine.fromSecret" (dict "name" $secretName "keys" (list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY")) }}
 {{- end }}
 {{ include "turbine.fromSecret" (dict "name" $secretName "keys" (list "TURBINE_REPLY_SECRET")) }}
+- { name: TURBINE_OPERATIONS_PORT, value: {{ int $values.operationsPort | quote }} }
 - { name: TURBINE_SHUTDOWN_MS, value: {{ mul 1000 (int $values.shutdownSeconds) | quote }} }
 {{- range $name, $value := mustMergeOverwrite (mustDeepCopy $values.env) .env }}
 - { name: {{ $name }}, value: {{ $value | quote }} }

@@ -14,7 +14,7 @@ checksum/secret: {{ toJson .root.Values.secret.values | sha256sum }}
 {{- end }}
 {{- if .root.Values.monitoring.annotations }}
 prometheus.io/scrape: 'true'
-prometheus.io/port: '8787'
+prometheus.io/port: {{ int .root.Values.operationsPort | quote }}
 prometheus.io/path: /metrics
 {{- end }}
 {{- with .values.podAnnotations }}
@@ -60,19 +60,17 @@ affinity: {{- toYaml . | nindent 2 }}
 
 {{/* A processor is started when it has loaded its model and measured its device. */}}
 {{- define "turbine.probes" -}}
-ports:
-  - { name: http, containerPort: 8787 }
 startupProbe:
-  httpGet: { path: /health/live, port: http }
+  httpGet: { path: /health/live, port: operations }
   periodSeconds: 5
   failureThreshold: 60
 livenessProbe:
-  httpGet: { path: /health/live, port: http }
+  httpGet: { path: /health/live, port: operations }
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: { path: /health/ready, port: http }
+  httpGet: { path: /health/ready, port: operations }
   periodSeconds: 5
   timeoutSeconds: 5
 {{- end -}}
@@ -87,8 +85,9 @@ readinessProbe:
 
 {{/* (dict "root" $ "secretName" NAME) */}}
 {{- define "turbine.volumes" -}}
-- { name: temporary, emptyDir: {} }
-- { name: data, emptyDir: {} }
+# A pod that fills them is evicted, and not its node's disk filled.
+- { name: temporary, emptyDir: { sizeLimit: {{ .root.Values.volumes.temporary }} } }
+- { name: data, emptyDir: { sizeLimit: {{ .root.Values.volumes.data }} } }
 {{- if .root.Values.kafka.privateAuthority }}
 - name: kafka-authority
   secret:

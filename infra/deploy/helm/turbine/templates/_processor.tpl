@@ -79,6 +79,8 @@ spec:
             {{- include "turbine.environment" (dict "root" $root "env" $values.env) | nindent 12 }}
           resources: {{- include "turbine.processorResources" $values | nindent 12 }}
           {{- include "turbine.containerSecurity" $root | nindent 10 }}
+          ports:
+            - { name: operations, containerPort: {{ int $root.Values.operationsPort }} }
           {{- include "turbine.probes" $root | nindent 10 }}
           volumeMounts:
             {{- include "turbine.mounts" $root | nindent 12 }}
