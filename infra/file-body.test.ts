@@ -43,3 +43,18 @@ test('what came before a connection broke stays', async () => {
   expect(result).toEqual({ end: 4, broken })
   expect(text).toBe('some')
 })
+
+test('a body that goes on beyond the end that it may have is left there', async () => {
+  let cancelled = false
+  const body = new ReadableStream<Uint8Array>({
+    pull: (controller) => controller.enqueue(new Uint8Array(1000)),
+    cancel: () => {
+      cancelled = true
+    },
+  })
+  const file = await open(join(folder, 'endless'), 'w')
+  const result = await writeBody(file, new Response(body), { start: 0, maxEnd: 2500 })
+  await file.close()
+  expect(result).toEqual({ end: 2000, tooLong: true })
+  expect(cancelled).toBe(true)
+})

@@ -1,14 +1,23 @@
 import type { FileHandle } from 'node:fs/promises'
 
+export interface WriteBodyOptions {
+  /** Where the first byte goes. */
+  start: number
+  /** Longest file, bytes: a body that goes on is left there. Default: none. */
+  maxEnd?: number
+  onBytes?(end: number): void
+}
+
 /**
  * Writes the body of a response into a file at `start`, and truncates the file there first.
- * @returns the end of the written bytes, and the error of a broken connection. Rejects when the disk is full.
+ * @returns the end of the written bytes; the error of a broken connection, or `tooLong` of a body beyond `maxEnd`.
+ * Rejects when the disk is full.
  */
 export async function writeBody(
   file: FileHandle,
   { body }: Response,
-  { start, onBytes }: { start: number; onBytes?(end: number): void },
-): Promise<{ end: number; broken?: unknown }> {
+  { start, maxEnd = Number.POSITIVE_INFINITY, onBytes }: WriteBodyOptions,
+): Promise<{ end: number; broken?: unknown; tooLong?: true }> {
   await file.truncate(start)
   let end = start
   if (!body) return { end }
@@ -18,6 +27,7 @@ export async function writeBody(
       const chunk = await reader.read().catch((broken: unknown) => ({ broken }))
       if ('broken' in chunk) return { end, broken: chunk.broken }
       if (chunk.done) return { end }
+      if (end + chunk.value.length > maxEnd) return { end, tooLong: true }
       await writeAll(file, chunk.value, end)
       end += chunk.value.length
       onBytes?.(end)

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -13,7 +14,7 @@ afterEach(() => rm(folder, { recursive: true }))
 
 test('gives the bytes of a file', async () => {
   await writeFile(join(folder, 'a.jpg'), 'from disk')
-  expect(String(await readImageFile(join(folder, 'a.jpg')))).toBe('from disk')
+  expect(Buffer.from(await readImageFile(join(folder, 'a.jpg'))).toString()).toBe('from disk')
 })
 
 test('what cannot be read has a code that says why', async () => {
@@ -28,3 +29,12 @@ test('what cannot be read has a code that says why', async () => {
   await huge.close()
   await expect(readImageFile(join(folder, 'huge.jpg'))).rejects.toMatchObject({ code: 'image_too_large' })
 })
+
+test.skipIf(process.platform === 'win32')(
+  'a pipe that nobody writes to, and a device, are refused at once',
+  async () => {
+    execFileSync('mkfifo', [join(folder, 'pipe.jpg')])
+    for (const path of [join(folder, 'pipe.jpg'), '/dev/zero'])
+      await expect(readImageFile(path)).rejects.toMatchObject({ code: 'image_unreadable' })
+  },
+)

@@ -1,4 +1,5 @@
-import { readFile, stat } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { ImageError } from '../errors.ts'
 
 /** Larger files are not read: no image that can be captioned is that large. */
@@ -10,15 +11,37 @@ const maxFileBytes = 512 * 1024 * 1024
  */
 export async function readImageFile(path: string): Promise<Uint8Array> {
   try {
-    const { size } = await stat(path)
-    if (size > maxFileBytes)
-      throw new ImageError('image_too_large', `The file has ${size} bytes; scale it down.`)
-    return await readFile(path)
+    return await readRegularFile(path)
   } catch (cause) {
     if (cause instanceof ImageError) throw cause
     const { code } = cause as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ENOTDIR')
       throw new ImageError('image_not_found', `There is no file ${path}.`, { cause })
     throw new ImageError('image_unreadable', `The file cannot be read (${code ?? String(cause)}).`, { cause })
+  }
+}
+
+/** Without waiting for a writer of a pipe, and never more than the file had at first. */
+async function readRegularFile(path: string): Promise<Uint8Array> {
+  const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+  try {
+    const found = await file.stat()
+    if (!found.isFile())
+      throw new ImageError(
+        'image_unreadable',
+        `${path} is no regular file, but a folder, a pipe or a device.`,
+      )
+    if (found.size > maxFileBytes)
+      throw new ImageError('image_too_large', `The file has ${found.size} bytes; scale it down.`)
+    const bytes = new Uint8Array(found.size)
+    let end = 0
+    while (end < bytes.length) {
+      const { bytesRead } = await file.read(bytes, end, bytes.length - end, end)
+      if (bytesRead === 0) break
+      end += bytesRead
+    }
+    return bytes.subarray(0, end)
+  } finally {
+    await file.close()
   }
 }

@@ -1,3 +1,5 @@
+import { escapeControls } from './escape-controls.ts'
+
 const colors: Record<string, string> = { warn: '\x1b[33m', error: '\x1b[31m', fatal: '\x1b[31m' }
 const dim = '\x1b[2m'
 const reset = '\x1b[0m'
@@ -9,11 +11,13 @@ export function formatText(line: string, { color = false }: { color?: boolean } 
   const { time, level, msg, err, ...fields } = JSON.parse(line)
   const clock = new Date(time).toTimeString().slice(0, 8)
   const paint = (style: string | undefined, text: string) => (color && style ? style + text + reset : text)
-  const pairs = Object.entries(fields).map(([name, value]) => paint(dim, `${name}=${formatValue(value)}`))
-  const message = msg ?? err?.message
+  const pairs = Object.entries(fields).map(([name, value]) =>
+    paint(dim, escapeControls(`${name}=${formatValue(value)}`)),
+  )
+  const message = escapeControls(String(msg ?? err?.message ?? ''))
   const head = [paint(dim, clock), paint(colors[level], level.padEnd(5)), message, ...pairs]
-  const below = stackLines(err).map((text) => `  ${text}`)
-  return `${[head.filter((part) => part !== undefined).join(' '), ...below].join('\n')}\n`
+  const below = stackLines(err).map((text) => `  ${escapeControls(text)}`)
+  return `${[head.filter((part) => part !== '').join(' '), ...below].join('\n')}\n`
 }
 
 function formatValue(value: unknown): string {

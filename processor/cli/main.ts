@@ -3,9 +3,11 @@ import { enableCompileCache } from 'node:module'
 import type { Config, ConfigSources } from '../../infra/config.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { ReadImage } from './caption/read-image.ts'
+import { compileCacheFolder } from './compile-cache.ts'
 
 // Halves the start-up time from the second run on. Imports above are not cached.
-enableCompileCache()
+const cache = process.env.NODE_COMPILE_CACHE ?? compileCacheFolder()
+if (cache !== undefined) enableCompileCache(cache)
 
 const { describeConfig, loadConfig } = await import('../../infra/config.ts')
 const { bundledModel } = await import('../../infra/starter-model/bundled.ts')

@@ -10,6 +10,8 @@ import { describeError, exitCodeOf, isClosedPipe } from './errors.ts'
 import { type InspectEnvironment, inspectCommand } from './inspect.ts'
 import { type KeysEnvironment, keysCommand } from './keys.ts'
 import { type ModelsEnvironment, modelsCommand } from './models.ts'
+import { printable } from './printable.ts'
+import type { Terminal } from './progress.ts'
 import { type ServeEnvironment, serveCommands } from './serve.ts'
 import { describeVariables } from './settings.ts'
 import { tenantsCommand } from './tenants.ts'
@@ -46,25 +48,28 @@ Run "npx turbine <command> --help" for help on a command.
 
 /** Runs one command line, e.g. `['serve']`, and prints an error as one line. @returns the code of `exitCodeOf` */
 export async function runProgram(args: string[], environment: ProgramEnvironment): Promise<number> {
+  const stderr = printable(environment.stderr)
   try {
-    await createProgram(environment).parseAsync(args, { from: 'user' })
+    await createProgram({ ...environment, stderr }).parseAsync(args, { from: 'user' })
     return 0
   } catch (error) {
     // Commander has already printed its own errors.
     if (!(error instanceof CommanderError) && !isClosedPipe(error))
-      environment.stderr.write(`turbine: ${describeError(error, environment)}\n`)
+      stderr.write(`turbine: ${describeError(error, environment)}\n`)
     return exitCodeOf(error)
   }
 }
 
-function createProgram(environment: ProgramEnvironment): Command {
-  const { settings, version } = environment
+function createProgram(given: ProgramEnvironment): Command {
+  const { settings, version } = given
+  const environment = { ...given, stdout: printable(given.stdout) }
   const program = new Command('turbine')
     .description('Caption images with vision-language models whose token pruning follows the load.')
     .version(version, '-v, --version', 'print the version')
   const commands = [
     ...serveCommands(environment, settings),
-    captionCommand(environment, settings),
+    // Its output is JSON lines, to a stream.
+    captionCommand(given, settings),
     batchCommand(environment),
     inspectCommand(environment, settings),
     calibrateCommand(environment, settings),
@@ -81,8 +86,7 @@ function createProgram(environment: ProgramEnvironment): Command {
 }
 
 /** Makes a command and its sub-commands print alike, and throw where commander would exit. */
-function unify(command: Command, path: string, environment: ProgramEnvironment): void {
-  const { stdout, stderr } = environment
+function unify(command: Command, path: string, { stdout, stderr }: Terminal): void {
   command
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
@@ -92,7 +96,7 @@ function unify(command: Command, path: string, environment: ProgramEnvironment):
       writeErr: (text) => stderr.write(text),
       outputError: (text) => stderr.write(`turbine: ${usageLine(text)} See "${path} --help".\n`),
     })
-  for (const child of command.commands) unify(child, `${path} ${child.name()}`, environment)
+  for (const child of command.commands) unify(child, `${path} ${child.name()}`, { stdout, stderr })
 }
 
 /** `error: unknown option '--ou'\n(Did you mean --out?)` to `unknown option '--ou' (Did you mean --out?).` */

@@ -82,9 +82,13 @@ async function appendRest(
   const output = await open(part, first > 0 ? 'r+' : 'w')
   try {
     // A broken connection is an error of the hub; a full disk is not.
-    const written = await writeBody(output, response, { start: first, onBytes: onProgress })
+    const written = await writeBody(output, response, {
+      start: first,
+      maxEnd: file.size,
+      onBytes: onProgress,
+    })
     if ('broken' in written) throw unreachable(hub, written.broken)
-    if (written.end > file.size)
+    if (written.tooLong)
       throw new ChecksumError(`${file.name} is larger than the hub says. Pull again later.`)
     if (written.end < file.size) throw unreachable(hub, new Error('The response was incomplete.'))
     await output.sync()

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -234,4 +235,25 @@ test('a manifest gives custom ids, and its bad lines cost nothing but themselves
     'photos/b.jpg',
     'photos/a.jpg',
   ])
+})
+
+test.each([{ out: '/dev/full' }, { errors: '/dev/zero' }, { out: '/dev/null', overwrite: true }])(
+  '%j is refused before anything is read',
+  async (flags) => {
+    await addPhotos('a')
+    const { error, captioner } = await caption(flags)
+    expect(error).toBeInstanceOf(UsageError)
+    expect((error as Error).message).toContain('no regular file')
+    expect(captioner.closed).toBe(false)
+  },
+)
+
+test('a pipe in a folder fails alone, and as a manifest is refused with the remedy', async () => {
+  await addPhotos('a', 'c')
+  execFileSync('mkfifo', [join(photos, 'b.jpg'), join(folder, 'list.jsonl')])
+  await caption()
+  expect(await namesIn(out)).toEqual(['a', 'c'])
+  expect(await namesIn(errorsFile)).toEqual(['b'])
+  const { error } = await caption({}, { inputs: [join(folder, 'list.jsonl')] })
+  expect((error as Error).message).toContain('standard input: -')
 })

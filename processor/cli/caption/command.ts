@@ -92,7 +92,7 @@ export async function runCaption(
   flags: CaptionFlags,
   environment: CaptionEnvironment,
 ): Promise<void> {
-  const files = captionFiles(flags)
+  const files = await captionFiles(flags)
   const inputs = await resolveInputs(args)
   const earlier = await readEarlierRun(flags.overwrite ? {} : { ...files, retryErrors: flags.retryErrors })
   const captioner = await openCaptioner(flags, environment)

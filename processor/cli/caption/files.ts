@@ -1,4 +1,4 @@
-import { rm } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
 import { extname, resolve } from 'node:path'
 import type { Writable } from 'node:stream'
 import { UsageError } from '../errors.ts'
@@ -13,13 +13,28 @@ export interface CaptionFiles {
   errors?: string
 }
 
-/** @throws UsageError when both are the same file */
-export function captionFiles(flags: { out: string; errors?: string }): CaptionFiles {
-  if (flags.out === '-') return { errors: flags.errors }
+/** @throws UsageError when both are the same file, or one is a pipe, a device or a folder */
+export async function captionFiles(flags: { out: string; errors?: string }): Promise<CaptionFiles> {
+  const files = namedFiles(flags)
+  await Promise.all(Object.entries(files).map(([flag, path]) => path && assertRegular(`--${flag}`, path)))
+  return files
+}
+
+function namedFiles(flags: { out: string; errors?: string }): CaptionFiles {
+  if (flags.out === '-' || flags.out === '/dev/stdout') return { errors: flags.errors }
   const errors = flags.errors ?? besideOutput(flags.out)
   if (resolve(errors) === resolve(flags.out))
     throw new UsageError('--out and --errors are the same file. Use different files.')
   return { out: flags.out, errors }
+}
+
+/** What is read and cut to resume a run is a regular file, if it is there. */
+async function assertRegular(flag: string, path: string): Promise<void> {
+  const found = await stat(path).catch(() => undefined)
+  if (found === undefined || found.isFile()) return
+  throw new UsageError(
+    `${flag} names ${path}, which is no regular file. Choose a file${flag === '--out' ? ', or - for standard output' : ''}.`,
+  )
 }
 
 /** `captions.jsonl` to `captions.errors.jsonl` */

@@ -30,7 +30,11 @@ async function resolveInput(arg: string): Promise<Input> {
   if (isAddress(arg)) return { kind: 'address', url: arg }
   const found = await stat(arg).catch(() => undefined)
   if (found?.isDirectory()) return { kind: 'folder', path: arg }
-  if (found) return { kind: hasExtension(arg, manifestExtensions) ? 'manifest' : 'image', path: arg }
+  if (found && hasExtension(arg, manifestExtensions)) {
+    if (found.isFile()) return { kind: 'manifest', path: arg }
+    throw new UsageError(`${arg} is no regular file. Pass a manifest through standard input: -`)
+  }
+  if (found) return { kind: 'image', path: arg }
   if (/[*?[{]/.test(arg)) return { kind: 'glob', path: arg }
   throw new UsageError(`There is no file or folder "${arg}".`)
 }

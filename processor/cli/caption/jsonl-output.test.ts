@@ -76,3 +76,24 @@ test('a stream that fails fails the line', async () => {
   const stream = new Writable({ write: (_chunk, _encoding, done) => done(new Error('EPIPE')) })
   await expect(streamOutput(stream).append({ a: 1 })).rejects.toThrow('EPIPE')
 })
+
+test('an earlier output of one endless line is refused, not read into memory', async () => {
+  const line = Buffer.alloc(17 * 1024 * 1024, 'x')
+  line.write('{"image":"')
+  await writeFile(path, line)
+  await expect(scan()).rejects.toThrow(UsageError)
+})
+
+test('control characters reach no terminal, and JSON stays the same', async () => {
+  let text = ''
+  const stream = new Writable({
+    write: (chunk, _encoding, done) => {
+      text += chunk
+      done()
+    },
+  })
+  const value = { image: 'a\u009b2J.jpg' }
+  await streamOutput(stream).append(value)
+  expect(text).not.toContain('\u009b')
+  expect(JSON.parse(text)).toEqual(value)
+})

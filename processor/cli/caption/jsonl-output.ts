@@ -3,7 +3,11 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Writable } from 'node:stream'
 import { LineSplitter } from '../../../edge/contract/lines.ts'
+import { escapeControls } from '../../../infra/telemetry/escape-controls.ts'
 import { UsageError } from '../errors.ts'
+
+/** Longest line of an output: names and captions are short, and data addresses are named by their hash. */
+const maxOutputLineBytes = 16 * 1024 * 1024
 
 /** Output of JSON lines. A line is complete when `append` resolves. */
 export interface JsonlOutput<T extends object> {
@@ -21,17 +25,17 @@ export async function scanJsonl(
   visit: (value: object, lineNumber: number) => void,
 ): Promise<number> {
   // A crash can truncate a character as well as a line.
-  const splitter = new LineSplitter({ maxBytes: Number.POSITIVE_INFINITY, fatal: false })
+  const splitter = new LineSplitter({ maxBytes: maxOutputLineBytes, fatal: false })
   let bytes = 0
   try {
     for await (const chunk of createReadStream(path))
       for (const { text, number, end } of splitter.push(chunk)) {
-        const value = parseObject(text!)
+        const value = text === undefined ? undefined : parseObject(text)
         if (value === undefined) throw notJsonl(path, number)
         visit(value, number)
         bytes = end
       }
-    for (const { text, number } of splitter.end()) if (!isObject.test(text!)) throw notJsonl(path, number)
+    for (const { text = '', number } of splitter.end()) if (!isObject.test(text)) throw notJsonl(path, number)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0
     throw error
@@ -106,7 +110,9 @@ export function streamOutput<T extends object>(stream: Writable): JsonlOutput<T>
   return {
     append: (value) =>
       new Promise((resolve, reject) => {
-        stream.write(`${JSON.stringify(value)}\n`, (error) => (error ? reject(error) : resolve()))
+        stream.write(`${escapeControls(JSON.stringify(value))}\n`, (error) =>
+          error ? reject(error) : resolve(),
+        )
       }),
     close: async () => {},
   }
