@@ -6,6 +6,7 @@ import type { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import { assertExposable, createAccounts } from './accounts/accounts.ts'
+import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
@@ -49,6 +50,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     images: images.imageAt,
     now: Date.now,
     newId: randomUUID,
+    downloads: createDownloads(backends.downloads, config),
     sloMs: config.sloMs,
   })
   const { host, port } = config
