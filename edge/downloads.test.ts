@@ -3,7 +3,7 @@ import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { FairBudget } from '../infra/fair-budget.ts'
 import { openDirectoryStore } from '../infra/store/directory.ts'
 import { openS3 } from '../infra/store/s3.ts'
@@ -166,6 +166,7 @@ describe.each(backends)('downloads from %s', (_, start) => {
 
 test('a store that fails half way ends the connection, and its error is not in the content', async () => {
   const logged: unknown[] = []
+  const printed = vi.spyOn(console, 'error')
   const content = new ReadableStream<Uint8Array>({
     start: (controller) => controller.enqueue(new Uint8Array(1000)),
     pull: (controller) => controller.error(new Error('S3 at http://10.0.0.1 cannot be reached')),
@@ -189,5 +190,6 @@ test('a store that fails half way ends the connection, and its error is not in t
   expect(answer.toString()).not.toContain('10.0.0.1')
   expect(edge.deps.downloads.places.reserved).toBe(0)
   expect(logged).toHaveLength(1)
+  expect(printed).not.toHaveBeenCalled()
   await server.close()
 })
