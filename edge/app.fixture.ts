@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import { FairBudget } from '../infra/fair-budget.ts'
 import { createImageSource } from '../infra/fetch/image-source.ts'
 import { memoryStore } from '../infra/store/memory.fixture.ts'
 import type { StreamRecord } from '../infra/stream/stream.ts'
@@ -110,6 +111,11 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
       maxBytes: maxBodyBytes,
       buckets: overrides.buckets,
     }),
+    downloads: {
+      stores: { store: overrides.store ?? store, buckets: overrides.buckets },
+      places: new FairBudget({ size: 8, perOwner: 4 }),
+      stallMs: 60_000,
+    },
     now: () => 1_790_000_000_000,
     newId: () => String(++ids),
     log: {

@@ -16,6 +16,7 @@ import { admit } from './guard/admission.ts'
 import { onError, onMethodNotAllowed, onNotFound } from './guard/errors.ts'
 import { limitRate } from './guard/rate-limit.ts'
 import { nameRequest } from './guard/request-id.ts'
+import { headersOnly, neverStore } from './guard/responses.ts'
 import { identifyTenant } from './guard/tenant.ts'
 
 /**
@@ -27,7 +28,8 @@ import { identifyTenant } from './guard/tenant.ts'
  */
 export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   const app = new OpenAPIHono<EdgeEnv>()
-  app.use(nameRequest(deps.newId), measureAccess(deps), methodNotAllowed({ app, onMethodNotAllowed }))
+  app.use(headersOnly, neverStore, nameRequest(deps.newId), measureAccess(deps))
+  app.use(methodNotAllowed({ app, onMethodNotAllowed }))
   // Routes outside /v1 are public, except replies, which are signed.
   app.use('/v1/*', identifyTenant(deps.accounts), limitRate(deps))
   app.onError(onError(deps.log))

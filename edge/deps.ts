@@ -1,6 +1,8 @@
 import type { RequestIdVariables } from 'hono/request-id'
+import type { FairBudget } from '../infra/fair-budget.ts'
 import type { ImageSource } from '../infra/fetch/image-source.ts'
 import type { Readiness } from '../infra/readiness.ts'
+import type { SliceStores } from '../infra/store/slices.ts'
 import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { TurbineError } from './contract/errors.ts'
@@ -56,12 +58,25 @@ export interface Limiter {
   acquire(tenant: Tenant): Promise<Permit>
 }
 
+/** What callers download at their own pace. */
+export interface Downloads {
+  /** The same stores, over connections that nothing else waits for. */
+  stores: SliceStores
+  /** One for each download, by tenant. */
+  places: FairBudget
+  /** Time in which a caller must take the next bytes, ms. */
+  stallMs: number
+}
+
 /** Dependencies of the edge, which itself is stateless and platform-independent. */
 export interface EdgeDeps {
   stream: Pick<Stream, 'send'>
   store: ObjectStore
   /** Other buckets, for `s3://` URIs; absent without S3. */
   buckets?: Buckets
+  /** The service's own one among them, which no tenant may name. */
+  ownBucket?: string
+  downloads: Downloads
   accounts: Accounts
   limiter: Limiter
   mailbox: Mailbox
@@ -92,7 +107,14 @@ export interface EdgeDeps {
   version: string
 }
 
-/** Variables that the middleware sets for the routes. */
+/** What the platform passes with a request. */
+export interface RequestBindings {
+  /** Ends the caller's connection; absent where a response whose body fails does so. */
+  cutOff?(): void
+}
+
+/** Bindings of a request, and variables that the middleware sets for the routes. */
 export interface EdgeEnv {
+  Bindings: RequestBindings
   Variables: RequestIdVariables & { tenant: Tenant }
 }

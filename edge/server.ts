@@ -3,6 +3,7 @@ import type { Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { valueWithin } from '../infra/timing.ts'
 import { shuttingDown } from './contract/errors.ts'
+import type { RequestBindings } from './deps.ts'
 
 export interface ServeOptions {
   host: string
@@ -33,7 +34,8 @@ const keepAliveMs = 65_000
 /** For the last responses, after the callers have been released, ms. */
 const lastResponsesMs = 1_000
 
-type FetchApp = { fetch(request: Request): Response | Promise<Response> }
+/** An app that is served. */
+export type FetchApp = { fetch(request: Request, bindings: RequestBindings): Response | Promise<Response> }
 
 /**
  * Serves an app over HTTP on Node.
@@ -47,8 +49,9 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
   const { host, port, releaseWaiting } = options
   let draining = false
   const server = createAdaptorServer({
-    fetch: async (request) => {
-      const response = draining ? rejectWhileDraining() : await app.fetch(request)
+    fetch: async (request, { outgoing }) => {
+      const cutOff = () => void outgoing.destroy()
+      const response = draining ? rejectWhileDraining() : await app.fetch(request, { cutOff })
       // The client's next request uses a new connection, to another server.
       if (draining) response.headers.set('connection', 'close')
       return response

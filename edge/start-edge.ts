@@ -8,13 +8,14 @@ import type { Logger } from '../infra/telemetry/log.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
 import { assertExposable, createAccounts } from './accounts/accounts.ts'
 import { isLoopbackHost } from './accounts/loopback.ts'
+import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
 import { createLimiter } from './guard/limits.ts'
 import { createEdgeMetrics } from './metrics.ts'
 import { operationsApp } from './operations.ts'
-import { serveNode } from './server.ts'
+import { type FetchApp, serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
 export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'readiness'> {
@@ -55,10 +56,11 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     metrics: createEdgeMetrics(options.metrics),
     now: Date.now,
     newId: randomUUID,
+    downloads: createDownloads(backends.downloads, config),
   }
   const readiness = isLoopbackHost(host) ? options.readiness : withoutReasons(options.readiness, options.log)
   const app = createApp({ ...deps, readiness, operationsApart: operationsPort !== undefined })
-  const serve = async (app: { fetch: (request: Request) => Response | Promise<Response> }, port: number) => {
+  const serve = async (app: FetchApp, port: number) => {
     const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })
     shutdown.add((drainMs) => server.close(drainMs))
     return server.address

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { type Config, ConfigError } from './config.ts'
 import { kafkaSettings } from './kafka-settings.ts'
 import { openDirectoryStore } from './store/directory.ts'
+import type { SliceStores } from './store/slices.ts'
 import type { Buckets, ObjectStore } from './store/store.ts'
 import type { KafkaOptions } from './stream/kafka-connection.ts'
 import { openSqliteStream } from './stream/sqlite.ts'
@@ -15,6 +16,10 @@ export interface Backends {
   store: ObjectStore
   /** Other buckets, for `s3://` addresses; absent where no S3 is configured. */
   buckets?: Buckets
+  /** Name of the store's bucket; no `s3://` address may name it. */
+  ownBucket?: string
+  /** The same, for what callers download, over connections of their own. */
+  downloads: SliceStores
   /** Frees both; streams and stores close after everything that uses them. */
   close(): Promise<void>
 }
@@ -64,7 +69,7 @@ export async function openStores(
   const { s3Endpoint, s3Bucket, s3Region, s3AccessKeyId, s3SecretAccessKey } = config
   if (s3Endpoint === undefined && config.kafkaBrokers === undefined) {
     const store = await openDirectoryStore(join(config.dataDir, 'store'), options)
-    return { store, close: () => store.close() }
+    return { store, downloads: { store }, close: () => store.close() }
   }
   const { openS3 } = await import('./store/s3.ts')
   const s3 = openS3({
@@ -72,8 +77,15 @@ export async function openStores(
     region: s3Region,
     accessKeyId: s3AccessKeyId,
     secretAccessKey: s3SecretAccessKey,
+    downloads: config.maxDownloads,
   })
-  return { store: s3.bucket(s3Bucket), buckets: s3.bucket, close: async () => s3.close() }
+  return {
+    store: s3.own(s3Bucket),
+    buckets: s3.bucket,
+    ownBucket: s3Bucket,
+    downloads: { store: s3.downloads(s3Bucket), buckets: s3.downloads },
+    close: async () => s3.close(),
+  }
 }
 
 /**

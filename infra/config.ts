@@ -156,6 +156,18 @@ const settings = {
     description: 'Timeout for fetching an image from its URL, ms.',
     default: '10000',
   }),
+  maxDownloads: integer(1, 10_000, {
+    description: 'Maximum concurrent downloads of file contents; further requests get 503.',
+    default: '256',
+  }),
+  maxTenantDownloads: integer(1, 10_000, {
+    description: 'Maximum concurrent downloads of one tenant; further requests get 429.',
+    default: '64',
+  }),
+  downloadStallMs: milliseconds(1, 3_600_000, {
+    description: 'Time in which a download must take its next bytes; a slower one is cut off, ms.',
+    default: '60000',
+  }),
   allowPrivateUrls: onOff({
     description: 'Allows image URLs with http and in private networks. For tests and closed networks.',
   }),

@@ -1,4 +1,4 @@
-import { mkdir, open } from 'node:fs/promises'
+import { chmod, mkdir, open, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 
 /**
@@ -14,11 +14,37 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
-/** Durable `mkdir -p`. */
-export async function makeDirectory(path: string): Promise<void> {
+/** Durable `mkdir -p`. @param mode of each directory that is made */
+export async function makeDirectory(path: string, mode?: number): Promise<void> {
   const directory = resolve(path)
-  const first = await mkdir(directory, { recursive: true })
+  const first = await mkdir(directory, { recursive: true, mode })
   if (first === undefined) return
   for (let made = directory; made.length >= first.length; made = dirname(made))
     await syncDirectory(dirname(made))
+}
+
+/** Modes of directories and files that only their owner may read. */
+export const privateDirectory = 0o700
+export const privateFile = 0o600
+
+/** Makes a directory of the user's own, durably, and closes one that is there to other users, if it is this user's. */
+export async function makePrivateDirectory(path: string): Promise<void> {
+  await makeDirectory(path, privateDirectory)
+  await closeToOthers(path)
+}
+
+/** Takes the permissions of other users away. A file system may have none, and another owner may have chosen them. */
+async function closeToOthers(path: string): Promise<void> {
+  const { mode } = await stat(path)
+  if ((mode & 0o077) !== 0) await chmod(path, mode & 0o700).catch(() => {})
+}
+
+/** Makes an empty file of the user's own, unless there is one, which is closed to other users. */
+export async function makePrivateFile(path: string): Promise<void> {
+  // Never opens a file that exists: closing it would drop the locks that this process has on it.
+  const made = await open(path, 'wx', privateFile).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EEXIST') throw error
+  })
+  if (made) await made.close()
+  else await closeToOthers(path)
 }

@@ -88,7 +88,7 @@ function documentedStatuses(app: App, method: string, path: string): number[] {
   )
   const route = routes.find(
     (candidate) =>
-      candidate.method === method.toLowerCase() &&
+      candidate.method === method.toLowerCase().replace('head', 'get') &&
       new RegExp(`^${candidate.path.replaceAll(/\{\w+\}/g, '[^/]+')}$`).test(pathname),
   )
   return Object.keys(route?.responses ?? {}).map(Number)

@@ -27,6 +27,15 @@ export const expiresAfterSchema = z
   })
   .openapi('ExpiresAfter')
 
+/** Maximum bytes of a file's name, as file systems have it. */
+const maxFilenameBytes = 255
+
+/** Cuts a name between characters; what is no well-formed text is replaced. */
+export function cutFilename(name: string): string {
+  const { read } = new TextEncoder().encodeInto(name, new Uint8Array(maxFilenameBytes))
+  return name.slice(0, read).toWellFormed()
+}
+
 /** Maximum bytes of a file in one request; proxies in front of the service may allow less. */
 export const maxFileBytes = 5_000_000_000
 

@@ -1,6 +1,9 @@
+import { Hono } from 'hono'
 import { expect, test } from 'vitest'
 import { fakeEdge, pngHeader, rawRequest } from '../app.fixture.ts'
 import { TurbineError } from '../contract/errors.ts'
+import type { EdgeEnv } from '../deps.ts'
+import { headersOnly } from './responses.ts'
 
 test("a caller's request id comes back", async () => {
   const { app } = fakeEdge()
@@ -93,4 +96,25 @@ test('requests are measured by the pattern of their route', async () => {
     'POST /v1/captions 200',
   ])
   expect(edge.samples[0]!.seconds).toBe(0.25)
+})
+
+test('no cache stores what a tenant was told', async () => {
+  const { app } = fakeEdge()
+  for (const path of ['/v1/models', '/v1/files', '/v1/files/file-none', '/v1/nothing']) {
+    const response = await app.request(path)
+    expect(response.headers.get('cache-control')).toBe('no-store')
+  }
+})
+
+test('the body of a response to HEAD is ended', async () => {
+  const app = new Hono<EdgeEnv>().use(headersOnly)
+  let ended = false
+  const cancel = () => {
+    ended = true
+  }
+  app.get('/stream', (c) => c.body(new ReadableStream({ cancel }), 200, { 'content-length': '7' }))
+  const response = await app.request('/stream', { method: 'HEAD' })
+  expect(ended).toBe(true)
+  expect(response.headers.get('content-length')).toBe('7')
+  expect(await response.text()).toBe('')
 })

@@ -3,6 +3,7 @@ import { createReadiness, withoutReasons } from '../../infra/readiness.ts'
 import { openS3 } from '../../infra/store/s3.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { createAccounts } from '../accounts/accounts.ts'
+import { createDownloads } from '../api/files/download.ts'
 import { maxBodyBytes } from '../contract/caption.ts'
 import { replyPath } from '../contract/reply.ts'
 import type { EdgeDeps } from '../deps.ts'
@@ -38,7 +39,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     // Uploads share the memory of an isolate; objects can still have 50 GB.
     partBytes: 5 * 1024 * 1024,
   })
-  const store = s3.bucket(config.s3Bucket)
+  const store = s3.own(config.s3Bucket)
   const stream = createProducerPool({
     objects: env.PRODUCER,
     producers: config.producers,
@@ -50,6 +51,8 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     stream,
     store,
     buckets: s3.bucket,
+    ownBucket: config.s3Bucket,
+    downloads: createDownloads({ store: s3.downloads(config.s3Bucket), buckets: s3.downloads }, config),
     accounts: createAccounts({ store, now }),
     limiter: createObjectLimiter({ objects: env.LIMITER, background }),
     mailbox: createObjectMailbox({

@@ -81,7 +81,7 @@ async function readObject(
   const { bucket, key } = granted(uri)
   if (!buckets) throw s3Unavailable('image_url')
   const object = await buckets(bucket)
-    .get(key)
+    .get(key, undefined, { signal })
     .catch((error) => {
       throw bucketFault(error, bucket)
     })

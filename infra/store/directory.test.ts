@@ -1,14 +1,15 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readlink, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setImmediate } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { openDirectoryStore } from './directory.ts'
 import { describeStore } from './store.contract.ts'
-import { getBytes, PreconditionFailedError, StoreUnavailableError } from './store.ts'
+import { getBytes, type ObjectStore, PreconditionFailedError, StoreUnavailableError } from './store.ts'
 
 describeStore('directory store', async () => {
   const path = await mkdtemp(join(tmpdir(), 'turbine-store-'))
@@ -137,4 +138,85 @@ test('a guest leaves what another process is putting alone', async () => {
   await put
   expect(Buffer.from((await getBytes(guest, 'slow'))!).toString()).toBe('half and half')
   expect(await getBytes(store, 'key')).toBeDefined()
+})
+
+describe.skipIf(process.platform === 'win32')('other users of the machine', () => {
+  test('can read no file and no folder', async () => {
+    const store = await openDirectoryStore(path)
+    await store.put('a/b', 'x')
+    await store.put('c', new Blob(['x']).stream())
+    const names = await readdir(directory, { recursive: true })
+    const modes = await Promise.all(
+      names.map(async (name) => (await stat(join(directory, name))).mode & 0o777),
+    )
+    expect(names).toEqual(
+      expect.arrayContaining(['data', 'data/store/objects/a/b@', 'data/store/objects/c@']),
+    )
+    expect(new Set(modes)).toEqual(new Set([0o700, 0o600]))
+  })
+
+  test('are locked out of a folder that was open to them', async () => {
+    await mkdir(path, { recursive: true, mode: 0o755 })
+    await chmod(path, 0o755)
+    await openDirectoryStore(path)
+    expect((await stat(path)).mode & 0o777).toBe(0o700)
+  })
+})
+
+describe.skipIf(process.platform !== 'linux')('a read holds no file', () => {
+  const openFiles = async () => {
+    const links = await readdir('/proc/self/fd')
+    const paths = await Promise.all(links.map((link) => readlink(`/proc/self/fd/${link}`).catch(() => '')))
+    return paths.filter((file) => file.startsWith(directory)).length
+  }
+  const reason = new Error('The caller has left.')
+  const waysOut: [string, (store: ObjectStore) => Promise<unknown>][] = [
+    ['that was read', (store) => getBytes(store, 'large')],
+    ['cancelled unread', async (store) => (await store.get('large'))!.body.cancel()],
+    [
+      'cancelled during a read',
+      async (store) => {
+        const reader = (await store.get('large'))!.body.getReader()
+        const read = reader.read()
+        await reader.cancel()
+        await read
+      },
+    ],
+    [
+      'aborted while nobody reads',
+      async (store) => {
+        const leaving = new AbortController()
+        const { body } = (await store.get('large', undefined, leaving))!
+        leaving.abort(reason)
+        await expect(new Response(body).text()).rejects.toBe(reason)
+      },
+    ],
+    [
+      'aborted before it begins',
+      (store) =>
+        expect(store.get('large', undefined, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason),
+    ],
+    ['of a wrong range', (store) => expect(store.get('large', { start: 1e9 })).rejects.toThrow()],
+  ]
+  test.each(waysOut)('%s', async (_, leave) => {
+    const store = await openDirectoryStore(path)
+    await store.put('large', new Uint8Array(2_000_000))
+    await leave(store)
+    expect(await openFiles()).toBe(0)
+  })
+
+  test('and only so many are open at once', async () => {
+    const store = await openDirectoryStore(path)
+    await store.put('a', 'x')
+    let most = 0
+    let reading = true
+    const watch = async () => {
+      for (; reading; await setImmediate()) most = Math.max(most, await openFiles())
+    }
+    const watching = watch()
+    await Promise.all(Array.from({ length: 3000 }, () => store.head('a')))
+    reading = false
+    await watching
+    expect(most).toBeLessThanOrEqual(256)
+  })
 })

@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { link, mkdir, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import pLimit from 'p-limit'
 import pMap, { pMapSkip } from 'p-map'
-import { makeDirectory, syncDirectory } from '../durable.ts'
+import { makeDirectory, makePrivateDirectory, privateDirectory, syncDirectory } from '../durable.ts'
 import { assertKey, InvalidKeyError } from './key.ts'
 import { KeyLock } from './key-lock.ts'
 import { objectPath } from './key-path.ts'
@@ -17,6 +18,7 @@ import {
 } from './object-file.ts'
 import type { ByteRange } from './range.ts'
 import {
+  type GetOptions,
   type ListOptions,
   type ListPage,
   type ObjectInfo,
@@ -30,11 +32,13 @@ import {
 const maxListLimit = 1000
 /** Files of a listing that are open at once. */
 const infoConcurrency = 32
+/** Files that are open at once, besides those that are streamed, whose number their callers limit. */
+const maxOpenFiles = 256
 
 /**
  * The object store of one machine: a folder with one file for each object. A put that resolved survives the death
  * of the process and a power loss; a put that was cut off leaves nothing but a temporary file, which the next open
- * removes. One process at a time may use the folder; commands that read it or put something small open it as a `guest`,
+ * removes. Other users of the machine cannot read it. One process at a time may use the folder; commands that read it or put something small open it as a `guest`,
  * which leaves temporary files alone.
  *
  * @throws StoreUnavailableError when the folder cannot be created or written.
@@ -45,8 +49,9 @@ export async function openDirectoryStore(path: string, { guest = false } = {}): 
   const incoming = join(path, 'incoming')
   await guard(async () => {
     if (!guest) await rm(incoming, { recursive: true, force: true })
-    await makeDirectory(objects)
-    await mkdir(incoming, { recursive: true })
+    await makePrivateDirectory(path)
+    await makeDirectory(objects, privateDirectory)
+    await mkdir(incoming, { recursive: true, mode: privateDirectory })
   })
   return new DirectoryStore(objects, incoming)
 }
@@ -56,6 +61,7 @@ class DirectoryStore implements ObjectStore {
   /** Bodies are written here first: on the same file system, so that the move into place is atomic. */
   readonly #incoming: string
   readonly #locks = new KeyLock()
+  readonly #opening = pLimit(maxOpenFiles)
 
   constructor(objects: string, incoming: string) {
     this.#objects = objects
@@ -69,8 +75,9 @@ class DirectoryStore implements ObjectStore {
     const trailer = { etag, contentType: options.contentType ?? 'application/octet-stream' }
     try {
       await guard(async () => {
-        await assertPrecondition(key, path, options)
-        await writeObjectFile(temporary, body, trailer)
+        await this.#opening(() => assertPrecondition(key, path, options))
+        const write = () => writeObjectFile(temporary, body, trailer)
+        await (body instanceof ReadableStream ? write() : this.#opening(write))
         await this.#locks.run(key, async () => {
           await assertPrecondition(key, path, options)
           await moveInto(temporary, path, options.ifNoneMatch !== undefined, key)
@@ -84,14 +91,16 @@ class DirectoryStore implements ObjectStore {
     return { etag }
   }
 
-  async get(key: string, range?: ByteRange): Promise<StoredObject | undefined> {
-    const found = await guard(() => openObjectFile(this.#path(key), range))
+  async get(key: string, range?: ByteRange, { signal }: GetOptions = {}): Promise<StoredObject | undefined> {
+    const path = this.#path(key)
+    const found = await guard(() => this.#opening(() => openObjectFile(path, range, signal)))
     if (!found) return undefined
     return { ...infoOf(key, found.info), contentType: found.info.contentType, body: found.body }
   }
 
   async head(key: string): Promise<ObjectInfo | undefined> {
-    const info = await guard(() => readObjectInfo(this.#path(key)))
+    const path = this.#path(key)
+    const info = await guard(() => this.#opening(() => readObjectInfo(path)))
     return info && infoOf(key, info)
   }
 
@@ -134,7 +143,7 @@ async function moveInto(temporary: string, path: string, exclusive: boolean, key
   const folder = dirname(path)
   for (let attempt = 1; ; attempt++) {
     try {
-      if (attempt > 1) await makeDirectory(folder)
+      if (attempt > 1) await makeDirectory(folder, privateDirectory)
       if (exclusive) {
         await link(temporary, path)
         await unlink(temporary)

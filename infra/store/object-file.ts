@@ -1,4 +1,5 @@
 import { type FileHandle, open } from 'node:fs/promises'
+import { privateFile } from '../durable.ts'
 import { type ByteRange, resolveRange } from './range.ts'
 import { StoreUnavailableError } from './store.ts'
 
@@ -29,7 +30,7 @@ export type ObjectBody = Uint8Array | string | ReadableStream<Uint8Array>
 
 /** Writes a new file and syncs it to the disk. Streams are not buffered. */
 export async function writeObjectFile(path: string, body: ObjectBody, trailer: Trailer): Promise<void> {
-  const file = await open(path, 'wx')
+  const file = await open(path, 'wx', privateFile)
   try {
     await file.writeFile(contents(body, trailer))
     await file.sync()
@@ -62,18 +63,21 @@ export async function readObjectInfo(path: string): Promise<ObjectFileInfo | und
 /**
  * Opens an object for reading; what is read stays the same when the object is replaced or deleted meanwhile.
  * Undefined when there is no such file.
- * @throws InvalidRangeError
+ * @throws InvalidRangeError, the signal's reason
  */
 export async function openObjectFile(
   path: string,
   range?: ByteRange,
+  signal?: AbortSignal,
 ): Promise<{ info: ObjectFileInfo; body: ReadableStream<Uint8Array> } | undefined> {
+  signal?.throwIfAborted()
   const file = await ifExists(open(path, 'r'))
   if (!file) return undefined
   try {
     const { info, bytes, position } = await readEnd(file, path, smallBytes)
+    signal?.throwIfAborted()
     const { start, end } = resolveRange(info.size, range)
-    if (start < position) return { info, body: streamOf(file, start, end) }
+    if (start < position) return { info, body: streamOf(file, { start, end }, signal) }
     await file.close()
     return { info, body: new Blob([bytes.subarray(start - position, end - position)]).stream() }
   } catch (error) {
@@ -115,21 +119,42 @@ async function readEnd(file: FileHandle, path: string, guess: number): Promise<F
   return { info: { ...trailer, size: size - length - 8, lastModified: mtimeMs }, bytes, position }
 }
 
-/** Bytes `[start, end)` of a file, read on demand; the file is closed at the end or when cancelled. */
-function streamOf(file: FileHandle, start: number, end: number): ReadableStream<Uint8Array> {
+/** Bytes `[start, end)` of a file, read on demand; the file is closed at the end, by a failure and when cancelled. */
+function streamOf(
+  file: FileHandle,
+  { start, end }: { start: number; end: number },
+  signal?: AbortSignal,
+): ReadableStream<Uint8Array> {
   let position = start
+  let abort = () => {}
+  const close = () => {
+    signal?.removeEventListener('abort', abort)
+    return file.close()
+  }
   return new ReadableStream<Uint8Array>(
     {
-      async pull(controller) {
-        const chunk = new Uint8Array(Math.min(chunkBytes, end - position))
-        const { bytesRead } = await file.read(chunk, 0, chunk.byteLength, position)
-        position += bytesRead
-        controller.enqueue(chunk.subarray(0, bytesRead))
-        if (position < end && bytesRead > 0) return
-        await file.close()
-        controller.close()
+      start(controller) {
+        abort = () => {
+          controller.error(signal!.reason)
+          close().catch(() => {})
+        }
+        signal?.addEventListener('abort', abort, { once: true })
       },
-      cancel: () => file.close(),
+      async pull(controller) {
+        try {
+          const chunk = new Uint8Array(Math.min(chunkBytes, end - position))
+          const { bytesRead } = await file.read(chunk, 0, chunk.byteLength, position)
+          position += bytesRead
+          controller.enqueue(chunk.subarray(0, bytesRead))
+          if (position < end && bytesRead > 0) return
+          await close()
+          controller.close()
+        } catch (error) {
+          await close()
+          throw error
+        }
+      },
+      cancel: close,
     },
     { highWaterMark: 0 },
   )

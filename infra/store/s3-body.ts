@@ -1,30 +1,32 @@
-import { within } from '../timing.ts'
+import { unlessAborted, within } from '../timing.ts'
 
 export interface ReceivedOptions {
   /** Translates a failure of the connection. */
   toError(error: unknown): Error
   /** Time that a read may wait for the next bytes, ms. */
   stallMs: number
+  signal?: AbortSignal
 }
 
 /**
- * Wraps the body of a response: a broken or stalled connection becomes an error of the store. Only time in which a
- * reader waits counts, so slow readers do not time out.
+ * Wraps the body of a response: a broken or stalled connection becomes an error of the store, an aborted one the
+ * signal's reason. Only time in which a reader waits counts, so slow readers do not time out.
  */
 export function receivedBody(
   body: ReadableStream<Uint8Array>,
-  { toError, stallMs }: ReceivedOptions,
+  { toError, stallMs, signal }: ReceivedOptions,
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader()
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
-          const { done, value } = await within(stallMs, reader.read(), () => silence(stallMs))
+          const next = unlessAborted(reader.read(), signal)
+          const { done, value } = await within(stallMs, next, () => silence(stallMs))
           if (done) controller.close()
           else controller.enqueue(value)
         } catch (error) {
-          controller.error(toError(error))
+          controller.error(signal?.aborted ? signal.reason : toError(error))
           reader.cancel(error).catch(() => {})
         }
       },
@@ -34,8 +36,8 @@ export function receivedBody(
   )
 }
 
-const silence = (ms: number) =>
-  Object.assign(new Error(`No bytes came for ${ms} ms.`), { name: 'TimeoutError' })
+export const silence = (ms: number) =>
+  Object.assign(new Error(`Nothing came for ${ms} ms.`), { name: 'TimeoutError' })
 
 /** Stream being sent to S3. */
 export interface SentBody {

@@ -5,20 +5,33 @@ import {
   HeadObjectCommand,
   type HeadObjectCommandOutput,
   ListObjectsV2Command,
+  type S3Client,
 } from '@aws-sdk/client-s3'
+import { timeLimit } from '../timing.ts'
 import { assertKey } from './key.ts'
 import { type ByteRange, InvalidRangeError, resolveRange } from './range.ts'
-import { receivedBody } from './s3-body.ts'
+import { receivedBody, silence } from './s3-body.ts'
 import { isMissingObject, isUnnamedRefusal, S3RequestError, s3Fault, storeError } from './s3-errors.ts'
 import { type PutTarget, putObject } from './s3-put.ts'
-import type { ListOptions, ListPage, ObjectInfo, ObjectStore, PutOptions, StoredObject } from './store.ts'
+import type {
+  GetOptions,
+  ListOptions,
+  ListPage,
+  ObjectInfo,
+  ObjectStore,
+  PutOptions,
+  StoredObject,
+} from './store.ts'
 
 /** Connection that the buckets of one server share. */
-export interface S3Connection extends Pick<PutTarget, 'client' | 'uploads' | 'partBytes'> {
+export interface S3Connection extends Pick<PutTarget, 'uploads' | 'partBytes'> {
+  client: S3Client
   /** `S3 at http://127.0.0.1:7070`, for messages. */
   server: string
   /** Time that a read may wait for the next bytes, ms. */
   stallMs: number
+  /** Time for a request with all its attempts and, but for reads, the body of the response, ms. */
+  totalMs: number
 }
 
 const maxListLimit = 1000
@@ -40,18 +53,21 @@ export class S3Bucket implements ObjectStore {
     options?: PutOptions,
   ): Promise<{ etag: string }> {
     assertKey(key)
-    const target = {
-      ...this.#connection,
+    const { client, uploads, partBytes } = this.#connection
+    const target: PutTarget = {
+      uploads,
+      partBytes,
       bucket: this.#bucket,
-      head: (key: string) => this.#head(key),
+      send: (command) => this.#send((options) => client.send(command, options)),
+      head: (key) => this.#head(key),
       toError: this.#toError,
     }
     return putObject(target, key, typeof body === 'string' ? new TextEncoder().encode(body) : body, options)
   }
 
-  async get(key: string, range?: ByteRange): Promise<StoredObject | undefined> {
+  async get(key: string, range?: ByteRange, { signal }: GetOptions = {}): Promise<StoredObject | undefined> {
     assertKey(key)
-    const found = await this.#get(key, rangeHeader(range))
+    const found = await this.#get(key, rangeHeader(range), signal)
     if (!found) return undefined
     return {
       ...infoOf(key, found, range ? totalSize(found.ContentRange!) : found.ContentLength!),
@@ -59,6 +75,7 @@ export class S3Bucket implements ObjectStore {
       body: receivedBody(found.Body!.transformToWebStream(), {
         toError: this.#toError,
         stallMs: this.#connection.stallMs,
+        signal,
       }),
     }
   }
@@ -71,8 +88,9 @@ export class S3Bucket implements ObjectStore {
 
   async delete(key: string): Promise<void> {
     assertKey(key)
+    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key })
     try {
-      await this.#connection.client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key }))
+      await this.#send((options) => this.#connection.client.send(command, options))
     } catch (error) {
       if (!isMissingObject(s3Fault(error))) throw this.#toError(error)
     }
@@ -91,9 +109,11 @@ export class S3Bucket implements ObjectStore {
       // XML cannot hold every character that a key can.
       EncodingType: 'url',
     })
-    const page = await this.#connection.client.send(command).catch((error) => {
-      throw this.#toError(error)
-    })
+    const page = await this.#send((options) => this.#connection.client.send(command, options)).catch(
+      (error) => {
+        throw this.#toError(error)
+      },
+    )
     // Some servers ignore it.
     const keyOf = page.EncodingType === 'url' ? decodeKey : (key: string) => key
     const objects = (page.Contents ?? []).map((object) => infoOf(keyOf(object.Key!), object, object.Size!))
@@ -102,13 +122,14 @@ export class S3Bucket implements ObjectStore {
 
   async close(): Promise<void> {}
 
-  async #get(key: string, Range?: string): Promise<GetObjectCommandOutput | undefined> {
+  async #get(key: string, Range?: string, signal?: AbortSignal): Promise<GetObjectCommandOutput | undefined> {
+    const command = new GetObjectCommand({ Bucket: this.#bucket, Key: key, Range })
     try {
-      const found = await this.#connection.client.send(
-        new GetObjectCommand({ Bucket: this.#bucket, Key: key, Range }),
-      )
+      const found = await this.#send((options) => this.#connection.client.send(command, options), signal)
       if (!Range || found.ContentRange) return found
+      await discard(found)
     } catch (error) {
+      signal?.throwIfAborted()
       const fault = s3Fault(error)
       if (isMissingObject(fault)) return undefined
       if (fault.status === 416)
@@ -119,8 +140,9 @@ export class S3Bucket implements ObjectStore {
   }
 
   async #head(key: string): Promise<HeadObjectCommandOutput | undefined> {
+    const command = new HeadObjectCommand({ Bucket: this.#bucket, Key: key })
     try {
-      return await this.#connection.client.send(new HeadObjectCommand({ Bucket: this.#bucket, Key: key }))
+      return await this.#send((options) => this.#connection.client.send(command, options))
     } catch (error) {
       const fault = s3Fault(error)
       if (isUnnamedRefusal(fault)) throw this.#toError(await this.#namedRefusal(key, error))
@@ -132,11 +154,9 @@ export class S3Bucket implements ObjectStore {
 
   /** Gets the error of a GET, which has a code, for one of a HEAD, which has none. */
   async #namedRefusal(key: string, unnamed: unknown): Promise<unknown> {
+    const command = new GetObjectCommand({ Bucket: this.#bucket, Key: key })
     try {
-      const { Body } = await this.#connection.client.send(
-        new GetObjectCommand({ Bucket: this.#bucket, Key: key }),
-      )
-      await Body?.transformToWebStream().cancel()
+      await discard(await this.#send((options) => this.#connection.client.send(command, options)))
       return unnamed
     } catch (named) {
       return named
@@ -150,9 +170,28 @@ export class S3Bucket implements ObjectStore {
     this.#exists = true
   }
 
+  /** The SDK's own limits end with the first byte of a response, which leaves its body without one. */
+  async #send<T>(
+    send: (options: { abortSignal: AbortSignal }) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> {
+    const { totalMs } = this.#connection
+    const limit = timeLimit(totalMs, () => silence(totalMs))
+    try {
+      return await send({ abortSignal: signal ? AbortSignal.any([limit.signal, signal]) : limit.signal })
+    } catch (error) {
+      throw limit.signal.aborted ? limit.signal.reason : error
+    } finally {
+      limit.clear()
+    }
+  }
+
   readonly #toError = (error: unknown) =>
     storeError(error, { server: this.#connection.server, bucket: this.#bucket })
 }
+
+/** Frees the connection of a response that is not read. */
+const discard = async ({ Body }: GetObjectCommandOutput) => Body?.transformToWebStream().cancel()
 
 function infoOf(
   key: string,

@@ -1,14 +1,20 @@
-import { type HeadObjectCommandOutput, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
+import {
+  type HeadObjectCommandOutput,
+  PutObjectCommand,
+  type PutObjectCommandOutput,
+  type S3Client,
+} from '@aws-sdk/client-s3'
 import { Upload } from '@aws-sdk/lib-storage'
 import { retry } from '../retry.ts'
 import { sentBody } from './s3-body.ts'
 import { isMissingObject, S3RequestError, s3Fault } from './s3-errors.ts'
 import { PreconditionFailedError, type PutOptions, StoreUnavailableError } from './store.ts'
 
-/** Bucket and clients of a put. */
+/** Bucket and connections of a put. */
 export interface PutTarget {
   bucket: string
-  client: S3Client
+  /** Sends within a time limit. */
+  send(command: PutObjectCommand): Promise<PutObjectCommandOutput>
   /** Has a longer request timeout, for large parts and for completing uploads. */
   uploads: S3Client
   /** Bytes of one part of a stream, 5 MiB at least. */
@@ -60,7 +66,7 @@ export async function putObject(
 }
 
 async function putBytes(target: PutTarget, request: PutRequest, bytes: Uint8Array): Promise<string> {
-  const send = () => target.client.send(new PutObjectCommand({ ...request, Body: bytes }))
+  const send = () => target.send(new PutObjectCommand({ ...request, Body: bytes }))
   return retry(() => etagOf(target, request, send()), {
     tries: maxTries,
     retriable: (error) => error instanceof LostRaceError,

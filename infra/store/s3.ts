@@ -1,5 +1,5 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
-import { S3Bucket } from './s3-bucket.ts'
+import { S3Bucket, type S3Connection } from './s3-bucket.ts'
 import type { Buckets } from './store.ts'
 
 export interface S3Options {
@@ -13,6 +13,11 @@ export interface S3Options {
   requestMs?: number
   /** Maximum attempts of a request with transient errors; default 3. */
   attempts?: number
+  /**
+   * Timeout of a request with all its attempts and, but for reads, the body of the response, ms. Default: what the
+   * attempts take at most.
+   */
+  totalMs?: number
   /** Time that a read may wait for the next bytes, ms; default 30,000. */
   stallMs?: number
   /**
@@ -20,19 +25,29 @@ export interface S3Options {
    * stream takes about four parts of memory. Default 8 MiB: objects up to 80 GiB.
    */
   partBytes?: number
+  /** Maximum concurrent reads from `downloads`; default 256. */
+  downloads?: number
 }
 
+/** Stores in the buckets of a server, with connections of their own for each use; closing a store does nothing. */
 export interface S3 {
-  /** Store in a bucket; closing it does nothing. */
+  /** For what the service keeps: nothing else can take these connections. */
+  own: Buckets
+  /** For what callers name, e.g. their images. */
   bucket: Buckets
+  /** For what callers download at their own pace. Only for reading. */
+  downloads: Buckets
   /** Ends the connections. */
   close(): void
 }
 
 const connectMs = 2000
 const uploadRequestMs = 60_000
-/** Enough that no request waits for a socket, since that counts against the connection timeout. */
-const maxSockets = 1000
+/**
+ * Connections of a pool to one host: enough that no request waits for one, since that counts against the connection
+ * timeout.
+ */
+const maxSockets = { own: 1000, others: 256, downloads: 256 }
 
 /**
  * Object stores in the buckets of an S3 server. Runs in Node and in workerd, where a bundle has to name the parser of
@@ -40,24 +55,68 @@ const maxSockets = 1000
  *
  * @example
  * const s3 = openS3({ endpoint: 'http://127.0.0.1:7070', region: 'us-east-1', accessKeyId, secretAccessKey })
- * await s3.bucket('turbine').put('a/b', 'text')
+ * await s3.own('turbine').put('a/b', 'text')
  */
 export function openS3(options: S3Options): S3 {
-  const { endpoint, region, requestMs = 10_000, stallMs = 30_000, partBytes = 8 * 1024 * 1024 } = options
-  const client = new S3Client(clientConfig(options, requestMs))
-  const uploads = new S3Client(clientConfig(options, Math.max(requestMs, uploadRequestMs)))
-  const server = endpoint ? `S3 at ${endpoint}` : `S3 in ${region}`
+  const { downloads = maxSockets.downloads } = options
+  const pools = [maxSockets.own, maxSockets.others, downloads].map((sockets) => new S3Pool(options, sockets))
+  const [own, bucket, read] = pools.map(
+    (pool): Buckets =>
+      (name) =>
+        new S3Bucket(name, pool),
+  )
   return {
-    bucket: (name) => new S3Bucket(name, { client, uploads, server, partBytes, stallMs }),
-    close() {
-      client.destroy()
-      uploads.destroy()
+    own: own!,
+    bucket: bucket!,
+    downloads: read!,
+    close: () => {
+      for (const pool of pools) pool.close()
     },
   }
 }
 
-function clientConfig(options: S3Options, requestTimeout: number): S3ClientConfig {
-  const { endpoint, region, accessKeyId, secretAccessKey, attempts = 3 } = options
+/** Clients that share nothing with those of other pools. They open connections as they need them. */
+class S3Pool implements S3Connection {
+  readonly client: S3Client
+  readonly uploads: S3Client
+  readonly server: string
+  readonly partBytes: number
+  readonly stallMs: number
+  readonly totalMs: number
+
+  constructor(options: S3Options, sockets: number) {
+    const { endpoint, region, requestMs = 10_000, stallMs = 30_000, attempts = defaultAttempts } = options
+    const uploadMs = Math.max(requestMs, uploadRequestMs)
+    this.client = new S3Client(clientConfig(options, { requestMs, sockets }))
+    // It never reads large bodies, so silence is a stalled connection.
+    this.uploads = new S3Client(clientConfig(options, { requestMs: uploadMs, silenceMs: uploadMs, sockets }))
+    this.server = endpoint ? `S3 at ${endpoint}` : `S3 in ${region}`
+    this.partBytes = options.partBytes ?? 8 * 1024 * 1024
+    this.stallMs = stallMs
+    this.totalMs = options.totalMs ?? attempts * (connectMs + requestMs) + pausesMs
+  }
+
+  close(): void {
+    this.client.destroy()
+    this.uploads.destroy()
+  }
+}
+
+const defaultAttempts = 3
+/** Pauses of the SDK between the attempts of a request at most, ms. */
+const pausesMs = 5_000
+
+interface ClientLimits {
+  requestMs: number
+  /** Time without a byte, ms. */
+  silenceMs?: number
+  sockets: number
+}
+
+function clientConfig(
+  { endpoint, region, accessKeyId, secretAccessKey, attempts = defaultAttempts }: S3Options,
+  { requestMs, silenceMs, sockets }: ClientLimits,
+): S3ClientConfig {
   const credentials = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined
   return {
     region,
@@ -67,12 +126,15 @@ function clientConfig(options: S3Options, requestTimeout: number): S3ClientConfi
     // The signature covers the bytes already, and not every server knows the newer checksums.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // The SDK sends requests with this header outside of the pool.
+    expectContinueHeader: false,
     requestHandler: {
       connectionTimeout: connectMs,
-      requestTimeout,
+      requestTimeout: requestMs,
       throwOnRequestTimeout: true,
-      httpAgent: { maxSockets },
-      httpsAgent: { maxSockets },
+      socketTimeout: silenceMs,
+      httpAgent: { maxSockets: sockets },
+      httpsAgent: { maxSockets: sockets },
       customFetch: retriableFetch,
     },
   }

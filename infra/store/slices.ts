@@ -43,18 +43,21 @@ export function cutSlices(slices: readonly Slice[], start: number, end = sliceBy
 }
 
 /**
- * Streams the bytes of the slices in order.
- * @throws MissingSliceError, StoreUnavailableError while it is read
+ * Streams the bytes of the slices in order. Nothing is open before the first read, nor after `return`; that waits for
+ * a read in progress, which the signal ends.
+ * @throws MissingSliceError, StoreUnavailableError while it is read; the signal's reason
  */
 export async function* readSlices(
   slices: readonly Slice[],
   { store, buckets }: SliceStores,
+  signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
   for (const { bucket, key, start, end } of slices) {
     if (start === end) continue
     const from = bucket === undefined ? store : buckets?.(bucket)
     const name = `"${key}"${bucket ? ` in ${bucket}` : ''}`
-    const object = await from?.get(key, { start, end: end - 1 }).catch((error: unknown): never => {
+    const range = { start, end: end - 1 }
+    const object = await from?.get(key, range, { signal }).catch((error: unknown): never => {
       if (error instanceof InvalidRangeError)
         throw new MissingSliceError(`The object ${name} has become shorter.`, { cause: error })
       // A missing or closed bucket of a caller is permanent; the service's own store recovers.

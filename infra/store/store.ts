@@ -11,8 +11,16 @@ export interface ObjectInfo {
 
 export interface StoredObject extends ObjectInfo {
   contentType: string
-  /** The object, or the requested range. */
+  /**
+   * The object, or the requested range. It holds a connection or a file until it is read to the end or cancelled, or
+   * until the signal of the read aborts.
+   */
   body: ReadableStream<Uint8Array>
+}
+
+export interface GetOptions {
+  /** Ends the read, also that of the body, with the signal's reason. */
+  signal?: AbortSignal
 }
 
 export interface PutOptions {
@@ -52,7 +60,11 @@ export interface ObjectStore {
     options?: PutOptions,
   ): Promise<{ etag: string }>
   /** `range` is in bytes, both ends included, as in HTTP; the end may be left out. Undefined when there is no such object. */
-  get(key: string, range?: { start: number; end?: number }): Promise<StoredObject | undefined>
+  get(
+    key: string,
+    range?: { start: number; end?: number },
+    options?: GetOptions,
+  ): Promise<StoredObject | undefined>
   head(key: string): Promise<ObjectInfo | undefined>
   delete(key: string): Promise<void>
   list(prefix: string, options?: ListOptions): Promise<ListPage>

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -125,4 +125,17 @@ test('deletes committed records past their retention, and no others', async () =
   time += 2000
   await send('new')
   await eventually(async () => expect(await stream.lag('jobs', 'unknown')).toBe(1))
+})
+
+test.skipIf(process.platform === 'win32')('its files and its folder are closed to other users', async () => {
+  await mkdir(join(directory, 'data'), { mode: 0o755 })
+  await writeFile(path, '', { mode: 0o644 })
+  await chmod(path, 0o644)
+  const stream = await openStream()
+  await stream.ensureTopics({ jobs: { partitions: 1 } })
+  const folder = join(directory, 'data')
+  const names = await readdir(folder)
+  const modes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).mode & 0o777))
+  expect((await stat(folder)).mode & 0o777).toBe(0o700)
+  expect(new Set(modes)).toEqual(new Set([0o600]))
 })

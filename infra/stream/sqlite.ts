@@ -1,5 +1,5 @@
 import { dirname } from 'node:path'
-import { makeDirectory } from '../durable.ts'
+import { makePrivateDirectory, makePrivateFile } from '../durable.ts'
 import { ConsumerGroup } from './consumer-group.ts'
 import { partitionOf } from './partition.ts'
 import { SqliteLogClient } from './sqlite-log-client.ts'
@@ -43,11 +43,13 @@ const fetchBytes = 8 * 1024 * 1024
  */
 export async function openSqliteStream(options: SqliteStreamOptions): Promise<Stream> {
   const { path, retentionMs = 60_000, pruneIntervalMs = 5_000, now = Date.now } = options
-  await makeDirectory(dirname(path)).catch((error: Error) => {
+  await makePrivateDirectory(dirname(path)).catch((error: Error) => {
     throw new StreamOpenError(
       `${dirname(path)} cannot be created (${error.message}). Use another TURBINE_DATA_DIR.`,
     )
   })
+  // SQLite gives its other files the mode of this one, and says what is wrong with a path.
+  await makePrivateFile(path).catch(() => {})
   const log = await SqliteLogClient.open(path)
   return new SqliteStream(log, await log.call('topics', undefined), { retentionMs, pruneIntervalMs, now })
 }

@@ -49,7 +49,6 @@ function answerChat(c: Context<EdgeEnv>, { stream, includeUsage }: ChatAsk, capt
 function answerStream(c: Context<EdgeEnv>, completion: ChatCompletion, includeUsage: boolean): Response {
   const events = [...chatChunks(completion, includeUsage).map((chunk) => JSON.stringify(chunk)), '[DONE]']
   c.header('Content-Type', 'text/event-stream; charset=utf-8')
-  c.header('Cache-Control', 'no-cache')
   return c.body(events.map((event) => `data: ${event}\n\n`).join(''), 200)
 }
 

@@ -80,3 +80,48 @@ test.each([
 test.each(['bytes=10-', 'bytes=5-4', 'bytes=-0'])('the range %s is not in 10 bytes', (header) => {
   expect(() => parseRange(header, 10)).toThrow(expect.objectContaining({ code: 'range_invalid' }))
 })
+
+test('a tenant has its own limit of downloads, and all have one together', async () => {
+  const edge = resourceEdge()
+  await edge.deps.store.put('bytes', '01234567')
+  const slices = [{ key: 'bytes', start: 0, end: 8 }]
+  for (const tenant of ['a', 'b', 'c']) await edge.keepOutput(tenant, { file: output, slices })
+  const download = (tenant: string) => edge.call('GET', '/v1/files/file-out/content', { tenant })
+  const ofA = await Promise.all([1, 2, 3, 4].map(() => download('a')))
+  const fifth = await download('a')
+  expect(fifth.status).toBe(429)
+  expect(fifth.headers.get('retry-after')).toBe('5')
+  expect((await errorOf(fifth)).code).toBe('too_many_downloads')
+  const ofB = await Promise.all([1, 2, 3, 4].map(() => download('b')))
+  expect(ofB.map(({ status }) => status)).toEqual([200, 200, 200, 200])
+  const full = await download('c')
+  expect(full.status).toBe(503)
+  expect(full.headers.get('retry-after')).toBe('5')
+  expect((await errorOf(full)).code).toBe('downloads_full')
+
+  // HEAD and failures take none, and each download returns its own.
+  expect((await edge.call('HEAD', '/v1/files/file-out/content', { tenant: 'c' })).status).toBe(200)
+  await ofA[0]!.text()
+  await ofB[0]!.body!.cancel()
+  await edge.keepOutput('c', { file: output, slices: [{ key: 'gone', start: 0, end: 8 }] })
+  expect((await download('c')).status).toBe(404)
+  await edge.keepOutput('c', { file: output, slices })
+  expect((await download('c')).status).toBe(200)
+  expect((await download('a')).status).toBe(200)
+})
+
+test.each([
+  ["it's (a) *.jsonl", 'it%27s%20%28a%29%20%2A.jsonl'],
+  ['a\r\nb".jsonl', 'a%0D%0Ab%22.jsonl'],
+  ['é'.repeat(200), '%C3%A9'.repeat(127)],
+])('the name %j is written so that no header breaks', async (filename, encoded) => {
+  const edge = resourceEdge()
+  await edge.deps.store.put('bytes', '01234567')
+  await edge.keepOutput('default', {
+    file: { ...output, filename },
+    slices: [{ key: 'bytes', start: 0, end: 8 }],
+  })
+  const response = await edge.call('GET', '/v1/files/file-out/content')
+  expect(response.headers.get('content-disposition')).toBe(`attachment; filename*=UTF-8''${encoded}`)
+  await response.body!.cancel()
+})

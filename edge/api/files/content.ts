@@ -1,33 +1,41 @@
 import type { Context } from 'hono'
-import { cutSlices, MissingSliceError, readSlices, type SliceStores } from '../../../infra/store/slices.ts'
+import { cutSlices } from '../../../infra/store/slices.ts'
 import { TurbineError } from '../../contract/errors.ts'
-import type { StoredFile } from '../../contract/file.ts'
-import type { EdgeEnv } from '../../deps.ts'
+import { cutFilename, type StoredFile } from '../../contract/file.ts'
+import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
+import { openDownload } from './download.ts'
 
 /**
- * Streams a file's content, or the one range of a `Range` header (RFC 9110).
- * @throws TurbineError `range_invalid`, `file_content_missing`; StoreUnavailableError
+ * Streams a file's content, or the one range of a `Range` header (RFC 9110). HEAD opens nothing.
+ * @throws TurbineError `range_invalid`, those of `openDownload`; StoreUnavailableError
  */
 export async function answerContent(
   c: Context<EdgeEnv>,
-  stores: SliceStores,
+  deps: Pick<EdgeDeps, 'downloads' | 'now' | 'log'>,
   { file, slices }: StoredFile,
 ): Promise<Response> {
-  const range = parseRange(c.req.header('range'), file.bytes)
+  const isHead = c.req.method === 'HEAD'
+  // Ranges are defined for GET only.
+  const range = isHead ? undefined : parseRange(c.req.header('range'), file.bytes)
   const { start, end } = range ?? { start: 0, end: file.bytes }
-  const body = await openStream(readSlices(cutSlices(slices, start, end), stores))
+  const download = { tenant: c.get('tenant').id, signal: c.req.raw.signal, cutOff: c.env?.cutOff }
+  const body = isHead ? null : await openDownload(deps, cutSlices(slices, start, end), download)
   if (range) c.header('Content-Range', `bytes ${start}-${end - 1}/${file.bytes}`)
   c.header('Accept-Ranges', 'bytes')
   c.header('Content-Length', String(end - start))
   // No browser may show the content as a page of this service.
   c.header('Content-Type', 'application/octet-stream')
-  c.header(
-    'Content-Disposition',
-    `attachment; filename*=UTF-8''${encodeURIComponent(file.filename.toWellFormed())}`,
-  )
+  c.header('Content-Disposition', `attachment; filename*=UTF-8''${encodeFilename(file.filename)}`)
   c.header('X-Content-Type-Options', 'nosniff')
-  return c.body(body, range ? 206 : 200)
+  return c.newResponse(body, range ? 206 : 200)
 }
+
+/** An `ext-value` of RFC 8187, which allows fewer characters than a URL. */
+const encodeFilename = (filename: string) =>
+  encodeURIComponent(cutFilename(filename)).replace(
+    /['()*]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  )
 
 /**
  * Parses the byte range `[start, end)` of a header; undefined for all bytes, also where a server may ignore the
@@ -47,27 +55,5 @@ export function parseRange(
     status: 416,
     code: 'range_invalid',
     param: 'range',
-  })
-}
-
-/** Reads the first chunk before the response starts, so that missing content still has its own status. */
-async function openStream(chunks: AsyncGenerator<Uint8Array>): Promise<ReadableStream<Uint8Array>> {
-  const first = await chunks.next().catch(refuseMissing)
-  return ReadableStream.from(
-    (async function* () {
-      if (first.done) return
-      yield first.value
-      yield* chunks
-    })(),
-  )
-}
-
-function refuseMissing(error: unknown): never {
-  if (!(error instanceof MissingSliceError)) throw error
-  throw new TurbineError("The file's content was deleted from its bucket.", {
-    status: 404,
-    code: 'file_content_missing',
-    param: 'id',
-    cause: error,
   })
 }

@@ -1,6 +1,6 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { invalid } from '../../contract/errors.ts'
-import { type File, maxFileBytes } from '../../contract/file.ts'
+import { cutFilename, type File, maxFileBytes } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
@@ -110,7 +110,7 @@ async function receiveFile(deps: EdgeDeps, { id, request }: IncomingFile, conten
       bytes,
       created_at,
       ...expiryOf(created_at, expires_after?.seconds),
-      filename: filename ?? 'upload',
+      filename: cutFilename(filename || 'upload'),
     })
   } catch (error) {
     // A failed clean-up must not hide the cause.

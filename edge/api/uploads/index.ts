@@ -3,6 +3,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { readSlices, type Slice } from '../../../infra/store/slices.ts'
 import { invalid } from '../../contract/errors.ts'
 import {
+  cutFilename,
   maxPartBytes,
   type Upload,
   type UploadCompletion,
@@ -60,7 +61,8 @@ export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
 
   app.post(documented(app, completeUpload), limitJson, async (c) => {
     const completion = parse(uploadCompletionSchema, await readJson(c, completionExample))
-    return c.json(await complete(deps, c.get('tenant').id, c.req.param('id'), completion), 200)
+    const upload = { tenant: c.get('tenant').id, id: c.req.param('id'), signal: c.req.raw.signal }
+    return c.json(await complete(deps, upload, completion), 200)
   })
 
   app.post(documented(app, cancelUpload), async (c) => {
@@ -80,7 +82,7 @@ async function beginUpload(deps: EdgeDeps, tenant: string, id: string, ask: Uplo
     bytes: ask.bytes,
     created_at,
     expires_at: created_at + uploadExpirySeconds,
-    filename: ask.filename,
+    filename: cutFilename(ask.filename),
     purpose: ask.purpose,
     status: 'pending',
     file: null,
@@ -114,19 +116,18 @@ async function addPart(
 /**
  * Assembles the parts into a file. A retry finds the result of the first request and finishes what it left undone.
  * @throws TurbineError `upload_not_found`, `upload_not_pending`, `upload_changed`, `md5_mismatch`, those of
- * `slicesOfParts`; StoreUnavailableError
+ * `slicesOfParts`; StoreUnavailableError; the signal's reason when the caller leaves
  */
 async function complete(
   deps: EdgeDeps,
-  tenant: string,
-  id: string,
+  { tenant, id, signal }: { tenant: string; id: string; signal: AbortSignal },
   { part_ids, md5 }: UploadCompletion,
 ): Promise<Upload> {
   const { store } = deps
   const stored = await requireUpload(deps, tenant, id)
   if (stored.upload.status !== 'completed') assertPending(stored.upload)
   const slices = await slicesOfParts(store, tenant, stored.upload, part_ids)
-  if (md5 !== undefined) await assertMd5(deps, slices, md5)
+  if (md5 !== undefined) await assertMd5(deps, slices, { md5, signal })
   const { upload, file } = stored.upload.file
     ? { ...stored, file: stored.upload.file }
     : await settle(deps, tenant, stored)
@@ -149,9 +150,13 @@ async function settle({ store, now }: EdgeDeps, tenant: string, stored: ReadUplo
 /** A retried completion makes the same file. */
 const fileIdOf = (uploadId: string) => uploadId.replace('upload_', 'file-')
 
-async function assertMd5(deps: EdgeDeps, slices: Slice[], md5: string): Promise<void> {
+async function assertMd5(
+  deps: EdgeDeps,
+  slices: Slice[],
+  { md5, signal }: { md5: string; signal: AbortSignal },
+): Promise<void> {
   const hash = createHash('md5')
-  for await (const chunk of readSlices(slices, deps)) hash.update(chunk)
+  for await (const chunk of readSlices(slices, deps, signal)) hash.update(chunk)
   const actual = hash.digest('hex')
   if (actual === md5.toLowerCase()) return
   throw invalid('md5_mismatch', `The MD5 of the parts is ${actual}, not ${md5}. Start a new upload.`, 'md5')

@@ -1,0 +1,125 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { setTimeout } from 'node:timers/promises'
+import type { S3Options } from './s3.ts'
+
+/** Handles a request in place of the server; false leaves it to the server. */
+export type Intercept = (request: IncomingMessage, response: ServerResponse) => boolean
+
+/** A small S3 server in this process, with one bucket, that counts what is open. */
+export interface S3TestServer {
+  options: S3Options
+  objects: Map<string, Buffer>
+  /** E.g. `GET a/b`. */
+  requests: string[]
+  /** Handles all requests from now on. */
+  intercept?: Intercept
+  /** Responses that are not complete. */
+  openResponses(): number
+  /** Connections that were ever made. */
+  connections(): number
+  close(): Promise<void>
+}
+
+export async function startS3TestServer(): Promise<S3TestServer> {
+  const objects = new Map<string, Buffer>()
+  const requests: string[] = []
+  let open = 0
+  const http = createServer(async (request, response) => {
+    open++
+    response.once('close', () => open--)
+    const url = new URL(request.url!, 'http://s3')
+    const key = decodeURIComponent(url.pathname).split('/').slice(2).join('/')
+    requests.push(`${request.method} ${key}${url.search.includes('list-type') ? '?list' : ''}`)
+    if (server.intercept?.(request, response)) return
+    await serve({ request, response, url, key, objects })
+  }).listen(0, '127.0.0.1')
+  let connections = 0
+  http.on('connection', () => connections++)
+  await once(http, 'listening')
+  const endpoint = `http://127.0.0.1:${(http.address() as AddressInfo).port}`
+  const server: S3TestServer = {
+    options: { endpoint, region: 'us-east-1', accessKeyId: 'key', secretAccessKey: 'secret' },
+    objects,
+    requests,
+    openResponses: () => open,
+    connections: () => connections,
+    async close() {
+      http.closeAllConnections()
+      http.close()
+      await once(http, 'close')
+    },
+  }
+  return server
+}
+
+interface Served {
+  request: IncomingMessage
+  response: ServerResponse
+  url: URL
+  key: string
+  objects: Map<string, Buffer>
+}
+
+const modified = 'Fri, 27 Nov 2026 07:00:00 GMT'
+
+async function serve({ request, response, url, key, objects }: Served): Promise<void> {
+  const body = Buffer.concat(await request.toArray().catch(() => []))
+  if (request.errored) return
+  if (url.searchParams.has('list-type')) return list(response, url, objects)
+  const headers = { etag: '"1"', 'last-modified': modified }
+  if (request.method === 'PUT') {
+    objects.set(key, decoded(request, body))
+    response.writeHead(200, headers).end()
+    return
+  }
+  if (request.method === 'DELETE') {
+    objects.delete(key)
+    response.writeHead(204).end()
+    return
+  }
+  const object = objects.get(key)
+  if (!object) {
+    response.writeHead(404, { 'content-type': 'application/xml' })
+    response.end(request.method === 'HEAD' ? undefined : '<Error><Code>NoSuchKey</Code></Error>')
+    return
+  }
+  const [, first, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? []
+  const start = Number(first ?? 0)
+  const end = last ? Math.min(Number(last) + 1, object.length) : object.length
+  const range = first && { 'content-range': `bytes ${start}-${end - 1}/${object.length}` }
+  response.writeHead(range ? 206 : 200, { ...headers, ...(range || {}), 'content-length': end - start })
+  response.end(request.method === 'HEAD' ? undefined : object.subarray(start, end))
+}
+
+/** Without the signatures of chunks that the SDK may send. */
+function decoded({ headers }: IncomingMessage, body: Buffer): Buffer {
+  if (!headers['content-encoding']?.includes('aws-chunked')) return body
+  throw new TypeError('The server does not read aws-chunked bodies.')
+}
+
+function list(response: ServerResponse, { searchParams }: URL, objects: Map<string, Buffer>): void {
+  const prefix = searchParams.get('prefix') ?? ''
+  const after = searchParams.get('continuation-token') ?? searchParams.get('start-after') ?? ''
+  const limit = Number(searchParams.get('max-keys') ?? 1000)
+  const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > after).sort()
+  const page = keys.slice(0, limit)
+  const more = keys.length > limit
+  const contents = page.map(
+    (key) =>
+      `<Contents><Key>${key}</Key><LastModified>2026-11-27T07:00:00.000Z</LastModified><ETag>"1"</ETag><Size>${objects.get(key)!.length}</Size></Contents>`,
+  )
+  const next = more ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : ''
+  response
+    .writeHead(200, { 'content-type': 'application/xml' })
+    .end(`<ListBucketResult><IsTruncated>${more}</IsTruncated>${next}${contents.join('')}</ListBucketResult>`)
+}
+
+/** Waits until the condition holds, for some seconds. */
+export async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
+  for (let turn = 0; !(await holds()); turn++) {
+    if (turn === 5_000) throw new Error('It never came to hold.')
+    await setTimeout(1)
+  }
+}
