@@ -67,6 +67,13 @@ export class TurbineError extends BaseError {
   }
 }
 
+/**
+ * The beginning of a text from outside, for a message: an error repeats at most 200 characters of what it is about.
+ * @example excerpt('x'.repeat(1000)).length // 80
+ */
+export const excerpt = (text: string, maxCharacters = 80) =>
+  text.length > maxCharacters ? `${text.slice(0, maxCharacters - 1)}…` : text
+
 export type ImageCode =
   | 'image_forbidden'
   | 'image_invalid'

@@ -13,6 +13,15 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   signal?.removeEventListener('abort', end)
 }
 
+/**
+ * Lets what else waits in the event loop run, before or after a step on megabytes that takes milliseconds.
+ * @example if (text.length > largeCharacters) await nextTurn()
+ */
+export const nextTurn = () => sleep(0)
+
+/** Text of which each step takes milliseconds, characters. */
+export const largeCharacters = 1024 * 1024
+
 /** Rejects with `late()` when the work takes longer than `ms`. */
 export async function within<T>(ms: number, work: Promise<T>, late: () => Error): Promise<T> {
   const expired = Promise.withResolvers<never>()

@@ -1,12 +1,14 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import { largeCharacters, nextTurn } from '../../infra/timing.ts'
 import { invalid, TurbineError } from '../contract/errors.ts'
 import { checkImage } from '../contract/image.ts'
+import { type JsonLimits, parseJson } from '../contract/json.ts'
 import { assertGranted } from '../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
 /** Maximum bytes of a JSON body without an image. */
-export const maxJsonBytes = 1024 * 1024
+export const maxJsonBytes = 64 * 1024
 
 /** @throws TurbineError `body_incomplete` */
 export async function readBytes(c: Context<EdgeEnv>): Promise<Uint8Array> {
@@ -25,13 +27,15 @@ export async function readBytes(c: Context<EdgeEnv>): Promise<Uint8Array> {
 /**
  * Reads the body as JSON, not yet validated.
  * @param example valid body, for the error message
- * @throws TurbineError `body_incomplete`, `invalid_json`
+ * @throws TurbineError `body_incomplete`, `invalid_json`, `json_too_complex`
  */
-export async function readJson(c: Context<EdgeEnv>, example: object): Promise<unknown> {
+export async function readJson(c: Context<EdgeEnv>, example: object, limits?: JsonLimits): Promise<unknown> {
   const text = new TextDecoder().decode(await readBytes(c))
+  if (text.length > largeCharacters) await nextTurn()
   try {
-    return JSON.parse(text)
+    return parseJson(text, limits)
   } catch (cause) {
+    if (cause instanceof TurbineError) throw cause
     const message = `The body is not valid JSON. Send an object like ${JSON.stringify(example)}.`
     throw invalid('invalid_json', message, undefined, cause)
   }

@@ -1,6 +1,8 @@
 import { z } from '@hono/zod-openapi'
-import { invalid } from './errors.ts'
-import { expiresAfterSchema } from './file.ts'
+import { modelIdSchema } from './caption.ts'
+import { excerpt, invalid } from './errors.ts'
+import { expiresAfterSchema, fileIdSchema } from './file.ts'
+import { s3UriSchema } from './tenant.ts'
 
 /** Endpoints that a batch can call. */
 export const batchEndpoints = ['/v1/chat/completions', '/v1/captions'] as const
@@ -91,34 +93,39 @@ export type Batch = z.infer<typeof batchSchema>
 /** Maximum pairs, characters per key and characters per value of a batch's metadata. */
 export const metadataLimits = { pairs: 16, key: 64, value: 512 }
 
+const windowPattern = /^([0-9]{1,5})([mhd])$/
+
 export const batchRequestSchema = z
   .strictObject({
-    input_file_id: z.string().min(1).optional().openapi({
+    input_file_id: fileIdSchema.optional().openapi({
       description: 'A file of purpose `batch`. Exactly one of this and `turbine.input_uri` is required.',
     }),
     endpoint: z.enum(batchEndpoints).openapi({ description: 'Endpoint that each line calls.' }),
     completion_window: z.string().openapi({
+      pattern: windowPattern.source,
+      maxLength: 6,
       description:
         'From 1 minute to 30 days, as `15m`, `24h` or `3d`. A batch is pruned only as much as needed to complete in time.',
       example: '24h',
     }),
-    model: z.string().min(1).optional().openapi({
+    model: modelIdSchema.optional().openapi({
       description: 'A model id from `GET /v1/models`. Default: the served model.',
     }),
     metadata: z
-      .record(z.string(), z.string())
+      .record(z.string(), z.string().openapi({ maxLength: metadataLimits.value }))
       .nullish()
       .openapi({
+        maxProperties: metadataLimits.pairs,
         description: `At most ${metadataLimits.pairs} pairs; keys of at most ${metadataLimits.key} characters, values of at most ${metadataLimits.value}.`,
       }),
-    output_expires_after: expiresAfterSchema.nullish(),
+    output_expires_after: z.union([expiresAfterSchema, z.null()]).optional(),
     turbine: z
       .strictObject({
-        input_uri: z.string().optional().openapi({
+        input_uri: s3UriSchema.optional().openapi({
           description:
             '`s3://bucket/manifest.jsonl`, or `s3://bucket/prefix/` for every image below it, where this tenant may read.',
         }),
-        output_uri: z.string().optional().openapi({
+        output_uri: s3UriSchema.optional().openapi({
           description: '`s3://bucket/prefix/` for the output files, where this tenant may write.',
         }),
         max_prune: z.number().min(0).max(1).optional().openapi({
@@ -193,12 +200,12 @@ const mostWindowSeconds = 30 * 86_400
  * @example parseCompletionWindow('24h') // 86_400
  */
 export function parseCompletionWindow(text: string): number {
-  const [, count, unit] = /^(\d{1,5})([mhd])$/.exec(text) ?? []
+  const [, count, unit] = windowPattern.exec(text) ?? []
   const seconds = Number(count) * unitSeconds[unit as keyof typeof unitSeconds]
   if (seconds >= leastWindowSeconds && seconds <= mostWindowSeconds) return seconds
   throw invalid(
     'completion_window_invalid',
-    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", got ${JSON.stringify(text.slice(0, 40))}.`,
+    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", got ${JSON.stringify(excerpt(text, 40))}.`,
     'completion_window',
   )
 }

@@ -8,6 +8,11 @@ export const maxImagePixels = 64_000_000
 export const maxHoldMs = 25_000
 /** Maximum characters of a prompt. */
 export const maxPromptCharacters = 200
+/** Maximum characters of an image's URL: an image of the maximum bytes as a `data:` URL. */
+export const maxImageUrlCharacters = Math.ceil(maxBodyBytes / 3) * 4 + 1024
+
+/** Id of a model, as the owner named it. */
+export const modelIdSchema = z.string().min(1).max(256)
 
 /** Turbine's extensions of requests. */
 export const turbineOptionsSchema = z
@@ -27,12 +32,12 @@ export const turbineOptionsSchema = z
 
 export const captionRequestSchema = z
   .strictObject({
-    image_url: z.string().min(1).openapi({
+    image_url: z.string().min(1).max(maxImageUrlCharacters).openapi({
       description:
         'A `data:` URL with a base64 image, a public https address, or an `s3://` address that this tenant may read.',
       example: 'https://example.com/photo.jpg',
     }),
-    model: z.string().min(1).optional().openapi({
+    model: modelIdSchema.optional().openapi({
       description: 'A model id from `GET /v1/models`. Default: the served model.',
     }),
     prompt: z.string().max(maxPromptCharacters).optional().openapi({

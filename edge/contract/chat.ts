@@ -1,7 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import {
   type CompletedCaption,
+  maxImageUrlCharacters,
   maxPromptCharacters,
+  modelIdSchema,
   type Pruning,
   pruningSchema,
   turbineOptionsSchema,
@@ -9,30 +11,44 @@ import {
 import { invalid } from './errors.ts'
 import { parse } from './parse.ts'
 
-const textPart = z.looseObject({ type: z.literal('text'), text: z.string() })
-const imagePart = z.looseObject({
+const maxMessages = 500
+/** Parts of a message. */
+const maxParts = 100
+const maxTextCharacters = 1_000_000
+/** Fields of an object, with those that are ignored. */
+const maxFields = 100
+
+/** Object of which only these fields are used: clients send others by default. */
+const lenientObject = <Shape extends z.ZodRawShape>(shape: Shape) =>
+  z
+    .looseObject(shape)
+    .refine((fields) => Object.keys(fields).length <= maxFields, `may have at most ${maxFields} fields`)
+    .openapi({ maxProperties: maxFields })
+
+const text = z.string().max(maxTextCharacters)
+const textPart = lenientObject({ type: z.literal('text'), text })
+const imagePart = lenientObject({
   type: z.literal('image_url'),
-  image_url: z.looseObject({ url: z.string().min(1) }),
+  image_url: lenientObject({ url: z.string().min(1).max(maxImageUrlCharacters) }),
 })
-const message = z.looseObject({
+const parts = z.array(z.discriminatedUnion('type', [textPart, imagePart])).max(maxParts)
+const message = lenientObject({
   role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union([z.string(), z.array(z.discriminatedUnion('type', [textPart, imagePart]))]).nullish(),
+  content: z.union([text, parts, z.null()]).optional(),
 })
 
 /**
  * Fields of OpenAI's chat request that a captioner uses. Other fields (`temperature`, `max_tokens`, ...) are accepted
  * but ignored, since clients send them by default.
  */
-export const chatRequestSchema = z
-  .looseObject({
-    model: z.string().min(1).optional(),
-    messages: z.array(message).min(1),
-    n: z.literal(1).nullish(),
-    stream: z.boolean().nullish(),
-    stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
-    turbine: turbineOptionsSchema.optional(),
-  })
-  .openapi('ChatCompletionRequest')
+export const chatRequestSchema = lenientObject({
+  model: modelIdSchema.optional(),
+  messages: z.array(message).min(1).max(maxMessages),
+  n: z.union([z.literal(1), z.null()]).optional(),
+  stream: z.boolean().nullish(),
+  stream_options: lenientObject({ include_usage: z.boolean().nullish() }).nullish(),
+  turbine: turbineOptionsSchema.optional(),
+}).openapi('ChatCompletionRequest')
 
 /** Chat request, as far as a captioner uses it. */
 export interface ChatAsk {

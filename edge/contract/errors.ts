@@ -1,10 +1,11 @@
-import { TurbineError } from '../../infra/errors.ts'
+import { excerpt, TurbineError } from '../../infra/errors.ts'
 
 /** The contract's errors; they live in infra because it throws them too. */
 export {
   type ErrorBody,
   type ErrorDetails,
   type ErrorType,
+  excerpt,
   ImageError,
   TurbineError,
 } from '../../infra/errors.ts'
@@ -15,7 +16,7 @@ export const invalid = (code: string, message: string, param?: string, cause?: u
 
 /** No `kind` has this id; the code is `<kind>_not_found`. */
 export const notFound = (kind: string, id: string, remedy: string, param = 'id') =>
-  new TurbineError(`There is no ${kind} "${id.slice(0, 80)}". ${remedy}`, {
+  new TurbineError(`There is no ${kind} "${excerpt(id)}". ${remedy}`, {
     status: 404,
     code: `${kind}_not_found`,
     param,

@@ -1,6 +1,9 @@
 import { z } from '@hono/zod-openapi'
 import type { Slice } from '../../infra/store/slices.ts'
 
+/** Id of a file in a request; any text that could be one, so that it is looked up. */
+export const fileIdSchema = z.string().min(1).max(200)
+
 /** File in OpenAI's format. Times are unix seconds. */
 export const fileSchema = z
   .object({
@@ -57,7 +60,7 @@ export const uploadSchema = z
     filename: z.string(),
     purpose: z.literal('batch'),
     status: z.enum(['pending', 'completed', 'cancelled', 'expired']),
-    file: fileSchema.nullable(),
+    file: z.union([fileSchema, z.null()]),
   })
   .openapi('Upload')
 export type Upload = z.infer<typeof uploadSchema>
@@ -75,7 +78,7 @@ export type UploadRequest = z.infer<typeof uploadRequestSchema>
 
 /** Maximum bytes of a part. */
 export const maxPartBytes = 64 * 1024 * 1024
-const maxParts = 10_000
+export const maxParts = 10_000
 /** Time to complete an upload, seconds. */
 export const uploadExpirySeconds = 3600
 
@@ -91,10 +94,14 @@ export type UploadPart = z.infer<typeof uploadPartSchema>
 
 export const uploadCompletionSchema = z
   .strictObject({
-    part_ids: z.array(z.string()).min(1).max(maxParts).openapi({ description: 'In the order of the file.' }),
+    part_ids: z
+      .array(z.string().max(200))
+      .min(1)
+      .max(maxParts)
+      .openapi({ description: 'In the order of the file.' }),
     md5: z
       .string()
-      .regex(/^[\da-f]{32}$/i)
+      .regex(/^[0-9A-Fa-f]{32}$/)
       .optional()
       .openapi({ description: 'MD5 of the whole file in hex; the upload is rejected when it differs.' }),
   })

@@ -2,7 +2,8 @@ import { z } from '@hono/zod-openapi'
 import { type BatchEndpoint, batchEndpoints } from './batch.ts'
 import { captionRequestSchema, turbineOptionsSchema } from './caption.ts'
 import { readChat } from './chat.ts'
-import { invalid, TurbineError } from './errors.ts'
+import { excerpt, invalid, TurbineError } from './errors.ts'
+import { parseJson } from './json.ts'
 import { type ManifestLine, maxLineBytes } from './lines.ts'
 import { parse } from './parse.ts'
 
@@ -113,9 +114,10 @@ function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
   }
   let value: unknown
   try {
-    value = JSON.parse(text)
+    value = parseJson(text)
   } catch (cause) {
-    const reason = (cause as SyntaxError).message.slice(0, 200)
+    if (cause instanceof TurbineError) throw cause
+    const reason = excerpt((cause as SyntaxError).message, 200)
     throw invalid('invalid_json_line', `The line is neither JSON nor an image URL: ${reason}.`)
   }
   if (isFields(value)) return value
@@ -180,6 +182,7 @@ const openAiSchema = z.strictObject({
   custom_id: unchecked,
   method: z.literal('POST'),
   url: z.enum(batchEndpoints),
+  // Bounded by the line, and validated as a request of its endpoint.
   body: z.looseObject({}),
 })
 
@@ -227,7 +230,7 @@ function assertAddress(url: string, fields: Fields): void {
   const name = imageField(fields)
   throw invalid(
     'image_url_invalid',
-    `"${name}" must start with https://, s3:// or data:, got ${JSON.stringify(url.slice(0, 80))}.`,
+    `"${name}" must start with https://, s3:// or data:, got ${JSON.stringify(excerpt(url))}.`,
     name,
   )
 }
@@ -236,7 +239,7 @@ function assertModel(model: string | undefined, served: Partial<LineOptions>): v
   if (model === undefined || served.model === undefined || model === served.model) return
   throw invalid(
     'model_mismatch',
-    `The line names the model "${model.slice(0, 80)}", but "${served.model}" captions. Remove "model", or caption each model's lines separately.`,
+    `The line names the model "${excerpt(model)}", but "${served.model}" captions. Remove "model", or caption each model's lines separately.`,
     'model',
   )
 }

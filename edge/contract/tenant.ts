@@ -1,5 +1,8 @@
 import { z } from 'zod'
-import { invalid, TurbineError } from './errors.ts'
+import { excerpt, invalid, TurbineError } from './errors.ts'
+
+/** `s3://` URI in a request: a bucket's name and a key of S3 are shorter. */
+export const s3UriSchema = z.string().max(1200)
 
 /** Permission to read or write an `s3://` URI. */
 const grantSchema = z.strictObject({
@@ -53,7 +56,7 @@ export function parseS3Uri(uri: string, param?: string): S3Address {
   const key = match?.[2] ?? ''
   const climbs = key.split('/').some((segment) => segment === '..' || segment === '.')
   if (match && !climbs) return { bucket: match[1]!, key }
-  throw invalid('s3_uri_invalid', `"${uri.slice(0, 200)}" is not a URI like s3://bucket/key.`, param)
+  throw invalid('s3_uri_invalid', `"${excerpt(uri, 120)}" is not a URI like s3://bucket/key.`, param)
 }
 
 /**
@@ -70,7 +73,7 @@ export function assertGranted(
   const asked = `s3://${address.bucket}/${address.key}`
   if (tenant.grants.some((grant) => grant.access === access && covers(grant.uri, asked))) return address
   throw new TurbineError(
-    `This tenant may not ${access} ${uri.slice(0, 200)}. Ask the operator to grant it: npx turbine tenants grant ${tenant.id} --${access} s3://${address.bucket}/...`,
+    `This tenant may not ${access} ${excerpt(uri, 120)}. Ask the operator to grant it: npx turbine tenants grant ${tenant.id} --${access} s3://${address.bucket}/...`,
     { status: 403, code: 's3_not_granted', param },
   )
 }

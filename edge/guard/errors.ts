@@ -1,7 +1,7 @@
 import type { Context, ErrorHandler, NotFoundHandler } from 'hono'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
-import { retryLater, TurbineError } from '../contract/errors.ts'
+import { excerpt, retryLater, TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv, Log } from '../deps.ts'
 
 /** Responds with an error in OpenAI's format, with `Retry-After` if it can be retried and `WWW-Authenticate` on 401. */
@@ -60,9 +60,12 @@ export function onMethodNotAllowed(c: Context<EdgeEnv>, allowed: string[]): Resp
   c.header('Allow', allowed.join(', '))
   return respondError(
     c,
-    new TurbineError(`${c.req.path} does not accept ${c.req.method}. Allowed: ${allowed.join(', ')}.`, {
-      status: 405,
-      code: 'method_not_allowed',
-    }),
+    new TurbineError(
+      `${excerpt(c.req.path)} does not accept ${excerpt(c.req.method, 20)}. Allowed: ${allowed.join(', ')}.`,
+      {
+        status: 405,
+        code: 'method_not_allowed',
+      },
+    ),
   )
 }

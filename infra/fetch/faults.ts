@@ -1,4 +1,4 @@
-import { type ImageCode, ImageError, TurbineError } from '../errors.ts'
+import { excerpt, type ImageCode, ImageError, TurbineError } from '../errors.ts'
 
 type Details = ConstructorParameters<typeof ImageError>[2]
 
@@ -38,7 +38,7 @@ export const imageFaults = {
   badType: (type: string) =>
     fault(
       'image_url_content_type',
-      `The image address answered with ${type.slice(0, 100) || 'an empty content type'}. Use an address that answers with image/*.`,
+      `The image address answered with ${excerpt(type) || 'an empty content type'}. Use an address that answers with image/*.`,
     ),
 
   tooLarge: (maxBytes: number) =>
@@ -60,7 +60,7 @@ export const imageFaults = {
     )
   },
 
-  noObject: (uri: string) => fault('image_not_found', `There is no object at ${uri.slice(0, 200)}.`),
+  noObject: (uri: string) => fault('image_not_found', `There is no object at ${excerpt(uri, 120)}.`),
 
   noBucket: (bucket: string, cause: unknown) =>
     fault(

@@ -2,6 +2,7 @@ import { ImageError, TurbineError } from '../errors.ts'
 import { retry } from '../retry.ts'
 import { InvalidKeyError } from '../store/key.ts'
 import { type Buckets, BucketUnavailableError } from '../store/store.ts'
+import { largeCharacters, nextTurn } from '../timing.ts'
 import { decodeDataUrl } from './data-url.ts'
 import { imageFaults, s3Unavailable } from './faults.ts'
 import { createWebFetcher, readLimited, type WebOptions } from './web.ts'
@@ -31,6 +32,13 @@ export interface ImageAsk {
  */
 export type ImageSource = (address: string, ask: ImageAsk) => Promise<Uint8Array>
 
+const maxSchemeCharacters = 16
+/** Maximum characters of an address without data: servers refuse longer ones. */
+const maxAddressCharacters = 8192
+
+const addressTooLong = () =>
+  imageFaults.invalid(`The image address has more than ${maxAddressCharacters} characters.`)
+
 /** Distinguishes addresses from paths. */
 const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
 
@@ -55,21 +63,20 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
 
   return async (address, { granted, signal }) => {
     signal.throwIfAborted()
+    const scheme = /^[a-z0-9+.-]+(?=:)/i.exec(address.slice(0, maxSchemeCharacters))?.[0].toLowerCase()
+    if (scheme === 'data') {
+      if (address.length > largeCharacters) await nextTurn()
+      return decodeDataUrl(address, maxBytes)
+    }
+    if (address.length > maxAddressCharacters) throw addressTooLong()
     if (readFile && !isAddress(address)) return readFile(address)
-    switch (/^[a-z0-9+.-]+(?=:)/i.exec(address)?.[0].toLowerCase()) {
-      case 'data':
-        return checkSize(decodeDataUrl(address), maxBytes)
+    switch (scheme) {
       case 's3':
         return readObject(address, granted, signal, options)
       default:
         return fetchImage(address, signal)
     }
   }
-}
-
-function checkSize(image: Uint8Array, maxBytes: number): Uint8Array {
-  if (image.length > maxBytes) throw imageFaults.tooLarge(maxBytes)
-  return image
 }
 
 async function readObject(

@@ -6,7 +6,7 @@ import {
   metadataLimits,
   parseCompletionWindow,
 } from '../../contract/batch.ts'
-import { invalid } from '../../contract/errors.ts'
+import { excerpt, invalid } from '../../contract/errors.ts'
 import { parse } from '../../contract/parse.ts'
 import { assertGranted, type Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps } from '../../deps.ts'
@@ -92,7 +92,7 @@ async function assertInputFile(deps: EdgeDeps, tenant: string, id: string): Prom
   if (!stored)
     throw invalid(
       'input_file_not_found',
-      `There is no file "${id.slice(0, 80)}". Upload it: POST /v1/files.`,
+      `There is no file "${excerpt(id)}". Upload it: POST /v1/files.`,
       'input_file_id',
     )
   if (stored.file.purpose !== 'batch')

@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { captionRequestSchema } from '../../contract/caption.ts'
-import { invalid, TurbineError } from '../../contract/errors.ts'
+import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
@@ -24,7 +24,7 @@ export async function readCaptionRequest(c: Context<EdgeEnv>, deps: RequestDeps)
   if (nothing || mediaType.startsWith('image/') || mediaType === 'application/octet-stream')
     return rawAsk(c, deps)
   throw new TurbineError(
-    `The content type ${mediaType ? `"${mediaType.slice(0, 80)}" is not accepted` : 'is missing'}. Send an image with image/jpeg (or its own type) or application/octet-stream, or JSON with application/json.`,
+    `The content type ${mediaType ? `"${excerpt(mediaType)}" is not accepted` : 'is missing'}. Send an image with image/jpeg (or its own type) or application/octet-stream, or JSON with application/json.`,
     { status: 415, code: 'content_type_unsupported', param: 'content-type' },
   )
 }
@@ -73,6 +73,6 @@ function refuseQuery(c: Context<EdgeEnv>) {
   throw invalid(
     'unknown_parameter',
     'Options of a JSON request go into its body, not into the query: prompt and model at the top level, max_prune and deadline_ms under turbine.',
-    name.slice(0, 80),
+    excerpt(name),
   )
 }

@@ -1,6 +1,6 @@
 import type { Context } from 'hono'
 import { cutSlices } from '../../../infra/store/slices.ts'
-import { TurbineError } from '../../contract/errors.ts'
+import { excerpt, TurbineError } from '../../contract/errors.ts'
 import { cutFilename, type StoredFile } from '../../contract/file.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { openDownload } from './download.ts'
@@ -51,7 +51,7 @@ export function parseRange(
   const start = first === '' ? Math.max(0, size - Number(last)) : Number(first)
   const end = first === '' || last === '' ? size : Math.min(size, Number(last) + 1)
   if (start < end) return { start, end }
-  throw new TurbineError(`The range ${header?.slice(0, 80)} is outside the file of ${size} bytes.`, {
+  throw new TurbineError(`The range ${excerpt(header ?? '')} is outside the file of ${size} bytes.`, {
     status: 416,
     code: 'range_invalid',
     param: 'range',

@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy'
-import { invalid, TurbineError } from '../../contract/errors.ts'
+import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 
 export interface FormOptions {
   /** Name of the part that is streamed; all others are short text. */
@@ -78,7 +78,7 @@ function openParser(request: Request, { fileField, maxBytes }: FormOptions): Bus
   const contentType = request.headers.get('content-type') ?? ''
   if (!/^multipart\/form-data\b/i.test(contentType))
     throw new TurbineError(
-      `The content type ${contentType ? `"${contentType.slice(0, 80)}" is not accepted` : 'is missing'}. Send multipart/form-data with a part "${fileField}".`,
+      `The content type ${contentType ? `"${excerpt(contentType)}" is not accepted` : 'is missing'}. Send multipart/form-data with a part "${fileField}".`,
       { status: 415, code: 'content_type_unsupported', param: 'content-type' },
     )
   let parser: BusboyInstance
@@ -128,7 +128,7 @@ const malformed = (what: string, cause?: unknown) =>
   invalid('form_invalid', `The form is invalid: ${what}. Send multipart/form-data.`, undefined, cause)
 
 const textTooLong = (name: string, { fileField }: FormOptions) =>
-  malformed(`"${name.slice(0, 80)}" has more than ${textLimits.fieldSize} bytes; only "${fileField}" may`)
+  malformed(`"${excerpt(name)}" has more than ${textLimits.fieldSize} bytes; only "${fileField}" may`)
 
 const incomplete = (cause: unknown) =>
   new TurbineError('The form ended early or is malformed. Nothing was stored; retry the request.', {

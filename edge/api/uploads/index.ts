@@ -5,6 +5,7 @@ import { invalid } from '../../contract/errors.ts'
 import {
   cutFilename,
   maxPartBytes,
+  maxParts,
   type Upload,
   type UploadCompletion,
   type UploadPart,
@@ -42,11 +43,12 @@ import {
   slicesOfParts,
 } from './stored.ts'
 
+/** Maximum bytes of the list of all parts of an upload. */
+const maxPartListBytes = 1024 * 1024
+
 /** `/v1/uploads`: multipart uploads, in OpenAI's format. */
 export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  const limitJson = limitBody(maxJsonBytes, 'List fewer parts.')
-
-  app.post(documented(app, createUpload), limitJson, async (c) => {
+  app.post(documented(app, createUpload), limitBody(maxJsonBytes, 'Shorten its fields.'), async (c) => {
     const ask = parse(uploadRequestSchema, await readJson(c, uploadExample))
     const begin = (id: string) => beginUpload(deps, c.get('tenant').id, id, ask)
     return c.json(await createdOnce(c, deps, { prefix: 'upload_', sameBody: true }, begin), 200)
@@ -59,8 +61,10 @@ export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     async (c) => c.json(await addPart(deps, c.get('tenant').id, c.req.param('id'), c.req.raw), 200),
   )
 
-  app.post(documented(app, completeUpload), limitJson, async (c) => {
-    const completion = parse(uploadCompletionSchema, await readJson(c, completionExample))
+  const limitParts = limitBody(maxPartListBytes, 'List fewer parts.')
+  app.post(documented(app, completeUpload), limitParts, async (c) => {
+    const body = await readJson(c, completionExample, { maxItems: maxParts + 100 })
+    const completion = parse(uploadCompletionSchema, body)
     const upload = { tenant: c.get('tenant').id, id: c.req.param('id'), signal: c.req.raw.signal }
     return c.json(await complete(deps, upload, completion), 200)
   })

@@ -1,7 +1,7 @@
 import { deleteAll, getVersioned, putOnce, swapJson } from '../../../infra/store/json.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
 import { listPages, type ObjectStore } from '../../../infra/store/store.ts'
-import { invalid, notFound, TurbineError } from '../../contract/errors.ts'
+import { excerpt, invalid, notFound, TurbineError } from '../../contract/errors.ts'
 import type { StoredUpload, Upload } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import type { EdgeDeps } from '../../deps.ts'
@@ -109,11 +109,7 @@ export async function slicesOfParts(
     const key = keys.uploadPart(tenant, id, part)
     const size = sizes.get(key)
     if (size === undefined)
-      throw invalid(
-        'part_not_found',
-        `The upload has no part "${part.slice(0, 80)}". Add it first.`,
-        'part_ids',
-      )
+      throw invalid('part_not_found', `The upload has no part "${excerpt(part)}". Add it first.`, 'part_ids')
     return { key, start: 0, end: size }
   })
   const total = slices.reduce((sum, { end }) => sum + end, 0)
