@@ -29,7 +29,7 @@ export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   const app = new OpenAPIHono<EdgeEnv>()
   app.use(nameRequest(deps.newId), measureAccess(deps), methodNotAllowed({ app, onMethodNotAllowed }))
   // Routes outside /v1 are public, except replies, which are signed.
-  app.use('/v1/*', identifyTenant(deps.accounts), limitRate(deps))
+  app.use('/v1/*', identifyTenant(deps), limitRate(deps))
   app.onError(onError(deps.log))
   app.notFound(onNotFound)
   addDocument(app, deps)

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
 import type { Config } from '../infra/config.ts'
 import { openImageSource } from '../infra/fetch/node.ts'
+import { workingMemory } from '../infra/memory.ts'
 import type { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
 import type { Metrics } from '../infra/telemetry/metrics.ts'
@@ -9,6 +10,7 @@ import { assertExposable, createAccounts } from './accounts/accounts.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
+import { createBodyMemory } from './guard/body-memory.ts'
 import { createLimiter } from './guard/limits.ts'
 import { createEdgeMetrics } from './metrics.ts'
 import { serveNode } from './server.ts'
@@ -22,6 +24,9 @@ export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'r
   metrics: Metrics
   mailbox: LocalMailbox
 }
+
+/** Share of the working memory; the rest is for images that wait. */
+const bodyShare = 2 / 3
 
 /**
  * Serves the edge on Node.
@@ -44,6 +49,11 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     ...backends,
     accounts,
     limiter: createLimiter({ now: Date.now }),
+    bodies: {
+      memory: createBodyMemory({ bytes: bodyShare * workingMemory(config.memoryMb) }),
+      minRate: config.minBodyRate,
+      streamBytes: backends.putBytes,
+    },
     replySecret: config.replySecret,
     metrics: createEdgeMetrics(options.metrics),
     images: images.imageAt,
@@ -51,8 +61,9 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     newId: randomUUID,
     sloMs: config.sloMs,
   })
-  const { host, port } = config
-  const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })
+  const { host, port, maxConnections, proxies } = config
+  const limits = { maxConnections, proxies }
+  const server = await serveNode(app, { host, port, ...limits, releaseWaiting: mailbox.release })
   shutdown.add((drainMs) => server.close(drainMs))
   return server.address
 }

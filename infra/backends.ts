@@ -15,11 +15,16 @@ export interface Backends {
   store: ObjectStore
   /** Other buckets, for `s3://` addresses; absent where no S3 is configured. */
   buckets?: Buckets
+  /** Memory that the put of a stream takes at most, bytes. */
+  putBytes: number
   /** Frees both; streams and stores close after everything that uses them. */
   close(): Promise<void>
 }
 
 type Log = Pick<Logger, 'debug' | 'warn'>
+
+/** A file is written chunk by chunk. */
+const fileBytes = 512 * 1024
 
 /**
  * Opens the stream and the store that the settings name: Kafka and S3 for a fleet, SQLite and a folder for one
@@ -64,16 +69,21 @@ export async function openStores(
   const { s3Endpoint, s3Bucket, s3Region, s3AccessKeyId, s3SecretAccessKey } = config
   if (s3Endpoint === undefined && config.kafkaBrokers === undefined) {
     const store = await openDirectoryStore(join(config.dataDir, 'store'), options)
-    return { store, close: () => store.close() }
+    return { store, putBytes: fileBytes, close: () => store.close() }
   }
-  const { openS3 } = await import('./store/s3.ts')
+  const { openS3, uploadBytes } = await import('./store/s3.ts')
   const s3 = openS3({
     endpoint: s3Endpoint,
     region: s3Region,
     accessKeyId: s3AccessKeyId,
     secretAccessKey: s3SecretAccessKey,
   })
-  return { store: s3.bucket(s3Bucket), buckets: s3.bucket, close: async () => s3.close() }
+  return {
+    store: s3.bucket(s3Bucket),
+    buckets: s3.bucket,
+    putBytes: uploadBytes(),
+    close: async () => s3.close(),
+  }
 }
 
 /**

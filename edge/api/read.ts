@@ -1,6 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
-import { invalid, TurbineError } from '../contract/errors.ts'
+import { invalid } from '../contract/errors.ts'
 import { checkImage } from '../contract/image.ts'
 import { assertGranted } from '../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
@@ -8,27 +8,13 @@ import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 /** Maximum bytes of a JSON body without an image. */
 export const maxJsonBytes = 1024 * 1024
 
-/** @throws TurbineError `body_incomplete` */
-export async function readBytes(c: Context<EdgeEnv>): Promise<Uint8Array> {
-  try {
-    return new Uint8Array(await c.req.arrayBuffer())
-  } catch (cause) {
-    throw new TurbineError('The body ended early. Retry the request.', {
-      status: 400,
-      code: 'body_incomplete',
-      retriable: true,
-      cause,
-    })
-  }
-}
-
 /**
  * Reads the body as JSON, not yet validated.
  * @param example valid body, for the error message
- * @throws TurbineError `body_incomplete`, `invalid_json`
+ * @throws TurbineError `invalid_json`
  */
 export async function readJson(c: Context<EdgeEnv>, example: object): Promise<unknown> {
-  const text = new TextDecoder().decode(await readBytes(c))
+  const text = new TextDecoder().decode(c.get('body').bytes)
   try {
     return JSON.parse(text)
   } catch (cause) {
@@ -39,13 +25,16 @@ export async function readJson(c: Context<EdgeEnv>, example: object): Promise<un
 
 /**
  * Makes a reader of the image at a URL in the request.
- * @returns a function that throws ImageError, and what else an `ImageSource` throws
+ * @returns a function to call once, which throws ImageError, and what else an `ImageSource` throws
  */
 export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'images'>, url: string) {
   const tenant = c.get('tenant')
+  // Forgotten once it is read: it can hold the whole image.
+  let address = url
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
   return async (): Promise<Uint8Array> => {
-    const image = await images(url, { granted, signal: c.req.raw.signal })
+    const image = await images(address, { granted, signal: c.req.raw.signal })
+    address = ''
     checkImage(image, 'image_url')
     return image
   }

@@ -29,6 +29,12 @@ export interface S3 {
   close(): void
 }
 
+/** Default bytes of a part. */
+const defaultPartBytes = 8 * 1024 * 1024
+
+/** Memory that the put of a stream takes at most, bytes: parts on their way, and one that is being filled. */
+export const uploadBytes = (partBytes = defaultPartBytes) => 3 * partBytes
+
 const connectMs = 2000
 const uploadRequestMs = 60_000
 /** Enough that no request waits for a socket, since that counts against the connection timeout. */
@@ -43,7 +49,7 @@ const maxSockets = 1000
  * await s3.bucket('turbine').put('a/b', 'text')
  */
 export function openS3(options: S3Options): S3 {
-  const { endpoint, region, requestMs = 10_000, stallMs = 30_000, partBytes = 8 * 1024 * 1024 } = options
+  const { endpoint, region, requestMs = 10_000, stallMs = 30_000, partBytes = defaultPartBytes } = options
   const client = new S3Client(clientConfig(options, requestMs))
   const uploads = new S3Client(clientConfig(options, Math.max(requestMs, uploadRequestMs)))
   const server = endpoint ? `S3 at ${endpoint}` : `S3 in ${region}`
