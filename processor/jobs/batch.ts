@@ -8,11 +8,17 @@ import {
   type ShardTally,
 } from '../../edge/contract/shard.ts'
 import { topics } from '../../edge/contract/topics.ts'
-import { MissingSliceError, type SliceStores } from '../../infra/store/slices.ts'
+import {
+  MissingSliceError,
+  RefusedSliceError,
+  type SliceStores,
+  SliceUnavailableError,
+} from '../../infra/store/slices.ts'
 import { getJson } from '../../infra/store/store.ts'
 import type { ConsumedRecord, Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { linkTo } from '../../infra/telemetry/tracing.ts'
+import { probeKey } from '../batches/callers-bucket.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
 import { createShardRepayer, type Repaid, type RepayJob } from '../batches/shard/repay.ts'
 import { readShard, writeShard } from '../batches/shard/results.ts'
@@ -38,10 +44,12 @@ export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 
  * into the dead letters; then `onDead` writes error lines.
  */
 export function batchJobs(options: BatchJobsOptions): RecordHandler {
-  const { captioner, store, stream, log } = options
+  const { captioner, store, stream, log, now } = options
   const metrics = measureBatches(options.metrics)
   const runShard = createShardRunner({ ...options, ...metrics })
   const repayShard = createShardRepayer(options)
+  /** Batches whose input cannot be read, and since when, unix ms. */
+  const inputFailures = new Map<string, number>()
 
   async function handle(record: ConsumedRecord, signal: AbortSignal): Promise<void> {
     const job = decodeShardJob(record)
@@ -87,11 +95,28 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   async function run(job: ShardJob, signal: AbortSignal): Promise<ShardResults | undefined> {
     if (job.model !== captioner.model) return fail(job, modelGone(job.model, captioner.model))
     try {
-      return await runShard(job, signal)
+      const results = await runShard(job, signal)
+      inputFailures.delete(job.batch)
+      return results
     } catch (error) {
-      if (!(error instanceof MissingSliceError)) throw error
-      return fail(job, inputGone)
+      if (error instanceof RefusedSliceError) return fail(job, inputUnavailable(error))
+      if (error instanceof MissingSliceError) return fail(job, inputGone)
+      if (!(error instanceof SliceUnavailableError)) throw error
+      await assertPatience(job, error)
+      return fail(job, inputUnavailable(error))
     }
+  }
+
+  /**
+   * Rejects while the bucket that has the input may still recover, so that the shard comes again later.
+   * @throws the error; StoreUnavailableError when the service's own store is away too
+   */
+  async function assertPatience({ batch, expiresAt }: ShardJob, error: SliceUnavailableError): Promise<void> {
+    await store.head(probeKey)
+    const since = inputFailures.get(batch) ?? now()
+    inputFailures.set(batch, since)
+    if (inputFailures.size > maxFailingInputs) inputFailures.delete(inputFailures.keys().next().value!)
+    if (now() - since < callersInputMs && now() < expiresAt) throw error
   }
 
   async function fail(job: ShardJob, fault: ShardFault): Promise<ShardResults> {
@@ -147,6 +172,15 @@ const nameOf = ({ tenant, batch, shard }: ShardJob) => ({ tenant, batch, shard }
 const modelGone = (asked: string, served: string) => ({
   code: 'model_not_found',
   message: `The model "${asked}" is no longer served; "${served}" is. Create a batch for that model.`,
+})
+
+/** Time for which shards come again whose lines are in a bucket of the caller that cannot serve, ms. */
+const callersInputMs = 15 * 60_000
+const maxFailingInputs = 1000
+
+const inputUnavailable = ({ message }: Error) => ({
+  code: 'input_unavailable',
+  message: `The input could not be read: ${message} Submit the line again once it can.`,
 })
 
 const inputGone = {

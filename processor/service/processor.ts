@@ -122,7 +122,6 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
     buckets,
-    retryPausesMs: [500, 2000],
   })
   shutdown.add(() => images.close())
   const jobs = batchJobs({
