@@ -8,18 +8,21 @@ import {
   type ShardTally,
 } from '../../edge/contract/shard.ts'
 import { topics } from '../../edge/contract/topics.ts'
+import { FairBudget } from '../../infra/fair-budget.ts'
 import {
   MissingSliceError,
   RefusedSliceError,
   type SliceStores,
   SliceUnavailableError,
+  sliceBytes,
 } from '../../infra/store/slices.ts'
 import { getJson } from '../../infra/store/store.ts'
-import type { ConsumedRecord, Stream } from '../../infra/stream/stream.ts'
+import type { ConsumedRecord, Sharing, Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { linkTo } from '../../infra/telemetry/tracing.ts'
 import { probeKey } from '../batches/callers-bucket.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
+import { priorityOf } from '../batches/shard/priority.ts'
 import { createShardRepayer, type Repaid, type RepayJob } from '../batches/shard/repay.ts'
 import { readShard, writeShard } from '../batches/shard/results.ts'
 import { createShardRunner, type ShardResults, type ShardRunnerOptions } from '../batches/shard/runner.ts'
@@ -48,6 +51,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   const metrics = measureBatches(options.metrics)
   const runShard = createShardRunner({ ...options, ...metrics })
   const repayShard = createShardRepayer(options)
+  const lineMemory = new FairBudget({ size: linesBytes, perOwner: linesBytes / 2 })
   /** Batches whose input cannot be read, and since when, unix ms. */
   const inputFailures = new Map<string, number>()
 
@@ -62,19 +66,32 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     // Its results would never be deleted: those of the batch have been joined and deleted.
     if (status && !acceptsShards(status))
       return log.warn(nameOf(job), 'shard resent, but its batch has ended')
-    const results = await run(job, signal)
+    const results = await withLines(job, signal, () => run(job, signal))
     if (!results) return metrics.onShard('cancelled')
     const tally = await writeShard(store, job, results, stored)
     await finish(job, tally, 'done', stored ? { replaced: true } : {})
   }
 
   async function repay(job: RepayJob, signal: AbortSignal): Promise<void> {
-    const repaid = job.model === captioner.model ? await repayOrKeep(job, signal) : await keep(job)
+    const repaid =
+      job.model === captioner.model
+        ? await withLines(job, signal, () => repayOrKeep(job, signal))
+        : await keep(job)
     if (!repaid) return metrics.onShard('cancelled')
     metrics.onRepaid(repaid.lines)
     const { tally, pending } = repaid
     await announce({ type: 'shard_repaid', ...nameOf(job), tally, pending })
     metrics.onShard('repaid')
+  }
+
+  /** Runs work that has the lines of a shard in memory. */
+  async function withLines<T>({ tenant, slices }: ShardJob, signal: AbortSignal, work: () => Promise<T>) {
+    const lines = await lineMemory.reserve(tenant, sliceBytes(slices), { signal })
+    try {
+      return await work()
+    } finally {
+      lines.release()
+    }
   }
 
   async function repayOrKeep(job: RepayJob, signal: AbortSignal): Promise<Repaid | undefined> {
@@ -153,6 +170,12 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   return { handle, onDead }
 }
 
+/** Shares shards between tenants; those of a tenant's urgent batches go first. */
+export const shardSharing: Pick<Sharing, 'ownerOf' | 'priorityOf'> = {
+  ownerOf: ({ headers }) => headers.tenant ?? '',
+  priorityOf: (record) => priorityOf(jobOf(record)?.expiresAt ?? 0, record.timestamp),
+}
+
 /** Before the results of the batch are joined. */
 const acceptsShards = (status: BatchStatus) => status === 'validating' || status === 'in_progress'
 
@@ -173,6 +196,9 @@ const modelGone = (asked: string, served: string) => ({
   code: 'model_not_found',
   message: `The model "${asked}" is no longer served; "${served}" is. Create a batch for that model.`,
 })
+
+/** Maximum bytes of lines of running shards; a shard has 16 MiB, and mostly far less. */
+const linesBytes = 128 * 1024 * 1024
 
 /** Time for which shards come again whose lines are in a bucket of the caller that cannot serve, ms. */
 const callersInputMs = 15 * 60_000

@@ -14,7 +14,7 @@ import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
 import { batchBacklog, type FleetWatch, streamBacklog, watchFleet } from '../fleet/load.ts'
-import { batchJobs } from '../jobs/batch.ts'
+import { batchJobs, shardSharing } from '../jobs/batch.ts'
 import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { pinnedLevel } from '../pipeline/captioner.ts'
@@ -47,7 +47,11 @@ export interface RunningProcessor {
 }
 
 /** Concurrent shards: while the last lines of one are slow, the others keep the devices busy. */
-const shardsInFlight = 4
+const shardsInFlight = 32
+/** Concurrent shards of one tenant; the rest are for others, however slow its images are. */
+const tenantShards = 8
+/** Shards known beside those: so far ahead, others find theirs. */
+const waitingShards = 512
 
 interface Consuming extends ProcessorOptions {
   pipeline: Pipeline
@@ -138,6 +142,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     topic: topics.batch,
     group: groups.batch,
     maxInFlight: shardsInFlight,
+    sharing: { perOwner: tenantShards, waiting: waitingShards, ...shardSharing },
     ...handling(jobs, options),
   })
 }
@@ -159,7 +164,20 @@ function handling(
         { kind: SpanKind.CONSUMER, parent: record.headers.traceparent ?? '' },
         () => handle(record, signal),
       ),
-    onError: (err: unknown) => log.warn({ err }, 'record handler failed, retrying'),
+    onError: seldom((err) => log.warn({ err }, 'record handler failed, retrying')),
+  }
+}
+
+/** Time in which the same error is told once, however many records meet it, ms. */
+const sameErrorMs = 10_000
+
+function seldom(tell: (error: unknown) => void): (error: unknown) => void {
+  let last = { message: '', at: Number.NEGATIVE_INFINITY }
+  return (error) => {
+    const message = String(error)
+    if (message === last.message && Date.now() - last.at < sameErrorMs) return
+    last = { message, at: Date.now() }
+    tell(error)
   }
 }
 
