@@ -45,7 +45,7 @@ export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'ima
   const tenant = c.get('tenant')
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
   return async (): Promise<Uint8Array> => {
-    const image = await images(url, { granted, signal: c.req.raw.signal })
+    const image = await images(url, { owner: tenant.id, granted, signal: c.req.raw.signal })
     checkImage(image, 'image_url')
     return image
   }

@@ -61,6 +61,14 @@ export const imageFaults = {
     )
   },
 
+  noPlace: () =>
+    new TurbineError('Too many images are being fetched. Retry the request, or send the image itself.', {
+      status: 429,
+      code: 'too_many_fetches',
+      param: 'image_url',
+      retryAfterSeconds: 1,
+    }),
+
   notAnswering: (failures: number, leftMs: number, cause: ImageError) =>
     fault(
       'image_url_unreachable',

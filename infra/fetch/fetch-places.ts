@@ -1,5 +1,7 @@
 import { FairBudget, type ReserveOptions } from '../fair-budget.ts'
-import { kindOf } from './image-source.ts'
+import { timeLimit } from '../timing.ts'
+import { imageFaults } from './faults.ts'
+import { type ImageSource, kindOf } from './image-source.ts'
 
 /** A place for one image. */
 export interface FetchPlace {
@@ -58,6 +60,37 @@ export class FetchPlaces {
     } catch (error) {
       host.release()
       throw error
+    }
+  }
+}
+
+export interface InPlacesOptions {
+  places: FetchPlaces
+  /** Bytes of images being read. */
+  memory: FairBudget
+  /** Time that a fetch may wait for its place, ms. */
+  waitMs: number
+}
+
+/**
+ * An image source whose fetches are bounded for each owner, and in all.
+ * @returns it throws TurbineError `too_many_fetches` too
+ */
+export function inPlaces(imageAt: ImageSource, { places, memory, waitMs }: InPlacesOptions): ImageSource {
+  return async (address, ask) => {
+    const { owner = '', signal } = ask
+    if (kindOf(address) === 'data') return imageAt(address, ask)
+    const limit = timeLimit(waitMs, imageFaults.noPlace)
+    const waiting = { signal: AbortSignal.any([signal, limit.signal]) }
+    const held: FetchPlace[] = []
+    try {
+      held.push(await places.take({ owner, address, ...waiting }))
+      const room = async (bytes: number) => void held.push(await memory.reserve(owner, bytes, { signal }))
+      limit.clear()
+      return await imageAt(address, { ...ask, room })
+    } finally {
+      limit.clear()
+      for (const each of held) each.release()
     }
   }
 }

@@ -55,6 +55,7 @@ test.each([
   ['[::1]', false],
   ['[fd00::1]', false],
   ['169.254.169.254', false],
+  ['168.63.129.16', false],
   ['intranet', false],
   ['db.internal', false],
   ['printer.local', false],

@@ -4,6 +4,7 @@ import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
+import { HostBreaker } from '../../infra/fetch/host-breaker.ts'
 import { openImageSource } from '../../infra/fetch/node.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
@@ -126,6 +127,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
     buckets,
+    hosts: new HostBreaker(),
   })
   shutdown.add(() => images.close())
   const jobs = batchJobs({
