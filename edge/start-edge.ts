@@ -1,6 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
 import type { Config } from '../infra/config.ts'
+import { FairBudget } from '../infra/fair-budget.ts'
+import { FetchPlaces, inPlaces } from '../infra/fetch/fetch-places.ts'
+import { HostBreaker } from '../infra/fetch/host-breaker.ts'
 import { openImageSource } from '../infra/fetch/node.ts'
 import { workingMemory } from '../infra/memory.ts'
 import { withoutReasons } from '../infra/readiness.ts'
@@ -20,6 +23,8 @@ import { operationsApp } from './operations.ts'
 import { type FetchApp, serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
+/** Images that are fetched at a time for one tenant from one host. */
+const fetchesPerHost = 32
 export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'readiness'> {
   config: Config
   log: Logger
@@ -35,8 +40,9 @@ export interface EdgeAddresses {
   /** Where processors reply, and operators look. */
   operations: string
 }
-/** Share of the working memory; the rest is for images that wait. */
-const bodyShare = 2 / 3
+/** Shares of the working memory; the rest is for images that wait in a processor. */
+const bodyShare = 1 / 2
+const imageShare = 1 / 6
 
 /**
  * Serves the edge on Node, with its operations on a port of their own if the settings name one.
@@ -51,18 +57,26 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
     buckets: backends.buckets,
+    hosts: new HostBreaker(),
   })
   shutdown.add(() => images.close())
   const { host, port, operationsPort, replySecret, maxConnections, proxies } = config
+  const memory = workingMemory(config.memoryMb)
+  const imageBytes = Math.max(2 * maxBodyBytes, Math.floor(imageShare * memory))
   const deps = {
-    ...{ ...options, ...backends, accounts, replySecret, sloMs: config.sloMs, images: images.imageAt },
+    ...{ ...options, ...backends, accounts, replySecret, sloMs: config.sloMs },
     limiter: createLimiter({ now: Date.now }),
     bodies: {
-      memory: createBodyMemory({ bytes: bodyShare * workingMemory(config.memoryMb) }),
+      memory: createBodyMemory({ bytes: bodyShare * memory }),
       minRate: config.minBodyRate,
       streamBytes: backends.putBytes,
     },
     metrics: createEdgeMetrics(options.metrics),
+    images: inPlaces(images.imageAt, {
+      places: new FetchPlaces(fetchesPerHost),
+      memory: new FairBudget({ size: imageBytes, perOwner: imageBytes / 2 }),
+      waitMs: config.imageTimeoutMs,
+    }),
     now: Date.now,
     newId: randomUUID,
     downloads: createDownloads(backends.downloads, config),

@@ -79,6 +79,7 @@ export type ImageCode =
   | 'image_invalid'
   | 'image_not_found'
   | 'image_too_large'
+  | 'image_unavailable'
   | 'image_unreadable'
   | 'image_url_content_type'
   | 'image_url_invalid'
@@ -94,7 +95,9 @@ export class ImageError extends TurbineError {
   constructor(
     code: ImageCode,
     message: string,
-    details: Partial<Pick<ErrorDetails, 'status' | 'param' | 'retriable' | 'cause'>> = {},
+    details: Partial<
+      Pick<ErrorDetails, 'status' | 'param' | 'retriable' | 'retryAfterSeconds' | 'cause'>
+    > = {},
   ) {
     super(message, { status: 400, ...details, code })
   }

@@ -91,6 +91,43 @@ export function timeLimit(ms: number, reason: () => Error): { signal: AbortSigna
   const timer = setTimeout(() => limit.abort(reason()), Math.min(Math.max(ms, 0), maxTimerMs))
   return { signal: limit.signal, clear: () => clearTimeout(timer) }
 }
+/** A time limit that can stand still. */
+export interface PausableLimit {
+  signal: AbortSignal
+  /** Waits for work whose time does not count. */
+  outside<T>(work: Promise<T>): Promise<T>
+  clear(): void
+}
+
+/** As `timeLimit`, for work that also waits for what is not its fault. */
+export function pausableLimit(ms: number, reason: () => Error): PausableLimit {
+  const limit = new AbortController()
+  let left = ms
+  let startedAt = 0
+  let timer: ReturnType<typeof setTimeout>
+  const start = () => {
+    startedAt = performance.now()
+    timer = setTimeout(() => limit.abort(reason()), Math.min(Math.max(left, 0), maxTimerMs))
+  }
+  let cleared = false
+  start()
+  return {
+    signal: limit.signal,
+    async outside(work) {
+      clearTimeout(timer)
+      left -= performance.now() - startedAt
+      try {
+        return await work
+      } finally {
+        if (!cleared) start()
+      }
+    },
+    clear() {
+      cleared = true
+      clearTimeout(timer)
+    },
+  }
+}
 
 export interface RepeatOptions {
   everyMs: number

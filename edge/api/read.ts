@@ -37,7 +37,7 @@ export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'ima
   let address = url
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
   return async (): Promise<Uint8Array> => {
-    const image = await images(address, { granted, signal: c.req.raw.signal })
+    const image = await images(address, { owner: tenant.id, granted, signal: c.req.raw.signal })
     address = ''
     checkImage(image, 'image_url')
     return image

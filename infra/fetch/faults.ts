@@ -1,4 +1,5 @@
 import { excerpt, type ImageCode, ImageError, TurbineError } from '../errors.ts'
+import { s3Answer } from '../store/s3-errors.ts'
 
 type Details = ConstructorParameters<typeof ImageError>[2]
 
@@ -60,20 +61,51 @@ export const imageFaults = {
     )
   },
 
+  noPlace: () =>
+    new TurbineError('Too many images are being fetched. Retry the request, or send the image itself.', {
+      status: 429,
+      code: 'too_many_fetches',
+      param: 'image_url',
+      retryAfterSeconds: 1,
+    }),
+
+  notAnswering: (failures: number, leftMs: number, cause: ImageError) =>
+    fault(
+      'image_url_unreachable',
+      `The host of the image address failed ${failures} times in a row and is left alone for a while: ${cause.message}`,
+      { retriable: true, retryAfterSeconds: Math.ceil(leftMs / 1000), cause },
+    ),
+
   noObject: (uri: string) => fault('image_not_found', `There is no object at ${excerpt(uri, 120)}.`),
 
   noBucket: (bucket: string, cause: unknown) =>
     fault(
       'image_not_found',
-      `The service's S3 has no bucket "${bucket}". Create it there, or name an image in another bucket.`,
+      `The service's S3 has no bucket "${bucket}". Create it there, or name an image in another bucket. S3 said: ${s3Answer(cause)}.`,
       { cause },
     ),
 
   closedBucket: (bucket: string, cause: unknown) =>
     fault(
       'image_forbidden',
-      `The service may not read the bucket "${bucket}". Allow its S3 user to read there, or name an image in another bucket.`,
+      `The service may not read the bucket "${bucket}". Allow its S3 user to read there, or name an image in another bucket. S3 said: ${s3Answer(cause)}.`,
       { cause },
+    ),
+
+  /** S3 will not give the object out, however often it is asked. */
+  refusedObject: (uri: string, cause: unknown) =>
+    fault(
+      'image_unreadable',
+      `S3 does not give out ${uri.slice(0, 200)}: ${s3Answer(cause)}. Check its storage class, its encryption and its key, or send the image itself.`,
+      { cause },
+    ),
+
+  /** S3 cannot give the object out now. */
+  unavailableObject: (uri: string, reason: string, cause: unknown) =>
+    fault(
+      'image_unavailable',
+      `S3 cannot deliver ${uri.slice(0, 200)} now: ${reason}. Retry later, or send the image itself.`,
+      { status: 503, retriable: true, retryAfterSeconds: 1, cause },
     ),
 }
 

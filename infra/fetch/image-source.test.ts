@@ -1,11 +1,7 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { memoryStore } from '../store/memory.fixture.ts'
-import {
-  type Buckets,
-  BucketUnavailableError,
-  type ObjectStore,
-  StoreUnavailableError,
-} from '../store/store.ts'
+import { storeError } from '../store/s3-errors.ts'
+import { type Buckets, BucketUnavailableError, type ObjectStore } from '../store/store.ts'
 import { createImageSource, type ImageAsk, type ImageSourceOptions } from './image-source.ts'
 
 const { signal } = new AbortController()
@@ -22,7 +18,6 @@ function source(answers: (Error | number | 'pixels')[] = [], options: Partial<Im
   const fetched: string[] = []
   const imageAt = createImageSource({
     maxBytes: 10,
-    retryPausesMs: [0, 0],
     ...options,
     async fetch(url) {
       const answer = answers[fetched.push(String(url)) - 1]!
@@ -69,28 +64,15 @@ test.each(['a.png', '/etc/passwd', 'file:///etc/passwd', 'ftp://example.com/a', 
   },
 )
 
-test('tries an address three times where that makes sense', async () => {
-  const recovering = source([new TypeError('lost'), 503, 'pixels'])
-  expect(await recovering.imageAt('https://example.com/', ask)).toEqual(bytes)
-  const failing = source([503, 503, 500])
-  const failure = failing.imageAt('https://example.com/', ask)
-  await expect(failure).rejects.toMatchObject({
-    name: 'ImageError',
-    code: 'image_url_status',
-    retriable: true,
-  })
-  expect(failing.fetched).toHaveLength(3)
-})
-
-test.each([[403], [404], [400]])('status %i is not tried again', async (status) => {
+test.each([
+  [503, true],
+  [500, true],
+  [403, false],
+  [404, false],
+  [400, false],
+])('status %i can be tried again: %s', async (status, retriable) => {
   const { imageAt, fetched } = source([status])
-  await expect(imageAt('https://example.com/', ask)).rejects.toMatchObject({ retriable: false })
-  expect(fetched).toHaveLength(1)
-})
-
-test('without pauses an address is tried once', async () => {
-  const { imageAt, fetched } = source([503], { retryPausesMs: undefined })
-  await expect(imageAt('https://example.com/', ask)).rejects.toMatchObject({ code: 'image_url_status' })
+  await expect(imageAt('https://example.com/', ask)).rejects.toMatchObject({ name: 'ImageError', retriable })
   expect(fetched).toHaveLength(1)
 })
 
@@ -131,13 +113,96 @@ test.each([
   await expect(failure).rejects.not.toThrow('10.0.0.1')
 })
 
-test('S3 being away is not', async () => {
-  const away = new StoreUnavailableError('S3 is away')
-  const { imageAt } = source([], { buckets: failing(away) })
-  await expect(imageAt('s3://photos/acme/a.png', ask)).rejects.toBe(away)
+/** What S3 says of one object, by a client of the SDK. */
+const sdkError = (status: number | undefined, code: string) =>
+  Object.assign(new Error('no'), { name: code, $metadata: { httpStatusCode: status } })
+const said = (status: number | undefined, code: string) =>
+  storeError(sdkError(status, code), { server: 'S3 at 10.0.0.1', bucket: 'photos' })
+
+describe('what S3 says of an object is the fault of the image', () => {
+  test.each([
+    ['archived', said(403, 'InvalidObjectState'), '403 InvalidObjectState'],
+    ['encrypted with a key of the caller', said(400, 'InvalidRequest'), '400 InvalidRequest'],
+    ['encrypted with a key that is off', said(400, 'KMS.DisabledException'), '400 KMS.DisabledException'],
+    ['its key refused', said(400, 'InvalidArgument'), '400 InvalidArgument'],
+  ])('for good: %s', async (_, error, answer) => {
+    const failure = source([], { buckets: failing(error) }).imageAt('s3://photos/a.png', ask)
+    await expect(failure).rejects.toMatchObject({ code: 'image_unreadable', status: 400, retriable: false })
+    await expect(failure).rejects.toThrow(`s3://photos/a.png: ${answer}`)
+    await expect(failure).rejects.not.toThrow('10.0.0.1')
+  })
+
+  test.each([
+    ['in another region', said(301, 'PermanentRedirect'), 'image_not_found'],
+    ['without the right to its key', said(403, 'AccessDenied'), 'image_forbidden'],
+  ])('for good: %s', async (_, error, code) => {
+    const failure = source([], { buckets: failing(error) }).imageAt('s3://photos/a.png', ask)
+    await expect(failure).rejects.toMatchObject({ code, retriable: false })
+    await expect(failure).rejects.toThrow(/S3 said: (301 PermanentRedirect|403 AccessDenied)/)
+  })
+
+  test.each([
+    ['overloaded', said(503, 'SlowDown'), '503 SlowDown'],
+    ['failing', said(500, 'InternalError'), '500 InternalError'],
+    ['refused without a reason', said(403, 'Forbidden'), '403 Forbidden'],
+    ['out of reach', said(undefined, 'ECONNRESET'), 'ECONNRESET'],
+    ['a defect of the client', new TypeError('undefined is no date'), 'TypeError'],
+  ])('for now: %s', async (_, error, answer) => {
+    const failure = source([], { buckets: failing(error) }).imageAt('s3://photos/a.png', ask)
+    await expect(failure).rejects.toMatchObject({
+      code: 'image_unavailable',
+      status: 503,
+      retriable: true,
+      retryAfterSeconds: 1,
+      cause: error,
+    })
+    await expect(failure).rejects.toThrow(`s3://photos/a.png now: ${answer}`)
+  })
+
+  const objectOf = (body: ReadableStream<Uint8Array>, size = 9) =>
+    ({
+      get: async () => ({ key: 'a', size, etag: '', lastModified: 0, contentType: '', body }),
+    }) as Partial<ObjectStore> as ObjectStore
+
+  test('for now: cut off, or silent in the middle, which is closed', async () => {
+    const short = source([], { buckets: () => objectOf(new Blob([bytes]).stream()) })
+    await expect(short.imageAt('s3://photos/a', ask)).rejects.toThrow('it is shorter than announced')
+
+    let closed = false
+    const silent = new ReadableStream<Uint8Array>({
+      start: (controller) => controller.enqueue(bytes),
+      cancel: () => {
+        closed = true
+      },
+    })
+    const { imageAt } = source([], { buckets: () => objectOf(silent), timeoutMs: 20 })
+    await expect(imageAt('s3://photos/a', ask)).rejects.toThrow('it did not come within 20 ms')
+    expect(closed).toBe(true)
+  })
+
+  test('for now: not found in time, which ends the search', async () => {
+    const get: ObjectStore['get'] = (_key, _range, { signal } = {}) =>
+      new Promise((_, reject) => signal!.addEventListener('abort', () => reject(signal!.reason)))
+    const store = { get } as Partial<ObjectStore> as ObjectStore
+    const { imageAt } = source([], { buckets: () => store, timeoutMs: 20 })
+    await expect(imageAt('s3://photos/a', ask)).rejects.toMatchObject({ code: 'image_unavailable' })
+  })
 })
 
-test('ends with the reason of the signal, also between two tries and in the middle of an object', async () => {
+test('waiting for memory is not the time of the host, and says how much it is', async () => {
+  const asked: number[] = []
+  const room = async (size: number) => {
+    asked.push(size)
+    await new Promise((resolve) => setTimeout(resolve, 40))
+  }
+  const { imageAt } = source(['pixels'], { timeoutMs: 20, buckets: await bucketsWith({ a: bytes }) })
+  expect(await imageAt('s3://photos/a', { ...ask, room })).toEqual(bytes)
+  expect(await imageAt('https://example.com/', { ...ask, room })).toEqual(bytes)
+  // A web server that does not tell its length can send the maximum.
+  expect(asked).toEqual([6, 10])
+})
+
+test('ends with the reason of the signal, also in the middle of an object', async () => {
   const abort = new AbortController()
   const reason = new Error('shutting down')
   const gone = { granted, signal: abort.signal }
@@ -160,15 +225,4 @@ test('ends with the reason of the signal, also between two tries and in the midd
   await expect(imageAt('s3://photos/a', gone)).rejects.toBe(reason)
   await expect.poll(() => cancelled).toBe(true)
   await expect(imageAt('data:;base64,', gone)).rejects.toBe(reason)
-
-  const second = new AbortController()
-  const waiting = createImageSource({
-    maxBytes: 10,
-    retryPausesMs: [60_000],
-    fetch: async () => {
-      setImmediate(() => second.abort(reason))
-      return new Response('', { status: 503 })
-    },
-  })
-  await expect(waiting('https://example.com/', { granted, signal: second.signal })).rejects.toBe(reason)
 })

@@ -1,34 +1,32 @@
-import { ImageError, TurbineError } from '../errors.ts'
-import { retry } from '../retry.ts'
+import { BaseError, TurbineError } from '../errors.ts'
 import { InvalidKeyError } from '../store/key.ts'
+import { S3RequestError, s3Answer } from '../store/s3-errors.ts'
 import { type Buckets, BucketUnavailableError } from '../store/store.ts'
-import { largeCharacters, nextTurn } from '../timing.ts'
+import { largeCharacters, nextTurn, pausableLimit } from '../timing.ts'
 import { decodeDataUrl } from './data-url.ts'
 import { imageFaults, s3Unavailable } from './faults.ts'
-import { createWebFetcher, readLimited, type WebOptions } from './web.ts'
+import { readBody } from './read-body.ts'
+import { createWebFetcher, defaultTimeoutMs, type WebAsk, type WebOptions } from './web.ts'
 
 export interface ImageSourceOptions extends WebOptions {
   /** For `s3://` addresses; absent where there is no S3. */
   buckets?: Buckets
   /** Reads a file by its path; absent where paths are refused. */
   readFile?: (path: string) => Promise<Uint8Array>
-  /** Pauses before an https address is tried again, ms. Default: none, so that there is one try. */
-  retryPausesMs?: readonly number[]
 }
 
-export interface ImageAsk {
+export interface ImageAsk extends WebAsk {
   /**
    * Location of an `s3://` address that the caller may read.
    * @throws TurbineError `s3_uri_invalid`, `s3_not_granted`
    */
   granted(uri: string): { bucket: string; key: string }
-  signal: AbortSignal
 }
 
 /**
- * Fetches an image from a `data:`, https or `s3://` address.
- * @throws ImageError when the address or the image is invalid; TurbineError `s3_unavailable` and what `granted` throws;
- * StoreUnavailableError when S3 is unavailable; the signal's reason
+ * Fetches an image from a `data:`, https or `s3://` address, once.
+ * @throws ImageError when the address or the image is invalid, and, `retriable`, when it cannot be had now; TurbineError
+ * `s3_unavailable` and what `granted` throws; the signal's reason
  */
 export type ImageSource = (address: string, ask: ImageAsk) => Promise<Uint8Array>
 
@@ -50,62 +48,80 @@ const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text
  * const bytes = await imageAt('s3://photos/cat.jpg', { granted, signal })
  */
 export function createImageSource(options: ImageSourceOptions): ImageSource {
-  const { maxBytes, readFile, retryPausesMs = [] } = options
-  const fetchOnce = createWebFetcher(options)
+  const { maxBytes, readFile } = options
+  const fetchImage = createWebFetcher(options)
 
-  const fetchImage = (url: string, signal: AbortSignal): Promise<Uint8Array> =>
-    retry(() => fetchOnce(url, signal), {
-      tries: 1 + retryPausesMs.length,
-      retriable: (error) => error instanceof ImageError && error.retriable,
-      pauseMs: (failures) => retryPausesMs[failures - 1]!,
-      signal,
-    })
-
-  return async (address, { granted, signal }) => {
-    signal.throwIfAborted()
-    const scheme = /^[a-z0-9+.-]+(?=:)/i.exec(address.slice(0, maxSchemeCharacters))?.[0].toLowerCase()
-    if (scheme === 'data') {
+  return async (address, ask) => {
+    ask.signal.throwIfAborted()
+    const kind = kindOf(address)
+    if (kind === 'data') {
       if (address.length > largeCharacters) await nextTurn()
       return decodeDataUrl(address, maxBytes)
     }
     if (address.length > maxAddressCharacters) throw addressTooLong()
     if (readFile && !isAddress(address)) return readFile(address)
-    switch (scheme) {
+    switch (kind) {
       case 's3':
-        return readObject(address, granted, signal, options)
+        return readObject(address, ask, options)
       default:
-        return fetchImage(address, signal)
+        return fetchImage(address, ask)
     }
   }
 }
 
+/** Where the image at an address comes from. */
+export function kindOf(address: string): 'data' | 's3' | 'web' {
+  const scheme = /^[a-z0-9+.-]+(?=:)/i.exec(address.slice(0, maxSchemeCharacters))?.[0].toLowerCase()
+  return scheme === 'data' || scheme === 's3' ? scheme : 'web'
+}
+
 async function readObject(
   uri: string,
-  granted: ImageAsk['granted'],
-  signal: AbortSignal,
-  { buckets, maxBytes }: ImageSourceOptions,
+  { granted, signal, room }: ImageAsk,
+  { buckets, maxBytes, timeoutMs = defaultTimeoutMs }: ImageSourceOptions,
 ): Promise<Uint8Array> {
   const { bucket, key } = granted(uri)
   if (!buckets) throw s3Unavailable('image_url')
-  const object = await buckets(bucket)
-    .get(key, undefined, { signal })
-    .catch((error) => {
-      throw bucketFault(error, bucket)
+  const limit = pausableLimit(timeoutMs, () => lateObject(timeoutMs))
+  const within = AbortSignal.any([signal, limit.signal])
+  try {
+    const object = await buckets(bucket).get(key, undefined, { signal: within })
+    if (!object) throw imageFaults.noObject(uri)
+    const image = await readBody(object.body, {
+      size: object.size,
+      maxBytes,
+      signal: within,
+      room: room && ((bytes) => limit.outside(room(bytes))),
     })
-  if (!object) throw imageFaults.noObject(uri)
-  if (!signal.aborted && object.size <= maxBytes) return readLimited(object.body, maxBytes, signal)
-  await object.body.cancel()
-  signal.throwIfAborted()
-  throw imageFaults.tooLarge(maxBytes)
+    if (image.length < object.size) throw cutOff()
+    return image
+  } catch (error) {
+    signal.throwIfAborted()
+    throw objectFault(error, { uri, bucket })
+  } finally {
+    limit.clear()
+  }
 }
+
+/** An object that came late, or not whole. */
+class DeliveryError extends BaseError {}
+
+const lateObject = (ms: number) => new DeliveryError(`it did not come within ${ms} ms`)
+const cutOff = () => new DeliveryError('it is shorter than announced')
 
 const invalidUri = { status: 400, code: 's3_uri_invalid', param: 'image_url' } as const
 
-/** A missing or closed bucket is an error of the request: S3 itself may be fine. */
-function bucketFault(error: unknown, bucket: string): unknown {
+/**
+ * Makes any failure at another bucket an error of the image: whether the service's own store works is decided by that
+ * store alone.
+ */
+function objectFault(error: unknown, { uri, bucket }: { uri: string; bucket: string }): TurbineError {
+  if (error instanceof TurbineError) return error
   if (error instanceof InvalidKeyError)
     return new TurbineError(error.message, { ...invalidUri, cause: error })
-  if (!(error instanceof BucketUnavailableError)) return error
-  const { noBucket, closedBucket } = imageFaults
-  return error.fault === 'missing' ? noBucket(bucket, error) : closedBucket(bucket, error)
+  const { noBucket, closedBucket, refusedObject, unavailableObject } = imageFaults
+  if (error instanceof BucketUnavailableError)
+    return error.fault === 'missing' ? noBucket(bucket, error) : closedBucket(bucket, error)
+  if (error instanceof S3RequestError) return refusedObject(uri, error)
+  return unavailableObject(uri, error instanceof DeliveryError ? error.message : s3Answer(error), error)
 }

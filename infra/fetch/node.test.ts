@@ -2,7 +2,9 @@ import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { type Lookup, type NodeImageSourceOptions, openImageSource } from './node.ts'
+import { HostBreaker } from './host-breaker.ts'
+import type { Lookup } from './lookup.ts'
+import { type NodeImageSourceOptions, openImageSource } from './node.ts'
 import { isPublicAddress } from './public-address.ts'
 
 const opened: (Server | ReturnType<typeof openImageSource>)[] = []
@@ -210,4 +212,84 @@ test('a name that does not resolve is unreachable', async () => {
   }
   const fetched = fetcher({ lookup })('http://nowhere.example/')
   await expect(fetched).rejects.toMatchObject({ code: 'image_url_unreachable' })
+})
+
+/** A server whose open connections are counted, under any name. */
+async function serveAnyName() {
+  const server = createServer(image('pixels')).listen(0, '127.0.0.1')
+  server.keepAliveTimeout = 60_000
+  opened.push(server)
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  const lookup: Lookup = (_hostname, _options, callback) =>
+    callback(null, [{ address: '127.0.0.1', family: 4 }])
+  const connections = () =>
+    new Promise<number>((resolve, reject) =>
+      server.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+    )
+  return { lookup, connections, urlOf: (i: number) => `http://host${i}.example:${port}/` }
+}
+
+test('keeps connections to few hosts, however many there were', async () => {
+  const { lookup, connections, urlOf } = await serveAnyName()
+  const images = fetcher({ lookup, connections: { hosts: 16, idleMs: 60_000 } })
+  for (let first = 0; first < 300; first += 20)
+    await Promise.all(Array.from({ length: 20 }, (_, i) => images(urlOf(first + i))))
+  await expect.poll(connections).toBeLessThanOrEqual(16)
+})
+
+test('keeps them for a moment, whatever the server asks for', async () => {
+  const { lookup, connections, urlOf } = await serveAnyName()
+  const images = fetcher({ lookup, connections: { idleMs: 50 } })
+  await Promise.all(Array.from({ length: 40 }, (_, i) => images(urlOf(i))))
+  await expect.poll(connections).toBe(0)
+})
+
+test('uses a connection again, and one host gets no more than its maximum', async () => {
+  const { lookup, connections, urlOf } = await serveAnyName()
+  const images = fetcher({ lookup, connections: { perHost: 3, idleMs: 60_000 } })
+  await Promise.all(Array.from({ length: 50 }, () => images(urlOf(0))))
+  expect(await connections()).toBeLessThanOrEqual(3)
+  expect(await connections()).toBeGreaterThan(0)
+})
+
+test('an image under way comes to its end when its host makes room for others', async () => {
+  let answer: (() => void) | undefined
+  const url = await serve((request, response) => {
+    if (request.url === '/slow') answer = () => image('pixels')(request, response)
+    else image('pixels')(request, response)
+  })
+  const { lookup } = resolver([['127.0.0.1']])
+  const images = fetcher({ lookup, connections: { hosts: 1 } })
+  const slow = images(`${url}/slow`)
+  await expect.poll(() => answer).toBeDefined()
+  await images(url.replace('127.0.0.1', 'other.example'))
+  answer!()
+  expect(await slow).toHaveLength(6)
+})
+
+test('leaves a host alone that does not answer, until it does', async () => {
+  let asked = 0
+  const url = await serve((request, response) => {
+    if (++asked > 3) image('pixels')(request, response)
+  })
+  const clock = { now: 0 }
+  const hosts = new HostBreaker({ failures: 3, now: () => clock.now })
+  const images = fetcher({ timeoutMs: 50, hosts })
+  for (let i = 0; i < 3; i++) await expect(images(url)).rejects.toMatchObject({ code: 'image_url_timeout' })
+  for (let i = 0; i < 50; i++)
+    await expect(images(url)).rejects.toMatchObject({ code: 'image_url_unreachable', retryAfterSeconds: 5 })
+  expect(asked).toBe(3)
+  clock.now = 5_000
+  expect(await images(url)).toHaveLength(6)
+})
+
+test('of a redirect the host that it leads to is left alone, not the one that redirects', async () => {
+  const silent = await serve(() => {})
+  const url = await serve((_, response) => response.writeHead(302, { location: silent }).end())
+  const hosts = new HostBreaker({ failures: 1 })
+  const images = fetcher({ timeoutMs: 50, hosts })
+  await expect(images(url)).rejects.toMatchObject({ code: 'image_url_timeout' })
+  await expect(images(silent)).rejects.toMatchObject({ code: 'image_url_unreachable' })
+  expect(hosts.failing).toBe(1)
 })

@@ -1,24 +1,20 @@
 import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns'
 import { isIP } from 'node:net'
-import { Agent, buildConnector, fetch } from 'undici'
+import { buildConnector, fetch } from 'undici'
+import { Connections, type ConnectionsOptions } from './connections.ts'
 import { imageFaults } from './faults.ts'
 import { createImageSource, type ImageSource, type ImageSourceOptions } from './image-source.ts'
+import { cachedLookup, type Lookup, networkLookup } from './lookup.ts'
 import { isPublicAddress } from './public-address.ts'
 
 /** Decides which IP addresses may be connected to. */
 export type AddressPolicy = (address: string) => boolean
 
-/** Resolves a name to all of its addresses, as `dns.lookup` does with `all: true`. */
-export type Lookup = (
-  hostname: string,
-  options: LookupOptions & { all: true },
-  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
-) => void
-
 export interface NodeImageSourceOptions extends Omit<ImageSourceOptions, 'fetch'> {
+  connections?: Omit<ConnectionsOptions, 'connect'>
   /** Default: public addresses, or all with `allowPrivate`. */
   allows?: AddressPolicy
-  /** Resolves names; default: the system's resolver. */
+  /** Resolves names; default: the network's name servers, or the system's resolver with `allowPrivate`. */
   lookup?: Lookup
 }
 
@@ -32,18 +28,23 @@ export interface NodeImageSourceOptions extends Omit<ImageSourceOptions, 'fetch'
 export function openImageSource({
   allowPrivate,
   allows = allowPrivate ? () => true : isPublicAddress,
-  lookup = systemLookup as Lookup,
+  lookup = allowPrivate ? (systemLookup as Lookup) : networkLookup(),
+  connections,
   ...options
 }: NodeImageSourceOptions): { imageAt: ImageSource; close(): Promise<void> } {
-  const dispatcher = new Agent({ connect: guardedConnector(allows, lookup, options.timeoutMs) })
+  const connect = guardedConnector(allows, cachedLookup(lookup), options.timeoutMs)
+  const open = new Connections({ connect, ...connections })
   return {
     imageAt: createImageSource({
       ...options,
       allowPrivate,
       fetch: (url, init) =>
-        fetch(url, { ...(init as object), dispatcher }) as Promise<unknown> as Promise<Response>,
+        fetch(url, {
+          ...(init as object),
+          dispatcher: open.to(url.origin),
+        }) as Promise<unknown> as Promise<Response>,
     }),
-    close: () => dispatcher.destroy(),
+    close: () => open.destroy(),
   }
 }
 

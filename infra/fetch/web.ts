@@ -1,6 +1,9 @@
 import { ImageError } from '../errors.ts'
+import { type PausableLimit, pausableLimit } from '../timing.ts'
 import { imageFaults } from './faults.ts'
+import type { HostBreaker } from './host-breaker.ts'
 import { looksPublic } from './public-address.ts'
+import { type ReadBodyOptions, readBody } from './read-body.ts'
 
 export interface WebOptions {
   /**
@@ -16,7 +19,19 @@ export interface WebOptions {
   maxRedirects?: number
   /** Allows private addresses and http; default false. */
   allowPrivate?: boolean
+  /** Leaves hosts alone that do not answer; default: every host is asked. */
+  hosts?: HostBreaker
 }
+
+export interface WebAsk {
+  /** On whose behalf, e.g. a tenant; default: nobody's. */
+  owner?: string
+  /** Waits for memory for an image of so many bytes, before it is read; the time does not count as the host's. */
+  room?(bytes: number): Promise<void>
+  signal: AbortSignal
+}
+
+export const defaultTimeoutMs = 10_000
 
 const headers = { 'user-agent': 'turbine', accept: 'image/*', 'accept-encoding': 'identity' }
 const redirectStatuses = new Set([301, 302, 303, 307, 308])
@@ -27,34 +42,56 @@ const acceptedTypes = /^(image\/[\w.+-]+|(application|binary)\/octet-stream)$/
  * too; what names resolve to is checked by the platform's `fetch`.
  * @returns the bytes; throws ImageError, or the signal's reason when it aborts
  */
-export function createWebFetcher(
-  options: WebOptions,
-): (url: string, signal: AbortSignal) => Promise<Uint8Array> {
-  const { fetch, maxBytes, timeoutMs = 10_000, maxRedirects = 3, allowPrivate = false } = options
+export function createWebFetcher(options: WebOptions): (url: string, ask: WebAsk) => Promise<Uint8Array> {
+  const { timeoutMs = defaultTimeoutMs, maxRedirects = 3, allowPrivate = false, hosts } = options
 
-  async function fetchWithin(signal: AbortSignal, address: string): Promise<Uint8Array> {
+  async function fetchWithin(address: string, ask: WebAsk, limit: PausableLimit): Promise<Uint8Array> {
     let url = parseAddress(address, allowPrivate)
     for (let redirects = 0; ; redirects++) {
-      const response = await fetch(url, { redirect: 'manual', signal, headers })
-      const location = redirectStatuses.has(response.status) && response.headers.get('location')
-      if (!location) return readImage(response, maxBytes, signal)
-      await discard(response)
+      const { origin } = url
+      const from = url
+      const visit = { owner: ask.owner ?? '', origin, outside: limit.outside }
+      const fetchHop = () => hop(options, from, ask, limit)
+      const answer = await (hosts ? hosts.visit(visit, fetchHop) : fetchHop())
+      if ('image' in answer) return answer.image
       if (redirects === maxRedirects) throw imageFaults.tooManyRedirects(maxRedirects)
-      url = parseAddress(location, allowPrivate, url)
+      url = parseAddress(answer.location, allowPrivate, url)
     }
   }
 
-  return async (address, signal) => {
-    const deadline = AbortSignal.timeout(timeoutMs)
+  return async (address, ask) => {
+    const limit = pausableLimit(timeoutMs, () => imageFaults.timedOut(timeoutMs))
     try {
-      return await fetchWithin(AbortSignal.any([deadline, signal]), address)
-    } catch (error) {
-      signal.throwIfAborted()
-      if (deadline.aborted) throw imageFaults.timedOut(timeoutMs)
-      // `fetch` wraps what the connection says into a TypeError.
-      const reason = error instanceof TypeError ? (error.cause ?? error) : error
-      throw reason instanceof ImageError ? reason : imageFaults.unreachable(reason)
+      return await fetchWithin(address, ask, limit)
+    } finally {
+      limit.clear()
     }
+  }
+}
+
+/** Fetches from one host: the image, or where it redirects to. @throws ImageError; the reason of the ask's signal */
+async function hop(
+  { fetch, maxBytes }: WebOptions,
+  url: URL,
+  ask: WebAsk,
+  limit: PausableLimit,
+): Promise<{ image: Uint8Array } | { location: string }> {
+  const signal = AbortSignal.any([limit.signal, ask.signal])
+  try {
+    const response = await fetch(url, { redirect: 'manual', signal, headers })
+    const location = redirectStatuses.has(response.status) && response.headers.get('location')
+    if (location) {
+      await discard(response)
+      return { location }
+    }
+    const room = ask.room && ((bytes: number) => limit.outside(ask.room!(bytes)))
+    return { image: await readImage(response, { maxBytes, room, signal }) }
+  } catch (error) {
+    ask.signal.throwIfAborted()
+    limit.signal.throwIfAborted()
+    // `fetch` wraps what the connection says into a TypeError.
+    const reason = error instanceof TypeError ? (error.cause ?? error) : error
+    throw reason instanceof ImageError ? reason : imageFaults.unreachable(reason)
   }
 }
 
@@ -74,49 +111,30 @@ function parseAddress(address: string, allowPrivate: boolean, base?: URL): URL {
   return url
 }
 
-async function readImage(response: Response, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
-  const fault = faultOf(response, maxBytes)
+async function readImage(response: Response, options: Omit<ReadBodyOptions, 'size'>): Promise<Uint8Array> {
+  const fault = faultOf(response)
   if (fault) {
     await discard(response)
     throw fault
   }
-  return response.body ? readLimited(response.body, maxBytes, signal) : new Uint8Array(0)
+  return response.body
+    ? readBody(response.body, { ...options, size: announcedSize(response) })
+    : new Uint8Array(0)
 }
 
 /** Checks the head of a response. One without a content type counts as bytes. */
-function faultOf({ status, headers }: Response, maxBytes: number): ImageError | undefined {
+function faultOf({ status, headers }: Response): ImageError | undefined {
   if (status !== 200) return imageFaults.badStatus(status)
   const [type = ''] = (headers.get('content-type') ?? 'application/octet-stream').split(';')
   const name = type.trim().toLowerCase()
-  if (!acceptedTypes.test(name)) return imageFaults.badType(name)
-  return Number(headers.get('content-length') ?? 0) > maxBytes ? imageFaults.tooLarge(maxBytes) : undefined
+  return acceptedTypes.test(name) ? undefined : imageFaults.badType(name)
+}
+
+/** Undefined without a length, and for what is decompressed on the way, whose length says nothing. */
+function announcedSize({ headers }: Response): number | undefined {
+  const length = headers.get('content-length')
+  return length === null || headers.has('content-encoding') ? undefined : Number(length) || 0
 }
 
 /** Cancels a body that is not read. */
 const discard = async ({ body }: Response) => body?.cancel().catch(() => {})
-
-/**
- * The whole body.
- * @throws ImageError `image_url_too_large` as soon as more than `maxBytes` were read; the signal's reason
- */
-export async function readLimited(
-  body: ReadableStream<Uint8Array>,
-  maxBytes: number,
-  signal: AbortSignal,
-): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = []
-  let size = 0
-  for await (const chunk of body) {
-    signal.throwIfAborted()
-    size += chunk.byteLength
-    if (size > maxBytes) throw imageFaults.tooLarge(maxBytes)
-    chunks.push(chunk)
-  }
-  const bytes = new Uint8Array(size)
-  let at = 0
-  for (const chunk of chunks) {
-    bytes.set(chunk, at)
-    at += chunk.byteLength
-  }
-  return bytes
-}

@@ -69,6 +69,9 @@ const refusedCodes = new Set([
   'XAdminUserNotFound',
 ])
 
+/** Recognises codes of one object that is archived, or whose key cannot be used: its bucket works. */
+const isObjectCode = (code: string) => code === 'InvalidObjectState' || code.startsWith('KMS.')
+
 /** Transient, besides all of 5xx. */
 const transientStatuses = new Set([408, 429])
 const transientCodes = new Set([
@@ -107,6 +110,7 @@ export function storeError(
       'missing',
       `does not serve the bucket "${bucket}" (${code}): it is in another region or at another server. Check AWS_REGION and S3_ENDPOINT, or name another bucket.`,
     )
+  if (isObjectCode(code)) return refused(error, { server, bucket })
   if (refusedStatuses.has(status ?? 0) || refusedCodes.has(code))
     return unavailable(
       `refuses access to the bucket "${bucket}" (${code}). Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.`,
@@ -115,8 +119,20 @@ export function storeError(
     return unavailable(`cannot be reached (${code}). Check S3_ENDPOINT, and that the server runs.`)
   if (status >= 500 || transientStatuses.has(status) || transientCodes.has(code))
     return unavailable(`cannot serve now (${status} ${code}). Look at its health if this lasts.`)
-  return new S3RequestError(
-    `${server} refused a request to the bucket "${bucket}": ${status} ${code}: ${(error as Error).message}`,
-    cause,
-  )
+  return refused(error, { server, bucket })
+}
+
+function refused(error: unknown, { server, bucket }: S3Place): S3RequestError {
+  const message = `${server} refused a request to the bucket "${bucket}": ${s3Answer(error)}: ${(error as Error).message}`
+  return new S3RequestError(message, { cause: error })
+}
+
+/**
+ * What S3 answered, without where it is, which is not for callers: `403 InvalidObjectState`.
+ * @param error of the SDK, or one of the store with it as its cause
+ */
+export function s3Answer(error: unknown): string {
+  if (error instanceof BaseError && error.cause === undefined) return error.name
+  const { status, code } = s3Fault(error instanceof BaseError ? error.cause : error)
+  return status === undefined ? code.slice(0, 100) : `${status} ${code}`
 }

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { InvalidKeyError } from './key.ts'
 import { openS3, type S3, type S3Options } from './s3.ts'
-import { S3RequestError } from './s3-errors.ts'
+import { S3RequestError, s3Answer } from './s3-errors.ts'
 import {
   BucketUnavailableError,
   getBytes,
@@ -121,6 +121,17 @@ test('what S3 would refuse again is not retriable', async () => {
   await expect(store.put('a', 'x')).rejects.toThrow(S3RequestError)
   await expect(store.put('a', 'x')).rejects.toMatchObject({ retriable: false })
   expect(requests).toHaveLength(2)
+})
+
+test.each([
+  [403, 'InvalidObjectState'],
+  [400, 'KMS.DisabledException'],
+  [403, 'KMS.KMSInvalidStateException'],
+])('%i %s is the fault of one object, however long one waits', async (status, code) => {
+  const { store } = await fakeS3((_, response) => refuse(response, status, code))
+  const failure = store.get('a').catch((error) => error)
+  expect(await failure).toBeInstanceOf(S3RequestError)
+  expect(s3Answer(await failure)).toBe(`${status} ${code}`)
 })
 
 test('a key that is too long for the server is an invalid key', async () => {

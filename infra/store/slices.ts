@@ -1,6 +1,8 @@
 import { BaseError } from '../errors.ts'
+import { InvalidKeyError } from './key.ts'
 import { InvalidRangeError } from './range.ts'
-import { type Buckets, BucketUnavailableError, type ObjectStore } from './store.ts'
+import { S3RequestError, s3Answer } from './s3-errors.ts'
+import { type Buckets, BucketUnavailableError, type ObjectStore, StoreUnavailableError } from './store.ts'
 
 /** Byte range of an object in the service's own store, or in another bucket. */
 export interface Slice {
@@ -21,6 +23,12 @@ export interface SliceStores {
 
 /** Object of a slice that is missing or too short, or that needs S3 where there is none. */
 export class MissingSliceError extends BaseError {}
+
+/** Object of a slice that its store will not give out, however often it is asked. */
+export class RefusedSliceError extends MissingSliceError {}
+
+/** Another bucket cannot give out a slice now, which says nothing of the service's own store. */
+export class SliceUnavailableError extends StoreUnavailableError {}
 
 export const sliceBytes = (slices: readonly Slice[]) =>
   slices.reduce((bytes, { start, end }) => bytes + end - start, 0)
@@ -45,32 +53,54 @@ export function cutSlices(slices: readonly Slice[], start: number, end = sliceBy
 /**
  * Streams the bytes of the slices in order. Nothing is open before the first read, nor after `return`; that waits for
  * a read in progress, which the signal ends.
- * @throws MissingSliceError, StoreUnavailableError while it is read; the signal's reason
+ * @throws MissingSliceError, RefusedSliceError; SliceUnavailableError when another bucket fails, StoreUnavailableError
+ * when the service's own store does, also while it is read; the signal's reason
  */
 export async function* readSlices(
   slices: readonly Slice[],
   { store, buckets }: SliceStores,
   signal?: AbortSignal,
 ): AsyncGenerator<Uint8Array> {
-  for (const { bucket, key, start, end } of slices) {
-    if (start === end) continue
-    const from = bucket === undefined ? store : buckets?.(bucket)
-    const name = `"${key}"${bucket ? ` in ${bucket}` : ''}`
-    const range = { start, end: end - 1 }
-    const object = await from?.get(key, range, { signal }).catch((error: unknown): never => {
-      if (error instanceof InvalidRangeError)
-        throw new MissingSliceError(`The object ${name} has become shorter.`, { cause: error })
-      // A missing or closed bucket of a caller is permanent; the service's own store recovers.
-      if (bucket !== undefined && error instanceof BucketUnavailableError)
-        throw new MissingSliceError(error.message, { cause: error })
-      throw error
-    })
-    if (!object) throw new MissingSliceError(`There is no object ${name}.`)
-    // Stores cut off ranges that end beyond the object.
-    if (object.size < end) {
-      await object.body.cancel()
-      throw new MissingSliceError(`The object ${name} has become shorter.`)
+  for (const slice of slices) {
+    if (slice.start === slice.end) continue
+    try {
+      yield* await openSlice(slice, { store, buckets }, signal)
+    } catch (error) {
+      signal?.throwIfAborted()
+      throw sliceError(error, slice)
     }
-    yield* object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>
   }
 }
+
+async function openSlice(
+  { bucket, key, start, end }: Slice,
+  { store, buckets }: SliceStores,
+  signal: AbortSignal | undefined,
+) {
+  const from = bucket === undefined ? store : buckets?.(bucket)
+  const object = await from?.get(key, { start, end: end - 1 }, { signal })
+  if (!object) throw new MissingSliceError(`There is no object ${nameOf({ bucket, key })}.`)
+  // Stores cut off ranges that end beyond the object.
+  if (object.size < end) {
+    await object.body.cancel()
+    throw new InvalidRangeError('The object is shorter.')
+  }
+  return object.body as ReadableStream<Uint8Array> & AsyncIterable<Uint8Array>
+}
+
+function sliceError(error: unknown, { bucket, key }: Slice): unknown {
+  const name = nameOf({ bucket, key })
+  const cause = { cause: error }
+  if (error instanceof MissingSliceError) return error
+  if (error instanceof InvalidRangeError)
+    return new MissingSliceError(`The object ${name} has become shorter.`, cause)
+  if (error instanceof S3RequestError)
+    return new RefusedSliceError(`S3 does not give out the object ${name}: ${s3Answer(error)}.`, cause)
+  if (bucket === undefined) return error
+  if (error instanceof InvalidKeyError) return new RefusedSliceError(error.message, cause)
+  // A missing or closed bucket of a caller is permanent; the service's own store recovers.
+  if (error instanceof BucketUnavailableError) return new MissingSliceError(error.message, cause)
+  return new SliceUnavailableError(`S3 cannot deliver the object ${name} now: ${s3Answer(error)}.`, cause)
+}
+
+const nameOf = ({ bucket, key }: Pick<Slice, 'bucket' | 'key'>) => `"${key}"${bucket ? ` in ${bucket}` : ''}`

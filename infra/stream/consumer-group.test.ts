@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { ConsumerGroup, type RecordSource } from './consumer-group.ts'
 import { eventually } from './stream.contract.ts'
 import type { ConsumedRecord, ConsumeOptions } from './stream.ts'
@@ -59,6 +59,77 @@ test('fetching pauses at a number of bytes too', async () => {
   gates[0]!()
   await eventually(() => expect(gates).toHaveLength(3))
   expect(consumer.full).toBe(true)
+})
+
+describe('places shared between owners', () => {
+  const sharing = { ownerOf: ({ key }: ConsumedRecord) => key, perOwner: 2, waiting: 4 }
+
+  /** A topic with records of these owners, whose handlers end when told. */
+  function shared(owners: string[], change: Partial<ConsumeOptions> = {}) {
+    const records = owners.map((key, i) => ({ ...recordAt(0, BigInt(i)), key }))
+    const { source, commits } = fakeSource({
+      read: async (_, from, limit) => records.slice(Number(from), Number(from) + limit),
+    })
+    const handled: string[] = []
+    const ends = new Map<string, () => void>()
+    const handle = (record: ConsumedRecord) => {
+      const name = `${record.key}${record.offset}`
+      handled.push(name)
+      return new Promise<void>((resolve) => ends.set(name, resolve))
+    }
+    const group = new ConsumerGroup(source, [{ partition: 0, position: 0n, end: BigInt(owners.length) }])
+    const consumer = group.join({ ...options, maxInFlight: 3, sharing, handle, ...change })
+    const end = (name: string) => ends.get(name)!()
+    return { handled, end, consumer, commits }
+  }
+
+  test('one with many records has its share, and those of others pass them', async () => {
+    const { handled, end, commits } = shared(['a', 'a', 'a', 'a', 'a', 'b', 'b'])
+    await eventually(() => expect(handled).toEqual(['a0', 'a1', 'b5']))
+    end('b5')
+    await eventually(() => expect(handled).toEqual(['a0', 'a1', 'b5', 'b6']))
+    end('a0')
+    end('b6')
+    await eventually(() => expect(handled).toEqual(['a0', 'a1', 'b5', 'b6', 'a2']))
+    await eventually(() => expect(commits.at(-1)).toEqual(new Map([[0, 1n]])))
+  })
+
+  test('no more records are held than are told', async () => {
+    const { handled } = shared([...Array<string>(7).fill('a'), 'b'])
+    await eventually(() => expect(handled).toEqual(['a0', 'a1']))
+  })
+
+  test('the urgent ones of an owner go first', async () => {
+    const priorityOf = ({ offset }: ConsumedRecord) => -Number(offset)
+    const { handled, end } = shared(['a', 'a', 'a', 'a'], { sharing: { ...sharing, priorityOf } })
+    await eventually(() => expect(handled).toHaveLength(2))
+    end('a0')
+    await eventually(() => expect(handled).toEqual(['a0', 'a1', 'a3']))
+  })
+
+  test('a record that waits for its retry leaves its place', async () => {
+    const handled: string[] = []
+    const handle = async ({ key, offset }: ConsumedRecord) => {
+      handled.push(`${key}${offset}`)
+      if (offset < 2n) throw new Error('later')
+    }
+    shared(['a', 'a', 'a', 'a'], { handle })
+    await eventually(() => expect(handled.slice(0, 4)).toEqual(['a0', 'a1', 'a2', 'a3']))
+  })
+
+  test('closing waits for those that are handled, and begins no other', async () => {
+    const errors: unknown[] = []
+    const { handled, end, consumer, commits } = shared(['a', 'a', 'a', 'a'], {
+      onError: (error) => errors.push(error),
+    })
+    await eventually(() => expect(handled).toHaveLength(2))
+    const closed = consumer.close(60_000)
+    end('a0')
+    end('a1')
+    await closed
+    expect([handled, errors]).toEqual([['a0', 'a1'], []])
+    expect(commits.at(-1)).toEqual(new Map([[0, 2n]]))
+  })
 })
 
 test('records that finish in one turn are committed together', async () => {

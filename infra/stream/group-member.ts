@@ -1,3 +1,4 @@
+import { FairBudget } from '../fair-budget.ts'
 import { backoffMs } from '../retry.ts'
 import { sleep, valueWithin } from '../timing.ts'
 import type { ConsumedRecord, ConsumeOptions, Consumer } from './stream.ts'
@@ -16,13 +17,14 @@ const defaultDrainMs = 10_000
 
 /**
  * Consumer that runs the handler on records, with retries, and keeps to `maxInFlight`. A record that waits for its
- * retry keeps its place, so a failing handler slows fetching down instead of filling the memory.
+ * retry still counts as held, so a failing handler slows fetching down instead of filling the memory.
  */
 export class GroupMember implements Consumer {
   readonly options: ConsumeOptions
   readonly #events: MemberEvents
   readonly #held = new Map<ConsumedRecord, Promise<void>>()
   #heldBytes = 0
+  readonly #places: FairBudget | undefined
   /** Ends the pauses between attempts. */
   readonly #closing = new AbortController()
   /** Aborts handlers. */
@@ -33,13 +35,15 @@ export class GroupMember implements Consumer {
   constructor(options: ConsumeOptions, events: MemberEvents) {
     this.options = options
     this.#events = events
+    const { sharing, maxInFlight: size } = options
+    this.#places = sharing && new FairBudget({ size, perOwner: sharing.perOwner })
   }
 
-  /** Free places. */
+  /** Records that it can take. */
   get room(): number {
-    const { maxInFlight, maxInFlightBytes = Number.POSITIVE_INFINITY } = this.options
+    const { maxInFlight, maxInFlightBytes = Number.POSITIVE_INFINITY, sharing } = this.options
     if (this.#closed || this.#heldBytes >= maxInFlightBytes) return 0
-    return maxInFlight - this.#held.size
+    return maxInFlight + (sharing?.waiting ?? 0) - this.#held.size
   }
 
   get full(): boolean {
@@ -69,7 +73,7 @@ export class GroupMember implements Consumer {
   /** Resolves when the record is finished, or released because the member closes. */
   async #deliver(record: ConsumedRecord): Promise<void> {
     for (let failures = 0; !this.#closing.signal.aborted; ) {
-      if (await this.#handle(record)) {
+      if (await this.#inPlace(record, () => this.#handle(record))) {
         // A closed member has released the record already.
         if (!this.#held.delete(record)) return
         this.#heldBytes -= record.value.byteLength
@@ -79,6 +83,15 @@ export class GroupMember implements Consumer {
       }
       await sleep(backoffMs(++failures), this.#closing.signal)
     }
+  }
+
+  /** Runs the work in a place of the record's owner; false when the member closes before there is one. */
+  async #inPlace(record: ConsumedRecord, work: () => Promise<boolean>): Promise<boolean> {
+    const { sharing } = this.options
+    if (!this.#places || !sharing) return work()
+    const { signal } = this.#closing
+    const priority = sharing.priorityOf?.(record)
+    return this.#places.run(sharing.ownerOf(record), work, { priority, signal }).catch(() => false)
   }
 
   async #handle(record: ConsumedRecord): Promise<boolean> {

@@ -30,6 +30,17 @@ export interface SendOptions {
   signal?: AbortSignal
 }
 
+/** Shares the places of a consumer between the owners of records, e.g. tenants. */
+export interface Sharing {
+  ownerOf(record: ConsumedRecord): string
+  /** Maximum records of one owner handled concurrently. */
+  perOwner: number
+  /** Maximum records held beside those being handled: so far ahead another owner's record is found. */
+  waiting: number
+  /** The lowest of an owner is handled first; default: in the order of the stream. */
+  priorityOf?(record: ConsumedRecord): number
+}
+
 export interface ConsumeOptions {
   topic: string
   /** Each record of the topic is handled by one consumer of each group. */
@@ -38,6 +49,8 @@ export interface ConsumeOptions {
   maxInFlight: number
   /** Bytes of the values of records handled concurrently, from which on fetching pauses. Default: any. */
   maxInFlightBytes?: number
+  /** Default: first come, first served. With it, a record that waits for its retry leaves its place to others. */
+  sharing?: Sharing
   /**
    * Handles one record, concurrently with others, in any order. Its offset is committed after the promise fulfils and
    * every earlier record of the partition is finished too. After a rejection the record is delivered again, with a

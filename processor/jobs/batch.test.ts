@@ -3,6 +3,7 @@ import { keys } from '../../edge/contract/keys.ts'
 import { decodeControl, encodeShardJob, type ShardJob } from '../../edge/contract/shard.ts'
 import { topics } from '../../edge/contract/topics.ts'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
+import { storeError } from '../../infra/store/s3-errors.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
@@ -120,6 +121,47 @@ test.each([
   expect(stored().errors.map(codeOf)).toEqual([code, code, code])
   expect(stored().errors.map(({ error }) => error!.line)).toEqual([1, 2, 3])
   expect(announced()).toMatchObject([{ tally: { completed: 0, failed: 3 } }])
+})
+
+describe('the bucket of a caller that has the lines', () => {
+  const said = (status: number, name: string) =>
+    storeError(Object.assign(new Error('no'), { name, $metadata: { httpStatusCode: status } }), {
+      server: 'S3',
+      bucket: 'theirs',
+    })
+  const theirs = (error: Error) => {
+    const { store } = memoryStore()
+    return () => ({ ...store, get: () => Promise.reject(error) })
+  }
+  const inTheirs = () => recordOf({ ...job, slices: [{ bucket: 'theirs', key: 'a', start: 0, end: 99 }] })
+  const messages = () => stored().errors.map(({ error }) => [error!.code, error!.message.includes('S3')])
+
+  test('never gives them out: they fail, and say why', async () => {
+    const { handle } = processor({ buckets: theirs(said(403, 'InvalidObjectState')) })
+    await handle(inTheirs(), signal)
+    expect(messages()).toEqual(Array(3).fill(['input_unavailable', true]))
+  })
+
+  test('cannot serve: the shard comes again for a quarter of an hour, and then fails', async () => {
+    let now = 1000
+    const jobs = processor({ buckets: theirs(said(503, 'SlowDown')), now: () => now })
+    const handle = withDeadLetters(jobs, { stream: sender })
+    for (; now < 800_000; now += 200_000)
+      await expect(handle(inTheirs(), signal)).rejects.toThrow('503 SlowDown')
+    now = 902_000
+    await handle(inTheirs(), signal)
+    expect(messages()).toEqual(Array(3).fill(['input_unavailable', true]))
+    expect(announced()).toMatchObject([{ type: 'shard_done', tally: { failed: 3 } }])
+  })
+
+  test("cannot serve, nor can the service's own store: the shard comes again, however long it takes", async () => {
+    let now = 1000
+    const head = () => Promise.reject(new StoreUnavailableError('the own store is away'))
+    const buckets = theirs(said(503, 'SlowDown'))
+    const { handle } = processor({ buckets, store: { ...store, head }, now: () => now })
+    for (; now < 3_000_000; now += 500_000)
+      await expect(handle(inTheirs(), signal)).rejects.toThrow('the own store is away')
+  })
 })
 
 describe('an outage', () => {

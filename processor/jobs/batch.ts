@@ -8,12 +8,21 @@ import {
   type ShardTally,
 } from '../../edge/contract/shard.ts'
 import { topics } from '../../edge/contract/topics.ts'
-import { MissingSliceError, type SliceStores } from '../../infra/store/slices.ts'
+import { FairBudget } from '../../infra/fair-budget.ts'
+import {
+  MissingSliceError,
+  RefusedSliceError,
+  type SliceStores,
+  SliceUnavailableError,
+  sliceBytes,
+} from '../../infra/store/slices.ts'
 import { getJson } from '../../infra/store/store.ts'
-import type { ConsumedRecord, Stream } from '../../infra/stream/stream.ts'
+import type { ConsumedRecord, Sharing, Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { linkTo } from '../../infra/telemetry/tracing.ts'
+import { probeKey } from '../batches/callers-bucket.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
+import { priorityOf } from '../batches/shard/priority.ts'
 import { createShardRepayer, type Repaid, type RepayJob } from '../batches/shard/repay.ts'
 import { readShard, writeShard } from '../batches/shard/results.ts'
 import { createShardRunner, type ShardResults, type ShardRunnerOptions } from '../batches/shard/runner.ts'
@@ -38,10 +47,13 @@ export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 
  * into the dead letters; then `onDead` writes error lines.
  */
 export function batchJobs(options: BatchJobsOptions): RecordHandler {
-  const { captioner, store, stream, log } = options
+  const { captioner, store, stream, log, now } = options
   const metrics = measureBatches(options.metrics)
   const runShard = createShardRunner({ ...options, ...metrics })
   const repayShard = createShardRepayer(options)
+  const lineMemory = new FairBudget({ size: linesBytes, perOwner: linesBytes / 2 })
+  /** Batches whose input cannot be read, and since when, unix ms. */
+  const inputFailures = new Map<string, number>()
 
   async function handle(record: ConsumedRecord, signal: AbortSignal): Promise<void> {
     const job = decodeShardJob(record)
@@ -54,19 +66,32 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     // Its results would never be deleted: those of the batch have been joined and deleted.
     if (status && !acceptsShards(status))
       return log.warn(nameOf(job), 'shard resent, but its batch has ended')
-    const results = await run(job, signal)
+    const results = await withLines(job, signal, () => run(job, signal))
     if (!results) return metrics.onShard('cancelled')
     const tally = await writeShard(store, job, results, stored)
     await finish(job, tally, 'done', stored ? { replaced: true } : {})
   }
 
   async function repay(job: RepayJob, signal: AbortSignal): Promise<void> {
-    const repaid = job.model === captioner.model ? await repayOrKeep(job, signal) : await keep(job)
+    const repaid =
+      job.model === captioner.model
+        ? await withLines(job, signal, () => repayOrKeep(job, signal))
+        : await keep(job)
     if (!repaid) return metrics.onShard('cancelled')
     metrics.onRepaid(repaid.lines)
     const { tally, pending } = repaid
     await announce({ type: 'shard_repaid', ...nameOf(job), tally, pending })
     metrics.onShard('repaid')
+  }
+
+  /** Runs work that has the lines of a shard in memory. */
+  async function withLines<T>({ tenant, slices }: ShardJob, signal: AbortSignal, work: () => Promise<T>) {
+    const lines = await lineMemory.reserve(tenant, sliceBytes(slices), { signal })
+    try {
+      return await work()
+    } finally {
+      lines.release()
+    }
   }
 
   async function repayOrKeep(job: RepayJob, signal: AbortSignal): Promise<Repaid | undefined> {
@@ -87,11 +112,28 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   async function run(job: ShardJob, signal: AbortSignal): Promise<ShardResults | undefined> {
     if (job.model !== captioner.model) return fail(job, modelGone(job.model, captioner.model))
     try {
-      return await runShard(job, signal)
+      const results = await runShard(job, signal)
+      inputFailures.delete(job.batch)
+      return results
     } catch (error) {
-      if (!(error instanceof MissingSliceError)) throw error
-      return fail(job, inputGone)
+      if (error instanceof RefusedSliceError) return fail(job, inputUnavailable(error))
+      if (error instanceof MissingSliceError) return fail(job, inputGone)
+      if (!(error instanceof SliceUnavailableError)) throw error
+      await assertPatience(job, error)
+      return fail(job, inputUnavailable(error))
     }
+  }
+
+  /**
+   * Rejects while the bucket that has the input may still recover, so that the shard comes again later.
+   * @throws the error; StoreUnavailableError when the service's own store is away too
+   */
+  async function assertPatience({ batch, expiresAt }: ShardJob, error: SliceUnavailableError): Promise<void> {
+    await store.head(probeKey)
+    const since = inputFailures.get(batch) ?? now()
+    inputFailures.set(batch, since)
+    if (inputFailures.size > maxFailingInputs) inputFailures.delete(inputFailures.keys().next().value!)
+    if (now() - since < callersInputMs && now() < expiresAt) throw error
   }
 
   async function fail(job: ShardJob, fault: ShardFault): Promise<ShardResults> {
@@ -128,6 +170,12 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   return { handle, onDead }
 }
 
+/** Shares shards between tenants; those of a tenant's urgent batches go first. */
+export const shardSharing: Pick<Sharing, 'ownerOf' | 'priorityOf'> = {
+  ownerOf: ({ headers }) => headers.tenant ?? '',
+  priorityOf: (record) => priorityOf(jobOf(record)?.expiresAt ?? 0, record.timestamp),
+}
+
 /** Before the results of the batch are joined. */
 const acceptsShards = (status: BatchStatus) => status === 'validating' || status === 'in_progress'
 
@@ -147,6 +195,18 @@ const nameOf = ({ tenant, batch, shard }: ShardJob) => ({ tenant, batch, shard }
 const modelGone = (asked: string, served: string) => ({
   code: 'model_not_found',
   message: `The model "${asked}" is no longer served; "${served}" is. Create a batch for that model.`,
+})
+
+/** Maximum bytes of lines of running shards; a shard has 16 MiB, and mostly far less. */
+const linesBytes = 128 * 1024 * 1024
+
+/** Time for which shards come again whose lines are in a bucket of the caller that cannot serve, ms. */
+const callersInputMs = 15 * 60_000
+const maxFailingInputs = 1000
+
+const inputUnavailable = ({ message }: Error) => ({
+  code: 'input_unavailable',
+  message: `The input could not be read: ${message} Submit the line again once it can.`,
 })
 
 const inputGone = {

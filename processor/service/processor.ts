@@ -5,6 +5,7 @@ import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
 import { FairBudget } from '../../infra/fair-budget.ts'
+import { HostBreaker } from '../../infra/fetch/host-breaker.ts'
 import { openImageSource } from '../../infra/fetch/node.ts'
 import { workingMemory } from '../../infra/memory.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
@@ -16,7 +17,7 @@ import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
 import { batchBacklog, type FleetWatch, streamBacklog, watchFleet } from '../fleet/load.ts'
-import { batchJobs } from '../jobs/batch.ts'
+import { batchJobs, shardSharing } from '../jobs/batch.ts'
 import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { pinnedLevel } from '../pipeline/captioner.ts'
@@ -53,7 +54,11 @@ export interface RunningProcessor {
 }
 
 /** Concurrent shards: while the last lines of one are slow, the others keep the devices busy. */
-const shardsInFlight = 4
+const shardsInFlight = 32
+/** Concurrent shards of one tenant; the rest are for others, however slow its images are. */
+const tenantShards = 8
+/** Shards known beside those: so far ahead, others find theirs. */
+const waitingShards = 512
 
 /** Share of the working memory that images of interactive records may take, and again those that are sent by key. */
 const imageShare = 1 / 6
@@ -139,7 +144,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     timeoutMs: config.imageTimeoutMs,
     allowPrivate: config.allowPrivateUrls,
     buckets,
-    retryPausesMs: [500, 2000],
+    hosts: new HostBreaker(),
   })
   shutdown.add(() => images.close())
   const jobs = batchJobs({
@@ -156,6 +161,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     topic: topics.batch,
     group: groups.batch,
     maxInFlight: shardsInFlight,
+    sharing: { perOwner: tenantShards, waiting: waitingShards, ...shardSharing },
     ...handling(jobs, options),
   })
 }
@@ -177,7 +183,20 @@ function handling(
         { kind: SpanKind.CONSUMER, parent: record.headers.traceparent ?? '' },
         () => handle(record, signal),
       ),
-    onError: (err: unknown) => log.warn({ err }, 'record handler failed, retrying'),
+    onError: seldom((err) => log.warn({ err }, 'record handler failed, retrying')),
+  }
+}
+
+/** Time in which the same error is told once, however many records meet it, ms. */
+const sameErrorMs = 10_000
+
+function seldom(tell: (error: unknown) => void): (error: unknown) => void {
+  let last = { message: '', at: Number.NEGATIVE_INFINITY }
+  return (error) => {
+    const message = String(error)
+    if (message === last.message && Date.now() - last.at < sameErrorMs) return
+    last = { message, at: Date.now() }
+    tell(error)
   }
 }
 

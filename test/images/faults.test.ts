@@ -98,7 +98,13 @@ async function edgeCode(image_url: string, images: ImageSource): Promise<string>
 async function batchCode(image_url: string, images: ImageSource): Promise<string | undefined> {
   const { store } = memoryStore()
   await store.put(keys.tenant(tenant.id), JSON.stringify(tenant))
-  const run = createShardRunner({ captioner: new FakeCaptioner(), store, images, now: () => 1000 })
+  const run = createShardRunner({
+    captioner: new FakeCaptioner(),
+    store,
+    images,
+    now: () => 1000,
+    sleep: async () => {},
+  })
   const job = await shardOf(store, [JSON.stringify({ image_url })])
   const results = await run(job, new AbortController().signal)
   return codeOf(decodeShard(results!.object).errors[0]!)
@@ -134,7 +140,7 @@ async function commandCode(location: string, images: ImageSource): Promise<strin
 /** What the edge, a batch and the command call the fault, each with an image source as it opens one. */
 const codesOf = async (address: string, options?: Partial<NodeImageSourceOptions>) => [
   await edgeCode(address, openImages(options)),
-  await batchCode(address, openImages({ retryPausesMs: [0, 0], ...options })),
+  await batchCode(address, openImages(options)),
   await commandCode(address, openImages({ readFile: readImageFile, ...options })),
 ]
 

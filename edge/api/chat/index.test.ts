@@ -217,9 +217,9 @@ test.each([
 })
 
 test.each([
-  ['the S3 of a granted bucket', { bucket: new StoreUnavailableError('away') }],
-  ['the bucket of the service', { own: new BucketUnavailableError('missing', 'There is no bucket.', {}) }],
-])("%s being away is the service's fault", async (_, faults: { bucket?: Error; own?: Error }) => {
+  ['image_unavailable', { bucket: new StoreUnavailableError('away') }],
+  ['store_unavailable', { own: new BucketUnavailableError('missing', 'There is no bucket.', {}) }],
+])('%s: a bucket that is away now', async (code, faults: { bucket?: Error; own?: Error }) => {
   const tenants = [{ id: 'default', grants: [{ uri: 's3://photos/', access: 'read' as const }], limits: {} }]
   const edge = resourceEdge({}, tenants)
   await edge.bucket('photos').store.put('a.png', png)
@@ -230,7 +230,7 @@ test.each([
     json: { image_url: 's3://photos/a.png' },
     headers,
   })
-  expect([response.status, (await errorOf(response)).code]).toEqual([503, 'store_unavailable'])
+  expect([response.status, (await errorOf(response)).code]).toEqual([503, code])
   expect(response.headers.get('retry-after')).toBe('1')
 })
 

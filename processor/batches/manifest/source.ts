@@ -4,22 +4,26 @@ import { keys } from '../../../edge/contract/keys.ts'
 import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
-import { InvalidRangeError } from '../../../infra/store/range.ts'
+import { InvalidKeyError } from '../../../infra/store/key.ts'
+import { s3Answer } from '../../../infra/store/s3-errors.ts'
 import {
   cutSlices,
   MissingSliceError,
+  RefusedSliceError,
   readSlices,
   type Slice,
   type SliceStores,
+  SliceUnavailableError,
   sliceBytes,
 } from '../../../infra/store/slices.ts'
 import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
+import { atCallersBucket, Patience } from '../callers-bucket.ts'
 
-/** Input of a batch that can never be read. */
+/** Input of a batch that cannot be read: never, or not in time. */
 export class BatchInputError extends BaseError {
   /** As the batch's `errors` name it. */
-  readonly code: 'input_not_found' | 's3_unavailable' | 'empty_batch'
+  readonly code: 'input_not_found' | 'input_unavailable' | 's3_unavailable' | 'empty_batch'
 
   constructor(code: BatchInputError['code'], message: string, options?: ErrorOptions) {
     super(message, options)
@@ -30,7 +34,9 @@ export class BatchInputError extends BaseError {
 export interface ManifestOptions extends SliceStores {
   outages: Outages
   signal: AbortSignal
-  clock: Pick<Clock, 'now'>
+  clock: Clock
+  /** Until then a failing bucket of the caller is retried, unix ms. */
+  giveUpAt: number
 }
 
 /**
@@ -46,12 +52,33 @@ export function locateManifest(stored: StoredBatch, options: ManifestOptions): P
   if (!objects)
     throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: this service has no S3.`)
   if (key === '' || key.endsWith('/')) return locateImages(stored, objects, options)
-  return options.outages.outlast(async () => {
-    const object = await objects.head(key).catch(asInputError)
+  return atInput(input_uri, options, async () => {
+    const object = await objects.head(key)
     if (!object) throw new BatchInputError('input_not_found', `Object ${input_uri} does not exist.`)
     return [{ bucket, key, start: 0, end: object.size }]
-  }, options.signal)
+  })
 }
+
+/** Works at the bucket of an `input_uri`. @throws BatchInputError for every failure of it; the signal's reason */
+async function atInput<T>(uri: string, options: BucketOptions, work: () => Promise<T>): Promise<T> {
+  try {
+    return await atCallersBucket(work, options)
+  } catch (error) {
+    options.signal.throwIfAborted()
+    if (error instanceof BatchInputError) throw error
+    // A missing or closed bucket of a caller is permanent.
+    if (error instanceof BucketUnavailableError || error instanceof InvalidKeyError)
+      throw new BatchInputError('input_not_found', error.message, { cause: error })
+    throw unavailable(`${uri} cannot be read: S3 said ${s3Answer(error)}.`, error)
+  }
+}
+
+type BucketOptions = Omit<ManifestOptions, 'buckets'>
+
+const unavailable = (what: string, cause: unknown) =>
+  new BatchInputError('input_unavailable', `${what} Create the batch again once its input can be read.`, {
+    cause,
+  })
 
 function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
   const { store, outages, signal, clock } = options
@@ -64,24 +91,17 @@ function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): P
   }, signal)
 }
 
-/** A missing or closed bucket of a caller is permanent. */
-function asInputError(error: unknown): never {
-  if (!(error instanceof BucketUnavailableError)) throw error
-  throw new BatchInputError('input_not_found', error.message, { cause: error })
-}
-
 /** Writes the manifest once: a planner that takes over uses it, whatever was added to the prefix since. */
 function locateImages(
   { tenant, batch }: StoredBatch,
   images: ObjectStore,
-  { store, outages, signal }: ManifestOptions,
+  options: BucketOptions,
 ): Promise<Slice[]> {
+  const { store, outages, signal } = options
   const key = keys.batchManifest(tenant, batch.id)
   return outages.outlast(async () => {
     if (!(await store.head(key))) {
-      const prefix = batch.turbine.input_uri!
-      const lines = imageManifest(prefix, images, { outages, signal })
-      await images.list(parseS3Uri(prefix).key, { limit: 1 }).catch(asInputError)
+      const lines = imageManifest(batch.turbine.input_uri!, images, options)
       await store.put(key, ReadableStream.from(lines), { contentType: 'application/jsonl' })
     }
     const manifest = await store.head(key)
@@ -91,32 +111,42 @@ function locateImages(
 
 /**
  * Streams the lines of a manifest, in chunks as they arrive, and resumes after outages of the store.
- * @throws BatchInputError `input_not_found` when the manifest is gone or has become shorter
+ * @throws BatchInputError `input_not_found` when the manifest is gone or has become shorter, `input_unavailable` when
+ * it cannot be read otherwise
  */
 export async function* readManifest(
   slices: readonly Slice[],
-  { outages, signal, ...stores }: Omit<ManifestOptions, 'clock'>,
+  options: ManifestOptions,
 ): AsyncGenerator<ManifestLine[]> {
+  const { outages, signal } = options
   const splitter = new LineSplitter()
+  const patience = new Patience(options)
   const bytes = sliceBytes(slices)
   let offset = 0
   for (let failures = 0; offset < bytes; ) {
     try {
-      for await (const chunk of readSlices(cutSlices(slices, offset), stores)) {
+      for await (const chunk of readSlices(cutSlices(slices, offset), options)) {
         signal.throwIfAborted()
         offset += chunk.length
         failures = 0
+        patience.succeeded()
         yield splitter.push(chunk)
       }
       if (offset < bytes) throw gone()
     } catch (error) {
-      if (error instanceof MissingSliceError || error instanceof InvalidRangeError) throw gone(error)
-      if (!isOutage(error)) throw error
-      await outages.pause(error as Error, ++failures, signal)
+      if (error instanceof RefusedSliceError) throw unavailable(error.message, error)
+      if (error instanceof MissingSliceError) throw gone(error)
+      if (error instanceof SliceUnavailableError) await patience.failed(error).catch(givenUp)
+      else if (isOutage(error)) await outages.pause(error as Error, ++failures, signal)
+      else throw error
       signal.throwIfAborted()
     }
   }
   yield splitter.end()
+}
+
+function givenUp(error: unknown): never {
+  throw error instanceof SliceUnavailableError ? unavailable(error.message, error) : error
 }
 
 const gone = (cause?: unknown) =>
@@ -138,11 +168,11 @@ const imageExtension = /\.(?:jpe?g|png|webp|gif|tiff?|avif)$/i
 export async function* imageManifest(
   prefix: string,
   bucket: Pick<ObjectStore, 'list'>,
-  { outages, signal }: Pick<ManifestOptions, 'outages' | 'signal'>,
+  options: BucketOptions,
 ): AsyncGenerator<Uint8Array> {
   const { bucket: name, key: base } = parseS3Uri(prefix)
   const encoder = new TextEncoder()
-  const list: ObjectStore['list'] = (...args) => outages.outlast(() => bucket.list(...args), signal)
+  const list: ObjectStore['list'] = (...args) => atInput(prefix, options, () => bucket.list(...args))
   for await (const page of listPages({ list }, base)) {
     const lines = page
       .filter(({ key }) => imageExtension.test(key))

@@ -1,4 +1,5 @@
 import type { LimitFunction } from 'p-limit'
+import type { FairBudget } from '../../../infra/fair-budget.ts'
 import type { SliceStores } from '../../../infra/store/slices.ts'
 import type { Stream } from '../../../infra/stream/stream.ts'
 import type { Clock, Outages } from '../../delivery/outages.ts'
@@ -15,8 +16,8 @@ export interface PlannerServices extends SliceStores {
   /** Captions pruned lines again when a batch is done early; default: false. */
   repay?: boolean
   sendWindow: SendWindow
-  /** Limits large manifests read at a time. */
-  manifestLimit: LimitFunction
+  /** Places of large manifests that are read at a time, shared between tenants. */
+  manifestPlaces: FairBudget
   /** Limits batches whose files are written early. */
   earlyFilesLimit: LimitFunction
   /** Aborts when the planner shuts down. */

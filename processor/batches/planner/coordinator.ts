@@ -3,6 +3,7 @@ import type { BatchBacklog } from '../../../edge/contract/backlog.ts'
 import type { BatchStatus } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import type { Control } from '../../../edge/contract/shard.ts'
+import { FairBudget } from '../../../infra/fair-budget.ts'
 import { OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import { listPages, type ObjectInfo } from '../../../infra/store/store.ts'
 import { isOutage, type PlannerLog } from '../../delivery/outages.ts'
@@ -22,11 +23,11 @@ const recentMs = 10_000
 const firstRetryMs = 15_000
 const maxRetryMs = 10 * 60_000
 const claimsAtOnce = 16
-const largeManifestsAtOnce = 4
+const largeManifests = { size: 4, perOwner: 2 }
 const earlyFilesAtOnce = 4
 
 export interface CoordinatorOptions
-  extends Omit<PlannerServices, 'sendWindow' | 'manifestLimit' | 'earlyFilesLimit' | 'signal'> {
+  extends Omit<PlannerServices, 'sendWindow' | 'manifestPlaces' | 'earlyFilesLimit' | 'signal'> {
   log: PlannerLog
   onEnded?(status: BatchStatus): void
 }
@@ -59,7 +60,7 @@ export class Coordinator {
     this.#services = {
       ...options,
       sendWindow: new SendWindow(() => this.#running()),
-      manifestLimit: pLimit(largeManifestsAtOnce),
+      manifestPlaces: new FairBudget(largeManifests),
       earlyFilesLimit: pLimit(earlyFilesAtOnce),
       signal: this.#closing.signal,
     }

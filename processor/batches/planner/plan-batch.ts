@@ -7,14 +7,18 @@ import { type BatchError, batchError } from './status.ts'
 
 /** Concurrency is limited for larger manifests, since each takes memory for its `custom_id`s. */
 const smallManifestBytes = 16 * 1024 * 1024
+/** Time for which a bucket of the caller that cannot serve is retried at most, within the batch's window, ms. */
+const callersInputMs = 6 * 3_600_000
 
 /**
  * Plans a batch, shard by shard: from the stored plan, else by reading its manifest to the end.
  * @returns errors that keep the batch from running
  */
 export async function planBatch(context: BatchContext): Promise<BatchError[]> {
-  const { state, store, outages, signal, manifestLimit } = context
+  const { state, store, outages, signal, manifestPlaces, clock } = context
   const { batch, work } = state
+  const giveUpAt = Math.min(batch.expires_at * 1000, clock.now() + callersInputMs)
+  const options = { ...context, giveUpAt }
   const key = keys.batchPlan(state.ref.tenant, batch.id)
   const plan = await outages.outlast(() => readPlan(store, key), signal)
   if (plan) {
@@ -22,9 +26,11 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
     return []
   }
   try {
-    work.manifest = await locateManifest(state.stored, context)
+    work.manifest = await locateManifest(state.stored, options)
     const small = sliceBytes(work.manifest) <= smallManifestBytes
-    const errors = await (small ? cutIntoShards(context) : manifestLimit(() => cutIntoShards(context)))
+    const errors = await (small
+      ? cutIntoShards(options)
+      : manifestPlaces.run(state.ref.tenant, () => cutIntoShards(options), { signal }))
     if (errors.length > 0) return errors
     const { manifest, shards, lines, usable } = work
     const encoded = () => ReadableStream.from(encodePlan({ manifest, shards, lines, usable }))
@@ -37,7 +43,7 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
   }
 }
 
-async function cutIntoShards(context: BatchContext): Promise<BatchError[]> {
+async function cutIntoShards(context: BatchContext & { giveUpAt: number }): Promise<BatchError[]> {
   const { state, onLines } = context
   const { batch, work, changes } = state
   const cutter = new ShardCutter(batch)

@@ -5,7 +5,7 @@ import type { ShardTally } from '../../../edge/contract/shard.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { putJson } from '../../../infra/store/json.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
-import { isOutage } from '../../delivery/outages.ts'
+import { atCallersBucket } from '../callers-bucket.ts'
 import { readShardParts } from '../shard/results.ts'
 import type { BatchContext } from './context.ts'
 import { type Joined, joinShards } from './join.ts'
@@ -53,24 +53,18 @@ async function writeAllFiles(context: BatchContext): Promise<{ files: WrittenFil
   const { state, outages, clock, signal } = context
   const { output_uri } = state.batch.turbine
   const write = (uri: string | undefined) => writeFiles(context, doneShards(state.work), uri)
-  const since = clock.now()
-  for (let failures = 1; ; failures++) {
+  const writeOwn = () => outages.outlast(() => write(undefined), signal)
+  if (output_uri === undefined) return { files: await writeOwn(), errors: [] }
+  try {
+    const giveUpAt = clock.now() + callersBucketMs
+    return { files: await atCallersBucket(() => write(output_uri), { ...context, giveUpAt }), errors: [] }
+  } catch (error) {
     signal.throwIfAborted()
-    try {
-      return { files: await write(output_uri), errors: [] }
-    } catch (error) {
-      signal.throwIfAborted()
-      const lasting = !isOutage(error) || clock.now() - since > callersBucketMs
-      if (output_uri !== undefined && lasting) {
-        const files = await outages.outlast(() => write(undefined), signal)
-        const cause = error instanceof Error ? error.message : String(error)
-        const message = `${output_uri} could not be written: ${cause} The results are in the batch's files instead.`
-        const fault = { code: 'output_uri_unavailable', message, param: 'turbine.output_uri' }
-        return { files, errors: [batchError(fault)] }
-      }
-      if (!isOutage(error)) throw error
-      await outages.pause(error as Error, failures, signal)
-    }
+    const files = await writeOwn()
+    const cause = error instanceof Error ? error.message : String(error)
+    const message = `${output_uri} could not be written: ${cause} The results are in the batch's files instead.`
+    const fault = { code: 'output_uri_unavailable', message, param: 'turbine.output_uri' }
+    return { files, errors: [batchError(fault)] }
   }
 }
 

@@ -22,6 +22,7 @@ export interface SendWindowOptions {
 }
 
 export interface Senders {
+  /** Parts of an equal share: tenants, times the batches of this one. */
   batches: number
   /** Sum of what they need, lines per second. */
   need: number
@@ -42,12 +43,17 @@ export function sendWindow({ shardsPerSecond, need, senders }: SendWindowOptions
 const rateMs = 15_000
 /** Time between two sums of the batches' needs, ms. */
 const sendersMs = 1_000
+/** Batches of a tenant that send at a time, those due first: their number fills no stream. */
+const tenantBatches = 32
 
-/** Shares the stream's capacity among the batches of a planner. */
+/** Shares the stream's capacity among the tenants of a planner, and their batches. */
 export class SendWindow {
   readonly #batches: () => BatchState[]
   readonly #shardRate = new ArrivalRate({ timeConstantMs: rateMs })
-  #senders: Senders & { until: number } = { batches: 0, need: 0, until: 0 }
+  #need = 0
+  /** By tenant, those that send now, and those that wait until they may. */
+  #tenants = new Map<string, { senders: number; late: Set<BatchState> }>()
+  #until = 0
 
   /** @param batches those that the planner runs */
   constructor(batches: () => BatchState[]) {
@@ -61,13 +67,26 @@ export class SendWindow {
 
   /** Shards that a batch may have in the stream at `now`, unix ms. */
   sizeFor(state: BatchState, now: number): number {
-    if (now >= this.#senders.until) {
-      const sending = this.#batches().filter((batch) => batch.isSending(now))
-      const need = sending.reduce((sum, batch) => sum + needOf(batch, now), 0)
-      this.#senders = { batches: sending.length, need, until: now + sendersMs }
-    }
+    if (now >= this.#until) this.#count(now)
+    const tenant = this.#tenants.get(state.ref.tenant)
+    if (tenant?.late.has(state)) return 0
+    const batches = this.#tenants.size * (tenant?.senders ?? 1)
     const shardsPerSecond = this.#shardRate.perSecond(now)
-    return sendWindow({ shardsPerSecond, need: needOf(state, now), senders: this.#senders })
+    return sendWindow({ shardsPerSecond, need: needOf(state, now), senders: { batches, need: this.#need } })
+  }
+
+  #count(now: number): void {
+    this.#until = now + sendersMs
+    const sending = this.#batches().filter((batch) => batch.isSending(now))
+    this.#need = sending.reduce((sum, batch) => sum + needOf(batch, now), 0)
+    const byTenant = Map.groupBy(sending, ({ ref }) => ref.tenant)
+    this.#tenants = new Map(
+      [...byTenant].map(([tenant, batches]) => {
+        const inOrder = batches.sort((a, b) => dueAt(a.batch) - dueAt(b.batch))
+        const late = new Set(inOrder.slice(tenantBatches))
+        return [tenant, { senders: inOrder.length - late.size, late }]
+      }),
+    )
   }
 }
 

@@ -7,24 +7,28 @@ import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/co
 import type { ShardJob } from '../../../edge/contract/shard.ts'
 import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
-import type { ImageSource } from '../../../infra/fetch/image-source.ts'
+import { FairBudget, type Reservation } from '../../../infra/fair-budget.ts'
+import { FetchPlaces } from '../../../infra/fetch/fetch-places.ts'
+import { type ImageAsk, type ImageSource, kindOf } from '../../../infra/fetch/image-source.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
-import { ByteBudget } from './byte-budget.ts'
-import { priorityLimit } from './priority.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
 
 export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
   tenantOf(id: string): Promise<Tenant>
-  /** Maximum concurrent fetches. */
+  /** Rejects when the service's own store is away. */
+  assertStore(): Promise<unknown>
+  /** Maximum concurrent fetches of one tenant at one host; see `FetchPlaces`. */
   fetches: number
   /** Maximum bytes of images being fetched or waiting for a device. */
   imageBytes: number
   onFetched?(seconds: number): void
-  /** Waits for room in the queue; ends early when the signal aborts. */
+  /** Called with changes of the number of running lines. */
+  onInFlight?(change: 1 | -1): void
+  /** Waits, for another try and for room in the queue; ends early when the signal aborts. */
   sleep?(ms: number, signal: AbortSignal): Promise<void>
   /** Unix ms. */
   now(): number
@@ -40,57 +44,98 @@ export type LineOutcome =
 export interface LineRun {
   /** Stops the run. */
   signal: AbortSignal
-  /** Stops fetches when the batch expires, with a `BatchExpiredError`. */
-  expiry: AbortSignal
-  /** The lowest runs first. */
+  /** Stops waiting and fetching: as `signal`, and when the batch expires, with a `BatchExpiredError`. */
+  fetching: AbortSignal
+  /** Called when the line has a place, before it is fetched; rejects when it is not to be run any more. */
+  begin?(): Promise<void>
+  /** The lowest of a tenant runs first. */
   priority: number
 }
 
-/** The batch expired while an image was fetched. */
+/** The batch expired before the image was there. */
 export class BatchExpiredError extends BaseError {}
 
 /** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to be retried. */
 export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>
 
-/** Creates a runner for the lines of all shards of a process that keeps devices busy and memory bounded. */
+/** Pauses before an image is tried again, ms: S3 recovers, most web servers do so soon or not at all. */
+const pausesMs = { web: [500, 2_000], s3: [500, 2_000, 5_000, 10_000], data: [] }
+/** Longest such pause where a server asks for one, ms. */
+const maxPauseMs = 60_000
+/** Characters from which on parsing a line takes noticeable time and memory. */
+const largeLine = 16 * 1024
+/** Share of the memory for images that one tenant can have. */
+const memoryShare = 0.75
+
+/**
+ * Creates a runner for the lines of all shards of a process that keeps devices busy, memory bounded, and tenants apart:
+ * places to fetch and to caption, and memory, are shared fairly between them.
+ */
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
-  const { captioner, now } = options
-  const budget = new ByteBudget(options.imageBytes)
-  const fetching = priorityLimit(options.fetches)
-  const captioning = priorityLimit(captioner.concurrency)
+  const { captioner, imageBytes, now, onInFlight, assertStore, sleep } = options
+  const places = new FetchPlaces(options.fetches)
+  const memory = new FairBudget({
+    size: imageBytes,
+    perOwner: Math.max(Math.floor(memoryShare * imageBytes), maxBodyBytes),
+  })
+  const captioning = new FairBudget({ size: captioner.concurrency })
 
   async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
-    const { image, release } = await fetching(run.priority, () => fetchHeld(ask.imageUrl, job.tenant, run))
+    const { image, release } = await retry(() => fetchHeld(ask.imageUrl, job, run), {
+      tries: 1 + pausesMs[kindOf(ask.imageUrl)].length,
+      retriable: (error) => error instanceof ImageError && error.retriable,
+      pauseMs: (failures, error) => pauseOf(ask.imageUrl, failures, error),
+      signal: run.fetching,
+      sleep: sleep && ((ms) => sleep(ms, run.fetching)),
+    })
     try {
-      checkImage(image, 'image_url')
-      return await captioning(run.priority, () => captionImage(options, ask, job, image, run.signal))
+      return await captionImage(options, ask, job, image, run.signal)
     } finally {
       release()
     }
   }
 
-  /** The memory is reserved before the size is known, and held until the image is captioned. */
-  async function fetchHeld(url: string, tenant: string, { signal, expiry }: LineRun) {
-    const reservation = await budget.reserve(maxBodyBytes)
+  /** The place is held until the image is captioned next, so that no more images wait than are fetched at a time. */
+  async function fetchHeld(address: string, job: ShardJob, { begin, priority, ...run }: LineRun) {
+    const { tenant } = job
+    const turn = { priority, signal: run.fetching }
+    const place = await places.take({ owner: tenant, address, ...turn })
+    const held: Reservation[] = []
+    const release = () => {
+      for (const each of held.splice(0)) each.release()
+      onInFlight?.(-1)
+    }
+    const room = async (bytes: number) => void held.push(await memory.reserve(tenant, bytes, turn))
+    onInFlight?.(1)
     try {
-      const image = await fetchImage(options, url, tenant, AbortSignal.any([signal, expiry]))
-      reservation.shrink(image.length)
-      return { image, release: reservation.release }
+      await begin?.()
+      if (now() >= job.expiresAt) throw new BatchExpiredError()
+      const image = await fetchImage(options, address, { tenant, room, signal: run.fetching })
+      checkImage(image, 'image_url')
+      held[0]?.shrink(image.length)
+      held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
+      return { image, release }
     } catch (error) {
-      reservation.release()
-      expiry.throwIfAborted()
+      release()
+      // A failing bucket says nothing of the service's own store.
+      if (error instanceof ImageError && error.code === 'image_unavailable') await assertStore()
       throw error
+    } finally {
+      place.release()
     }
   }
 
-  return async (line, job, run) => {
-    const read = parseBatchLine(line, job)
+  async function runRead(
+    read: ReturnType<typeof parseBatchLine>,
+    line: ManifestLine,
+    job: ShardJob,
+    run: LineRun,
+  ): Promise<LineOutcome | undefined> {
     if (read === undefined) return undefined
     if ('fault' in read) return faulty(job, line, read.fault)
     const { ask } = read
     const { number } = line
     if (job.duplicates.includes(number)) return faulty(job, line, duplicateFault(ask.customId))
-    if (now() >= job.expiresAt) return expired(job, number, ask.customId)
     try {
       return captioned(job, number, ask, await caption(ask, job, run), now())
     } catch (error) {
@@ -99,19 +144,38 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       return refused(job, number, ask.customId, faultOf(error))
     }
   }
+
+  return async (line, job, run) => {
+    const length = line.text?.length ?? 0
+    if (length < largeLine) return runRead(parseBatchLine(line, job), line, job, run)
+    const { priority, signal } = run
+    const held = await memory.reserve(job.tenant, length, { priority, signal })
+    try {
+      const read = parseBatchLine(line, job)
+      // Only the image in the line itself is still in memory: another one reserves its own.
+      if (read && 'ask' in read && kindOf(read.ask.imageUrl) !== 'data') held.release()
+      return await runRead(read, line, job, run)
+    } finally {
+      held.release()
+    }
+  }
 }
 
+/** Pause before the next try; a longer one that the failure asks for, up to a bound. */
+function pauseOf(address: string, failures: number, error: unknown): number {
+  const asked = Math.min(retryAfterMs(error) ?? 0, maxPauseMs)
+  return Math.max(pausesMs[kindOf(address)][failures - 1] ?? 0, asked)
+}
 async function fetchImage(
   { images, tenantOf, onFetched, now }: LineRunnerOptions,
-  url: string,
-  tenantId: string,
-  signal: AbortSignal,
+  address: string,
+  { tenant: owner, ...ask }: { tenant: string } & Pick<ImageAsk, 'room' | 'signal'>,
 ): Promise<Uint8Array> {
-  signal.throwIfAborted()
+  ask.signal.throwIfAborted()
   const startedAt = now()
-  const tenant = await tenantOf(tenantId)
+  const tenant = await tenantOf(owner)
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
-  const image = await images(url, { granted, signal })
+  const image = await images(address, { ...ask, owner, granted })
   onFetched?.((now() - startedAt) / 1000)
   return image
 }

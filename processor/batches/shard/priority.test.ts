@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { priorityLimit, priorityOf } from './priority.ts'
+import { priorityOf } from './priority.ts'
 
 const minute = 60_000
 const hour = 60 * minute
@@ -23,20 +23,4 @@ test('no shard waits for one that comes a minute later, and equal ones keep thei
         expect(priorities[0]).toBeLessThanOrEqual(priorities[1]!)
     }),
   )
-})
-
-test('tasks wait for room, and those with the lowest priority get it', async () => {
-  const limit = priorityLimit(1)
-  const order: number[] = []
-  const task = (priority: number) => limit(priority, async () => void order.push(priority))
-  await Promise.all([5, 9, 2, 7].map(task))
-  expect(order).toEqual([5, 2, 7, 9])
-})
-
-test('a task that fails gives its place to the next', async () => {
-  const limit = priorityLimit(1)
-  const failing = limit(1, async () => Promise.reject(new Error('no')))
-  const next = limit(2, async () => 'done')
-  await expect(failing).rejects.toThrow('no')
-  expect(await next).toBe('done')
 })

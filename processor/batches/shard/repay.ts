@@ -49,11 +49,11 @@ type Outcome = { repaid: OutputResult } | 'kept' | 'pending'
  */
 export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
   const { store, captioner, now, sleep: wait = sleep } = options
-  const { tenantOf, isCancelled } = createLookUps(options)
+  const { isCancelled, ...lookUps } = createLookUps(options)
   const devices = new IdleDevices(captioner)
   const fetches = captioner.concurrency
   const imageBytes = fetches * maxBodyBytes
-  const runLine = createLineRunner({ ...options, captioner: devices, tenantOf, fetches, imageBytes })
+  const runLine = createLineRunner({ ...options, ...lookUps, captioner: devices, fetches, imageBytes })
   const inTurn = pLimit(fetches)
 
   async function repayLine(line: ManifestLine, job: RepayJob, run: LineRun): Promise<Outcome> {
@@ -68,9 +68,10 @@ export function createShardRepayer(options: ShardRepayerOptions): ShardRepayer {
     const stopping = new AbortController()
     const over = new AbortController()
     const watching = stopWhenBusy(stopping, over.signal, job.repay.until - writeMs)
+    const running = AbortSignal.any([signal, stopping.signal])
     const run: LineRun = {
-      signal: AbortSignal.any([signal, stopping.signal]),
-      expiry: over.signal,
+      signal: running,
+      fetching: AbortSignal.any([running, over.signal]),
       priority: 0,
     }
     const repay = async (line: ManifestLine): Promise<Outcome> => {

@@ -1,13 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import { TurbineError } from '../../../edge/contract/errors.ts'
+import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { MissingSliceError } from '../../../infra/store/slices.ts'
 import { StoreUnavailableError } from '../../../infra/store/store.ts'
 import { FakeCaptioner, type FakeCaptionerOptions } from '../../cli/captioner.fixture.ts'
 import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { createShardRunner, type ShardRunnerOptions } from './runner.ts'
-import { captionOf, codeOf, decodeShard, fakeImages, shardOf } from './shard.fixture.ts'
+import { captionOf, codeOf, decodeShard, fakeImages, gif, shardOf } from './shard.fixture.ts'
 
 const signal = new AbortController().signal
 
@@ -280,6 +281,166 @@ describe('trouble that is not the fault of a line', () => {
     expect(header).toMatchObject({ completed: 2, failed: 0 })
     expect(waits).toEqual([3000, 3000, 3000, 3000, 3000])
   })
+})
+
+describe('an image that cannot be had now', () => {
+  const unavailable = (code: 'image_unavailable' | 'image_url_timeout', retryAfterSeconds?: number) =>
+    new ImageError(code, 'S3 said 503 SlowDown.', { status: 503, retriable: true, retryAfterSeconds })
+
+  /** A runner in which the image `bad` fails so often. */
+  function failing(
+    error: Error,
+    failures = Number.POSITIVE_INFINITY,
+    options: Partial<ShardRunnerOptions> = {},
+  ) {
+    const waits: number[] = []
+    let tries = 0
+    const { run, store } = setUp({
+      images: async (url, ask) => {
+        if (url.includes('bad') && tries++ < failures) throw error
+        return fakeImages(url, ask)
+      },
+      sleep: async (ms) => void waits.push(ms),
+      ...options,
+    })
+    return { run, store, waits, tries: () => tries }
+  }
+
+  test.each([
+    ['s3://photos/bad.jpg', 'image_unavailable', [500, 2000, 5000, 10_000]],
+    ['https://x/bad.jpg', 'image_url_timeout', [500, 2000]],
+  ] as const)('%s fails alone after its tries', async (url, code, pauses) => {
+    const { run, store, waits } = failing(unavailable(code))
+    const job = await shardOf(store, ['https://x/a.jpg', url, 'https://x/b.jpg'])
+    const { output, errors } = await resultsOf(run, job)
+    expect(output.map(({ custom_id }) => custom_id)).toEqual(['line-1', 'line-3'])
+    expect(errors.map(codeOf)).toEqual([code])
+    expect(JSON.stringify(errors)).toContain('503 SlowDown')
+    expect(waits).toEqual(pauses)
+  })
+
+  test('comes at a later try, after as long as its host asks for', async () => {
+    const { run, store, waits, tries } = failing(unavailable('image_url_timeout', 7), 2)
+    const { header } = await resultsOf(run, await shardOf(store, ['https://x/bad.jpg']))
+    expect([header.completed, tries(), waits]).toEqual([1, 3, [7000, 7000]])
+  })
+
+  test("is no fault of the line while the service's own store is away: the shard comes again", async () => {
+    const away = new StoreUnavailableError('the own store is away')
+    const { store } = memoryStore()
+    const own = {
+      ...store,
+      head: async (key: string) => (key === 'ready' ? Promise.reject(away) : store.head(key)),
+    }
+    const { run, tries } = failing(unavailable('image_unavailable'), undefined, { store: own })
+    const job = await shardOf(store, ['s3://photos/bad.jpg', 'https://x/a.jpg'])
+    await expect(run(job, signal)).rejects.toBe(away)
+    expect(tries()).toBe(1)
+  })
+
+  test('holds no place while it waits for its next try', async () => {
+    const waiting = Promise.withResolvers<void>()
+    const { run, store } = failing(unavailable('image_url_timeout'), 1, {
+      fetches: 1,
+      sleep: () => waiting.promise,
+      onLine: (outcome) => void ('captioned' in outcome && waiting.resolve()),
+    })
+    const { header } = await resultsOf(run, await shardOf(store, ['https://x/bad.jpg', 'https://x/a.jpg']))
+    expect(header.completed).toBe(2)
+  })
+})
+
+/** A server that never answers; `fetching` counts. */
+function hangingImages(hangs: (url: string) => boolean) {
+  const count = { fetching: 0 }
+  const images: ImageSource = async (url, ask) => {
+    if (!hangs(url)) return fakeImages(url, ask)
+    count.fetching++
+    return new Promise((_, reject) => ask.signal.addEventListener('abort', () => reject(ask.signal.reason)))
+  }
+  return { images, count }
+}
+
+describe('lines whose image never comes', () => {
+  const urls = (count: number, host: (i: number) => string) =>
+    Array.from({ length: count }, (_, i) => `https://${host(i)}/${i}.jpg`)
+
+  /** Runs lines of a hostile tenant that end with the test. */
+  async function withHanging(lines: string[], work: (world: ReturnType<typeof setUp>) => Promise<void>) {
+    const { images, count } = hangingImages((url) => url.includes('hang'))
+    const world = setUp({ images, fetches: 4 })
+    const end = new AbortController()
+    const job = await shardOf(world.store, lines, { tenant: 'hostile', batch: 'batch_h' })
+    const running = world.run(job, end.signal)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    await work(world)
+    expect(count.fetching).toBeLessThanOrEqual(8)
+    end.abort(new Error('end'))
+    await expect(running).rejects.toThrow('end')
+  }
+
+  test('of as many hosts as there are lines take no place of another tenant', () =>
+    withHanging(
+      urls(300, (i) => `hang${i}.example`),
+      async ({ store, run }) => {
+        const { header } = await resultsOf(
+          run,
+          await shardOf(
+            store,
+            urls(50, () => 'x.example'),
+          ),
+        )
+        expect(header.completed).toBe(50)
+      },
+    ))
+
+  test('of one host take no place of another host, of the same tenant too', () =>
+    withHanging(
+      urls(300, () => 'hang.example'),
+      async ({ store, run }) => {
+        const job = await shardOf(
+          store,
+          urls(50, () => 'x.example'),
+          { tenant: 'hostile' },
+        )
+        expect((await resultsOf(run, job)).header.completed).toBe(50)
+      },
+    ))
+
+  test('take no place of lines without a web fetch, of the same tenant too', () =>
+    withHanging(
+      urls(300, (i) => `hang${i}.example`),
+      async ({ store, run }) => {
+        const lines = ['data:image/gif;base64,R0lGODlhAQABAAAAAA==', 's3://photos/a.gif']
+        const job = await shardOf(store, lines, { tenant: 'hostile' })
+        expect((await resultsOf(run, job)).header.completed).toBe(2)
+      },
+    ))
+})
+
+test('images wait for memory by their own size, and lines with an image in them by theirs', async () => {
+  const large = new Uint8Array(40_000)
+  large.set(gif('large'))
+  let [held, most] = [0, 0]
+  const { store, run } = setUp({
+    imageBytes: 100_000,
+    fetches: 8,
+    images: async (url, ask) => {
+      if (!url.startsWith('data:')) await ask.room?.(large.length)
+      most = Math.max(most, ++held)
+      return large
+    },
+    captions: { concurrency: 8, fail: () => void held-- },
+  })
+  const dataUrl = `data:image/gif;base64,${Buffer.from(large).toString('base64')}`
+  for (const [url, atOnce] of [
+    ['https://x/a.gif', 2],
+    [dataUrl, 1],
+  ] as const) {
+    most = 0
+    const { header } = await resultsOf(run, await shardOf(store, Array<string>(20).fill(url)))
+    expect([header.completed, most]).toEqual([20, atOnce])
+  }
 })
 
 test('no more is fetched and captioned at a time than is allowed, over all shards', async () => {

@@ -4,11 +4,13 @@ import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
+import { memoryLimit } from '../../../infra/memory.ts'
 import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
 import { getJson } from '../../../infra/store/store.ts'
 import { timeLimit } from '../../../infra/timing.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
+import { probeKey } from '../callers-bucket.ts'
 import {
   BatchExpiredError,
   createLineRunner,
@@ -16,19 +18,17 @@ import {
   type LineRun,
   type LineRunnerOptions,
 } from './line.ts'
-import { priorityLimit, priorityOf } from './priority.ts'
+import { priorityOf } from './priority.ts'
 
 export interface ShardRunnerOptions
   extends SliceStores,
-    Pick<LineRunnerOptions, 'images' | 'sleep' | 'now' | 'onFetched'> {
+    Pick<LineRunnerOptions, 'images' | 'sleep' | 'now' | 'onFetched' | 'onInFlight'> {
   captioner: Captioner
-  /** Concurrent fetches, over all shards; default: enough for slow sources and fast devices. */
+  /** Concurrent fetches of a tenant at one host, over all shards; default: enough for slow sources and fast devices. */
   fetches?: number
-  /** Maximum bytes of images in memory; default: `fetches` images of the maximum size. */
+  /** Maximum bytes of images in memory; default: `fetches` images of the maximum size, as far as memory allows. */
   imageBytes?: number
   onLine?(outcome: LineOutcome): void
-  /** Called with changes of the number of running lines. */
-  onInFlight?(change: 1 | -1): void
 }
 
 /** Results of a shard, ready to be stored. */
@@ -42,50 +42,51 @@ export interface ShardResults {
 export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
 
 const leastFetches = 32
+/** Maximum share of the process's memory for images of batch lines. */
+const imageShare = 1 / 8
+/** Images of the largest size for which there is always memory. */
+const leastImages = 4
 
 /**
  * Creates a runner of shards: it reads their lines, fetches the images and captions them in the batch lane. Lines of
  * all shards run concurrently, those of urgent batches first; results are in the order of the lines.
  *
  * A run rejects when the shard is to be retried: the store is unavailable, the processor shuts down, the signal aborts.
- * @throws MissingSliceError when the manifest is gone
+ * @throws MissingSliceError when the manifest is gone; SliceUnavailableError when its bucket fails
  */
 export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
-  const { captioner, now, onLine, onInFlight } = options
-  const { fetches = Math.max(leastFetches, captioner.concurrency), imageBytes = fetches * maxBodyBytes } =
-    options
-  const { tenantOf, isCancelled } = createLookUps(options)
-  const runLine = createLineRunner({ ...options, fetches, imageBytes, tenantOf })
-  // Fetches the next images while the devices caption the current ones.
-  const limit = priorityLimit(fetches + captioner.concurrency)
+  const { captioner, now, onLine } = options
+  const { fetches = Math.max(leastFetches, captioner.concurrency) } = options
+  const { imageBytes = imageMemory(fetches) } = options
+  const { isCancelled, ...lookUps } = createLookUps(options)
+  const runLine = createLineRunner({ ...options, ...lookUps, fetches, imageBytes })
 
   return async (job, signal) => {
     const lines = await linesOf(job, options)
     const stopping = new AbortController()
     const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
-    const priority = priorityOf(job.expiresAt, now())
+    const running = AbortSignal.any([signal, stopping.signal])
     const lineRun: LineRun = {
-      signal: AbortSignal.any([signal, stopping.signal]),
-      expiry: expiry.signal,
-      priority,
+      signal: running,
+      fetching: AbortSignal.any([running, expiry.signal]),
+      priority: priorityOf(job.expiresAt, now()),
+      async begin() {
+        running.throwIfAborted()
+        if (await isCancelled(job)) throw new BatchCancelledError()
+      },
     }
     const run = async (line: ManifestLine) => {
-      onInFlight?.(1)
       try {
-        lineRun.signal.throwIfAborted()
-        if (await isCancelled(job)) throw new BatchCancelledError()
         const outcome = await runLine(line, job, lineRun)
         if (outcome) onLine?.(outcome)
         return outcome
       } catch (error) {
         stopping.abort(error)
         throw error
-      } finally {
-        onInFlight?.(-1)
       }
     }
     try {
-      return encodeResults(await settled(lines.map((line) => limit(priority, () => run(line)))))
+      return encodeResults(await settled(lines.map(run)))
     } catch (error) {
       const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
       if (first instanceof BatchCancelledError) return undefined
@@ -95,6 +96,10 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
     }
   }
 }
+
+const imageMemory = (fetches: number) =>
+  maxBodyBytes *
+  Math.max(leastImages, Math.min(fetches, Math.floor((imageShare * memoryLimit()) / maxBodyBytes)))
 
 class BatchCancelledError extends BaseError {}
 
@@ -139,6 +144,7 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
 
 const cancelCacheMs = 1_000
 const tenantCacheMs = 10_000
+const storeCacheMs = 500
 
 /** Look-ups in the store that every line of a shard needs, cached for seconds. */
 export function createLookUps({ store, now }: Pick<ShardRunnerOptions, 'store' | 'now'>) {
@@ -148,7 +154,15 @@ export function createLookUps({ store, now }: Pick<ShardRunnerOptions, 'store' |
     now,
     shared: true,
   })
+  const storeWorks = remember({
+    load: async (key) => void (await store.head(key)),
+    freshMs: () => storeCacheMs,
+    now,
+    shared: true,
+  })
   return {
+    /** Rejects when the service's own store is away. */
+    assertStore: () => storeWorks(probeKey),
     /** The stored tenant; one that was never written has no grants. */
     tenantOf: remember<Tenant>({
       load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),

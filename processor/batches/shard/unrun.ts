@@ -2,7 +2,9 @@ import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob, ShardTally } from '../../../edge/contract/shard.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
-import { MissingSliceError, type SliceStores } from '../../../infra/store/slices.ts'
+import { retry } from '../../../infra/retry.ts'
+import { MissingSliceError, type SliceStores, SliceUnavailableError } from '../../../infra/store/slices.ts'
+import { probeKey } from '../callers-bucket.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { expired, faulty, type LineOutcome } from './line.ts'
 import { writeShard } from './results.ts'
@@ -24,15 +26,32 @@ export async function failedShard(
   fault: ShardFault,
   stores: SliceStores,
 ): Promise<ShardResults> {
-  const lines = await linesOf(job, stores).catch((error: unknown) => {
-    if (error instanceof MissingSliceError) return undefined
-    throw error
-  })
+  const lines = await linesOrGone(job, stores)
   return encodeResults(
-    lines === undefined
-      ? Array.from({ length: job.lines }, (_, i) => failedLine(job, fault, { number: job.firstLine + i }))
-      : lines.map((line) => failedLine(job, fault, line)),
+    lines === undefined ? goneLines(job, fault) : lines.map((line) => failedLine(job, fault, line)),
   )
+}
+
+const goneLines = (job: ShardJob, fault: ShardFault) =>
+  Array.from({ length: job.lines }, (_, i) => failedLine(job, fault, { number: job.firstLine + i }))
+
+/** Tries to read lines that only their errors need. */
+const readTries = 4
+
+/**
+ * Undefined when the lines are gone, and when another bucket does not give them out although the service's own store
+ * works.
+ */
+async function linesOrGone(job: ShardJob, stores: SliceStores): Promise<ManifestLine[] | undefined> {
+  try {
+    const retriable = (error: unknown) => error instanceof SliceUnavailableError
+    return await retry(() => linesOf(job, stores), { tries: readTries, retriable })
+  } catch (error) {
+    if (error instanceof MissingSliceError) return undefined
+    if (!(error instanceof SliceUnavailableError)) throw error
+    await stores.store.head(probeKey)
+    return undefined
+  }
 }
 
 /** Undefined for an empty line. A line without text is gone. */
@@ -53,12 +72,9 @@ function failedLine(
  * @throws StoreUnavailableError
  */
 async function expiredShard(job: ShardJob, stores: SliceStores): Promise<ShardResults> {
-  try {
-    return encodeResults((await linesOf(job, stores)).map((line) => expiredLine(job, line)))
-  } catch (error) {
-    if (!(error instanceof MissingSliceError)) throw error
-    return failedShard(job, inputGone, stores)
-  }
+  const lines = await linesOrGone(job, stores)
+  if (lines) return encodeResults(lines.map((line) => expiredLine(job, line)))
+  return encodeResults(goneLines(job, inputGone))
 }
 
 /** Undefined for an empty line. */

@@ -1,0 +1,69 @@
+import { type LookupAddress, type LookupOptions, promises } from 'node:dns'
+
+/** Resolves a name to all of its addresses, as `dns.lookup` does with `all: true`. */
+export type Lookup = (
+  hostname: string,
+  options: LookupOptions & { all: true },
+  callback: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void,
+) => void
+
+/** Time limit of one question to a name server, ms, and how often it is asked. */
+const question = { timeout: 2_000, tries: 2 }
+
+/**
+ * Asks the network's name servers. Unlike the system's resolver it takes no thread of Node's few, which name servers
+ * that never answer would hold, and with them every file that is read. It knows no names of the machine itself.
+ */
+export function networkLookup(): Lookup {
+  const resolver = new promises.Resolver(question)
+  const ask = async (hostname: string): Promise<LookupAddress[]> => {
+    const answers = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)])
+    const found = answers.flatMap((answer, i) =>
+      answer.status === 'fulfilled'
+        ? answer.value.map((address) => ({ address, family: i === 0 ? 4 : 6 }))
+        : [],
+    )
+    const [first] = answers
+    if (found.length === 0 && first.status === 'rejected') throw first.reason
+    return found
+  }
+  return (hostname, _, callback) => {
+    ask(hostname).then(
+      (addresses) => callback(null, addresses),
+      (error) => callback(error, []),
+    )
+  }
+}
+
+export interface CachedLookupOptions {
+  /** Time for which addresses are used again, ms; default 10,000. */
+  freshMs?: number
+  /** Names remembered at most; default 1,000. */
+  names?: number
+  /** Unix ms; default: the machine's clock. */
+  now?(): number
+}
+
+/** Looks a name up once for all connections that need it at about the same time. Failures are not remembered. */
+export function cachedLookup(lookup: Lookup, options: CachedLookupOptions = {}): Lookup {
+  const { freshMs = 10_000, names = 1_000, now = Date.now } = options
+  const known = new Map<string, { addresses: Promise<LookupAddress[]>; until: number }>()
+  const ask = (hostname: string) =>
+    new Promise<LookupAddress[]>((resolve, reject) => {
+      lookup(hostname, { all: true }, (error, addresses) => (error ? reject(error) : resolve(addresses)))
+    })
+  return (hostname, _, callback) => {
+    let entry = known.get(hostname)
+    if (!entry || now() >= entry.until) {
+      entry = { addresses: ask(hostname), until: now() + freshMs }
+      entry.addresses.catch(() => known.delete(hostname))
+      known.delete(hostname)
+      known.set(hostname, entry)
+      if (known.size > names) known.delete(known.keys().next().value!)
+    }
+    entry.addresses.then(
+      (addresses) => callback(null, addresses),
+      (error) => callback(error, []),
+    )
+  }
+}
