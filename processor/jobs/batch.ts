@@ -13,6 +13,7 @@ import { getJson } from '../../infra/store/store.ts'
 import type { ConsumedRecord, Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { linkTo } from '../../infra/telemetry/tracing.ts'
+import { ManifestRevokedError } from '../batches/manifest/grants.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
 import { createShardRepayer, type Repaid, type RepayJob } from '../batches/shard/repay.ts'
 import { readShard, writeShard } from '../batches/shard/results.ts'
@@ -90,7 +91,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
       return await runShard(job, signal)
     } catch (error) {
       if (!(error instanceof MissingSliceError)) throw error
-      return fail(job, inputGone)
+      return fail(job, error instanceof ManifestRevokedError ? inputRevoked : inputGone)
     }
   }
 
@@ -152,6 +153,12 @@ const modelGone = (asked: string, served: string) => ({
 const inputGone = {
   code: 'input_not_found',
   message: 'The input was deleted before this line was read. Create the batch again, and keep its input.',
+}
+
+const inputRevoked = {
+  code: 's3_not_granted',
+  message:
+    'This tenant may no longer read the input of the batch. Ask the operator to grant it, and create the batch again.',
 }
 
 const shardFailed = {

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
+import { keys } from '../../../edge/contract/keys.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
 import {
@@ -104,6 +105,8 @@ test.each(['s3://theirs/work.jsonl', 's3://theirs/photos/'])(
     const closed = { ...store, head: refuse, list: refuse }
     const clock = new VirtualClock()
     const outages = new Outages({ clock, log })
+    const grants = [{ uri: 's3://theirs/', access: 'read' }]
+    await store.put(keys.tenant('acme'), JSON.stringify({ id: 'acme', grants }))
     const stored = { tenant: 'acme', batch: { id: 'batch_1', turbine: { input_uri } } } as StoredBatch
     const options = { store, buckets: () => closed, outages, signal, clock }
     await expect(locateManifest(stored, options)).rejects.toMatchObject({ code: 'input_not_found' })

@@ -19,6 +19,8 @@ export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
   tenantOf(id: string): Promise<Tenant>
+  /** The service's own bucket, which no line may name. */
+  ownBucket?: string
   /** Maximum concurrent fetches. */
   fetches: number
   /** Maximum bytes of images being fetched or waiting for a device. */
@@ -102,7 +104,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
 }
 
 async function fetchImage(
-  { images, tenantOf, onFetched, now }: LineRunnerOptions,
+  { images, tenantOf, ownBucket, onFetched, now }: LineRunnerOptions,
   url: string,
   tenantId: string,
   signal: AbortSignal,
@@ -110,7 +112,7 @@ async function fetchImage(
   signal.throwIfAborted()
   const startedAt = now()
   const tenant = await tenantOf(tenantId)
-  const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
+  const granted = (uri: string) => assertGranted(tenant, 'read', uri, { ownBucket, param: 'image_url' })
   const image = await images(url, { granted, signal })
   onFetched?.((now() - startedAt) / 1000)
   return image
