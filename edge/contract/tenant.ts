@@ -66,12 +66,17 @@ export function parseS3Uri(uri: string, param?: string): S3Address {
 export function isGranted(
   { grants }: Tenant,
   access: Grant['access'],
-  { bucket, key }: S3Address,
+  address: S3Address,
   ownBucket: string | undefined,
 ): boolean {
-  if (bucket.toLowerCase() === ownBucket?.toLowerCase()) return false
-  return grants.some((grant) => grant.access === access && covers(grant.uri, `s3://${bucket}/${key}`))
+  const asked = `s3://${address.bucket}/${address.key}`
+  if (isOwn(address, ownBucket)) return false
+  return grants.some((grant) => grant.access === access && covers(grant.uri, asked))
 }
+
+/** Servers differ in whether they distinguish upper case. */
+const isOwn = ({ bucket }: S3Address, ownBucket: string | undefined) =>
+  bucket.toLowerCase() === ownBucket?.toLowerCase()
 
 export interface GrantOptions {
   /** The service's own bucket; undefined without S3. */
@@ -92,6 +97,11 @@ export function assertGranted(
 ): S3Address {
   const address = parseS3Uri(uri, param)
   if (isGranted(tenant, access, address, ownBucket)) return address
+  if (isOwn(address, ownBucket))
+    throw new TurbineError(
+      `${uri.slice(0, 200)} is in the service's own bucket, which nobody may name. Use another bucket.`,
+      { status: 403, code: 's3_not_granted', param },
+    )
   throw new TurbineError(
     `This tenant may not ${access} ${excerpt(uri, 120)}. Ask the operator to grant it: npx turbine tenants grant ${tenant.id} --${access} s3://${address.bucket}/...`,
     { status: 403, code: 's3_not_granted', param },
