@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
+import type { ObjectStore } from '../../infra/store/store.ts'
+import { newestFirst } from '../contract/ids.ts'
 import { readPage } from './pages.ts'
 
 const id = fc.stringMatching(/^[a-z0-9-]{1,6}$/)
@@ -57,4 +59,36 @@ test('a page reads hardly more than it shows', async () => {
   })
   expect(page.data.map((thing) => thing.id)).toEqual(['000', '001'])
   expect(read).toEqual(['000', '001', '002'])
+})
+
+const day = 86_400_000
+
+test.each([
+  ['over a year', (n: number) => 1_790_000_000_000 + Math.floor((n * 365 * day) / 800)],
+  ['on one day after a quiet year', (n: number) => 1_790_000_000_000 + (n === 0 ? 0 : 365 * day + n * 10)],
+])('page after page of the oldest costs some lists each, not all of them, made %s', async (_, timeOf) => {
+  const { store } = memoryStore()
+  const ids = Array.from({ length: 800 }, (_, n) => `file-${newestFirst(timeOf(n), `x${n}`)}`)
+  await Promise.all(ids.map((each) => store.put(`things/${each}.json`, '')))
+  let lists = 0
+  const counted: ObjectStore = {
+    ...store,
+    list: (prefix, options) => {
+      lists++
+      return store.list(prefix, { ...options, limit: 20 })
+    },
+  }
+  const read = async (each: string) => ({ id: each })
+  const found: string[] = []
+  const costs: number[] = []
+  for (let after: string | undefined, more = true; more; after = found.at(-1)) {
+    lists = 0
+    const page = await readPage(counted, { prefix: 'things/', after, limit: 10, order: 'asc', read })
+    costs.push(lists)
+    found.push(...page.data.map((thing) => thing.id))
+    more = page.has_more
+  }
+  expect(found).toEqual(ids.toSorted().reverse())
+  // All of them are 40 lists.
+  expect(costs.reduce((sum, each) => sum + each) / costs.length).toBeLessThan(20)
 })

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import { listPages, type ObjectStore } from '../../infra/store/store.ts'
+import { keysBefore } from './keys-before.ts'
 import { fromText } from './read.ts'
 import { jsonResponse } from './responses.ts'
 
@@ -90,12 +91,13 @@ const newestFirstKeys: KeyChunks = async function* (store, prefix, after, size) 
     yield page.map(({ key }) => key)
 }
 
-/** A store lists the newest first only, so all keys (not their objects) are listed to start with the oldest. */
 const oldestFirstKeys: KeyChunks = async function* (store, prefix, after, size) {
-  const keys: string[] = []
-  for await (const page of listPages(store, prefix)) keys.push(...page.map(({ key }) => key))
-  const rest = keys.filter((key) => after === undefined || key < after).reverse()
-  for (let start = 0; start < rest.length; start += size) yield rest.slice(start, start + size)
+  for (let before = after; ; ) {
+    const keys = (await keysBefore(store, { prefix, before, least: size })).reverse()
+    if (keys.length === 0) return
+    for (let start = 0; start < keys.length; start += size) yield keys.slice(start, start + size)
+    before = keys.at(-1)
+  }
 }
 
 const keyChunks = { desc: newestFirstKeys, asc: oldestFirstKeys }

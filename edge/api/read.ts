@@ -31,11 +31,15 @@ export async function readJson(c: Context<EdgeEnv>, example: object, limits?: Js
  * Makes a reader of the image at a URL in the request.
  * @returns a function to call once, which throws ImageError, and what else an `ImageSource` throws
  */
-export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'images'>, url: string) {
+export function imageReader(
+  c: Context<EdgeEnv>,
+  { images, ownBucket }: Pick<EdgeDeps, 'images' | 'ownBucket'>,
+  url: string,
+) {
   const tenant = c.get('tenant')
   // Forgotten once it is read: it can hold the whole image.
   let address = url
-  const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
+  const granted = (uri: string) => assertGranted(tenant, 'read', uri, { ownBucket, param: 'image_url' })
   return async (): Promise<Uint8Array> => {
     const image = await images(address, { owner: tenant.id, granted, signal: c.req.raw.signal })
     address = ''

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { assertGranted, parseS3Uri, type Tenant, tenantSchema } from './tenant.ts'
 
+const ownBucket = 'turbine'
 const tenant: Tenant = {
   id: 'acme',
   grants: [
@@ -39,7 +40,7 @@ test.each([
   ['read', 's3://photos/list.jsonl'],
   ['write', 's3://results/run/'],
 ] as const)('may %s %s', (access, uri) => {
-  expect(assertGranted(tenant, access, uri)).toEqual(parseS3Uri(uri))
+  expect(assertGranted(tenant, access, uri, { ownBucket })).toEqual(parseS3Uri(uri))
 })
 
 test.each([
@@ -51,7 +52,7 @@ test.each([
   ['read', 's3://photos/list.jsonl.bak'],
   ['read', 's3://photos/'],
 ] as const)('may not %s %s, and learns how to be granted it', (access, uri) => {
-  expect(() => assertGranted(tenant, access, uri, 'turbine.input_uri')).toThrow(
+  expect(() => assertGranted(tenant, access, uri, { ownBucket, param: 'turbine.input_uri' })).toThrow(
     expect.objectContaining({
       code: 's3_not_granted',
       status: 403,
@@ -59,6 +60,17 @@ test.each([
       message: expect.stringContaining(`npx turbine tenants grant acme --${access} s3://`),
     }),
   )
+})
+
+test.each([
+  ['turbine', 's3://turbine/files/other/content/file-a'],
+  ['turbine', 's3://turbine/'],
+  ['Turbine', 's3://turbine/files/x'],
+])('nobody is granted the own bucket %s, not by mistake either: %s', (own, uri) => {
+  const everywhere: Tenant = { ...tenant, grants: [{ uri: 's3://turbine/', access: 'read' }] }
+  const ask = () => assertGranted(everywhere, 'read', uri, { ownBucket: own })
+  expect(ask).toThrow(expect.objectContaining({ code: 's3_not_granted' }))
+  expect(assertGranted(everywhere, 'read', uri, { ownBucket: 'other' }).bucket).toBe('turbine')
 })
 
 test.each(['Acme', '', 'a b', '-a', 'a/b', 'x'.repeat(64)])('"%s" is no name of a tenant', (id) => {

@@ -60,6 +60,32 @@ export function parseS3Uri(uri: string, param?: string): S3Address {
 }
 
 /**
+ * Checks that a tenant was granted access. Nobody is granted the service's own bucket, which has the data of all
+ * tenants, whatever the grants say.
+ */
+export function isGranted(
+  { grants }: Tenant,
+  access: Grant['access'],
+  address: S3Address,
+  ownBucket: string | undefined,
+): boolean {
+  const asked = `s3://${address.bucket}/${address.key}`
+  if (isOwn(address, ownBucket)) return false
+  return grants.some((grant) => grant.access === access && covers(grant.uri, asked))
+}
+
+/** Servers differ in whether they distinguish upper case. */
+const isOwn = ({ bucket }: S3Address, ownBucket: string | undefined) =>
+  bucket.toLowerCase() === ownBucket?.toLowerCase()
+
+export interface GrantOptions {
+  /** The service's own bucket; undefined without S3. */
+  ownBucket: string | undefined
+  /** The request field with the URI, for errors. */
+  param?: string
+}
+
+/**
  * Checks that the tenant was granted access. The service's own permissions are not the caller's.
  * @throws TurbineError `s3_uri_invalid`, `s3_not_granted`
  */
@@ -67,11 +93,15 @@ export function assertGranted(
   tenant: Tenant,
   access: Grant['access'],
   uri: string,
-  param?: string,
+  { ownBucket, param }: GrantOptions,
 ): S3Address {
   const address = parseS3Uri(uri, param)
-  const asked = `s3://${address.bucket}/${address.key}`
-  if (tenant.grants.some((grant) => grant.access === access && covers(grant.uri, asked))) return address
+  if (isGranted(tenant, access, address, ownBucket)) return address
+  if (isOwn(address, ownBucket))
+    throw new TurbineError(
+      `${uri.slice(0, 200)} is in the service's own bucket, which nobody may name. Use another bucket.`,
+      { status: 403, code: 's3_not_granted', param },
+    )
   throw new TurbineError(
     `This tenant may not ${access} ${excerpt(uri, 120)}. Ask the operator to grant it: npx turbine tenants grant ${tenant.id} --${access} s3://${address.bucket}/...`,
     { status: 403, code: 's3_not_granted', param },

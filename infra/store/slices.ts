@@ -19,6 +19,8 @@ export interface Slice {
 export interface SliceStores {
   store: ObjectStore
   buckets?: Buckets
+  /** Name of the bucket that `store` is in; no `s3://` address may name it. */
+  ownBucket?: string
 }
 
 /** Object of a slice that is missing or too short, or that needs S3 where there is none. */

@@ -133,6 +133,10 @@ describe('the bucket of a caller that has the lines', () => {
     const { store } = memoryStore()
     return () => ({ ...store, get: () => Promise.reject(error) })
   }
+  beforeEach(async () => {
+    const grants = [{ uri: 's3://theirs/', access: 'read' }]
+    await store.put(keys.tenant(job.tenant), JSON.stringify({ id: job.tenant, grants }))
+  })
   const inTheirs = () => recordOf({ ...job, slices: [{ bucket: 'theirs', key: 'a', start: 0, end: 99 }] })
   const messages = () => stored().errors.map(({ error }) => [error!.code, error!.message.includes('S3')])
 
@@ -312,4 +316,30 @@ test('a record that cannot be read is one for the dead letters, and there is nob
   const record = consumed({ value: new TextEncoder().encode('{"tenant":') }, { topic: topics.batch })
   await withDeadLetters(processor(), { stream: sender })(record, signal)
   expect(sender.sent.map(({ topic }) => topic)).toEqual([topics.deadLetter])
+})
+
+describe('a manifest in a bucket of the tenant', () => {
+  const grants = [{ uri: 's3://theirs/', access: 'read' }]
+  const inBucket = async (granted: typeof grants, ownBucket?: string) => {
+    const theirs = memoryStore()
+    const { slices } = await shardOf(theirs.store, lines)
+    await store.put(keys.tenant(job.tenant), JSON.stringify({ id: job.tenant, grants: granted }))
+    job = { ...job, slices: slices.map((slice) => ({ ...slice, bucket: 'theirs' })) }
+    await processor({ buckets: () => theirs.store, ownBucket }).handle(recordOf(), signal)
+    return stored()
+  }
+
+  test('is read while that is granted', async () => {
+    expect((await inBucket(grants)).header).toMatchObject({ completed: 2, failed: 1 })
+  })
+
+  test.each([
+    ['the grant was revoked', [], undefined],
+    ["it is the service's own", grants, 'theirs'],
+  ])('is not read once %s, and its lines say why', async (_, granted, ownBucket) => {
+    const { header, errors } = await inBucket(granted, ownBucket)
+    expect(header).toMatchObject({ completed: 0, failed: 3 })
+    expect(errors.map(codeOf)).toEqual(Array(3).fill('s3_not_granted'))
+    expect(errors.map(({ custom_id }) => custom_id)).toEqual([null, null, null])
+  })
 })

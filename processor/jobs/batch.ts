@@ -21,6 +21,7 @@ import type { ConsumedRecord, Sharing, Stream } from '../../infra/stream/stream.
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { linkTo } from '../../infra/telemetry/tracing.ts'
 import { probeKey } from '../batches/callers-bucket.ts'
+import { ManifestRevokedError } from '../batches/manifest/grants.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
 import { priorityOf } from '../batches/shard/priority.ts'
 import { createShardRepayer, type Repaid, type RepayJob } from '../batches/shard/repay.ts'
@@ -116,6 +117,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
       inputFailures.delete(job.batch)
       return results
     } catch (error) {
+      if (error instanceof ManifestRevokedError) return fail(job, inputRevoked)
       if (error instanceof RefusedSliceError) return fail(job, inputUnavailable(error))
       if (error instanceof MissingSliceError) return fail(job, inputGone)
       if (!(error instanceof SliceUnavailableError)) throw error
@@ -212,6 +214,12 @@ const inputUnavailable = ({ message }: Error) => ({
 const inputGone = {
   code: 'input_not_found',
   message: 'The input was deleted before this line was read. Create the batch again, and keep its input.',
+}
+
+const inputRevoked = {
+  code: 's3_not_granted',
+  message:
+    'This tenant may no longer read the input of the batch. Ask the operator to grant it, and create the batch again.',
 }
 
 const shardFailed = {

@@ -138,7 +138,7 @@ function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<
 
 function consumeBatch(options: Consuming): Promise<Consumer> {
   const { config, log, backends, metrics, pipeline, shutdown } = options
-  const { stream, store, buckets } = backends
+  const { stream, store, buckets, ownBucket } = backends
   const images = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,
@@ -152,6 +152,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     stream,
     store,
     buckets,
+    ownBucket,
     images: images.imageAt,
     metrics,
     log,

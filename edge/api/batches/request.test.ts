@@ -132,3 +132,22 @@ test('without S3 its addresses are refused with what to do', async () => {
   expect(error).toMatchObject({ code: 's3_unavailable', param: 'turbine.input_uri' })
   expect(error.message).toContain('S3_ENDPOINT')
 })
+
+test.each(['photos', 'results'])(
+  "the service's own bucket %s is refused, though it was granted",
+  async (own) => {
+    const edge = resourceEdge({ ownBucket: own }, [bucketTenant])
+    const response = await create(edge, fromBucket)
+    expect(response.status).toBe(403)
+    const error = await errorOf(response)
+    expect(error.code).toBe('s3_not_granted')
+    expect(error.message).toContain("is in the service's own bucket")
+  },
+)
+
+test('no image is read from the own bucket', async () => {
+  const edge = resourceEdge({ ownBucket: 'photos' }, [bucketTenant])
+  const response = await edge.call('POST', '/v1/captions', { json: { image_url: 's3://photos/mine/a.jpg' } })
+  expect(response.status).toBe(403)
+  expect((await errorOf(response)).code).toBe('s3_not_granted')
+})

@@ -54,7 +54,7 @@ function assertMetadata(metadata: Record<string, string>): void {
 
 /** Checks that the input is a file or an `s3://` URI, and that the tenant may read and write the URIs. */
 function assertAddresses(
-  { buckets }: EdgeDeps,
+  { buckets, ownBucket }: EdgeDeps,
   tenant: Tenant,
   { input_file_id, turbine }: BatchRequest,
 ): void {
@@ -77,7 +77,7 @@ function assertAddresses(
   ] as const) {
     if (uri === undefined) continue
     if (!buckets) throw s3Unavailable(param)
-    const { key } = assertGranted(tenant, access, uri, param)
+    const { key } = assertGranted(tenant, access, uri, { ownBucket, param })
     if (access === 'read' ? key === '' && !uri.endsWith('/') : !uri.endsWith('/'))
       throw invalid(
         's3_uri_invalid',

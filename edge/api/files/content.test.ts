@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { errorOf } from '../../app.fixture.ts'
 import type { File as StoredInfo } from '../../contract/file.ts'
+import type { Tenant } from '../../contract/tenant.ts'
 import { resourceEdge, startSeconds } from '../resources.fixture.ts'
 import { parseRange } from './content.ts'
 
@@ -15,7 +16,8 @@ const output: StoredInfo = {
 }
 
 test("what lies in a caller's bucket is read from there, and stays when the file is deleted", async () => {
-  const edge = resourceEdge()
+  const grants: Tenant['grants'] = [{ uri: 's3://results/run/', access: 'write' }]
+  const edge = resourceEdge({}, [{ id: 'default', grants, limits: {} }])
   const { store, objects } = edge.bucket('results')
   const slice = { bucket: 'results', key: 'run/out.jsonl', start: 0, end: 8 }
   await store.put(slice.key, '01234567')
@@ -26,6 +28,20 @@ test("what lies in a caller's bucket is read from there, and stays when the file
   expect((await edge.call('DELETE', '/v1/files/file-out')).status).toBe(200)
   expect(edge.kept()).toEqual([slice.key])
   expect(objects.has(slice.key)).toBe(true)
+})
+
+test.each([
+  ['without a grant', [], undefined, 403],
+  ['with a grant to read', [{ uri: 's3://results/run/', access: 'read' }], undefined, 200],
+  ['in the own bucket', [{ uri: 's3://results/', access: 'write' }], 'results', 403],
+] as const)("what lies in a caller's bucket %s", async (_, grants, ownBucket, status) => {
+  const edge = resourceEdge({ ownBucket }, [{ id: 'default', grants: [...grants], limits: {} }])
+  await edge.bucket('results').store.put('run/out.jsonl', '01234567')
+  const slices = [{ bucket: 'results', key: 'run/out.jsonl', start: 0, end: 8 }]
+  await edge.keepOutput('default', { file: output, slices })
+  const response = await edge.call('GET', '/v1/files/file-out/content')
+  expect(response.status).toBe(status)
+  if (status === 403) expect((await errorOf(response)).code).toBe('s3_not_granted')
 })
 
 test('bytes that are gone are 404 before anything is answered', async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
+import { keys } from '../../../edge/contract/keys.ts'
 import { InvalidKeyError } from '../../../infra/store/key.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { storeError } from '../../../infra/store/s3-errors.ts'
@@ -104,6 +105,13 @@ test('a manifest of a bucket goes through all pages', async () => {
   expect(lines[24]).toEqual({ custom_id: '24.jpg', image_url: 's3://bucket/p/24.jpg' })
 })
 
+/** Lets the tenant read the bucket. */
+const grantTheirs = (store: ObjectStore) =>
+  store.put(
+    keys.tenant('acme'),
+    JSON.stringify({ id: 'acme', grants: [{ uri: 's3://theirs/', access: 'read' }] }),
+  )
+
 test.each(['s3://theirs/work.jsonl', 's3://theirs/photos/'])(
   'a bucket that is closed ends the batch, since waiting does not open it: %s',
   async (input_uri) => {
@@ -112,6 +120,7 @@ test.each(['s3://theirs/work.jsonl', 's3://theirs/photos/'])(
     const closed = { ...store, head: refuse, list: refuse }
     const clock = new VirtualClock()
     const outages = new Outages({ clock, log })
+    await grantTheirs(store)
     const stored = { tenant: 'acme', batch: { id: 'batch_1', turbine: { input_uri } } } as StoredBatch
     const options = { store, buckets: () => closed, outages, signal, clock, giveUpAt: 0 }
     await expect(locateManifest(stored, options)).rejects.toMatchObject({ code: 'input_not_found' })
@@ -146,9 +155,15 @@ function failingBucket(error: () => Error | undefined) {
 async function locate(
   input_uri: string,
   bucket: ObjectStore,
-  store = memoryStore().store,
+  own = memoryStore().store,
   clock = new VirtualClock(),
 ) {
+  // The tenant's grants are read from an own store that works.
+  const tenants = memoryStore().store
+  await grantTheirs(tenants)
+  const get: ObjectStore['get'] = (key, ...rest) =>
+    (key === keys.tenant('acme') ? tenants : own).get(key, ...rest)
+  const store = { ...own, get }
   const stored = { tenant: 'acme', batch: { id: 'batch_1', turbine: { input_uri } } } as StoredBatch
   const warnings: string[] = []
   const outages = new Outages({

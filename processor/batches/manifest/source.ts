@@ -19,15 +19,23 @@ import {
 import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 import { atCallersBucket, Patience } from '../callers-bucket.ts'
+import { isStillGranted } from './grants.ts'
 
 /** Input of a batch that cannot be read: never, or not in time. */
 export class BatchInputError extends BaseError {
   /** As the batch's `errors` name it. */
-  readonly code: 'input_not_found' | 'input_unavailable' | 's3_unavailable' | 'empty_batch'
+  readonly code: 'input_not_found' | 'input_unavailable' | 's3_unavailable' | 's3_not_granted' | 'empty_batch'
+  /** The field of the batch at fault, if it is not that of the input. */
+  readonly param: string | undefined
 
-  constructor(code: BatchInputError['code'], message: string, options?: ErrorOptions) {
+  constructor(
+    code: BatchInputError['code'],
+    message: string,
+    { param, ...options }: ErrorOptions & { param?: string } = {},
+  ) {
     super(message, options)
     this.code = code
+    this.param = param
   }
 }
 
@@ -44,13 +52,14 @@ export interface ManifestOptions extends SliceStores {
  * created from the images below it.
  * @throws BatchInputError
  */
-export function locateManifest(stored: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
+export async function locateManifest(stored: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
   const { input_uri } = stored.batch.turbine
   if (input_uri === undefined) return locateFile(stored, options)
   const { bucket, key } = parseS3Uri(input_uri)
   const objects = options.buckets?.(bucket)
   if (!objects)
     throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: this service has no S3.`)
+  await assertStillGranted(stored, 'read', options)
   if (key === '' || key.endsWith('/')) return locateImages(stored, objects, options)
   return atInput(input_uri, options, async () => {
     const object = await objects.head(key)
@@ -79,6 +88,27 @@ const unavailable = (what: string, cause: unknown) =>
   new BatchInputError('input_unavailable', `${what} Create the batch again once its input can be read.`, {
     cause,
   })
+
+/**
+ * Checks the grant of a batch's address, which may have been revoked since the batch was created.
+ * @throws BatchInputError `s3_not_granted`
+ */
+export async function assertStillGranted(
+  { tenant, batch }: StoredBatch,
+  access: 'read' | 'write',
+  { outages, signal, ...stores }: Pick<ManifestOptions, 'store' | 'ownBucket' | 'outages' | 'signal'>,
+): Promise<void> {
+  const param = access === 'read' ? 'input_uri' : 'output_uri'
+  const uri = batch.turbine[param]
+  if (uri === undefined) return
+  const check = () => isStillGranted(stores, tenant, access, parseS3Uri(uri))
+  if (await outages.outlast(check, signal)) return
+  throw new BatchInputError(
+    's3_not_granted',
+    `This tenant may no longer ${access} ${uri}. Ask the operator to grant it, and create the batch again.`,
+    { param: `turbine.${param}` },
+  )
+}
 
 function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
   const { store, outages, signal, clock } = options

@@ -222,6 +222,45 @@ describe('input and output', () => {
     }
   })
 
+  test.each([
+    ['input', 's3://pictures/lists/one.jsonl'],
+    ['input', 's3://pictures/2024/'],
+    ['output', 's3://results/today/'],
+  ])('a grant that was revoked before the batch runs fails it: the %s %s', async (side, uri) => {
+    const world = new PlannerWorld()
+    await world.bucket('pictures').put('lists/one.jsonl', manifestOf(5))
+    await world.bucket('pictures').put('2024/a.jpg', 'bytes')
+    const turbine = { [`${side}_uri`]: uri, max_prune: 1, prune_ratio_mean: null, counting: true }
+    const id = await world.createBatch(manifestOf(5), { turbine })
+    await world.grant([])
+    const batch = await world.finish(start(world), id)
+    expect(batch).toMatchObject({
+      status: 'failed',
+      errors: { data: [{ code: 's3_not_granted', param: `turbine.${side}_uri` }] },
+    })
+    expect(world.jobs).toEqual([])
+    expect(world.buckets.get('results')?.objects.keys() ?? []).toEqual([])
+  })
+
+  test("a grant that was revoked while the batch ran leaves the results in the batch's own files", async () => {
+    const world = new PlannerWorld()
+    const output_uri = 's3://results/today/'
+    const turbine = { output_uri, max_prune: 1, prune_ratio_mean: null, counting: true }
+    const planner = start(world)
+    const id = await world.createBatch(manifestOf(3), { turbine })
+    world.deliver(planner)
+    await world.clock.advance(1_000)
+    await world.grant([])
+    const batch = await world.finish(planner, id)
+    expect(batch).toMatchObject({
+      status: 'completed',
+      errors: { data: [{ code: 'output_uri_unavailable', param: 'turbine.output_uri' }] },
+    })
+    expect(batch.errors!.data[0]!.message).toContain('may no longer write')
+    expect(world.buckets.get('results')?.objects.keys() ?? []).toEqual([])
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3))
+  })
+
   test('output files expire when the batch says so', async () => {
     const world = new PlannerWorld()
     const id = await world.createBatch(manifestOf(1))

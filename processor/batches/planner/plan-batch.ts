@@ -1,6 +1,6 @@
 import { keys } from '../../../edge/contract/keys.ts'
 import { sliceBytes } from '../../../infra/store/slices.ts'
-import { BatchInputError, locateManifest, readManifest } from '../manifest/source.ts'
+import { assertStillGranted, BatchInputError, locateManifest, readManifest } from '../manifest/source.ts'
 import type { BatchContext } from './context.ts'
 import { encodePlan, type PlannedShard, readPlan, ShardCutter } from './plan.ts'
 import { type BatchError, batchError } from './status.ts'
@@ -26,6 +26,8 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
     return []
   }
   try {
+    // Before anything is captioned that could not be written.
+    await assertStillGranted(state.stored, 'write', context)
     work.manifest = await locateManifest(state.stored, options)
     const small = sliceBytes(work.manifest) <= smallManifestBytes
     const errors = await (small
@@ -38,8 +40,8 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
     return []
   } catch (error) {
     if (!(error instanceof BatchInputError)) throw error
-    const param = batch.input_file_id === null ? 'turbine.input_uri' : 'input_file_id'
-    return [batchError({ code: error.code, message: error.message, param })]
+    const input = batch.input_file_id === null ? 'turbine.input_uri' : 'input_file_id'
+    return [batchError({ code: error.code, message: error.message, param: error.param ?? input })]
   }
 }
 

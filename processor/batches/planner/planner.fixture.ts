@@ -3,6 +3,7 @@ import { type Batch, isFinal, newBatch, type StoredBatch } from '../../../edge/c
 import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeControl, decodeShardJob, encodeControl } from '../../../edge/contract/shard.ts'
+import type { Grant } from '../../../edge/contract/tenant.ts'
 import { topics } from '../../../edge/contract/topics.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { readSlices } from '../../../infra/store/slices.ts'
@@ -169,10 +170,16 @@ export class PlannerWorld {
         ...change,
       },
     }
+    if (uri ?? change.turbine?.output_uri) await this.grant()
     await this.memory.store.put(keys.batch(tenant, id), JSON.stringify(stored))
     await this.memory.store.put(keys.openBatch(tenant, id), JSON.stringify({ tenant, batch: id }))
     this.control.push(encodeControl({ type: 'batch_created', tenant, batch: id }))
     return id
+  }
+
+  /** Sets what the tenant is granted; default: all that batches name here. */
+  async grant(grants: Grant[] = everyGrant): Promise<void> {
+    await this.memory.store.put(keys.tenant(tenant), JSON.stringify({ id: tenant, grants }))
   }
 
   async putFile(id: string, text: string): Promise<void> {
@@ -281,6 +288,11 @@ function wrap(store: ObjectStore, via: <T>(call: () => Promise<T>, name: string)
     close: () => store.close(),
   }
 }
+
+const everyGrant: Grant[] = [
+  { uri: 's3://pictures/', access: 'read' },
+  { uri: 's3://results/', access: 'write' },
+]
 
 /** A manifest of short lines `a-1`, `a-2`, ... */
 export const manifestOf = (lines: number, name = 'a') =>

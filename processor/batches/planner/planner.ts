@@ -14,7 +14,8 @@ import { Coordinator, type CoordinatorOptions } from './coordinator.ts'
 /** Concurrent control records; handling one is quick. */
 const maxInFlight = 256
 
-export interface PlannerOptions extends Pick<CoordinatorOptions, 'store' | 'buckets' | 'log' | 'repay'> {
+export interface PlannerOptions
+  extends Pick<CoordinatorOptions, 'store' | 'buckets' | 'ownBucket' | 'log' | 'repay'> {
   stream: Pick<Stream, 'consume' | 'send'>
   /** Unix ms. */
   now(): number
@@ -42,12 +43,12 @@ export interface Planner {
  * @example const planner = await startPlanner({ store, stream, now: Date.now, log })
  */
 export async function startPlanner(options: PlannerOptions): Promise<Planner> {
-  const { store, buckets, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options
+  const { store, buckets, ownBucket, stream, now, log, repay, onDeadLetter, owner = randomUUID() } = options
   const clock = { now, sleep }
   const measured = options.metrics && measurePlanner(options.metrics)
   const outages = new Outages({ clock, log })
   const coordinator = new Coordinator({
-    ...{ store, buckets, stream, clock, outages, owner, log, repay },
+    ...{ store, buckets, ownBucket, stream, clock, outages, owner, log, repay },
     ...measured,
   })
   measured?.watch(coordinator, now)

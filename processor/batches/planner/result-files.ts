@@ -6,6 +6,7 @@ import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { putJson } from '../../../infra/store/json.ts'
 import type { ObjectStore } from '../../../infra/store/store.ts'
 import { atCallersBucket } from '../callers-bucket.ts'
+import { assertStillGranted } from '../manifest/source.ts'
 import { readShardParts } from '../shard/results.ts'
 import type { BatchContext } from './context.ts'
 import { type Joined, joinShards } from './join.ts'
@@ -51,7 +52,8 @@ export async function joinFiles(context: BatchContext, early?: Promise<WrittenFi
 /** Writes the files of all shards that are done. */
 async function writeAllFiles(context: BatchContext): Promise<{ files: WrittenFiles; errors: BatchError[] }> {
   const { state, outages, clock, signal } = context
-  const { output_uri } = state.batch.turbine
+  // A batch that failed before its first shard writes nothing.
+  const output_uri = state.work.done.end > 0 ? state.batch.turbine.output_uri : undefined
   const write = (uri: string | undefined) => writeFiles(context, doneShards(state.work), uri)
   const writeOwn = () => outages.outlast(() => write(undefined), signal)
   if (output_uri === undefined) return { files: await writeOwn(), errors: [] }
@@ -74,13 +76,15 @@ async function* doneShards({ done }: BatchWork): AsyncGenerator<number> {
 
 /**
  * Writes the files of these shards once, into the store or the caller's bucket.
- * @throws StoreUnavailableError, and any error of the caller's bucket
+ * @throws StoreUnavailableError, BatchInputError `s3_not_granted`, and any error of the caller's bucket
  */
 async function writeFiles(
-  { state, store, buckets, signal }: BatchContext,
+  context: BatchContext,
   shards: AsyncIterable<number>,
   outputUri: string | undefined,
 ): Promise<WrittenFiles> {
+  const { state, store, buckets, signal } = context
+  if (outputUri !== undefined) await assertStillGranted(state.stored, 'write', context)
   const output = batchFile('output', state.ref, outputUri)
   const error = batchFile('error', state.ref, outputUri)
   const targetOf = ({ bucket, key }: BatchFile) => {

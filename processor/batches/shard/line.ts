@@ -19,6 +19,8 @@ export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
   tenantOf(id: string): Promise<Tenant>
+  /** The service's own bucket, which no line may name. */
+  ownBucket?: string
   /** Rejects when the service's own store is away. */
   assertStore(): Promise<unknown>
   /** Maximum concurrent fetches of one tenant at one host; see `FetchPlaces`. */
@@ -167,14 +169,14 @@ function pauseOf(address: string, failures: number, error: unknown): number {
   return Math.max(pausesMs[kindOf(address)][failures - 1] ?? 0, asked)
 }
 async function fetchImage(
-  { images, tenantOf, onFetched, now }: LineRunnerOptions,
+  { images, tenantOf, ownBucket, onFetched, now }: LineRunnerOptions,
   address: string,
   { tenant: owner, ...ask }: { tenant: string } & Pick<ImageAsk, 'room' | 'signal'>,
 ): Promise<Uint8Array> {
   ask.signal.throwIfAborted()
   const startedAt = now()
   const tenant = await tenantOf(owner)
-  const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
+  const granted = (uri: string) => assertGranted(tenant, 'read', uri, { ownBucket, param: 'image_url' })
   const image = await images(address, { ...ask, owner, granted })
   onFetched?.((now() - startedAt) / 1000)
   return image

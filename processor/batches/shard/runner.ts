@@ -2,15 +2,15 @@ import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
-import { type Tenant, tenantSchema } from '../../../edge/contract/tenant.ts'
+import type { Tenant } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
 import { memoryLimit } from '../../../infra/memory.ts'
 import { remember } from '../../../infra/remembered.ts'
 import { readSlices, type SliceStores } from '../../../infra/store/slices.ts'
-import { getJson } from '../../../infra/store/store.ts'
 import { timeLimit } from '../../../infra/timing.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { probeKey } from '../callers-bucket.ts'
+import { assertManifestGranted, readTenant } from '../manifest/grants.ts'
 import {
   BatchExpiredError,
   createLineRunner,
@@ -103,8 +103,12 @@ const imageMemory = (fetches: number) =>
 
 class BatchCancelledError extends BaseError {}
 
-/** Reads the lines of a shard without empty ones, of which there can be millions. */
+/**
+ * Reads the lines of a shard without empty ones, of which there can be millions.
+ * @throws MissingSliceError, ManifestRevokedError; StoreUnavailableError
+ */
 export async function linesOf(job: ShardJob, stores: SliceStores): Promise<ManifestLine[]> {
+  await assertManifestGranted(job, stores)
   const lines: ManifestLine[] = []
   const bytes = readSlices(job.slices, stores)
   for await (const some of readLines(bytes, { firstLine: job.firstLine })) {
@@ -163,9 +167,8 @@ export function createLookUps({ store, now }: Pick<ShardRunnerOptions, 'store' |
   return {
     /** Rejects when the service's own store is away. */
     assertStore: () => storeWorks(probeKey),
-    /** The stored tenant; one that was never written has no grants. */
     tenantOf: remember<Tenant>({
-      load: async (id) => tenantSchema.parse((await getJson(store, keys.tenant(id))) ?? { id }),
+      load: (id) => readTenant(store, id),
       freshMs: () => tenantCacheMs,
       now,
       shared: true,
