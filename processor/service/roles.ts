@@ -74,8 +74,8 @@ async function startAll(process: Process): Promise<Started> {
 
 /** The HTTP edge alone, on Node, for a fleet. */
 async function startEdgeAlone(process: Process): Promise<Started> {
-  const { backends, config } = process
-  const models = createServedModels({ store: backends.store, now: Date.now })
+  const { backends, config, log } = process
+  const models = createServedModels({ ...backends, log, now: Date.now })
   const roomIn = (held: number) => (held < config.queueLimit ? 0 : 1)
   return { url: await openEdge(process, openReplies(config, process), { models, roomIn }) }
 }
@@ -172,7 +172,7 @@ function watchFleetWithoutModel(process: Process): void {
   const { backends, log, shutdown } = process
   let throughput: number | undefined
   const look = async () => {
-    const [latest] = (await readServedModels(backends.store)).toSorted((a, b) => b.seenAt - a.seenAt)
+    const [latest] = (await readServedModels(backends.store, log)).toSorted((a, b) => b.seenAt - a.seenAt)
     throughput = latest?.throughput
   }
   const failure = 'throughput of processors not read, retrying'

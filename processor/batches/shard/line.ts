@@ -9,6 +9,7 @@ import { assertGranted, type Tenant } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
+import { largeCharacters, nextTurn } from '../../../infra/timing.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { ByteBudget } from './byte-budget.ts'
@@ -84,6 +85,8 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 
   return async (line, job, run) => {
+    // Lines start together: each of megabytes is parsed in a turn of its own.
+    if ((line.text?.length ?? 0) > largeCharacters) await nextTurn()
     const read = parseBatchLine(line, job)
     if (read === undefined) return undefined
     if ('fault' in read) return faulty(job, line, read.fault)
