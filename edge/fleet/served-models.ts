@@ -3,13 +3,16 @@ import { readAll } from '../../infra/store/json.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
 import { forgetModelMs, type ModelSummary, servedModelSchema } from '../contract/model.ts'
-import type { Log } from '../deps.ts'
+
+interface WarnLog {
+  warn(fields: Record<string, unknown>, message: string): void
+}
 
 export interface ServedModelsOptions {
   store: ObjectStore
   /** Unix ms. */
   now(): number
-  log: Pick<Log, 'warn'>
+  log: WarnLog
   /** Time that a list is fresh, ms; default 10,000. */
   ttlMs?: number
 }
@@ -32,7 +35,7 @@ export function createServedModels({ store, now, log, ttlMs = 10_000 }: ServedMo
 }
 
 /** Reads the last announcement of each model, however old. @throws StoreUnavailableError */
-export const readServedModels = (store: ObjectStore, log: Pick<Log, 'warn'>) =>
+export const readServedModels = (store: ObjectStore, log: WarnLog) =>
   readAll(store, keys.models, {
     read: (value) => servedModelSchema.parse(value),
     onDamaged: (err) => log.warn({ err }, 'a damaged announcement of a model is ignored'),

@@ -247,7 +247,7 @@ describe('trouble that is not the fault of a line', () => {
   test('a manifest that is gone', async () => {
     const { store, run } = setUp()
     const job = await shardOf(store, ['https://x/a.jpg'])
-    await store.delete('manifest')
+    await store.delete(job.slices[0]!.key)
     await expect(run(job, signal)).rejects.toThrow(MissingSliceError)
   })
 
