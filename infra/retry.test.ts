@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest'
-import { backoffMs, isRetriable, type RetryOptions, retry, retryAfterMs } from './retry.ts'
+import { backoffMs, isRetriable, parseRetryAfter, type RetryOptions, retry, retryAfterMs } from './retry.ts'
 
 const failure = (details: object = { retriable: true }) => Object.assign(new Error('away'), details)
 
@@ -69,3 +69,13 @@ test('a signal ends the pause with its reason', async () => {
   await expect(retried).rejects.toBe(reason)
   expect(work).toHaveBeenCalledTimes(1)
 })
+
+test.each([
+  [null, undefined],
+  ['2', 2000],
+  ['0', 0],
+  ['99999999999', 300_000],
+  ['-1', undefined],
+  ['1e9', undefined],
+  ['Fri, 27 Nov 2026 07:00:00 GMT', undefined],
+])('a Retry-After of %j is a pause of %j ms', (header, ms) => expect(parseRetryAfter(header)).toBe(ms))

@@ -18,6 +18,15 @@ export function retryAfterMs(error: unknown): number | undefined {
   return retryAfterMs ?? (retryAfterSeconds === undefined ? undefined : retryAfterSeconds * 1000)
 }
 
+/** Longest pause that a server can ask for, ms. */
+const longestRetryAfterMs = 300_000
+
+/** Pause that a `Retry-After` header asks for, ms, at most five minutes; undefined without one in seconds. */
+export function parseRetryAfter(header: string | null): number | undefined {
+  if (header === null || !/^\d+$/.test(header)) return undefined
+  return Math.min(Number(header) * 1000, longestRetryAfterMs)
+}
+
 export interface RetryOptions {
   /** Maximum number of attempts; default: until it succeeds. */
   tries?: number

@@ -6,7 +6,8 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return
   const { promise, resolve } = Promise.withResolvers<void>()
   const end = () => resolve()
-  const timer = setTimeout(end, ms)
+  // A longer one would end at once.
+  const timer = setTimeout(end, Math.min(ms, maxTimerMs))
   signal?.addEventListener('abort', end)
   await promise
   clearTimeout(timer)

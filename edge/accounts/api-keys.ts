@@ -1,8 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { onlyIf, putJson, readAll } from '../../infra/store/json.ts'
-import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { type DamagedObjectError, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
-import type { StoredApiKey } from '../contract/tenant.ts'
+import { type StoredApiKey, storedApiKeySchema } from '../contract/tenant.ts'
 
 const prefix = 'sk-turbine-'
 const secretBytes = 32
@@ -40,9 +40,13 @@ export async function createKey(
   return { key, stored }
 }
 
-/** Lists all keys, oldest first. */
-export async function listApiKeys(store: ObjectStore): Promise<StoredApiKey[]> {
-  const stored = await readAll<StoredApiKey>(store, keys.apiKeys)
+/** Lists all keys but damaged ones, oldest first. */
+export async function listApiKeys(
+  store: ObjectStore,
+  onDamaged: (error: DamagedObjectError) => void = () => {},
+): Promise<StoredApiKey[]> {
+  const read = (value: unknown) => storedApiKeySchema.parse(value)
+  const stored = await readAll(store, keys.apiKeys, { read, onDamaged })
   return stored.sort((a, b) => a.created - b.created || a.id.localeCompare(b.id))
 }
 

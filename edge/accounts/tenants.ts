@@ -1,5 +1,5 @@
 import { readAll, swapJson } from '../../infra/store/json.ts'
-import type { ObjectStore } from '../../infra/store/store.ts'
+import type { DamagedObjectError, ObjectStore } from '../../infra/store/store.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { keys } from '../contract/keys.ts'
 import { type Grant, type Tenant, tenantSchema } from '../contract/tenant.ts'
@@ -11,9 +11,12 @@ export async function readTenant(store: ObjectStore, id: string): Promise<Tenant
   return (await load(store, id)).tenant
 }
 
-export async function listTenants(store: ObjectStore): Promise<Tenant[]> {
-  return readAll<Tenant>(store, keys.tenants)
-}
+/** Lists all tenants but damaged ones. */
+export const listTenants = (
+  store: ObjectStore,
+  onDamaged: (error: DamagedObjectError) => void = () => {},
+): Promise<Tenant[]> =>
+  readAll(store, keys.tenants, { read: (value) => tenantSchema.parse(value), onDamaged })
 
 /**
  * Changes or creates a tenant. Concurrent changes are both applied; they take effect within a minute.

@@ -1,10 +1,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
-import type { ObjectStore } from '../../infra/store/store.ts'
+import { DamagedObjectError, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { newestFirst } from '../contract/ids.ts'
 import { readPage } from './pages.ts'
 
+const silent = { warn: () => {} }
 const id = fc.stringMatching(/^[a-z0-9-]{1,6}$/)
 
 test.each(['asc', 'desc'] as const)(
@@ -22,7 +23,7 @@ test.each(['asc', 'desc'] as const)(
           const read = async (each: string) => (wanted(each) ? { id: each } : undefined)
           const found: string[] = []
           for (let after: string | undefined, more = true; more; after = found.at(-1)) {
-            const page = await readPage(store, { prefix: 'things/', after, limit, order, read })
+            const page = await readPage(store, { prefix: 'things/', after, limit, order, read, log: silent })
             expect(page.data.length).toBeLessThanOrEqual(limit)
             expect([page.first_id, page.last_id]).toEqual([
               page.data[0]?.id ?? null,
@@ -52,6 +53,7 @@ test('a page reads hardly more than it shows', async () => {
   const page = await readPage(store, {
     prefix: 'things/',
     limit: 2,
+    log: silent,
     read: async (each) => {
       read.push(each)
       return { id: each }
@@ -83,7 +85,14 @@ test.each([
   const costs: number[] = []
   for (let after: string | undefined, more = true; more; after = found.at(-1)) {
     lists = 0
-    const page = await readPage(counted, { prefix: 'things/', after, limit: 10, order: 'asc', read })
+    const page = await readPage(counted, {
+      prefix: 'things/',
+      after,
+      limit: 10,
+      order: 'asc',
+      log: silent,
+      read,
+    })
     costs.push(lists)
     found.push(...page.data.map((thing) => thing.id))
     more = page.has_more
@@ -91,4 +100,29 @@ test.each([
   expect(found).toEqual(ids.toSorted().reverse())
   // All of them are 40 lists.
   expect(costs.reduce((sum, each) => sum + each) / costs.length).toBeLessThan(20)
+})
+
+test.each([
+  ['that is no JSON', () => Promise.reject(new DamagedObjectError('damaged'))],
+  ['that lacks what is read', () => Promise.reject(new TypeError('undefined has no "file"'))],
+  ['with another id', async () => ({ id: 'other' })],
+])('a record %s is left out and logged', async (_, damaged) => {
+  const { store } = memoryStore()
+  for (const each of ['1', '2', '3']) await store.put(`things/${each}.json`, '')
+  const warned: unknown[] = []
+  const page = await readPage(store, {
+    prefix: 'things/',
+    limit: 10,
+    log: { warn: (fields) => void warned.push(fields) },
+    read: async (each) => (each === '2' ? damaged() : { id: each }),
+  })
+  expect(page.data).toEqual([{ id: '1' }, { id: '3' }])
+  expect(warned).toEqual([expect.objectContaining({ id: '2' })])
+})
+
+test('an outage of the store fails the list', async () => {
+  const { store } = memoryStore()
+  await store.put('things/1.json', '')
+  const read = () => Promise.reject(new StoreUnavailableError('away'))
+  await expect(readPage(store, { prefix: 'things/', limit: 1, log: silent, read })).rejects.toThrow('away')
 })

@@ -1,5 +1,7 @@
 import { z } from '@hono/zod-openapi'
-import { listPages, type ObjectStore } from '../../infra/store/store.ts'
+import { BaseError } from '../../infra/errors.ts'
+import { DamagedObjectError, listPages, type ObjectStore } from '../../infra/store/store.ts'
+import type { Log } from '../deps.ts'
 import { keysBefore } from './keys-before.ts'
 import { fromText } from './read.ts'
 import { jsonResponse } from './responses.ts'
@@ -49,22 +51,23 @@ export interface PageOptions<T> {
   order?: 'asc' | 'desc'
   /** Reads an item; undefined leaves it out. */
   read(id: string): Promise<T | undefined>
+  log: Pick<Log, 'warn'>
 }
 
 /** Maximum concurrent reads from the store. */
 const maxReads = 50
 
-/** Reads one page of the objects below a prefix. */
+/** Reads one page of the objects below a prefix, without damaged ones. @throws StoreUnavailableError */
 export async function readPage<T extends { id: string }>(
   store: ObjectStore,
-  { prefix, after, limit, order = 'desc', read }: PageOptions<T>,
+  { prefix, after, limit, order = 'desc', read, log }: PageOptions<T>,
 ): Promise<CursorPage<T>> {
   const afterKey = after === undefined ? undefined : `${prefix}${after}.json`
   const chunkSize = Math.min(limit + 1, maxReads)
   const idOf = (key: string) => key.slice(prefix.length, -'.json'.length)
   const found: T[] = []
   for await (const keys of keyChunks[order](store, prefix, afterKey, chunkSize)) {
-    const items = await Promise.all(keys.map((key) => read(idOf(key))))
+    const items = await Promise.all(keys.map((key) => readItem(idOf(key), { read, log })))
     found.push(...items.filter((item) => item !== undefined))
     if (found.length > limit) break
   }
@@ -75,6 +78,22 @@ export async function readPage<T extends { id: string }>(
     first_id: data[0]?.id ?? null,
     last_id: data.at(-1)?.id ?? null,
     has_more: found.length > limit,
+  }
+}
+
+/** Undefined for a damaged item: whatever its record lacks, the others are listed. */
+async function readItem<T extends { id: string }>(
+  id: string,
+  { read, log }: Pick<PageOptions<T>, 'read' | 'log'>,
+): Promise<T | undefined> {
+  try {
+    const item = await read(id)
+    if (item === undefined || item.id === id) return item
+    throw new DamagedObjectError(`The record of "${id}" has another id.`)
+  } catch (err) {
+    if (err instanceof BaseError && err.retriable) throw err
+    log.warn({ err, id }, 'a damaged record is left out of a list')
+    return undefined
   }
 }
 

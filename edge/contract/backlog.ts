@@ -1,23 +1,27 @@
+import { z } from 'zod'
+
+/** Remaining work of a batch. */
+const batchBacklogSchema = z.object({
+  batch: z.string(),
+  /** Unix ms. */
+  deadline: z.number(),
+  /** Lines without a result, as far as they are counted. */
+  linesLeft: z.number(),
+  /** Maximum share of image tokens that may be merged, 0 to 1. */
+  maxPrune: z.number(),
+})
+export type BatchBacklog = z.infer<typeof batchBacklogSchema>
+
 /**
  * Backlogs of a planner's batches: processors, which see only a few shards, know from them whether a batch is on time.
  * Refreshed while there is any batch; stored under `keys.backlog`.
  */
-export interface PlannerBacklog {
+export const plannerBacklogSchema = z.object({
   /** Unix ms. */
-  seenAt: number
-  batches: BatchBacklog[]
-}
-
-/** Remaining work of a batch. */
-export interface BatchBacklog {
-  batch: string
-  /** Unix ms. */
-  deadline: number
-  /** Lines without a result, as far as they are counted. */
-  linesLeft: number
-  /** Maximum share of image tokens that may be merged, 0 to 1. */
-  maxPrune: number
-}
+  seenAt: z.number(),
+  batches: z.array(batchBacklogSchema),
+})
+export type PlannerBacklog = z.infer<typeof plannerBacklogSchema>
 
 /** Interval of a planner's announcements, ms. */
 export const announceBacklogMs = 5_000

@@ -4,13 +4,10 @@ import { type CaptionJob, decodeJob, encodeJob } from './job.ts'
 
 const job: fc.Arbitrary<CaptionJob> = fc.record(
   {
-    id: fc.string(),
-    tenant: fc.string(),
-    model: fc.string(),
-    image: fc.oneof(
-      fc.uint8Array(),
-      fc.record({ key: fc.string({ minLength: 1 }), bytes: fc.nat() }, { requiredKeys: ['key'] }),
-    ),
+    id: fc.stringMatching(/^[\w-]{1,128}$/),
+    tenant: fc.constantFrom('acme', 'a-b_c', '0'),
+    model: fc.string({ minLength: 1 }),
+    image: fc.uint8Array(),
     acceptedAt: fc.double({ min: 0, max: 1e14, noNaN: true }),
     deadline: fc.integer({ min: 0, max: 1e14 }),
     maxPrune: fc.double({ min: 0, max: 1, noNaN: true }),
@@ -36,6 +33,40 @@ test('a job comes out of its record as it went in', () => {
   fc.assert(
     fc.property(job, (value) => {
       expect(decodeJob(encodeJob(value))).toEqual(value)
+    }),
+  )
+})
+
+test.each([
+  'captions/other/cap_1.image',
+  'captions/default/cap_1.json',
+  'captions/default/../other/cap_1.image',
+  'captions/default/',
+  'files/default/content/file-1',
+  'api-keys/0.json',
+  '',
+])('the image of a record is never the object "%s"', (key) => {
+  const record = encodeJob({ ...example, image: { key } })
+  expect(() => decodeJob(record)).toThrow(
+    expect.objectContaining({ code: 'record_unreadable', param: 'image-key', retriable: false }),
+  )
+})
+
+test('any headers are a job or a named header', () => {
+  const name = fc.constantFrom(...Object.keys(encodeJob(example).headers), 'image-key', 'prompt', '__proto__')
+  const value = fc.oneof(fc.string(), fc.constantFrom('NaN', '-1', '1e400', 'x'.repeat(5000)))
+  fc.assert(
+    fc.property(fc.dictionary(name, value), fc.boolean(), (headers, whole) => {
+      const record = encodeJob(example)
+      try {
+        decodeJob({ ...record, headers: whole ? { ...record.headers, ...headers } : headers })
+      } catch (error) {
+        expect(error).toMatchObject({
+          code: 'record_unreadable',
+          retriable: false,
+          param: expect.any(String),
+        })
+      }
     }),
   )
 })

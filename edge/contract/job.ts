@@ -1,5 +1,9 @@
+import { z } from 'zod'
 import type { StreamRecord } from '../../infra/stream/stream.ts'
+import { maxPromptCharacters, modelIdSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
+import { keys } from './keys.ts'
+import { tenantSchema } from './tenant.ts'
 
 /** Interactive request as a record of the stream. Times are unix ms. */
 export interface CaptionJob {
@@ -43,40 +47,60 @@ export function encodeJob(job: CaptionJob): StreamRecord {
   return { key: job.id, value: new Uint8Array(0), headers }
 }
 
-/** @throws TurbineError `record_unreadable` when a header is missing or not a number */
+const timeHeader = z
+  .string()
+  .regex(/^[0-9.e+-]{1,40}$/)
+  .transform(Number)
+  .pipe(z.number().min(0))
+
+/** Headers as processors need them: what is in the stream is not trusted, since others may write there too. */
+const headersSchema = z.object({
+  'turbine-id': z.string().regex(/^[\w-]{1,128}$/),
+  tenant: tenantSchema.shape.id,
+  model: modelIdSchema,
+  'accepted-at': timeHeader,
+  deadline: timeHeader,
+  'max-prune': timeHeader.pipe(z.number().max(1)),
+  prompt: z.string().max(maxPromptCharacters).optional(),
+  'reply-to': z.string().max(2048).optional(),
+  'image-key': z.string().max(1024).optional(),
+  'image-bytes': z.string().optional(),
+  traceparent: z.string().optional(),
+  repeatable: z.string().optional(),
+})
+
+/** @throws TurbineError `record_unreadable` when a header is missing or malformed, or names another tenant's image */
 export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): CaptionJob {
-  const { headers } = record
-  const text = (name: string) => {
-    const value = headers[name]
-    if (value === undefined) throw unreadable(name)
-    return value
-  }
-  const number = (name: string) => {
-    const value = Number(text(name) || Number.NaN)
-    if (!Number.isFinite(value)) throw unreadable(name)
-    return value
-  }
+  const read = headersSchema.safeParse(record.headers)
+  if (!read.success) throw unreadable(String(read.error.issues[0]?.path[0]))
+  const { tenant, model, deadline, prompt, traceparent, ...headers } = read.data
+  const id = headers['turbine-id']
   const imageKey = headers['image-key']
+  if (imageKey !== undefined && !isImageOf(tenant, imageKey)) throw unreadable('image-key')
   return {
-    id: text('turbine-id'),
-    tenant: text('tenant'),
-    model: text('model'),
-    image: imageKey === undefined ? record.value : { key: imageKey, ...sizeIn(headers) },
-    acceptedAt: number('accepted-at'),
-    deadline: number('deadline'),
-    maxPrune: number('max-prune'),
-    prompt: headers.prompt,
+    id,
+    tenant,
+    model,
+    image: imageKey === undefined ? record.value : { key: imageKey, ...sizeIn(headers['image-bytes']) },
+    acceptedAt: headers['accepted-at'],
+    deadline,
+    maxPrune: headers['max-prune'],
+    prompt,
     replyTo: headers['reply-to'],
-    traceparent: headers.traceparent,
+    traceparent,
     repeatable: headers.repeatable === '1' || undefined,
   }
 }
 
 /** Size of an image sent by key; a damaged one counts as unknown. */
-function sizeIn(headers: StreamRecord['headers']): { bytes?: number } {
-  const bytes = Number(headers['image-bytes'] || Number.NaN)
+function sizeIn(header: string | undefined): { bytes?: number } {
+  const bytes = Number(header || Number.NaN)
   return Number.isSafeInteger(bytes) && bytes >= 0 ? { bytes } : {}
 }
+
+/** The object is read, and deleted. */
+const isImageOf = (tenant: string, key: string) =>
+  key.startsWith(keys.captions(tenant)) && /^[\w-]+\.image$/.test(key.slice(keys.captions(tenant).length))
 
 const unreadable = (header: string) =>
   new TurbineError(`The record's header "${header}" is missing or malformed.`, {

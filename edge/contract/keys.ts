@@ -3,21 +3,25 @@ const shardDigits = 8
 
 /** All object keys of the store. Tenants and ids consist of letters, digits, `-` and `_`. */
 export const keys = {
+  /** Prefix of the results and images of a tenant's interactive requests. */
+  captions: (tenant: string) => `captions/${tenant}/`,
   /** Result of an interactive request, or its queued mark. */
-  caption: (tenant: string, id: string) => `captions/${tenant}/${id}.json`,
+  caption: (tenant: string, id: string) => `${keys.captions(tenant)}${id}.json`,
   /** Bytes of an image too large for a record. */
-  captionImage: (tenant: string, id: string) => `captions/${tenant}/${id}.image`,
+  captionImage: (tenant: string, id: string) => `${keys.captions(tenant)}${id}.image`,
 
   /** A `StoredFile`: the File object and the positions of its content. */
   file: (tenant: string, id: string) => `${keys.files(tenant)}${id}.json`,
   /** Prefix of all files of a tenant. */
   files: (tenant: string) => `files/${tenant}/info/`,
-  fileContent: (tenant: string, id: string) => `files/${tenant}/content/${id}`,
+  fileContent: (tenant: string, id: string) => `${keys.fileContents(tenant)}${id}`,
+  fileContents: (tenant: string) => `files/${tenant}/content/`,
 
   /** A `StoredUpload`. */
   upload: (tenant: string, id: string) => `uploads/${tenant}/info/${id}.json`,
-  uploadPart: (tenant: string, upload: string, part: string) => `uploads/${tenant}/content/${upload}/${part}`,
-  uploadParts: (tenant: string, upload: string) => `uploads/${tenant}/content/${upload}/`,
+  uploadPart: (tenant: string, upload: string, part: string) => `${keys.uploadParts(tenant, upload)}${part}`,
+  uploadParts: (tenant: string, upload: string) => `${keys.uploadContents(tenant)}${upload}/`,
+  uploadContents: (tenant: string) => `uploads/${tenant}/content/`,
 
   /** A `StoredBatch`. */
   batch: (tenant: string, id: string) => `${keys.batches(tenant)}${id}.json`,
@@ -26,6 +30,8 @@ export const keys = {
   /** Exists until the batch is in its final state; planners run these batches. */
   openBatch: (tenant: string, id: string) => `${keys.openBatches}${tenant}/${id}`,
   openBatches: 'open-batches/',
+  /** Prefix of what the planners and processors of a tenant's batches write. */
+  batchWork: (tenant: string) => `batch-work/${tenant}/`,
   /** Exists when the batch is to be cancelled. */
   batchCancel: (tenant: string, id: string) => `batch-work/${tenant}/${id}/cancel`,
   /** The coordinator's own state. */

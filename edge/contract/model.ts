@@ -31,13 +31,14 @@ export const modelListSchema = z
   .openapi('ModelList')
 
 /** Announcement of a model by the processors that serve it; refreshed while any of them runs. */
-export interface ServedModel {
-  model: ModelSummary
+export const servedModelSchema = z.object({
+  model: modelSchema,
   /** Images per second that a processor serves unpruned. */
-  throughput: number
+  throughput: z.number(),
   /** Unix ms. */
-  seenAt: number
-}
+  seenAt: z.number(),
+})
+export type ServedModel = z.infer<typeof servedModelSchema>
 
 /** Interval of the announcements of a model, ms. */
 export const announceModelMs = 20_000

@@ -1,6 +1,12 @@
+import { z } from 'zod'
 import type { Slice } from '../../infra/store/slices.ts'
-import type { BatchEndpoint } from './batch.ts'
+import { type BatchEndpoint, batchEndpoints, maxShardLines } from './batch.ts'
+import { modelIdSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
+import { maxParts } from './file.ts'
+import { parseJson } from './json.ts'
+import { keys } from './keys.ts'
+import { tenantSchema } from './tenant.ts'
 
 /**
  * Up to 256 consecutive lines of a batch. A record holds the position of the lines, not the lines, so it is small
@@ -114,12 +120,44 @@ const recordOf = (key: string, content: { tenant: string; batch: string }) => ({
 /** Encodes a shard as a record; its key spreads the shards of a batch over all partitions. */
 export const encodeShardJob = (job: ShardJob) => recordOf(`${job.batch}/${job.shard}`, job)
 
-const shardJobFields = ['tenant', 'batch', 'shard', 'slices', 'firstLine', 'lines', 'expiresAt'] as const
+const numberSchema = z.number().min(0)
+const countSchema = z.int().min(0)
+const batchIdSchema = z.string().regex(/^[\w-]{1,140}$/)
+const place = { tenant: tenantSchema.shape.id, batch: batchIdSchema, shard: countSchema }
 
-/** @throws TurbineError `record_unreadable` */
+const sliceSchema = z.object({
+  bucket: z.string().min(1).max(63).optional(),
+  key: z.string().min(1).max(1024),
+  start: countSchema,
+  end: countSchema,
+})
+
+const shardJobSchema = z.object({
+  ...place,
+  endpoint: z.enum(batchEndpoints),
+  model: modelIdSchema,
+  maxPrune: z.number().min(0).max(1),
+  expiresAt: numberSchema,
+  createdAt: numberSchema,
+  slices: z.array(sliceSchema).max(maxParts),
+  firstLine: countSchema,
+  lines: countSchema.max(maxShardLines),
+  duplicates: z.array(countSchema).max(maxShardLines),
+  repay: z.object({ until: numberSchema }).optional(),
+})
+
+/** @throws TurbineError `record_unreadable` when it is damaged, or names another tenant's objects */
 export function decodeShardJob(record: { value: Uint8Array }): ShardJob {
-  return decodeJson<ShardJob>(record, shardJobFields)
+  const job = decodeJson(record, shardJobSchema)
+  const foreign = job.slices.some(({ bucket, key }) => bucket === undefined && !isInputOf(job.tenant, key))
+  if (foreign) throw unreadable("has another tenant's objects in", 'slices')
+  return job
 }
+
+const isInputOf = (tenant: string, key: string) =>
+  [keys.fileContents(tenant), keys.uploadContents(tenant), keys.batchWork(tenant)].some((prefix) =>
+    key.startsWith(prefix),
+  )
 
 /** Control message to the planners. All messages of a batch go to one partition, so to one planner. */
 export type Control =
@@ -139,23 +177,60 @@ export type Control =
 
 export const encodeControl = (control: Control) => recordOf(control.batch, control)
 
+const tallySchema = z.object({
+  completed: countSchema,
+  failed: countSchema,
+  dropped: countSchema,
+  pruneRatioSum: numberSchema,
+  inputTokens: countSchema,
+  outputTokens: countSchema,
+  pruned: countSchema.optional(),
+  repaid: countSchema.optional(),
+})
+
+const controlSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('batch_created'), tenant: place.tenant, batch: place.batch }),
+  z.object({ type: z.literal('batch_cancelled'), tenant: place.tenant, batch: place.batch }),
+  z.object({
+    type: z.literal('shard_done'),
+    ...place,
+    tally: tallySchema,
+    replaced: z.literal(true).optional(),
+  }),
+  z.object({ type: z.literal('shard_repaid'), ...place, tally: tallySchema, pending: countSchema }),
+])
+
 /** @throws TurbineError `record_unreadable` */
 export function decodeControl(record: { value: Uint8Array }): Control {
-  return decodeJson<Control>(record, ['type', 'tenant', 'batch'])
+  return decodeJson(record, controlSchema)
 }
 
-function decodeJson<T extends object>({ value }: { value: Uint8Array }, fields: readonly (keyof T)[]): T {
+/** More than the largest of them has: a shard of a file in the maximum number of parts. */
+const maxRecordItems = 10 * maxParts
+
+function decodeJson<Schema extends z.ZodType>(
+  { value }: { value: Uint8Array },
+  schema: Schema,
+): z.output<Schema> {
   let parsed: unknown
   try {
-    parsed = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(value))
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(value)
+    parsed = parseJson(text, { maxItems: maxRecordItems })
   } catch (cause) {
-    throw unreadable('is not JSON', cause)
+    throw unreadable('is not JSON', undefined, cause)
   }
-  if (typeof parsed !== 'object' || parsed === null) throw unreadable('is not an object')
-  const missing = fields.find((field) => !(field in parsed))
-  if (missing !== undefined) throw unreadable(`lacks "${String(missing)}"`)
-  return parsed as T
+  const read = schema.safeParse(parsed)
+  if (read.success) return read.data
+  const path = read.error.issues[0]?.path ?? []
+  throw unreadable(path.length === 0 ? 'is not an object' : 'has no valid', path[0])
 }
 
-const unreadable = (what: string, cause?: unknown) =>
-  new TurbineError(`The record ${what}.`, { status: 500, code: 'record_unreadable', retriable: false, cause })
+function unreadable(what: string, field?: PropertyKey, cause?: unknown): TurbineError {
+  const name = field === undefined ? '' : ` "${String(field)}"`
+  return new TurbineError(`The record ${what}${name}.`, {
+    status: 500,
+    code: 'record_unreadable',
+    retriable: false,
+    cause,
+  })
+}

@@ -32,14 +32,15 @@ export type Tenant = z.infer<typeof tenantSchema>
 export const defaultTenant: Tenant = { id: 'default', grants: [], limits: {} }
 
 /** API key as stored: only its hash. Times are unix seconds. */
-export interface StoredApiKey {
-  id: string
-  tenant: string
+export const storedApiKeySchema = z.object({
+  id: z.string(),
+  tenant: tenantSchema.shape.id,
   /** First characters of the key, to tell keys apart. */
-  hint: string
-  name: string
-  created: number
-}
+  hint: z.string(),
+  name: z.string(),
+  created: z.int(),
+})
+export type StoredApiKey = z.infer<typeof storedApiKeySchema>
 
 export interface S3Address {
   bucket: string

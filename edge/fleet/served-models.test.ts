@@ -18,11 +18,15 @@ function fleet() {
       return store.list(...args)
     },
   }
+  const warned: string[] = []
+  const log = { warn: (_: object, message: string) => void warned.push(message) }
   return {
     state,
-    models: createServedModels({ store: guarded, now: () => state.now }),
+    store,
+    warned,
+    models: createServedModels({ store: guarded, now: () => state.now, log }),
     announce: (id: string, seenAt = state.now) =>
-      store.put(keys.model(id), JSON.stringify({ model: { ...starter, id }, seenAt })),
+      store.put(keys.model(id), JSON.stringify({ model: { ...starter, id }, throughput: 1, seenAt })),
   }
 }
 
@@ -33,6 +37,15 @@ test('lists what is served, in the order of the ids', async () => {
   await announce('owner/b')
   await announce('a')
   expect(ids(await models())).toEqual(['a', 'owner/b'])
+})
+
+test('leaves out damaged announcements', async () => {
+  const { models, announce, store, warned } = fleet()
+  await announce('a')
+  await store.put(keys.model('b'), '{"model":{"id":"b"}}')
+  await store.put(keys.model('c'), '{"model":')
+  expect(ids(await models())).toEqual(['a'])
+  expect(warned).toHaveLength(2)
 })
 
 test('reads the list again only when it is old', async () => {

@@ -2,12 +2,17 @@ import { remember } from '../../infra/remembered.ts'
 import { readAll } from '../../infra/store/json.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
-import { forgetModelMs, type ModelSummary, type ServedModel } from '../contract/model.ts'
+import { forgetModelMs, type ModelSummary, servedModelSchema } from '../contract/model.ts'
+
+interface WarnLog {
+  warn(fields: Record<string, unknown>, message: string): void
+}
 
 export interface ServedModelsOptions {
   store: ObjectStore
   /** Unix ms. */
   now(): number
+  log: WarnLog
   /** Time that a list is fresh, ms; default 10,000. */
   ttlMs?: number
 }
@@ -18,11 +23,11 @@ export interface ServedModelsOptions {
  *
  * @returns a function that rejects with StoreUnavailableError if no list was ever read
  * @example
- * const models = createServedModels({ store, now: Date.now })
+ * const models = createServedModels({ store, now: Date.now, log })
  * const [byDefault] = await models()
  */
-export function createServedModels({ store, now, ttlMs = 10_000 }: ServedModelsOptions) {
-  const listed = remember({ load: () => readServedModels(store), freshMs: () => ttlMs, now })
+export function createServedModels({ store, now, log, ttlMs = 10_000 }: ServedModelsOptions) {
+  const listed = remember({ load: () => readServedModels(store, log), freshMs: () => ttlMs, now })
   return async (): Promise<ModelSummary[]> =>
     (await listed(keys.models))
       .filter(({ seenAt }) => now() - seenAt < forgetModelMs)
@@ -30,4 +35,8 @@ export function createServedModels({ store, now, ttlMs = 10_000 }: ServedModelsO
 }
 
 /** Reads the last announcement of each model, however old. @throws StoreUnavailableError */
-export const readServedModels = (store: ObjectStore) => readAll<ServedModel>(store, keys.models)
+export const readServedModels = (store: ObjectStore, log: WarnLog) =>
+  readAll(store, keys.models, {
+    read: (value) => servedModelSchema.parse(value),
+    onDamaged: (err) => log.warn({ err }, 'a damaged announcement of a model is ignored'),
+  })

@@ -53,7 +53,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     background,
     newId,
   })
-  const models = createServedModels({ store, now })
+  const models = createServedModels({ store, now, log })
   return {
     stream,
     store,

@@ -3,6 +3,8 @@ import { deleteAll, getVersioned, putJson, readAll, swapJson } from './json.ts'
 import { memoryStore } from './memory.fixture.ts'
 import { getJson, listPages, type ObjectStore, StoreUnavailableError } from './store.ts'
 
+const asIs = { read: (value: unknown) => value, onDamaged: (error: Error) => expect.fail(error.message) }
+
 /** A store that lists two objects at a time. */
 function pagedStore(): ObjectStore {
   const { store } = memoryStore()
@@ -49,8 +51,34 @@ test('a listing goes on behind its first page, and begins where it is told to', 
 
 test('all objects below a prefix are read, or those that are wanted', async () => {
   const store = await filled()
-  expect(await readAll(store, 'a/')).toEqual([{ key: 'a/1' }, { key: 'a/2' }, { key: 'a/3' }])
-  expect(await readAll(store, 'a/', ({ key }) => key === 'a/3')).toEqual([{ key: 'a/3' }])
+  expect(await readAll(store, 'a/', asIs)).toEqual([{ key: 'a/1' }, { key: 'a/2' }, { key: 'a/3' }])
+  const wanted = ({ key }: { key: string }) => key === 'a/3'
+  expect(await readAll(store, 'a/', { ...asIs, wanted })).toEqual([{ key: 'a/3' }])
+})
+
+test('damaged objects are left out and reported', async () => {
+  const store = await filled()
+  await store.put('a/2', '{"key":')
+  await store.put('a/4', '5')
+  await store.put('a/5', new Uint8Array(33 * 2 ** 20))
+  const damaged: string[] = []
+  const read = (value: unknown) => {
+    if (typeof value !== 'object') throw new TypeError('no object')
+    return value
+  }
+  const all = await readAll(store, 'a/', { read, onDamaged: ({ message }) => damaged.push(message) })
+  expect(all).toEqual([{ key: 'a/1' }, { key: 'a/3' }])
+  expect(damaged.toSorted()).toEqual([
+    'The object "a/2" is not JSON.',
+    'The object "a/4" is not what it should be.',
+    `The object "a/5" has ${33 * 2 ** 20} bytes, which cannot be.`,
+  ])
+})
+
+test('an outage is none of an object', async () => {
+  const away = new StoreUnavailableError('away')
+  const store = { ...(await filled()), get: () => Promise.reject(away) }
+  await expect(readAll(store, 'a/', asIs)).rejects.toBe(away)
 })
 
 test('objects are deleted, each once', async () => {
@@ -59,5 +87,5 @@ test('objects are deleted, each once', async () => {
   await deleteAll({ delete: async (key) => void deleted.push(key) }, ['a/1', 'b/4', 'a/1'])
   expect(deleted.toSorted()).toEqual(['a/1', 'b/4'])
   await deleteAll(store, ['a/1', 'a/2', 'a/3'])
-  expect(await readAll(store, '')).toEqual([{ key: 'b/4' }])
+  expect(await readAll(store, '', asIs)).toEqual([{ key: 'b/4' }])
 })

@@ -1,11 +1,13 @@
 import pLimit from 'p-limit'
 import {
+  DamagedObjectError,
   getJson,
   listPages,
   type ObjectInfo,
   type ObjectStore,
   PreconditionFailedError,
   type PutOptions,
+  parseObject,
 } from './store.ts'
 
 /** Concurrent requests to the store. */
@@ -17,13 +19,16 @@ export interface Versioned<T> {
   etag: string
 }
 
-/** Reads a whole object as JSON with its version; undefined when there is none. */
+/**
+ * Reads a whole object as JSON with its version; undefined when there is none.
+ * @throws DamagedObjectError, StoreUnavailableError
+ */
 export async function getVersioned<T>(
   store: Pick<ObjectStore, 'get'>,
   key: string,
 ): Promise<Versioned<T> | undefined> {
   const object = await store.get(key)
-  return object && { value: (await new Response(object.body).json()) as T, etag: object.etag }
+  return object && { value: await parseObject<T>(object), etag: object.etag }
 }
 
 /** @throws PreconditionFailedError when a condition does not hold */
@@ -70,17 +75,47 @@ export async function putOnce<T>(store: ObjectStore, key: string, value: T): Pro
   return (await getJson<T>(store, key)) ?? value
 }
 
-/** Reads all JSON objects below a prefix, or those that are wanted, in the order of their keys. */
+export interface ReadAllOptions<T> {
+  /** Checks what an object holds; throws when it is damaged. */
+  read(value: unknown): T
+  /** Called for each damaged object, which is left out. */
+  onDamaged(error: DamagedObjectError): void
+  /** Default: all. */
+  wanted?(object: ObjectInfo): boolean
+}
+
+/**
+ * Reads all JSON objects below a prefix, or those that are wanted, in the order of their keys; without damaged ones.
+ * @throws StoreUnavailableError
+ */
 export async function readAll<T>(
   store: Pick<ObjectStore, 'get' | 'list'>,
   prefix: string,
-  wanted: (object: ObjectInfo) => boolean = () => true,
+  { read, onDamaged, wanted = () => true }: ReadAllOptions<T>,
 ): Promise<T[]> {
   const limit = pLimit(concurrency)
+  const readOne = async (key: string) => {
+    try {
+      const value = await getJson<unknown>(store, key)
+      return value === undefined ? undefined : readAs(key, value, read)
+    } catch (error) {
+      if (!(error instanceof DamagedObjectError)) throw error
+      onDamaged(error)
+      return undefined
+    }
+  }
   const reads: Promise<T | undefined>[] = []
   for await (const page of listPages(store, prefix))
-    reads.push(...page.filter(wanted).map(({ key }) => limit(() => getJson<T>(store, key))))
+    reads.push(...page.filter(wanted).map(({ key }) => limit(() => readOne(key))))
   return (await Promise.all(reads)).filter((value) => value !== undefined)
+}
+
+function readAs<T>(key: string, value: unknown, read: (value: unknown) => T): T {
+  try {
+    return read(value)
+  } catch (cause) {
+    throw new DamagedObjectError(`The object "${key}" is not what it should be.`, { cause })
+  }
 }
 
 /** Deletes objects, each once. */

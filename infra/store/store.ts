@@ -93,6 +93,12 @@ export class BucketUnavailableError extends StoreUnavailableError {
   }
 }
 
+/** Object of the service's own that is not what it should be; only an operator can repair it. */
+export class DamagedObjectError extends BaseError {}
+
+/** Maximum bytes of an object that is read as JSON. */
+const maxJsonBytes = 32 * 1024 * 1024
+
 /** Reads a whole object, with one copy; undefined when there is none. */
 export async function getBytes(
   store: Pick<ObjectStore, 'get'>,
@@ -109,10 +115,27 @@ export async function getBytes(
   return bytes
 }
 
-/** Reads a whole object as JSON; undefined when there is none. */
+/**
+ * Reads a whole object as JSON; undefined when there is none.
+ * @throws DamagedObjectError, StoreUnavailableError
+ */
 export async function getJson<T>(store: Pick<ObjectStore, 'get'>, key: string): Promise<T | undefined> {
   const object = await store.get(key)
-  return object && ((await new Response(object.body).json()) as T)
+  return object && parseObject<T>(object)
+}
+
+/** @throws DamagedObjectError when it is not JSON, or too large */
+export async function parseObject<T>({ key, size, body }: StoredObject): Promise<T> {
+  if (size > maxJsonBytes) {
+    await body.cancel()
+    throw new DamagedObjectError(`The object "${key}" has ${size} bytes, which cannot be.`)
+  }
+  const text = await new Response(body).text()
+  try {
+    return JSON.parse(text) as T
+  } catch (cause) {
+    throw new DamagedObjectError(`The object "${key}" is not JSON.`, { cause })
+  }
 }
 
 /** All pages of a store's listing. */

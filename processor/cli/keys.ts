@@ -66,7 +66,9 @@ async function runCreateKey({ tenant, name }: CreateKeyFlags, environment: KeysE
 
 /** Prints a table: id, tenant, first characters of the key, creation date, label. */
 async function runListKeys(environment: KeysEnvironment): Promise<void> {
-  const keys = await closing(environment.openStore(), listApiKeys)
+  const keys = await closing(environment.openStore(), (store) =>
+    listApiKeys(store, ({ message }) => environment.stderr.write(`${message}\n`)),
+  )
   if (keys.length === 0)
     environment.stderr.write(
       'There are no keys: the service accepts requests from its own machine only. Create one with "npx turbine keys create --tenant NAME".\n',

@@ -59,7 +59,9 @@ export function tenantsCommand(environment: TenantsEnvironment): Command {
 
 /** Prints a table: name, grants, limits. */
 async function runListTenants(environment: TenantsEnvironment): Promise<void> {
-  const tenants = await closing(environment.openStore(), listTenants)
+  const tenants = await closing(environment.openStore(), (store) =>
+    listTenants(store, ({ message }) => environment.stderr.write(`${message}\n`)),
+  )
   if (tenants.length === 0)
     environment.stderr.write(
       'There are no tenants. Create one with "npx turbine keys create --tenant NAME".\n',

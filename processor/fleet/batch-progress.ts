@@ -3,6 +3,7 @@ import {
   type BatchBacklog,
   forgetBacklogMs,
   type PlannerBacklog,
+  plannerBacklogSchema,
 } from '../../edge/contract/backlog.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { deleteAll, putJson, readAll } from '../../infra/store/json.ts'
@@ -43,7 +44,11 @@ export function createBacklogs({ store, now, log, sleep }: BacklogsOptions): Bac
 
   async function refresh(): Promise<void> {
     const startedAt = now()
-    known = await readAll<PlannerBacklog>(store, keys.backlogs, (info) => !isAbandoned(info, startedAt))
+    known = await readAll(store, keys.backlogs, {
+      read: (value) => plannerBacklogSchema.parse(value),
+      onDamaged: (err) => log.warn({ err }, 'a damaged backlog of a planner is ignored'),
+      wanted: (info) => !isAbandoned(info, startedAt),
+    })
     keepFresh()
   }
 

@@ -114,7 +114,7 @@ test('lines that were not begun in time are dropped', async () => {
 })
 
 test.each([
-  ['input_not_found', { slices: [{ key: 'deleted', start: 0, end: 99 }] }],
+  ['input_not_found', { slices: [{ key: keys.fileContent('acme', 'deleted'), start: 0, end: 99 }] }],
   ['model_not_found', { model: 'another' }],
 ])('%s is the end of all lines of a shard', async (code, change) => {
   await processor().handle(recordOf({ ...job, ...change }), signal)

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { parseRetryAfter } from '../../infra/retry.ts'
 
 /** Default endpoint. */
 export const publicHub = 'https://huggingface.co'
@@ -125,9 +126,8 @@ export function unreachable(hub: Hub, cause: unknown): HubError {
 function refusal(hub: Hub, response: Response, model: string): HubError {
   const { status } = response
   if (status === 429 || status >= 500) {
-    const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)
     return new HubError(`${hostOf(hub)} is busy (${status}). Try again later.`, 'hub_busy', {
-      retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : undefined,
+      retryAfterMs: parseRetryAfter(response.headers.get('retry-after')),
     })
   }
   if (status === 403)

@@ -75,8 +75,8 @@ async function startAll(process: Process): Promise<Started> {
 
 /** The HTTP edge alone, on Node, for a fleet. */
 async function startEdgeAlone(process: Process): Promise<Started> {
-  const { backends, config } = process
-  const models = createServedModels({ store: backends.store, now: Date.now })
+  const { backends, config, log } = process
+  const models = createServedModels({ ...backends, log, now: Date.now })
   const { queueLimit: limit } = config
   const roomIn: NodeEdgeOptions['roomIn'] = (taken, { held: own }) =>
     hasPlace({ limit, taken, own }) ? 0 : 1
@@ -180,7 +180,7 @@ function watchFleetWithoutModel(process: Process): void {
   const { backends, log, shutdown } = process
   let throughput: number | undefined
   const look = async () => {
-    const [latest] = (await readServedModels(backends.store)).toSorted((a, b) => b.seenAt - a.seenAt)
+    const [latest] = (await readServedModels(backends.store, log)).toSorted((a, b) => b.seenAt - a.seenAt)
     throughput = latest?.throughput
   }
   const failure = 'throughput of processors not read, retrying'

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { maxShardLines } from '../../edge/contract/batch.ts'
 import { encodeJob } from '../../edge/contract/job.ts'
+import { keys } from '../../edge/contract/keys.ts'
 import { encodeShardJob } from '../../edge/contract/shard.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
@@ -143,9 +144,10 @@ async function putManifest(s3: S3Server, pictures: Buffer[], lines: number): Pro
     return `${JSON.stringify({ custom_id: `scene-${i}`, image_url: `data:image/jpeg;base64,${picture}` })}\n`
   }).join('')
   const client = openS3({ ...s3, region: 'us-east-1' })
-  await client.bucket('turbine').put('manifest.jsonl', text)
+  const key = keys.fileContent('default', 'manifest')
+  await client.bucket('turbine').put(key, text)
   client.close()
-  return { key: 'manifest.jsonl', start: 0, end: text.length }
+  return { key, start: 0, end: text.length }
 }
 
 /** Sends shards, and measures until their results are stored and committed. */

@@ -39,7 +39,8 @@ export function addBatches(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     const { after, limit } = parse(batchListQuerySchema, queryOf(c))
     const tenant = c.get('tenant').id
     const read = (id: string) => findBatch(deps, tenant, id)
-    return c.json(await readPage(deps.store, { prefix: keys.batches(tenant), after, limit, read }), 200)
+    const { store, log } = deps
+    return c.json(await readPage(store, { prefix: keys.batches(tenant), after, limit, read, log }), 200)
   })
 
   app.get(documented(app, getBatch), async (c) =>

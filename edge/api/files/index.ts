@@ -43,6 +43,7 @@ export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
       after,
       limit: Math.min(limit, maxPageFiles),
       order,
+      log: deps.log,
       read: async (id) => {
         const file = (await findFile(deps, tenant, id))?.file
         return purpose === undefined || file?.purpose === purpose ? file : undefined

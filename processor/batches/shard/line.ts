@@ -11,6 +11,7 @@ import { FairBudget, type Reservation } from '../../../infra/fair-budget.ts'
 import { FetchPlaces } from '../../../infra/fetch/fetch-places.ts'
 import { type ImageAsk, type ImageSource, kindOf } from '../../../infra/fetch/image-source.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
+import { largeCharacters, nextTurn } from '../../../infra/timing.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
@@ -153,6 +154,8 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const { priority, signal } = run
     const held = await memory.reserve(job.tenant, length, { priority, signal })
     try {
+      // Lines start together: each of megabytes is parsed in a turn of its own.
+      if (length > largeCharacters) await nextTurn()
       const read = parseBatchLine(line, job)
       // Only the image in the line itself is still in memory: another one reserves its own.
       if (read && 'ask' in read && kindOf(read.ask.imageUrl) !== 'data') held.release()

@@ -170,13 +170,13 @@ describe('a batch that ends while its lines are run', () => {
       captions: {
         concurrency: 1,
         onTask: () => {
-          now += 10
+          now += 10_000
         },
       },
       now: () => now,
     })
     const lines = Array.from({ length: 20 }, (_, i) => `https://x/${i}.jpg`)
-    const { header, output, errors } = await resultsOf(run, await shardOf(store, lines, { expiresAt: 1050 }))
+    const { header, output, errors } = await resultsOf(run, await shardOf(store, lines, { expiresAt: 51_000 }))
     expect(output.length).toBeGreaterThanOrEqual(5)
     expect(errors.length).toBeGreaterThan(0)
     expect(output.length + errors.length).toBe(20)
@@ -248,7 +248,7 @@ describe('trouble that is not the fault of a line', () => {
   test('a manifest that is gone', async () => {
     const { store, run } = setUp()
     const job = await shardOf(store, ['https://x/a.jpg'])
-    await store.delete('manifest')
+    await store.delete(job.slices[0]!.key)
     await expect(run(job, signal)).rejects.toThrow(MissingSliceError)
   })
 

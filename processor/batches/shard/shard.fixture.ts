@@ -17,7 +17,7 @@ export const fakeImages: ImageSource = async (url) => {
   return gif(url)
 }
 
-const manifestKey = 'manifest'
+const manifestKey = keys.fileContent('acme', 'manifest')
 
 /** A shard of the lines, which are put into the store. */
 export async function shardOf(

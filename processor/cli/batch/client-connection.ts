@@ -1,5 +1,6 @@
 import { z } from 'zod'
-import { backoffMs, isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
+import { excerpt } from '../../../edge/contract/errors.ts'
+import { backoffMs, isRetriable, parseRetryAfter, retry, retryAfterMs } from '../../../infra/retry.ts'
 import { UsageError } from '../errors.ts'
 
 export interface ConnectionOptions {
@@ -200,11 +201,10 @@ async function errorOfResponse(response: Response, url: string): Promise<Service
   if (!parsed.success) return foreignResponse(response, url)
   const { message, code } = parsed.data.error
   const remedy = status === 401 ? ' Set TURBINE_API_KEY to a key of this service.' : ''
-  const seconds = Number(response.headers.get('retry-after') ?? Number.NaN)
   return new ServiceError(`${message}${remedy}`, {
     status,
     code,
-    retryAfterMs: Number.isFinite(seconds) ? seconds * 1000 : undefined,
+    retryAfterMs: parseRetryAfter(response.headers.get('retry-after')),
   })
 }
 
@@ -217,7 +217,7 @@ function foreignResponse(response: Response, url: string): ServiceError {
   const problem =
     location === null
       ? `${url} responded ${response.status} ${response.statusText}`.trim()
-      : `${url} redirects to ${location}`
+      : `${url} redirects to ${excerpt(location, 200)}`
   return new ServiceError(`${problem}, which is not a response of Turbine. Check --url or TURBINE_URL.`, {
     status: response.status,
     code: 'foreign_answer',
