@@ -10,6 +10,7 @@ import type { ErrorBody } from './contract/errors.ts'
 import type { ModelSummary } from './contract/model.ts'
 import { defaultTenant } from './contract/tenant.ts'
 import type { EdgeDeps, RequestSample } from './deps.ts'
+import { createBodyMemory } from './guard/body-memory.ts'
 
 type Body = NonNullable<RequestInit['body']>
 
@@ -95,9 +96,18 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
     accounts: {
       configured: async () => false,
       tenantOfKey: async () => undefined,
+      knows: () => false,
       defaultTenant: async () => defaultTenant,
     },
-    limiter: { acquire: async () => ({ granted: true, release: () => {} }) },
+    limiter: {
+      count: async () => ({ granted: true }),
+      enter: async () => ({ granted: true, release: () => {} }),
+    },
+    bodies: {
+      memory: createBodyMemory({ bytes: 2 ** 30, waitMs: 0 }),
+      minRate: 4096,
+      streamBytes: 2 ** 20,
+    },
     models: () => [starter],
     roomIn: () => 0,
     readiness: () => ({ ready: true, checks: { model: { ok: true } } }),

@@ -31,7 +31,7 @@ export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   app.use(headersOnly, neverStore, nameRequest(deps.newId), measureAccess(deps))
   app.use(methodNotAllowed({ app, onMethodNotAllowed }))
   // Routes outside /v1 are public, except replies, which are signed.
-  app.use('/v1/*', identifyTenant(deps.accounts), limitRate(deps))
+  app.use('/v1/*', identifyTenant(deps), limitRate(deps))
   app.onError(onError(deps.log))
   app.notFound(onNotFound)
   addDocument(app, deps)

@@ -1,5 +1,5 @@
 import type { RequestIdVariables } from 'hono/request-id'
-import type { FairBudget } from '../infra/fair-budget.ts'
+import type { FairBudget, Reservation } from '../infra/fair-budget.ts'
 import type { ImageSource } from '../infra/fetch/image-source.ts'
 import type { Readiness } from '../infra/readiness.ts'
 import type { SliceStores } from '../infra/store/slices.ts'
@@ -37,6 +37,8 @@ export interface Accounts {
   configured(): Promise<boolean>
   /** Tenant of an API key; undefined for an unknown key. */
   tenantOfKey(key: string): Promise<Tenant | undefined>
+  /** Whether a key was found to be valid before, so that `tenantOfKey` has it at hand. */
+  knows(key: string): boolean
   defaultTenant(): Promise<Tenant>
 }
 
@@ -48,14 +50,64 @@ export interface LimitState {
   resetSeconds: number
 }
 
-export type Permit =
-  | { granted: true; requests?: LimitState; release(): void | Promise<void> }
-  | { granted: false; reason: 'rate' | 'in_flight'; requests?: LimitState; retryAfterSeconds: number }
+/** Request that is beyond a limit. */
+export interface LimitRefusal {
+  granted: false
+  reason: 'rate' | 'in_flight'
+  requests?: LimitState
+  retryAfterSeconds: number
+}
 
-/** Counts a tenant's requests, over all instances of the edge. */
+/** Place of a request in flight. */
+export interface Place {
+  granted: true
+  release(): void | Promise<void>
+}
+
+/** Requests that are counted together: those of one tenant that do work, or those that only read. */
+export interface RequestLimits {
+  /** Name of the count. */
+  id: string
+  requestsPerMinute?: number
+  inFlight?: number
+}
+
+/** Counts requests, over all instances of the edge. */
 export interface Limiter {
-  /** Counts one more request; a granted permit must be released after the response. */
-  acquire(tenant: Tenant): Promise<Permit>
+  /** Counts one more request. It is refused while too many are in flight, but takes no place yet. */
+  count(limits: RequestLimits): Promise<{ granted: true; requests?: LimitState } | LimitRefusal>
+  /** Takes a place in flight, which must be released after the response. */
+  enter(limits: RequestLimits): Promise<Place | LimitRefusal>
+}
+
+/** Memory of request bodies and uploads, shared by tenants. */
+export interface BodyMemory {
+  /**
+   * Reserves bytes for a request, maybe after a wait, which ends when its caller leaves.
+   * @throws TurbineError `too_many_bytes_in_flight`, `memory_full`; the reason of the request's signal
+   */
+  reserve(tenant: string, bytes: number, request: Pick<Request, 'signal'>): Promise<Reservation>
+  /** @throws TurbineError `too_many_bytes_in_flight`, `memory_full` */
+  grow(tenant: string, reserved: Reservation, bytes: number): void
+}
+
+/** Body in memory, which it counts against until it is released. */
+export interface ReceivedBody {
+  /** Empty once it is released. */
+  readonly bytes: Uint8Array
+  /** SHA-256 in hex. */
+  readonly digest: string
+  /** Forgets the bytes; idempotent. */
+  release(): void
+}
+
+/** How request bodies are received. */
+export interface BodyPolicy {
+  memory: BodyMemory
+  /** Minimum rate of a body, bytes per second; 0: any. */
+  minRate: number
+  /** Maximum memory of a body that is streamed into the store, bytes. */
+  streamBytes: number
 }
 
 /** What callers download at their own pace. */
@@ -79,6 +131,7 @@ export interface EdgeDeps {
   downloads: Downloads
   accounts: Accounts
   limiter: Limiter
+  bodies: BodyPolicy
   mailbox: Mailbox
   /** Secret that processors sign replies with; absent if they run in this process. */
   replySecret?: string
@@ -111,10 +164,22 @@ export interface EdgeDeps {
 export interface RequestBindings {
   /** Ends the caller's connection; absent where a response whose body fails does so. */
   cutOff?(): void
+  /** IP address of the caller. */
+  address?: string
+  /** Chunks of the body as they arrive; default: those of the request's stream. */
+  chunks?(): AsyncIterator<Uint8Array>
 }
 
 /** Bindings of a request, and variables that the middleware sets for the routes. */
 export interface EdgeEnv {
   Bindings: RequestBindings
-  Variables: RequestIdVariables & { tenant: Tenant }
+  Variables: RequestIdVariables & {
+    tenant: Tenant
+    /** Takes the request's place in flight, once. @throws TurbineError `too_many_in_flight` */
+    enter(): Promise<void>
+    /** Set by `receiveBody`. */
+    body: ReceivedBody
+    /** Set by `receiveStream`. */
+    chunks: AsyncGenerator<Uint8Array>
+  }
 }

@@ -4,8 +4,8 @@ import { connect, createServer } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
 import { completed, fakeEdge, pngHeader, rawRequest } from './app.fixture.ts'
 import { maxBodyBytes } from './contract/caption.ts'
-import type { EdgeDeps } from './deps.ts'
-import { ListenError, type NodeServer, serveNode } from './server.ts'
+import type { EdgeDeps, RequestBindings } from './deps.ts'
+import { ListenError, type NodeServer, type ServeOptions, serveNode } from './server.ts'
 import { createMailbox, type LocalMailbox } from './submit/mailbox.ts'
 
 const servers: NodeServer[] = []
@@ -13,9 +13,14 @@ afterEach(async () => {
   await Promise.all(servers.splice(0).map((server) => server.close()))
 })
 
-async function serve(overrides: Partial<EdgeDeps> = {}, mailbox?: LocalMailbox) {
+async function serve(
+  overrides: Partial<EdgeDeps> = {},
+  mailbox?: LocalMailbox,
+  limits: Partial<ServeOptions> = {},
+) {
   const edge = fakeEdge(mailbox ? { mailbox, ...overrides } : overrides)
-  const server = await serveNode(edge.app, { host: '127.0.0.1', port: 0, releaseWaiting: mailbox?.release })
+  const listen = { host: '127.0.0.1', port: 0, releaseWaiting: mailbox?.release }
+  const server = await serveNode(edge.app, { ...listen, ...limits })
   servers.push(server)
   return { ...edge, server, url: `${server.address}/v1/captions` }
 }
@@ -138,6 +143,64 @@ test('a connection without a request does not hold up the end', async () => {
   const ended = once(socket, 'close')
   await server.close(2 ** 31 - 1)
   await ended
+})
+
+/** A connection that says what it was sent. */
+async function connection(url: string) {
+  const socket = connect(Number(new URL(url).port), '127.0.0.1')
+  let received = ''
+  socket.on('data', (data) => {
+    received += data
+  })
+  socket.on('error', () => {})
+  await once(socket, 'connect')
+  return { socket, closed: once(socket, 'close'), received: () => received }
+}
+
+test('a connection that does not finish its headers, or says nothing at all, is closed', async () => {
+  const { url } = await serve({}, undefined, { headersMs: 40 })
+  const silent = await connection(url)
+  const slow = await connection(url)
+  slow.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ')
+  await Promise.all([silent.closed, slow.closed])
+  expect(slow.received()).toContain('408 Request Timeout')
+})
+
+test('of more connections than may be open those without a request make room', async () => {
+  const { url, server } = await serve({}, undefined, { maxConnections: 2 })
+  const idle = await connection(url)
+  idle.socket.write('GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await expect.poll(idle.received).toContain('200 OK')
+  const [, third] = [await connection(url), await connection(url)]
+  await Promise.all([idle.closed, third.closed])
+  expect((await fetch(`${server.address}/health/live`)).status).toBe(200)
+})
+
+test('a request without use for a body costs its connection if it announces one', async () => {
+  const { url } = await serve()
+  const { socket, received, closed } = await connection(url)
+  socket.write('GET /health/live HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n')
+  await closed
+  expect(received()).toContain('200 OK')
+})
+
+test.each([
+  [0, '127.0.0.1'],
+  [1, '198.51.100.2'],
+  [2, '192.0.2.1'],
+  [3, '127.0.0.1'],
+])('behind %i proxies the caller is at %s', async (proxies, address) => {
+  const seen: unknown[] = []
+  const app = {
+    fetch: (_: Request, platform: RequestBindings) => {
+      seen.push(platform.address)
+      return new Response()
+    },
+  }
+  const server = await serveNode(app, { host: '127.0.0.1', port: 0, proxies })
+  servers.push(server)
+  await fetch(server.address, { headers: { 'x-forwarded-for': '192.0.2.1, 198.51.100.2' } })
+  expect(seen).toEqual([address])
 })
 
 test('a port in use is one line with the remedy', async () => {

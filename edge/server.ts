@@ -1,5 +1,5 @@
 import { once } from 'node:events'
-import type { Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
 import { valueWithin } from '../infra/timing.ts'
 import { shuttingDown } from './contract/errors.ts'
@@ -9,6 +9,12 @@ export interface ServeOptions {
   host: string
   /** 0 takes a free one. */
   port: number
+  /** Maximum open connections. Default 10,000. */
+  maxConnections?: number
+  /** Time for the headers of a request, and for the first byte of a connection, ms. Default 20,000. */
+  headersMs?: number
+  /** Reverse proxies in front of the server, whose `X-Forwarded-For` is believed. Default 0. */
+  proxies?: number
   /** Called after the drain time: releases callers that still wait for a caption, so that they get 202. */
   releaseWaiting?(): void
 }
@@ -34,6 +40,9 @@ const keepAliveMs = 65_000
 /** For the last responses, after the callers have been released, ms. */
 const lastResponsesMs = 1_000
 
+const defaultHeadersMs = 20_000
+const defaultMaxConnections = 10_000
+
 /** An app that is served. */
 export type FetchApp = { fetch(request: Request, bindings: RequestBindings): Response | Promise<Response> }
 
@@ -46,20 +55,28 @@ export type FetchApp = { fetch(request: Request, bindings: RequestBindings): Res
  * await server.close(25_000)
  */
 export async function serveNode(app: FetchApp, options: ServeOptions): Promise<NodeServer> {
-  const { host, port, releaseWaiting } = options
+  const { host, port, headersMs = defaultHeadersMs, proxies = 0, releaseWaiting } = options
   let draining = false
   const server = createAdaptorServer({
-    fetch: async (request, { outgoing }) => {
-      const cutOff = () => void outgoing.destroy()
-      const response = draining ? rejectWhileDraining() : await app.fetch(request, { cutOff })
+    fetch: async (request, { incoming, outgoing }) => {
+      const bindings = bindingsOf(incoming as IncomingMessage, outgoing as ServerResponse, proxies)
+      const response = draining ? rejectWhileDraining() : await app.fetch(request, bindings)
       // The client's next request uses a new connection, to another server.
-      if (draining) response.headers.set('connection', 'close')
+      if (draining || bodyIsIgnored(request.method, incoming as IncomingMessage))
+        response.headers.set('connection', 'close')
       return response
     },
+    serverOptions: {
+      keepAliveTimeout: keepAliveMs,
+      headersTimeout: headersMs,
+      connectionsCheckingInterval: headersMs / 4,
+      // Large files take time; bodies have a least rate instead.
+      requestTimeout: 0,
+    },
   }) as Server
-  server.keepAliveTimeout = keepAliveMs
-  // Large files take time; headers have their own limit.
-  server.requestTimeout = 0
+  server.maxConnections = options.maxConnections ?? defaultMaxConnections
+  // Connections that only wait for a next request make room.
+  server.on('drop', () => server.closeIdleConnections())
   const requests = trackRequests(server)
   await listen(server, host, port)
   return {
@@ -78,6 +95,25 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
     },
   }
 }
+
+function bindingsOf(incoming: IncomingMessage, outgoing: ServerResponse, proxies: number): RequestBindings {
+  return {
+    cutOff: () => void outgoing.destroy(),
+    address: addressBehind(proxies, incoming),
+    chunks: () => incoming.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>,
+  }
+}
+
+/** The address that the outermost of the proxies saw. */
+function addressBehind(proxies: number, { headers, socket }: IncomingMessage): string | undefined {
+  const hops = [...String(headers['x-forwarded-for'] ?? '').split(','), socket.remoteAddress ?? '']
+  return hops.at(-1 - proxies)?.trim() || socket.remoteAddress
+}
+
+/** The body of a request that may have none is never read, so that the next request would wait for its end. */
+const bodyIsIgnored = (method: string, { headers }: IncomingMessage) =>
+  (method === 'GET' || method === 'HEAD') &&
+  (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0)
 
 /** Tracks when every request has its response, or has lost its caller. */
 function trackRequests(server: Server) {

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
 import type { Config } from '../infra/config.ts'
 import { openImageSource } from '../infra/fetch/node.ts'
+import { workingMemory } from '../infra/memory.ts'
 import { withoutReasons } from '../infra/readiness.ts'
 import type { Shutdown } from '../infra/shutdown.ts'
 import type { Logger } from '../infra/telemetry/log.ts'
@@ -12,6 +13,7 @@ import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
+import { createBodyMemory } from './guard/body-memory.ts'
 import { createLimiter } from './guard/limits.ts'
 import { createEdgeMetrics } from './metrics.ts'
 import { operationsApp } from './operations.ts'
@@ -34,6 +36,9 @@ export interface EdgeAddresses {
   operations: string
 }
 
+/** Share of the working memory; the rest is for images that wait. */
+const bodyShare = 2 / 3
+
 /**
  * Serves the edge on Node, with its operations on a port of their own if the settings name one.
  * @throws ListenError, and what `assertExposable` throws if API keys are missing
@@ -53,6 +58,11 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   const deps = {
     ...{ ...options, ...backends, accounts, replySecret, sloMs: config.sloMs, images: images.imageAt },
     limiter: createLimiter({ now: Date.now }),
+    bodies: {
+      memory: createBodyMemory({ bytes: bodyShare * workingMemory(config.memoryMb) }),
+      minRate: config.minBodyRate,
+      streamBytes: backends.putBytes,
+    },
     metrics: createEdgeMetrics(options.metrics),
     now: Date.now,
     newId: randomUUID,
@@ -60,8 +70,10 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   }
   const readiness = isLoopbackHost(host) ? options.readiness : withoutReasons(options.readiness, options.log)
   const app = createApp({ ...deps, readiness, operationsApart: operationsPort !== undefined })
+  const { maxConnections, proxies } = config
+  const limits = { maxConnections, proxies, releaseWaiting: mailbox.release }
   const serve = async (app: FetchApp, port: number) => {
-    const server = await serveNode(app, { host, port, releaseWaiting: mailbox.release })
+    const server = await serveNode(app, { host, port, ...limits })
     shutdown.add((drainMs) => server.close(drainMs))
     return server.address
   }

@@ -25,7 +25,8 @@ export default {
       throw error
     }
     const served = app
-    const answered = origins.run(new URL(request.url).origin, async () => served.fetch(request))
+    const address = request.headers.get('cf-connecting-ip') ?? undefined
+    const answered = origins.run(new URL(request.url).origin, async () => served.fetch(request, { address }))
     // Otherwise a request whose caller disconnects is terminated at once, before it is released from its limits.
     waitUntil(answered)
     return answered

@@ -20,11 +20,16 @@ export interface Backends {
   ownBucket?: string
   /** The same, for what callers download, over connections of their own. */
   downloads: SliceStores
+  /** Memory that the put of a stream takes at most, bytes. */
+  putBytes: number
   /** Frees both; streams and stores close after everything that uses them. */
   close(): Promise<void>
 }
 
 type Log = Pick<Logger, 'debug' | 'warn'>
+
+/** A file is written chunk by chunk. */
+const fileBytes = 512 * 1024
 
 /**
  * Opens the stream and the store that the settings name: Kafka and S3 for a fleet, SQLite and a folder for one
@@ -69,9 +74,9 @@ export async function openStores(
   const { s3Endpoint, s3Bucket, s3Region, s3AccessKeyId, s3SecretAccessKey } = config
   if (s3Endpoint === undefined && config.kafkaBrokers === undefined) {
     const store = await openDirectoryStore(join(config.dataDir, 'store'), options)
-    return { store, downloads: { store }, close: () => store.close() }
+    return { store, downloads: { store }, putBytes: fileBytes, close: () => store.close() }
   }
-  const { openS3 } = await import('./store/s3.ts')
+  const { openS3, uploadBytes } = await import('./store/s3.ts')
   const s3 = openS3({
     endpoint: s3Endpoint,
     region: s3Region,
@@ -84,6 +89,7 @@ export async function openStores(
     buckets: s3.bucket,
     ownBucket: s3Bucket,
     downloads: { store: s3.downloads(s3Bucket), buckets: s3.downloads },
+    putBytes: uploadBytes(),
     close: async () => s3.close(),
   }
 }

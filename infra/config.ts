@@ -118,6 +118,26 @@ const settings = {
     description: 'Maximum images waiting for a device; further requests get 429.',
     default: '1000',
   }),
+  memoryMb: integer(0, 1_048_576, {
+    description:
+      'Memory for request bodies, uploads and images that wait, MiB; 0 is a quarter of what the process may use, at most 384. None of the tenants gets all of it.',
+    default: '0',
+    placeholder: 'MB',
+  }),
+  minBodyRate: integer(0, 1_000_000_000, {
+    description:
+      'Minimum rate of a request body, bytes per second, with a slack of 30 s; a slower one gets 408. 0 is any rate.',
+    default: '4096',
+  }),
+  maxConnections: integer(1, 1_000_000, {
+    description: 'Maximum open connections; further ones are closed at once.',
+    default: '10000',
+  }),
+  proxies: integer(0, 10, {
+    description:
+      "Reverse proxies in front of the edge: a caller's address is taken from their X-Forwarded-For. It limits wrong API keys.",
+    default: '0',
+  }),
   sloMs: milliseconds(1, 600_000, {
     description: 'Target latency of interactive requests without a deadline, ms.',
     default: '500',

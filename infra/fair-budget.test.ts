@@ -67,6 +67,28 @@ describe('FairBudget', () => {
     expect(granted.at(-1)).toBe('a2')
   })
 
+  it('leaves room for one more owner, however many take what they can get', () => {
+    const budget = new FairBudget({ size: 100, leavesRoom: true })
+    const taken = ['a', 'b', 'c', 'd'].map((owner) => {
+      while (budget.tryReserve(owner, 1));
+      return budget.heldBy(owner)
+    })
+    expect(taken).toEqual([50, 25, 12, 6])
+    expect(budget.refusal('a', 1)).toBe('owner')
+    expect(budget.refusal('e', 4)).toBe('full')
+    expect(budget.refusal('e', 3)).toBeUndefined()
+  })
+
+  it('gives who waits for room its turn when there is enough to leave some', async () => {
+    const { granted, ask, release } = asking(new FairBudget({ size: 10, leavesRoom: true }))
+    ask('a', 'a', 5)
+    ask('b', 'b', 4)
+    await turn()
+    expect(granted).toEqual(['a'])
+    await release('a')
+    expect(granted).toEqual(['a', 'b'])
+  })
+
   it('gives a request above the maximum all of it', async () => {
     const budget = new FairBudget({ size: 10, perOwner: 4 })
     await budget.reserve('a', 100)

@@ -11,8 +11,10 @@ export interface Reservation {
 export interface FairBudgetOptions {
   /** Units in all: bytes, or places. */
   size: number
-  /** Maximum units of one owner; default: all of them. */
+  /** Maximum units of one owner; default: all of them, or half with `leavesRoom`. */
   perOwner?: number
+  /** An owner may not take more than is left then, so that there is always room for another one. Default: false. */
+  leavesRoom?: boolean
 }
 
 export interface ReserveOptions {
@@ -40,14 +42,16 @@ interface Waiting {
 export class FairBudget {
   readonly #size: number
   readonly #perOwner: number
+  readonly #leavesRoom: boolean
   #free: number
   readonly #held = new Map<string, number>()
   /** By owner; the owner served longest ago is first. */
   readonly #waiting = new Map<string, Waiting[]>()
 
-  constructor({ size, perOwner = size }: FairBudgetOptions) {
+  constructor({ size, leavesRoom = false, perOwner = size }: FairBudgetOptions) {
     this.#size = size
-    this.#perOwner = Math.min(size, perOwner)
+    this.#perOwner = Math.min(leavesRoom ? Math.floor(size / 2) : size, perOwner)
+    this.#leavesRoom = leavesRoom
     this.#free = size
   }
 
@@ -63,7 +67,9 @@ export class FairBudget {
 
   /** Why a reservation is not possible now: the owner's share, or the whole, is used up. Undefined if it is possible. */
   refusal(owner: string, units: number): 'owner' | 'full' | undefined {
-    if (this.heldBy(owner) + units > this.#perOwner) return 'owner'
+    const held = this.heldBy(owner)
+    if (held + units > this.#perOwner) return 'owner'
+    if (!this.#isFair(held, units)) return held > 0 ? 'owner' : 'full'
     // Those who wait for room, and not for a share of their own, come first.
     return units > this.#free || this.#next() !== undefined ? 'full' : undefined
   }
@@ -149,11 +155,17 @@ export class FairBudget {
     let least = Number.POSITIVE_INFINITY
     for (const [owner, [first]] of this.#waiting) {
       const held = this.heldBy(owner)
-      if (held >= least || held + first!.units > this.#perOwner) continue
+      if (held >= least || !this.#isFair(held, first!.units)) continue
       next = owner
       least = held
     }
     return next
+  }
+
+  /** Whether an owner that holds `held` may take more. */
+  #isFair(held: number, units: number): boolean {
+    const total = held + units
+    return total <= this.#perOwner && (!this.#leavesRoom || total <= this.#free - units)
   }
 
   #reserved(owner: string, units: number): Reservation {

@@ -1,7 +1,7 @@
 import { totalmem } from 'node:os'
 import process from 'node:process'
 import { afterEach, expect, it, vi } from 'vitest'
-import { memoryLimit } from './memory.ts'
+import { memoryLimit, workingMemory } from './memory.ts'
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -12,4 +12,12 @@ it.each([
 ])('is %s', (_, constrained, expected) => {
   vi.spyOn(process, 'constrainedMemory').mockReturnValue(constrained)
   expect(memoryLimit()).toBe(expected)
+})
+
+it.each([
+  ['a quarter of the process’s memory', 0, 2 ** 30, 2 ** 28],
+  ['at most 384 MiB', 0, 2 ** 36, 384 * 2 ** 20],
+  ['what is set', 700, 2 ** 30, 700 * 2 ** 20],
+])('is, for what is not done yet, %s', (_, setting, limit, expected) => {
+  expect(workingMemory(setting, limit)).toBe(expected)
 })

@@ -8,3 +8,13 @@ export function memoryLimit(): number {
   // Without a limit some systems report a number beyond the machine's memory.
   return constrained > 0 && constrained < machine ? constrained : machine
 }
+
+const MiB = 1024 * 1024
+const maxWorkingMemory = 384 * MiB
+
+/**
+ * Memory for what comes from callers and is not done yet, bytes: request bodies, uploads, and images that wait.
+ * @param memoryMb the setting; 0: a quarter of the process's memory, at most 384 MiB
+ */
+export const workingMemory = (memoryMb: number, limit = memoryLimit()): number =>
+  memoryMb > 0 ? memoryMb * MiB : Math.floor(Math.min(limit / 4, maxWorkingMemory))

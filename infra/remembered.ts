@@ -1,7 +1,9 @@
+import { BoundedMap } from './bounded-map.ts'
+
 export interface RememberOptions<T> {
   load(key: string): Promise<T>
-  /** Time for which a value is fresh, ms. */
-  freshMs(value: T): number
+  /** Time for which a value is fresh, ms; undefined: it is not kept. */
+  freshMs(value: T): number | undefined
   /** Unix ms. */
   now(): number
   /** Maximum number of values; the least recently used are dropped first. */
@@ -11,6 +13,13 @@ export interface RememberOptions<T> {
    * request must not wait for the I/O of another. Default: false.
    */
   shared?: boolean
+}
+
+/** Loads values through the cache. */
+export interface Remembered<T> {
+  (key: string): Promise<T>
+  /** Whether a value is at hand, be it stale. */
+  has(key: string): boolean
 }
 
 /** Time for which others get the stale value while one caller refreshes it, or has just failed to, ms. */
@@ -28,14 +37,11 @@ export function remember<T>({
   now,
   capacity = 10_000,
   shared = false,
-}: RememberOptions<T>): (key: string) => Promise<T> {
-  const entries = new Map<string, { value: T | Promise<T>; freshUntil: number }>()
-  const put = (key: string, value: T | Promise<T>, freshUntil: number) => {
-    entries.delete(key)
-    entries.set(key, { value, freshUntil })
-    if (entries.size > capacity) entries.delete(entries.keys().next().value!)
-  }
-  return async (key) => {
+}: RememberOptions<T>): Remembered<T> {
+  const entries = new BoundedMap<string, { value: T | Promise<T>; freshUntil: number }>(capacity)
+  const put = (key: string, value: T | Promise<T>, freshUntil: number) =>
+    void entries.set(key, { value, freshUntil })
+  const remembered = async (key: string): Promise<T> => {
     const known = entries.get(key)
     if (known) put(key, known.value, known.freshUntil)
     if (known && now() < known.freshUntil) return known.value
@@ -45,7 +51,9 @@ export function remember<T>({
     else if (known) put(key, known.value, startedAt + refreshMs)
     try {
       const value = await loading
-      put(key, value, (shared ? startedAt : now()) + freshMs(value))
+      const ms = freshMs(value)
+      if (ms === undefined) entries.delete(key)
+      else put(key, value, (shared ? startedAt : now()) + ms)
       return value
     } catch (error) {
       if (shared) entries.delete(key)
@@ -53,4 +61,5 @@ export function remember<T>({
       throw error
     }
   }
+  return Object.assign(remembered, { has: (key: string) => entries.has(key) })
 }

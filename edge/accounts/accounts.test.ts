@@ -57,6 +57,33 @@ test('a key that is nobody’s is looked up every five seconds, and text that is
   expect(state.reads).toBe(2)
 })
 
+test('a key is known once it was found to be valid, until it is revoked', async () => {
+  const { accounts, state, store, newKey } = fakeAccounts()
+  const { key, stored } = await newKey()
+  expect(accounts.knows(key)).toBe(false)
+  await accounts.tenantOfKey(key)
+  expect(accounts.knows(key)).toBe(true)
+  await revokeKey(store, stored.id)
+  state.now += 60_000
+  await accounts.tenantOfKey(key)
+  expect(accounts.knows(key)).toBe(false)
+})
+
+test('wrong keys push no valid one out', async () => {
+  const { accounts, state, newKey } = fakeAccounts()
+  const { key } = await newKey()
+  await accounts.tenantOfKey(key)
+  const wrong = (index: number) => `sk-turbine-${String(index).padStart(43, '0')}`
+  for (let index = 0; index < 10_001; index++) await accounts.tenantOfKey(wrong(index))
+  expect(accounts.knows(key)).toBe(true)
+  const { reads } = state
+  await accounts.tenantOfKey(key)
+  await accounts.tenantOfKey(wrong(10_000))
+  expect(state.reads).toBe(reads)
+  await accounts.tenantOfKey(wrong(0))
+  expect(state.reads).toBe(reads + 1)
+})
+
 test('through an outage of the store known callers are known, others are for later', async () => {
   const { accounts, state, newKey } = fakeAccounts()
   const [known, other] = [await newKey(), await newKey()]

@@ -1,3 +1,4 @@
+import { BoundedMap } from '../../infra/bounded-map.ts'
 import { remember } from '../../infra/remembered.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import { defaultTenant } from '../contract/tenant.ts'
@@ -10,6 +11,7 @@ import { readTenant } from './tenants.ts'
 const knownMs = 60_000
 /** A new key works within this time, ms. */
 const unknownMs = 5_000
+const maxWrongKeys = 10_000
 /** Keys are required within this time after the first one was created, ms. */
 const unconfiguredMs = 10_000
 
@@ -19,9 +21,11 @@ const unconfiguredMs = 10_000
  * @example const accounts = createAccounts({ store, now: Date.now })
  */
 export function createAccounts({ store, now }: { store: ObjectStore; now(): number }): Accounts {
+  // Wrong keys are kept apart: however many there are, they push no valid one out.
+  const wrong = new BoundedMap<string, number>(maxWrongKeys)
   const keyOf = remember({
     load: (hash) => findKey(store, hash),
-    freshMs: (stored) => (stored ? knownMs : unknownMs),
+    freshMs: (stored) => (stored ? knownMs : undefined),
     now,
   })
   const tenantOf = remember({ load: (id) => readTenant(store, id), freshMs: () => knownMs, now })
@@ -34,9 +38,15 @@ export function createAccounts({ store, now }: { store: ObjectStore; now(): numb
   return {
     configured: () => configured(''),
     async tenantOfKey(key) {
-      const stored = looksLikeKey(key) ? await keyOf(hashOfKey(key)) : undefined
-      return stored && tenantOf(stored.tenant)
+      if (!looksLikeKey(key)) return undefined
+      const hash = hashOfKey(key)
+      if (now() < (wrong.get(hash) ?? 0)) return undefined
+      const stored = await keyOf(hash)
+      if (stored) return tenantOf(stored.tenant)
+      wrong.set(hash, now() + unknownMs)
+      return undefined
     },
+    knows: (key) => looksLikeKey(key) && keyOf.has(hashOfKey(key)),
     defaultTenant: () => tenantOf(defaultTenant.id),
   }
 }

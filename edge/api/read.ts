@@ -10,27 +10,13 @@ import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 /** Maximum bytes of a JSON body without an image. */
 export const maxJsonBytes = 64 * 1024
 
-/** @throws TurbineError `body_incomplete` */
-export async function readBytes(c: Context<EdgeEnv>): Promise<Uint8Array> {
-  try {
-    return new Uint8Array(await c.req.arrayBuffer())
-  } catch (cause) {
-    throw new TurbineError('The body ended early. Retry the request.', {
-      status: 400,
-      code: 'body_incomplete',
-      retriable: true,
-      cause,
-    })
-  }
-}
-
 /**
  * Reads the body as JSON, not yet validated.
  * @param example valid body, for the error message
- * @throws TurbineError `body_incomplete`, `invalid_json`, `json_too_complex`
+ * @throws TurbineError `invalid_json`, `json_too_complex`
  */
 export async function readJson(c: Context<EdgeEnv>, example: object, limits?: JsonLimits): Promise<unknown> {
-  const text = new TextDecoder().decode(await readBytes(c))
+  const text = new TextDecoder().decode(c.get('body').bytes)
   if (text.length > largeCharacters) await nextTurn()
   try {
     return parseJson(text, limits)
@@ -43,13 +29,16 @@ export async function readJson(c: Context<EdgeEnv>, example: object, limits?: Js
 
 /**
  * Makes a reader of the image at a URL in the request.
- * @returns a function that throws ImageError, and what else an `ImageSource` throws
+ * @returns a function to call once, which throws ImageError, and what else an `ImageSource` throws
  */
 export function imageReader(c: Context<EdgeEnv>, { images }: Pick<EdgeDeps, 'images'>, url: string) {
   const tenant = c.get('tenant')
+  // Forgotten once it is read: it can hold the whole image.
+  let address = url
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, 'image_url')
   return async (): Promise<Uint8Array> => {
-    const image = await images(url, { granted, signal: c.req.raw.signal })
+    const image = await images(address, { granted, signal: c.req.raw.signal })
+    address = ''
     checkImage(image, 'image_url')
     return image
   }

@@ -35,6 +35,7 @@ export function resourceEdge(overrides: Partial<EdgeDeps> = {}, tenants: Tenant[
     accounts: {
       configured: async () => true,
       tenantOfKey: async (key) => known(key),
+      knows: () => true,
       defaultTenant: async () => known('default'),
     },
     ...overrides,

@@ -25,14 +25,15 @@ export const operation = <
 }
 
 /**
- * Adds an operation to the OpenAPI document.
+ * Adds an operation to the OpenAPI document, with the errors of a body if it takes one.
  * @returns its path for the router
  */
 export function documented<Path extends string>(
   app: OpenAPIHono<EdgeEnv>,
   route: RouteConfig & { getRoutingPath(): Path },
 ): Path {
-  app.openAPIRegistry.registerPath(route)
+  const responses = route.request?.body ? { 408: bodyTooSlow, ...route.responses } : route.responses
+  app.openAPIRegistry.registerPath({ ...route, responses })
   return route.getRoutingPath()
 }
 
@@ -70,6 +71,12 @@ export function errorResponse(
   const response = jsonResponse(description, errorBodySchema, example)
   return status === 429 || status === 503 ? { ...response, headers: retryAfter } : response
 }
+
+const bodyTooSlow = errorResponse(
+  408,
+  'body_too_slow',
+  'The body arrives too slowly. Retry the request on a faster line.',
+)
 
 /** Errors of every route that needs an API key and the store. */
 export const serviceErrors = {
@@ -137,7 +144,7 @@ export const rejected = errorResponse(
   429,
   'overloaded',
   'The service is overloaded and cannot respond in time. Retry in 2 s.',
-  'The request would miss its deadline (`overloaded`), the queue is full (`queue_full`), or the tenant has reached its requests per minute (`rate_limit_exceeded`).',
+  'The request would miss its deadline (`overloaded`), the queue is full (`queue_full`), or the tenant has reached its requests per minute (`rate_limit_exceeded`), its requests in flight (`too_many_in_flight`) or its share of the memory (`too_many_bytes_in_flight`).',
 )
 
 /** Responds with the status and the error of a failed caption. */

@@ -2,25 +2,41 @@ import type { MiddlewareHandler } from 'hono'
 import { retryLater } from '../contract/errors.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
+export interface Gate {
+  /** Rejects a request before its body is read while there is no room. */
+  check: MiddlewareHandler<EdgeEnv>
+  /** Takes a place in the queue for a request whose body is there. */
+  hold: MiddlewareHandler<EdgeEnv>
+}
+
 /**
- * Rejects a request before its body is read while there is no room. `roomIn` gets the number of requests in flight:
- * jobs that are still being sent are in no queue yet.
+ * Admits requests to the queue. `roomIn` gets the number of requests with a place: jobs that are still being sent are in
+ * no queue yet. A body that does not arrive has none.
  * @throws TurbineError `queue_full`
  */
-export function admit(roomIn: EdgeDeps['roomIn']): MiddlewareHandler<EdgeEnv> {
+export function admit(roomIn: EdgeDeps['roomIn']): Gate {
   let held = 0
-  return async (_c, next) => {
+  const assertRoom = () => {
     const seconds = roomIn(held)
     if (seconds > 0)
       throw retryLater('queue_full', `The queue is full. Retry in ${seconds} s.`, {
         status: 429,
         retryAfterSeconds: seconds,
       })
-    held++
-    try {
+  }
+  return {
+    async check(_c, next) {
+      assertRoom()
       await next()
-    } finally {
-      held--
-    }
+    },
+    async hold(_c, next) {
+      assertRoom()
+      held++
+      try {
+        await next()
+      } finally {
+        held--
+      }
+    },
   }
 }

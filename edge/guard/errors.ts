@@ -4,9 +4,14 @@ import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { excerpt, retryLater, TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv, Log } from '../deps.ts'
 
-/** Responds with an error in OpenAI's format, with `Retry-After` if it can be retried and `WWW-Authenticate` on 401. */
+/**
+ * Responds with an error in OpenAI's format, with `Retry-After` if it can be retried and `WWW-Authenticate` on 401. A body
+ * that is too slow costs the connection.
+ */
 export function respondError(c: Context<EdgeEnv>, error: TurbineError): Response {
   if (error.status === 401) c.header('WWW-Authenticate', 'Bearer realm="turbine"')
+  // The rest of the body would be taken for the next request.
+  if (error.status === 408) c.header('Connection', 'close')
   if (error.retryAfterSeconds !== undefined) c.header('Retry-After', String(error.retryAfterSeconds))
   return c.json(error.toBody(), error.status)
 }

@@ -2,6 +2,8 @@ import { Hono } from 'hono'
 import { expect, test } from 'vitest'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import type { EdgeEnv } from '../deps.ts'
+import { receiveBody } from './body.ts'
+import { createBodyMemory } from './body-memory.ts'
 import { onError } from './errors.ts'
 import { createdOnce } from './idempotency.ts'
 
@@ -11,6 +13,7 @@ function things({ sameBody = true } = {}) {
   const state = { fails: false, ids: 0 }
   const log = { warn: () => {}, error: () => {} }
   const deps = { store, log, now: () => 1_790_000_000_000, newId: () => String(++state.ids) }
+  const bodies = { memory: createBodyMemory({ bytes: 10_000 }), minRate: 1, streamBytes: 0 }
   const app = new Hono<EdgeEnv>()
   app.onError(onError(log))
   app.use(async (c, next) => {
@@ -18,8 +21,8 @@ function things({ sameBody = true } = {}) {
     await next()
   })
   for (const path of ['/things', '/others'])
-    app.post(path, async (c) => {
-      const body = await c.req.text()
+    app.post(path, receiveBody({ bodies }, { maxBytes: 1000 }), async (c) => {
+      const body = new TextDecoder().decode(c.get('body').bytes)
       const make = async (id: string) => {
         if (state.fails) throw new Error('broken')
         if (!made.has(id)) made.set(id, body)

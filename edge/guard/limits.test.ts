@@ -1,105 +1,119 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { Tenant } from '../contract/tenant.ts'
-import { createLimiter, type LimitDecision, TenantLimits, TokenBucket } from './limits.ts'
+import { createLimiter, TenantLimits, TokenBucket } from './limits.ts'
 
 const start = 1_790_000_000_000
-const granted = (decision: LimitDecision) => {
-  if (!decision.granted) throw new Error(`refused: ${decision.reason}`)
-  return decision
+function entered(counted: TenantLimits, inFlight: number, now = start) {
+  const place = counted.enter({ inFlight }, now)
+  if (!place.granted) throw new Error(`refused: ${place.reason}`)
+  return place.lease
 }
 
 test('as many requests run at a time as may', () => {
   const counted = new TenantLimits()
-  const [first] = [1, 2].map(() => granted(counted.acquire({ inFlight: 2 }, start)))
-  expect(counted.acquire({ inFlight: 2 }, start)).toEqual({
-    granted: false,
-    reason: 'in_flight',
-    requests: undefined,
-    retryAfterSeconds: 1,
-  })
-  counted.release(first!.lease)
-  granted(counted.acquire({ inFlight: 2 }, start))
+  const [first] = [1, 2].map(() => entered(counted, 2))
+  const refused = { granted: false, reason: 'in_flight', retryAfterSeconds: 1 }
+  expect(counted.enter({ inFlight: 2 }, start)).toEqual(refused)
+  expect(counted.count({ inFlight: 2 }, start)).toEqual(refused)
+  counted.release(first!)
+  entered(counted, 2)
+})
+
+test('a request that is counted takes no place yet', () => {
+  const counted = new TenantLimits()
+  for (let count = 0; count < 3; count++) expect(counted.count({ inFlight: 1 }, start).granted).toBe(true)
+  entered(counted, 1)
 })
 
 test('what is released twice makes one place', () => {
   const counted = new TenantLimits()
-  const { lease } = granted(counted.acquire({ inFlight: 1 }, start))
+  const lease = entered(counted, 1)
   counted.release(lease)
-  granted(counted.acquire({ inFlight: 1 }, start))
+  entered(counted, 1)
   counted.release(lease)
-  expect(counted.acquire({ inFlight: 1 }, start).granted).toBe(false)
+  expect(counted.enter({ inFlight: 1 }, start).granted).toBe(false)
 })
 
-test('a lease that nobody releases ends after two minutes', () => {
+test('a lease lasts as long as it is renewed, and ends when nobody does', () => {
+  const counted = new TenantLimits({ leaseMs: 120_000 })
+  const lease = entered(counted, 2)
+  entered(counted, 2, start + 1)
+  const full = (ms: number) => !counted.count({ inFlight: 2 }, start + ms).granted
+  for (let ms = 30_000; ms <= 600_000; ms += 30_000) counted.renew(lease, start + ms)
+  expect(full(600_000)).toBe(false)
+  entered(counted, 2, start + 600_000)
+  expect(full(719_999)).toBe(true)
+  expect(full(720_000)).toBe(false)
+})
+
+test('a renewed lease is back after a restart', () => {
+  const counted = new TenantLimits({ leaseMs: 120_000 })
+  counted.renew(entered(new TenantLimits(), 1), start + 1)
+  expect(counted.enter({ inFlight: 1 }, start + 2).granted).toBe(false)
+})
+
+test('in one process a place lasts until it is released', () => {
   const counted = new TenantLimits()
-  counted.acquire({ inFlight: 1 }, start)
-  expect(counted.acquire({ inFlight: 1 }, start + 119_999).granted).toBe(false)
-  expect(counted.acquire({ inFlight: 1 }, start + 120_000).granted).toBe(true)
+  entered(counted, 1)
+  expect(counted.enter({ inFlight: 1 }, start + 86_400_000).granted).toBe(false)
 })
 
 test('a lease from before a restart releases none of those after it', () => {
-  const before = granted(new TenantLimits().acquire({ inFlight: 1 }, start)).lease
+  const before = entered(new TenantLimits(), 1)
   const counted = new TenantLimits()
-  counted.acquire({ inFlight: 1 }, start + 1)
+  entered(counted, 1, start + 1)
   counted.release(before)
-  expect(counted.acquire({ inFlight: 1 }, start + 2).granted).toBe(false)
+  expect(counted.enter({ inFlight: 1 }, start + 2).granted).toBe(false)
 })
 
 test('a request that is refused takes nothing', () => {
   const counted = new TenantLimits()
   const limits = { requestsPerMinute: 2, inFlight: 1 }
-  const { lease } = granted(counted.acquire(limits, start))
-  expect(counted.acquire(limits, start)).toMatchObject({ reason: 'in_flight', requests: { remaining: 1 } })
+  counted.count(limits, start)
+  const lease = entered(counted, 1)
+  expect(counted.count(limits, start)).toMatchObject({ reason: 'in_flight', requests: { remaining: 1 } })
   counted.release(lease)
-  counted.release(granted(counted.acquire(limits, start)).lease)
-  expect(counted.acquire(limits, start)).toMatchObject({ reason: 'rate', retryAfterSeconds: 30 })
-  expect(counted.acquire({ inFlight: 1 }, start).granted).toBe(true)
+  expect(counted.count(limits, start).granted).toBe(true)
+  expect(counted.count(limits, start)).toMatchObject({ reason: 'rate', retryAfterSeconds: 30 })
+  expect(counted.count({ inFlight: 1 }, start).granted).toBe(true)
 })
 
 test('never more run than may, however they come and go', () => {
-  const step = fc.oneof(fc.constant('acquire' as const), fc.constant('release' as const))
+  const step = fc.oneof(fc.constant('enter' as const), fc.constant('release' as const))
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 5 }), fc.array(step, { maxLength: 100 }), (inFlight, steps) => {
       const counted = new TenantLimits()
-      const running: (number | undefined)[] = []
+      const running: number[] = []
       for (const [index, action] of steps.entries()) {
         if (action === 'release') {
-          if (running.length > 0) counted.release(running.shift())
+          if (running.length > 0) counted.release(running.shift()!)
           continue
         }
-        const decision = counted.acquire({ inFlight }, start + index)
-        expect(decision.granted).toBe(running.length < inFlight)
-        if (decision.granted) running.push(decision.lease)
+        const place = counted.enter({ inFlight }, start + index)
+        expect(place.granted).toBe(running.length < inFlight)
+        if (place.granted) running.push(place.lease)
       }
     }),
   )
 })
 
-test('each tenant has its own limits, and one without any is not counted', async () => {
+test('each name has its own count', async () => {
   const limiter = createLimiter({ now: () => start })
-  const tenant = (id: string, limits: Tenant['limits']): Tenant => ({ id, grants: [], limits })
-  const one = { requestsPerMinute: 1 }
-  expect(await limiter.acquire(tenant('a', one))).toMatchObject({
+  const ask = (id: string) => limiter.count({ id, requestsPerMinute: 1 })
+  expect(await ask('a')).toEqual({
     granted: true,
     requests: { limit: 1, remaining: 0, resetSeconds: 60 },
   })
-  expect(await limiter.acquire(tenant('a', one))).toMatchObject({ granted: false, reason: 'rate' })
-  expect(await limiter.acquire(tenant('b', one))).toMatchObject({ granted: true })
-  for (let count = 0; count < 3; count++)
-    expect(await limiter.acquire(tenant('c', { openBatches: 1 }))).toEqual({
-      granted: true,
-      release: expect.any(Function),
-    })
+  expect(await ask('a')).toMatchObject({ granted: false, reason: 'rate' })
+  expect(await ask('b')).toMatchObject({ granted: true })
 })
 
-test('a permit gives its place back', async () => {
+test('a place is given back', async () => {
   const limiter = createLimiter({ now: () => start })
-  const tenant: Tenant = { id: 'a', grants: [], limits: { inFlight: 1 } }
-  const permit = await limiter.acquire(tenant)
-  expect((await limiter.acquire(tenant)).granted).toBe(false)
-  if (permit.granted) permit.release()
-  expect((await limiter.acquire(tenant)).granted).toBe(true)
+  const place = await limiter.enter({ id: 'a', inFlight: 1 })
+  expect((await limiter.enter({ id: 'a', inFlight: 1 })).granted).toBe(false)
+  if (place.granted) place.release()
+  expect((await limiter.enter({ id: 'a', inFlight: 1 })).granted).toBe(true)
 })
 
 const minuteMs = 60_000

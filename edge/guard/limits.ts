@@ -1,45 +1,44 @@
-import type { Tenant } from '../contract/tenant.ts'
-import type { Limiter, LimitState, Permit } from '../deps.ts'
+import type { Limiter, LimitRefusal, LimitState, RequestLimits } from '../deps.ts'
 
-/** `Permit` as plain data, which can be sent between processes. */
-export type LimitDecision =
-  | { granted: true; requests?: LimitState; lease?: number }
-  | Extract<Permit, { granted: false }>
+/** Result of counting a request. */
+export type Counted = { granted: true; requests?: LimitState } | LimitRefusal
+/** Result of taking a place in flight, as plain data, which can be sent between processes. */
+export type Leased = { granted: true; lease: number } | LimitRefusal
 
-/** A request not released after this time counts as dead, ms: far longer than a response is held. */
-const leaseMs = 120_000
 /** Typical duration of a request, s: when one ends is not known. */
 const inFlightRetrySeconds = 1
 
-/** Without limits on requests, nothing is counted. */
-export const limitsRequests = ({ requestsPerMinute, inFlight }: Tenant['limits']) =>
-  requestsPerMinute !== undefined || inFlight !== undefined
+export interface TenantLimitsOptions {
+  /** A lease that was not renewed for this time has lost its holder, ms. Default: it lasts until it is released. */
+  leaseMs?: number
+}
 
 /**
- * Counts one tenant's requests: a token bucket for requests per minute, and a lease per request in flight. `now` is
- * unix ms.
+ * Counts requests: a token bucket for those per minute, and a lease for each in flight. `now` is unix ms.
  *
  * @example
- * const decision = counted.acquire(tenant.limits, Date.now())
- * if (decision.granted) counted.release(decision.lease)
+ * const counted = new TenantLimits()
+ * if (counted.count(limits, Date.now()).granted) {
+ *   const place = counted.enter(limits, Date.now())
+ *   if (place.granted) counted.release(place.lease)
+ * }
  */
 export class TenantLimits {
+  readonly #leaseMs: number
   readonly #bucket = new TokenBucket()
   /** Expiry of each lease, unix ms, in order. */
   readonly #leases = new Map<number, number>()
   #lastLease = 0
 
-  acquire({ requestsPerMinute, inFlight }: Tenant['limits'], now: number): LimitDecision {
-    this.#endLeases(now)
+  constructor({ leaseMs = Number.POSITIVE_INFINITY }: TenantLimitsOptions = {}) {
+    this.#leaseMs = leaseMs
+  }
+
+  /** Counts a request that has found the places in flight not all taken. */
+  count({ requestsPerMinute, inFlight }: Omit<RequestLimits, 'id'>, now: number): Counted {
     const bucket = requestsPerMinute === undefined ? undefined : this.#bucket
     bucket?.refill({ perMinute: requestsPerMinute!, now })
-    if (inFlight !== undefined && this.#leases.size >= inFlight)
-      return {
-        granted: false,
-        reason: 'in_flight',
-        requests: bucket?.state(),
-        retryAfterSeconds: inFlightRetrySeconds,
-      }
+    if (this.#isFull(inFlight, now)) return { ...tooMany, requests: bucket?.state() }
     if (bucket && !bucket.take())
       return {
         granted: false,
@@ -47,28 +46,40 @@ export class TenantLimits {
         requests: bucket.state(),
         retryAfterSeconds: bucket.secondsToNext(),
       }
-    return {
-      granted: true,
-      requests: bucket?.state(),
-      lease: inFlight === undefined ? undefined : this.#lease(now),
-    }
+    return { granted: true, requests: bucket?.state() }
   }
 
-  release(lease: number | undefined): void {
-    if (lease !== undefined) this.#leases.delete(lease)
-  }
-
-  /** Based on the time, so that leases from before a restart are not reused. */
-  #lease(now: number): number {
+  /** Takes a place in flight. */
+  enter({ inFlight }: Pick<RequestLimits, 'inFlight'>, now: number): Leased {
+    if (this.#isFull(inFlight, now)) return tooMany
+    // Based on the time, so that leases from before a restart are not reused.
     this.#lastLease = Math.max(this.#lastLease + 1, now)
-    this.#leases.set(this.#lastLease, now + leaseMs)
-    return this.#lastLease
+    this.renew(this.#lastLease, now)
+    return { granted: true, lease: this.#lastLease }
   }
 
-  #endLeases(now: number): void {
-    for (const [lease, end] of this.#leases) if (end <= now) this.#leases.delete(lease)
+  /** Prolongs a lease. One that has lapsed, or is from before a restart, is back: its request still runs. */
+  renew(lease: number, now: number): void {
+    // Last, to keep the order.
+    this.#leases.delete(lease)
+    this.#leases.set(lease, now + this.#leaseMs)
+  }
+
+  release(lease: number): void {
+    this.#leases.delete(lease)
+  }
+
+  #isFull(inFlight: number | undefined, now: number): boolean {
+    if (inFlight === undefined) return false
+    for (const [lease, end] of this.#leases) {
+      if (end > now) break
+      this.#leases.delete(lease)
+    }
+    return this.#leases.size >= inFlight
   }
 }
+
+const tooMany = { granted: false, reason: 'in_flight', retryAfterSeconds: inFlightRetrySeconds } as const
 
 /**
  * Counts the requests of all tenants in this process.
@@ -76,14 +87,18 @@ export class TenantLimits {
  * @example const limiter = createLimiter({ now: Date.now })
  */
 export function createLimiter({ now }: { now(): number }): Limiter {
-  const tenants = new Map<string, TenantLimits>()
+  const counts = new Map<string, TenantLimits>()
+  const countOf = (id: string) => {
+    const known = counts.get(id) ?? new TenantLimits()
+    counts.set(id, known)
+    return known
+  }
   return {
-    async acquire({ id, limits }) {
-      if (!limitsRequests(limits)) return { granted: true, release: () => {} }
-      const counted = tenants.get(id) ?? new TenantLimits()
-      tenants.set(id, counted)
-      const decision = counted.acquire(limits, now())
-      return decision.granted ? { ...decision, release: () => counted.release(decision.lease) } : decision
+    count: async (limits) => countOf(limits.id).count(limits, now()),
+    async enter(limits) {
+      const counted = countOf(limits.id)
+      const place = counted.enter(limits, now())
+      return place.granted ? { granted: true, release: () => counted.release(place.lease) } : place
     },
   }
 }

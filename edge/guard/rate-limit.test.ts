@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { errorOf, fakeEdge, pngHeader, rawRequest } from '../app.fixture.ts'
 import type { Tenant } from '../contract/tenant.ts'
-import type { Limiter, Permit } from '../deps.ts'
+import type { Limiter } from '../deps.ts'
 import { createLimiter } from './limits.ts'
 import { formatReset } from './rate-limit.ts'
 
@@ -12,6 +12,7 @@ function limitedEdge(limits: Tenant['limits'], overrides: Parameters<typeof fake
     accounts: {
       configured: async () => false,
       tenantOfKey: async () => undefined,
+      knows: () => false,
       defaultTenant: async () => ({ id: 'default', grants: [], limits }),
     },
     limiter: createLimiter({ now: () => start }),
@@ -36,13 +37,24 @@ test("every answer says in OpenAI's headers what is left, and 429 when to come b
   expect(sent).toHaveLength(1)
 })
 
-test('looking at results is free', async () => {
-  const { app } = limitedEdge({ requestsPerMinute: 1 })
-  for (let count = 0; count < 3; count++) {
-    const response = await app.request('/v1/models')
-    expect(response.status).toBe(200)
-    expect(rateHeaders(response)).toEqual([null, null, null])
-  }
+test('reads are counted apart, ten for each request', async () => {
+  const { app, ask } = limitedEdge({ requestsPerMinute: 1 })
+  expect((await ask()).status).toBe(200)
+  const statuses: number[] = []
+  for (let count = 0; count < 12; count++)
+    statuses.push((await app.request('/v1/models', { method: count % 2 ? 'HEAD' : 'GET' })).status)
+  expect(statuses).toEqual([...Array(10).fill(200), 429, 429])
+  expect(rateHeaders(await app.request('/v1/models'))).toEqual(['10', '0', '1m0s'])
+})
+
+test('polling has places of its own', async () => {
+  const stored = Promise.withResolvers<void>()
+  const { app, ask } = limitedEdge({ inFlight: 1 }, { stream: { send: () => stored.promise } })
+  const first = ask()
+  expect((await ask()).status).toBe(429)
+  expect((await app.request('/v1/models')).status).toBe(200)
+  stored.resolve()
+  expect((await first).status).toBe(200)
 })
 
 test('requests in flight are counted until they are answered, also when they fail', async () => {
@@ -62,7 +74,11 @@ test('requests in flight are counted until they are answered, also when they fai
 test('a tenant without limits on requests costs the limiter nothing', async () => {
   let asked = 0
   const limiter: Limiter = {
-    acquire: async () => {
+    count: async () => {
+      asked++
+      return { granted: true }
+    },
+    enter: async () => {
       asked++
       return { granted: true, release: () => {} }
     },
@@ -76,13 +92,17 @@ test('a tenant without limits on requests costs the limiter nothing', async () =
 
 test('a limiter that is out of reach lets requests pass, and is logged', async () => {
   const gone = new Error('gone')
-  const away = limitedEdge({ inFlight: 1 }, { limiter: { acquire: () => Promise.reject(gone) } })
-  expect((await away.ask()).status).toBe(200)
-  expect(away.logged).toMatchObject([{ level: 'warn', fields: { err: gone } }])
-  const permit: Permit = { granted: true, release: () => Promise.reject(gone) }
-  const lost = limitedEdge({ inFlight: 1 }, { limiter: { acquire: async () => permit } })
-  expect((await lost.ask()).status).toBe(200)
-  expect(lost.logged).toMatchObject([{ level: 'warn', fields: { err: gone } }])
+  const counts: Limiter = createLimiter({ now: () => start })
+  const limiters: Limiter[] = [
+    { ...counts, count: () => Promise.reject(gone) },
+    { ...counts, enter: () => Promise.reject(gone) },
+    { ...counts, enter: async () => ({ granted: true, release: () => Promise.reject(gone) }) },
+  ]
+  for (const limiter of limiters) {
+    const away = limitedEdge({ inFlight: 1 }, { limiter })
+    expect((await away.ask()).status).toBe(200)
+    expect(away.logged).toMatchObject([{ level: 'warn', fields: { err: gone } }])
+  }
 })
 
 test.each([

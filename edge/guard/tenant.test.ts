@@ -8,6 +8,7 @@ const acme: Tenant = { id: 'acme', grants: [], limits: {} }
 const withKeys: Accounts = {
   configured: async () => true,
   tenantOfKey: async (key) => (key === 'sk-acme' ? acme : undefined),
+  knows: (key) => key === 'sk-acme',
   defaultTenant: async () => defaultTenant,
 }
 const guarded = () => fakeEdge({ accounts: withKeys })
@@ -82,4 +83,28 @@ test('what another tenant made is not there', async () => {
   await edge.deps.store.put('captions/other/cap_1.json', '{}')
   const response = await edge.app.request('/v1/captions/cap_1', { headers: { 'x-api-key': 'sk-acme' } })
   expect(response.status).toBe(404)
+})
+
+test('an address that sends wrong keys is heard with known ones only, until a while has passed', async () => {
+  let now = 1_790_000_000_000
+  let lookups = 0
+  const tenantOfKey: Accounts['tenantOfKey'] = (key) => {
+    lookups++
+    return withKeys.tenantOfKey(key)
+  }
+  const edge = fakeEdge({ accounts: { ...withKeys, tenantOfKey }, now: () => now })
+  const ask = (key: string, address: string) =>
+    edge.app.request('/v1/models', { headers: { 'x-api-key': key } }, { address })
+  const guess = async (address: string) => (await ask(`sk-${crypto.randomUUID()}`, address)).status
+  const guesses: number[] = []
+  for (let count = 0; count < 70; count++) guesses.push(await guess('192.0.2.1'))
+  expect(guesses).toEqual([...Array(60).fill(401), ...Array(10).fill(429)])
+  expect(lookups).toBe(60)
+  const refused = await ask('sk-other', '192.0.2.1')
+  expect(refused.headers.get('retry-after')).toBe('1')
+  expect(await errorOf(refused)).toMatchObject({ code: 'too_many_wrong_keys', type: 'rate_limit_error' })
+  expect((await ask('sk-acme', '192.0.2.1')).status).toBe(200)
+  expect(await guess('192.0.2.2')).toBe(401)
+  now += 1_000
+  expect(await guess('192.0.2.1')).toBe(401)
 })

@@ -2,25 +2,36 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { isLocalRequest } from '../accounts/loopback.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { Tenant } from '../contract/tenant.ts'
-import type { Accounts, EdgeEnv } from '../deps.ts'
+import type { Accounts, EdgeDeps, EdgeEnv } from '../deps.ts'
+import { createWrongKeys, type WrongKeys } from './wrong-keys.ts'
 
 /**
  * Identifies the tenant by API key. Without any keys, requests from this machine belong to the tenant `default`, with
- * any key, because SDKs insist on sending one.
- * @throws TurbineError `missing_api_key`, `invalid_api_key`, `keys_required`
+ * any key, because SDKs insist on sending one. Of an address that sends wrong keys only known ones are taken.
+ * @throws TurbineError `missing_api_key`, `invalid_api_key`, `keys_required`, `too_many_wrong_keys`
  */
-export const identifyTenant =
-  (accounts: Accounts): MiddlewareHandler<EdgeEnv> =>
-  async (c, next) => {
-    c.set('tenant', await tenantOf(c, accounts))
+export function identifyTenant({
+  accounts,
+  now,
+}: Pick<EdgeDeps, 'accounts' | 'now'>): MiddlewareHandler<EdgeEnv> {
+  const wrongKeys = createWrongKeys({ now })
+  return async (c, next) => {
+    c.set('tenant', await tenantOf(c, accounts, wrongKeys))
     await next()
   }
+}
 
-async function tenantOf(c: Context<EdgeEnv>, accounts: Accounts): Promise<Tenant> {
+async function tenantOf(c: Context<EdgeEnv>, accounts: Accounts, wrongKeys: WrongKeys): Promise<Tenant> {
   const key = keyIn(c)
+  const address = c.env?.address ?? ''
+  if (key !== undefined && !accounts.knows(key)) wrongKeys.assertFew(address)
   const tenant = key === undefined ? undefined : await accounts.tenantOfKey(key)
   if (tenant) return tenant
-  if (await accounts.configured()) throw key === undefined ? missingKey() : invalidKey()
+  if (await accounts.configured()) {
+    if (key === undefined) throw missingKey()
+    wrongKeys.count(address)
+    throw invalidKey()
+  }
   if (!isLocalRequest(c.req.raw)) throw keysRequired()
   return accounts.defaultTenant()
 }

@@ -7,7 +7,7 @@ interface PendingReply {
   replyTo: string
   /** Resolves with the finished caption, or undefined after `ms`, when `signal` aborts, or on `release`. */
   wait(ms: number, signal: AbortSignal): Promise<FinishedCaption | undefined>
-  /** A caption may have been delivered and lost. */
+  /** A caption may have been delivered and lost; absent where that cannot happen. */
   readonly lost?: boolean
   /** Later replies are dropped. */
   close(): void

@@ -111,7 +111,8 @@ export async function requestCaption(
   const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
   const timings: string[] = []
   const onTiming = (phase: string, ms: number) => timings.push(`${phase};dur=${ms}`)
-  const hold = { respondAsync, signal: c.req.raw.signal, onTiming }
+  const onSent = () => c.get('body').release()
+  const hold = { respondAsync, signal: c.req.raw.signal, onTiming, onSent }
   const { caption, replayed } = await submitOnce(deps, submission, hold, () =>
     claimRequest(c, deps, { makeId: () => newCaptionId(deps), sameBody: true }),
   )

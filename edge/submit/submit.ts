@@ -33,6 +33,8 @@ export interface HoldOptions {
   signal: AbortSignal
   /** Called with the time to send the job, and the time that the caller waited for its caption. */
   onTiming?(phase: 'produce' | 'wait', ms: number): void
+  /** Called when the job is sent and its image is needed no longer. */
+  onSent?(): void
 }
 
 export type SubmitDeps = Pick<
@@ -55,7 +57,7 @@ const leastSendMs = 2_000
 export async function submitCaption(
   deps: SubmitDeps,
   submission: Submission,
-  { respondAsync, signal, onTiming }: HoldOptions,
+  { respondAsync, signal, onTiming, onSent }: HoldOptions,
   claim?: Pick<KeyClaim, 'id' | 'accepted'>,
 ): Promise<Caption | undefined> {
   if (signal.aborted) return undefined
@@ -70,12 +72,17 @@ export async function submitCaption(
   const { id, tenant, acceptedAt } = head
   const rejection = respondAsync ? undefined : deps.rejection?.(head)
   if (rejection) throw rejection
-  const bytes = image instanceof Uint8Array ? image : await image()
+  let bytes: Uint8Array | undefined = image instanceof Uint8Array ? image : await image()
   const enqueue = (more: Pick<CaptionJob, 'replyTo' | 'repeatable'>) =>
-    send(deps, { ...head, acceptedAt: deps.now(), ...more }, bytes, remainingHoldMs(submission, deps.now()))
+    send(deps, { ...head, acceptedAt: deps.now(), ...more }, bytes!, remainingHoldMs(submission, deps.now()))
+  const sent = () => {
+    bytes = undefined
+    onSent?.()
+  }
   const queued = () => markQueued(deps, { id, created: Math.floor(acceptedAt / 1000), tenant })
   if (respondAsync) {
     await enqueue({})
+    sent()
     await claim?.accepted()
     return queued()
   }
@@ -84,6 +91,8 @@ export async function submitCaption(
   try {
     const sentAt = deps.now()
     await enqueue({ replyTo: reply.replyTo })
+    // A job whose reply may get lost is sent again then.
+    if (reply.lost === undefined) sent()
     const producedAt = deps.now()
     onTiming?.('produce', producedAt - sentAt)
     const waited = reply.wait(remainingHoldMs(submission, deps.now()), signal)

@@ -1,6 +1,6 @@
 import { createImageSource } from '../../infra/fetch/image-source.ts'
 import { createReadiness, withoutReasons } from '../../infra/readiness.ts'
-import { openS3 } from '../../infra/store/s3.ts'
+import { openS3, uploadBytes } from '../../infra/store/s3.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import { createAccounts } from '../accounts/accounts.ts'
 import { createDownloads } from '../api/files/download.ts'
@@ -8,6 +8,7 @@ import { maxBodyBytes } from '../contract/caption.ts'
 import { replyPath } from '../contract/reply.ts'
 import type { EdgeDeps } from '../deps.ts'
 import { createServedModels } from '../fleet/served-models.ts'
+import { createBodyMemory } from '../guard/body-memory.ts'
 import { createConsoleLog } from './console-log.ts'
 import { type WorkerEnv, workerConfig } from './env.ts'
 import { createObjectLimiter } from './limiter.ts'
@@ -21,6 +22,11 @@ export interface WorkerPlatform {
   origin(): string
   background: Background
 }
+
+/** Parts of uploads, bytes: S3's minimum. */
+const partBytes = 5 * 1024 * 1024
+/** Of the 128 MB of an isolate, for request bodies and uploads, bytes. */
+const bodyBytes = 48 * 1024 * 1024
 
 /**
  * Dependencies of the edge from a Worker's bindings.
@@ -37,7 +43,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     accessKeyId: config.s3AccessKeyId,
     secretAccessKey: config.s3SecretAccessKey,
     // Uploads share the memory of an isolate; objects can still have 50 GB.
-    partBytes: 5 * 1024 * 1024,
+    partBytes,
   })
   const store = s3.own(config.s3Bucket)
   const stream = createProducerPool({
@@ -55,6 +61,12 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     downloads: createDownloads({ store: s3.downloads(config.s3Bucket), buckets: s3.downloads }, config),
     accounts: createAccounts({ store, now }),
     limiter: createObjectLimiter({ objects: env.LIMITER, background }),
+    bodies: {
+      // A request cannot wait for the end of another one.
+      memory: createBodyMemory({ bytes: bodyBytes, waitMs: 0 }),
+      minRate: config.minBodyRate,
+      streamBytes: uploadBytes(partBytes),
+    },
     mailbox: createObjectMailbox({
       objects: env.MAILBOX,
       mailboxes: config.mailboxes,

@@ -1,6 +1,6 @@
-import { expect, test, vi } from 'vitest'
-import { defaultTenant, type Tenant } from '../contract/tenant.ts'
-import { createObjectLimiter } from './limiter.ts'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import type { RequestLimits } from '../deps.ts'
+import { createObjectLimiter, leaseMs } from './limiter.ts'
 import { LimiterObject } from './limiter-object.ts'
 import { fakeBackground, fakeObjects } from './objects.fixture.ts'
 
@@ -12,31 +12,46 @@ function limiter() {
   return { limiter: createObjectLimiter({ objects, background }), made, works }
 }
 
-const tenant = (id: string, limits: Tenant['limits']): Tenant => ({ ...defaultTenant, id, limits })
+beforeEach(() => void vi.useFakeTimers())
+afterEach(() => void vi.useRealTimers())
 
-test('a tenant without limits costs nothing', async () => {
-  const { limiter: counted, made } = limiter()
-  expect(await counted.acquire(tenant('a', { openBatches: 1 }))).toMatchObject({ granted: true })
-  expect(made.size).toBe(0)
-})
-
-test('each tenant is counted apart, and what is released can be taken again', async () => {
+test('each name is counted apart, and what is released can be taken again', async () => {
   const { limiter: counted, works } = limiter()
-  const [a, b] = [tenant('a', { inFlight: 1 }), tenant('b', { inFlight: 1 })]
-  const permit = await counted.acquire(a)
-  expect(await counted.acquire(b)).toMatchObject({ granted: true })
-  expect(await counted.acquire(a)).toMatchObject({ granted: false, reason: 'in_flight' })
-  if (permit.granted) permit.release()
+  const [a, b] = ['a', 'b'].map((id) => ({ id, inFlight: 1 })) as [RequestLimits, RequestLimits]
+  const place = await counted.enter(a)
+  expect(await counted.enter(b)).toMatchObject({ granted: true })
+  expect(await counted.enter(a)).toMatchObject({ granted: false, reason: 'in_flight' })
+  expect(await counted.count(a)).toMatchObject({ granted: false, reason: 'in_flight' })
+  if (place.granted) place.release()
   await Promise.all(works)
-  expect(await counted.acquire(a)).toMatchObject({ granted: true })
+  expect(await counted.enter(a)).toMatchObject({ granted: true })
 })
 
-test('rates hold, and a request that holds no place needs no release', async () => {
+test('rates hold', async () => {
   const { limiter: counted, works } = limiter()
-  const a = tenant('a', { requestsPerMinute: 1 })
-  const permit = await counted.acquire(a)
-  expect(permit).toMatchObject({ granted: true, requests: { limit: 1, remaining: 0 } })
-  if (permit.granted) permit.release()
+  const a = { id: 'a', requestsPerMinute: 1 }
+  expect(await counted.count(a)).toMatchObject({ granted: true, requests: { limit: 1, remaining: 0 } })
   expect(works).toHaveLength(0)
-  expect(await counted.acquire(a)).toMatchObject({ granted: false, reason: 'rate' })
+  expect(await counted.count(a)).toMatchObject({ granted: false, reason: 'rate' })
+})
+
+test('a place lasts as long as its request runs', async () => {
+  const { limiter: counted, works } = limiter()
+  const a = { id: 'a', inFlight: 1 }
+  const place = await counted.enter(a)
+  await vi.advanceTimersByTimeAsync(3_600_000)
+  expect(await counted.enter(a)).toMatchObject({ granted: false })
+  if (place.granted) place.release()
+  await Promise.all(works)
+  expect(vi.getTimerCount()).toBe(0)
+  expect(await counted.enter(a)).toMatchObject({ granted: true })
+})
+
+test('the place of an edge that is gone lapses', async () => {
+  const object = new LimiterObject({}, {})
+  await object.enter({ inFlight: 1 })
+  await vi.advanceTimersByTimeAsync(leaseMs - 1)
+  expect(await object.count({ inFlight: 1 })).toMatchObject({ granted: false })
+  await vi.advanceTimersByTimeAsync(1)
+  expect(await object.count({ inFlight: 1 })).toMatchObject({ granted: true })
 })

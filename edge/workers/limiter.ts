@@ -1,15 +1,22 @@
-import type { Tenant } from '../contract/tenant.ts'
-import type { Limiter } from '../deps.ts'
-import { type LimitDecision, limitsRequests } from '../guard/limits.ts'
+import type { Limiter, RequestLimits } from '../deps.ts'
+import type { Counted, Leased } from '../guard/limits.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
-/** Calls of a tenant's limiter object. */
+type Limits = Omit<RequestLimits, 'id'>
+
+/** Calls of a limiter object. */
 export interface LimiterCalls {
-  acquire(limits: Tenant['limits']): Promise<LimitDecision>
+  count(limits: Limits): Promise<Counted>
+  enter(limits: Limits): Promise<Leased>
+  renew(lease: number): Promise<void>
   release(lease: number): Promise<void>
 }
 
-/** Counts each tenant's requests in a Durable Object, over all locations of the edge. */
+/** A lease that was not renewed for this time has lost its request, ms: a few renewals can get lost. */
+export const leaseMs = 120_000
+const renewMs = 30_000
+
+/** Counts requests in Durable Objects, one for each count, over all locations of the edge. */
 export function createObjectLimiter({
   objects,
   background,
@@ -18,18 +25,21 @@ export function createObjectLimiter({
   background: Background
 }): Limiter {
   return {
-    async acquire({ id, limits }) {
-      if (!limitsRequests(limits)) return { granted: true, release: () => {} }
+    count: ({ id, ...limits }) => objects.getByName(id).count(limits),
+    async enter({ id, ...limits }) {
       const object = objects.getByName(id)
-      const decision = await object.acquire(limits)
-      if (!decision.granted) return decision
-      const { lease, requests } = decision
+      const place = await object.enter(limits)
+      if (!place.granted) return place
+      const renewing = setInterval(
+        () => background(object.renew(place.lease).catch(() => undefined)),
+        renewMs,
+      )
       return {
         granted: true,
-        requests,
         release() {
-          // The response does not wait for it; after a lost release the lease expires.
-          if (lease !== undefined) background(object.release(lease).catch(() => undefined))
+          clearInterval(renewing)
+          // The response does not wait for it; after a lost release the lease lapses.
+          background(object.release(place.lease).catch(() => undefined))
         },
       }
     },

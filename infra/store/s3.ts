@@ -41,6 +41,12 @@ export interface S3 {
   close(): void
 }
 
+/** Default bytes of a part. */
+const defaultPartBytes = 8 * 1024 * 1024
+
+/** Memory that the put of a stream takes at most, bytes: parts on their way, and one that is being filled. */
+export const uploadBytes = (partBytes = defaultPartBytes) => 3 * partBytes
+
 const connectMs = 2000
 const uploadRequestMs = 60_000
 /**
@@ -91,7 +97,7 @@ class S3Pool implements S3Connection {
     // It never reads large bodies, so silence is a stalled connection.
     this.uploads = new S3Client(clientConfig(options, { requestMs: uploadMs, silenceMs: uploadMs, sockets }))
     this.server = endpoint ? `S3 at ${endpoint}` : `S3 in ${region}`
-    this.partBytes = options.partBytes ?? 8 * 1024 * 1024
+    this.partBytes = options.partBytes ?? defaultPartBytes
     this.stallMs = stallMs
     this.totalMs = options.totalMs ?? attempts * (connectMs + requestMs) + pausesMs
   }

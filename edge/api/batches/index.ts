@@ -2,7 +2,7 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
-import { limitBody } from '../../guard/body-limit.ts'
+import { jsonCopies, receiveBody } from '../../guard/body.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
 import { readPage } from '../pages.ts'
 import { maxJsonBytes, queryOf, readJson } from '../read.ts'
@@ -22,7 +22,7 @@ import { findBatch, requireBatch, startBatch, stopBatch } from './stored.ts'
 export function addBatches(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
   app.post(
     documented(app, createBatch),
-    limitBody(maxJsonBytes, 'Put the images into a file.'),
+    receiveBody(deps, { maxBytes: maxJsonBytes, remedy: 'Put the images into a file.', copies: jsonCopies }),
     async (c) => {
       const tenant = c.get('tenant')
       const body = await readJson(c, batchExample)

@@ -1,27 +1,26 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import type { Context, MiddlewareHandler } from 'hono'
+import type { Context } from 'hono'
 import { getJson } from '../../../infra/store/store.ts'
 import { type Caption, maxBodyBytes } from '../../contract/caption.ts'
 import { notFound } from '../../contract/errors.ts'
 import { keys } from '../../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
-import { limitBody } from '../../guard/body-limit.ts'
+import type { Gate } from '../../guard/admission.ts'
+import { jsonCopies, receiveBody } from '../../guard/body.ts'
 import { callerGone } from '../../guard/errors.ts'
 import { requestCaption } from '../../submit/once.ts'
 import { answerFailed, documented } from '../responses.ts'
-import { readCaptionRequest } from './request.ts'
+import { acceptMediaTypes, isJson, readCaptionRequest } from './request.ts'
 import { captionIdPattern, createCaption, getCaption } from './routes.ts'
 
 /**
  * `POST /v1/captions` and `GET /v1/captions/{id}`. Not typed by their documentation: a body can be an image or JSON,
  * and a failed caption has its own status.
  */
-export function addCaptions(
-  app: OpenAPIHono<EdgeEnv>,
-  deps: EdgeDeps,
-  gate: MiddlewareHandler<EdgeEnv>,
-): void {
-  app.post(documented(app, createCaption), gate, limitBody(maxBodyBytes), async (c) => {
+export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Gate): void {
+  const copies = (contentType: string) => (isJson(contentType) ? jsonCopies : 1)
+  const body = receiveBody(deps, { maxBytes: maxBodyBytes, copies })
+  app.post(documented(app, createCaption), gate.check, acceptMediaTypes, body, gate.hold, async (c) => {
     const receivedAt = deps.now()
     const ask = await readCaptionRequest(c, deps)
     const respondAsync = prefersAsync(c.req.header('prefer'))

@@ -8,7 +8,7 @@ import {
   verifyReply,
 } from '../../contract/reply.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
-import { limitBody } from '../../guard/body-limit.ts'
+import { receiveBody } from '../../guard/body.ts'
 
 /** Maximum bytes of a reply: a caption is a sentence. */
 const maxReplyBytes = 64 * 1024
@@ -19,15 +19,20 @@ const maxReplyBytes = 64 * 1024
  */
 export function addReplies(
   app: OpenAPIHono<EdgeEnv>,
-  { mailbox, now, replySecret }: Pick<EdgeDeps, 'mailbox' | 'now' | 'replySecret'>,
+  { mailbox, now, replySecret, bodies }: Pick<EdgeDeps, 'mailbox' | 'now' | 'replySecret' | 'bodies'>,
 ): void {
   if (replySecret === undefined) return
-  app.post(replyPath(':id'), limitBody(maxReplyBytes, 'A caption is shorter.'), async (c) => {
+  // No bytes are reserved: whoever took them all would keep replies out, and a connection buffers as much.
+  const body = receiveBody(
+    { bodies },
+    { maxBytes: maxReplyBytes, remedy: 'A caption is shorter.', copies: 0 },
+  )
+  app.post(replyPath(':id'), body, async (c) => {
     const id = c.req.param('id')
     const reply = {
       signature: c.req.header(signatureHeader),
       timestamp: c.req.header(timestampHeader),
-      body: await c.req.text(),
+      body: new TextDecoder().decode(c.get('body').bytes),
     }
     const checked = verifyReply(replySecret, id, reply, now())
     if ('fault' in checked) {

@@ -1,4 +1,4 @@
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { captionRequestSchema } from '../../contract/caption.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
@@ -6,36 +6,53 @@ import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
 import { findModel } from '../models.ts'
-import { imageReader, queryOf, readBytes, readJson } from '../read.ts'
+import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
 type RequestDeps = Pick<EdgeDeps, 'models' | 'images'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
+const mediaTypeOf = (contentType = '') => contentType.split(';')[0]!.trim().toLowerCase()
+
+export const isJson = (contentType: string | undefined) => mediaTypeOf(contentType) === 'application/json'
+
+/**
+ * Rejects a body that is neither an image nor JSON before it is read. An empty one needs no type: its error is another.
+ * @throws TurbineError `content_type_unsupported`
+ */
+export const acceptMediaTypes: MiddlewareHandler<EdgeEnv> = async (c, next) => {
+  const mediaType = mediaTypeOf(c.req.header('content-type'))
+  const accepted =
+    mediaType.startsWith('image/') || ['', 'application/json', 'application/octet-stream'].includes(mediaType)
+  if (!accepted) throw unsupported(`"${excerpt(mediaType)}" is not accepted`)
+  await next()
+}
+
 /**
  * Reads a caption request: raw image bytes with options in the query, or JSON.
  * @throws TurbineError with the field at fault
  */
 export async function readCaptionRequest(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
-  const mediaType = (c.req.header('content-type') ?? '').split(';')[0]!.trim().toLowerCase()
-  if (mediaType === 'application/json') return jsonAsk(c, deps)
-  const nothing = mediaType === '' && (await readBytes(c)).length === 0
-  if (nothing || mediaType.startsWith('image/') || mediaType === 'application/octet-stream')
-    return rawAsk(c, deps)
-  throw new TurbineError(
-    `The content type ${mediaType ? `"${excerpt(mediaType)}" is not accepted` : 'is missing'}. Send an image with image/jpeg (or its own type) or application/octet-stream, or JSON with application/json.`,
+  const contentType = c.req.header('content-type')
+  if (isJson(contentType)) return jsonAsk(c, deps)
+  if (mediaTypeOf(contentType) === '' && c.get('body').bytes.length > 0) throw unsupported('is missing')
+  return rawAsk(c, deps)
+}
+
+const unsupported = (problem: string) =>
+  new TurbineError(
+    `The content type ${problem}. Send an image with image/jpeg (or its own type) or application/octet-stream, or JSON with application/json.`,
     { status: 415, code: 'content_type_unsupported', param: 'content-type' },
   )
-}
 
 async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
   const query = parse(captionQuerySchema, queryOf(c))
   const model = findModel(await deps.models(), query.model).id
-  const image = await readBytes(c)
-  checkImage(image)
+  const body = c.get('body')
+  checkImage(body.bytes)
   return {
-    image,
+    image: async () => body.bytes,
     model,
     prompt: query.prompt,
     maxPrune: query.max_prune ?? 1,

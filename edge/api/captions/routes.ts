@@ -143,6 +143,7 @@ export const getCaption = operation('get', '/v1/captions/{id}', 'getCaption', {
     401: serviceErrors[401],
     403: serviceErrors[403],
     404: errorResponse(404, 'caption_not_found', 'There is no caption "cap_1".'),
+    429: serviceErrors[429],
     500: serviceErrors[500],
     503: unavailable,
   },

@@ -1,5 +1,5 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import type { Context, MiddlewareHandler } from 'hono'
+import type { Context } from 'hono'
 import { type Caption, maxBodyBytes } from '../../contract/caption.ts'
 import {
   type ChatAsk,
@@ -10,7 +10,8 @@ import {
 } from '../../contract/chat.ts'
 import { retryLater } from '../../contract/errors.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
-import { limitBody } from '../../guard/body-limit.ts'
+import type { Gate } from '../../guard/admission.ts'
+import { jsonCopies, receiveBody } from '../../guard/body.ts'
 import { callerGone, respondError } from '../../guard/errors.ts'
 import { requestCaption } from '../../submit/once.ts'
 import { askAbout } from '../captions/request.ts'
@@ -19,19 +20,28 @@ import { answerFailed, documented } from '../responses.ts'
 import { chatExample, createChatCompletion } from './routes.ts'
 
 /** `POST /v1/chat/completions`, in OpenAI's format. */
-export function addChat(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: MiddlewareHandler<EdgeEnv>): void {
-  app.post(documented(app, createChatCompletion), gate, limitBody(maxBodyBytes), async (c) => {
+export function addChat(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Gate): void {
+  const body = receiveBody(deps, { maxBytes: maxBodyBytes, copies: jsonCopies })
+  app.post(documented(app, createChatCompletion), gate.check, body, gate.hold, async (c) => {
     const receivedAt = deps.now()
-    const chat = readChat(await readJson(c, chatExample))
-    const caption = await requestCaption(c, deps, await askAbout(c, deps, chat.imageUrl, chat), {
-      receivedAt,
-    })
+    const { chat, ask } = await readAsk(c, deps)
+    const caption = await requestCaption(c, deps, ask, { receivedAt })
     return caption ? answerChat(c, chat, caption) : callerGone()
   })
 }
 
+/** The image's address is in `ask` alone, which forgets it: it can hold the whole image. */
+async function readAsk(c: Context<EdgeEnv>, deps: EdgeDeps) {
+  const { imageUrl, ...chat } = readChat(await readJson(c, chatExample))
+  return { chat, ask: await askAbout(c, deps, imageUrl, chat) }
+}
+
 /** A stream begins only when the caption is ready, so that every failure has its own status. */
-function answerChat(c: Context<EdgeEnv>, { stream, includeUsage }: ChatAsk, caption: Caption): Response {
+function answerChat(
+  c: Context<EdgeEnv>,
+  { stream, includeUsage }: Omit<ChatAsk, 'imageUrl'>,
+  caption: Caption,
+): Response {
   switch (caption.status) {
     case 'completed': {
       const completion = chatCompletion(caption)

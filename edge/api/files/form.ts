@@ -1,7 +1,15 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { Busboy, type BusboyFileStream, type BusboyInstance } from '@fastify/busboy'
+import type { Context } from 'hono'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
+import type { EdgeEnv } from '../../deps.ts'
+
+/** Form as it arrives. */
+export interface FormBody {
+  contentType: string
+  chunks: AsyncIterable<Uint8Array>
+}
 
 export interface FormOptions {
   /** Name of the part that is streamed; all others are short text. */
@@ -27,6 +35,12 @@ interface FilePart {
   received: Promise<unknown>
 }
 
+/** The form of a request that `receiveStream` let through. */
+export const formOf = (c: Context<EdgeEnv>): FormBody => ({
+  contentType: c.req.header('content-type') ?? '',
+  chunks: c.get('chunks'),
+})
+
 /** Maximum bytes of a form beside its file. */
 export const formOverheadBytes = 64 * 1024
 
@@ -39,12 +53,12 @@ const textLimits = { fields: 16, parts: 32, fieldSize: 1024, headerSize: 8192, h
  * `missing_required_parameter`; what `receive` throws
  *
  * @example
- * const form = await readForm(request, { fileField: 'file', maxBytes, receive: (bytes) => store.put(key, bytes) })
+ * const form = await readForm(formOf(c), { fileField: 'file', maxBytes, receive: (bytes) => store.put(key, bytes) })
  */
-export async function readForm(request: Request, options: FormOptions): Promise<Form> {
+export async function readForm(body: FormBody, options: FormOptions): Promise<Form> {
   const failure = new AbortController()
   const fail = (error: unknown) => failure.abort(error)
-  const parser = openParser(request, options)
+  const parser = openParser(body, options)
   const texts: [name: string, value: string][] = []
   const files: FilePart[] = []
 
@@ -63,7 +77,7 @@ export async function readForm(request: Request, options: FormOptions): Promise<
   parser.on('partsLimit', () => fail(malformed('there are too many parts')))
 
   try {
-    await feed(request, parser, failure.signal)
+    await feed(body, parser, failure.signal)
     await files[0]?.received
   } catch (error) {
     await Promise.all(files.map((file) => abandon(file, error)))
@@ -74,8 +88,7 @@ export async function readForm(request: Request, options: FormOptions): Promise<
   return { fields: nest(texts), filename: file.filename, bytes: file.stream.bytesRead }
 }
 
-function openParser(request: Request, { fileField, maxBytes }: FormOptions): BusboyInstance {
-  const contentType = request.headers.get('content-type') ?? ''
+function openParser({ contentType }: FormBody, { fileField, maxBytes }: FormOptions): BusboyInstance {
   if (!/^multipart\/form-data\b/i.test(contentType))
     throw new TurbineError(
       `The content type ${contentType ? `"${excerpt(contentType)}" is not accepted` : 'is missing'}. Send multipart/form-data with a part "${fileField}".`,
@@ -96,11 +109,11 @@ function openParser(request: Request, { fileField, maxBytes }: FormOptions): Bus
   return parser
 }
 
-async function feed(request: Request, parser: BusboyInstance, signal: AbortSignal): Promise<void> {
-  if (!request.body) throw malformed('it is empty')
+async function feed({ chunks }: FormBody, parser: BusboyInstance, signal: AbortSignal): Promise<void> {
   try {
-    await pipeline(Readable.fromWeb(request.body), parser, { signal })
+    await pipeline(chunks, parser, { signal })
   } catch (cause) {
+    if (cause instanceof TurbineError) throw cause
     const stopped = signal.aborted && cause instanceof Error && cause.name === 'AbortError'
     throw stopped ? signal.reason : incomplete(cause)
   }

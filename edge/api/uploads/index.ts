@@ -18,9 +18,9 @@ import { newestFirst } from '../../contract/ids.ts'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
-import { limitAnnouncedBody, limitBody } from '../../guard/body-limit.ts'
+import { jsonCopies, receiveBody, receiveStream } from '../../guard/body.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
-import { formOverheadBytes, readForm } from '../files/form.ts'
+import { type FormBody, formOf, formOverheadBytes, readForm } from '../files/form.ts'
 import { expiryOf, keepFile, newFile } from '../files/stored.ts'
 import { maxJsonBytes, readJson } from '../read.ts'
 import { documented } from '../responses.ts'
@@ -48,21 +48,27 @@ const maxPartListBytes = 1024 * 1024
 
 /** `/v1/uploads`: multipart uploads, in OpenAI's format. */
 export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  app.post(documented(app, createUpload), limitBody(maxJsonBytes, 'Shorten its fields.'), async (c) => {
+  const json = receiveBody(deps, { maxBytes: maxJsonBytes, remedy: 'Shorten its fields.', copies: jsonCopies })
+  app.post(documented(app, createUpload), json, async (c) => {
     const ask = parse(uploadRequestSchema, await readJson(c, uploadExample))
     const begin = (id: string) => beginUpload(deps, c.get('tenant').id, id, ask)
     return c.json(await createdOnce(c, deps, { prefix: 'upload_', sameBody: true }, begin), 200)
   })
 
-  const smaller = `Send parts of at most ${maxPartBytes} bytes.`
-  app.post(
-    documented(app, addUploadPart),
-    limitAnnouncedBody(maxPartBytes + formOverheadBytes, smaller),
-    async (c) => c.json(await addPart(deps, c.get('tenant').id, c.req.param('id'), c.req.raw), 200),
+  const part = receiveStream(deps, {
+    maxBytes: maxPartBytes + formOverheadBytes,
+    remedy: `Send parts of at most ${maxPartBytes} bytes.`,
+  })
+  app.post(documented(app, addUploadPart), part, async (c) =>
+    c.json(await addPart(deps, c.get('tenant').id, c.req.param('id'), formOf(c)), 200),
   )
 
-  const limitParts = limitBody(maxPartListBytes, 'List fewer parts.')
-  app.post(documented(app, completeUpload), limitParts, async (c) => {
+  const list = receiveBody(deps, {
+    maxBytes: maxPartListBytes,
+    remedy: 'List fewer parts.',
+    copies: jsonCopies,
+  })
+  app.post(documented(app, completeUpload), list, async (c) => {
     const body = await readJson(c, completionExample, { maxItems: maxParts + 100 })
     const completion = parse(uploadCompletionSchema, body)
     const upload = { tenant: c.get('tenant').id, id: c.req.param('id'), signal: c.req.raw.signal }
@@ -99,7 +105,7 @@ async function addPart(
   deps: EdgeDeps,
   tenant: string,
   uploadId: string,
-  request: Request,
+  form: FormBody,
 ): Promise<UploadPart> {
   const { store, now, newId } = deps
   assertPending((await requireUpload(deps, tenant, uploadId)).upload)
@@ -107,7 +113,7 @@ async function addPart(
   const key = keys.uploadPart(tenant, uploadId, id)
   try {
     const receive = (stream: ReadableStream<Uint8Array>) => store.put(key, stream)
-    const { bytes } = await readForm(request, { fileField: 'data', maxBytes: maxPartBytes, receive })
+    const { bytes } = await readForm(form, { fileField: 'data', maxBytes: maxPartBytes, receive })
     if (bytes === 0) throw invalid('part_empty', 'The part is empty.', 'data')
   } catch (error) {
     // A failed clean-up must not hide the cause.

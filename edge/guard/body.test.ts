@@ -1,0 +1,272 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { completed, errorOf, fakeEdge, jsonRequest, pngHeader, rawRequest } from '../app.fixture.ts'
+import type { Tenant } from '../contract/tenant.ts'
+import type { EdgeDeps } from '../deps.ts'
+import { createBodyMemory } from './body-memory.ts'
+import { bodyPatienceMs } from './body-source.ts'
+import { createLimiter } from './limits.ts'
+
+const start = 1_790_000_000_000
+const MiB = 1024 * 1024
+const tenant = (limits: Tenant['limits'] = {}, id = 'default'): Tenant => ({ id, grants: [], limits })
+
+/** A body that a test sends bit by bit. */
+function slowBody() {
+  const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>()
+  const writer = writable.getWriter()
+  writer.closed.catch(() => {})
+  return {
+    body: readable,
+    send: (bytes: Uint8Array) => void writer.write(bytes).catch(() => {}),
+    end: () => void writer.close().catch(() => {}),
+  }
+}
+
+/** Turns of the event loop, without a clock. */
+const settle = () => vi.advanceTimersByTimeAsync(0)
+
+interface EdgeOptions {
+  bytes?: number
+  waitMs?: number
+  /** Limits of the tenants, whose keys are their names. */
+  limits?: Tenant['limits']
+  overrides?: Partial<EdgeDeps>
+}
+
+function edgeWith({ bytes = 8 * MiB, waitMs = 0, limits = {}, overrides = {} }: EdgeOptions = {}) {
+  const edge = fakeEdge({
+    accounts: {
+      configured: async () => true,
+      tenantOfKey: async (key) => tenant(limits, key),
+      knows: () => true,
+      defaultTenant: async () => tenant(limits),
+    },
+    limiter: createLimiter({ now: () => start }),
+    bodies: { memory: createBodyMemory({ bytes, waitMs }), minRate: 1024, streamBytes: MiB },
+    ...overrides,
+  })
+  const ask = (init: RequestInit, { key = 'acme', length }: { key?: string; length?: number } = {}) =>
+    edge.app.request('/v1/captions', {
+      ...init,
+      headers: {
+        ...(init.headers as Record<string, string>),
+        authorization: `Bearer ${key}`,
+        ...(length !== undefined && { 'content-length': String(length) }),
+      },
+      duplex: 'half',
+    } as RequestInit)
+  /** Announces a body and sends nothing of it. */
+  const stall = (length: number, key = 'acme') => {
+    const { body, ...sender } = slowBody()
+    return { ...sender, response: ask(rawRequest(body), { key, length }) }
+  }
+  return { ...edge, ask, stall }
+}
+
+const codeOf = async (response: Promise<Response> | Response) => {
+  const { status } = await response
+  return [status, status < 400 ? undefined : (await errorOf((await response).clone())).code]
+}
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] }))
+afterEach(() => void vi.useRealTimers())
+
+describe('a body that is slow', () => {
+  test('is 408 when nothing comes, and its connection is closed', async () => {
+    const { stall } = edgeWith()
+    const { response } = stall(100)
+    await vi.advanceTimersByTimeAsync(bodyPatienceMs)
+    expect(await codeOf(response)).toEqual([408, 'body_too_slow'])
+    expect((await response).headers.get('connection')).toBe('close')
+  })
+
+  test('is 408 when it stays behind the least rate, however often a byte comes', async () => {
+    const { stall } = edgeWith()
+    const { response, send } = stall(1000)
+    let done = false
+    void Promise.resolve(response).then(() => {
+      done = true
+    })
+    for (let seconds = 0; seconds < 35 && !done; seconds++) {
+      send(new Uint8Array(1))
+      await vi.advanceTimersByTimeAsync(1_000)
+    }
+    expect(await codeOf(response)).toEqual([408, 'body_too_slow'])
+  })
+
+  test('is taken for as long as it comes at the least rate', async () => {
+    const { stall, sent } = edgeWith({ bytes: 16 * MiB })
+    const { response, send, end } = stall(600 * 1024)
+    send(pngHeader())
+    send(new Uint8Array(1024 - 33))
+    for (let seconds = 1; seconds < 600; seconds++) {
+      await vi.advanceTimersByTimeAsync(1_000)
+      send(new Uint8Array(1024))
+    }
+    end()
+    await settle()
+    expect(await codeOf(response)).toEqual([200, undefined])
+    expect(sent).toHaveLength(1)
+  })
+
+  test('of an upload is 408 too, and leaves nothing behind', async () => {
+    const edge = edgeWith()
+    const { body, send } = slowBody()
+    const response = edge.app.request('/v1/files', {
+      method: 'POST',
+      body,
+      headers: { authorization: 'Bearer acme', 'content-type': 'multipart/form-data; boundary=b' },
+      duplex: 'half',
+    } as RequestInit)
+    send(
+      new TextEncoder().encode(
+        '--b\r\ncontent-disposition: form-data; name="file"; filename="a.jsonl"\r\n\r\nhttps://x/a.jpg',
+      ),
+    )
+    await vi.advanceTimersByTimeAsync(bodyPatienceMs)
+    expect(await codeOf(response)).toEqual([408, 'body_too_slow'])
+    expect(edge.objects.size).toBe(0)
+  })
+
+  test('holds neither a place in the queue nor one of its tenant', async () => {
+    const edge = edgeWith({
+      limits: { inFlight: 1 },
+      overrides: { roomIn: (held) => (held < 1 ? 0 : 1) },
+    })
+    const stalled = [1, 2, 3].map(() => edge.stall(100).response)
+    await settle()
+    expect(await codeOf(edge.ask(rawRequest(pngHeader())))).toEqual([200, undefined])
+    await vi.advanceTimersByTimeAsync(bodyPatienceMs)
+    for (const response of stalled) expect(await codeOf(response)).toEqual([408, 'body_too_slow'])
+  })
+
+  test('takes both when it is there', async () => {
+    const produced = Promise.withResolvers<void>()
+    const edge = edgeWith({
+      limits: { inFlight: 1 },
+      overrides: { stream: { send: () => produced.promise } },
+    })
+    const { response, send, end } = edge.stall(33)
+    send(pngHeader())
+    end()
+    await settle()
+    expect(await codeOf(edge.ask(rawRequest(pngHeader())))).toEqual([429, 'too_many_in_flight'])
+    produced.resolve()
+    expect(await codeOf(response)).toEqual([200, undefined])
+    expect(await codeOf(edge.ask(rawRequest(pngHeader())))).toEqual([200, undefined])
+  })
+
+  test('that arrives when the queue is full by then is refused', async () => {
+    let full = false
+    const edge = edgeWith({ overrides: { roomIn: () => (full ? 3 : 0) } })
+    const { response, send, end } = edge.stall(33)
+    await settle()
+    full = true
+    send(pngHeader())
+    end()
+    expect(await codeOf(response)).toEqual([429, 'queue_full'])
+  })
+})
+
+describe('memory of bodies', () => {
+  test('is a tenant’s up to its share, and others pass beside it', async () => {
+    const edge = edgeWith()
+    edge.stall(4 * MiB, 'hostile')
+    await settle()
+    const refused = edge.ask(rawRequest(pngHeader()), { key: 'hostile', length: 33 })
+    expect(await codeOf(refused)).toEqual([429, 'too_many_bytes_in_flight'])
+    expect((await refused).headers.get('retry-after')).toBe('2')
+    expect(await codeOf(edge.ask(rawRequest(pngHeader()), { length: 33 }))).toEqual([200, undefined])
+  })
+
+  test('has room for one more tenant’s small request, however many take all they can get', async () => {
+    const edge = edgeWith()
+    for (const key of ['a', 'b', 'c', 'd', 'e'])
+      for (const length of [4, 2, 1, 0.5, 0.25, 0.125].map((size) => size * MiB)) {
+        edge.stall(length, key)
+        await settle()
+      }
+    const large = edge.ask(rawRequest(pngHeader()), { length: MiB })
+    expect(await codeOf(large)).toEqual([503, 'memory_full'])
+    expect((await large).headers.get('retry-after')).toBe('2')
+    expect(await codeOf(edge.ask(rawRequest(pngHeader()), { length: 33 }))).toEqual([200, undefined])
+  })
+
+  test('is free again when a body is late', async () => {
+    const edge = edgeWith()
+    const { response } = edge.stall(4 * MiB)
+    await vi.advanceTimersByTimeAsync(bodyPatienceMs)
+    expect((await response).status).toBe(408)
+    expect(await codeOf(edge.ask(rawRequest(pngHeader()), { length: 33 }))).toEqual([200, undefined])
+  })
+
+  test('is waited for a moment, so that a burst passes', async () => {
+    const edge = edgeWith({ waitMs: 2_000 })
+    const first = edge.stall(4 * MiB)
+    await settle()
+    const [second, third] = [1, 2].map(() => edge.ask(rawRequest(pngHeader()), { length: 33 }))
+    await vi.advanceTimersByTimeAsync(1_999)
+    const image = new Uint8Array(4 * MiB)
+    image.set(pngHeader())
+    first.send(image)
+    first.end()
+    for (const response of [first.response, second!, third!])
+      expect(await codeOf(response)).toEqual([200, undefined])
+    edge.stall(4 * MiB)
+    await settle()
+    const late = edge.ask(rawRequest(pngHeader()), { length: 33 })
+    await vi.advanceTimersByTimeAsync(2_000)
+    expect(await codeOf(late)).toEqual([429, 'too_many_bytes_in_flight'])
+  })
+
+  test('is reserved as a body grows that does not say how long it is', async () => {
+    const edge = edgeWith({ bytes: 4 * MiB })
+    const { body, send, end } = slowBody()
+    const response = edge.ask(rawRequest(body))
+    for (let sent = 0; sent < 24; sent++) send(new Uint8Array(64 * 1024))
+    end()
+    expect(await codeOf(response)).toEqual([429, 'too_many_bytes_in_flight'])
+    expect(await codeOf(edge.ask(rawRequest(pngHeader())))).toEqual([200, undefined])
+  })
+
+  test('counts what becomes of JSON', async () => {
+    const edge = edgeWith()
+    const ask = (length: number) => edge.ask(jsonRequest('{'), { length })
+    edge.ask(rawRequest(slowBody().body, { 'content-type': 'application/json' }), { length: MiB })
+    await settle()
+    expect(await codeOf(ask(MiB))).toEqual([429, 'too_many_bytes_in_flight'])
+  })
+
+  test('is free when the job is sent, while the caller waits for the caption', async () => {
+    const caption = Promise.withResolvers<void>()
+    const mailbox: EdgeDeps['mailbox'] = {
+      deliver: () => false,
+      open: (id) => ({
+        replyTo: `test:${id}`,
+        wait: async () => {
+          await caption.promise
+          return completed(id)
+        },
+        close: () => {},
+      }),
+    }
+    const edge = edgeWith({ overrides: { mailbox } })
+    const image = new Uint8Array(4 * MiB)
+    image.set(pngHeader())
+    const asked: (Response | Promise<Response>)[] = []
+    for (let count = 1; count <= 3; count++) {
+      asked.push(edge.ask(rawRequest(image), { length: image.length }))
+      await vi.waitFor(() => expect(edge.sent).toHaveLength(count))
+    }
+    caption.resolve()
+    for (const response of asked) expect(await codeOf(response)).toEqual([200, undefined])
+  })
+})
+
+test.each([
+  ['shorter', 40, 400, 'body_incomplete'],
+  ['longer', 20 * MiB + 1, 413, 'body_too_large'],
+])('a body that is %s than may be is refused', async (_, length, status, code) => {
+  const edge = edgeWith({ bytes: 64 * MiB })
+  expect(await codeOf(edge.ask(rawRequest(pngHeader()), { length }))).toEqual([status, code])
+})

@@ -1,0 +1,169 @@
+import { createHash } from 'node:crypto'
+import type { Context, MiddlewareHandler } from 'hono'
+import { TurbineError } from '../contract/errors.ts'
+import type { BodyPolicy, EdgeDeps, EdgeEnv, ReceivedBody } from '../deps.ts'
+import { atLeastRate, chunksOf } from './body-source.ts'
+
+export interface ReceiveOptions {
+  /** Maximum bytes. */
+  maxBytes: number
+  /** What to do about a larger body. */
+  remedy?: string
+}
+
+export interface ReceiveBodyOptions extends ReceiveOptions {
+  /** Bytes of memory for each byte of the body: what is made of it counts too. Default 1; 0 reserves nothing. */
+  copies?: number | ((contentType: string) => number)
+}
+
+type BodyDeps = Pick<EdgeDeps, 'bodies'>
+
+/** What becomes of a JSON body: its bytes, its text, and the values in it. */
+export const jsonCopies = 3
+/** Reserved at first for a body of unknown length, bytes. */
+const firstBytes = 64 * 1024
+
+/**
+ * Reads the body into `c.get('body')`, then takes the request's place in flight. Memory is reserved before: for a body
+ * with a `Content-Length` at once, for another as it grows.
+ * @throws TurbineError `body_too_large`, `body_too_slow`, `body_incomplete`, `too_many_bytes_in_flight`, `memory_full`
+ */
+export function receiveBody({ bodies }: BodyDeps, options: ReceiveBodyOptions): MiddlewareHandler<EdgeEnv> {
+  const { maxBytes, copies: given = 1 } = options
+  return async (c, next) => {
+    const copies = typeof given === 'number' ? given : given(c.req.header('content-type') ?? '')
+    const announced = announcedBytes(c, options)
+    let room = announced ?? Math.min(firstBytes, maxBytes)
+    // Without a length it is joined from its chunks, which takes it twice.
+    const each = announced === undefined && copies > 0 ? copies + 1 : copies
+    const tenant = c.get('tenant')?.id ?? ''
+    const reserved = await bodies.memory.reserve(tenant, each * room, c.req.raw)
+    const makeRoom = (size: number) => {
+      if (size > maxBytes) throw bodyTooLarge(options)
+      if (size <= room) return
+      const more = Math.max(size - room, Math.min(room, maxBytes - room))
+      bodies.memory.grow(tenant, reserved, each * more)
+      room += more
+    }
+    try {
+      const bytes = await readBody(arriving(c, bodies), announced, makeRoom)
+      c.set('body', received(bytes, reserved.release))
+      await c.get('enter')?.()
+      await next()
+    } finally {
+      c.get('body')?.release()
+      reserved.release()
+    }
+  }
+}
+
+/**
+ * Passes the body on as `c.get('chunks')`, and takes the request's place in flight when it begins. Memory is reserved for
+ * what the store buffers of it.
+ * @throws as `receiveBody` does; the chunks throw `body_too_slow`
+ */
+export function receiveStream({ bodies }: BodyDeps, options: ReceiveOptions): MiddlewareHandler<EdgeEnv> {
+  return async (c, next) => {
+    const bytes = Math.min(announcedBytes(c, options) ?? options.maxBytes, bodies.streamBytes)
+    const reserved = await bodies.memory.reserve(c.get('tenant').id, bytes, c.req.raw)
+    const chunks = arriving(c, bodies)
+    try {
+      c.set('chunks', resumed(await chunks.next(), chunks))
+      await c.get('enter')?.()
+      await next()
+    } finally {
+      // Not awaited: the source may be silent for good.
+      void chunks.return(undefined).catch(() => undefined)
+      reserved.release()
+    }
+  }
+}
+
+/** Bytes by `Content-Length`; undefined without one. @throws TurbineError `body_too_large` */
+function announcedBytes({ req }: Context<EdgeEnv>, options: ReceiveOptions): number | undefined {
+  const announced = Number(req.header('content-length') ?? Number.NaN)
+  if (!Number.isSafeInteger(announced) || req.header('transfer-encoding') !== undefined) return undefined
+  if (announced > options.maxBytes) throw bodyTooLarge(options)
+  return announced
+}
+
+const arriving = (c: Context<EdgeEnv>, policy: BodyPolicy) =>
+  atLeastRate(c.env?.chunks?.() ?? chunksOf(c.req.raw.body), policy)
+
+/**
+ * Reads a body, without a copy beyond the first if its length is known.
+ * @param makeRoom called with the size before a chunk is kept
+ */
+async function readBody(
+  chunks: AsyncIterable<Uint8Array>,
+  announced: number | undefined,
+  makeRoom: (size: number) => void,
+): Promise<Uint8Array> {
+  const whole = announced === undefined ? undefined : new Uint8Array(announced)
+  const parts: Uint8Array[] = []
+  let size = 0
+  try {
+    for await (const chunk of chunks) {
+      makeRoom(size + chunk.byteLength)
+      if (whole) whole.set(chunk, size)
+      else parts.push(chunk)
+      size += chunk.byteLength
+    }
+  } catch (error) {
+    throw error instanceof TurbineError ? error : incomplete(error)
+  }
+  if (whole && size < whole.byteLength) throw incomplete()
+  return whole ?? joined(parts, size)
+}
+
+function joined(parts: Uint8Array[], size: number): Uint8Array {
+  if (parts.length === 1) return parts[0]!
+  const whole = new Uint8Array(size)
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.byteLength
+  }
+  return whole
+}
+
+function received(bytes: Uint8Array, free: () => void): ReceivedBody {
+  let digest: string | undefined
+  let kept = bytes
+  return {
+    get bytes() {
+      return kept
+    },
+    get digest() {
+      digest ??= createHash('sha256').update(kept).digest('hex')
+      return digest
+    },
+    release() {
+      kept = new Uint8Array(0)
+      free()
+    },
+  }
+}
+
+async function* resumed(
+  first: IteratorResult<Uint8Array, unknown>,
+  rest: AsyncGenerator<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
+  if (first.done) return
+  yield first.value
+  yield* rest
+}
+
+const bodyTooLarge = ({ maxBytes, remedy = 'Send a smaller or more compressed image.' }: ReceiveOptions) =>
+  new TurbineError(`The body is larger than ${maxBytes} bytes. ${remedy}`, {
+    status: 413,
+    code: 'body_too_large',
+  })
+
+const incomplete = (cause?: unknown) =>
+  new TurbineError('The body ended early. Retry the request.', {
+    status: 400,
+    code: 'body_incomplete',
+    retriable: true,
+    cause,
+  })
