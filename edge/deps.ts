@@ -137,8 +137,8 @@ export interface EdgeDeps {
   replySecret?: string
   /** The served models; the first is the default. */
   models(): ModelSummary[] | Promise<ModelSummary[]>
-  /** Seconds until one more request than the `held` ones in flight may be accepted; 0: now. */
-  roomIn(held: number): number
+  /** Seconds until one more request of a tenant than the `held` ones of all may be accepted; 0: now. */
+  roomIn(held: number, tenant: { id: string; held: number }): number
   /**
    * Admission of a request whose caller waits, before anything is stored: the 429 of one that would miss its deadline.
    * Absent where only processors know the queue; they decide on the job.

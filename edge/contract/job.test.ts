@@ -7,7 +7,10 @@ const job: fc.Arbitrary<CaptionJob> = fc.record(
     id: fc.string(),
     tenant: fc.string(),
     model: fc.string(),
-    image: fc.oneof(fc.uint8Array(), fc.record({ key: fc.string({ minLength: 1 }) })),
+    image: fc.oneof(
+      fc.uint8Array(),
+      fc.record({ key: fc.string({ minLength: 1 }), bytes: fc.nat() }, { requiredKeys: ['key'] }),
+    ),
     acceptedAt: fc.double({ min: 0, max: 1e14, noNaN: true }),
     deadline: fc.integer({ min: 0, max: 1e14 }),
     maxPrune: fc.double({ min: 0, max: 1, noNaN: true }),

@@ -6,8 +6,8 @@ export interface CaptionJob {
   id: string
   tenant: string
   model: string
-  /** The image's bytes, or the store key of an image too large for a record. */
-  image: Uint8Array | { key: string }
+  /** The image's bytes, or the store key of an image too large for a record, with its size in bytes if it is known. */
+  image: Uint8Array | { key: string; bytes?: number }
   acceptedAt: number
   deadline: number
   /** Maximum share of image tokens that may be merged, 0 to 1. */
@@ -38,7 +38,9 @@ export function encodeJob(job: CaptionJob): StreamRecord {
   if (job.traceparent !== undefined) headers.traceparent = job.traceparent
   if (job.repeatable) headers.repeatable = '1'
   if (job.image instanceof Uint8Array) return { key: job.id, value: job.image, headers }
-  return { key: job.id, value: new Uint8Array(0), headers: { ...headers, 'image-key': job.image.key } }
+  headers['image-key'] = job.image.key
+  if (job.image.bytes !== undefined) headers['image-bytes'] = String(job.image.bytes)
+  return { key: job.id, value: new Uint8Array(0), headers }
 }
 
 /** @throws TurbineError `record_unreadable` when a header is missing or not a number */
@@ -59,7 +61,7 @@ export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): Capt
     id: text('turbine-id'),
     tenant: text('tenant'),
     model: text('model'),
-    image: imageKey === undefined ? record.value : { key: imageKey },
+    image: imageKey === undefined ? record.value : { key: imageKey, ...sizeIn(headers) },
     acceptedAt: number('accepted-at'),
     deadline: number('deadline'),
     maxPrune: number('max-prune'),
@@ -68,6 +70,12 @@ export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): Capt
     traceparent: headers.traceparent,
     repeatable: headers.repeatable === '1' || undefined,
   }
+}
+
+/** Size of an image sent by key; a damaged one counts as unknown. */
+function sizeIn(headers: StreamRecord['headers']): { bytes?: number } {
+  const bytes = Number(headers['image-bytes'] || Number.NaN)
+  return Number.isSafeInteger(bytes) && bytes >= 0 ? { bytes } : {}
 }
 
 const unreadable = (header: string) =>

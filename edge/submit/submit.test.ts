@@ -50,7 +50,7 @@ test('the largest inline image travels in the record, a larger one by key', asyn
   await submitCaption(deps, { ...submission, image: new Uint8Array(maxInlineImageBytes + 1) }, held)
   const [inline, byKey] = sent.map(({ record }) => decodeJob(record).image)
   expect(inline).toHaveLength(maxInlineImageBytes)
-  expect(byKey).toEqual({ key: 'captions/default/cap_2.image' })
+  expect(byKey).toEqual({ key: 'captions/default/cap_2.image', bytes: maxInlineImageBytes + 1 })
   expect(objects.get('captions/default/cap_2.image')).toHaveLength(maxInlineImageBytes + 1)
 })
 

@@ -134,7 +134,11 @@ async function send(
   const limit = timeLimit(Math.max(leastSendMs, leftMs), late)
   try {
     await inSpan(`send ${topics.interactive}`, { kind: SpanKind.PRODUCER }, () => {
-      const job = { ...head, image: byKey ? { key } : image, traceparent: traceparent(head.traceparent) }
+      const job = {
+        ...head,
+        image: byKey ? { key, bytes: image.length } : image,
+        traceparent: traceparent(head.traceparent),
+      }
       return stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal })
     })
   } catch (error) {

@@ -8,6 +8,7 @@ import { maxBodyBytes } from '../contract/caption.ts'
 import { replyPath } from '../contract/reply.ts'
 import type { EdgeDeps } from '../deps.ts'
 import { createServedModels } from '../fleet/served-models.ts'
+import { hasPlace } from '../guard/admission.ts'
 import { createBodyMemory } from '../guard/body-memory.ts'
 import { createConsoleLog } from './console-log.ts'
 import { type WorkerEnv, workerConfig } from './env.ts'
@@ -77,7 +78,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     replySecret: config.replySecret,
     models,
     // The length of the processors' queue is not known here; this bounds the memory of the isolate.
-    roomIn: (held) => (held < config.queueLimit ? 0 : 1),
+    roomIn: (taken, { held: own }) => (hasPlace({ limit: config.queueLimit, taken, own }) ? 0 : 1),
     readiness: withoutReasons(
       createReadiness(
         {

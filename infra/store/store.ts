@@ -93,10 +93,20 @@ export class BucketUnavailableError extends StoreUnavailableError {
   }
 }
 
-/** Reads a whole object; undefined when there is none. */
-export async function getBytes(store: ObjectStore, key: string): Promise<Uint8Array | undefined> {
+/** Reads a whole object, with one copy; undefined when there is none. */
+export async function getBytes(
+  store: Pick<ObjectStore, 'get'>,
+  key: string,
+): Promise<Uint8Array | undefined> {
   const object = await store.get(key)
-  return object && new Uint8Array(await new Response(object.body).arrayBuffer())
+  if (!object) return undefined
+  const bytes = new Uint8Array(object.size)
+  let at = 0
+  for await (const chunk of object.body) {
+    bytes.set(chunk, at)
+    at += chunk.byteLength
+  }
+  return bytes
 }
 
 /** Reads a whole object as JSON; undefined when there is none. */

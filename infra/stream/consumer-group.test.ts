@@ -43,6 +43,24 @@ test('fetches no more than there is room for, and takes the partitions in turn',
   ])
 })
 
+test('fetching pauses at a number of bytes too', async () => {
+  const large = { ...recordAt(0, 0n), value: new Uint8Array(60) }
+  const { source } = fakeSource({
+    read: async (_, from, limit) =>
+      Array.from({ length: Math.min(limit, 2) }, (_, i) => ({ ...large, offset: from + BigInt(i) })),
+  })
+  const group = new ConsumerGroup(source, [{ partition: 0, position: 0n, end: 100n }])
+  const gates: (() => void)[] = []
+  const handle = () => new Promise<void>((resolve) => gates.push(resolve))
+  const consumer = group.join({ ...options, maxInFlight: 50, maxInFlightBytes: 100, handle })
+  await eventually(() => expect(consumer.inFlight).toBe(2))
+  await nextTurn()
+  expect([gates.length, consumer.full]).toEqual([2, true])
+  gates[0]!()
+  await eventually(() => expect(gates).toHaveLength(3))
+  expect(consumer.full).toBe(true)
+})
+
 test('records that finish in one turn are committed together', async () => {
   const { source, commits } = fakeSource({ end: 9n })
   const group = new ConsumerGroup(source, [{ partition: 0, position: 5n, end: 9n }])

@@ -22,6 +22,7 @@ export class GroupMember implements Consumer {
   readonly options: ConsumeOptions
   readonly #events: MemberEvents
   readonly #held = new Map<ConsumedRecord, Promise<void>>()
+  #heldBytes = 0
   /** Ends the pauses between attempts. */
   readonly #closing = new AbortController()
   /** Aborts handlers. */
@@ -36,10 +37,17 @@ export class GroupMember implements Consumer {
 
   /** Free places. */
   get room(): number {
-    return this.#closed ? 0 : this.options.maxInFlight - this.#held.size
+    const { maxInFlight, maxInFlightBytes = Number.POSITIVE_INFINITY } = this.options
+    if (this.#closed || this.#heldBytes >= maxInFlightBytes) return 0
+    return maxInFlight - this.#held.size
+  }
+
+  get full(): boolean {
+    return this.room === 0
   }
 
   take(record: ConsumedRecord): void {
+    this.#heldBytes += record.value.byteLength
     this.#held.set(record, this.#deliver(record))
   }
 
@@ -64,6 +72,7 @@ export class GroupMember implements Consumer {
       if (await this.#handle(record)) {
         // A closed member has released the record already.
         if (!this.#held.delete(record)) return
+        this.#heldBytes -= record.value.byteLength
         this.#events.finished(record)
         this.#events.hasRoom()
         return

@@ -81,6 +81,10 @@ export class KafkaConsumer implements Consumer {
     return this.#member.inFlight
   }
 
+  get full(): boolean {
+    return this.#member.full
+  }
+
   close(drainMs?: number): Promise<void> {
     return this.#member.close(drainMs)
   }

@@ -36,6 +36,8 @@ export interface ConsumeOptions {
   group: string
   /** Maximum records handled concurrently, over all partitions; fetching pauses there. */
   maxInFlight: number
+  /** Bytes of the values of records handled concurrently, from which on fetching pauses. Default: any. */
+  maxInFlightBytes?: number
   /**
    * Handles one record, concurrently with others, in any order. Its offset is committed after the promise fulfils and
    * every earlier record of the partition is finished too. After a rejection the record is delivered again, with a
@@ -49,6 +51,8 @@ export interface ConsumeOptions {
 
 export interface Consumer {
   readonly inFlight: number
+  /** Fetching pauses: as many records, or bytes, are handled as may be. */
+  readonly full: boolean
   /**
    * Stops fetching, waits at most `drainMs` for the handlers that run, commits what is finished and leaves the
    * group. What is not finished by then is delivered again to the next consumer; `signal` of its handler aborts.

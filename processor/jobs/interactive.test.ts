@@ -7,6 +7,7 @@ import { TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, encodeJob } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { topics } from '../../edge/contract/topics.ts'
+import { FairBudget } from '../../infra/fair-budget.ts'
 import { openDirectoryStore } from '../../infra/store/directory.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord, StreamRecord } from '../../infra/stream/stream.ts'
@@ -153,6 +154,54 @@ it('fetches an image that travels by key, and removes it', async () => {
   await handle(recordOf({ image: { key } }))
   expect([...tasks[0]!.image]).toEqual([9, 9])
   expect(await store.head(key)).toBeUndefined()
+})
+
+it('reads images that travel by key only when there is memory for them, and other tenants’ beside', async () => {
+  const size = 1000
+  const memory = new FairBudget({ size: 4 * size, leavesRoom: true })
+  const reads: string[] = []
+  const counted: ObjectStore = {
+    ...store,
+    get: (key, range) => {
+      if (key.endsWith('.image')) reads.push(key)
+      return store.get(key, range)
+    },
+    put: (...put) => store.put(...put),
+    delete: (key) => store.delete(key),
+  }
+  const decoded = Promise.withResolvers<void>()
+  const jobs = interactiveJobs({
+    captioner: {
+      model: 'tiny',
+      concurrency: 1,
+      close: async () => {},
+      caption: async () => {
+        await decoded.promise
+        return captioned
+      },
+    },
+    store: counted,
+    memory,
+    decided: true,
+    deliver: async () => true,
+    now: () => startedAt,
+  })
+  const send = async (tenant: string, index: number) => {
+    const id = `cap_${index}`
+    const image = { key: keys.captionImage(tenant, id), bytes: size }
+    await store.put(image.key, new Uint8Array(size))
+    return jobs.handle(recordOf({ id, tenant, image }), new AbortController().signal)
+  }
+  const hostile = Array.from({ length: 20 }, (_, index) => send('hostile', index))
+  await vi.waitFor(() => expect(jobs.runningOf('hostile')).toBe(20))
+  await vi.waitFor(() => expect(reads).toHaveLength(2))
+  expect(memory.heldBy('hostile')).toBe(2 * size)
+  const honest = send('honest', 99)
+  await vi.waitFor(() => expect(reads).toContain(keys.captionImage('honest', 'cap_99')))
+  expect(memory.reserved).toBe(3 * size)
+  decoded.resolve()
+  await Promise.all([...hostile, honest])
+  expect([reads.length, memory.reserved, jobs.runningOf('hostile')]).toEqual([21, 0, 0])
 })
 
 it.each([

@@ -1,7 +1,8 @@
-import type { FinishedCaption } from '../../edge/contract/caption.ts'
+import { type FinishedCaption, maxBodyBytes } from '../../edge/contract/caption.ts'
 import { retryLater, TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, decodeJob } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
+import type { FairBudget, Reservation } from '../../infra/fair-budget.ts'
 import { putJson } from '../../infra/store/json.ts'
 import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
@@ -17,6 +18,8 @@ export interface InteractiveJobsOptions {
   admission?(image: AdmissionRequest): Admission
   /** An edge in this process has already decided on every job. */
   decided?: boolean
+  /** Memory of images that are sent by key, shared by tenants, bytes: an image is read when there is room. Default: any. */
+  memory?: FairBudget
   /** Called for every rejected request. */
   onRejected?(reason: 'full' | 'late'): void
   /** Delivers the finished caption to the caller at the job's `reply-to`. @returns whether the caller has it for sure */
@@ -30,6 +33,8 @@ export interface InteractiveJobs extends RecordHandler {
   rejection(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
   /** Deadlines of admitted requests whose records have not arrived yet, unix ms. */
   inTransit(): number[]
+  /** Jobs of a tenant being handled. */
+  runningOf(tenant: string): number
 }
 
 /** Share of a request's time reserved for the reply. */
@@ -49,6 +54,12 @@ const replyShare = 0.1
 export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJobs {
   const startedAt = options.now()
   const retries = new KeyLock()
+  const running = new Map<string, number>()
+  const count = (tenant: string, by: 1 | -1) => {
+    const left = (running.get(tenant) ?? 0) + by
+    if (left > 0) running.set(tenant, left)
+    else running.delete(tenant)
+  }
   const replyTime = new RecentTime()
   const transitTime = new RecentTime()
   const inTransit = new Map<string, number>()
@@ -76,9 +87,15 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
   return {
     async handle(record, signal) {
       const job = decodeJob(record)
-      // A duplicate that arrives while the first is captioned waits, and finds the result.
-      await retries.run(job.id, () => run(job, record, signal))
+      count(job.tenant, 1)
+      try {
+        // A duplicate that arrives while the first is captioned waits, and finds the result.
+        await retries.run(job.id, () => run(job, record, signal))
+      } finally {
+        count(job.tenant, -1)
+      }
     },
+    runningOf: (tenant) => running.get(tenant) ?? 0,
     rejection(job) {
       const timed = withReplyTime(job)
       const error = rejectionOf(options, { ...timed, deadline: timed.deadline - transitTime.ms })
@@ -157,7 +174,7 @@ const keep = ({ store }: InteractiveJobsOptions, job: CaptionJob, caption: Finis
   putJson(store, keys.caption(job.tenant, job.id), caption)
 
 async function captionOf(
-  { captioner, store }: InteractiveJobsOptions,
+  { captioner, store, memory }: InteractiveJobsOptions,
   job: CaptionJob,
   record: ConsumedRecord,
   signal: AbortSignal,
@@ -167,8 +184,13 @@ async function captionOf(
   const { acceptedAt, deadline } = isRetry(record)
     ? { acceptedAt: record.timestamp, deadline: undefined }
     : job
+  let room: Reservation | undefined
   try {
     if (job.model !== captioner.model) throw modelGone(job.model, captioner.model)
+    if (!(job.image instanceof Uint8Array)) {
+      const { bytes = maxBodyBytes } = job.image
+      room = await memory?.reserve(job.tenant, bytes, { priority: job.deadline, signal })
+    }
     const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
     if (!image) throw imageLost()
     const task = { image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal } as const
@@ -177,6 +199,8 @@ async function captionOf(
     // Callers get errors of the image or the request only.
     if (!(error instanceof TurbineError) || error.retriable) throw error
     return failed(job, error)
+  } finally {
+    room?.release()
   }
 }
 

@@ -4,7 +4,9 @@ import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
+import { FairBudget } from '../../infra/fair-budget.ts'
 import { openImageSource } from '../../infra/fetch/node.ts'
+import { workingMemory } from '../../infra/memory.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import type { ConsumedRecord, Consumer } from '../../infra/stream/stream.ts'
@@ -43,11 +45,19 @@ export interface RunningProcessor {
   warmUp: { caption: string; image: string }
   /** Interactive records being handled now. */
   inFlight(): number
+  /** Those of one tenant. */
+  inFlightOf(tenant: string): number
+  /** Further interactive records wait in the stream: there are too many, or too many bytes. */
+  full(): boolean
   rejection: InteractiveJobs['rejection']
 }
 
 /** Concurrent shards: while the last lines of one are slow, the others keep the devices busy. */
 const shardsInFlight = 4
+
+/** Share of the working memory that images of interactive records may take, and again those that are sent by key. */
+const imageShare = 1 / 6
+const imageBytes = ({ memoryMb }: Config) => Math.floor(imageShare * workingMemory(memoryMb))
 
 interface Consuming extends ProcessorOptions {
   pipeline: Pipeline
@@ -92,6 +102,7 @@ export async function startProcessor(
     ...{ captioner: pipeline, store: backends.store, onRejected, decided: edgeDecides, now: Date.now },
     deliver: (...reply) => inSpan('reply', { kind: SpanKind.CLIENT }, () => deliver(...reply)),
     admission: (image) => pipeline.executor.admission(image),
+    memory: new FairBudget({ size: imageBytes(config), leavesRoom: true }),
   })
   if (config.lanes !== 'batch') {
     interactive = await consumeInteractive(jobs, consuming)
@@ -101,7 +112,12 @@ export async function startProcessor(
   // Concurrently: a shard can take all of the drain time, and callers wait for the interactive jobs.
   shutdown.add((drainMs) => Promise.all([interactive?.close(drainMs), batch?.close(drainMs)]))
   const inFlight = () => interactive?.inFlight ?? 0
-  return { pipeline, model, warmUp: { caption, image }, inFlight, rejection: jobs.rejection }
+  return {
+    ...{ pipeline, model, warmUp: { caption, image }, rejection: jobs.rejection },
+    inFlight,
+    inFlightOf: jobs.runningOf,
+    full: () => interactive?.full ?? false,
+  }
 }
 
 function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<Consumer> {
@@ -110,6 +126,7 @@ function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<
     topic: topics.interactive,
     group: groups.interactive,
     maxInFlight: config.queueLimit,
+    maxInFlightBytes: imageBytes(config),
     ...handling(jobs, options),
   })
 }

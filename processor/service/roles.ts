@@ -1,6 +1,7 @@
 import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
+import { hasPlace } from '../../edge/guard/admission.ts'
 import { createEdgeMetrics } from '../../edge/metrics.ts'
 import { operationsApp } from '../../edge/operations.ts'
 import { serveNode } from '../../edge/server.ts'
@@ -65,7 +66,7 @@ async function startAll(process: Process): Promise<Started> {
   await startPlanning(process)
   const url = await openEdge(process, replies, {
     models: () => [model()],
-    roomIn: (held) => roomIn(processor, held, config),
+    roomIn: (held, tenant) => roomIn(processor, held, tenant, config),
     rejection: edgeDecides ? processor.rejection : undefined,
   })
   log.debug({ url }, 'listening')
@@ -76,7 +77,9 @@ async function startAll(process: Process): Promise<Started> {
 async function startEdgeAlone(process: Process): Promise<Started> {
   const { backends, config } = process
   const models = createServedModels({ store: backends.store, now: Date.now })
-  const roomIn = (held: number) => (held < config.queueLimit ? 0 : 1)
+  const { queueLimit: limit } = config
+  const roomIn: NodeEdgeOptions['roomIn'] = (taken, { held: own }) =>
+    hasPlace({ limit, taken, own }) ? 0 : 1
   return { url: await openEdge(process, openReplies(config, process), { models, roomIn }) }
 }
 
@@ -209,9 +212,16 @@ function readinessOf({ backends: { stream, store }, shutdown }: Process) {
 }
 
 /** `held` counts requests that are being sent, in the stream, or waiting for a device. */
-function roomIn({ pipeline, inFlight }: RunningProcessor, held: number, { queueLimit }: Config): number {
-  if (Math.max(held, inFlight()) < queueLimit) return 0
-  return Math.max(1, Math.ceil(queueLimit / pipeline.throughput))
+function roomIn(
+  { pipeline, inFlight, inFlightOf, full }: RunningProcessor,
+  held: number,
+  tenant: { id: string; held: number },
+  { queueLimit: limit }: Config,
+): number {
+  // Jobs that do not fit into the memory wait in the stream, and those of who has many take all of the places.
+  const taken = full() ? Math.max(held, inFlight(), limit - 1) : Math.max(held, inFlight())
+  const own = Math.max(tenant.held, inFlightOf(tenant.id))
+  return hasPlace({ limit, taken, own }) ? 0 : Math.max(1, Math.ceil(limit / pipeline.throughput))
 }
 
 function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {

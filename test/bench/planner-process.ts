@@ -41,7 +41,7 @@ function quietStream({ tenant, batch }: PlannerRequest) {
       const record = encodeControl({ type: 'batch_created', tenant, batch })
       const place = { topic, partition: 0, offset: 0n, timestamp: Date.now() }
       await handle({ ...record, ...place }, new AbortController().signal)
-      return { inFlight: 0, close: async () => {} }
+      return { inFlight: 0, full: false, close: async () => {} }
     },
   }
   return { stream, sent }

@@ -253,5 +253,5 @@ test('an image too large for a record goes by the store', async () => {
   })
   expect((await response).status).toBe(200)
   const job = decodeJob(edge.sent[0]!.record)
-  expect(job.image).toEqual({ key: keys.captionImage('default', job.id) })
+  expect(job.image).toEqual({ key: keys.captionImage('default', job.id), bytes: large.length })
 })
