@@ -48,7 +48,11 @@ const maxPartListBytes = 1024 * 1024
 
 /** `/v1/uploads`: multipart uploads, in OpenAI's format. */
 export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
-  const json = receiveBody(deps, { maxBytes: maxJsonBytes, remedy: 'Shorten its fields.', copies: jsonCopies })
+  const json = receiveBody(deps, {
+    maxBytes: maxJsonBytes,
+    remedy: 'Shorten its fields.',
+    copies: jsonCopies,
+  })
   app.post(documented(app, createUpload), json, async (c) => {
     const ask = parse(uploadRequestSchema, await readJson(c, uploadExample))
     const begin = (id: string) => beginUpload(deps, c.get('tenant').id, id, ask)
