@@ -93,11 +93,13 @@ export interface BodyMemory {
 
 /** Body in memory, which it counts against until it is released. */
 export interface ReceivedBody {
-  /** Empty once it is released. */
+  /** Empty once they are forgotten. */
   readonly bytes: Uint8Array
-  /** SHA-256 in hex. */
+  /** SHA-256 in hex; to be asked for before the bytes are forgotten. */
   readonly digest: string
-  /** Forgets the bytes; idempotent. */
+  /** Frees the bytes, which nothing may use any more, and keeps the memory for what was made of them. */
+  forget(): void
+  /** Drops the bytes and gives the memory back; idempotent. */
   release(): void
 }
 

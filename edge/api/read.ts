@@ -16,7 +16,11 @@ export const maxJsonBytes = 64 * 1024
  * @throws TurbineError `invalid_json`, `json_too_complex`
  */
 export async function readJson(c: Context<EdgeEnv>, example: object, limits?: JsonLimits): Promise<unknown> {
-  const text = new TextDecoder().decode(c.get('body').bytes)
+  const body = c.get('body')
+  const text = new TextDecoder().decode(body.bytes)
+  // The text is as large again; only an idempotency key needs the bytes after it.
+  if (c.req.header('idempotency-key') !== undefined) void body.digest
+  body.forget()
   if (text.length > largeCharacters) await nextTurn()
   try {
     return parseJson(text, limits)

@@ -98,7 +98,7 @@ async function readBody(
   chunks: AsyncIterable<Uint8Array>,
   announced: number | undefined,
   makeRoom: (size: number) => void,
-): Promise<Uint8Array> {
+): Promise<Uint8Array<ArrayBuffer>> {
   const whole = announced === undefined ? undefined : new Uint8Array(announced)
   const parts: Uint8Array[] = []
   let size = 0
@@ -116,8 +116,7 @@ async function readBody(
   return whole ?? joined(parts, size)
 }
 
-function joined(parts: Uint8Array[], size: number): Uint8Array {
-  if (parts.length === 1) return parts[0]!
+function joined(parts: Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
   const whole = new Uint8Array(size)
   let at = 0
   for (const part of parts) {
@@ -127,9 +126,13 @@ function joined(parts: Uint8Array[], size: number): Uint8Array {
   return whole
 }
 
-function received(bytes: Uint8Array, free: () => void): ReceivedBody {
+/** @param bytes the whole of a buffer that nothing else uses */
+function received(bytes: Uint8Array<ArrayBuffer>, free: () => void): ReceivedBody {
   let digest: string | undefined
   let kept = bytes
+  const drop = () => {
+    kept = new Uint8Array(0)
+  }
   return {
     get bytes() {
       return kept
@@ -138,8 +141,13 @@ function received(bytes: Uint8Array, free: () => void): ReceivedBody {
       digest ??= createHash('sha256').update(kept).digest('hex')
       return digest
     },
+    forget() {
+      // Frees it at once, without a garbage collection.
+      kept.buffer.transfer(0)
+      drop()
+    },
     release() {
-      kept = new Uint8Array(0)
+      drop()
       free()
     },
   }

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
@@ -25,19 +26,34 @@ export interface WorkerOptions {
   s3: { endpoint: string; accessKeyId: string; secretAccessKey: string }
   /** Variables and secrets beyond those, by their names in `wrangler.toml`. */
   vars?: Record<string, string>
+  /** Opens the inspector, for `openHeap`. Default: false. */
+  inspect?: boolean
 }
 
 export interface WorkerServer {
   /** E.g. `http://127.0.0.1:34567`. */
   url: string
+  /** Measures the memory of its isolate; with `inspect`. */
+  openHeap(): Promise<Heap>
   dispose(): Promise<void>
+}
+
+export interface Heap {
+  /** Bytes of objects and of buffers, garbage included. */
+  used(): Promise<number>
+  close(): void
 }
 
 /**
  * Serves the edge in workerd, as `wrangler deploy` would bundle it, on a free port of loopback. It is started by
  * Miniflare itself, because `wrangler dev` adds some 13 ms to each request.
  */
-export async function startWorker({ kafka, s3, vars }: WorkerOptions): Promise<WorkerServer> {
+export async function startWorker({
+  kafka,
+  s3,
+  vars,
+  inspect = false,
+}: WorkerOptions): Promise<WorkerServer> {
   const wrangler: WranglerConfig = readConfig({ config })
   const classes = wrangler.durable_objects.bindings.map((object) => [object.name, object.class_name] as const)
   const text = {
@@ -53,6 +69,7 @@ export async function startWorker({ kafka, s3, vars }: WorkerOptions): Promise<W
     host: '127.0.0.1',
     port: 0,
     cf: false,
+    ...(inspect && { inspectorPort: 0 }),
     workers: [
       {
         config: {
@@ -79,7 +96,34 @@ export async function startWorker({ kafka, s3, vars }: WorkerOptions): Promise<W
     ],
   })
   const { origin } = await worker.ready
-  return { url: origin, dispose: () => worker.dispose() }
+  const openHeap = async () => heapAt(await worker.getInspectorURL())
+  return { url: origin, openHeap, dispose: () => worker.dispose() }
+}
+
+/** Asks V8 through the inspector's protocol. */
+async function heapAt(inspector: URL): Promise<Heap> {
+  const [target] = (await (await fetch(new URL('/json', inspector.href.replace('ws', 'http')))).json()) as {
+    webSocketDebuggerUrl: string
+  }[]
+  const socket = new WebSocket(target!.webSocketDebuggerUrl)
+  await once(socket as never, 'open')
+  let id = 0
+  return {
+    async used() {
+      const asked = ++id
+      const answer = Promise.withResolvers<Record<string, number>>()
+      const listen = ({ data }: MessageEvent) => {
+        const message = JSON.parse(String(data))
+        if (message.id === asked) answer.resolve(message.result ?? message)
+      }
+      socket.addEventListener('message', listen)
+      socket.send(JSON.stringify({ id: asked, method: 'Runtime.getHeapUsage' }))
+      const usage = await answer.promise
+      socket.removeEventListener('message', listen)
+      return usage.usedSize! + (usage.backingStorageSize ?? 0)
+    },
+    close: () => socket.close(),
+  }
 }
 
 let bundled: Promise<string> | undefined
