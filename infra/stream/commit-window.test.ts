@@ -26,6 +26,19 @@ test('steps over gaps between offsets', () => {
   expect(window.position).toBe(10n)
 })
 
+test('goes back to an offset that is left to others', () => {
+  const window = new CommitWindow(0n)
+  for (const offset of [0n, 1n, 2n, 3n]) window.begin(offset)
+  window.finish(2n)
+  window.rewind(1n)
+  expect(window.position).toBe(0n)
+  window.finish(0n)
+  expect(window.position).toBe(1n)
+  for (const offset of [1n, 2n, 3n]) window.begin(offset)
+  window.finish(1n)
+  expect(window.position).toBe(2n)
+})
+
 test('refuses an offset that began before', () => {
   const window = new CommitWindow(3n)
   window.begin(3n)

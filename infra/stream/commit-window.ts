@@ -32,6 +32,12 @@ export class CommitWindow {
     this.next = offset + 1n
   }
 
+  /** Goes back to an offset that is not to be finished here: it and all above can begin again. */
+  rewind(offset: bigint): void {
+    for (const unfinished of this.#unfinished) if (unfinished >= offset) this.#unfinished.delete(unfinished)
+    this.next = offset
+  }
+
   /** Finishing an offset twice does nothing: at-least-once delivery can bring a record again. */
   finish(offset: bigint): void {
     this.#unfinished.delete(offset)

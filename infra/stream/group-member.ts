@@ -25,6 +25,8 @@ export class GroupMember implements Consumer {
   readonly #held = new Map<ConsumedRecord, Promise<void>>()
   #heldBytes = 0
   readonly #places: FairBudget | undefined
+  /** Held and without a place. */
+  readonly #waiting = new Map<ConsumedRecord, AbortController>()
   /** Ends the pauses between attempts. */
   readonly #closing = new AbortController()
   /** Aborts handlers. */
@@ -55,6 +57,16 @@ export class GroupMember implements Consumer {
     this.#held.set(record, this.#deliver(record))
   }
 
+  /** Leaves records that wait for a place to others. @returns those that it left */
+  leave(isLeft: (record: ConsumedRecord) => boolean): ConsumedRecord[] {
+    const left = [...this.#waiting].filter(([record]) => isLeft(record))
+    for (const [record, leaving] of left) {
+      this.#held.delete(record)
+      leaving.abort()
+    }
+    return left.map(([record]) => record)
+  }
+
   close(drainMs = defaultDrainMs): Promise<void> {
     this.#closed ??= this.#close(drainMs)
     return this.#closed
@@ -81,17 +93,28 @@ export class GroupMember implements Consumer {
         this.#events.hasRoom()
         return
       }
+      if (!this.#held.has(record)) return
       await sleep(backoffMs(++failures), this.#closing.signal)
     }
   }
 
-  /** Runs the work in a place of the record's owner; false when the member closes before there is one. */
+  /** Runs the work in a place of the record's owner; false when the record is left before there is one. */
   async #inPlace(record: ConsumedRecord, work: () => Promise<boolean>): Promise<boolean> {
     const { sharing } = this.options
     if (!this.#places || !sharing) return work()
-    const { signal } = this.#closing
+    const leaving = new AbortController()
+    this.#waiting.set(record, leaving)
+    const signal = AbortSignal.any([this.#closing.signal, leaving.signal])
     const priority = sharing.priorityOf?.(record)
-    return this.#places.run(sharing.ownerOf(record), work, { priority, signal }).catch(() => false)
+    const place = await this.#places
+      .reserve(sharing.ownerOf(record), 1, { priority, signal })
+      .catch(() => undefined)
+    this.#waiting.delete(record)
+    try {
+      return place !== undefined && !signal.aborted && (await work())
+    } finally {
+      place?.release()
+    }
   }
 
   async #handle(record: ConsumedRecord): Promise<boolean> {

@@ -347,3 +347,27 @@ test('a fetch has room for all partitions, and for the largest batch of each', (
     expect(maxBytes).toBeGreaterThanOrEqual(partitions * maxBytesPerPartition)
   }
 })
+
+test('what waits for a place of its owner is left to the next owner of its partition', async () => {
+  const sharing = { ownerOf: () => 'acme', perOwner: 2, waiting: 10 }
+  const { client, handled, offsets } = await start({ sharing })
+  void client.fetched(batchOf(0, 0, 5))
+  void client.fetched(batchOf(1, 10, 12))
+  await settle()
+  expect(offsets()).toEqual([0, 1])
+  client.join('me', [1])
+  handled[0]!.finish()
+  await settle()
+  expect(offsets()).toEqual([0, 1, 10])
+  handled[1]!.finish()
+  handled[2]!.finish()
+  await settle()
+  expect(offsets()).toEqual([0, 1, 10, 11])
+  await commitPause()
+  expect(client.commits).toEqual([{ 1: 11 }])
+
+  client.join('me', [0, 1])
+  void client.fetched(batchOf(0, 2, 5))
+  await settle()
+  expect(offsets()).toEqual([0, 1, 10, 11, 2])
+})

@@ -124,7 +124,14 @@ export class KafkaConsumer implements Consumer {
     this.#commitOffsets = undefined
     this.#assigned = new Set()
     this.#ready.clear()
-    for (const progress of this.#partitions.values()) progress.interrupt()
+    for (const progress of this.#partitions.values()) this.#leavePartition(progress)
+  }
+
+  /** Leaves what is not handled yet to the next owner of the partition. */
+  #leavePartition(progress: PartitionProgress): void {
+    const left = this.#member.leave((record) => this.#origins.get(record) === progress)
+    for (const record of left) this.#origins.delete(record)
+    progress.interrupt(left.map(({ offset }) => offset))
   }
 
   #createClient(): ConsumerClient {
@@ -167,7 +174,7 @@ export class KafkaConsumer implements Consumer {
       if (stayed && assigned && progress.assigned && next !== undefined) {
         client.seek({ topic, partition, offset: String(next) })
       } else {
-        progress.interrupt()
+        this.#leavePartition(progress)
         this.#ready.delete(progress)
       }
     }

@@ -43,6 +43,18 @@ test('after an interruption dispatches only what it never dispatched', () => {
   expect(takeAll(progress)).toEqual([3, 4, 5])
 })
 
+test('after an interruption dispatches again what was left to others', () => {
+  const progress = new PartitionProgress(0, 0n)
+  progress.add(messages(0, 6))
+  takeAll(progress)
+  progress.finish(2n)
+  progress.interrupt([3n, 1n])
+  progress.finish(0n)
+  progress.add(messages(0, 6))
+  expect(takeAll(progress)).toEqual([1, 2, 3, 4, 5])
+  expect(progress.uncommitted).toBe(1n)
+})
+
 test('after an interruption it can take several fetches to get to what is new', () => {
   const progress = new PartitionProgress(0, 0n)
   progress.add(messages(0, 4))

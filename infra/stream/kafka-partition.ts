@@ -53,8 +53,13 @@ export class PartitionProgress {
     return this.assigned && this.#continuous && position > this.#committed ? position : undefined
   }
 
-  /** Marks that another consumer has the partition, or may have had it. */
-  interrupt(): void {
+  /**
+   * Marks that another consumer has the partition, or may have had it.
+   * @param left offsets that were dispatched and are not handled here
+   */
+  interrupt(left: readonly bigint[] = []): void {
+    const [lowest] = left.toSorted((a, b) => (a < b ? -1 : 1))
+    if (lowest !== undefined) this.#window.rewind(lowest)
     this.#fetched = []
     this.#continuous = false
     this.#sawUncertain = false

@@ -32,8 +32,8 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('a fleet on a bad day', 
   const names = Array.from({ length: 2000 }, (_, i) => `scene-${i}`)
 
   /** A batch that takes some seconds; resolves when some of it is done. */
-  const startBatch = async () => {
-    const lines = names.map((custom_id, i) => JSON.stringify({ custom_id, image_url: addressOf(i) }))
+  const startBatch = async (imageOf = addressOf) => {
+    const lines = names.map((custom_id, i) => JSON.stringify({ custom_id, image_url: imageOf(i) }))
     const file = await openai.files.create({
       purpose: 'batch',
       file: await toFile(Buffer.from(lines.join('\n')), 'work.jsonl'),
@@ -91,6 +91,19 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('a fleet on a bad day', 
     )
     expect(state.checks).toMatchObject({ store: { ok: false }, stream: { ok: true } })
     await waited
+    await fleet.s3.start()
+    await expectWhole(id)
+  })
+
+  test("S3 is away: images in callers' buckets at the same server are waited for", {
+    timeout: patientMs,
+  }, async () => {
+    await fleet.s3.createBucket('pictures')
+    await fleet.run(['tenants', 'grant', 'acme', '--read', 's3://pictures/'])
+    for (const [i, { jpeg }] of pictures.entries()) await fleet.bucket('pictures').put(`${i}.jpg`, jpeg)
+    const id = await startBatch((i) => `s3://pictures/${i % pictures.length}.jpg`)
+    await fleet.s3.stop()
+    await delay(awayMs)
     await fleet.s3.start()
     await expectWhole(id)
   })
