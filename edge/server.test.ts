@@ -203,6 +203,46 @@ test.each([
   expect(seen).toEqual([address])
 })
 
+test('a caller who takes nothing of a response is cut off', async () => {
+  const asked = Promise.withResolvers<void>()
+  const app = {
+    fetch: () => {
+      asked.resolve()
+      return new Response('x'.repeat(32 * 1024 * 1024))
+    },
+  }
+  const server = await serveNode(app, { host: '127.0.0.1', port: 0, unreadMs: 50 })
+  servers.push(server)
+  const { hostname, port } = new URL(server.address)
+  const socket = connect(Number(port), hostname).pause()
+  socket.on('error', () => {})
+  socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await asked.promise
+  // Waits for the end of the request.
+  await server.close(600_000)
+  socket.destroy()
+})
+
+test('neither a caller who waits for a response nor a connection without a request is cut off', async () => {
+  const app = {
+    fetch: async () => {
+      await new Promise((resolve) => setTimeout(resolve, 100))
+      return new Response('x')
+    },
+  }
+  const server = await serveNode(app, { host: '127.0.0.1', port: 0, unreadMs: 20 })
+  servers.push(server)
+  const { socket, received } = await connection(server.address)
+  for (let request = 1; request <= 3; request++) {
+    socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    await once(socket, 'data')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    expect(received().split('200 OK')).toHaveLength(1 + request)
+  }
+  expect(socket.readyState).toBe('open')
+  socket.destroy()
+})
+
 test('a port in use is one line with the remedy', async () => {
   const blocker = createServer().listen(0, '127.0.0.1')
   await new Promise((resolve) => blocker.once('listening', resolve))

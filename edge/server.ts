@@ -13,6 +13,8 @@ export interface ServeOptions {
   maxConnections?: number
   /** Time for the headers of a request, and for the first byte of a connection, ms. Default 20,000. */
   headersMs?: number
+  /** Time in which a caller must take more of a response, ms. Default 60,000. */
+  unreadMs?: number
   /** Reverse proxies in front of the server, whose `X-Forwarded-For` is believed. Default 0. */
   proxies?: number
   /** Called after the drain time: releases callers that still wait for a caption, so that they get 202. */
@@ -41,6 +43,7 @@ const keepAliveMs = 65_000
 const lastResponsesMs = 1_000
 
 const defaultHeadersMs = 20_000
+const defaultUnreadMs = 60_000
 const defaultMaxConnections = 10_000
 
 /** An app that is served. */
@@ -55,7 +58,8 @@ export type FetchApp = { fetch(request: Request, platform: RequestPlatform): Res
  * await server.close(25_000)
  */
 export async function serveNode(app: FetchApp, options: ServeOptions): Promise<NodeServer> {
-  const { host, port, headersMs = defaultHeadersMs, proxies = 0, releaseWaiting } = options
+  const { host, port, headersMs = defaultHeadersMs, unreadMs = defaultUnreadMs } = options
+  const { proxies = 0, releaseWaiting } = options
   let draining = false
   const server = createAdaptorServer({
     fetch: async (request, { incoming, outgoing }) => {
@@ -64,6 +68,8 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
         cutOff: () => void outgoing.destroy(),
       }
       const response = draining ? rejectWhileDraining() : await app.fetch(request, platform)
+      // From now on the response is written; until then its connection may be silent.
+      outgoing.setTimeout(unreadMs, platform.cutOff)
       // The client's next request uses a new connection, to another server.
       if (draining || bodyIsIgnored(request.method, incoming as IncomingMessage))
         response.headers.set('connection', 'close')

@@ -84,7 +84,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   const readiness = isLoopbackHost(host) ? options.readiness : withoutReasons(options.readiness, options.log)
   const app = createApp({ ...deps, readiness, operationsApart: operationsPort !== undefined })
   const serve = async (app: FetchApp, port: number) => {
-    const limits = { maxConnections, proxies }
+    const limits = { maxConnections, proxies, unreadMs: config.downloadStallMs }
     const server = await serveNode(app, { host, port, ...limits, releaseWaiting: mailbox.release })
     shutdown.add((drainMs) => server.close(drainMs))
     return server.address

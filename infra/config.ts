@@ -185,7 +185,7 @@ const settings = {
     default: '64',
   }),
   downloadStallMs: milliseconds(1, 3_600_000, {
-    description: 'Time in which a download must take its next bytes; a slower one is cut off, ms.',
+    description: 'Time in which a caller must take the next bytes of a download or a response, ms.',
     default: '60000',
   }),
   allowPrivateUrls: onOff({

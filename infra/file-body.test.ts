@@ -58,3 +58,16 @@ test('a body that goes on beyond the end that it may have is left there', async 
   expect(result).toEqual({ end: 2000, tooLong: true })
   expect(cancelled).toBe(true)
 })
+
+test('a body that cannot be written is cancelled', async () => {
+  let cancelled = false
+  const body = new ReadableStream<Uint8Array>({
+    cancel() {
+      cancelled = true
+    },
+  })
+  const file = await open(join(folder, 'closed'), 'w')
+  await file.close()
+  await expect(writeBody(file, new Response(body), { start: 0 })).rejects.toThrow('file closed')
+  expect(cancelled).toBe(true)
+})

@@ -18,12 +18,12 @@ export async function writeBody(
   { body }: Response,
   { start, maxEnd = Number.POSITIVE_INFINITY, onBytes }: WriteBodyOptions,
 ): Promise<{ end: number; broken?: unknown; tooLong?: true }> {
-  await file.truncate(start)
   let end = start
-  if (!body) return { end }
-  const reader = body.getReader()
+  const reader = body?.getReader()
   try {
+    await file.truncate(start)
     while (true) {
+      if (!reader) return { end }
       const chunk = await reader.read().catch((broken: unknown) => ({ broken }))
       if ('broken' in chunk) return { end, broken: chunk.broken }
       if (chunk.done) return { end }
@@ -33,7 +33,7 @@ export async function writeBody(
       onBytes?.(end)
     }
   } finally {
-    await reader.cancel().catch(() => {})
+    await reader?.cancel().catch(() => {})
   }
 }
 

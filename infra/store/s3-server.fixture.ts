@@ -11,6 +11,8 @@ export type Intercept = (request: IncomingMessage, response: ServerResponse) => 
 export interface S3TestServer {
   options: S3Options
   objects: Map<string, Buffer>
+  /** Parts of uploads that were neither completed nor aborted. */
+  uploads: Map<string, Buffer[]>
   /** E.g. `GET a/b`. */
   requests: string[]
   /** Handles all requests from now on. */
@@ -24,6 +26,7 @@ export interface S3TestServer {
 
 export async function startS3TestServer(): Promise<S3TestServer> {
   const objects = new Map<string, Buffer>()
+  const uploads = new Map<string, Buffer[]>()
   const requests: string[] = []
   let open = 0
   const http = createServer(async (request, response) => {
@@ -33,7 +36,7 @@ export async function startS3TestServer(): Promise<S3TestServer> {
     const key = decodeURIComponent(url.pathname).split('/').slice(2).join('/')
     requests.push(`${request.method} ${key}${url.search.includes('list-type') ? '?list' : ''}`)
     if (server.intercept?.(request, response)) return
-    await serve({ request, response, url, key, objects })
+    await serve({ request, response, url, key, objects, uploads })
   }).listen(0, '127.0.0.1')
   let connections = 0
   http.on('connection', () => connections++)
@@ -42,6 +45,7 @@ export async function startS3TestServer(): Promise<S3TestServer> {
   const server: S3TestServer = {
     options: { endpoint, region: 'us-east-1', accessKeyId: 'key', secretAccessKey: 'secret' },
     objects,
+    uploads,
     requests,
     openResponses: () => open,
     connections: () => connections,
@@ -60,14 +64,17 @@ interface Served {
   url: URL
   key: string
   objects: Map<string, Buffer>
+  uploads: Map<string, Buffer[]>
 }
 
 const modified = 'Fri, 27 Nov 2026 07:00:00 GMT'
 
-async function serve({ request, response, url, key, objects }: Served): Promise<void> {
+async function serve(served: Served): Promise<void> {
+  const { request, response, url, key, objects } = served
   const body = Buffer.concat(await request.toArray().catch(() => []))
   if (request.errored) return
   if (url.searchParams.has('list-type')) return list(response, url, objects)
+  if (url.searchParams.has('uploads') || url.searchParams.has('uploadId')) return upload(served, body)
   const headers = { etag: '"1"', 'last-modified': modified }
   if (request.method === 'PUT') {
     objects.set(key, decoded(request, body))
@@ -91,6 +98,22 @@ async function serve({ request, response, url, key, objects }: Served): Promise<
   const range = first && { 'content-range': `bytes ${start}-${end - 1}/${object.length}` }
   response.writeHead(range ? 206 : 200, { ...headers, ...(range || {}), 'content-length': end - start })
   response.end(request.method === 'HEAD' ? undefined : object.subarray(start, end))
+}
+
+function upload({ request, response, url, key, objects, uploads }: Served, body: Buffer): void {
+  const id = url.searchParams.get('uploadId') ?? `upload-${key}`
+  const xml = (text = '') => response.writeHead(200, { 'content-type': 'application/xml' }).end(text)
+  if (url.searchParams.has('uploads')) {
+    uploads.set(id, [])
+    xml(`<InitiateMultipartUploadResult><UploadId>${id}</UploadId></InitiateMultipartUploadResult>`)
+  } else if (request.method === 'PUT') {
+    uploads.get(id)![Number(url.searchParams.get('partNumber')) - 1] = body
+    response.writeHead(200, { etag: '"1"' }).end()
+  } else {
+    if (request.method === 'POST') objects.set(key, Buffer.concat(uploads.get(id)!))
+    uploads.delete(id)
+    xml('<CompleteMultipartUploadResult><ETag>"1"</ETag></CompleteMultipartUploadResult>')
+  }
 }
 
 /** Without the signatures of chunks that the SDK may send. */

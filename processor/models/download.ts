@@ -79,7 +79,10 @@ async function appendRest(
 ): Promise<void> {
   const response = await requestFile(hub, model, file.name, start)
   const first = response.status === 206 ? start : 0
-  const output = await open(part, first > 0 ? 'r+' : 'w')
+  const output = await open(part, first > 0 ? 'r+' : 'w').catch(async (error) => {
+    await response.body?.cancel()
+    throw error
+  })
   try {
     // A broken connection is an error of the hub; a full disk is not.
     const written = await writeBody(output, response, {

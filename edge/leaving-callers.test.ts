@@ -34,6 +34,8 @@ interface Backend {
   reads: ObjectStore
   /** Responses of S3, or files, that are open. */
   open(): Promise<number>
+  /** What is kept of bytes that were sent: keys of objects, uploads of S3, temporary files. */
+  kept(): Promise<string[]>
   /** From now on reads of the content get no response; false where they always do. */
   hang(): boolean
   close(): Promise<void>
@@ -41,11 +43,12 @@ interface Backend {
 
 async function s3Backend(): Promise<Backend> {
   const server = await startS3TestServer()
-  const s3 = openS3({ ...server.options, downloads: 300 })
+  const s3 = openS3({ ...server.options, downloads: 300, partBytes: 5 * 1024 * 1024 })
   return {
     store: s3.own('bucket'),
     reads: s3.downloads('bucket'),
     open: async () => server.openResponses(),
+    kept: async () => [...server.objects.keys(), ...server.uploads.keys()],
     hang() {
       server.intercept = ({ url }) => url!.includes('content')
       return true
@@ -67,6 +70,10 @@ async function directoryBackend(): Promise<Backend> {
       const files = await readdir('/proc/self/fd')
       const paths = await Promise.all(files.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => '')))
       return paths.filter((path) => path.startsWith(folder)).length
+    },
+    kept: async () => {
+      const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+      return entries.filter((entry) => entry.isFile()).map(({ name }) => name)
     },
     hang: () => false,
     close: () => rm(folder, { recursive: true }),
@@ -117,7 +124,7 @@ describe.each(backends)('downloads from %s', (_, start) => {
 
   test('HEAD opens nothing', async () => {
     await serve()
-    for (let n = 0; n < 100; n++) {
+    for (let n = 0; n < 30; n++) {
       const response = await fetch(`${server.address}/v1/files/file-a/content`, {
         method: 'HEAD',
         headers: { range: 'bytes=5-9' },
@@ -162,6 +169,38 @@ describe.each(backends)('downloads from %s', (_, start) => {
     await Promise.all(sockets.map((socket) => socket.resume().closed || once(socket, 'close')))
     expect(edge.logged).toEqual([])
   })
+})
+
+describe.each(backends)('uploads to %s', (_, start) => {
+  test.each(['/v1/files', '/v1/uploads/upload_1/parts'])(
+    'a caller who leaves in the middle of %s leaves nothing',
+    async (path) => {
+      const backend = await start()
+      const edge = fakeEdge({ store: backend.store })
+      const upload = { id: 'upload_1', status: 'pending', expires_at: 2e9 }
+      await backend.store.put(keys.upload('default', 'upload_1'), JSON.stringify({ upload }))
+      const before = await backend.kept()
+      const server = await serveNode(edge.app, { host: '127.0.0.1', port: 0 })
+      const { hostname, port } = new URL(server.address)
+      const socket = connect(Number(port), hostname)
+      const name = path === '/v1/files' ? 'file' : 'data'
+      socket.write(
+        `POST ${path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 20000000\r\n` +
+          'content-type: multipart/form-data; boundary=b\r\n\r\n' +
+          `--b\r\ncontent-disposition: form-data; name="${name}"; filename="a"\r\n\r\n`,
+      )
+      // Two parts of S3, and some.
+      socket.write(Buffer.alloc(11 * 1024 * 1024, 'x'))
+      await eventually(async () => (await backend.kept()).length > before.length)
+      socket.destroy()
+      await eventually(
+        async () => (await backend.kept()).length === before.length && (await backend.open()) === 0,
+      )
+      expect(await backend.kept()).toEqual(before)
+      await server.close()
+      await backend.close()
+    },
+  )
 })
 
 test('a store that fails half way ends the connection, and its error is not in the content', async () => {
