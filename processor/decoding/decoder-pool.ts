@@ -123,6 +123,11 @@ export class DecoderPool {
     this.#heavyPlaces = new HeavyPlaces(heavyBytes)
   }
 
+  /** How many there can be, and what they may take. */
+  get budget(): DecoderBudget {
+    return this.#options.budget
+  }
+
   /** Decoders by what they do. */
   count(kind: DecoderKind, state: 'busy' | 'idle'): number {
     return this.#groups[kind][state]
