@@ -113,6 +113,15 @@ const settings = {
     description: 'CPU threads per inference; 0 is all cores.',
     default: '0',
   }),
+  decoders: integer(0, 1024, {
+    description:
+      'Decoders for each lane, processes of about 100 MB. 0 is half of the cores if the model runs on them, else all; fewer if memory is short.',
+    default: '0',
+  }),
+  decodeTimeoutMs: milliseconds(100, 600_000, {
+    description: 'Maximum CPU time of decoding an image, ms. Most get less, by their size.',
+    default: '10000',
+  }),
   maxBatch: integer(1, 1024, { description: 'Maximum images per inference.', default: '16' }),
   queueLimit: integer(1, 1_000_000, {
     description: 'Maximum images waiting for a device; further requests get 429.',

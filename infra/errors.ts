@@ -78,6 +78,7 @@ export type ImageCode =
   | 'image_forbidden'
   | 'image_invalid'
   | 'image_not_found'
+  | 'image_too_complex'
   | 'image_too_large'
   | 'image_unavailable'
   | 'image_unreadable'

@@ -2,8 +2,6 @@ import { z } from '@hono/zod-openapi'
 
 /** Maximum bytes of a request body. */
 export const maxBodyBytes = 20 * 1024 * 1024
-/** Maximum pixels of an image, read from its header before it is decoded. */
-export const maxImagePixels = 64_000_000
 /** Maximum time that a response is held, ms; after it the response is 202 with the URL of the result. */
 export const maxHoldMs = 25_000
 /** Maximum characters of a prompt. */

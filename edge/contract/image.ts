@@ -1,20 +1,26 @@
 import { GIF } from 'image-size/types/gif'
 import { HEIF } from 'image-size/types/heif'
 import type { IImage, ISize } from 'image-size/types/interface'
-import { JPG } from 'image-size/types/jpg'
 import { PNG } from 'image-size/types/png'
 import { TIFF } from 'image-size/types/tiff'
 import { WEBP } from 'image-size/types/webp'
-import { maxImagePixels } from './caption.ts'
 import { ImageError } from './errors.ts'
+import { type ImageWork, imageWork, jpegSize, maxFrames, maxScans } from './image-work.ts'
+
+/** Maximum pixels of an image, read from its header before it is decoded. */
+export const maxImagePixels = 64_000_000
+/** Maximum width and height of an image, pixels. */
+export const maxImageSide = 65_535
+/** Maximum memory that decoding an image may take, bytes. */
+export const maxDecodeBytes = 360_000_000
 
 interface ImageFormat {
   name: string
   matches(bytes: Uint8Array): boolean
-  header: IImage
+  header: Pick<IImage, 'calculate'>
   /**
-   * Maximum bytes for the header's parser. Input is untrusted: JPEG segments can be searched byte by byte and AVIF
-   * boxes again for every size in them, so both get only as much as real files need.
+   * Maximum bytes for the header's parser. Input is untrusted: AVIF boxes can be searched again for every size in them,
+   * so the parser gets only as much as real files need.
    */
   headerBytes: number
 }
@@ -41,7 +47,12 @@ const isTiff = startsWith(littleEndianTiff, bigEndianTiff, littleEndianBigTiff, 
 const pngSignature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]
 
 const formats: ImageFormat[] = [
-  { name: 'JPEG', matches: startsWith([0xff, 0xd8, 0xff]), header: JPG, headerBytes: 256 * 1024 },
+  {
+    name: 'JPEG',
+    matches: startsWith([0xff, 0xd8, 0xff]),
+    header: { calculate: jpegSize },
+    headerBytes: Number.POSITIVE_INFINITY,
+  },
   { name: 'PNG', matches: startsWith(pngSignature), header: PNG, headerBytes: 64 },
   { name: 'WebP', matches: isWebp, header: WEBP, headerBytes: 64 },
   { name: 'GIF', matches: (bytes) => /^GIF8[79]a/.test(ascii(bytes, 0, 6)), header: GIF, headerBytes: 64 },
@@ -62,12 +73,13 @@ function refusedFormat(bytes: Uint8Array): string | undefined {
   return undefined
 }
 
-/** Pixels of the largest picture in the header; undefined when the header is unreadable. */
-function pixelsInHeader(format: ImageFormat, bytes: Uint8Array): number | undefined {
+/** Size of the largest picture in the header; undefined when the header is unreadable. */
+function sizeInHeader(format: ImageFormat, bytes: Uint8Array): ISize | undefined {
   try {
     const { images, ...size } = format.header.calculate(bytes.subarray(0, format.headerBytes))
-    const pixels = Math.max(...[size, ...(images ?? [])].map(({ width, height }: ISize) => width * height))
-    return Number.isFinite(pixels) ? pixels : undefined
+    const sizes: ISize[] = [size, ...(images ?? [])]
+    const largest = sizes.reduce((a, b) => (b.width * b.height > a.width * a.height ? b : a))
+    return Number.isFinite(largest.width * largest.height) ? largest : undefined
   } catch {
     // The decoder, which reads the whole file, judges odd or broken headers.
     return undefined
@@ -79,9 +91,11 @@ function pixelsInHeader(format: ImageFormat, bytes: Uint8Array): number | undefi
  * checks again.
  *
  * @param param the request field that held the image, for the error
- * @throws ImageError `image_invalid` (400 when empty, 415 in another format), `image_too_large` (413)
+ * @returns what decoding takes; undefined when the header is unreadable
+ * @throws ImageError `image_invalid` (400 when empty, 415 in another format), `image_too_large` and `image_too_complex`
+ * (413)
  */
-export function checkImage(bytes: Uint8Array, param?: string): void {
+export function checkImage(bytes: Uint8Array, param?: string): ImageWork | undefined {
   if (bytes.length === 0)
     throw new ImageError(
       'image_invalid',
@@ -97,11 +111,40 @@ export function checkImage(bytes: Uint8Array, param?: string): void {
       { status: 415, param },
     )
   }
-  const pixels = pixelsInHeader(format, bytes)
-  if (pixels !== undefined && pixels > maxImagePixels)
-    throw new ImageError(
-      'image_too_large',
-      `The image has ${Math.ceil(pixels / 1e6)} megapixels; at most ${maxImagePixels / 1e6} are accepted. Scale it down; a caption needs far fewer.`,
-      { status: 413, param },
+  const size = sizeInHeader(format, bytes)
+  if (!size) return undefined
+  checkSize(size, param)
+  const work = imageWork({ format: format.name, bytes, ...size })
+  checkWork(work, { param })
+  return work
+}
+
+function checkSize({ width, height }: ISize, param: string | undefined): void {
+  const refuse = (what: string) => {
+    const message = `The image has ${what} are accepted. Scale it down; a caption needs far fewer.`
+    throw new ImageError('image_too_large', message, { status: 413, param })
+  }
+  const pixels = width * height
+  if (pixels > maxImagePixels)
+    refuse(`${Math.ceil(pixels / 1e6)} megapixels; at most ${maxImagePixels / 1e6}`)
+  if (Math.max(width, height) > maxImageSide)
+    refuse(`${width} x ${height} pixels; at most ${maxImageSide} on each side`)
+}
+
+/** @throws ImageError `image_too_complex` 413 when decoding takes more than an image may */
+export function checkWork(
+  { scans, frames, memoryBytes }: ImageWork,
+  { maxBytes = maxDecodeBytes, param }: { maxBytes?: number; param?: string },
+): void {
+  const refuse = (message: string) => {
+    throw new ImageError('image_too_complex', message, { status: 413, param })
+  }
+  const megabytes = (size: number) => `${Math.ceil(size / 1e6)} MB`
+  if (scans > maxScans) refuse(`The JPEG has more than ${maxScans} scans. Save it as a baseline JPEG.`)
+  if (frames > maxFrames)
+    refuse(`The image has more than ${maxFrames} frames or pages. Send the first one alone.`)
+  if (memoryBytes > maxBytes)
+    refuse(
+      `Decoding the image takes ${megabytes(memoryBytes)}; at most ${megabytes(maxBytes)} are given. Scale it down, or save it as a baseline JPEG.`,
     )
 }

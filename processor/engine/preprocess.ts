@@ -1,7 +1,6 @@
 import sharp, { type KernelEnum, type Sharp } from 'sharp'
-import { maxImagePixels } from '../../edge/contract/caption.ts'
 import { ImageError } from '../../edge/contract/errors.ts'
-import { checkImage } from '../../edge/contract/image.ts'
+import { checkImage, maxImagePixels } from '../../edge/contract/image.ts'
 import type { ImageSpec, Resample } from '../models/model.ts'
 
 // One thread per image: parallel images keep the cores busy and leave the device its share.

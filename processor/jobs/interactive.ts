@@ -193,7 +193,17 @@ async function captionOf(
     }
     const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
     if (!image) throw imageLost()
-    const task = { image, lane: 'interactive', acceptedAt, deadline, maxPrune, prompt, signal } as const
+    const owner = job.tenant
+    const task = {
+      image,
+      lane: 'interactive',
+      owner,
+      acceptedAt,
+      deadline,
+      maxPrune,
+      prompt,
+      signal,
+    } as const
     return { ...headOf(job), status: 'completed', ...(await captioner.caption(task)) }
   } catch (error) {
     // Callers get errors of the image or the request only.

@@ -6,6 +6,8 @@ export interface CaptionTask {
   /** Encoded as JPEG, PNG, WebP, GIF, TIFF or AVIF. */
   image: Uint8Array
   lane: Lane
+  /** Tenant; tenants share decoders fairly. */
+  owner?: string
   /** Default: now. */
   acceptedAt?: number
   /** Absent: never late, so never pruned. */

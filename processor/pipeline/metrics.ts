@@ -1,9 +1,11 @@
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import type { LossReason } from '../decoding/decoder.ts'
+import { type DecoderKind, decoderKinds } from '../decoding/decoder-pool.ts'
 import { lanes } from '../scheduling/level.ts'
 import type { BatchReport } from './executor.ts'
 import type { Pipeline } from './pipeline.ts'
 
-/** Metrics of runs and devices: pass `onBatch` and `onCrash` to the pipeline, and the pipeline to `watch`. */
+/** Metrics of runs and devices: pass `onBatch`, `onDecoded`, `onLost` and `onCrash` to the pipeline, and the pipeline to `watch`. */
 export function measurePipeline(metrics: Metrics) {
   const counter = <T extends string = never>(name: string, help: string, ...labelNames: T[]) =>
     metrics.counter({ name, help, labelNames })
@@ -34,6 +36,18 @@ export function measurePipeline(metrics: Metrics) {
   )
   const late = counter('late_images_total', 'Images captioned after their deadline.', 'lane')
   const crashes = counter('device_crashes_total', 'Device restarts after a crash.')
+  const decoding = metrics.histogram({
+    name: 'decode_seconds',
+    help: 'Time of decoding one image, by kind of decoder: of a lane, or heavy for images that take long or much memory.',
+    labelNames: ['decoder'],
+    buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+  })
+  const lost = counter(
+    'decoders_lost_total',
+    'Decoders that ended: their image took too much memory or time or crashed them, a more urgent one preempted it, or they did not start.',
+    'decoder',
+    'reason',
+  )
   const rejected = counter(
     'shed_total',
     'Requests rejected: late would have missed its deadline, full had no room in the queue.',
@@ -59,6 +73,8 @@ export function measurePipeline(metrics: Metrics) {
       busyShares.set(device, share)
       share.observe(run)
     },
+    onDecoded: (decoder: DecoderKind, ms: number) => decoding.observe({ decoder }, ms / 1000),
+    onLost: (decoder: DecoderKind, reason: LossReason) => lost.inc({ decoder, reason }),
     onRejected: (reason: 'full' | 'late') => rejected.inc({ reason }),
     onCrash: () => crashes.inc(),
     watch(pipeline: Pipeline): void {
@@ -80,6 +96,16 @@ export function measurePipeline(metrics: Metrics) {
       )
       perLane('prune_level', 'Prune level that the load requires.', (lane) => executor.level(lane))
       perLane('arrival_rate', 'Images that arrive per second.', (lane) => executor.arrivalRate(lane))
+      metrics.gauge({
+        name: 'decoders',
+        help: 'Decoders, by kind and state.',
+        labelNames: ['decoder', 'state'],
+        collect() {
+          for (const decoder of decoderKinds)
+            for (const state of ['busy', 'idle'] as const)
+              this.set({ decoder, state }, pipeline.decoders.count(decoder, state))
+        },
+      })
       metrics.gauge({
         name: 'device_busy_share',
         help: 'Busy share of the device in the last ten seconds, 0 to 1.',

@@ -22,7 +22,14 @@ export interface OpenPipeline {
 export interface OpenPipelineOptions
   extends Pick<
     PipelineOptions,
-    'interactiveTargetMs' | 'level' | 'upstream' | 'onBatch' | 'onCacheError' | 'onCrash'
+    | 'interactiveTargetMs'
+    | 'level'
+    | 'upstream'
+    | 'onBatch'
+    | 'onDecoded'
+    | 'onLost'
+    | 'onCacheError'
+    | 'onCrash'
   > {
   /** Folder for measured run times, reused at the next start; default: none. */
   costFolder?: string
@@ -52,6 +59,8 @@ export async function openPipeline(
       ? await openCostCache({ folder: costFolder, model, device, buckets, settings })
       : undefined,
     queueLimit: config.queueLimit,
+    decoders: config.decoders || undefined,
+    decodeTimeoutMs: config.decodeTimeoutMs,
     graph: { float16: precision === 'float16' },
     ...options,
   })

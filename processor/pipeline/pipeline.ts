@@ -1,9 +1,13 @@
 import { readFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
-import pLimit, { type LimitFunction } from 'p-limit'
 import { invalid, shuttingDown } from '../../edge/contract/errors.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { addSpan } from '../../infra/telemetry/tracing.ts'
+import {
+  DecoderPool,
+  type DecoderPoolOptions,
+  defaultDecoders,
+  planDecoders,
+} from '../decoding/decoder-pool.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
@@ -18,7 +22,8 @@ import { Executor, type ExecutorOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
 
 export interface PipelineOptions
-  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'> {
+  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'>,
+    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads per operator; default: all cores on the CPU. */
@@ -29,6 +34,10 @@ export interface PipelineOptions
   level?: number
   /** Run times measured at earlier starts; default: none. */
   costCache?: CostCache
+  /** Decoders of each lane; default: half of the cores where the model runs on them, else all. */
+  decoders?: number
+  /** Maximum CPU time of decoding an image, ms. */
+  decodeTimeoutMs?: number
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
   /** Called when the measured run times could not be stored. */
@@ -38,6 +47,9 @@ export interface PipelineOptions
   /** Unix ms. */
   now?(): number
 }
+
+/** As the setting's default. */
+const defaultDecodeTimeoutMs = 10_000
 
 /**
  * Images in, captions out, on one machine: decodes ahead of the devices, queues in two lanes, and runs on each free device
@@ -52,12 +64,12 @@ export class Pipeline implements Captioner {
   readonly concurrency: number
   readonly costs: CostModel
   readonly executor: Executor
+  readonly decoders: DecoderPool
   readonly #model: CaptionModel
   readonly #now: () => number
   readonly #pool: DevicePool
   readonly #tokenizer: CaptionTokenizer
   readonly #images: PixelBuffers
-  readonly #decoding: LimitFunction
   readonly #open = new Set<Promise<unknown>>()
   readonly #level: number | undefined
   /** Deadlines of interactive images that are not decoded yet, unix ms. */
@@ -72,6 +84,7 @@ export class Pipeline implements Captioner {
     costs: CostModel,
   ) {
     const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
+    const { decodeTimeoutMs = defaultDecodeTimeoutMs, onDecoded, onLost } = options
     this.model = model.id
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
@@ -89,7 +102,16 @@ export class Pipeline implements Captioner {
     this.#pool = pool
     this.#tokenizer = tokenizer
     this.#images = new PixelBuffers(model.image, 1)
-    this.#decoding = pLimit(costs.decodersAtOnce)
+    this.decoders = new DecoderPool({
+      image: model.image,
+      budget: planDecoders(costs.decodersAtOnce),
+      timeoutMs: decodeTimeoutMs,
+      onDecoded: (kind, ms) => {
+        costs.observeDecoding(ms)
+        onDecoded?.(kind, ms)
+      },
+      onLost,
+    })
   }
 
   /**
@@ -99,6 +121,7 @@ export class Pipeline implements Captioner {
   static async start(options: PipelineOptions): Promise<Pipeline> {
     const { model, devices, intraOpThreads, buckets, graph, level, costCache, onCacheError, onCrash } =
       options
+    const { decoders, interactiveTargetMs } = options
     checkLevel(model, level)
     const tokenizer = await loadTokenizer(model.folder)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
@@ -109,13 +132,17 @@ export class Pipeline implements Captioner {
     }))
     const pixels = new Uint8Array(model.image.height * model.image.width * 3)
     await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
-    const decodersAtOnce = decodesAtOnce(devices)
+    const onCpu = devices.some(({ provider }) => provider === 'cpu')
+    const decodersAtOnce = planDecoders(decoders ?? defaultDecoders(onCpu)).perLane
     const costs = await seedCosts(pool.devices[0]!, {
       ...{ model, buckets, pixels, levels, decodersAtOnce },
       gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
-    return new Pipeline(options, pool, tokenizer, costs)
+    const pipeline = new Pipeline(options, pool, tokenizer, costs)
+    // Where no interactive images come, as in a run over files, those of batches do.
+    pipeline.decoders.warm(Number.isFinite(interactiveTargetMs) ? 'interactive' : 'batch')
+    return pipeline
   }
 
   /** Images per second of all devices together, unpruned. */
@@ -148,16 +175,16 @@ export class Pipeline implements Captioner {
   async close(): Promise<void> {
     this.#closing = true
     while (this.#open.size > 0) await Promise.all(this.#open)
-    await this.#pool.close()
+    await Promise.all([this.#pool.close(), this.decoders.close()])
   }
 
   async #caption(task: CaptionTask): Promise<Captioned> {
-    const { image, maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
+    const { maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
     signal?.throwIfAborted()
     checkLevel(this.#model, level)
     const prompt = this.#promptIds(task.prompt)
     const enteredAt = this.#now()
-    const slot = await this.#decodeInTurn(image, task)
+    const slot = await this.#decode(task)
     try {
       const queuedAt = this.#now()
       signal?.throwIfAborted()
@@ -194,26 +221,18 @@ export class Pipeline implements Captioner {
     return [{ deadline, images: this.#undecoded.size, maxLevel: this.costs.levels.length - 1 }]
   }
 
-  async #decodeInTurn(image: Uint8Array, { lane, deadline }: CaptionTask): Promise<PixelSlot> {
+  async #decode({ image, lane, owner, deadline, signal }: CaptionTask): Promise<PixelSlot> {
+    const slot = this.#images.take()
     const waiting = Symbol()
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
-      return await this.#decoding(() => this.#decode(image))
-    } finally {
-      this.#undecoded.delete(waiting)
-    }
-  }
-
-  async #decode(image: Uint8Array): Promise<PixelSlot> {
-    const slot = this.#images.take()
-    const from = performance.now()
-    try {
-      await preprocess(image, this.#model.image, slot.pixels)
-      this.costs.observeDecoding(performance.now() - from)
+      await this.decoders.decode({ image, target: slot.pixels, lane, owner, signal })
       return slot
     } catch (error) {
       slot.release()
       throw error
+    } finally {
+      this.#undecoded.delete(waiting)
     }
   }
 
@@ -239,10 +258,4 @@ function checkLevel({ id, levels: { length } }: CaptionModel, level: number | un
       `Level ${level} is unknown; ${id} has the levels 0 to ${length - 1}.`,
       'level',
     )
-}
-
-/** Concurrent decodes: on a CPU the model needs most of the cores. */
-function decodesAtOnce(devices: DeviceTarget[]): number {
-  const cores = availableParallelism()
-  return devices.some(({ provider }) => provider === 'cpu') ? Math.max(1, cores >> 1) : cores
 }

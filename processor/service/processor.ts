@@ -212,6 +212,11 @@ async function startPipeline(
     upstream,
     costFolder: join(config.dataDir, 'costs'),
     onBatch: measured.onBatch,
+    onDecoded: measured.onDecoded,
+    onLost: (kind, reason) => {
+      measured.onLost(kind, reason)
+      if (reason !== 'preempted') log.warn({ decoder: kind, reason }, 'decoder lost, another is started')
+    },
     onCacheError: (err) => log.warn({ err }, 'measured run times not stored; the next start measures again'),
     onCrash: (err) => {
       measured.onCrash()
@@ -221,7 +226,8 @@ async function startPipeline(
   const { pipeline, model, devices } = opened
   shutdown.add(() => pipeline.close())
   measured.watch(pipeline)
-  log.info({ model: model.id, levels: model.levels.length, device: devices }, 'model is ready')
+  const decoders = pipeline.decoders.budget
+  log.info({ model: model.id, levels: model.levels.length, device: devices, decoders }, 'model is ready')
   const loneMs = Math.round(pipeline.costs.predict(pipeline.costs.buckets[0]!, 0))
   if (loneMs > config.sloMs)
     log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')

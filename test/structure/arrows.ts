@@ -1,5 +1,7 @@
 /** What a processor computes with: from a batch down to one node of a graph, each on top of those after it. */
-const layers = ['pipeline', 'engine', 'models', 'turbo', 'onnx'].map((name) => `processor/${name}`)
+const layers = ['pipeline', 'decoding', 'engine', 'models', 'turbo', 'onnx'].map(
+  (name) => `processor/${name}`,
+)
 const below = (layer: string) => layers.slice(layers.indexOf(`processor/${layer}`) + 1)
 
 const contract = 'edge/contract'
@@ -28,6 +30,14 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
   'processor/turbo': below('turbo'),
   'processor/models': [...below('models'), 'infra/file-body.ts', 'infra/retry.ts', 'infra/timing.ts'],
   [scheduling]: [],
+  'processor/decoding': [
+    ...below('decoding'),
+    scheduling,
+    contract,
+    'infra/errors.ts',
+    'infra/fair-budget.ts',
+    'infra/memory.ts',
+  ],
   'processor/engine': [...below('engine'), scheduling, contract, 'infra/retry.ts', 'infra/timing.ts'],
   'processor/pipeline': [
     ...below('pipeline'),

@@ -47,7 +47,7 @@ test('a folder without a row in the table is found', () => {
 })
 
 test('data flows one way', () => {
-  const flow = ['service', 'jobs', 'batches', 'pipeline', 'engine', 'models', 'turbo', 'onnx']
+  const flow = ['service', 'jobs', 'batches', 'pipeline', 'decoding', 'engine', 'models', 'turbo', 'onnx']
   const against = flow.flatMap((name, place) =>
     flow.slice(0, place).filter((earlier) => arrows[`processor/${name}`]!.includes(`processor/${earlier}`)),
   )

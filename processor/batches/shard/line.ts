@@ -195,7 +195,8 @@ function captionImage(
 ): Promise<Captioned> {
   signal.throwIfAborted()
   const maxPrune = Math.min(job.maxPrune, mostPruned)
-  const task = { image, lane: 'batch', deadline: job.expiresAt, maxPrune, prompt, signal } as const
+  const { tenant: owner, expiresAt: deadline } = job
+  const task = { image, lane: 'batch', owner, deadline, maxPrune, prompt, signal } as const
   return retry(() => captioner.caption(task), {
     retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
     pauseMs: (_, error) => retryAfterMs(error) ?? 1000,

@@ -1,0 +1,191 @@
+import fc from 'fast-check'
+import sharp from 'sharp'
+import { describe, expect, it, test } from 'vitest'
+import { pngHeader } from '../app.fixture.ts'
+import { checkImage } from './image.ts'
+import { imageWork, maxFrames, maxScans } from './image-work.ts'
+
+const noise = (width = 64, height = 48) =>
+  sharp({
+    create: {
+      width,
+      height,
+      channels: 3,
+      background: 'red',
+      noise: { type: 'gaussian', mean: 128, sigma: 30 },
+    },
+  })
+
+const refusal = (bytes: Uint8Array) => {
+  try {
+    checkImage(bytes)
+    return undefined
+  } catch (error) {
+    return error
+  }
+}
+const tooComplex = (message: RegExp) =>
+  expect.objectContaining({
+    code: 'image_too_complex',
+    status: 413,
+    message: expect.stringMatching(message),
+  })
+
+/** A progressive JPEG whose last scan is repeated. */
+async function jpegOfScans(repeats: number): Promise<Uint8Array> {
+  const jpeg = await noise().jpeg({ progressive: true }).toBuffer()
+  const last = jpeg.lastIndexOf(Buffer.from([0xff, 0xda]))
+  const scan = jpeg.subarray(last, -2)
+  return Buffer.concat([jpeg.subarray(0, last), ...Array<Buffer>(repeats).fill(scan), jpeg.subarray(-2)])
+}
+
+/** A GIF of frames of one pixel. */
+function gifOfFrames(frames: number): Uint8Array {
+  const head = Buffer.from('GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff', 'latin1')
+  const frame = Buffer.from('\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0', 'latin1')
+  return Buffer.concat([head, ...Array<Buffer>(frames).fill(frame), Buffer.from(';')])
+}
+
+/** A TIFF without pixels: 32-bit numbers by tag, and pages of the same. */
+function tiffOf(tags: [number, number][], pages = 1): Uint8Array {
+  const page = 2 + tags.length * 12 + 4
+  const bytes = new Uint8Array(8 + pages * page)
+  const view = new DataView(bytes.buffer)
+  bytes.set([0x49, 0x49, 0x2a, 0])
+  view.setUint32(4, 8, true)
+  for (let at = 8; at < bytes.length; at += page) {
+    view.setUint16(at, tags.length, true)
+    for (const [index, [tag, value]] of tags.entries()) {
+      const entry = at + 2 + index * 12
+      view.setUint16(entry, tag, true)
+      view.setUint16(entry + 2, 4, true)
+      view.setUint32(entry + 4, 1, true)
+      view.setUint32(entry + 8, value, true)
+    }
+    const next = at + page
+    view.setUint32(next - 4, next < bytes.length ? next : 0, true)
+  }
+  return bytes
+}
+
+describe('scans of a JPEG', () => {
+  it('are one where it is sequential', async () => {
+    expect(checkImage(await noise().jpeg().toBuffer())).toMatchObject({ scans: 1 })
+  })
+
+  it('are counted to the end of the image, not in what is behind or in its thumbnail', async () => {
+    const jpeg = await noise().jpeg({ progressive: true }).toBuffer()
+    const scan = Buffer.from([0xff, 0xda, 0, 2])
+    const behind = Buffer.concat([jpeg, ...Array<Buffer>(500).fill(scan)])
+    const segment = Buffer.concat([Buffer.from([0xff, 0xe1, 0x03, 0xea]), ...Array<Buffer>(250).fill(scan)])
+    const within = Buffer.concat([jpeg.subarray(0, 2), segment, jpeg.subarray(2)])
+    const { scans } = checkImage(jpeg)!
+    expect(scans).toBeGreaterThan(5)
+    expect(checkImage(behind)).toMatchObject({ scans })
+    expect(checkImage(within)).toMatchObject({ scans })
+  })
+
+  it('are bounded', async () => {
+    expect(refusal(await jpegOfScans(80))).toBeUndefined()
+    expect(refusal(await jpegOfScans(20_000))).toEqual(tooComplex(/more than 100 scans/))
+  })
+
+  it('cost a pass and the coefficients of all pixels', async () => {
+    const bytes = await noise().jpeg({ progressive: true, chromaSubsampling: '4:4:4' }).toBuffer()
+    const work = imageWork({ format: 'JPEG', bytes, width: 4000, height: 3000 })
+    expect(work.memoryBytes).toBeGreaterThan(4000 * 3000 * 3 * 2)
+    const sequential = imageWork({
+      format: 'JPEG',
+      bytes: await noise().jpeg().toBuffer(),
+      width: 4000,
+      height: 3000,
+    })
+    expect(sequential.memoryBytes).toBeLessThan(work.memoryBytes / 2)
+    expect(sequential.cpuMs).toBeLessThan(work.cpuMs / 2)
+  })
+})
+
+describe('memory', () => {
+  it('of an interlaced PNG is the whole picture', async () => {
+    const bytes = await noise().png({ progressive: true }).toBuffer()
+    expect(imageWork({ format: 'PNG', bytes, width: 8000, height: 8000 }).memoryBytes).toBeGreaterThan(192e6)
+  })
+
+  it('of a TIFF is that of its strips and tiles, however small the picture', () => {
+    const size: [number, number][] = [
+      [256, 100],
+      [257, 100],
+    ]
+    const tiled = tiffOf([...size, [322, 60_000], [323, 60_000]])
+    expect(refusal(tiled)).toEqual(tooComplex(/Decoding the image takes \d+ MB; at most 360 MB/))
+    expect(refusal(tiffOf(size))).toBeUndefined()
+  })
+
+  it('of a large AVIF is more than is given', async () => {
+    const avif = await sharp({ create: { width: 5000, height: 5000, channels: 3, background: 'red' } })
+      .avif({ effort: 0 })
+      .toBuffer()
+    expect(avif.length).toBeLessThan(2000)
+    expect(refusal(avif)).toEqual(tooComplex(/Decoding the image takes/))
+  })
+})
+
+test('frames and pages are bounded', async () => {
+  const animated = await sharp([await noise().png().toBuffer(), await noise().png().toBuffer()], {
+    join: { animated: true },
+  })
+    .webp()
+    .toBuffer()
+  expect(checkImage(animated)).toMatchObject({ frames: 2 })
+  expect(checkImage(gifOfFrames(3))).toMatchObject({ frames: 3 })
+  expect(refusal(gifOfFrames(maxFrames + 1))).toEqual(tooComplex(/frames/))
+  const page: [number, number][] = [
+    [256, 9],
+    [257, 9],
+  ]
+  expect(checkImage(tiffOf(page, 4))).toMatchObject({ frames: 4 })
+  expect(refusal(tiffOf(page, maxFrames + 1))).toEqual(tooComplex(/pages/))
+  const frame = Buffer.from('ANMF\x10\0\0\0'.padEnd(24, '\0'), 'latin1')
+  const head = animated.subarray(0, 30)
+  expect(refusal(Buffer.concat([head, ...Array<Buffer>(maxFrames + 1).fill(frame)]))).toEqual(
+    tooComplex(/frames/),
+  )
+})
+
+test('a side is bounded, long pictures pass', () => {
+  expect(refusal(pngHeader(1, 64_000_000))).toMatchObject({ code: 'image_too_large', status: 413 })
+  expect(refusal(pngHeader(65_536, 10))).toMatchObject({ code: 'image_too_large' })
+  for (const [width, height] of [
+    [800, 30_000],
+    [30_000, 1000],
+    [65_535, 900],
+  ])
+    expect(refusal(pngHeader(width!, height!))).toBeUndefined()
+})
+
+test('whatever is in the header, the work is a number and little is read of it', async () => {
+  const formats = { JPEG: 'jpeg', PNG: 'png', WebP: 'webp', GIF: 'gif', TIFF: 'tiff', AVIF: 'avif' } as const
+  const heads = await Promise.all(
+    Object.entries(formats).map(async ([format, name]) => ({
+      format,
+      bytes: await noise(20, 20).toFormat(name).toBuffer(),
+    })),
+  )
+  const change = fc.tuple(fc.nat(2000), fc.integer({ min: 0, max: 255 }))
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...heads),
+      fc.array(change, { maxLength: 20 }),
+      fc.nat(2000),
+      ({ format, bytes }, changes, length) => {
+        const mutated = new Uint8Array(bytes.subarray(0, Math.max(16, length)))
+        for (const [at, byte] of changes) if (at > 3 && at < mutated.length) mutated[at] = byte
+        const work = imageWork({ format, bytes: mutated, width: 100, height: 100 })
+        for (const value of Object.values(work)) expect(value).toBeGreaterThanOrEqual(0)
+        expect(work.scans).toBeLessThanOrEqual(maxScans + 1)
+        expect(work.frames).toBeLessThanOrEqual(maxFrames + 1)
+      },
+    ),
+    { numRuns: 500 },
+  )
+})

@@ -1,0 +1,98 @@
+import { FairBudget } from '../../infra/fair-budget.ts'
+import type { Decoder } from './decoder.ts'
+
+export interface DecoderGroupOptions {
+  /** Maximum decoders. */
+  size: number
+  /** Idle decoders that are kept. Default: 0. */
+  kept?: number
+  spawn(): Decoder
+  /** A decoder that is idle for so long is ended, ms. */
+  idleMs: number
+}
+
+/** A decoder that kept more memory than this of earlier images is replaced, bytes. */
+const maxGrownBytes = 96_000_000
+
+/** Decoders for one kind of images: started when they are needed, ended when they are not, shared fairly between owners. */
+export class DecoderGroup {
+  readonly #options: DecoderGroupOptions
+  readonly #places: FairBudget
+  /** The one used last is the last. */
+  readonly #idle: { decoder: Decoder; since: number }[] = []
+  readonly #busy = new Set<Decoder>()
+  readonly #ending = new Set<Promise<void>>()
+  readonly #sweep: NodeJS.Timeout
+
+  constructor(options: DecoderGroupOptions) {
+    this.#options = options
+    this.#places = new FairBudget({ size: options.size })
+    this.#sweep = setInterval(() => this.#endIdle(), options.idleMs).unref()
+  }
+
+  get busy(): number {
+    return this.#busy.size
+  }
+
+  get idle(): number {
+    return this.#idle.length
+  }
+
+  /** Starts a decoder ahead of the first image. */
+  warm(): void {
+    this.#keep(this.#options.spawn())
+  }
+
+  /** Runs `work` with a decoder of its own, in the owner's turn. @throws the signal's reason, and what `work` throws */
+  run<T>(owner: string, work: (decoder: Decoder) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#places.run(owner, () => this.#run(work), { signal })
+  }
+
+  /** Ends all decoders; images that are being decoded are lost. */
+  async close(): Promise<void> {
+    clearInterval(this.#sweep)
+    for (const { decoder } of this.#idle.splice(0)) this.#end(decoder)
+    for (const decoder of this.#busy) this.#end(decoder)
+    await Promise.all(this.#ending)
+  }
+
+  async #run<T>(work: (decoder: Decoder) => Promise<T>): Promise<T> {
+    const decoder = this.#take()
+    this.#busy.add(decoder)
+    try {
+      return await work(decoder)
+    } finally {
+      this.#busy.delete(decoder)
+      if (decoder.usable && decoder.grownBytes < maxGrownBytes) this.#keep(decoder)
+      else this.#replace(decoder)
+    }
+  }
+
+  #take(): Decoder {
+    for (let last = this.#idle.pop(); last; last = this.#idle.pop()) {
+      if (last.decoder.usable) return last.decoder
+      this.#end(last.decoder)
+    }
+    return this.#options.spawn()
+  }
+
+  #keep(decoder: Decoder): void {
+    this.#idle.push({ decoder, since: performance.now() })
+  }
+
+  #replace(decoder: Decoder): void {
+    this.#end(decoder)
+    if (this.#idle.length < (this.#options.kept ?? 0)) this.warm()
+  }
+
+  #endIdle(): void {
+    const { idleMs, kept = 0 } = this.#options
+    const before = performance.now() - idleMs
+    while (this.#idle.length > kept && this.#idle[0]!.since <= before) this.#end(this.#idle.shift()!.decoder)
+  }
+
+  #end(decoder: Decoder): void {
+    const ending = decoder.close().finally(() => this.#ending.delete(ending))
+    this.#ending.add(ending)
+  }
+}

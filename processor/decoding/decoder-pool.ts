@@ -1,0 +1,268 @@
+import { availableParallelism } from 'node:os'
+import { ImageError, retryLater } from '../../edge/contract/errors.ts'
+import { checkImage, checkWork, maxDecodeBytes } from '../../edge/contract/image.ts'
+import type { ImageWork } from '../../edge/contract/image-work.ts'
+import { memoryLimit } from '../../infra/memory.ts'
+import type { ImageSpec } from '../models/model.ts'
+import { type Lane, lanes } from '../scheduling/level.ts'
+import {
+  type DecodeLimits,
+  Decoder,
+  DecoderLostError,
+  type DecoderOptions,
+  type LossReason,
+} from './decoder.ts'
+import { DecoderGroup } from './decoder-group.ts'
+import { HeavyPlaces } from './heavy-places.ts'
+
+/** Kinds of decoders: one for the quick images of each lane, one for all that take long or much memory. */
+export const decoderKinds = [...lanes, 'heavy'] as const
+export type DecoderKind = (typeof decoderKinds)[number]
+
+/** How many decoders of each kind there are at most, and what they may take. */
+export interface DecoderBudget {
+  /** Of each lane. */
+  perLane: number
+  heavy: number
+  /** Memory of heavy images together, and the most for one, bytes. */
+  heavyBytes: number
+}
+
+export interface DecoderPoolOptions {
+  image: ImageSpec
+  budget: DecoderBudget
+  /** Maximum CPU time of an image, ms. */
+  timeoutMs: number
+  /** Called for every decoded image. */
+  onDecoded?(kind: DecoderKind, ms: number): void
+  /** Called for every decoder that was lost. */
+  onLost?(kind: DecoderKind, reason: LossReason): void
+  /** Starts a decoder. */
+  spawn?(options: DecoderOptions): Decoder
+  /** A decoder that is idle for so long is ended, ms. */
+  idleMs?: number
+  /** Unix ms. */
+  now?(): number
+}
+
+export interface DecodeTask {
+  image: Uint8Array
+  /** `uint8 [height, width, 3]`; unchanged if decoding fails. */
+  target: Uint8Array
+  lane: Lane
+  /** Who shares decoders fairly with others, e.g. a tenant. Default: everybody. */
+  owner?: string
+  signal?: AbortSignal
+}
+
+/** Memory of an idle decoder, bytes. */
+const decoderBytes = 100_000_000
+/** Images that take no more than this are quick. */
+const quickBytes = 64_000_000
+const quickCpuMs = 250
+/** Memory beside what was estimated, for what the estimate does not know, bytes. */
+const spareBytes = 32_000_000
+/** CPU time for each that was estimated: machines and images are slower than the estimate. */
+const cpuSlack = 20
+const leastCpuMs = 2000
+/** Time for each of CPU time, where other work has the cores. */
+const wallSlack = 3
+/** Images of an owner whose image was too much are heavy for so long, ms. */
+const suspectMs = 60_000
+const maxSuspects = 1000
+/** An image is interrupted so often, then no more. */
+const maxInterruptions = 3
+const heavyNiceness = 10
+
+/**
+ * Plans decoders for a machine. What they take at most follows the memory that the process may use: a quarter of it for
+ * heavy images, another for the decoders themselves.
+ * @param size decoders of a lane
+ */
+export function planDecoders(size: number, memory = memoryLimit()): DecoderBudget {
+  const affordable = Math.floor(memory / 4 / (2 * (decoderBytes + quickBytes)))
+  const perLane = Math.max(1, Math.min(size, affordable))
+  const heavy = Math.max(1, perLane >> 1)
+  const heavyBytes = Math.min(memory / 4, Math.max(maxDecodeBytes, heavy * quickBytes))
+  return { perLane, heavy, heavyBytes }
+}
+
+/** Decoders for a lane by default: on a CPU the model needs most of the cores. */
+export const defaultDecoders = (onCpu: boolean, cores = availableParallelism()): number =>
+  onCpu ? Math.max(1, cores >> 1) : cores
+
+/**
+ * Decodes images in processes of their own, within limits of memory and time that hold whatever is in a file: a decoder
+ * that goes beyond is killed. Each lane has decoders for quick images; those that take long or much memory share a few of
+ * low priority. Tenants take turns.
+ *
+ * @example
+ * const pool = new DecoderPool({ image: model.image, budget: planDecoders(4), timeoutMs: 10_000 })
+ * await pool.decode({ image, target: slot.row(0), lane: 'batch', owner: 'acme' })
+ */
+export class DecoderPool {
+  readonly #options: DecoderPoolOptions
+  readonly #groups: Record<DecoderKind, DecoderGroup>
+  readonly #heavyPlaces: HeavyPlaces
+  /** Owners of images that were too much, and until when they are kept apart. */
+  readonly #suspects = new Map<string, number>()
+
+  constructor(options: DecoderPoolOptions) {
+    const { image, budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
+    const { perLane, heavy, heavyBytes } = budget
+    this.#options = options
+    this.#groups = {
+      interactive: new DecoderGroup({ size: perLane, kept: 1, idleMs, spawn: () => spawn({ image }) }),
+      batch: new DecoderGroup({ size: perLane, idleMs, spawn: () => spawn({ image }) }),
+      heavy: new DecoderGroup({
+        size: heavy,
+        idleMs,
+        spawn: () => spawn({ image, niceness: heavyNiceness }),
+      }),
+    }
+    this.#heavyPlaces = new HeavyPlaces(heavyBytes)
+  }
+
+  /** How many there can be, and what they may take. */
+  get budget(): DecoderBudget {
+    return this.#options.budget
+  }
+
+  /** Decoders by what they do. */
+  count(kind: DecoderKind, state: 'busy' | 'idle'): number {
+    return this.#groups[kind][state]
+  }
+
+  /** Starts a decoder ahead of the first image. */
+  warm(lane: Lane): void {
+    this.#groups[lane].warm()
+  }
+
+  /**
+   * Decodes an image into `task.target`, as `preprocess` does.
+   * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
+   * signal's reason
+   */
+  async decode(task: DecodeTask): Promise<void> {
+    const { image, lane, owner = '' } = task
+    const work = checkImage(image, 'image')
+    if (work) checkWork(work, { maxBytes: this.#options.budget.heavyBytes, param: 'image' })
+    const limits = limitsOf(work, this.#options.timeoutMs)
+    try {
+      if (isQuick(work) && !this.#isSuspect(owner)) return await this.#decodeQuickly(task, limits)
+    } catch (error) {
+      // A decoder can die of something else. Once more, where it harms nobody.
+      if (reasonOf(error) !== 'crash') throw this.#refusal(error, owner)
+    }
+    await this.#decodeHeavy(task, lane, limits).catch((error: unknown) => {
+      throw this.#refusal(error, owner)
+    })
+  }
+
+  /** Ends all decoders; images that are being decoded are lost. */
+  async close(): Promise<void> {
+    await Promise.all(Object.values(this.#groups).map((group) => group.close()))
+  }
+
+  #decodeQuickly(task: DecodeTask, limits: DecodeLimits): Promise<void> {
+    return this.#decodeWith(task.lane, task, limits)
+  }
+
+  async #decodeHeavy(task: DecodeTask, lane: Lane, limits: DecodeLimits): Promise<void> {
+    const { owner = '', signal } = task
+    const { heavy, heavyBytes } = this.#options.budget
+    // A place is a part of the memory, so that there are no more images than decoders.
+    const bytes = Math.min(heavyBytes, Math.max(limits.memoryBytes, heavyBytes / heavy))
+    for (let interruptions = 0; ; interruptions++) {
+      let decoding: Decoder | undefined
+      const interrupt = interruptions < maxInterruptions ? () => decoding?.kill('preempted') : undefined
+      const leave = await this.#heavyPlaces.enter({ lane, owner, bytes, interrupt, signal })
+      try {
+        return await this.#decodeWith('heavy', task, limits, (decoder) => {
+          decoding = decoder
+        })
+      } catch (error) {
+        if (reasonOf(error) !== 'preempted') throw error
+      } finally {
+        leave()
+      }
+    }
+  }
+
+  #decodeWith(
+    kind: DecoderKind,
+    { image, target, owner = '', signal }: DecodeTask,
+    limits: DecodeLimits,
+    onStart?: (decoder: Decoder) => void,
+  ): Promise<void> {
+    const { onDecoded, onLost, now = Date.now } = this.#options
+    return this.#groups[kind].run(
+      owner,
+      async (decoder) => {
+        onStart?.(decoder)
+        const startedAt = now()
+        try {
+          await decoder.decode(image, target, limits)
+          onDecoded?.(kind, now() - startedAt)
+        } catch (error) {
+          const reason = reasonOf(error)
+          if (reason) onLost?.(kind, reason)
+          throw error
+        }
+      },
+      signal,
+    )
+  }
+
+  #isSuspect(owner: string): boolean {
+    const until = this.#suspects.get(owner)
+    if (until === undefined) return false
+    if (until > this.#now()) return true
+    this.#suspects.delete(owner)
+    return false
+  }
+
+  #suspect(owner: string): void {
+    this.#suspects.delete(owner)
+    this.#suspects.set(owner, this.#now() + suspectMs)
+    if (this.#suspects.size > maxSuspects) this.#suspects.delete(this.#suspects.keys().next().value!)
+  }
+
+  #now(): number {
+    return (this.#options.now ?? Date.now)()
+  }
+
+  /** What the caller gets for a lost decoder; any other error is passed on. */
+  #refusal(error: unknown, owner: string): unknown {
+    const reason = reasonOf(error)
+    if (!reason) return error
+    if (reason === 'unavailable')
+      return retryLater('decoder_unavailable', 'No decoder could be started. Retry the request.', {
+        cause: error,
+      })
+    this.#suspect(owner)
+    return refusalOf(reason, error)
+  }
+}
+
+const isQuick = (work: ImageWork | undefined) =>
+  !work || (work.memoryBytes <= quickBytes && work.cpuMs <= quickCpuMs)
+
+/** Limits of an image; an unreadable header gets those of a quick image. */
+function limitsOf(work: ImageWork | undefined, timeoutMs: number): DecodeLimits {
+  const { memoryBytes, cpuMs } = work ?? { memoryBytes: quickBytes, cpuMs: quickCpuMs }
+  const limit = Math.min(timeoutMs, Math.max(leastCpuMs, cpuSlack * cpuMs))
+  return { memoryBytes: memoryBytes + spareBytes, cpuMs: limit, wallMs: wallSlack * limit }
+}
+
+const reasonOf = (error: unknown) => (error instanceof DecoderLostError ? error.reason : undefined)
+
+function refusalOf(reason: LossReason, cause: unknown): ImageError {
+  const complex = (message: string) =>
+    new ImageError('image_too_complex', message, { status: 413, param: 'image', cause })
+  if (reason === 'time') return complex('Decoding the image takes too long. Save it as a baseline JPEG.')
+  if (reason === 'memory')
+    return complex('Decoding the image takes more memory than its header says. Save it as a baseline JPEG.')
+  const message = 'The image ends its decoder. Save it again, as a baseline JPEG.'
+  return new ImageError('image_invalid', message, { param: 'image', cause })
+}

@@ -1,0 +1,91 @@
+import { readSync, writeFileSync, writeSync } from 'node:fs'
+import { ImageError } from '../../edge/contract/errors.ts'
+import { preprocess } from '../engine/preprocess.ts'
+import type { ImageSpec } from '../models/model.ts'
+import { type DecodeRequest, decodeRequest, encodeReply, type ReplyKind, requestBytes } from './protocol.ts'
+
+/**
+ * Process that decodes one image after another from its standard input, so that a decoder can be killed. It ends when its
+ * parent does: at the end of its input, and while it decodes, when it has another parent.
+ */
+
+// The global `process`: importing the module opens standard input, which then no longer blocks.
+const requests = 0
+const replies = 1
+/** Time between two looks at what an image takes, ms. Most images are done before the first. */
+const watchMs = 20
+const parent = process.ppid
+
+// A terminal or a supervisor signals all of its processes; the parent decides what ends.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
+
+preferToBeKilled()
+const image = JSON.parse(process.argv[2]!) as ImageSpec
+const pixels = Buffer.alloc(image.height * image.width * 3)
+const head = Buffer.alloc(requestBytes)
+/** Used again by image after image. */
+let input = Buffer.alloc(512 * 1024)
+reply('ready')
+while (read(head)) await decode(decodeRequest(head))
+
+async function decode({ imageBytes, memoryBytes, cpuMs }: DecodeRequest): Promise<void> {
+  if (input.length < imageBytes) input = Buffer.allocUnsafeSlow(imageBytes)
+  const bytes = input.subarray(0, imageBytes)
+  if (!read(bytes)) return
+  const allowed = process.memoryUsage.rss() + memoryBytes
+  const startedAt = cpuTimeMs()
+  const watch = setInterval(() => {
+    if (process.ppid !== parent) end()
+    if (process.memoryUsage.rss() > allowed) end('memory')
+    if (cpuTimeMs() - startedAt > cpuMs) end('time')
+  }, watchMs)
+  try {
+    await preprocess(bytes, image, pixels)
+    reply('pixels', pixels)
+  } catch (error) {
+    reply('refused', Buffer.from(JSON.stringify(refusal(error))))
+  } finally {
+    clearInterval(watch)
+  }
+}
+
+/** Ends at once: `process.exit` waits for a decode that is running. */
+function end(reason?: 'memory' | 'time'): void {
+  if (reason) reply(reason)
+  process.kill(process.pid, 'SIGKILL')
+}
+
+function cpuTimeMs(): number {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+}
+
+function refusal(error: unknown) {
+  if (!(error instanceof ImageError)) return { message: String(error) }
+  const { code, status, message, param, cause } = error
+  return { code, status, message, param, cause: cause === undefined ? undefined : String(cause) }
+}
+
+/** Fills the buffer. @returns false at the end of the input */
+function read(into: Buffer): boolean {
+  for (let at = 0; at < into.length; ) {
+    const count = readSync(requests, into, at, into.length - at, null)
+    if (count === 0) return false
+    at += count
+  }
+  return true
+}
+
+function reply(kind: ReplyKind, body: Buffer = Buffer.alloc(0)): void {
+  const bytes = [encodeReply({ kind, bodyBytes: body.length, rssBytes: process.memoryUsage.rss() }), body]
+  for (const part of bytes) for (let at = 0; at < part.length; ) at += writeSync(replies, part, at)
+}
+
+/** Where memory runs out, Linux ends a decoder before the service. */
+function preferToBeKilled(): void {
+  try {
+    writeFileSync('/proc/self/oom_score_adj', '1000')
+  } catch {
+    // Another system, or one that forbids it.
+  }
+}

@@ -1,0 +1,224 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { setPriority } from 'node:os'
+import process from 'node:process'
+import { fileURLToPath } from 'node:url'
+import { ImageError } from '../../edge/contract/errors.ts'
+import { BaseError } from '../../infra/errors.ts'
+import type { ImageSpec } from '../models/model.ts'
+import { decodeReply, encodeRequest, type ReplyHead, type ReplyKind, replyHeadBytes } from './protocol.ts'
+
+/**
+ * Why a decoder was lost: its image took too much `memory` or `time`, it died of a `crash`, it was killed for a more
+ * urgent image (`preempted`), or it did not even start (`unavailable`).
+ */
+export type LossReason = 'memory' | 'time' | 'crash' | 'preempted' | 'unavailable'
+
+/** The decoder is gone, and did not decode its image. */
+export class DecoderLostError extends BaseError {
+  readonly reason: LossReason
+
+  constructor(reason: LossReason, cause?: unknown) {
+    super(`The decoder was lost: ${reason}.`, { cause })
+    this.reason = reason
+  }
+}
+
+export interface DecodeLimits {
+  /** Memory beside that of the idle decoder, bytes. */
+  memoryBytes: number
+  /** CPU time, ms. */
+  cpuMs: number
+  /** Time at all, ms. */
+  wallMs: number
+}
+
+export interface DecoderOptions {
+  image: ImageSpec
+  /** Priority of its process, as of `nice`. Default: that of this process. */
+  niceness?: number
+}
+
+const program = fileURLToPath(new URL('./decoder-process.ts', import.meta.url))
+/** Small heap: images are outside of it. */
+const flags = ['--max-semi-space-size=1', '--max-old-space-size=64', '--disable-warning=ExperimentalWarning']
+/** Nothing of the service's environment: a decoder needs no secrets. Large blocks go back to the system when freed. */
+const environment = {
+  PATH: process.env.PATH,
+  LD_LIBRARY_PATH: process.env.LD_LIBRARY_PATH,
+  UV_THREADPOOL_SIZE: '1',
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: String(4 * 1024 ** 2),
+}
+/** Characters of a decoder's error output that are kept. */
+const keptOutput = 1000
+
+interface Pending {
+  target: Uint8Array
+  resolve(): void
+  reject(error: Error): void
+}
+
+/** Process that decodes one image at a time and can be killed. It ends with this process, however that ends. */
+export class Decoder {
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #ended: Promise<unknown>
+  readonly #head = Buffer.alloc(replyHeadBytes)
+  #headBytes = 0
+  #reply: ReplyHead | undefined
+  #body: Uint8Array = new Uint8Array(0)
+  #bodyBytes = 0
+  #pending: Pending | undefined
+  #loss: LossReason = 'unavailable'
+  #lost: DecoderLostError | undefined
+  #output = ''
+  #idleBytes = 0
+  #grownBytes = 0
+
+  constructor({ image, niceness }: DecoderOptions) {
+    this.#child = spawn(process.execPath, [...flags, program, JSON.stringify(image)], {
+      env: environment,
+      stdio: 'pipe',
+    })
+    const { stdin, stdout, stderr, pid } = this.#child
+    this.#ended = once(this.#child, 'close').catch(() => undefined)
+    this.#child.on('error', (cause) => this.#onEnd(cause))
+    this.#child.on('close', (code, signal) => this.#onEnd(`${signal ?? code} ${this.#output}`.trim()))
+    stdin.on('error', () => {})
+    stdout.on('data', (chunk: Buffer) => this.#onData(chunk))
+    stderr.on('data', (chunk: Buffer) => {
+      this.#output = (this.#output + chunk.toString()).slice(-keptOutput)
+    })
+    if (pid !== undefined && niceness !== undefined) setPriorityOf(pid, niceness)
+  }
+
+  /** Whether it can decode another image. */
+  get usable(): boolean {
+    return this.#lost === undefined && this.#pending === undefined
+  }
+
+  /** Memory that it kept of earlier images, bytes. */
+  get grownBytes(): number {
+    return this.#grownBytes
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid
+  }
+
+  /**
+   * Decodes an image into `target`, which is unchanged if it fails.
+   * @throws ImageError; DecoderLostError when it had to be killed or died
+   */
+  async decode(image: Uint8Array, target: Uint8Array, { memoryBytes, cpuMs, wallMs }: DecodeLimits) {
+    if (this.#lost) throw this.#lost
+    const decoded = Promise.withResolvers<void>()
+    this.#pending = { ...decoded, target }
+    const { stdin } = this.#child
+    stdin.cork()
+    stdin.write(encodeRequest({ imageBytes: image.length, memoryBytes, cpuMs }))
+    stdin.write(image)
+    stdin.uncork()
+    const limit = setTimeout(() => this.kill('time'), wallMs)
+    try {
+      await decoded.promise
+    } finally {
+      clearTimeout(limit)
+      this.#pending = undefined
+    }
+  }
+
+  /** Ends it at once, with its image. */
+  kill(reason: LossReason): void {
+    this.#loss = reason
+    this.#child.kill('SIGKILL')
+  }
+
+  /** Ends it. An image that it still decodes is lost. */
+  async close(): Promise<void> {
+    this.#child.stdin.end()
+    if (this.#pending) this.kill('crash')
+    await this.#ended
+  }
+
+  /** Pixels go straight into the target. */
+  #onData(chunk: Buffer): void {
+    for (let at = 0; at < chunk.length; ) {
+      if (this.#reply === undefined) {
+        const count = chunk.copy(this.#head, this.#headBytes, at)
+        this.#headBytes += count
+        at += count
+        if (this.#headBytes === replyHeadBytes && !this.#begin()) return
+      } else {
+        const part = chunk.subarray(at, at + this.#reply.bodyBytes - this.#bodyBytes)
+        this.#body.set(part, this.#bodyBytes)
+        this.#bodyBytes += part.length
+        at += part.length
+      }
+      if (this.#reply && this.#bodyBytes === this.#reply.bodyBytes) this.#complete(this.#reply)
+    }
+  }
+
+  /** @returns false for what is no reply to what was asked: whatever took over the process is ended */
+  #begin(): boolean {
+    this.#headBytes = 0
+    this.#bodyBytes = 0
+    const reply = decodeReply(this.#head)
+    const target = this.#pending?.target
+    if (!reply || !isExpected(reply, target)) {
+      this.kill('crash')
+      return false
+    }
+    this.#reply = reply
+    this.#body = reply.kind === 'pixels' ? target! : new Uint8Array(reply.bodyBytes)
+    return true
+  }
+
+  #complete({ kind, rssBytes }: ReplyHead): void {
+    this.#reply = undefined
+    if (kind === 'memory' || kind === 'time') {
+      this.#loss = kind
+      return
+    }
+    if (kind === 'ready') {
+      this.#loss = 'crash'
+      this.#idleBytes = rssBytes
+      return
+    }
+    this.#grownBytes = rssBytes - this.#idleBytes
+    if (kind === 'pixels') this.#pending?.resolve()
+    else this.#pending?.reject(imageError(this.#body))
+  }
+
+  #onEnd(cause: unknown): void {
+    this.#lost ??= new DecoderLostError(this.#loss, cause)
+    this.#pending?.reject(this.#lost)
+  }
+}
+
+/** Maximum bytes of an error. */
+const maxErrorBytes = 65_536
+
+function isExpected({ kind, bodyBytes }: ReplyHead, target: Uint8Array | undefined): boolean {
+  const bytes: Record<ReplyKind, boolean> = {
+    ready: target === undefined || bodyBytes === 0,
+    pixels: bodyBytes === target?.length,
+    refused: target !== undefined && bodyBytes <= maxErrorBytes,
+    memory: bodyBytes === 0,
+    time: bodyBytes === 0,
+  }
+  return bytes[kind]
+}
+
+function imageError(body: Uint8Array): Error {
+  const { code, status, message, param, cause } = JSON.parse(new TextDecoder().decode(body))
+  return code ? new ImageError(code, message, { status, param, cause }) : new Error(message)
+}
+
+function setPriorityOf(pid: number, niceness: number): void {
+  try {
+    setPriority(pid, niceness)
+  } catch {
+    // It has just ended, or the system has no priorities.
+  }
+}

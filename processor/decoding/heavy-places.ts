@@ -1,0 +1,69 @@
+import { FairBudget } from '../../infra/fair-budget.ts'
+import type { Lane } from '../scheduling/level.ts'
+
+export interface HeavyImage {
+  lane: Lane
+  owner: string
+  /** Memory that it takes, bytes. */
+  bytes: number
+  /** Interrupts it for an interactive image; absent where that was done often enough. */
+  interrupt?(): void
+  signal?: AbortSignal
+}
+
+/**
+ * Memory for images that take much of it: shared fairly between the owners of a lane; interactive images come before
+ * those of batches, which are interrupted for them.
+ *
+ * @example
+ * const leave = await places.enter({ lane: 'batch', owner: 'acme', bytes: 100e6, interrupt: () => decoder.kill('preempted') })
+ */
+export class HeavyPlaces {
+  readonly #bytes: number
+  readonly #lanes: Record<Lane, FairBudget>
+  readonly #inside = new Set<HeavyImage>()
+  /** Interactive images whose turn it is, and that wait for those of batches to leave. */
+  #urgent = 0
+  #left = Promise.withResolvers<void>()
+
+  constructor(bytes: number) {
+    this.#bytes = bytes
+    this.#lanes = { interactive: new FairBudget({ size: bytes }), batch: new FairBudget({ size: bytes }) }
+  }
+
+  /** Resolves when there is room. @returns what is called at the end. @throws the signal's reason */
+  async enter(image: HeavyImage): Promise<() => void> {
+    const { lane, owner, bytes, signal } = image
+    const turn = await this.#lanes[lane].reserve(owner, bytes, { signal })
+    if (lane === 'interactive') await this.#makeRoom(bytes)
+    else while (this.#urgent > 0 || !this.#fits(bytes)) await this.#left.promise
+    this.#inside.add(image)
+    return () => {
+      this.#inside.delete(image)
+      turn.release()
+      this.#notify()
+    }
+  }
+
+  async #makeRoom(bytes: number): Promise<void> {
+    this.#urgent++
+    while (!this.#fits(bytes)) {
+      const left = this.#left.promise
+      const interruptible = [...this.#inside].filter((image) => image.lane === 'batch' && image.interrupt)
+      interruptible.at(-1)?.interrupt?.()
+      await left
+    }
+    this.#urgent--
+    this.#notify()
+  }
+
+  #fits(bytes: number): boolean {
+    const taken = [...this.#inside].reduce((sum, inside) => sum + inside.bytes, 0)
+    return taken + bytes <= this.#bytes
+  }
+
+  #notify(): void {
+    this.#left.resolve()
+    this.#left = Promise.withResolvers()
+  }
+}
