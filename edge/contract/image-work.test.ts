@@ -1,20 +1,16 @@
 import fc from 'fast-check'
 import sharp from 'sharp'
 import { describe, expect, it, test } from 'vitest'
+import {
+  avifHeader,
+  gifOfFrames,
+  jpegOfScans,
+  noise,
+  tiffOf,
+} from '../../processor/decoding/hostile.fixture.ts'
 import { pngHeader } from '../app.fixture.ts'
 import { checkImage } from './image.ts'
 import { imageWork, maxFrames, maxScans } from './image-work.ts'
-
-const noise = (width = 64, height = 48) =>
-  sharp({
-    create: {
-      width,
-      height,
-      channels: 3,
-      background: 'red',
-      noise: { type: 'gaussian', mean: 128, sigma: 30 },
-    },
-  })
 
 const refusal = (bytes: Uint8Array) => {
   try {
@@ -30,43 +26,6 @@ const tooComplex = (message: RegExp) =>
     status: 413,
     message: expect.stringMatching(message),
   })
-
-/** A progressive JPEG whose last scan is repeated. */
-async function jpegOfScans(repeats: number): Promise<Uint8Array> {
-  const jpeg = await noise().jpeg({ progressive: true }).toBuffer()
-  const last = jpeg.lastIndexOf(Buffer.from([0xff, 0xda]))
-  const scan = jpeg.subarray(last, -2)
-  return Buffer.concat([jpeg.subarray(0, last), ...Array<Buffer>(repeats).fill(scan), jpeg.subarray(-2)])
-}
-
-/** A GIF of frames of one pixel. */
-function gifOfFrames(frames: number): Uint8Array {
-  const head = Buffer.from('GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff', 'latin1')
-  const frame = Buffer.from('\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0', 'latin1')
-  return Buffer.concat([head, ...Array<Buffer>(frames).fill(frame), Buffer.from(';')])
-}
-
-/** A TIFF without pixels: 32-bit numbers by tag, and pages of the same. */
-function tiffOf(tags: [number, number][], pages = 1): Uint8Array {
-  const page = 2 + tags.length * 12 + 4
-  const bytes = new Uint8Array(8 + pages * page)
-  const view = new DataView(bytes.buffer)
-  bytes.set([0x49, 0x49, 0x2a, 0])
-  view.setUint32(4, 8, true)
-  for (let at = 8; at < bytes.length; at += page) {
-    view.setUint16(at, tags.length, true)
-    for (const [index, [tag, value]] of tags.entries()) {
-      const entry = at + 2 + index * 12
-      view.setUint16(entry, tag, true)
-      view.setUint16(entry + 2, 4, true)
-      view.setUint32(entry + 4, 1, true)
-      view.setUint32(entry + 8, value, true)
-    }
-    const next = at + page
-    view.setUint32(next - 4, next < bytes.length ? next : 0, true)
-  }
-  return bytes
-}
 
 describe('scans of a JPEG', () => {
   it('are one where it is sequential', async () => {
@@ -122,9 +81,7 @@ describe('memory', () => {
   })
 
   it('of a large AVIF is more than is given', async () => {
-    const avif = await sharp({ create: { width: 5000, height: 5000, channels: 3, background: 'red' } })
-      .avif({ effort: 0 })
-      .toBuffer()
+    const avif = await avifHeader(5000)
     expect(avif.length).toBeLessThan(2000)
     expect(refusal(avif)).toEqual(tooComplex(/Decoding the image takes/))
   })

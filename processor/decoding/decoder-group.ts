@@ -1,12 +1,12 @@
 import { FairBudget } from '../../infra/fair-budget.ts'
-import type { Decoder } from './decoder.ts'
+import type { RunningDecoder } from './decoder.ts'
 
 export interface DecoderGroupOptions {
   /** Maximum decoders. */
   size: number
   /** Idle decoders that are kept. Default: 0. */
   kept?: number
-  spawn(): Decoder
+  spawn(): RunningDecoder
   /** A decoder that is idle for so long is ended, ms. */
   idleMs: number
 }
@@ -19,8 +19,8 @@ export class DecoderGroup {
   readonly #options: DecoderGroupOptions
   readonly #places: FairBudget
   /** The one used last is the last. */
-  readonly #idle: { decoder: Decoder; since: number }[] = []
-  readonly #busy = new Set<Decoder>()
+  readonly #idle: { decoder: RunningDecoder; since: number }[] = []
+  readonly #busy = new Set<RunningDecoder>()
   readonly #ending = new Set<Promise<void>>()
   readonly #sweep: NodeJS.Timeout
 
@@ -44,7 +44,7 @@ export class DecoderGroup {
   }
 
   /** Runs `work` with a decoder of its own, in the owner's turn. @throws the signal's reason, and what `work` throws */
-  run<T>(owner: string, work: (decoder: Decoder) => Promise<T>, signal?: AbortSignal): Promise<T> {
+  run<T>(owner: string, work: (decoder: RunningDecoder) => Promise<T>, signal?: AbortSignal): Promise<T> {
     return this.#places.run(owner, () => this.#run(work), { signal })
   }
 
@@ -56,7 +56,7 @@ export class DecoderGroup {
     await Promise.all(this.#ending)
   }
 
-  async #run<T>(work: (decoder: Decoder) => Promise<T>): Promise<T> {
+  async #run<T>(work: (decoder: RunningDecoder) => Promise<T>): Promise<T> {
     const decoder = this.#take()
     this.#busy.add(decoder)
     try {
@@ -68,7 +68,7 @@ export class DecoderGroup {
     }
   }
 
-  #take(): Decoder {
+  #take(): RunningDecoder {
     for (let last = this.#idle.pop(); last; last = this.#idle.pop()) {
       if (last.decoder.usable) return last.decoder
       this.#end(last.decoder)
@@ -76,11 +76,11 @@ export class DecoderGroup {
     return this.#options.spawn()
   }
 
-  #keep(decoder: Decoder): void {
+  #keep(decoder: RunningDecoder): void {
     this.#idle.push({ decoder, since: performance.now() })
   }
 
-  #replace(decoder: Decoder): void {
+  #replace(decoder: RunningDecoder): void {
     this.#end(decoder)
     if (this.#idle.length < (this.#options.kept ?? 0)) this.warm()
   }
@@ -91,7 +91,7 @@ export class DecoderGroup {
     while (this.#idle.length > kept && this.#idle[0]!.since <= before) this.#end(this.#idle.shift()!.decoder)
   }
 
-  #end(decoder: Decoder): void {
+  #end(decoder: RunningDecoder): void {
     const ending = decoder.close().finally(() => this.#ending.delete(ending))
     this.#ending.add(ending)
   }

@@ -11,6 +11,7 @@ import {
   DecoderLostError,
   type DecoderOptions,
   type LossReason,
+  type RunningDecoder,
 } from './decoder.ts'
 import { DecoderGroup } from './decoder-group.ts'
 import { HeavyPlaces } from './heavy-places.ts'
@@ -38,7 +39,7 @@ export interface DecoderPoolOptions {
   /** Called for every decoder that was lost. */
   onLost?(kind: DecoderKind, reason: LossReason): void
   /** Starts a decoder. */
-  spawn?(options: DecoderOptions): Decoder
+  spawn?(options: DecoderOptions): RunningDecoder
   /** A decoder that is idle for so long is ended, ms. */
   idleMs?: number
   /** Unix ms. */
@@ -149,12 +150,12 @@ export class DecoderPool {
     if (work) checkWork(work, { maxBytes: this.#options.budget.heavyBytes, param: 'image' })
     const limits = limitsOf(work, this.#options.timeoutMs)
     try {
-      if (isQuick(work) && !this.#isSuspect(owner)) return await this.#decodeQuickly(task, limits)
+      if (isQuick(work) && !this.#isSuspect(owner)) return await this.#decodeWith(lane, task, limits)
     } catch (error) {
       // A decoder can die of something else. Once more, where it harms nobody.
       if (reasonOf(error) !== 'crash') throw this.#refusal(error, owner)
     }
-    await this.#decodeHeavy(task, lane, limits).catch((error: unknown) => {
+    await this.#decodeHeavy(task, limits).catch((error: unknown) => {
       throw this.#refusal(error, owner)
     })
   }
@@ -164,22 +165,18 @@ export class DecoderPool {
     await Promise.all(Object.values(this.#groups).map((group) => group.close()))
   }
 
-  #decodeQuickly(task: DecodeTask, limits: DecodeLimits): Promise<void> {
-    return this.#decodeWith(task.lane, task, limits)
-  }
-
-  async #decodeHeavy(task: DecodeTask, lane: Lane, limits: DecodeLimits): Promise<void> {
-    const { owner = '', signal } = task
+  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<void> {
+    const { lane, owner = '', signal } = task
     const { heavy, heavyBytes } = this.#options.budget
     // A place is a part of the memory, so that there are no more images than decoders.
     const bytes = Math.min(heavyBytes, Math.max(limits.memoryBytes, heavyBytes / heavy))
     for (let interruptions = 0; ; interruptions++) {
-      let decoding: Decoder | undefined
-      const interrupt = interruptions < maxInterruptions ? () => decoding?.kill('preempted') : undefined
+      const interrupted = Promise.withResolvers<void>()
+      const interrupt = interruptions < maxInterruptions ? interrupted.resolve : undefined
       const leave = await this.#heavyPlaces.enter({ lane, owner, bytes, interrupt, signal })
       try {
         return await this.#decodeWith('heavy', task, limits, (decoder) => {
-          decoding = decoder
+          void interrupted.promise.then(() => decoder.kill('preempted'))
         })
       } catch (error) {
         if (reasonOf(error) !== 'preempted') throw error
@@ -193,7 +190,7 @@ export class DecoderPool {
     kind: DecoderKind,
     { image, target, owner = '', signal }: DecodeTask,
     limits: DecodeLimits,
-    onStart?: (decoder: Decoder) => void,
+    onStart?: (decoder: RunningDecoder) => void,
   ): Promise<void> {
     const { onDecoded, onLost, now = Date.now } = this.#options
     return this.#groups[kind].run(

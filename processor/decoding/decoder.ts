@@ -29,7 +29,7 @@ export interface DecodeLimits {
   memoryBytes: number
   /** CPU time, ms. */
   cpuMs: number
-  /** Time at all, ms. */
+  /** Time from when the decoder has started, ms. */
   wallMs: number
 }
 
@@ -50,14 +50,20 @@ const environment = {
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: String(4 * 1024 ** 2),
 }
+/** Time for a decoder to start, ms: far more than it takes where other work has the cores. */
+const startMs = 60_000
 /** Characters of a decoder's error output that are kept. */
 const keptOutput = 1000
 
 interface Pending {
   target: Uint8Array
+  wallMs: number
   resolve(): void
   reject(error: Error): void
 }
+
+/** What a pool needs of a decoder. */
+export type RunningDecoder = Pick<Decoder, 'decode' | 'kill' | 'close' | 'usable' | 'grownBytes'>
 
 /** Process that decodes one image at a time and can be killed. It ends with this process, however that ends. */
 export class Decoder {
@@ -69,6 +75,8 @@ export class Decoder {
   #body: Uint8Array = new Uint8Array(0)
   #bodyBytes = 0
   #pending: Pending | undefined
+  #ready = false
+  #limit: NodeJS.Timeout | undefined
   #loss: LossReason = 'unavailable'
   #lost: DecoderLostError | undefined
   #output = ''
@@ -113,17 +121,18 @@ export class Decoder {
   async decode(image: Uint8Array, target: Uint8Array, { memoryBytes, cpuMs, wallMs }: DecodeLimits) {
     if (this.#lost) throw this.#lost
     const decoded = Promise.withResolvers<void>()
-    this.#pending = { ...decoded, target }
+    this.#pending = { ...decoded, target, wallMs }
     const { stdin } = this.#child
     stdin.cork()
     stdin.write(encodeRequest({ imageBytes: image.length, memoryBytes, cpuMs }))
     stdin.write(image)
     stdin.uncork()
-    const limit = setTimeout(() => this.kill('time'), wallMs)
+    if (this.#ready) this.#killAfter(wallMs, 'time')
+    else this.#killAfter(startMs, 'unavailable')
     try {
       await decoded.promise
     } finally {
-      clearTimeout(limit)
+      clearTimeout(this.#limit)
       this.#pending = undefined
     }
   }
@@ -132,6 +141,11 @@ export class Decoder {
   kill(reason: LossReason): void {
     this.#loss = reason
     this.#child.kill('SIGKILL')
+  }
+
+  #killAfter(ms: number, reason: LossReason): void {
+    clearTimeout(this.#limit)
+    this.#limit = setTimeout(() => this.kill(reason), ms)
   }
 
   /** Ends it. An image that it still decodes is lost. */
@@ -181,7 +195,9 @@ export class Decoder {
       return
     }
     if (kind === 'ready') {
+      this.#ready = true
       this.#loss = 'crash'
+      if (this.#pending) this.#killAfter(this.#pending.wallMs, 'time')
       this.#idleBytes = rssBytes
       return
     }

@@ -35,9 +35,8 @@ export class HeavyPlaces {
   async enter(image: HeavyImage): Promise<() => void> {
     const { lane, owner, bytes, signal } = image
     const turn = await this.#lanes[lane].reserve(owner, bytes, { signal })
-    if (lane === 'interactive') await this.#makeRoom(bytes)
-    else while (this.#urgent > 0 || !this.#fits(bytes)) await this.#left.promise
-    this.#inside.add(image)
+    if (lane === 'interactive') await this.#enterBeforeBatches(image)
+    else await this.#enterAfterCallers(image)
     return () => {
       this.#inside.delete(image)
       turn.release()
@@ -45,19 +44,25 @@ export class HeavyPlaces {
     }
   }
 
-  async #makeRoom(bytes: number): Promise<void> {
+  async #enterBeforeBatches(image: HeavyImage): Promise<void> {
     this.#urgent++
-    while (!this.#fits(bytes)) {
+    while (!this.#fits(image)) {
       const left = this.#left.promise
-      const interruptible = [...this.#inside].filter((image) => image.lane === 'batch' && image.interrupt)
+      const interruptible = [...this.#inside].filter(({ lane, interrupt }) => lane === 'batch' && interrupt)
       interruptible.at(-1)?.interrupt?.()
       await left
     }
+    this.#inside.add(image)
     this.#urgent--
     this.#notify()
   }
 
-  #fits(bytes: number): boolean {
+  async #enterAfterCallers(image: HeavyImage): Promise<void> {
+    while (this.#urgent > 0 || !this.#fits(image)) await this.#left.promise
+    this.#inside.add(image)
+  }
+
+  #fits({ bytes }: HeavyImage): boolean {
     const taken = [...this.#inside].reduce((sum, inside) => sum + inside.bytes, 0)
     return taken + bytes <= this.#bytes
   }

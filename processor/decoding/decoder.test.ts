@@ -1,0 +1,126 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { afterEach, describe, expect, it } from 'vitest'
+import { bundledPictures } from '../../infra/starter-model/bundled.ts'
+import { preprocess } from '../engine/preprocess.ts'
+import type { ImageSpec } from '../models/model.ts'
+import { type DecodeLimits, Decoder } from './decoder.ts'
+import { flatAvif, noise } from './hostile.fixture.ts'
+
+const image: ImageSpec = { width: 96, height: 96, resample: 'bicubic' }
+const ample: DecodeLimits = { memoryBytes: 1e9, cpuMs: 60_000, wallMs: 60_000 }
+const started: Decoder[] = []
+
+function start(): Decoder {
+  const decoder = new Decoder({ image })
+  started.push(decoder)
+  return decoder
+}
+afterEach(() => Promise.all(started.splice(0).map((decoder) => decoder.close())))
+
+const pixelsOf = () => new Uint8Array(new SharedArrayBuffer(image.width * image.height * 3))
+
+/** Whether a process is there; a zombie is. */
+function isThere(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
+
+describe('Decoder', () => {
+  it('decodes bit for bit as this process does', async () => {
+    const decoder = start()
+    const files = [
+      await readFile(bundledPictures[0]!),
+      await noise(900, 700).png().toBuffer(),
+      await noise(50, 20).webp().toBuffer(),
+      await noise(30, 90).jpeg().withMetadata({ orientation: 6 }).toBuffer(),
+    ]
+    for (const file of files) {
+      const [here, there] = [pixelsOf(), pixelsOf()]
+      await preprocess(file, image, here)
+      await decoder.decode(file, there, ample)
+      expect(Buffer.compare(here, there)).toBe(0)
+    }
+  })
+
+  it('passes on the error of an image, leaves the target as it was, and goes on', async () => {
+    const decoder = start()
+    const png = await noise().png().toBuffer()
+    const target = pixelsOf().fill(9)
+    await expect(decoder.decode(png.subarray(0, png.length >> 1), target, ample)).rejects.toMatchObject({
+      name: 'ImageError',
+      code: 'image_invalid',
+      status: 400,
+      param: 'image',
+    })
+    expect(target.every((value) => value === 9)).toBe(true)
+    expect(decoder.usable).toBe(true)
+    await decoder.decode(png, target, ample)
+  })
+
+  it.each([
+    ['memory', { memoryBytes: 20e6 }],
+    ['time', { cpuMs: 30 }],
+    ['time', { wallMs: 50 }],
+  ])('ends when an image takes too much %s', async (reason, limits) => {
+    const decoder = start()
+    await decoder.decode(await noise().png().toBuffer(), pixelsOf(), ample)
+    const decoding = decoder.decode(await flatAvif(3500), pixelsOf(), { ...ample, ...limits })
+    await expect(decoding).rejects.toMatchObject({ name: 'DecoderLostError', reason })
+    expect(decoder.usable).toBe(false)
+    expect(isThere(decoder.pid!)).toBe(false)
+  })
+
+  it('is lost when something else kills it, without a zombie', async () => {
+    const decoder = start()
+    await decoder.decode(await noise().png().toBuffer(), pixelsOf(), ample)
+    const decoding = decoder.decode(await flatAvif(3500), pixelsOf(), ample)
+    process.kill(decoder.pid!, 'SIGKILL')
+    await expect(decoding).rejects.toMatchObject({ reason: 'crash' })
+    expect(isThere(decoder.pid!)).toBe(false)
+  })
+
+  it('ignores the signals of a terminal and of a supervisor', async () => {
+    const decoder = start()
+    const png = await noise().png().toBuffer()
+    await decoder.decode(png, pixelsOf(), ample)
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.kill(decoder.pid!, signal)
+    await decoder.decode(png, pixelsOf(), ample)
+  })
+
+  it.each([
+    ['idle', 0],
+    ['decoding', 4500],
+  ])('ends with a parent that is killed, %s', async (_, side) => {
+    const file = fileURLToPath(new URL('./decoder.ts', import.meta.url))
+    const fixture = fileURLToPath(new URL('./hostile.fixture.ts', import.meta.url))
+    const script = `
+      const { Decoder } = await import(${JSON.stringify(file)})
+      const { flatAvif, noise } = await import(${JSON.stringify(fixture)})
+      const decoder = new Decoder({ image: ${JSON.stringify(image)} })
+      const decode = (bytes) => decoder.decode(bytes, new Uint8Array(96 * 96 * 3), ${JSON.stringify(ample)})
+      await decode(await noise().png().toBuffer())
+      const large = ${side} ? await flatAvif(${side}) : undefined
+      if (large) decode(large)
+      console.log(decoder.pid)
+      setInterval(() => {}, 1000)
+    `
+    const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [line] = (await once(parent.stdout, 'data')) as [Buffer]
+    const pid = Number(line.toString())
+    expect(isThere(pid)).toBe(true)
+    if (side) await pause(50)
+    parent.kill('SIGKILL')
+    await once(parent, 'exit')
+    await expect.poll(() => isThere(pid), { timeout: 2000 }).toBe(false)
+  })
+})
