@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -27,6 +27,13 @@ test('what was measured is there at the next start', async () => {
   expect(await (await open()).read()).toBeUndefined()
   await (await open()).write(samples)
   expect(await (await open()).read()).toEqual(samples)
+})
+
+test.skipIf(process.platform === 'win32')('other users of the machine cannot read it', async () => {
+  await (await open()).write(samples)
+  const names = ['costs', ...(await readdir(join(folder, 'costs'))).map((name) => join('costs', name))]
+  const modes = await Promise.all(names.map(async (name) => (await stat(join(folder, name))).mode & 0o777))
+  expect(modes).toEqual([0o700, 0o600])
 })
 
 test('another device, other batch sizes, levels or settings are measured anew', async () => {

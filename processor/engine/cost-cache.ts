@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { availableParallelism, cpus, hostname } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { privateDirectory, privateFile } from '../../infra/durable.ts'
 import type { CaptionModel } from '../models/model.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
 
@@ -44,9 +45,9 @@ export async function openCostCache({ folder, ...measured }: CostCacheOptions): 
       }
     },
     async write(samples) {
-      await mkdir(folder, { recursive: true })
+      await mkdir(folder, { recursive: true, mode: privateDirectory })
       const part = `${file}.${randomUUID()}`
-      await writeFile(part, JSON.stringify(samples))
+      await writeFile(part, JSON.stringify(samples), { mode: privateFile })
       await rename(part, file)
     },
   }
