@@ -79,3 +79,63 @@ test('the index names addresses that are there, and a command that fits', async 
   expect(index.try).toContain('http://localhost:9000/v1/captions')
   expect((await app.request('/v1/captions', rawRequest(pngHeader()))).status).toBe(200)
 })
+
+type JsonSchema = Record<string, unknown> & { type?: string | string[] }
+
+/** All schemas inside of a value of the document, with the pointers to them; references are followed. */
+function* schemasIn(value: unknown, pointer: string): Generator<[pointer: string, schema: JsonSchema]> {
+  if (typeof value !== 'object' || value === null) return
+  if (!Array.isArray(value)) yield [pointer, value as JsonSchema]
+  for (const [key, child] of Object.entries(value))
+    if (!/^examples?$/.test(key)) yield* schemasIn(child, `${pointer}/${key}`)
+  const name = '$ref' in value && String(value.$ref).split('/').at(-1)
+  if (name) yield* schemasIn(document.components.schemas[name], pointer)
+}
+
+const operations = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).map(([method, operation]) => ({ name: `${method} ${path}`, operation })),
+)
+const has = ({ type }: JsonSchema, name: string) => [type].flat().includes(name)
+
+/** Headers that are ignored if they are not understood, as HTTP asks for; the server bounds them all together. */
+const ignored = ['prefer', 'range']
+
+test('every string, list and object of a request has a maximum', () => {
+  const unbounded = operations.flatMap(({ name, operation: { parameters = [], requestBody } }) =>
+    [
+      ...schemasIn(
+        parameters.filter((parameter) => !ignored.includes(parameter.name)),
+        name,
+      ),
+      ...schemasIn(requestBody, name),
+    ].filter(
+      ([, schema]) =>
+        (has(schema, 'string') &&
+          !('enum' in schema || 'maxLength' in schema || schema.format === 'binary')) ||
+        (has(schema, 'array') && !('maxItems' in schema)) ||
+        (has(schema, 'object') && schema.additionalProperties !== false && !('maxProperties' in schema)),
+    ),
+  )
+  expect(unbounded.map(([pointer]) => pointer)).toEqual([])
+})
+
+test('what may be null says so in a way that JSON Schema understands', () => {
+  const lies = [...schemasIn(document, '')].filter(
+    ([, schema]) =>
+      // Null would have to be a File too, say.
+      (Array.isArray(schema.allOf) && schema.allOf.some((part) => has(part, 'null'))) ||
+      (has(schema, 'null') && Array.isArray(schema.enum) && !schema.enum.includes(null)),
+  )
+  expect(lies.map(([pointer]) => pointer)).toEqual([])
+})
+
+test('patterns mean the same in every language: no flags, and no classes that grow with Unicode', () => {
+  const patterns = [...schemasIn(document, '')].flatMap(([, { pattern }]) =>
+    typeof pattern === 'string' ? [pattern] : [],
+  )
+  expect(patterns.length).toBeGreaterThan(3)
+  for (const pattern of patterns) {
+    expect(pattern).toMatch(/^\^.*\$$/)
+    expect(pattern).not.toMatch(/\\[dws]/)
+  }
+})

@@ -1,8 +1,9 @@
-import type { OpenAPIHono } from '@hono/zod-openapi'
+import { type OpenAPIHono, z } from '@hono/zod-openapi'
+import { modelIdSchema } from '../contract/caption.ts'
 import { notFound, retryLater } from '../contract/errors.ts'
 import { type ModelSummary, modelListSchema, modelSchema } from '../contract/model.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
-import { documented, idParams, jsonResponse, modelNotFound, operation, serviceErrors } from './responses.ts'
+import { documented, jsonResponse, modelNotFound, operation, serviceErrors } from './responses.ts'
 
 const example: ModelSummary = {
   id: 'starter',
@@ -33,7 +34,7 @@ const listModels = operation('get', '/v1/models', 'listModels', {
 
 const getModel = operation('get', '/v1/models/{id}', 'getModel', {
   summary: 'Retrieve a served model',
-  request: { params: idParams(example.id) },
+  request: { params: z.object({ id: modelIdSchema.openapi({ example: example.id }) }) },
   responses: {
     200: jsonResponse('The model.', modelSchema, example),
     404: modelNotFound,

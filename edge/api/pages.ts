@@ -33,7 +33,7 @@ export const pageQuery = (maxLimit: number, defaultLimit: number) => ({
   after: z
     .string()
     .max(200)
-    .regex(/^[\w-]+$/)
+    .regex(/^[A-Za-z0-9_-]+$/)
     .optional()
     .openapi({ description: 'Last id of the previous page.' }),
   limit: fromText(z.int().min(1).max(maxLimit).default(defaultLimit)).openapi({

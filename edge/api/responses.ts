@@ -37,10 +37,23 @@ export function documented<Path extends string>(
   return route.getRoutingPath()
 }
 
-export const idParams = (example: string) => z.object({ id: z.string().openapi({ example }) })
+export const idParams = (example: string) =>
+  z.object({
+    id: z
+      .string()
+      .max(150)
+      .regex(/^[A-Za-z0-9_-]+$/)
+      .openapi({ example }),
+  })
+
+/** A proxy may leave out the spaces around it. */
+const idempotencyKeySchema = z
+  .string()
+  .max(255)
+  .regex(/^[!-~]([ -~]*[!-~])?$/)
 
 export const idempotencyHeader = (description: string) =>
-  z.object({ 'idempotency-key': z.string().optional().openapi({ description }) })
+  z.object({ 'idempotency-key': idempotencyKeySchema.optional().openapi({ description }) })
 
 export const jsonBody = <Schema extends z.ZodType>(schema: Schema, example: z.input<Schema>) => ({
   required: true,

@@ -101,6 +101,7 @@ export const uploadCompletionSchema = z
       .openapi({ description: 'In the order of the file.' }),
     md5: z
       .string()
+      .max(32)
       .regex(/^[0-9A-Fa-f]{32}$/)
       .optional()
       .openapi({ description: 'MD5 of the whole file in hex; the upload is rejected when it differs.' }),

@@ -87,7 +87,9 @@ export const createCaption = operation('post', '/v1/captions', 'createCaption', 
     headers: idempotencyHeader(
       'A retry with the same key and body gets the response of the first request and is not run again.',
     ).extend({
-      prefer: z.string().optional().openapi({ description: '`respond-async`: respond with 202 at once.' }),
+      prefer: z.string().optional().openapi({
+        description: '`respond-async`: respond with 202 at once. Others are ignored.',
+      }),
     }),
     body: {
       required: true,

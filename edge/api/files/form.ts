@@ -44,7 +44,11 @@ export const formOf = (c: Context<EdgeEnv>): FormBody => ({
 /** Maximum bytes of a form beside its file. */
 export const formOverheadBytes = 64 * 1024
 
-const textLimits = { fields: 16, parts: 32, fieldSize: 1024, headerSize: 8192, headerPairs: 32 }
+const maxTextParts = 16
+/** Maximum parts of a form, its file included. */
+export const maxFormParts = maxTextParts + 1
+
+const textLimits = { fields: maxTextParts, parts: 32, fieldSize: 1024, headerSize: 8192, headerPairs: 32 }
 
 /**
  * Reads a `multipart/form-data` body and streams its file, which is never in memory as a whole. When this throws,

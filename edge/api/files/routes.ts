@@ -52,7 +52,7 @@ export const createFile = operation('post', '/v1/files', 'createFile', {
       description: `A file of at most ${maxFileBytes} bytes.`,
       content: {
         'multipart/form-data': {
-          schema: z.object({
+          schema: z.strictObject({
             file: z.string().openapi({ format: 'binary', description: 'One line per image.' }),
             purpose: fileFormSchema.shape.purpose,
             'expires_after[anchor]': expiresAfterSchema.shape.anchor.optional(),
@@ -105,7 +105,10 @@ export const getFileContent = operation('get', '/v1/files/{id}/content', 'getFil
   request: {
     params,
     headers: z.object({
-      range: z.string().optional().openapi({ description: 'One range of bytes.', example: 'bytes=1000-' }),
+      range: z.string().optional().openapi({
+        description: 'One range of bytes. Others are ignored.',
+        example: 'bytes=1000-',
+      }),
     }),
   },
   responses: {

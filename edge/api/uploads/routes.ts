@@ -9,6 +9,7 @@ import {
   uploadRequestSchema,
   uploadSchema,
 } from '../../contract/file.ts'
+import { maxFormParts } from '../files/form.ts'
 import { newFile } from '../files/stored.ts'
 import {
   contentTypeMissing,
@@ -96,7 +97,11 @@ export const addUploadPart = operation('post', '/v1/uploads/{id}/parts', 'addUpl
     body: {
       required: true,
       content: {
-        'multipart/form-data': { schema: z.object({ data: z.string().openapi({ format: 'binary' }) }) },
+        'multipart/form-data': {
+          schema: z
+            .object({ data: z.string().openapi({ format: 'binary' }) })
+            .openapi({ maxProperties: maxFormParts }),
+        },
       },
     },
   },
