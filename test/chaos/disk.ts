@@ -1,0 +1,63 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm, statfs } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { hasCommand } from '../servers/tools.ts'
+
+/** A disk of its own, which can be full. */
+export interface Disk {
+  /** Where it is, for other processes of the same user. */
+  folder: string
+  /** Leaves no room. */
+  fill(): Promise<void>
+  free(): Promise<void>
+  remove(): Promise<void>
+}
+
+const mebibytes = 2048
+
+/**
+ * Makes a file system in memory, in a mount namespace of its own: that takes no rights, nobody else sees it, and it
+ * goes with this process, however that ends. Undefined where the machine does not allow it.
+ */
+export async function makeDisk(): Promise<Disk | undefined> {
+  if (!hasCommand('unshare')) return undefined
+  const point = await mkdtemp(join(tmpdir(), 'turbine-disk-'))
+  const shell = spawn('unshare', ['--map-root-user', '--mount', 'sh'], { stdio: ['pipe', 'pipe', 'ignore'] })
+  shell.stdin.on('error', () => {})
+  const size = `size=${mebibytes}m`
+  const remove = async () => {
+    const exited = shell.exitCode === null ? once(shell, 'exit') : undefined
+    shell.stdin.end()
+    await exited
+    await rm(point, { recursive: true })
+  }
+  if (!(await runIn(shell, `mount -t tmpfs -o ${size} turbine ${point}`))) {
+    await remove()
+    return undefined
+  }
+  const folder = `/proc/${shell.pid}/root${point}`
+  const resize = async (size: string) => {
+    if (!(await runIn(shell, `mount -o remount,${size} ${point}`)))
+      throw new Error(`The disk at ${folder} could not be changed.`)
+  }
+  return {
+    folder,
+    async fill() {
+      const { blocks, bfree, bsize } = await statfs(folder)
+      await resize(`size=${(blocks - bfree) * bsize}`)
+    },
+    free: () => resize(size),
+    remove,
+  }
+}
+
+/** Runs a command in a shell, and says whether it could. */
+async function runIn(shell: ChildProcess, command: string): Promise<boolean> {
+  if (shell.exitCode !== null) return false
+  const answered = once(shell.stdout!, 'data').then(([answer]) => String(answer).trim() === 'done')
+  const ended = once(shell, 'exit').then(() => false)
+  shell.stdin!.write(`${command} >/dev/null 2>&1 && echo done || echo failed\n`)
+  return Promise.race([answered, ended])
+}
