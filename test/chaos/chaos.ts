@@ -16,6 +16,8 @@ export interface ChaosOptions {
   /** Of calm and storm together; starting, waiting for the last answers and settling come on top. */
   minutes: number
   seed: number
+  /** More faults, and no time to measure honest callers in. */
+  hurried?: boolean
   /** Ends the run early; what was observed until then is judged. */
   signal?: AbortSignal
   /** How many times the calm p99 that of honest callers in the storm may be; absent: it is only measured. */
@@ -45,7 +47,7 @@ const calmOf = (totalMs: number) => Math.min(Math.max(0.2 * totalMs, 15_000), 12
 
 /** Runs a fleet through a calm and a storm, and judges what its callers saw and what its processes still hold. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
-  const { minutes, seed, signal = new AbortController().signal, log = console.log } = options
+  const { minutes, seed, hurried, signal = new AbortController().signal, log = console.log } = options
   const crashed: string[] = []
   const startMs = performance.now()
   const say = (text: string) => log(`${clock(performance.now() - startMs)}  ${text}`)
@@ -57,11 +59,11 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const fleet = await startFleet({ roles, onFault })
   const calmMs = calmOf(60_000 * minutes)
   const stormMs = Math.max(0, 60_000 * minutes - calmMs)
-  const plan = planStorm({ seed, stormMs, roles, can: fleet.can, hostile: Object.keys(attacks) })
+  const plan = planStorm({ seed, stormMs, hurried, roles, can: fleet.can, hostile: Object.keys(attacks) })
   log(describePlan(plan))
   log(`Logs of the processes are in ${fleet.folder}.`)
   let keepLogs = true
-  const run = new Run(fleet, { ...options, signal, say, plan, calmMs })
+  const run = new Run(fleet, { seed, signal, say, plan, calmMs })
   try {
     const observed = await run.all()
     const { verdict, latency, lines } = judge({ ...observed, crashed, maxRatio: options.maxRatio })
@@ -120,10 +122,14 @@ class Run {
   #scenery: Scenery | undefined
   #hostile: HostileTenant | undefined
   readonly #patience = new AbortController()
+  readonly #closed = new AbortController()
+  /** What is being done to each part; the next fault of a part waits for it. */
+  readonly #turns = new Map<string, Promise<unknown>>()
+  #hostileKey = ''
 
-  constructor(fleet: ChaosFleet, options: RunOptions) {
+  constructor(fleet: ChaosFleet, { signal, ...options }: RunOptions) {
     this.#fleet = fleet
-    this.#options = options
+    this.#options = { ...options, signal: AbortSignal.any([signal, this.#closed.signal]) }
   }
 
   async all() {
@@ -155,6 +161,7 @@ class Run {
   }
 
   async close(): Promise<void> {
+    this.#closed.abort()
     this.#patience.abort()
     await this.#hostile?.close()
     this.#scenery?.close()
@@ -187,7 +194,6 @@ class Run {
       patience: this.#patience.signal,
     })
   }
-  #hostileKey = ''
 
   /** Those whose caption the model gets right: of the others nobody could say whether an answer is the right one. */
   async #knownPictures(scenery: Scenery, apiKey: string) {
@@ -217,9 +223,14 @@ class Run {
     }
     const faults = plan.faults.map((fault) =>
       at(fault.atMs, async () => {
-        say(describeFault(fault))
-        const outage = await perform(this.#fleet, fault, signal)
-        if (fault.graceMs > 0) outages.push(outage)
+        const part = `${fault.target}-${fault.index}`
+        const turn = (this.#turns.get(part) ?? Promise.resolve()).then(async () => {
+          say(describeFault(fault))
+          const outage = await perform(this.#fleet, fault, signal)
+          if (fault.graceMs > 0) outages.push(outage)
+        })
+        this.#turns.set(part, turn)
+        await turn
       }),
     )
     const attacking = plan.hostilities.map(({ atMs, forMs, name }) =>

@@ -38,17 +38,20 @@ export async function makeDisk(): Promise<Disk | undefined> {
     return undefined
   }
   const folder = `/proc/${shell.pid}/root${point}`
-  const resize = async (size: string) => {
-    if (!(await runIn(shell, `mount -o remount,${size} ${point}`)))
-      throw new Error(`The disk at ${folder} could not be changed.`)
-  }
+  const resize = (size: string) => runIn(shell, `mount -o remount,${size} ${point}`)
   return {
     folder,
     async fill() {
-      const { blocks, bfree, bsize } = await statfs(folder)
-      await resize(`size=${(blocks - bfree) * bsize}`)
+      // What is written in between makes the size too small, which is refused.
+      for (let spare = 0; spare < 100; spare++) {
+        const { blocks, bfree, bsize } = await statfs(folder)
+        if (await resize(`size=${(blocks - bfree + spare) * bsize}`)) return
+      }
+      throw new Error(`The disk at ${folder} cannot be filled.`)
     },
-    free: () => resize(size),
+    async free() {
+      if (!(await resize(size))) throw new Error(`The disk at ${folder} cannot be freed.`)
+    },
     remove,
   }
 }

@@ -12,6 +12,7 @@ the seed repeats them. It exits with 1 when anything was not as promised.
 
   --minutes N   of calm and storm together, default 10; some more go into starting, waiting and settling
   --seed S      of plan and load; default: another one each time
+  --hurried     more faults: the next one comes before all have recovered; honest callers are not measured
   --max-ratio R how many times their calm p99 honest callers may wait, outside of outages; default 2
 
 KAFKA_BROKERS, and S3_ENDPOINT with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name servers that run already;
@@ -21,6 +22,7 @@ const options = {
   minutes: { type: 'string', default: '10' },
   seed: { type: 'string', default: String(Date.now() % 1_000_000) },
   'max-ratio': { type: 'string', default: '2' },
+  hurried: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const
 
@@ -47,14 +49,18 @@ async function main(args: string[]): Promise<number> {
   const { verdict, summary } = await runChaos({
     minutes: minutes!,
     seed: seed!,
-    maxRatio,
+    hurried: values.hurried,
+    maxRatio: values.hurried ? undefined : maxRatio,
     signal: interrupted.signal,
   })
   console.log(describeVerdict(verdict))
   const short = (_: string, value: unknown) =>
     typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value
   console.log(JSON.stringify(summary, short))
-  if (!isClean(verdict)) console.log(`Repeat it: npm run chaos -- --minutes ${minutes} --seed ${seed}`)
+  if (!isClean(verdict))
+    console.log(
+      `Repeat it: npm run chaos -- --minutes ${minutes} --seed ${seed}${values.hurried ? ' --hurried' : ''}`,
+    )
   return isClean(verdict) ? 0 : 1
 }
 

@@ -56,6 +56,18 @@ test('at any time there are at most two faults, of different parts, and between 
   )
 })
 
+test('in a hurry there are more faults, and still one at a time of each part', () => {
+  fc.assert(
+    fc.property(fc.integer(), (seed) => {
+      const { faults } = planStorm({ ...all, seed, stormMs: 100_000, hurried: true })
+      expect(faults.length).toBeGreaterThan(planStorm({ ...all, seed, stormMs: 100_000 }).faults.length)
+      for (const { target, atMs, forMs } of faults)
+        for (const other of faults)
+          if (other.target === target && other.atMs > atMs) expect(other.atMs).toBeGreaterThan(atMs + forMs)
+    }),
+  )
+})
+
 test('what cannot be done here is not planned', () => {
   const can = (_: string, target: Fault['target']) => isRole(target)
   const { faults } = planStorm({ ...all, can, seed: 3, stormMs: 600_000 })

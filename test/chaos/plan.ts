@@ -51,6 +51,8 @@ export interface PlanOptions {
   stormMs: number
   /** How many processes of each role there are. */
   roles: Record<Role, number>
+  /** Leaves no time to measure honest callers in: the next fault comes before all have recovered from the last. */
+  hurried?: boolean
   /** What can be done to the servers here: those of others cannot be stopped. */
   can(action: Action, target: Role | Server): boolean
   /** Names of the attacks that the hostile tenant knows. */
@@ -89,6 +91,8 @@ const kinds: readonly Kind[] = [
 
 /** Between two windows honest callers are measured for at least so long, ms. */
 const quietMs = 12 * second
+/** Between the end of a fault and the begin of the next one in a hurry, ms. */
+const hurryMs = 2 * second
 /** Share of the faults that come with one of a role while they last. */
 const companyShare = 0.4
 /** An attack lasts so long, and the next one begins so long after its begin, ms, from and to. */
@@ -100,8 +104,11 @@ const attackEvery: readonly [number, number] = [3000, 7000]
  * other, each with a quiet time behind it; those of planners come at any time, and some come with a fault of a role
  * while they last. Every kind is drawn once before one is drawn again.
  */
-export function planStorm({ seed, stormMs, roles, can, hostile }: PlanOptions): Plan {
+export function planStorm({ seed, stormMs, roles, can, hostile, hurried }: PlanOptions): Plan {
   const random = seededRandom(seed, 1)
+  const pauseMs = hurried ? hurryMs : quietMs
+  const windowEnd = (fault: Fault) => (hurried ? faultEnd(fault) : graceEnd(fault))
+  const overlap = (a: Fault, b: Fault) => a.atMs <= windowEnd(b) && b.atMs <= windowEnd(a)
   const possible = kinds.filter(({ action, target }) => can(action, target))
   const faultOf = (kind: Kind, atMs: number): Fault => ({
     atMs: Math.round(atMs),
@@ -124,7 +131,7 @@ export function planStorm({ seed, stormMs, roles, can, hostile }: PlanOptions): 
     possible.filter(({ target }) => isRole(target)),
   )
   const faults: Fault[] = []
-  for (let atMs = quietMs / 2; ; ) {
+  for (let atMs = pauseMs / 2; ; ) {
     const fault = noticed && faultOf(noticed(), atMs)
     if (!fault || windowEnd(fault) > stormMs) break
     faults.push(fault)
@@ -132,14 +139,14 @@ export function planStorm({ seed, stormMs, roles, can, hostile }: PlanOptions): 
       const other = faultOf(company(), atMs + random() * fault.forMs)
       if (windowEnd(other) <= stormMs && other.target !== fault.target) faults.push(other)
     }
-    atMs = Math.max(...faults.map(windowEnd)) + quietMs
+    atMs = Math.max(...faults.map(windowEnd)) + pauseMs
   }
-  for (let atMs = quietMs; unnoticed; ) {
+  for (let atMs = pauseMs; unnoticed; ) {
     const fault = faultOf(unnoticed(), atMs)
     if (windowEnd(fault) > stormMs) break
     const busy = faults.some((other) => other.target === fault.target && overlap(other, fault))
     if (!busy) faults.push(fault)
-    atMs = windowEnd(fault) + between(random, [quietMs, 3 * quietMs])
+    atMs = windowEnd(fault) + between(random, [pauseMs, 3 * pauseMs])
   }
   faults.sort((a, b) => a.atMs - b.atMs)
   return { seed, stormMs, faults, hostilities: planHostilities(seededRandom(seed, 2), stormMs, hostile) }
@@ -180,10 +187,10 @@ export const clock = (ms: number) =>
 
 export const isRole = (target: Role | Server): target is Role => target !== 'kafka' && target !== 's3'
 
-/** When callers notice it no longer, as planned. */
-const windowEnd = ({ atMs, forMs, graceMs }: Fault) => atMs + forMs + graceMs
+const faultEnd = ({ atMs, forMs }: Fault) => atMs + forMs
 
-const overlap = (a: Fault, b: Fault) => a.atMs <= windowEnd(b) && b.atMs <= windowEnd(a)
+/** When callers notice it no longer, as planned. */
+const graceEnd = ({ atMs, forMs, graceMs }: Fault) => atMs + forMs + graceMs
 
 const between = (random: Random, [from, to]: readonly [number, number]) => from + (to - from) * random()
 
