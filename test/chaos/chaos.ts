@@ -42,6 +42,9 @@ const patienceMs = 180_000
 /** Within this what was used is given back, ms: idle connections close, memory is collected. */
 const settleMs = 90_000
 
+/** A fault that cannot begin for so long is left out, ms: the part still comes back from the last one. */
+const longestDelayMs = 15_000
+
 /** The calm is a fifth of the time, 15 s to two minutes. */
 const calmOf = (totalMs: number) => Math.min(Math.max(0.2 * totalMs, 15_000), 120_000)
 
@@ -225,6 +228,10 @@ class Run {
       at(fault.atMs, async () => {
         const part = `${fault.target}-${fault.index}`
         const turn = (this.#turns.get(part) ?? Promise.resolve()).then(async () => {
+          if (performance.now() - stormFromMs - fault.atMs > longestDelayMs) {
+            say(`left out, since it is still busy with the last: ${describeFault(fault)}`)
+            return
+          }
           say(describeFault(fault))
           const outage = await perform(this.#fleet, fault, signal)
           if (fault.graceMs > 0) outages.push(outage)
