@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { mkdtemp, rm, statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { hasCommand } from '../servers/tools.ts'
+import { apart, hasCommand } from '../servers/tools.ts'
 
 /** A disk of its own, which can be full. */
 export interface Disk {
@@ -24,13 +24,18 @@ const mebibytes = 2048
 export async function makeDisk(): Promise<Disk | undefined> {
   if (!hasCommand('unshare')) return undefined
   const point = await mkdtemp(join(tmpdir(), 'turbine-disk-'))
-  const shell = spawn('unshare', ['--map-root-user', '--mount', 'sh'], { stdio: ['pipe', 'pipe', 'ignore'] })
+  const shell = spawn('unshare', ['--map-root-user', '--mount', 'sh'], {
+    ...apart,
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
   shell.stdin.on('error', () => {})
   const size = `size=${mebibytes}m`
   const remove = async () => {
-    const exited = shell.exitCode === null ? once(shell, 'exit') : undefined
-    shell.stdin.end()
-    await exited
+    if (isRunning(shell)) {
+      const exited = once(shell, 'exit')
+      shell.stdin.end()
+      await exited
+    }
     await rm(point, { recursive: true })
   }
   if (!(await runIn(shell, `mount -t tmpfs -o ${size} turbine ${point}`))) {
@@ -56,9 +61,11 @@ export async function makeDisk(): Promise<Disk | undefined> {
   }
 }
 
+const isRunning = ({ exitCode, signalCode }: ChildProcess) => exitCode === null && signalCode === null
+
 /** Runs a command in a shell, and says whether it could. */
 async function runIn(shell: ChildProcess, command: string): Promise<boolean> {
-  if (shell.exitCode !== null) return false
+  if (!isRunning(shell)) return false
   const answered = once(shell.stdout!, 'data').then(([answer]) => String(answer).trim() === 'done')
   const ended = once(shell, 'exit').then(() => false)
   shell.stdin!.write(`${command} >/dev/null 2>&1 && echo done || echo failed\n`)

@@ -32,6 +32,8 @@ export interface HonestLoad {
   stop(): Promise<void>
 }
 
+/** So many requests of a tenant are open at most: after a long outage there is no avalanche. */
+const mostOpen = 20
 /** Between two batches of a tenant, ms. */
 const betweenBatchesMs = 3000
 
@@ -67,12 +69,18 @@ type Sending = HonestOptions & { journal: Journal; stopped: AbortSignal }
 
 async function sendCaptions({ tenant, random, caller }: Tenant, options: Sending): Promise<void> {
   const { rate, scenery, journal, stopped } = options
-  const open: Promise<unknown>[] = []
+  const open = new Set<Promise<unknown>>()
   for (let next = performance.now(); !stopped.aborted; ) {
     const picture = scenery.pictures[Math.floor(random() * scenery.pictures.length)]!
     // A generator of its own, so that the order of the answers changes nothing.
     const own = seededRandom(Math.floor(random() * 2 ** 32), 3)
-    open.push(askCaption(caller, { random: own, picture, tenant }).then((ask) => journal.asks.push(ask)))
+    const asking: Promise<void> = askCaption(caller, { random: own, picture, tenant }).then((ask) => {
+      journal.asks.push(ask)
+      open.delete(asking)
+    })
+    open.add(asking)
+    if (open.size >= mostOpen) await Promise.race(open)
+    next = Math.max(next, performance.now() - 1000)
     next += (-Math.log(1 - random()) * 1000) / rate
     await pause(Math.max(0, next - performance.now()), stopped)
   }

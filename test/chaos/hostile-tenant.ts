@@ -1,7 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { endWithThisProcess } from '../servers/tools.ts'
+import { apart, endWithThisProcess } from '../servers/tools.ts'
 import type { AttackReport, AttackRequest } from './hostile-process.ts'
 
 const program = fileURLToPath(new URL('./hostile-process.ts', import.meta.url))
@@ -16,7 +16,7 @@ export interface HostileTenant {
 }
 
 export function startHostileTenant(target: { edges: readonly string[]; apiKey: string }): HostileTenant {
-  const child: ChildProcess = fork(program)
+  const child: ChildProcess = fork(program, apart)
   endWithThisProcess(child)
   const outcomes: Record<string, Record<string, number>> = {}
   const waiting = new Map<number, () => void>()

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createWriteStream } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { endWithThisProcess } from '../servers/tools.ts'
+import { apart, endWithThisProcess } from '../servers/tools.ts'
 import type { Role } from './plan.ts'
 
 const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
@@ -42,6 +42,7 @@ export async function startRoleProcess(
   const { role, name, env, folder } = options
   const child = spawn(process.execPath, [cli, role], {
     env: { ...neutralEnv(), ...env },
+    ...apart,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   endWithThisProcess(child)

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { createKafka } from '../../infra/stream/kafka-connection.ts'
 import { makeCertificates } from './certificates.ts'
 import { serverProperties, user } from './kafka-properties.ts'
-import { cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
+import { apart, cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
 
 /** Addresses of the listeners that want more than a connection. */
 export interface SecureListeners {
@@ -115,7 +115,11 @@ class Broker {
   }
 
   async start(): Promise<void> {
-    const child = spawn('java', this.#command, { cwd: this.#folder, stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn('java', this.#command, {
+      ...apart,
+      cwd: this.#folder,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     this.#process = child
     endWithThisProcess(child)
     let errors = ''

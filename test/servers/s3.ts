@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { canInstall, type GoTool, installGoTool } from './go-tools.ts'
-import { endWithThisProcess, freePorts } from './tools.ts'
+import { apart, endWithThisProcess, freePorts } from './tools.ts'
 
 /** How an S3 server is reached. */
 export interface S3Access {
@@ -65,6 +65,7 @@ export async function startS3(options: S3ServerOptions = {}): Promise<S3Server> 
       ['--port', address, '--health', '/health', '--quiet', '--keep-alive', 'posix', folder],
       {
         env: { ROOT_ACCESS_KEY: credentials.accessKeyId, ROOT_SECRET_KEY: credentials.secretAccessKey },
+        ...apart,
         stdio: ['ignore', 'ignore', 'pipe'],
       },
     )
