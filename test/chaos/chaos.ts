@@ -69,7 +69,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   const run = new Run(fleet, { seed, signal, say, plan, calmMs })
   try {
     const observed = await run.all()
-    const { verdict, latency, lines } = judge({ ...observed, crashed, maxRatio: options.maxRatio })
+    const { verdict, latency, lines } = judge({
+      ...observed,
+      crashed,
+      interrupted: signal.aborted,
+      maxRatio: signal.aborted ? undefined : options.maxRatio,
+    })
     keepLogs = !isClean(verdict)
     const { faults, hostilities } = plan
     const counts = Object.fromEntries(Object.entries(verdict).map(([kind, { length }]) => [kind, length]))
@@ -78,6 +83,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       chaos: 'turbine',
       minutes,
       seed,
+      interrupted: signal.aborted || undefined,
       faults: faults.length,
       attacks: hostilities.length,
       requests: observed.journal.asks.length,

@@ -111,6 +111,13 @@ test('transient answers and broken connections of honest callers are no fault: t
   expect(isClean(verdictOf({ attempts }))).toBe(true)
 })
 
+test('a run that was ended early is judged by what had its result', () => {
+  const asks = [{ ...ask, toMs: undefined, caption: undefined }]
+  const batches = [{ ...run, errors: undefined }]
+  expect(isClean(verdictOf({ asks, batches, interrupted: true }))).toBe(true)
+  expect(isClean(verdictOf({ asks: [{ ...ask, doubled: true }], interrupted: true }))).toBe(false)
+})
+
 test('waiting is judged only where that is asked for, and needs something to judge', () => {
   const asks = [{ ...ask, fromMs: 3000, toMs: 3300 }]
   expect(verdictOf({ asks, maxRatio: undefined }).slow).toEqual([])

@@ -27,6 +27,8 @@ export interface Observed {
   attacks: Record<string, Record<string, number>>
   crashed: string[]
   leaked: string[]
+  /** Whether the run was ended early: what had no result yet is not judged then. */
+  interrupted?: boolean
   /** How many times the calm p99 that of the storm may be; undefined: it is not judged. */
   maxRatio: number | undefined
 }
@@ -36,7 +38,8 @@ const neverStatuses = new Set([500, 502, 504])
 
 /** Judges a run. */
 export function judge(observed: Observed): { verdict: Verdict; latency: HonestLatency; lines: number } {
-  const { journal, crashed, leaked, maxRatio } = observed
+  const { crashed, leaked, maxRatio } = observed
+  const journal = observed.interrupted ? finishedOf(observed.journal) : observed.journal
   const verdict: Verdict = { lost: [], doubled: [], outOfOrder: [], wrong: [], crashed, leaked, slow: [] }
   for (const ask of journal.asks) {
     const name = `${ask.form} of ${ask.tenant} at ${(ask.fromMs / 1000).toFixed(1)} s`
@@ -75,6 +78,13 @@ export function judge(observed: Observed): { verdict: Verdict; latency: HonestLa
     )
   return { verdict, latency, lines }
 }
+
+/** What had its result. */
+const finishedOf = ({ asks, batches, attempts }: Journal): Journal => ({
+  asks: asks.filter(({ caption, refused }) => caption !== undefined || refused !== undefined),
+  batches: batches.filter(({ errors, refused }) => errors !== undefined || refused !== undefined),
+  attempts,
+})
 
 export const isClean = (verdict: Verdict) => Object.values(verdict).every(({ length }) => length === 0)
 
