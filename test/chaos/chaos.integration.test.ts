@@ -17,7 +17,9 @@ if (!canRun)
 // `npm run chaos`.
 describe.skipIf(!canRun)('chaos', () => {
   test('a fleet in a storm loses and doubles nothing, and holds nothing afterwards', async () => {
-    const { verdict, summary } = await runChaos({ minutes: 1.5, seed, hurried: true })
+    const log: string[] = []
+    const running = runChaos({ minutes: 1.5, seed, hurried: true, log: (line) => log.push(line) })
+    const { verdict, summary } = await running.finally(() => console.log(log.join('\n')))
     console.log(JSON.stringify(summary))
     expect(describeVerdict(verdict)).toMatch(/^Nothing lost/)
   }, 600_000)
