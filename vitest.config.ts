@@ -9,6 +9,8 @@ const endToEnd = ['test/e2e/**/*.test.ts', 'test/docs/commands.test.ts']
 const integration = '{edge,processor,infra,test}/**/*.integration.test.ts'
 /** A test of what a load does: it needs the machine for itself, so it runs after the others. */
 const load = 'test/integration/autoscale.integration.test.ts'
+/** A fleet in a storm of faults: it needs the machine for itself too. */
+const chaos = 'test/chaos/chaos.integration.test.ts'
 /** Runs every benchmark, after what looks at latencies. */
 const smoke = 'test/bench/smoke.test.ts'
 
@@ -39,7 +41,7 @@ export default defineConfig({
         test: {
           name: 'integration',
           include: [integration],
-          exclude: [load],
+          exclude: [load, chaos],
           globalSetup: 'test/servers/setup.ts',
           testTimeout: 120_000,
           hookTimeout: 120_000,
@@ -57,11 +59,19 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: 'chaos',
+          include: [chaos],
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'bench',
           include: [smoke],
           testTimeout: 180_000,
           maxConcurrency: 2,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -16,6 +16,25 @@ test('closes what was opened last first, once, and hands on the time that is lef
   for (const ms of drains) expect(ms).toBeGreaterThan(900_000)
 })
 
+test('a part that does not close in time is told of and left, and the others are closed', async () => {
+  const limits: number[] = []
+  let late = 0
+  const shutdown = new Shutdown({
+    onLate: () => late++,
+    within: async (ms, work) => {
+      limits.push(ms)
+      return Promise.race([work, new Promise<undefined>((resolve) => setImmediate(resolve, undefined))])
+    },
+  })
+  const closed: string[] = []
+  shutdown.add(async () => closed.push('store'))
+  shutdown.add(() => new Promise(() => {}))
+  await shutdown.run(-60_000)
+  expect([closed, late]).toEqual([['store'], 1])
+  // Also what is closed when no time is left has some.
+  expect(limits).toEqual([250, 250])
+})
+
 test('a part that cannot be closed is told of after the others are closed', async () => {
   const shutdown = new Shutdown()
   const closed: string[] = []

@@ -10,7 +10,6 @@ test('a signal closes the service, and the command is over when it is closed', a
   const environment = {
     startService: async (role: Role, { port }: ServeFlags) => {
       events.push(`${role} ${port}`)
-      setImmediate(() => signals.emit('SIGTERM', 'SIGTERM'))
       return {
         url: 'http://127.0.0.1:1234',
         warmUp: { caption: 'a red fish', image: '/pictures/it is.jpg' },
@@ -20,7 +19,13 @@ test('a signal closes the service, and the command is over when it is closed', a
       }
     },
     signals,
-    stdout: { write: (text: string) => (printed += text) },
+    stdout: {
+      // Whoever waits until it is ready may end it at once.
+      write: (text: string) => {
+        printed += text
+        return signals.emit('SIGTERM', 'SIGTERM')
+      },
+    },
     stderr: { write: () => true },
   }
   await runServe('serve', { port: '0' }, environment)

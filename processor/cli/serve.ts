@@ -77,12 +77,13 @@ export function serveCommands(environment: ServeEnvironment, settings: ConfigRow
 /** Runs a service until SIGINT or SIGTERM, then closes it; a second signal kills the process. */
 export async function runServe(role: Role, flags: ServeFlags, environment: ServeEnvironment): Promise<void> {
   const service = await environment.startService(role, flags)
-  environment.stdout.write(greeting(role, service))
   const { signal, dispose } = watchInterruption(environment.signals, () =>
     environment.stderr.write(
       'Shutting down: finishing accepted work. Press Ctrl-C again to quit immediately.\n',
     ),
   )
+  // Only now: whoever reads that it is ready may end it at once.
+  environment.stdout.write(greeting(role, service))
   if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
   try {
     await service.close()

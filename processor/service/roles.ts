@@ -138,7 +138,9 @@ const starts: Record<Role, (process: Process) => Promise<Started>> = {
 export async function startRole(role: Role, options: ServiceOptions): Promise<RunningService> {
   const { config, log } = options
   if (role !== 'serve') assertFleet(config)
-  const shutdown = new Shutdown()
+  const shutdown = new Shutdown({
+    onLate: () => log.warn({}, 'a part could not be closed in time, and is left to the end of the process'),
+  })
   try {
     const stopTracing = await exportSpans({ ...options, name: `turbine-${role}` }, log)
     shutdown.add(() => stopTracing())

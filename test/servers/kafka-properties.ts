@@ -9,8 +9,14 @@ export interface Ports {
   saslTls: number
 }
 
+interface Listening {
+  secure: boolean
+  /** What clients of the plain listener are told to connect to. */
+  advertised: string
+}
+
 /** `server.properties` of one broker that is its own controller, on loopback. Paths are relative to its folder. */
-export function serverProperties(ports: Ports, { secure }: { secure: boolean }): string {
+export function serverProperties(ports: Ports, { secure, advertised }: Listening): string {
   const listeners = [
     { name: 'PLAINTEXT', protocol: 'PLAINTEXT', address: `127.0.0.1:${ports.plain}` },
     ...(secure ? secureListeners(ports) : []),
@@ -18,6 +24,7 @@ export function serverProperties(ports: Ports, { secure }: { secure: boolean }):
   const controller = `127.0.0.1:${ports.controller}`
   const protocols = listeners.map(({ name, protocol }) => `${name}:${protocol}`)
   const addresses = listeners.map(({ name, address }) => `${name}://${address}`)
+  const [, ...rest] = addresses
   return properties({
     'process.roles': 'broker,controller',
     'node.id': '1',
@@ -25,7 +32,7 @@ export function serverProperties(ports: Ports, { secure }: { secure: boolean }):
     'controller.listener.names': 'CONTROLLER',
     'inter.broker.listener.name': 'PLAINTEXT',
     listeners: [...addresses, `CONTROLLER://${controller}`].join(','),
-    'advertised.listeners': addresses.join(','),
+    'advertised.listeners': [`PLAINTEXT://${advertised}`, ...rest].join(','),
     'listener.security.protocol.map': [...protocols, 'CONTROLLER:PLAINTEXT'].join(','),
     'log.dirs': 'data',
     'auto.create.topics.enable': 'false',

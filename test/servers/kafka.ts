@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { createKafka } from '../../infra/stream/kafka-connection.ts'
 import { makeCertificates } from './certificates.ts'
 import { serverProperties, user } from './kafka-properties.ts'
-import { cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
+import { apart, cacheFolder, endWithThisProcess, freePorts, hasCommand, run } from './tools.ts'
 
 /** Addresses of the listeners that want more than a connection. */
 export interface SecureListeners {
@@ -41,6 +41,8 @@ export interface KafkaServer {
 }
 
 export interface KafkaServerOptions {
+  /** Leads clients by way of another address, e.g. a proxy's: given the broker's own, it returns that one. */
+  advertise?(address: string): Promise<string>
   /** Listeners with TLS and SASL as well; takes an `openssl`. */
   secure?: boolean
 }
@@ -61,7 +63,10 @@ export function canStartKafka(): boolean {
  * Starts one Apache Kafka broker on free loopback ports, with its data in a temporary folder. Its jars come from Maven
  * Central the first time and stay in the user's cache. It ends with this process at the latest.
  */
-export async function startKafka({ secure = false }: KafkaServerOptions = {}): Promise<KafkaServer> {
+export async function startKafka({
+  secure = false,
+  advertise,
+}: KafkaServerOptions = {}): Promise<KafkaServer> {
   const jars = await kafkaJars()
   const folder = await mkdtemp(join(tmpdir(), 'turbine-kafka-'))
   const [controller, plain, sasl, tls, saslTls] = (await freePorts(5)) as [
@@ -72,14 +77,16 @@ export async function startKafka({ secure = false }: KafkaServerOptions = {}): P
     number,
   ]
   const ports = { controller, plain, sasl, tls, saslTls }
-  await writeFile(join(folder, 'server.properties'), serverProperties(ports, { secure }))
+  const own = `127.0.0.1:${plain}`
+  const advertised = advertise ? await advertise(own) : own
+  await writeFile(join(folder, 'server.properties'), serverProperties(ports, { secure, advertised }))
   const ca = secure ? await makeCertificates(folder) : ''
   const classPath = join(jars, '*')
   await formatStorage(classPath, folder, { secure })
-  const broker = new Broker(classPath, folder, `127.0.0.1:${plain}`)
+  const broker = new Broker(classPath, folder, own)
   await broker.start()
   return {
-    brokers: broker.address,
+    brokers: advertised,
     secure: secure
       ? { ca, ...user, sasl: `127.0.0.1:${sasl}`, tls: `localhost:${tls}`, saslTls: `localhost:${saslTls}` }
       : undefined,
@@ -108,7 +115,11 @@ class Broker {
   }
 
   async start(): Promise<void> {
-    const child = spawn('java', this.#command, { cwd: this.#folder, stdio: ['ignore', 'ignore', 'pipe'] })
+    const child = spawn('java', this.#command, {
+      ...apart,
+      cwd: this.#folder,
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
     this.#process = child
     endWithThisProcess(child)
     let errors = ''

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { CreateBucketCommand, S3Client } from '@aws-sdk/client-s3'
 import { canInstall, type GoTool, installGoTool } from './go-tools.ts'
-import { endWithThisProcess, freePorts } from './tools.ts'
+import { apart, endWithThisProcess, freePorts } from './tools.ts'
 
 /** How an S3 server is reached. */
 export interface S3Access {
@@ -18,11 +18,22 @@ export interface S3Access {
 /** A real S3 server for tests: versitygw on a temporary folder. */
 export interface S3Server extends S3Access {
   createBucket(name: string): Promise<void>
+  /** Ends it as an operator does. */
   stop(): Promise<void>
+  /** Ends it as a power loss does. */
+  kill(): Promise<void>
   /** Again, at the same address and with the same data. */
   start(): Promise<void>
+  /** Lets it answer nothing until `thaw`, with its connections open. */
+  freeze(): void
+  thaw(): void
   /** Ends it and removes its data. */
   dispose(): Promise<void>
+}
+
+export interface S3ServerOptions {
+  /** Where it keeps its data; default: a temporary folder. It has to know extended attributes. */
+  folder?: string
 }
 
 const versitygw: GoTool = {
@@ -40,12 +51,12 @@ export const canStartS3 = () => canInstall(versitygw)
  * Starts an S3 server on a free loopback port. It is built the first time, which takes some minutes, and stays in the
  * user's cache. It ends with this process at the latest.
  */
-export async function startS3(): Promise<S3Server> {
+export async function startS3(options: S3ServerOptions = {}): Promise<S3Server> {
   const binary = await installGoTool(versitygw)
   const [port] = await freePorts(1)
   const address = `127.0.0.1:${port}`
   const access = { endpoint: `http://${address}`, ...credentials }
-  const folder = await mkdtemp(join(tmpdir(), 'turbine-s3-'))
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'turbine-s3-')))
   let server: ChildProcess | undefined
 
   const start = async () => {
@@ -54,16 +65,17 @@ export async function startS3(): Promise<S3Server> {
       ['--port', address, '--health', '/health', '--quiet', '--keep-alive', 'posix', folder],
       {
         env: { ROOT_ACCESS_KEY: credentials.accessKeyId, ROOT_SECRET_KEY: credentials.secretAccessKey },
+        ...apart,
         stdio: ['ignore', 'ignore', 'pipe'],
       },
     )
     endWithThisProcess(server)
     await untilHealthy(server, access.endpoint)
   }
-  const stop = async () => {
+  const end = async (signal: NodeJS.Signals) => {
     if (!server || server.exitCode !== null || server.signalCode !== null) return
     const exited = once(server, 'exit')
-    server.kill()
+    server.kill(signal)
     await exited
   }
   await start()
@@ -71,10 +83,13 @@ export async function startS3(): Promise<S3Server> {
     ...access,
     createBucket: (name) => createBucket(access, name),
     start,
-    stop,
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+    freeze: () => void server?.kill('SIGSTOP'),
+    thaw: () => void server?.kill('SIGCONT'),
     async dispose() {
-      await stop()
-      await rm(folder, { recursive: true })
+      await end('SIGKILL')
+      if (options.folder === undefined) await rm(folder, { recursive: true })
     },
   }
 }

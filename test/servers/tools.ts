@@ -56,9 +56,18 @@ function portOf(server: Server): number {
   return address.port
 }
 
+/**
+ * Options for a server of this process: in a process group of its own it does not hear Ctrl-C, so that whoever started
+ * it can end it in order.
+ */
+export const apart = { detached: true } as const
+
 /** However this process ends, its end of the pipe closes, and the shell behind it ends the server. */
 export function endWithThisProcess(child: ChildProcess): void {
   const script = 'cat > /dev/null; kill -9 "$0"'
-  const watch = spawn('sh', ['-c', script, String(child.pid)], { stdio: ['pipe', 'ignore', 'ignore'] })
+  const watch = spawn('sh', ['-c', script, String(child.pid)], {
+    ...apart,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  })
   child.once('exit', () => watch.kill('SIGKILL'))
 }
