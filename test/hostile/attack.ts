@@ -18,7 +18,9 @@ export type Need = 'private addresses' | 's3'
 /** One way to hurt a service; each stands for its kind and tries as many cases of it as fit into the time. */
 export interface Attack {
   title: string
-  needs?: Need[]
+  needs?: readonly Need[]
+  /** Builds what takes long to build, ahead of the attack. */
+  prepare?(share?: number): Promise<unknown>
   /** Runs until the signal aborts, or until nothing is left to try. Never rejects for what the service does. */
   run(target: Target): Promise<Outcomes>
 }

