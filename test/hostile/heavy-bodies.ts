@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { type Attack, aborted, each, scaled, type Target, tally } from './attack.ts'
 import { formType, openClient, outcomeName } from './client.ts'
+import { progressiveJpeg } from './images.ts'
 import { openRequest } from './sockets.ts'
 
 /** The largest body. */
@@ -10,12 +11,13 @@ const asyncImages = 200
 const uploads = 100
 const uploadedBytes = 6 * 1024 * 1024
 
-/** Bytes that open like this format, of this size: what a service may hold for long before it can refuse it. */
+/** A picture that can be captioned, behind comments that fill the file up to this size. */
 export function heavyImage(bytes: number): Buffer {
+  const picture = progressiveJpeg({ width: 8, height: 8, scans: 1 })
   // A comment of a JPEG holds 65,533 bytes at most, so there are many.
   const comment = Buffer.concat([Buffer.from([0xff, 0xfe, 0xff, 0xff]), Buffer.alloc(65_533)])
-  const count = Math.max(1, Math.floor(bytes / comment.length))
-  return Buffer.concat([Buffer.from([0xff, 0xd8]), ...Array.from({ length: count }, () => comment)])
+  const comments = Array.from({ length: Math.floor(bytes / comment.length) }, () => comment)
+  return Buffer.concat([picture.subarray(0, 2), ...comments, picture.subarray(2)])
 }
 
 /** Bodies of the largest size that lack their last byte, images that nobody waits for, and uploads that stall. */
@@ -54,11 +56,13 @@ export const heavyBodies: Attack = {
   },
 }
 
-/** Images of some megabytes that nobody waits for, sent as fast as they are taken. */
+/** Images that keep decoders busy, and behind them images of some megabytes; nobody waits for them. */
 async function flood(target: Target, count: (name: string) => void): Promise<void> {
   const client = openClient(target)
-  const image = heavyImage(scaled(5 * 1024 * 1024, target))
-  const turns = Array.from({ length: scaled(asyncImages, target) }, () => image)
+  const side = 8 * scaled(500, target)
+  const slow = progressiveJpeg({ width: side, height: side, scans: 800, legal: true })
+  const large = heavyImage(scaled(5 * 1024 * 1024, target))
+  const turns = Array.from({ length: scaled(asyncImages, target) }, (_, i) => (i < 8 ? slow : large))
   await each(turns, { concurrency: 32, signal: target.signal }, async (body) => {
     const ask = { path: '/v1/captions', type: 'image/jpeg', headers: { prefer: 'respond-async' }, body }
     count(`async ${outcomeName(await client.send(ask))}`)

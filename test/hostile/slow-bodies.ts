@@ -50,7 +50,7 @@ function chunk(text: string): string {
 }
 
 /** More than the queue has places. */
-const connections = 1200
+const connections = 1800
 /** Of them at captions, where a place in the queue is. */
 const atCaptions = 2 / 3
 
