@@ -3,9 +3,7 @@ import { type Ask, formType, openClient, outcomeName } from './client.ts'
 
 /** `head`, then `item` again and again with commas between, then `tail`: about `bytes` bytes in all. */
 export function repeated(bytes: number, [head, item, tail]: readonly [string, string, string]): Buffer {
-  const unit = `${item},`
-  const times = Math.max(1, Math.floor((bytes - head.length - tail.length) / unit.length))
-  return Buffer.from(`${head}${unit.repeat(times - 1)}${item}${tail}`)
+  return filled(bytes, [head, `${item},`, `${item}${tail}`])
 }
 
 /** `head`, `open` as often as fits, and what closes it. */
@@ -14,25 +12,25 @@ export function nested(
   [head, open, close, tail]: readonly [string, string, string, string],
 ): Buffer {
   const depth = Math.floor((bytes - head.length - tail.length) / (open.length + close.length))
-  return Buffer.from(`${head}${open.repeat(depth)}${close.repeat(depth)}${tail}`)
+  const part = (text: string) => Buffer.alloc(text.length * depth, text)
+  return Buffer.concat([Buffer.from(head), part(open), part(close), Buffer.from(tail)])
 }
 
-/** `head`, one character's text as often as fits, `tail`. */
+/** `head`, `text` as often as fits, `tail`. */
 export function filled(bytes: number, [head, text, tail]: readonly [string, string, string]): Buffer {
-  return Buffer.from(
-    `${head}${text.repeat(Math.floor((bytes - head.length - tail.length) / text.length))}${tail}`,
-  )
+  const times = Math.max(0, Math.floor((bytes - head.length - tail.length) / text.length))
+  return Buffer.concat([Buffer.from(head), Buffer.alloc(times * text.length, text), Buffer.from(tail)])
 }
 
 /** An object of as many different keys as fit, inside `head` and `tail`. */
 export function manyKeys(bytes: number, [head, tail]: readonly [string, string]): Buffer {
-  const keys: string[] = []
-  for (let size = head.length + tail.length, i = 0; size < bytes; i++) {
-    const key = `"${i.toString(36)}":0`
-    keys.push(key)
-    size += key.length + 1
-  }
-  return Buffer.from(`${head}${keys.join(',')}${tail}`)
+  const unit = '"k0000000":0,'
+  const object = repeated(bytes, [head, unit.slice(0, -1), tail])
+  for (let at = head.length + 2, i = 0; at < object.length - tail.length; at += unit.length, i++)
+    // Digits in an order of their own, which saves a conversion.
+    for (let digit = 0, rest = i; rest > 0; digit++, rest = Math.floor(rest / 10))
+      object[at + digit] = 48 + (rest % 10)
+  return object
 }
 
 type Builder = (bytes: number) => Buffer
