@@ -255,4 +255,38 @@ export const benchmarks: Record<string, Benchmark> = {
     },
     load: async () => (await import('./memory.ts')).benchMemory,
   }),
+  hostile: benchmark({
+    description: 'a hostile tenant beside an honest one, attack by attack',
+    options: {
+      attacks: [
+        'json',
+        'batch-lines',
+        'leaving',
+        'slow-readers',
+        'images',
+        'slow-bodies',
+        'heavy-bodies',
+        'refused-objects',
+        'silent-hosts',
+      ],
+      seconds: 10,
+      rate: 12,
+      lines: 10,
+    },
+    smoke: { attacks: ['json', 'slow-bodies'], seconds: 1, lines: 2, share: 0.002 },
+    fields: {
+      honest_failed: "the honest tenant's requests and lines without a caption",
+      honest_p99_ratio:
+        "99th percentile of its requests' latency, under attack against calm, the worst attack's",
+      peak_rss_mb: "MB resident, of the service's processes together",
+      event_loop_max_ms: "ms, longest turn of the service's main thread",
+      event_loop_busy_max_ms: 'ms of processor time in such a turn',
+      deaths: 'times that the service had to be started again',
+      calm_p99_ms: 'ms without an attack',
+      calm_event_loop_max_ms: 'ms without an attack',
+      attacks: 'the same for each attack, and how long the batch of the honest tenant took, in s',
+      seconds: 'of each attack, as given',
+    },
+    load: async () => (await import('./hostile.ts')).benchHostile,
+  }),
 }

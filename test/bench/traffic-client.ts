@@ -12,6 +12,7 @@ export interface OpenLoop {
   url: string
   /** `/v1/captions`, with options. */
   path: string
+  apiKey?: string
   /** Ascending, from the start. */
   arrivalsMs: number[]
 }
@@ -21,6 +22,7 @@ export interface ClosedLoop {
   kind: 'closed'
   url: string
   path: string
+  apiKey?: string
   callers: number
   /** No request begins after this long. */
   seconds: number
@@ -49,7 +51,7 @@ process.on('message', async (request: TrafficRequest) => {
   let next = 0
   const send = async (scheduledMs: number): Promise<Answer> => {
     const sentMs = elapsed()
-    const answer = await post(pool, request.path, images[next++ % images.length]!)
+    const answer = await post(pool, request, images[next++ % images.length]!)
     return { scheduledMs, sentMs, answeredMs: elapsed(), ...answer }
   }
   const answers = request.kind === 'open' ? openLoop(request, send) : closedLoop(request, send)
@@ -76,12 +78,16 @@ process.on('message', async (request: TrafficRequest) => {
   }
 })
 
-async function post(pool: Pool, path: string, image: Buffer): Promise<Pick<Answer, 'status' | 'pruning'>> {
+async function post(
+  pool: Pool,
+  { path, apiKey }: TrafficRequest,
+  image: Buffer,
+): Promise<Pick<Answer, 'status' | 'pruning'>> {
   try {
     const { statusCode: status, body } = await pool.request({
       path,
       method: 'POST',
-      headers: { 'content-type': 'image/jpeg' },
+      headers: { 'content-type': 'image/jpeg', ...(apiKey && { authorization: `Bearer ${apiKey}` }) },
       body: image,
     })
     const caption = (await body.json()) as Caption
