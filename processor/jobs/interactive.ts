@@ -69,7 +69,7 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
     deadline: job.deadline - Math.max(replyTime.ms, replyShare * (job.deadline - job.acceptedAt)),
   })
   const run = async (job: CaptionJob, record: ConsumedRecord, signal: AbortSignal) => {
-    const mayHaveRun = record.timestamp < startedAt || job.repeatable
+    const mayHaveRun = record.timestamp < (record.ownedSince ?? startedAt) || job.repeatable
     const known = mayHaveRun ? await finishedCaption(options.store, job, record) : undefined
     const timed = withReplyTime(job)
     const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, timed)

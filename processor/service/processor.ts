@@ -16,6 +16,7 @@ import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
+import { Isolation } from '../delivery/isolation.ts'
 import { batchBacklog, type FleetWatch, streamBacklog, watchFleet } from '../fleet/load.ts'
 import { batchJobs, shardSharing } from '../jobs/batch.ts'
 import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
@@ -66,6 +67,7 @@ const imageBytes = ({ memoryMb }: Config) => Math.floor(imageShare * workingMemo
 
 interface Consuming extends ProcessorOptions {
   pipeline: Pipeline
+  isolation: Isolation
   shutdown: Shutdown
 }
 
@@ -101,7 +103,7 @@ export async function startProcessor(
   const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
 
   fleet = watchFleet({ backends, log, metrics, shutdown, throughput: () => pipeline.throughput })
-  const consuming = { ...options, pipeline, shutdown }
+  const consuming = { ...options, pipeline, isolation: new Isolation(), shutdown }
   const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
     ...{ captioner: pipeline, store: backends.store, onRejected, decided: edgeDecides, now: Date.now },
@@ -174,9 +176,11 @@ function handling(
     log,
     backends: { stream, store },
     onDeadLetter,
-  }: Pick<ProcessorOptions, 'log' | 'backends' | 'onDeadLetter'>,
+    isolation,
+  }: Pick<Consuming, 'log' | 'backends' | 'onDeadLetter' | 'isolation'>,
 ) {
-  const handle = withDeadLetters(withCrashMarks(handler, { store, now: Date.now }), { stream, onDeadLetter })
+  const marked = withCrashMarks(handler, { store, isolation, now: Date.now })
+  const handle = withDeadLetters(marked, { stream, onDeadLetter })
   return {
     handle: (record: ConsumedRecord, signal: AbortSignal) =>
       inSpan(
