@@ -61,6 +61,9 @@ export const keys = {
   /** A `Tenant`. */
   tenant: (id: string) => `${keys.tenants}${id}.json`,
   tenants: 'tenants/',
+  /** Written now and then to see whether the store can be. */
+  ready: 'ready',
+
   /** The claim of an idempotency key, by its SHA-256 in hex. */
   idempotency: (tenant: string, hash: string) => `idempotency/${tenant}/${hash}.json`,
 

@@ -176,7 +176,10 @@ describe('a batch that ends while its lines are run', () => {
       now: () => now,
     })
     const lines = Array.from({ length: 20 }, (_, i) => `https://x/${i}.jpg`)
-    const { header, output, errors } = await resultsOf(run, await shardOf(store, lines, { expiresAt: 51_000 }))
+    const { header, output, errors } = await resultsOf(
+      run,
+      await shardOf(store, lines, { expiresAt: 51_000 }),
+    )
     expect(output.length).toBeGreaterThanOrEqual(5)
     expect(errors.length).toBeGreaterThan(0)
     expect(output.length + errors.length).toBe(20)
