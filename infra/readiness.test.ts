@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { createReadiness, withoutReasons } from './readiness.ts'
+import { createReadiness, storeProbe, withoutReasons } from './readiness.ts'
 
 test('is ready when every probe fulfils, and says which does not and why', async () => {
   let away = false
@@ -38,4 +38,29 @@ test('strangers learn which check fails, and the log why, once for each change',
   expect(told[1]).toEqual({ ready: false, checks: { store: { ok: false } } })
   expect(logged).toHaveLength(2)
   expect(JSON.stringify(logged)).toContain('10.0.0.7')
+})
+
+test('a store that cannot be written is not ready; all share a write every 10 s', async () => {
+  let time = 0
+  let puts = 0
+  let full = false
+  const put = async () => {
+    puts++
+    if (full) throw new Error('no space left')
+    return { etag: '' }
+  }
+  const probe = storeProbe({ put }, { key: 'ready', now: () => time })
+  const readiness = createReadiness({ store: probe }, { keepMs: 0, now: () => time })
+  for (let i = 0; i < 3; i++) expect((await readiness()).ready).toBe(true)
+  expect(puts).toBe(1)
+  time += 10_000
+  full = true
+  expect(await readiness()).toEqual({
+    ready: false,
+    checks: { store: { ok: false, message: 'no space left' } },
+  })
+  time += 2_000
+  full = false
+  expect((await readiness()).ready).toBe(true)
+  expect(puts).toBe(3)
 })

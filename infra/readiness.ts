@@ -1,4 +1,5 @@
 import { remember } from './remembered.ts'
+import type { ObjectStore } from './store/store.ts'
 import { within } from './timing.ts'
 
 interface Check {
@@ -61,6 +62,37 @@ export function withoutReasons(
     return { ready, checks: Object.fromEntries(states) }
   }
 }
+
+/** Time for which a write that succeeded counts, and one that failed, ms. */
+const writtenMs = 10_000
+const unwrittenMs = 2_000
+/** Enough to fail where the last kilobytes are left. */
+const probeBytes = 16 * 1024
+
+/**
+ * Creates a probe that writes: a store that can be read and not written (a full disk, say) is not ready. The callers
+ * share a write every 10 s.
+ *
+ * @example createReadiness({ store: storeProbe(store, { key: 'ready', now: Date.now }) })
+ */
+export function storeProbe(
+  store: Pick<ObjectStore, 'put'>,
+  { key, now }: { key: string; now(): number },
+): Probe {
+  const write = () => store.put(key, new Uint8Array(probeBytes))
+  const failureOf = remember<Error | undefined>({
+    load: () => write().then(() => undefined, asError),
+    freshMs: (failure) => (failure ? unwrittenMs : writtenMs),
+    now,
+    shared: true,
+  })
+  return async () => {
+    const failure = await failureOf('')
+    if (failure) throw failure
+  }
+}
+
+const asError = (error: unknown) => (error instanceof Error ? error : new Error(String(error)))
 
 async function check(probe: Probe, timeoutMs: number): Promise<Check> {
   try {

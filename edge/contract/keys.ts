@@ -36,6 +36,8 @@ export const keys = {
   batchCancel: (tenant: string, id: string) => `batch-work/${tenant}/${id}/cancel`,
   /** The coordinator's own state. */
   batchProgress: (tenant: string, id: string) => `batch-work/${tenant}/${id}/progress.json`,
+  /** Exists when a planner has lost the batch while it was alive. */
+  batchSurvival: (tenant: string, id: string) => `batch-work/${tenant}/${id}/survival.json`,
   /** Positions of the shards in the manifest, once it is read completely. */
   batchPlan: (tenant: string, id: string) => `batch-work/${tenant}/${id}/plan.jsonl`,
   /** Manifest generated from a bucket prefix. */
@@ -59,6 +61,9 @@ export const keys = {
   /** A `Tenant`. */
   tenant: (id: string) => `${keys.tenants}${id}.json`,
   tenants: 'tenants/',
+  /** Written now and then to see whether the store can be. */
+  ready: 'ready',
+
   /** The claim of an idempotency key, by its SHA-256 in hex. */
   idempotency: (tenant: string, hash: string) => `idempotency/${tenant}/${hash}.json`,
 

@@ -59,6 +59,8 @@ export class KafkaConsumer implements Consumer {
   /** Member id at the broker; the same one after a join means that no rebalance was missed. */
   #memberId: string | undefined
   #assigned: ReadonlySet<number> = new Set()
+  /** Partition to the time of its assignment, unix ms. */
+  readonly #ownedSince = new Map<number, number>()
   #failures = 0
   /** Resolves when everything fetched is dispatched and there is room for more. */
   #room: PromiseWithResolvers<void> | undefined
@@ -166,7 +168,10 @@ export class KafkaConsumer implements Consumer {
     const { topic } = this.#options
     const stayed = memberId === this.#memberId
     this.#memberId = memberId
+    const before = stayed ? this.#assigned : new Set()
     this.#assigned = new Set(memberAssignment[topic])
+    for (const partition of this.#assigned)
+      if (!before.has(partition)) this.#ownedSince.set(partition, Date.now())
     this.#failures = 0
     for (const progress of this.#partitions.values()) {
       const { partition, assigned, next } = progress
@@ -216,7 +221,9 @@ export class KafkaConsumer implements Consumer {
       const message = progress.take()
       if (progress.waiting > 0) this.#ready.add(progress)
       if (!message) continue
-      const record = consumedRecord(this.#options.topic, progress.partition, message)
+      const { partition } = progress
+      const record = consumedRecord(this.#options.topic, partition, message)
+      record.ownedSince = this.#ownedSince.get(partition)
       this.#origins.set(record, progress)
       this.#member.take(record)
     }

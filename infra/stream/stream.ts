@@ -9,6 +9,11 @@ export interface StreamRecord {
 
 /** Record as a consumer gets it. `timestamp` is unix ms, set when the stream accepted it. */
 export interface ConsumedRecord extends StreamRecord {
+  /**
+   * Time since which this consumer has the partition, unix ms: another one may have handled earlier records. Absent: since
+   * the start of the process.
+   */
+  ownedSince?: number
   topic: string
   partition: number
   offset: bigint

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { keys } from '../../edge/contract/keys.ts'
 import { decodeControl, encodeShardJob, type ShardJob } from '../../edge/contract/shard.ts'
 import { topics } from '../../edge/contract/topics.ts'
@@ -11,6 +11,7 @@ import { codeOf, decodeShard, fakeImages, shardKey, shardOf } from '../batches/s
 import { FakeCaptioner, type FakeCaptionerOptions } from '../cli/captioner.fixture.ts'
 import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
 import { consumed, FakeSender } from '../delivery/record.fixture.ts'
+import { ResultWrites } from '../delivery/result-writes.ts'
 import { type BatchJobsOptions, batchJobs } from './batch.ts'
 
 const signal = new AbortController().signal
@@ -169,21 +170,31 @@ describe('the bucket of a caller that has the lines', () => {
 })
 
 describe('an outage', () => {
-  test('of the store while results are written: the shard comes again, and is written once', async () => {
-    let away = true
+  test('of the store while results are written: they are kept, and no shard is begun until they are stored', async () => {
+    let isFull = true
+    let puts = 0
     const flaky: ObjectStore = {
       ...store,
       put: async (...args) => {
-        if (away) throw new StoreUnavailableError('away')
+        puts++
+        if (isFull) throw new StoreUnavailableError('No space left.')
         return store.put(...args)
       },
     }
-    const handle = withDeadLetters(processor({ store: flaky }), { stream: sender })
-    for (let i = 0; i < 5; i++) await expect(handle(recordOf(), signal)).rejects.toThrow('away')
-    expect([objects.has(shardKey(job)), sender.sent]).toEqual([false, []])
-    away = false
-    await handle(recordOf(), signal)
+    let captions = 0
+    const captioner = new FakeCaptioner({ onTask: () => captions++ })
+    const sleep = () => new Promise<void>((resolve) => setImmediate(resolve))
+    const { handle } = processor({ store: flaky, captioner, results: new ResultWrites({ sleep }) })
+    const first = handle(recordOf(), signal)
+    await vi.waitFor(() => expect(puts).toBeGreaterThan(3))
+    const captioned = captions
+    const second = handle(recordOf(await shardOf(store, lines, { shard: 1 })), signal)
+    for (let i = 0; i < 10; i++) await sleep()
+    expect([captions, sender.sent]).toEqual([captioned, []])
+    isFull = false
+    await Promise.all([first, second])
     expect(stored().header).toMatchObject(tally)
+    expect(captions).toBe(2 * captioned)
   })
 
   test('of the stream: the results stay, and are announced when it is back', async () => {

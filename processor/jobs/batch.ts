@@ -29,10 +29,13 @@ import { readShard, writeShard } from '../batches/shard/results.ts'
 import { createShardRunner, type ShardResults, type ShardRunnerOptions } from '../batches/shard/runner.ts'
 import { failedShard, type ShardFault } from '../batches/shard/unrun.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
+import { ResultWrites } from '../delivery/result-writes.ts'
 
 export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 'captioner' | 'images'> {
   stream: Pick<Stream, 'send'>
   metrics: Metrics
+  /** Writes of results, of all lanes; default: this lane's own. */
+  results?: ResultWrites
   log: { warn(fields: Record<string, unknown>, message: string): void }
   /** Unix ms. */
   now(): number
@@ -48,7 +51,7 @@ export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 
  * into the dead letters; then `onDead` writes error lines.
  */
 export function batchJobs(options: BatchJobsOptions): RecordHandler {
-  const { captioner, store, stream, log, now } = options
+  const { captioner, store, stream, log, now, results: writes = new ResultWrites() } = options
   const metrics = measureBatches(options.metrics)
   const runShard = createShardRunner({ ...options, ...metrics })
   const repayShard = createShardRepayer(options)
@@ -67,9 +70,10 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     // Its results would never be deleted: those of the batch have been joined and deleted.
     if (status && !acceptsShards(status))
       return log.warn(nameOf(job), 'shard resent, but its batch has ended')
+    await writes.ready(signal)
     const results = await withLines(job, signal, () => run(job, signal))
     if (!results) return metrics.onShard('cancelled')
-    const tally = await writeShard(store, job, results, stored)
+    const tally = await writes.write(() => writeShard(store, job, results, stored), signal)
     await finish(job, tally, 'done', stored ? { replaced: true } : {})
   }
 

@@ -9,9 +9,10 @@ import { keys } from '../../edge/contract/keys.ts'
 import { topics } from '../../edge/contract/topics.ts'
 import { FairBudget } from '../../infra/fair-budget.ts'
 import { openDirectoryStore } from '../../infra/store/directory.ts'
-import { getJson, type ObjectStore } from '../../infra/store/store.ts'
+import { getJson, type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import type { ConsumedRecord, StreamRecord } from '../../infra/stream/stream.ts'
 import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
+import { ResultWrites } from '../delivery/result-writes.ts'
 import type { Captioned, CaptionTask } from '../pipeline/captioner.ts'
 import { type InteractiveJobsOptions, interactiveJobs, RecentTime } from './interactive.ts'
 
@@ -116,6 +117,37 @@ it('does not caption again what may be a repeat and has its result', async () =>
   await handle(recordOf({ repeatable: true }))
   expect(tasks).toHaveLength(1)
   expect(delivered).toHaveLength(2)
+})
+
+it('keeps a caption that cannot be stored, and begins no other until it is', async () => {
+  const jobs = (count: number) =>
+    Array.from({ length: count }, (_, i) => ({ ...recordOf({ id: `cap_${i + 1}` }), offset: BigInt(i) }))
+  const sleep = () => new Promise<void>((resolve) => setImmediate(resolve))
+  let isFull = true
+  let puts = 0
+  const put: ObjectStore['put'] = async (...args) => {
+    puts++
+    if (isFull) throw new StoreUnavailableError('No space left.')
+    return store.put(...args)
+  }
+  const flaky: ObjectStore = {
+    put,
+    get: (...args) => store.get(...args),
+    head: (key) => store.head(key),
+    delete: (key) => store.delete(key),
+    list: (...args) => store.list(...args),
+    close: async () => {},
+  }
+  const more = { store: flaky, results: new ResultWrites({ sleep }) }
+  const [first, ...others] = jobs(4)
+  const handled = [handle(first!, captioned, more)]
+  while (puts < 3) await sleep()
+  for (const other of others) handled.push(handle(other, captioned, more))
+  for (let i = 0; i < 10; i++) await sleep()
+  expect([tasks.length, delivered]).toEqual([1, []])
+  isFull = false
+  await Promise.all(handled)
+  expect([tasks.length, delivered.length]).toEqual([4, 4])
 })
 
 it('lets a repeat wait for the one that is being captioned', async () => {

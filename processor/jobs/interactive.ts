@@ -8,6 +8,7 @@ import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
+import { ResultWrites } from '../delivery/result-writes.ts'
 import type { Captioner } from '../pipeline/captioner.ts'
 import type { Admission, AdmissionRequest } from '../scheduling/admission.ts'
 
@@ -20,6 +21,8 @@ export interface InteractiveJobsOptions {
   decided?: boolean
   /** Memory of images that are sent by key, shared by tenants, bytes: an image is read when there is room. Default: any. */
   memory?: FairBudget
+  /** Writes of results, of all lanes; default: this lane's own. */
+  results?: ResultWrites
   /** Called for every rejected request. */
   onRejected?(reason: 'full' | 'late'): void
   /** Delivers the finished caption to the caller at the job's `reply-to`. @returns whether the caller has it for sure */
@@ -53,6 +56,7 @@ const replyShare = 0.1
  */
 export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJobs {
   const startedAt = options.now()
+  const { results = new ResultWrites() } = options
   const retries = new KeyLock()
   const running = new Map<string, number>()
   const count = (tenant: string, by: 1 | -1) => {
@@ -69,16 +73,17 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
     deadline: job.deadline - Math.max(replyTime.ms, replyShare * (job.deadline - job.acceptedAt)),
   })
   const run = async (job: CaptionJob, record: ConsumedRecord, signal: AbortSignal) => {
-    const mayHaveRun = record.timestamp < startedAt || job.repeatable
+    const mayHaveRun = record.timestamp < (record.ownedSince ?? startedAt) || job.repeatable
     const known = mayHaveRun ? await finishedCaption(options.store, job, record) : undefined
     const timed = withReplyTime(job)
     const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, timed)
     if (error) await reject(options, job, error)
     else {
       if (inTransit.delete(job.id)) transitTime.observe(options.now() - job.acceptedAt)
+      if (!known) await results.ready(signal)
       const caption = known ?? (await captionOf(options, timed, record, signal))
       const captionedAt = options.now()
-      if (!known) await keep(options, job, caption)
+      if (!known) await results.write(() => keep(options, job, caption), signal)
       if (job.replyTo) void options.deliver(job.replyTo, caption)
       if (!known) replyTime.observe(options.now() - captionedAt)
     }

@@ -16,6 +16,8 @@ import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { inSpan, SpanKind } from '../../infra/telemetry/tracing.ts'
 import { withCrashMarks } from '../delivery/crash-marks.ts'
 import { type DeadLetterOptions, type RecordHandler, withDeadLetters } from '../delivery/dead-letters.ts'
+import { Isolation } from '../delivery/isolation.ts'
+import { ResultWrites } from '../delivery/result-writes.ts'
 import { batchBacklog, type FleetWatch, streamBacklog, watchFleet } from '../fleet/load.ts'
 import { batchJobs, shardSharing } from '../jobs/batch.ts'
 import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
@@ -66,6 +68,8 @@ const imageBytes = ({ memoryMb }: Config) => Math.floor(imageShare * workingMemo
 
 interface Consuming extends ProcessorOptions {
   pipeline: Pipeline
+  isolation: Isolation
+  results: ResultWrites
   shutdown: Shutdown
 }
 
@@ -101,10 +105,12 @@ export async function startProcessor(
   const { caption } = await pipeline.caption({ image: await readFile(image), lane: 'interactive' })
 
   fleet = watchFleet({ backends, log, metrics, shutdown, throughput: () => pipeline.throughput })
-  const consuming = { ...options, pipeline, shutdown }
+  const results = new ResultWrites({ log })
+  const consuming = { ...options, pipeline, isolation: new Isolation(), results, shutdown }
   const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
-    ...{ captioner: pipeline, store: backends.store, onRejected, decided: edgeDecides, now: Date.now },
+    ...{ captioner: pipeline, store: backends.store, results },
+    ...{ onRejected, decided: edgeDecides, now: Date.now },
     deliver: (...reply) => inSpan('reply', { kind: SpanKind.CLIENT }, () => deliver(...reply)),
     admission: (image) => pipeline.executor.admission(image),
     memory: new FairBudget({ size: imageBytes(config), leavesRoom: true }),
@@ -137,7 +143,7 @@ function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<
 }
 
 function consumeBatch(options: Consuming): Promise<Consumer> {
-  const { config, log, backends, metrics, pipeline, shutdown } = options
+  const { config, log, backends, metrics, pipeline, results, shutdown } = options
   const { stream, store, buckets, ownBucket } = backends
   const images = openImageSource({
     maxBytes: maxBodyBytes,
@@ -155,6 +161,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     ownBucket,
     images: images.imageAt,
     metrics,
+    results,
     log,
     now: Date.now,
   })
@@ -174,9 +181,11 @@ function handling(
     log,
     backends: { stream, store },
     onDeadLetter,
-  }: Pick<ProcessorOptions, 'log' | 'backends' | 'onDeadLetter'>,
+    isolation,
+  }: Pick<Consuming, 'log' | 'backends' | 'onDeadLetter' | 'isolation'>,
 ) {
-  const handle = withDeadLetters(withCrashMarks(handler, { store, now: Date.now }), { stream, onDeadLetter })
+  const marked = withCrashMarks(handler, { store, isolation, now: Date.now })
+  const handle = withDeadLetters(marked, { stream, onDeadLetter })
   return {
     handle: (record: ConsumedRecord, signal: AbortSignal) =>
       inSpan(

@@ -1,3 +1,4 @@
+import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
@@ -8,7 +9,7 @@ import { serveNode } from '../../edge/server.ts'
 import { type NodeEdgeOptions, startEdge } from '../../edge/start-edge.ts'
 import { type Backends, openBackends } from '../../infra/backends.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
-import { createReadiness } from '../../infra/readiness.ts'
+import { createReadiness, storeProbe } from '../../infra/readiness.ts'
 import { Shutdown } from '../../infra/shutdown.ts'
 import { exportSpans } from '../../infra/telemetry/export-spans.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
@@ -204,7 +205,7 @@ async function serveOperations(process: Process): Promise<string> {
 function readinessOf({ backends: { stream, store }, shutdown }: Process) {
   const readiness = createReadiness({
     stream: () => stream.lag(topics.interactive, groups.interactive),
-    store: () => store.head('ready'),
+    store: storeProbe(store, { key: keys.ready, now: Date.now }),
   })
   return async () => {
     const { ready, checks } = await readiness()

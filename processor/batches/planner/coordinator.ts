@@ -10,10 +10,19 @@ import { isOutage, type PlannerLog } from '../../delivery/outages.ts'
 import { announceBacklogs } from '../../fleet/batch-progress.ts'
 import { cleanUpBatch } from './clean-up.ts'
 import type { PlannerServices } from './context.ts'
-import { type BatchRef, type Claim, claimBatch, refOfMarker } from './lease.ts'
+import {
+  type BatchRef,
+  type Claim,
+  type ClaimOptions,
+  type ClaimResult,
+  claimBatch,
+  noteSurvival,
+  refOfMarker,
+} from './lease.ts'
 import { BatchLifecycle } from './lifecycle.ts'
 import { SendWindow } from './send-window.ts'
 import type { BatchState } from './state.ts'
+import { Trials } from './trials.ts'
 
 /** Time between two scans of the open batches, ms. */
 const sweepMs = 5_000
@@ -31,6 +40,8 @@ export interface CoordinatorOptions
   log: PlannerLog
   onEnded?(status: BatchStatus): void
 }
+
+type ClaimHow = Pick<ClaimOptions, 'force' | 'recent'>
 
 /** Batch that this planner runs or tries to claim. */
 interface Entry {
@@ -50,7 +61,10 @@ export class Coordinator {
   readonly #services: PlannerServices
   readonly #entries = new Map<string, Entry>()
   readonly #retries = new Map<string, { at: number; delayMs: number }>()
+  /** Batch to the time of this planner's last claim, unix ms, while it has not ended here. */
+  readonly #claims = new Map<string, number>()
   readonly #claiming = pLimit(claimsAtOnce)
+  readonly #trials: Trials
   readonly #closing = new AbortController()
   #sweeping: Promise<void> | undefined
   #announcing: { close(): Promise<void> } | undefined
@@ -64,6 +78,7 @@ export class Coordinator {
       earlyFilesLimit: pLimit(earlyFilesAtOnce),
       signal: this.#closing.signal,
     }
+    this.#trials = new Trials({ clock: options.clock, signal: this.#closing.signal })
   }
 
   get activeBatches(): number {
@@ -122,7 +137,7 @@ export class Coordinator {
     if (!this.#entries.has(ref.batch)) this.#open(ref, { force: false, recent })
   }
 
-  #open(ref: BatchRef, options: { force: boolean; recent?: boolean }): Entry | undefined {
+  #open(ref: BatchRef, options: ClaimHow): Entry | undefined {
     const retry = this.#retries.get(ref.batch)
     if (this.#closing.signal.aborted || (retry && this.#options.clock.now() < retry.at)) return undefined
     const entry: Entry = { ref, lifecycle: undefined, queued: [], ended: Promise.resolve() }
@@ -133,17 +148,48 @@ export class Coordinator {
     return entry
   }
 
-  async #run(entry: Entry, options: { force: boolean; recent?: boolean }): Promise<void> {
-    const { store, clock, outages, owner } = this.#options
+  async #run(entry: Entry, options: ClaimHow): Promise<void> {
+    const { store, outages } = this.#options
     const { ref } = entry
-    const claim = await this.#claiming(() => claimBatch(ref, { store, owner, now: clock.now(), ...options }))
+    await this.#trials.pause()
+    const claim = await this.#claiming(() => this.#claim(ref, options))
     if (claim === 'held') return
+    if (claim === 'suspect') return this.#runAlone(entry, options)
     if (claim !== 'ended') await this.#runClaimed(entry, claim)
     await outages.outlast(() => cleanUpBatch(store, ref), this.#closing.signal)
   }
 
+  async #claim(ref: BatchRef, options: ClaimHow & { alone?: boolean }): Promise<ClaimResult> {
+    const { store, clock, owner } = this.#options
+    const ownSince = this.#claims.get(ref.batch)
+    const claim = await claimBatch(ref, { store, owner, ownSince, now: clock.now(), ...options })
+    if (typeof claim === 'object') this.#claims.set(ref.batch, claim.since)
+    return claim
+  }
+
+  /** Runs a batch at which planners died: apart from others until it has outlived the part in which they died. */
+  async #runAlone(entry: Entry, options: ClaimHow): Promise<void> {
+    const { store, outages, log } = this.#options
+    const { ref } = entry
+    const trial = await this.#trials.begin(() => !this.#running().some((state) => state.isPlanning))
+    try {
+      this.#closing.signal.throwIfAborted()
+      const claim = await this.#claim(ref, { ...options, alone: true })
+      if (claim === 'held' || claim === 'suspect') return
+      if (claim !== 'ended') {
+        log.warn({ ...ref, ...claim.attempt }, 'planners died at this batch, so it is run alone')
+        const running = this.#runClaimed(entry, claim)
+        trial.endWhen(() => entry.lifecycle?.isTrusted ?? false)
+        await running
+      }
+    } finally {
+      trial.end()
+    }
+    await outages.outlast(() => cleanUpBatch(store, ref), this.#closing.signal)
+  }
+
   async #runClaimed(entry: Entry, claim: Claim): Promise<void> {
-    const { log, onEnded } = this.#options
+    const { store, log, onEnded } = this.#options
     const { ref, queued } = entry
     const lifecycle = new BatchLifecycle(claim, this.#services)
     entry.lifecycle = lifecycle
@@ -152,10 +198,12 @@ export class Coordinator {
     try {
       await lifecycle.run()
     } catch (error) {
-      if (!(error instanceof OwnershipLostError)) await lifecycle.release().catch(() => {})
+      if (error instanceof OwnershipLostError) await noteSurvival(store, ref, claim.since).catch(() => {})
+      else await lifecycle.release().catch(() => {})
       throw error
     }
     this.#retries.delete(ref.batch)
+    this.#claims.delete(ref.batch)
     const { status } = lifecycle.state.batch
     onEnded?.(status)
     log.info({ ...ref, status }, 'batch ended')
@@ -166,6 +214,7 @@ export class Coordinator {
     // The next sweep meets an outage too, and logs it.
     if (this.#closing.signal.aborted || isOutage(error)) return
     if (error instanceof OwnershipLostError) {
+      this.#claims.delete(ref.batch)
       log.info({ ...ref }, 'batch taken over by another planner')
       return
     }

@@ -1,9 +1,10 @@
 import { isFinal, type StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { emptyTally } from '../../../edge/contract/shard.ts'
-import { getVersioned } from '../../../infra/store/json.ts'
+import { getVersioned, putJson } from '../../../infra/store/json.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
-import type { ObjectStore } from '../../../infra/store/store.ts'
+import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
+import { type Attempt, firstAttempt, isSuspect, nextAttempt } from './attempt.ts'
 import type { WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
@@ -22,6 +23,8 @@ export interface StoredProgress {
   /** Time of the last heartbeat; 0 when it was released. */
   heartbeat: number
   work: WorkState
+  /** What planners have died at; written with the claim, so before the work. Absent in the progress of old planners. */
+  attempt?: Attempt
   seal?: FinalState
 }
 
@@ -37,12 +40,13 @@ export interface Claim {
   before: StoredProgress | undefined
   /** Time of the claim, unix ms. */
   since: number
+  attempt: Attempt
   batchObject: OwnedObject
   progressObject: OwnedObject
 }
 
-/** `held`: another planner has the batch. `ended`: only the clean-up is left. */
-export type ClaimResult = Claim | 'held' | 'ended'
+/** `held`: another planner has the batch. `ended`: only the clean-up is left. `suspect`: it has to be claimed alone. */
+export type ClaimResult = Claim | 'held' | 'ended' | 'suspect'
 
 export interface ClaimOptions {
   store: ObjectStore
@@ -52,15 +56,18 @@ export interface ClaimOptions {
   force: boolean
   /** Leaves a new batch to the planner that gets it from the stream. */
   recent?: boolean
+  /** Nothing else that could kill this planner begins beside it. Without it, a suspect is not claimed. */
+  alone?: boolean
+  /** `since` of this process's own last claim of the batch: it did not die. */
+  ownSince?: number
   /** Unix ms. */
   now: number
 }
 
 /** Claims a batch; of concurrent claims one succeeds. */
-export async function claimBatch(
-  { tenant, batch }: BatchRef,
-  { store, owner, force, recent, now }: ClaimOptions,
-): Promise<ClaimResult> {
+export async function claimBatch(ref: BatchRef, options: ClaimOptions): Promise<ClaimResult> {
+  const { tenant, batch } = ref
+  const { store, owner, force, recent, alone, now } = options
   const progressKey = keys.batchProgress(tenant, batch)
   const progress = await getVersioned<StoredProgress>(store, progressKey)
   if (progress && isHeld(progress.value, { owner, force, now })) return 'held'
@@ -70,9 +77,11 @@ export async function claimBatch(
   if (!stored || isFinal(stored.value.batch.status)) return 'ended'
 
   const before = progress?.value
+  const attempt = before ? await attemptAfter(ref, before, options) : firstAttempt
+  if (isSuspect(attempt) && !alone) return 'suspect'
   const progressObject = new OwnedObject(store, progressKey, progress?.etag)
   const work = before?.work ?? { lines: 0, sent: 0, done: '', tally: emptyTally }
-  const mine: StoredProgress = { owner, since: now, heartbeat: now, work, seal: before?.seal }
+  const mine: StoredProgress = { owner, since: now, heartbeat: now, work, attempt, seal: before?.seal }
   try {
     await progressObject.write(() => JSON.stringify(mine))
   } catch (error) {
@@ -80,7 +89,35 @@ export async function claimBatch(
     throw error
   }
   const batchObject = new OwnedObject(store, batchKey, stored.etag)
-  return { stored: stored.value, before, since: now, batchObject, progressObject }
+  return { stored: stored.value, before, since: now, attempt, batchObject, progressObject }
+}
+
+/** The attempt that begins now: the previous planner has died at it unless it released the batch, or is alive. */
+async function attemptAfter(
+  { tenant, batch }: BatchRef,
+  before: StoredProgress,
+  { store, owner, ownSince }: ClaimOptions,
+): Promise<Attempt> {
+  const last = before.attempt ?? firstAttempt
+  if (before.heartbeat === 0 || (before.owner === owner && before.since === ownSince)) return last
+  const survival = last.deaths > 0 && (await getJson<Survival>(store, keys.batchSurvival(tenant, batch)))
+  const innocent = survival && survival.since >= (last.last ?? 0)
+  return nextAttempt(innocent ? { ...last, deaths: 0 } : last, before.since)
+}
+
+/** Notes that the planner which claimed the batch at `since` lost it alive, so that this counts as no death. */
+export async function noteSurvival(
+  store: Pick<ObjectStore, 'put'>,
+  { tenant, batch }: BatchRef,
+  since: number,
+): Promise<void> {
+  await putJson(store, keys.batchSurvival(tenant, batch), { since } satisfies Survival)
+}
+
+/** Object under `keys.batchSurvival`. */
+interface Survival {
+  /** Unix ms. */
+  since: number
 }
 
 function isHeld(

@@ -2,6 +2,7 @@ import { keys } from '../../../edge/contract/keys.ts'
 import type { Control } from '../../../edge/contract/shard.ts'
 import { getJson } from '../../../infra/store/store.ts'
 import { expireShards } from '../shard/unrun.ts'
+import { givenUpError } from './attempt.ts'
 import type { BatchContext, PlannerServices } from './context.ts'
 import type { Claim, FinalState } from './lease.ts'
 import { planBatch } from './plan-batch.ts'
@@ -17,7 +18,7 @@ import {
   shardsToSend,
 } from './shard-sender.ts'
 import { BatchRecord, BatchState } from './state.ts'
-import { begun, cancelling, concluded, finalizing } from './status.ts'
+import { type BatchError, begun, cancelling, concluded, finalizing } from './status.ts'
 
 /** Time between two saves of the progress, ms. */
 const saveMs = 1_000
@@ -78,6 +79,11 @@ export class BatchLifecycle {
     }
   }
 
+  /** True when its planner's next death would not count against it. */
+  get isTrusted(): boolean {
+    return this.#context.record.isTrusted
+  }
+
   /** Releases the batch to another planner. */
   release(): Promise<void> {
     return this.#context.record.release()
@@ -102,8 +108,9 @@ export class BatchLifecycle {
   }
 
   async #plan(): Promise<void> {
-    if (this.state.finalState) return
-    this.state.errors = await planBatch(this.#context)
+    const { finalState, attempt } = this.state
+    if (finalState) return
+    this.state.errors = attempt.givenUp ? [givenUpError(attempt.givenUp)] : await planBatch(this.#context)
     this.state.changes.announce()
   }
 
@@ -134,7 +141,7 @@ export class BatchLifecycle {
         if (cancel) this.#cancel(cancel.cancelling_at)
         await record.save()
       })
-      if (!state.finalState && state.work.sent >= earlyFilesShards) this.#earlyFiles.begin()
+      if (state.mayRun(clock.now()) && state.work.sent >= earlyFilesShards) this.#earlyFiles.begin()
       await clock.sleep(saveMs, signal)
       signal.throwIfAborted()
       state.changes.announce()
@@ -178,11 +185,21 @@ export class BatchLifecycle {
     state.changes.announce()
     await outages.outlast(() => record.save(), signal)
     state.changes.announce()
+    if (state.attempt.givenUp === 'ending') return this.#concludeWithoutFiles(errors)
     const files = await joinFiles(this.#context, this.#earlyFiles.files)
     const failed = state.work.lines - files.tally.completed
     state.filesTally = ending === 'failed' ? { ...files.tally, failed } : files.tally
     const conclusion = { ...files, ending, errors: [...errors, ...files.errors] }
     state.batch = concluded(state.batch, conclusion, clock.now())
+    await outages.outlast(() => record.save(), signal)
+  }
+
+  /** Ends a batch whose files cannot be written. */
+  async #concludeWithoutFiles(errors: BatchError[]): Promise<void> {
+    const { state, record, clock, outages, signal } = this.#context
+    const files = { outputFileId: null, errorFileId: null }
+    const conclusion = { ...files, errors: [...errors, givenUpError('ending')] }
+    state.batch = concluded(state.batch, { ...conclusion, ending: 'failed' }, clock.now())
     await outages.outlast(() => record.save(), signal)
   }
 

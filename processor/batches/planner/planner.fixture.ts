@@ -43,6 +43,8 @@ export interface TestPlanner {
   kill(): void
   /** Kills it at its `count`th call of the store or the stream from now on. */
   killAfter(count: number): void
+  /** Kills it at its first call that matches, each as `put some/key`. */
+  killAt(calls: RegExp): void
   /** From now on its calls that match, each as `put some/key`, wait until it resumes. */
   stallAt(calls: RegExp): void
   resume(): void
@@ -92,11 +94,12 @@ export class PlannerWorld {
 
   /** Starts a planner; it looks through the open batches at once and then every few seconds. */
   startPlanner(): TestPlanner {
-    const life = { calls: Number.POSITIVE_INFINITY, stallAt: /^$/ }
+    const life = { calls: Number.POSITIVE_INFINITY, stallAt: /^$/, killAt: /^$/ }
     const resumed = Promise.withResolvers<void>()
     const isDead = () => life.calls <= 0
     const forever = new Promise<never>(() => {})
     const mortal = async <T>(call: () => Promise<T>, name: string): Promise<T> => {
+      if (life.killAt.test(name)) life.calls = 0
       if (isDead()) return forever
       if (life.stallAt.test(name)) await resumed.promise
       // The last call happens, but nobody learns of it.
@@ -123,6 +126,9 @@ export class PlannerWorld {
       },
       killAfter: (count) => {
         life.calls = count
+      },
+      killAt: (calls) => {
+        life.killAt = calls
       },
       stallAt: (calls) => {
         life.stallAt = calls

@@ -2,6 +2,7 @@ import type { BatchBacklog } from '../../../edge/contract/backlog.ts'
 import type { Batch, StoredBatch } from '../../../edge/contract/batch.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
 import type { Clock } from '../../delivery/outages.ts'
+import { AttemptWatch, furthest, type Phase } from './attempt.ts'
 import type { BatchRef, Claim, FinalState, StoredProgress } from './lease.ts'
 import { BatchWork, Changes } from './progress.ts'
 import { type BatchError, dueAt, withCounts } from './status.ts'
@@ -25,15 +26,38 @@ export class BatchState {
   filesTally: ShardTally | undefined
   /** Time at which the last shard was done, unix ms. */
   lastDoneAt: number
+  readonly attempt: AttemptWatch
   readonly #stored: StoredBatch
 
-  constructor({ stored, before, since }: Claim) {
+  constructor({ stored, before, since, attempt }: Claim) {
     this.ref = { tenant: stored.tenant, batch: stored.batch.id }
     this.work = new BatchWork(before?.work)
     this.batch = stored.batch
     this.finalState = before?.seal
     this.lastDoneAt = since
+    this.attempt = new AttemptWatch(attempt, { steps: this.#steps(attempt.phase), at: since })
     this.#stored = stored
+  }
+
+  /** Takes note of how far the batch came. */
+  observe(now: number): void {
+    const { attempt } = this.attempt
+    const phase = furthest(attempt.phase, this.#phase)
+    this.attempt.observe(phase, this.#steps(phase), now)
+  }
+
+  /** True while the input is read. */
+  get isPlanning(): boolean {
+    return this.#phase === 'planning' && this.attempt.givenUp === undefined
+  }
+
+  get #phase(): Phase {
+    if (this.finalState) return 'ending'
+    return this.work.planned ? 'running' : 'planning'
+  }
+
+  #steps(phase: Phase): number {
+    return phase === 'planning' ? this.work.lines : this.work.done.size
   }
 
   /** The batch as the store keeps it, with its counts. */
@@ -73,6 +97,8 @@ const heartbeatMs = 5_000
 
 /** Stored objects of a claimed batch: the Batch object, and the progress from which another planner can resume. */
 export class BatchRecord {
+  /** True when the store has forgotten deaths, or the batch is given up: its planner's next death is not its fault. */
+  isTrusted = false
   /** Set when the final state is stored, so that every planner would write the same files. */
   finalStateSaved: boolean
   readonly #claim: Claim
@@ -101,7 +127,9 @@ export class BatchRecord {
   async save(): Promise<void> {
     const { clock } = this.#planner
     const now = clock.now()
+    this.#state.observe(now)
     const progress = JSON.stringify(this.#progress(0))
+    const trusted = this.#state.attempt.attempt.deaths === 0 || this.#state.attempt.givenUp !== undefined
     const { finalState } = this.#state
     if (progress !== this.#savedProgress || now - this.#savedAt >= heartbeatMs) {
       await this.#write(() => clock.now())
@@ -109,6 +137,7 @@ export class BatchRecord {
       this.#savedAt = now
     }
     this.finalStateSaved ||= finalState !== undefined
+    this.isTrusted = trusted
     const batch = JSON.stringify(this.#state.stored)
     if (batch === this.#savedBatch) return
     await this.#claim.batchObject.write(() => JSON.stringify(this.#state.stored))
@@ -125,8 +154,9 @@ export class BatchRecord {
   }
 
   #progress(heartbeat: number): StoredProgress {
-    const { work, finalState } = this.#state
+    const { work, attempt, finalState } = this.#state
     const { owner } = this.#planner
-    return { owner, since: this.#claim.since, heartbeat, work: work.toState(), seal: finalState }
+    const { since } = this.#claim
+    return { owner, since, heartbeat, work: work.toState(), attempt: attempt.attempt, seal: finalState }
   }
 }
