@@ -41,4 +41,5 @@ const idlePipeline = {
   throughput: 0,
   costs: { relativeError: 0 },
   executor: { waiting: zero, age: zero, level: zero, arrivalRate: zero },
+  decoders: { count: zero },
 } as unknown as Pipeline
