@@ -38,7 +38,14 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
     'infra/fair-budget.ts',
     'infra/memory.ts',
   ],
-  'processor/engine': [...below('engine'), scheduling, contract, 'infra/retry.ts', 'infra/timing.ts'],
+  'processor/engine': [
+    ...below('engine'),
+    scheduling,
+    contract,
+    'infra/durable.ts',
+    'infra/retry.ts',
+    'infra/timing.ts',
+  ],
   'processor/pipeline': [
     ...below('pipeline'),
     scheduling,

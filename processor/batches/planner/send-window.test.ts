@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { newBatch } from '../../../edge/contract/batch.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { OwnedObject } from '../../../infra/store/owned-object.ts'
+import { firstAttempt } from './attempt.ts'
 import { SendWindow } from './send-window.ts'
 import { BatchState } from './state.ts'
 
@@ -22,6 +23,7 @@ function batchOf(tenant: string, hours = 24): BatchState {
   const state = new BatchState({
     stored: { tenant, batch },
     before: undefined,
+    attempt: firstAttempt,
     since: 0,
     batchObject: object,
     progressObject: object,
