@@ -99,6 +99,8 @@ export interface ReceivedBody {
   readonly digest: string
   /** Frees the bytes, which nothing may use any more, and keeps the memory for what was made of them. */
   forget(): void
+  /** Takes more memory for what the body leads to, e.g. the image at an address; given back with it. */
+  hold(reserved: Pick<Reservation, 'release'>): void
   /** Drops the bytes and gives the memory back; idempotent. */
   release(): void
 }

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
 import type { Config } from '../infra/config.ts'
-import { FairBudget } from '../infra/fair-budget.ts'
 import { FetchPlaces, inPlaces } from '../infra/fetch/fetch-places.ts'
 import { HostBreaker } from '../infra/fetch/host-breaker.ts'
 import { openImageSource } from '../infra/fetch/node.ts'
@@ -40,9 +39,8 @@ export interface EdgeAddresses {
   /** Where processors reply, and operators look. */
   operations: string
 }
-/** Shares of the working memory; the rest is for images that wait in a processor. */
-const bodyShare = 1 / 2
-const imageShare = 1 / 6
+/** Share of the working memory; the rest is for images that wait in a processor. */
+const bodyShare = 2 / 3
 
 /**
  * Serves the edge on Node, with its operations on a port of their own if the settings name one.
@@ -61,20 +59,17 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   })
   shutdown.add(() => images.close())
   const { host, port, operationsPort, replySecret, maxConnections, proxies } = config
-  const memory = workingMemory(config.memoryMb)
-  const imageBytes = Math.max(2 * maxBodyBytes, Math.floor(imageShare * memory))
   const deps = {
     ...{ ...options, ...backends, accounts, replySecret, sloMs: config.sloMs },
     limiter: createLimiter({ now: Date.now }),
     bodies: {
-      memory: createBodyMemory({ bytes: bodyShare * memory }),
+      memory: createBodyMemory({ bytes: bodyShare * workingMemory(config.memoryMb) }),
       minRate: config.minBodyRate,
       streamBytes: backends.putBytes,
     },
     metrics: createEdgeMetrics(options.metrics),
     images: inPlaces(images.imageAt, {
       places: new FetchPlaces(fetchesPerHost),
-      memory: new FairBudget({ size: imageBytes, perOwner: imageBytes / 2 }),
       waitMs: config.imageTimeoutMs,
     }),
     now: Date.now,

@@ -1,5 +1,6 @@
 import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
+import type { Reservation } from '../../infra/fair-budget.ts'
 import { largeCharacters, nextTurn } from '../../infra/timing.ts'
 import { invalid, TurbineError } from '../contract/errors.ts'
 import { checkImage } from '../contract/image.ts'
@@ -32,12 +33,12 @@ export async function readJson(c: Context<EdgeEnv>, example: object, limits?: Js
 }
 
 /**
- * Makes a reader of the image at a URL in the request.
+ * Makes a reader of the image at a URL in the request. An image that is fetched counts as a body until the job is sent.
  * @returns a function to call once, which throws ImageError, and what else an `ImageSource` throws
  */
 export function imageReader(
   c: Context<EdgeEnv>,
-  { images, ownBucket }: Pick<EdgeDeps, 'images' | 'ownBucket'>,
+  { images, ownBucket, bodies }: Pick<EdgeDeps, 'images' | 'ownBucket' | 'bodies'>,
   url: string,
 ) {
   const tenant = c.get('tenant')
@@ -45,7 +46,13 @@ export function imageReader(
   let address = url
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, { ownBucket, param: 'image_url' })
   return async (): Promise<Uint8Array> => {
-    const image = await images(address, { owner: tenant.id, granted, signal: c.req.raw.signal })
+    let reserved: Reservation | undefined
+    const room = async (bytes: number) => {
+      reserved = await bodies.memory.reserve(tenant.id, bytes, c.req.raw)
+      c.get('body').hold(reserved)
+    }
+    const image = await images(address, { owner: tenant.id, granted, room, signal: c.req.raw.signal })
+    reserved?.shrink(image.length)
     address = ''
     checkImage(image, 'image_url')
     return image

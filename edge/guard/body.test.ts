@@ -237,6 +237,35 @@ describe('memory of bodies', () => {
     expect(await codeOf(ask(MiB))).toEqual([429, 'too_many_bytes_in_flight'])
   })
 
+  test('counts the image at an address, until the job is sent', async () => {
+    const sending = Promise.withResolvers<void>()
+    const edge = edgeWith({
+      overrides: {
+        images: async (_, { room }) => {
+          await room?.(4 * MiB - 2 * 1024)
+          return pngHeader()
+        },
+        stream: { send: () => sending.promise },
+      },
+    })
+    const ask = () => edge.ask(jsonRequest({ image_url: 'https://example.com/a.png' }), { length: 41 })
+    const first = ask()
+    await settle()
+    // Its size was not known: it takes less now.
+    const second = ask()
+    await settle()
+    sending.resolve()
+    for (const response of [first, second]) expect(await codeOf(response)).toEqual([200, undefined])
+    const hanging = Promise.withResolvers<never>()
+    edge.deps.images = async (_, { room }) => {
+      await room?.(4 * MiB - 2 * 1024)
+      return hanging.promise
+    }
+    ask()
+    await settle()
+    expect(await codeOf(ask())).toEqual([429, 'too_many_bytes_in_flight'])
+  })
+
   test('is free when the job is sent, while the caller waits for the caption', async () => {
     const caption = Promise.withResolvers<void>()
     const mailbox: EdgeDeps['mailbox'] = {

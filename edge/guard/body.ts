@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Context, MiddlewareHandler } from 'hono'
+import type { Reservation } from '../../infra/fair-budget.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { BodyPolicy, EdgeDeps, EdgeEnv, ReceivedBody } from '../deps.ts'
 import { atLeastRate, chunksOf } from './body-source.ts'
@@ -47,7 +48,7 @@ export function receiveBody({ bodies }: BodyDeps, options: ReceiveBodyOptions): 
     }
     try {
       const bytes = await readBody(arriving(c, bodies), announced, makeRoom)
-      c.set('body', received(bytes, reserved.release))
+      c.set('body', received(bytes, reserved))
       await c.get('enter')?.()
       await next()
     } finally {
@@ -127,9 +128,10 @@ function joined(parts: Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
 }
 
 /** @param bytes the whole of a buffer that nothing else uses */
-function received(bytes: Uint8Array<ArrayBuffer>, free: () => void): ReceivedBody {
+function received(bytes: Uint8Array<ArrayBuffer>, memory: Pick<Reservation, 'release'>): ReceivedBody {
   let digest: string | undefined
   let kept = bytes
+  const held = [memory]
   const drop = () => {
     kept = new Uint8Array(0)
   }
@@ -146,9 +148,10 @@ function received(bytes: Uint8Array<ArrayBuffer>, free: () => void): ReceivedBod
       kept.buffer.transfer(0)
       drop()
     },
+    hold: (more) => void held.push(more),
     release() {
       drop()
-      free()
+      for (const each of held) each.release()
     },
   }
 }

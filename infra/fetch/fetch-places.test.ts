@@ -1,6 +1,5 @@
 import { setImmediate as turn } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import { FairBudget } from '../fair-budget.ts'
 import { FetchPlaces, inPlaces } from './fetch-places.ts'
 import type { ImageAsk } from './image-source.ts'
 
@@ -76,23 +75,21 @@ describe('an image source in places', () => {
   const { signal } = new AbortController()
   const ask = (owner: string): ImageAsk => ({ owner, signal, granted: () => expect.unreachable() })
 
-  function source(waitMs: number, imageBytes = 100) {
+  function source(waitMs: number) {
     const places = new FetchPlaces(1)
-    const memory = new FairBudget({ size: imageBytes })
     const imageAt = inPlaces(
-      async (address, { room, signal }) => {
-        await room?.(60)
+      async (address, { signal }) => {
         if (address.includes('hang'))
           await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
         return new Uint8Array(1)
       },
-      { places, memory, waitMs },
+      { places, waitMs },
     )
-    return { imageAt, places, memory }
+    return { imageAt, places }
   }
 
   test('refuses what finds no place in time, and serves other owners', async () => {
-    const { imageAt } = source(20, 1000)
+    const { imageAt } = source(20)
     for (const host of ['hang1', 'hang2']) void imageAt(`https://${host}/`, ask('a'))
     await expect(imageAt('https://b.com/', ask('a'))).rejects.toMatchObject({
       status: 429,
@@ -103,15 +100,15 @@ describe('an image source in places', () => {
     expect(await imageAt('https://b.com/', ask('b'))).toHaveLength(1)
   })
 
-  test('gives back place and memory, also after a caller who leaves', async () => {
-    const { imageAt, places, memory } = source(1000)
+  test('gives back its place, also after a caller who leaves', async () => {
+    const { imageAt, places } = source(1000)
     const leaving = new AbortController()
     const left = imageAt('https://hang/', { ...ask('a'), signal: leaving.signal })
     await turn()
-    expect([places.taken, memory.reserved]).toEqual([1, 60])
+    expect(places.taken).toBe(1)
     leaving.abort(new Error('left'))
     await expect(left).rejects.toThrow('left')
     await imageAt('https://b.com/', ask('a'))
-    expect([places.taken, memory.reserved]).toEqual([0, 0])
+    expect(places.taken).toBe(0)
   })
 })

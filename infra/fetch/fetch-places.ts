@@ -66,8 +66,6 @@ export class FetchPlaces {
 
 export interface InPlacesOptions {
   places: FetchPlaces
-  /** Bytes of images being read. */
-  memory: FairBudget
   /** Time that a fetch may wait for its place, ms. */
   waitMs: number
 }
@@ -76,21 +74,19 @@ export interface InPlacesOptions {
  * An image source whose fetches are bounded for each owner, and in all.
  * @returns it throws TurbineError `too_many_fetches` too
  */
-export function inPlaces(imageAt: ImageSource, { places, memory, waitMs }: InPlacesOptions): ImageSource {
+export function inPlaces(imageAt: ImageSource, { places, waitMs }: InPlacesOptions): ImageSource {
   return async (address, ask) => {
-    const { owner = '', signal } = ask
     if (kindOf(address) === 'data') return imageAt(address, ask)
+    const { owner = '', signal } = ask
     const limit = timeLimit(waitMs, imageFaults.noPlace)
-    const waiting = { signal: AbortSignal.any([signal, limit.signal]) }
-    const held: FetchPlace[] = []
+    let place: FetchPlace | undefined
     try {
-      held.push(await places.take({ owner, address, ...waiting }))
-      const room = async (bytes: number) => void held.push(await memory.reserve(owner, bytes, { signal }))
+      place = await places.take({ owner, address, signal: AbortSignal.any([signal, limit.signal]) })
       limit.clear()
-      return await imageAt(address, { ...ask, room })
+      return await imageAt(address, ask)
     } finally {
       limit.clear()
-      for (const each of held) each.release()
+      place?.release()
     }
   }
 }

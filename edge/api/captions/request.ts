@@ -9,7 +9,7 @@ import { findModel } from '../models.ts'
 import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'images'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'images' | 'bodies'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
