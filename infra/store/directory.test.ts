@@ -209,7 +209,7 @@ describe.skipIf(process.platform !== 'linux')('a read holds no file', () => {
   const work: [string, (store: ObjectStore) => Promise<unknown>[]][] = [
     ['reads', (store) => Array.from({ length: 3000 }, () => getBytes(store, '1'))],
     ['lists', (store) => Array.from({ length: 100 }, () => store.list(''))],
-    ['puts', (store) => Array.from({ length: 1500 }, (_, n) => store.put(`puts/${n}`, 'x'))],
+    ['puts', (store) => Array.from({ length: 600 }, (_, n) => store.put(`puts/${n}`, 'x'))],
   ]
   test.each(work)('and only so many are open at once, for %s', async (_, begin) => {
     const store = await openDirectoryStore(path)
