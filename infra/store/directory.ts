@@ -78,10 +78,11 @@ class DirectoryStore implements ObjectStore {
         await this.#opening(() => assertPrecondition(key, path, options))
         const write = () => writeObjectFile(temporary, body, trailer)
         await (body instanceof ReadableStream ? write() : this.#opening(write))
-        await this.#locks.run(key, async () => {
+        const place = async () => {
           await assertPrecondition(key, path, options)
           await moveInto(temporary, path, options.ifNoneMatch !== undefined, key)
-        })
+        }
+        await this.#locks.run(key, () => this.#opening(place))
       })
     } catch (error) {
       await rm(temporary, { force: true })
@@ -115,12 +116,21 @@ class DirectoryStore implements ObjectStore {
     const after = options.continuation ? decodeContinuation(options.continuation) : (options.startAfter ?? '')
     return guard(async () => {
       const { keys, more } = await take(listKeys(this.#objects, prefix, after), limit)
-      const objects = await infosOf(keys)
+      const objects = await this.#infosOf(keys)
       return more ? { objects, continuation: encodeContinuation(keys.at(-1)!.key) } : { objects }
     })
   }
 
   async close(): Promise<void> {}
+
+  /** Leaves out objects that are deleted meanwhile. */
+  #infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
+    const read = async ({ key, path }: ListedKey) => {
+      const info = await this.#opening(() => readObjectInfo(path))
+      return info ? infoOf(key, info) : pMapSkip
+    }
+    return pMap(keys, read, { concurrency: infoConcurrency })
+  }
 
   #path(key: string): string {
     assertKey(key)
@@ -175,15 +185,6 @@ async function take<T>(items: AsyncGenerator<T>, limit: number): Promise<{ keys:
     keys.push(item)
   }
   return { keys, more: false }
-}
-
-/** Leaves out objects that are deleted meanwhile. */
-function infosOf(keys: ListedKey[]): Promise<ObjectInfo[]> {
-  const read = async ({ key, path }: ListedKey) => {
-    const info = await readObjectInfo(path)
-    return info ? infoOf(key, info) : pMapSkip
-  }
-  return pMap(keys, read, { concurrency: infoConcurrency })
 }
 
 function infoOf(key: string, { size, etag, lastModified }: ObjectFileInfo): ObjectInfo {

@@ -135,3 +135,27 @@ test('large objects go up over the connections of the pool too', async () => {
   for (const key of ['a', 'b', 'c']) await own.put(key, bytes)
   expect(server.connections()).toBe(1)
 })
+
+test('a part that fails ends the upload, and what is left of the body is not read', async () => {
+  const partBytes = 5 * 1024 * 1024
+  server.intercept = ({ url, method }, response) => {
+    if (method !== 'PUT' || !url!.includes('partNumber=1&')) return false
+    response.writeHead(400, { 'content-type': 'application/xml' }).end('<Error><Code>No</Code></Error>')
+    return true
+  }
+  let chunks = 0
+  let cancelled = false
+  const body = new ReadableStream<Uint8Array>({
+    pull(controller) {
+      if (chunks++ < 40) controller.enqueue(large.subarray(0, partBytes))
+      else controller.close()
+    },
+    cancel() {
+      cancelled = true
+    },
+  })
+  await expect(open({ partBytes }).own('bucket').put('a', body)).rejects.toThrow('400')
+  expect(chunks).toBeLessThan(15)
+  expect(cancelled).toBe(true)
+  expect(server.uploads.size).toBe(0)
+})
