@@ -20,7 +20,7 @@ function openPool(options: Partial<DecoderPoolOptions> = {}) {
     pool,
     async decode(bytes: Uint8Array, task: Partial<DecodeTask> = {}) {
       const target = new Uint8Array(new SharedArrayBuffer(image.width * image.height * 3))
-      await pool.decode({ image: bytes, target, lane: 'interactive', owner: 'honest', ...task })
+      await pool.decode({ image: bytes, target: () => target, lane: 'interactive', owner: 'honest', ...task })
       return target
     },
   }
@@ -221,6 +221,23 @@ describe('DecoderPool', () => {
     running[0]!.finish()
     await urgent
     expect(lost).toEqual(Array(3).fill('heavy preempted'))
+  })
+
+  it('asks for the pixels of an image when it is its turn', async () => {
+    const { spawn, running } = fakeDecoders()
+    const { decode } = openPool({ spawn })
+    let asked = 0
+    const target = () => {
+      asked++
+      return new Uint8Array(image.width * image.height * 3)
+    }
+    const decoding = Array.from({ length: 5 }, () => decode(small, { target }))
+    for (let turn = 1; turn <= decoding.length; turn++) {
+      await pause(0)
+      expect(asked).toBe(turn)
+      running[0]!.finish()
+    }
+    await Promise.all(decoding)
   })
 
   it('ends a wait with the signal of the caller', async () => {

@@ -48,8 +48,8 @@ export interface DecoderPoolOptions {
 
 export interface DecodeTask {
   image: Uint8Array
-  /** `uint8 [height, width, 3]`; unchanged if decoding fails. */
-  target: Uint8Array
+  /** Called when it is the image's turn, so that those that wait hold no pixels: `uint8 [height, width, 3]`. */
+  target(): Uint8Array
   lane: Lane
   /** Who shares decoders fairly with others, e.g. a tenant. Default: everybody. */
   owner?: string
@@ -100,7 +100,7 @@ export const defaultDecoders = (onCpu: boolean, cores = availableParallelism()):
  *
  * @example
  * const pool = new DecoderPool({ image: model.image, budget: planDecoders(4), timeoutMs: 10_000 })
- * await pool.decode({ image, target: slot.row(0), lane: 'batch', owner: 'acme' })
+ * await pool.decode({ image, target: () => slot.row(0), lane: 'batch', owner: 'acme' })
  */
 export class DecoderPool {
   readonly #options: DecoderPoolOptions
@@ -141,7 +141,7 @@ export class DecoderPool {
   }
 
   /**
-   * Decodes an image into `task.target`, as `preprocess` does.
+   * Decodes an image into its target, as `preprocess` does; the target is unchanged if it fails.
    * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
    * signal's reason
    */
@@ -201,7 +201,7 @@ export class DecoderPool {
         onStart?.(decoder)
         const startedAt = now()
         try {
-          await decoder.decode(image, target, limits)
+          await decoder.decode(image, target(), limits)
           onDecoded?.(kind, now() - startedAt)
         } catch (error) {
           const reason = reasonOf(error)
