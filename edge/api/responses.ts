@@ -137,7 +137,7 @@ export const imageTooLarge = errorResponse(
   413,
   'image_too_large',
   'The image has 100 megapixels; at most 64 are accepted.',
-  'The body has too many bytes or the image too many pixels.',
+  'The body has too many bytes, the image too many pixels, or decoding it takes too much (`image_too_complex`).',
 )
 
 export const modelNotFound = errorResponse(

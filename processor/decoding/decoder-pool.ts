@@ -48,8 +48,8 @@ export interface DecoderPoolOptions {
 
 export interface DecodeTask {
   image: Uint8Array
-  /** `uint8 [height, width, 3]`; unchanged if decoding fails. */
-  target: Uint8Array
+  /** Called when it is the image's turn, so that those that wait hold no pixels: `uint8 [height, width, 3]`. */
+  target(): Uint8Array
   lane: Lane
   /** Who shares decoders fairly with others, e.g. a tenant. Default: everybody. */
   owner?: string
@@ -64,11 +64,12 @@ const quickCpuMs = 250
 /** Memory beside what was estimated, for what the estimate does not know, bytes. */
 const spareBytes = 32_000_000
 /** CPU time for each that was estimated: machines and images are slower than the estimate. */
-const cpuSlack = 20
-const leastCpuMs = 2000
+const cpuSlack = 10
+const leastCpuMs = 1000
 /** Time for each of CPU time, where other work has the cores. */
-const wallSlack = 3
-/** Images of an owner whose image was too much are heavy for so long, ms. */
+const wallSlack = 6
+/** Images of an owner are all heavy after so many that were too much, until there was none for a while, ms. */
+const suspectLosses = 3
 const suspectMs = 60_000
 const maxSuspects = 1000
 /** An image is interrupted so often, then no more. */
@@ -99,14 +100,14 @@ export const defaultDecoders = (onCpu: boolean, cores = availableParallelism()):
  *
  * @example
  * const pool = new DecoderPool({ image: model.image, budget: planDecoders(4), timeoutMs: 10_000 })
- * await pool.decode({ image, target: slot.row(0), lane: 'batch', owner: 'acme' })
+ * await pool.decode({ image, target: () => slot.row(0), lane: 'batch', owner: 'acme' })
  */
 export class DecoderPool {
   readonly #options: DecoderPoolOptions
   readonly #groups: Record<DecoderKind, DecoderGroup>
   readonly #heavyPlaces: HeavyPlaces
-  /** Owners of images that were too much, and until when they are kept apart. */
-  readonly #suspects = new Map<string, number>()
+  /** Images that were too much, by owner, and until when they count. */
+  readonly #losses = new Map<string, { count: number; until: number }>()
 
   constructor(options: DecoderPoolOptions) {
     const { image, budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
@@ -140,7 +141,7 @@ export class DecoderPool {
   }
 
   /**
-   * Decodes an image into `task.target`, as `preprocess` does.
+   * Decodes an image into its target, as `preprocess` does; the target is unchanged if it fails.
    * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
    * signal's reason
    */
@@ -150,7 +151,8 @@ export class DecoderPool {
     if (work) checkWork(work, { maxBytes: this.#options.budget.heavyBytes, param: 'image' })
     const limits = limitsOf(work, this.#options.timeoutMs)
     try {
-      if (isQuick(work) && !this.#isSuspect(owner)) return await this.#decodeWith(lane, task, limits)
+      if (isQuick(work) && this.#lossesOf(owner) < suspectLosses)
+        return await this.#decodeWith(lane, task, limits)
     } catch (error) {
       // A decoder can die of something else. Once more, where it harms nobody.
       if (reasonOf(error) !== 'crash') throw this.#refusal(error, owner)
@@ -199,7 +201,7 @@ export class DecoderPool {
         onStart?.(decoder)
         const startedAt = now()
         try {
-          await decoder.decode(image, target, limits)
+          await decoder.decode(image, target(), limits)
           onDecoded?.(kind, now() - startedAt)
         } catch (error) {
           const reason = reasonOf(error)
@@ -211,18 +213,16 @@ export class DecoderPool {
     )
   }
 
-  #isSuspect(owner: string): boolean {
-    const until = this.#suspects.get(owner)
-    if (until === undefined) return false
-    if (until > this.#now()) return true
-    this.#suspects.delete(owner)
-    return false
+  #lossesOf(owner: string): number {
+    const losses = this.#losses.get(owner)
+    return losses && losses.until > this.#now() ? losses.count : 0
   }
 
-  #suspect(owner: string): void {
-    this.#suspects.delete(owner)
-    this.#suspects.set(owner, this.#now() + suspectMs)
-    if (this.#suspects.size > maxSuspects) this.#suspects.delete(this.#suspects.keys().next().value!)
+  #countLoss(owner: string): void {
+    const count = this.#lossesOf(owner) + 1
+    this.#losses.delete(owner)
+    this.#losses.set(owner, { count, until: this.#now() + suspectMs })
+    if (this.#losses.size > maxSuspects) this.#losses.delete(this.#losses.keys().next().value!)
   }
 
   #now(): number {
@@ -237,7 +237,7 @@ export class DecoderPool {
       return retryLater('decoder_unavailable', 'No decoder could be started. Retry the request.', {
         cause: error,
       })
-    this.#suspect(owner)
+    this.#countLoss(owner)
     return refusalOf(reason, error)
   }
 }

@@ -222,14 +222,18 @@ export class Pipeline implements Captioner {
   }
 
   async #decode({ image, lane, owner, deadline, signal }: CaptionTask): Promise<PixelSlot> {
-    const slot = this.#images.take()
+    let slot: PixelSlot | undefined
+    const target = () => {
+      slot ??= this.#images.take()
+      return slot.pixels
+    }
     const waiting = Symbol()
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
-      await this.decoders.decode({ image, target: slot.pixels, lane, owner, signal })
-      return slot
+      await this.decoders.decode({ image, target, lane, owner, signal })
+      return slot!
     } catch (error) {
-      slot.release()
+      slot?.release()
       throw error
     } finally {
       this.#undecoded.delete(waiting)
