@@ -455,25 +455,23 @@ describe('outages', () => {
     expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3))
   })
 
-  /** A world with a bucket of a caller that fails, while the service's own store works. */
-  function worldWithFailingBucket() {
+  /** A world in which the buckets of callers fail, while the service's own store works. */
+  function worldWithFailingBuckets() {
     const world = new PlannerWorld()
     const fail = () => Promise.reject(new StoreUnavailableError('503 SlowDown'))
     const memory = memoryStore()
-    world.buckets.set('broken', {
-      ...memory,
-      store: { ...memory.store, get: fail, head: fail, list: fail, put: fail },
-    })
+    const store = { ...memory.store, get: fail, head: fail, list: fail, put: fail }
+    for (const name of ['pictures', 'results']) world.buckets.set(name, { ...memory, store })
     return world
   }
   const turbineOf = (uris: { input_uri?: string; output_uri?: string }) => ({
     turbine: { ...uris, max_prune: 1, prune_ratio_mean: null, counting: true },
   })
 
-  test.each(['s3://broken/work.jsonl', 's3://broken/photos/'])(
+  test.each(['s3://pictures/work.jsonl', 's3://pictures/photos/'])(
     'a batch whose input %s is never given out fails by the end of its window, and the others go on',
     async (input_uri) => {
-      const world = worldWithFailingBucket()
+      const world = worldWithFailingBuckets()
       const planner = start(world)
       const expires_at = Math.floor(world.clock.now() / 1000) + 60
       const broken = await world.createBatch('', { ...turbineOf({ input_uri }), expires_at })
@@ -490,9 +488,9 @@ describe('outages', () => {
   )
 
   test("a caller's bucket that fails does not cost the results, and the others go on", async () => {
-    const world = worldWithFailingBucket()
+    const world = worldWithFailingBuckets()
     const planner = start(world)
-    const broken = await world.createBatch(manifestOf(3), turbineOf({ output_uri: 's3://broken/' }))
+    const broken = await world.createBatch(manifestOf(3), turbineOf({ output_uri: 's3://results/' }))
     world.deliver(planner)
     await world.clock.advance(5_000)
     await world.process()

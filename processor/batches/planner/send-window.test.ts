@@ -2,6 +2,7 @@ import { expect, test } from 'vitest'
 import { newBatch } from '../../../edge/contract/batch.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { OwnedObject } from '../../../infra/store/owned-object.ts'
+import { firstAttempt } from './attempt.ts'
 import { SendWindow } from './send-window.ts'
 import { BatchState } from './state.ts'
 
@@ -23,6 +24,7 @@ function batchOf(tenant: string, hours = 24): BatchState {
     stored: { tenant, batch },
     before: undefined,
     since: 0,
+    attempt: firstAttempt,
     batchObject: object,
     progressObject: object,
   })
