@@ -96,7 +96,7 @@ export const imageFaults = {
   refusedObject: (uri: string, cause: unknown) =>
     fault(
       'image_unreadable',
-      `S3 does not give out ${uri.slice(0, 200)}: ${s3Answer(cause)}. Check its storage class, its encryption and its key, or send the image itself.`,
+      `S3 does not give out ${excerpt(uri, 120)}: ${s3Answer(cause)}. Check its storage class, its encryption and its key, or send the image itself.`,
       { cause },
     ),
 
@@ -104,7 +104,7 @@ export const imageFaults = {
   unavailableObject: (uri: string, reason: string, cause: unknown) =>
     fault(
       'image_unavailable',
-      `S3 cannot deliver ${uri.slice(0, 200)} now: ${reason}. Retry later, or send the image itself.`,
+      `S3 cannot deliver ${excerpt(uri, 120)} now: ${reason}. Retry later, or send the image itself.`,
       { status: 503, retriable: true, retryAfterSeconds: 1, cause },
     ),
 }

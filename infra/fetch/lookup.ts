@@ -13,9 +13,11 @@ const question = { timeout: 2_000, tries: 2 }
 /**
  * Asks the network's name servers. Unlike the system's resolver it takes no thread of Node's few, which name servers
  * that never answer would hold, and with them every file that is read. It knows no names of the machine itself.
+ * @param servers `address:port`; default: those that the system is told to ask
  */
-export function networkLookup(): Lookup {
+export function networkLookup(servers?: string[]): Lookup {
   const resolver = new promises.Resolver(question)
+  if (servers) resolver.setServers(servers)
   const ask = async (hostname: string): Promise<LookupAddress[]> => {
     const answers = await Promise.allSettled([resolver.resolve4(hostname), resolver.resolve6(hostname)])
     const found = answers.flatMap((answer, i) =>

@@ -199,8 +199,8 @@ function infoOf(
   size: number,
 ): ObjectInfo {
   // Headers have whole seconds, listings may have more.
-  const lastModified = Math.floor(LastModified!.getTime() / 1000) * 1000
-  return { key, size, etag: ETag!, lastModified }
+  const lastModified = Math.floor((LastModified?.getTime() ?? 0) / 1000) * 1000
+  return { key, size, etag: ETag ?? '', lastModified }
 }
 
 /** @throws InvalidRangeError for what S3 would take for no range at all */

@@ -1,4 +1,4 @@
-import { BaseError } from '../errors.ts'
+import { BaseError, excerpt } from '../errors.ts'
 import { InvalidKeyError } from './key.ts'
 import { BucketUnavailableError, StoreUnavailableError } from './store.ts'
 
@@ -134,5 +134,7 @@ function refused(error: unknown, { server, bucket }: S3Place): S3RequestError {
 export function s3Answer(error: unknown): string {
   if (error instanceof BaseError && error.cause === undefined) return error.name
   const { status, code } = s3Fault(error instanceof BaseError ? error.cause : error)
-  return status === undefined ? code.slice(0, 100) : `${status} ${code}`
+  // What is no XML has a parser's message in place of a code.
+  const name = excerpt(code)
+  return status === undefined ? name : `${status} ${name}`
 }

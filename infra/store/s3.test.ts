@@ -134,6 +134,16 @@ test.each([
   expect(s3Answer(await failure)).toBe(`${status} ${code}`)
 })
 
+test('an object without a date, a tag and a length is given out, and read to its end', async () => {
+  const { store } = await fakeS3((_, response) => {
+    response.writeHead(200, { 'content-type': 'image/png' }).write('pix')
+    response.end('els')
+  })
+  const object = (await store.get('a'))!
+  expect(object).toMatchObject({ etag: '', lastModified: 0 })
+  expect(await new Response(object.body).text()).toBe('pixels')
+})
+
 test('a key that is too long for the server is an invalid key', async () => {
   const { store } = await fakeS3((_, response) => refuse(response, 400, 'KeyTooLongError'))
   await expect(store.put('a', 'x')).rejects.toThrow(InvalidKeyError)

@@ -1,6 +1,12 @@
 import type { Config } from '../../../infra/config.ts'
 import { FairBudget } from '../../../infra/fair-budget.ts'
-import { MissingSliceError, readSlices, type Slice, type SliceStores } from '../../../infra/store/slices.ts'
+import {
+  MissingSliceError,
+  RefusedSliceError,
+  readSlices,
+  type Slice,
+  type SliceStores,
+} from '../../../infra/store/slices.ts'
 import { retryLater, TurbineError } from '../../contract/errors.ts'
 import type { Downloads, EdgeDeps } from '../../deps.ts'
 import { pacedStream, SlowReaderError } from './paced-stream.ts'
@@ -70,10 +76,8 @@ const full = () =>
     retryAfterSeconds,
   })
 
-const contentMissing = (cause: MissingSliceError) =>
-  new TurbineError("The file's content was deleted from its bucket.", {
-    status: 404,
-    code: 'file_content_missing',
-    param: 'id',
-    cause,
-  })
+function contentMissing(cause: MissingSliceError): TurbineError {
+  const refused = cause instanceof RefusedSliceError
+  const message = refused ? cause.message : "The file's content was deleted from its bucket."
+  return new TurbineError(message, { status: 404, code: 'file_content_missing', param: 'id', cause })
+}

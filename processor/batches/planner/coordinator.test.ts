@@ -3,7 +3,8 @@ import { isFinal } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeShardJob, encodeControl } from '../../../edge/contract/shard.ts'
-import { getJson } from '../../../infra/store/store.ts'
+import { memoryStore } from '../../../infra/store/memory.fixture.ts'
+import { getJson, StoreUnavailableError } from '../../../infra/store/store.ts'
 import { idsOf, manifestOf, PlannerWorld, start } from './planner.fixture.ts'
 
 const leftovers = (world: PlannerWorld) =>
@@ -452,6 +453,58 @@ describe('outages', () => {
       errors: { data: [{ code: 'output_uri_unavailable', param: 'turbine.output_uri' }] },
     })
     expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3))
+  })
+
+  /** A world in which the buckets of callers fail, while the service's own store works. */
+  function worldWithFailingBuckets() {
+    const world = new PlannerWorld()
+    const fail = () => Promise.reject(new StoreUnavailableError('503 SlowDown'))
+    const memory = memoryStore()
+    const store = { ...memory.store, get: fail, head: fail, list: fail, put: fail }
+    for (const name of ['pictures', 'results']) world.buckets.set(name, { ...memory, store })
+    return world
+  }
+  const turbineOf = (uris: { input_uri?: string; output_uri?: string }) => ({
+    turbine: { ...uris, max_prune: 1, prune_ratio_mean: null, counting: true },
+  })
+
+  test.each(['s3://pictures/work.jsonl', 's3://pictures/photos/'])(
+    'a batch whose input %s is never given out fails by the end of its window, and the others go on',
+    async (input_uri) => {
+      const world = worldWithFailingBuckets()
+      const planner = start(world)
+      const expires_at = Math.floor(world.clock.now() / 1000) + 60
+      const broken = await world.createBatch('', { ...turbineOf({ input_uri }), expires_at })
+      const other = await world.createBatch(manifestOf(3))
+      expect((await world.finish(planner, other, { limitMs: 10_000 })).status).toBe('completed')
+      expect((await world.batch(broken)).status).toBe('validating')
+      const batch = await world.finish(planner, broken, { limitMs: 90_000 })
+      expect(batch).toMatchObject({
+        status: 'failed',
+        errors: { data: [{ code: 'input_unavailable', param: 'turbine.input_uri' }] },
+      })
+      expect(world.troubles).toEqual([])
+    },
+  )
+
+  test("a caller's bucket that fails does not cost the results, and the others go on", async () => {
+    const world = worldWithFailingBuckets()
+    const planner = start(world)
+    const broken = await world.createBatch(manifestOf(3), turbineOf({ output_uri: 's3://results/' }))
+    world.deliver(planner)
+    await world.clock.advance(5_000)
+    await world.process()
+    const other = await world.createBatch(manifestOf(3))
+    expect((await world.finish(planner, other, { limitMs: 10_000 })).status).toBe('completed')
+    const batch = await world.finish(planner, broken)
+    expect(batch).toMatchObject({
+      status: 'completed',
+      errors: {
+        data: [{ code: 'output_uri_unavailable', message: expect.stringContaining('503 SlowDown') }],
+      },
+    })
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3))
+    expect(world.troubles).toEqual([])
   })
 
   test('shards that are done without a word are found', async () => {
