@@ -124,7 +124,12 @@ class Sweeper {
     }
     await save()
     try {
-      for (const rule of rules.slice(rules.findIndex(({ kind }) => kind === state.rule))) {
+      for (const rule of rules.slice(
+        Math.max(
+          0,
+          rules.findIndex(({ kind }) => kind === state.rule),
+        ),
+      )) {
         state.rule = rule.kind
         await this.#apply(rule, state, save)
       }
@@ -150,7 +155,10 @@ class Sweeper {
       })
       const { previousStart } = state
       const outdated = await rule.outdated(objects, { store, now: now(), previousStart, captionRetentionMs })
-      await deleteAll(store, outdated)
+      // What refers to others goes last, so that an interrupted deletion is repeated.
+      const [contents, infos] = [outdated.filter((key) => !isInfo(key)), outdated.filter(isInfo)]
+      await deleteAll(store, contents)
+      await deleteAll(store, infos)
       this.#measured?.onDeleted(rule.kind, outdated.length)
       state.deleted[rule.kind] = (state.deleted[rule.kind] ?? 0) + outdated.length
       if (rule.area) await this.#count(objects, new Set(outdated), rule.area, state)
@@ -208,6 +216,8 @@ class Sweeper {
     }
   }
 }
+
+const isInfo = (key: string) => key.includes('/info/')
 
 const counted = (usage: StorageUsage, area: StorageArea, bytes: number, at: number): StorageUsage => ({
   ...usage,
