@@ -42,6 +42,22 @@ const integer = (min: number, max: number, rest: Rest<number>) =>
 const milliseconds = (min: number, max: number, rest: Rest<number>) =>
   integer(min, max, { placeholder: 'MS', ...rest })
 
+const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+/** A duration with its unit, in ms; undefined for `off`. */
+const duration = (leastMs: number, least: string, rest: Rest<number | undefined>) =>
+  setting(
+    `a duration of at least ${least}, as 30m, 12h or 7d; or off`,
+    z
+      .string()
+      .regex(/^(\d{1,6}[smhd]|off)$/)
+      .transform((text) =>
+        text === 'off' ? undefined : Number(text.slice(0, -1)) * unitMs[text.at(-1) as keyof typeof unitMs],
+      )
+      .pipe(z.int().min(leastMs).optional()),
+    { placeholder: 'TIME', ...rest },
+  )
+
 const text = (allowed: string, rest: Rest<string>) => setting(allowed, z.string().min(1), rest)
 
 type OptionalRest = Omit<Rest<string | undefined>, 'default'> & { minLength?: number }
@@ -165,6 +181,15 @@ const settings = {
   repay: onOff({
     description:
       'Captions pruned lines of a batch again at full quality, if its completion window leaves time.',
+  }),
+  captionRetention: duration(3_600_000, '1h', {
+    description: 'Time for which results of interactive requests, and their images, are kept; off: for ever.',
+    default: '7d',
+  }),
+  sweepInterval: duration(1_000, '1s', {
+    description:
+      'Time between two sweeps, in which planners delete what has expired and count what tenants store; off: none.',
+    default: '1h',
   }),
   logLevel: oneOf(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
     description: 'Minimum log level.',

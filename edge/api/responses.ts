@@ -168,3 +168,9 @@ export function answerFailed(
   if (retry_after !== undefined) c.header('Retry-After', String(retry_after))
   return c.json({ error }, http_status as ContentfulStatusCode)
 }
+
+export const storageFull = errorResponse(
+  403,
+  'storage_limit_exceeded',
+  'The storage limit of this tenant is 1000000000 bytes, of which 999999000 are used. Delete files that are no longer needed (DELETE /v1/files/{id}), or ask the operator for more.',
+)

@@ -61,6 +61,11 @@ export const keys = {
   /** A `Tenant`. */
   tenant: (id: string) => `${keys.tenants}${id}.json`,
   tenants: 'tenants/',
+  /** A `StorageUsage`. */
+  usage: (tenant: string) => `${keys.usages}${tenant}.json`,
+  usages: 'usage/',
+  /** A `SweepState`. */
+  sweep: 'sweep.json',
   /** Written now and then to see whether the store can be. */
   ready: 'ready',
 

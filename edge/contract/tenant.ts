@@ -23,6 +23,8 @@ export const tenantSchema = z.strictObject({
       inFlight: z.int().min(1).optional(),
       /** Maximum unfinished batches. */
       openBatches: z.int().min(1).optional(),
+      /** Maximum bytes of files, outputs and parts of uploads. */
+      storageBytes: z.int().min(1).optional(),
     })
     .default({}),
 })

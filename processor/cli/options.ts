@@ -53,3 +53,13 @@ export function grantUris(text: string, earlier: string[] = []): string[] {
 const limit = parser(z.int().min(1), 'a whole number of at least 1, or none')
 
 export const limitOrNone = (text: string): number | 'none' => (text === 'none' ? text : limit(text))
+
+const byteUnits: Record<string, number> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12 }
+
+/** Parses `500MB` or `20GB`, in powers of 1000. */
+export function bytesOrNone(text: string): number | 'none' {
+  if (text === 'none') return text
+  const [, count, unit = 'B'] = /^([1-9]\d{0,8})(B|KB|MB|GB|TB)?$/i.exec(text) ?? []
+  if (count !== undefined) return Number(count) * byteUnits[unit.toUpperCase()]!
+  throw new InvalidArgumentError('It must be bytes as 500MB or 20GB, or none.')
+}

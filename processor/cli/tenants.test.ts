@@ -17,7 +17,7 @@ function fakeTerminal() {
     return { code, stdout: printed.stdout, stderr: printed.stderr }
   }
   const show = async (name = 'acme') => JSON.parse((await run('show', name)).stdout)
-  return { run, show, objects }
+  return { run, show, store, objects }
 }
 
 test('grants are added, shown and taken back', async () => {
@@ -62,6 +62,17 @@ test('the list has a line for each tenant', async () => {
   expect((await run('list')).stdout).toBe(
     'acme  0 grants  600 requests/min, 50 in flight\nbolt  1 grant   no limits\n',
   )
+})
+
+test('storage is limited in bytes, and the list says what is stored where that was counted', async () => {
+  const { run, show, store } = fakeTerminal()
+  await run('limit', 'acme', '--max-storage', '20GB')
+  expect((await show()).limits).toEqual({ storageBytes: 20e9 })
+  await store.put('usage/acme.json', JSON.stringify({ files: 1.5e9, uploads: 5e8 }))
+  expect((await run('list')).stdout).toBe('acme  0 grants  20.0 GB of storage  2.0 GB stored\n')
+  expect((await run('limit', 'acme', '--max-storage', 'much')).stderr).toContain('as 500MB or 20GB')
+  await run('limit', 'acme', '--max-storage', 'none')
+  expect((await show()).limits).toEqual({})
 })
 
 test('without tenants the list says how to make one', async () => {

@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import pMap from 'p-map'
 import {
   addGrants,
   changeTenant,
@@ -9,11 +10,13 @@ import {
 } from '../../edge/accounts/tenants.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import type { Grant, Tenant } from '../../edge/contract/tenant.ts'
+import { type StorageUsage, totalUsage } from '../../edge/contract/usage.ts'
+import { getJson, type ObjectStore } from '../../infra/store/store.ts'
 import { closing } from './closing.ts'
 import { UsageError } from './errors.ts'
-import { formatTable, plural } from './format.ts'
+import { formatBytes, formatTable, plural } from './format.ts'
 import type { TenantsEnvironment } from './keys.ts'
-import { grantUris, limitOrNone, tenantName } from './options.ts'
+import { bytesOrNone, grantUris, limitOrNone, tenantName } from './options.ts'
 
 const examples = `
 Examples:
@@ -21,13 +24,14 @@ Examples:
   npx turbine tenants grant acme --read s3://acme-photos/ --write s3://acme-results/captions/
   npx turbine tenants revoke-grant acme --write s3://acme-results/captions/
   npx turbine tenants limit acme --requests-per-minute 600 --in-flight 50 --open-batches 3
-  npx turbine tenants limit acme --in-flight none
+  npx turbine tenants limit acme --in-flight none --max-storage 20GB
 
 A tenant reads and writes only granted s3:// URIs: s3://bucket/prefix/ grants everything under it, a URI without a trailing
 slash one object. Without API keys every request belongs to the tenant "default". Edges apply changes within a minute.
 The commands use the service's store: run them with the same settings as the service.`
 
 type GrantFlags = { read?: string[]; write?: string[] }
+type StorageFlag = { maxStorage?: number | 'none' }
 type LimitFlags = { [Limit in keyof Tenant['limits']]: number | 'none' }
 
 /** `turbine tenants list | show | grant | revoke-grant | limit` */
@@ -53,25 +57,39 @@ export function tenantsCommand(environment: TenantsEnvironment): Command {
     .option('--requests-per-minute <n>', 'requests per minute', limitOrNone)
     .option('--in-flight <n>', 'requests in flight', limitOrNone)
     .option('--open-batches <n>', 'unfinished batches', limitOrNone)
-    .action((name: string, flags: LimitFlags) => runLimit(name, flags, environment))
+    .option('--max-storage <bytes>', 'bytes of files, outputs and uploads, as 20GB', bytesOrNone)
+    .action((name: string, { maxStorage: storageBytes, ...flags }: LimitFlags & StorageFlag) =>
+      runLimit(name, storageBytes === undefined ? flags : { ...flags, storageBytes }, environment),
+    )
   return command
 }
 
-/** Prints a table: name, grants, limits. */
+/** Prints a table: name, grants, limits, and stored bytes where they were counted. */
 async function runListTenants(environment: TenantsEnvironment): Promise<void> {
-  const tenants = await closing(environment.openStore(), (store) =>
-    listTenants(store, ({ message }) => environment.stderr.write(`${message}\n`)),
-  )
+  const { tenants, usages } = await closing(environment.openStore(), async (store) => {
+    const tenants = await listTenants(store, ({ message }) => environment.stderr.write(`${message}\n`))
+    const usages = await pMap(tenants, ({ id }) => usageOf(store, id), { concurrency: usagesAtOnce })
+    return { tenants, usages }
+  })
   if (tenants.length === 0)
     environment.stderr.write(
       'There are no tenants. Create one with "npx turbine keys create --tenant NAME".\n',
     )
-  const rows = tenants.map(({ id, grants, limits }) => [
+  const rows = tenants.map(({ id, grants, limits }, i) => [
     id,
     plural(grants.length, 'grant'),
     describeLimits(limits),
+    ...(usages[i] === undefined ? [] : [`${formatBytes(usages[i])} stored`]),
   ])
   environment.stdout.write(formatTable(rows))
+}
+
+const usagesAtOnce = 16
+
+/** Bytes that a tenant stores; undefined before they were first counted. */
+async function usageOf(store: ObjectStore, tenant: string): Promise<number | undefined> {
+  const usage = await getJson<StorageUsage>(store, keys.usage(tenant))
+  return usage && totalUsage(usage)
 }
 
 /** @throws UsageError for an unknown tenant */
@@ -118,7 +136,9 @@ async function runLimit(name: string, flags: LimitFlags, environment: TenantsEnv
     Object.entries(flags).map(([limit, value]) => [limit, value === 'none' ? undefined : value]),
   )
   if (Object.keys(limits).length === 0)
-    throw new UsageError('Set --requests-per-minute, --in-flight or --open-batches to a number or none.')
+    throw new UsageError(
+      'Set --requests-per-minute, --in-flight, --open-batches or --max-storage to a number or none.',
+    )
   print(environment, await change(environment, name, (tenant) => setLimits(tenant, limits)))
 }
 
@@ -137,11 +157,17 @@ function grantsOf({ read = [], write = [] }: GrantFlags): Grant[] {
 const print = ({ stdout }: TenantsEnvironment, tenant: Tenant) =>
   stdout.write(`${JSON.stringify(tenant, null, 2)}\n`)
 
-function describeLimits({ requestsPerMinute, inFlight, openBatches }: Tenant['limits']): string {
+function describeLimits({
+  requestsPerMinute,
+  inFlight,
+  openBatches,
+  storageBytes,
+}: Tenant['limits']): string {
   const limits = [
     requestsPerMinute && `${requestsPerMinute} requests/min`,
     inFlight && `${inFlight} in flight`,
     openBatches && `${openBatches} open batches`,
+    storageBytes && `${formatBytes(storageBytes)} of storage`,
   ].filter(Boolean)
   return limits.length === 0 ? 'no limits' : limits.join(', ')
 }

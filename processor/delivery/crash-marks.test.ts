@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
@@ -16,6 +16,9 @@ const recordAt = (offset: number) =>
 const old = recordAt(7)
 
 type Handle = (record: ConsumedRecord) => Promise<void>
+
+const markIn = ({ keys, get }: ReturnType<typeof memoryStore>['objects']) =>
+  JSON.parse(new TextDecoder().decode(get(keys()[0] ?? '')) || '{}')
 
 function world() {
   const { store, objects } = memoryStore()
@@ -110,10 +113,10 @@ test('a death beside another record does not tell', async () => {
     const isolation = new Isolation()
     const handler = process(never, { holdMs: 0, isolation })
     void handler.handle(old, signal)
-    await settle()
+    await vi.waitFor(() => expect(markIn(objects)).toEqual({ crashes: i + 1, alone: 1 }))
     // As new requests do, it has waited, and begins all the same.
     void handler.handle({ ...recordAt(8), timestamp: startedAt }, signal)
-    await settle()
+    await vi.waitFor(() => expect(markIn(objects)).toEqual({ crashes: i + 1, alone: 0 }))
   }
   let handled = 0
   await process(async () => void handled++).handle(old, signal)
@@ -123,12 +126,12 @@ test('a death beside another record does not tell', async () => {
 })
 
 test('one that never ran alone is given up after ten deaths', async () => {
-  const { process } = world()
+  const { process, objects } = world()
   for (let i = 0; i < 10; i++) {
     const isolation = new Isolation()
     void isolation.beside(never, signal)
     void process(never, { holdMs: 0, isolation }).handle(old, signal)
-    await settle()
+    await vi.waitFor(() => expect(markIn(objects).crashes).toBe(i + 1))
   }
   await expect(process(never).handle(old, signal)).rejects.toMatchObject({ code: 'process_killed' })
 })
@@ -164,7 +167,7 @@ test('an outage of the store, however often it is met, is no death', async () =>
     await expect(attempt).rejects.toBeInstanceOf(StoreUnavailableError)
   }
   expect([put, get]).toEqual([store.put, store.get])
-  expect(JSON.parse(new TextDecoder().decode(objects.get(objects.keys()[0]!)))).toMatchObject({ crashes: 1 })
+  expect(markIn(objects)).toMatchObject({ crashes: 1 })
 })
 
 test('a shutdown is no death, and forgets none', async () => {
@@ -179,7 +182,7 @@ test('a shutdown is no death, and forgets none', async () => {
     })
     await expect(stopped.handle(old, closing.signal)).rejects.toThrow('closing')
   }
-  expect(JSON.parse(new TextDecoder().decode(objects.get(objects.keys()[0]!)))).toEqual({
+  expect(markIn(objects)).toEqual({
     crashes: 1,
     alone: 1,
   })

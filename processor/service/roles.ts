@@ -21,6 +21,7 @@ import { watchFleet } from '../fleet/load.ts'
 import { announceModel } from '../fleet/models.ts'
 import type { CaptionModel } from '../models/model.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
+import { startSweeper } from '../sweeper/sweeper.ts'
 import { type RunningProcessor, startProcessor } from './processor.ts'
 import { openReplies, type Replies } from './replies.ts'
 
@@ -176,6 +177,10 @@ async function startPlanning(process: Process): Promise<void> {
   const repay = config.repay && config.pruning === 'adaptive'
   const planner = await startPlanner({ ...process, ...backends, owner, repay, now: Date.now })
   shutdown.add((drainMs) => planner.close(drainMs))
+  const { sweepInterval: intervalMs, captionRetention: captionRetentionMs } = config
+  if (intervalMs === undefined) return
+  const sweeper = startSweeper({ ...process, ...backends, intervalMs, captionRetentionMs, now: Date.now })
+  shutdown.add(() => sweeper.close())
 }
 
 /** Uses the last announced throughput, also while no processor runs. */

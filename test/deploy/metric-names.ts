@@ -6,6 +6,7 @@ import { FleetWatch, measureFleet } from '../../processor/fleet/load.ts'
 import { measureBatches } from '../../processor/jobs/batch.ts'
 import { measurePipeline } from '../../processor/pipeline/metrics.ts'
 import type { Pipeline } from '../../processor/pipeline/pipeline.ts'
+import { measureSweeps } from '../../processor/sweeper/sweeper.ts'
 
 /** Names of all time series that the service's processes can have, those of histograms included. */
 export async function registeredMetrics(): Promise<Set<string>> {
@@ -13,6 +14,7 @@ export async function registeredMetrics(): Promise<Set<string>> {
   createEdgeMetrics(metrics)
   measureBatches(metrics)
   measurePlanner(metrics).watch({ activeBatches: 0, backlogs: [] }, Date.now)
+  measureSweeps(metrics)
   measurePipeline(metrics).watch(idlePipeline)
   measureFleet(metrics, idleFleet)
   watchDeadLetters({ metrics, log: { error() {} } })

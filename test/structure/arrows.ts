@@ -58,7 +58,18 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
   [fleet]: [delivery, scheduling, contract, 'infra'],
   [batches]: [...layers, fleet, delivery, scheduling, contract, 'infra'],
   'processor/jobs': [batches, ...layers, fleet, delivery, scheduling, contract, 'infra'],
-  'processor/service': ['processor/jobs', batches, ...layers, fleet, delivery, scheduling, 'edge', 'infra'],
+  'processor/sweeper': [delivery, contract, 'infra'],
+  'processor/service': [
+    'processor/jobs',
+    'processor/sweeper',
+    batches,
+    ...layers,
+    fleet,
+    delivery,
+    scheduling,
+    'edge',
+    'infra',
+  ],
 
   'processor/calibration': [...layers, contract, 'infra'],
   'processor/cli': [

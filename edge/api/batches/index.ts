@@ -4,6 +4,7 @@ import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { jsonCopies, receiveBody } from '../../guard/body.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
+import { assertStorage } from '../../guard/storage.ts'
 import { readPage } from '../pages.ts'
 import { maxJsonBytes, queryOf, readJson } from '../read.ts'
 import { documented } from '../responses.ts'
@@ -26,6 +27,7 @@ export function addBatches(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     async (c) => {
       const tenant = c.get('tenant')
       const body = await readJson(c, batchExample)
+      await assertStorage(deps, tenant)
       const repeatable = c.req.header('idempotency-key') !== undefined
       const batch = await createdOnce(c, deps, { prefix: 'batch_', sameBody: true }, (id) => {
         const ask = () => readBatchRequest(deps, tenant, body)

@@ -16,6 +16,8 @@ export interface FormOptions {
   fileField: string
   /** Maximum bytes of that part. */
   maxBytes: number
+  /** Error of a part that has more; default: `file_too_large`. */
+  tooLarge?: () => TurbineError
   /** Consumes the part's bytes as they arrive. They fail when the form does. */
   receive(bytes: ReadableStream<Uint8Array>): Promise<unknown>
 }
@@ -44,6 +46,10 @@ export const formOf = (c: Context<EdgeEnv>): FormBody => ({
 /** Maximum bytes of a form beside its file. */
 export const formOverheadBytes = 64 * 1024
 
+/** `Content-Length` of a form: a little more than its file; 0 if it is unknown. */
+export const announcedBytes = (c: Context<EdgeEnv>): number =>
+  Number(c.req.header('content-length') ?? 0) || 0
+
 const maxTextParts = 16
 /** Maximum parts of a form, its file included. */
 export const maxFormParts = maxTextParts + 1
@@ -71,7 +77,7 @@ export async function readForm(body: FormBody, options: FormOptions): Promise<Fo
     texts.push([name, value])
   })
   parser.on('file', (_name, stream, filename) => {
-    stream.once('limit', () => fail(fileTooLarge(options)))
+    stream.once('limit', () => fail(options.tooLarge?.() ?? fileTooLarge(options)))
     const received = options.receive(Readable.toWeb(stream) as ReadableStream<Uint8Array>)
     received.catch(fail)
     files.push({ stream, filename, received })

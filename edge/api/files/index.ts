@@ -3,14 +3,16 @@ import { invalid } from '../../contract/errors.ts'
 import { cutFilename, type File, maxFileBytes } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
+import type { Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { receiveStream } from '../../guard/body.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
+import { addUsage, storageExceeded, storing } from '../../guard/storage.ts'
 import { readPage } from '../pages.ts'
 import { queryOf } from '../read.ts'
 import { documented } from '../responses.ts'
 import { answerContent } from './content.ts'
-import { type FormBody, formOf, formOverheadBytes, readForm } from './form.ts'
+import { announcedBytes, type FormBody, formOf, formOverheadBytes, readForm } from './form.ts'
 import {
   createFile,
   deleteFile,
@@ -21,7 +23,7 @@ import {
   listFiles,
   maxPageFiles,
 } from './routes.ts'
-import { expiryOf, findFile, keepFile, newFile, removeFile, requireFile } from './stored.ts'
+import { bytesIn, expiryOf, findFile, keepFile, newFile, removeFile, requireFile } from './stored.ts'
 
 /** `/v1/files`: upload, list, retrieve, content, delete, in OpenAI's format. */
 export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
@@ -30,8 +32,9 @@ export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     remedy: 'Upload it in parts: POST /v1/uploads.',
   })
   app.post(documented(app, createFile), body, async (c) => {
-    const tenant = c.get('tenant').id
-    const make = (id: string) => storeFile(deps, { tenant, id, form: formOf(c) })
+    const tenant = c.get('tenant')
+    const incoming = { tenant, form: formOf(c), announced: announcedBytes(c) }
+    const make = (id: string) => storeFile(deps, { ...incoming, id })
     return c.json(await createdOnce(c, deps, { prefix: 'file-' }, make), 200)
   })
 
@@ -61,45 +64,56 @@ export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
   )
 
   app.delete(documented(app, deleteFile), async (c) => {
-    const tenant = c.get('tenant').id
-    const stored = await requireFile(deps, tenant, c.req.param('id'))
-    await removeFile(deps.store, tenant, stored)
+    const tenant = c.get('tenant')
+    const stored = await requireFile(deps, tenant.id, c.req.param('id'))
+    await removeFile(deps.store, tenant.id, stored)
+    for (const area of ['files', 'uploads'] as const)
+      await addUsage(deps, tenant, area, -bytesIn(stored, tenant.id, area))
     return c.json({ id: stored.file.id, object: 'file', deleted: true }, 200)
   })
 }
 
 interface IncomingFile {
-  tenant: string
+  tenant: Tenant
   id: string
   form: FormBody
+  /** Bytes of the form. */
+  announced: number
 }
 
 /**
  * Streams a form's file into the store. Each request has its own content key, so that concurrent requests for the same
  * file do not interfere.
- * @throws TurbineError of `readForm` and `parse`, `file_empty`; StoreUnavailableError
+ * @throws TurbineError of `readForm` and `parse`, `file_empty`, `storage_limit_exceeded`; StoreUnavailableError
  */
 async function storeFile(deps: EdgeDeps, incoming: IncomingFile): Promise<File> {
-  const { tenant, id } = incoming
-  const made = await findFile(deps, tenant, id)
+  const { tenant, id, announced } = incoming
+  const made = await findFile(deps, tenant.id, id)
   if (made) return made.file
-  const content = keys.fileContent(tenant, `${id}-${deps.newId()}`)
-  const file = await receiveFile(deps, incoming, content)
-  const kept = await keepFile(deps.store, tenant, {
-    file,
-    slices: [{ key: content, start: 0, end: file.bytes }],
+  const content = keys.fileContent(tenant.id, `${id}-${deps.newId()}`)
+  return storing(deps, { tenant, area: 'files', announced }, async (room) => {
+    const file = await receiveFile(deps, incoming, { content, room })
+    const slices = [{ key: content, start: 0, end: file.bytes }]
+    const kept = await keepFile(deps.store, tenant.id, { file, slices })
+    const isOurs = kept.slices.some(({ key }) => key === content)
+    if (!isOurs) await deps.store.delete(content)
+    return { value: kept.file, bytes: isOurs ? file.bytes : 0 }
   })
-  if (!kept.slices.some(({ key }) => key === content)) await deps.store.delete(content)
-  return kept.file
 }
 
-/** Stores the bytes under the key `content`; a failure leaves nothing there. */
-async function receiveFile(deps: EdgeDeps, { id, form }: IncomingFile, content: string): Promise<File> {
+/** Stores at most `room` bytes under the key `content`; a failure leaves nothing there. */
+async function receiveFile(
+  deps: EdgeDeps,
+  { id, form, tenant }: IncomingFile,
+  { content, room }: { content: string; room: number },
+): Promise<File> {
   const { store, now } = deps
   try {
     const { fields, filename, bytes } = await readForm(form, {
       fileField: 'file',
-      maxBytes: maxFileBytes,
+      maxBytes: Math.min(maxFileBytes, room),
+      tooLarge:
+        room < maxFileBytes ? () => storageExceeded(tenant, tenant.limits.storageBytes! - room) : undefined,
       receive: (stream) => store.put(content, stream),
     })
     const { expires_after } = parse(fileFormSchema, fields)

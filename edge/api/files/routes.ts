@@ -11,6 +11,7 @@ import {
   jsonResponse,
   operation,
   serviceErrors,
+  storageFull,
 } from '../responses.ts'
 import { newFile } from './stored.ts'
 
@@ -78,6 +79,7 @@ export const createFile = operation('post', '/v1/files', 'createFile', {
     ),
     415: contentTypeMissing,
     ...serviceErrors,
+    403: storageFull,
   },
 })
 

@@ -3,6 +3,7 @@ import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import { notFound } from '../../contract/errors.ts'
 import type { File, StoredFile } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
+import type { StorageArea } from '../../contract/usage.ts'
 import type { EdgeDeps } from '../../deps.ts'
 
 type FileDeps = Pick<EdgeDeps, 'store' | 'now'>
@@ -35,6 +36,14 @@ export async function removeFile(store: ObjectStore, tenant: string, { file, sli
   const own = slices.filter(({ bucket }) => bucket === undefined).map(({ key }) => key)
   await deleteAll(store, own)
   await store.delete(keys.file(tenant, file.id))
+}
+
+/** Bytes of a file's content in an area of its tenant's storage. */
+export function bytesIn({ slices }: StoredFile, tenant: string, area: StorageArea): number {
+  const prefix = `${area}/${tenant}/`
+  return slices
+    .filter(({ bucket, key }) => bucket === undefined && key.startsWith(prefix))
+    .reduce((sum, { start, end }) => sum + end - start, 0)
 }
 
 /** Expiry of a file created at `createdAt`, unix seconds. */

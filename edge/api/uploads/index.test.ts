@@ -83,8 +83,9 @@ test('a completion that died before the file was kept is made up for', async () 
 test('parts that are not named are removed, and with the file the others', async () => {
   const edge = resourceEdge()
   const { id } = await begin(edge)
-  await addPart(edge, id, 'again')
   const part = await addPart(edge, id, '01234567')
+  // Two that came at the same time.
+  await edge.deps.store.put(`uploads/default/content/${id}/part_again`, 'again')
   const { file } = (await (await finish(edge, id, [part])).json()) as Upload
   const parts = () => edge.kept().filter((key) => key.startsWith('uploads/default/content/'))
   expect(parts()).toEqual([`uploads/default/content/${id}/${part}`])
@@ -193,7 +194,7 @@ test.each(['', 'x'.repeat(64 * 1024 * 1024 + 1)])(
   'a part of a wrong size is refused and not kept',
   async (text) => {
     const edge = resourceEdge()
-    const { id } = await begin(edge)
+    const { id } = await begin(edge, { bytes: 100_000_000 })
     const form = new FormData()
     form.append('data', new File([text], 'part'))
     const response = await edge.call('POST', `/v1/uploads/${id}/parts`, await formBody(form))
@@ -222,4 +223,59 @@ test('a repeat with the same idempotency key begins no second upload', async () 
     (await edge.call('POST', '/v1/uploads', { json: ask, headers: { 'idempotency-key': 'k' } })).json()
   expect(await send()).toEqual(await send())
   expect(edge.kept()).toHaveLength(1)
+})
+
+test('an upload takes no more than its announced bytes, whatever the parts and however many at once', async () => {
+  const edge = resourceEdge()
+  const { id } = await begin(edge)
+  const send = async (text: string) => {
+    const form = new FormData()
+    form.append('data', new File([text], 'part'))
+    const response = await edge.call('POST', `/v1/uploads/${id}/parts`, await formBody(form))
+    return response.status === 200 ? 'taken' : (await errorOf(response)).code
+  }
+  const bytesKept = () =>
+    edge
+      .kept()
+      .filter((key) => key.includes('/content/'))
+      .reduce((sum, key) => sum + edge.objects.get(key)!.length, 0)
+  expect(await send('012345678')).toBe('upload_bytes_exceeded')
+  expect(await send('01234')).toBe('taken')
+  expect(await send('5678')).toBe('upload_bytes_exceeded')
+  expect(await Promise.all(['a', 'bb', 'ccc', 'dddd'].map(send))).toContain('upload_bytes_exceeded')
+  expect(bytesKept()).toBeLessThanOrEqual(8)
+  // It can be completed with what was taken, and with nothing else.
+  expect(await Promise.all(Array.from({ length: 20 }, () => send('x')))).toContain('upload_bytes_exceeded')
+  expect(bytesKept()).toBeLessThanOrEqual(8)
+})
+
+test('a part that is repeated with its key is stored once', async () => {
+  const edge = resourceEdge()
+  const { id } = await begin(edge)
+  const send = async () => {
+    const form = new FormData()
+    form.append('data', new File(['01234567'], 'part'))
+    const { headers, ...body } = await formBody(form)
+    const keyed = { ...body, headers: { ...headers, 'idempotency-key': 'one' } }
+    return (await (await edge.call('POST', `/v1/uploads/${id}/parts`, keyed)).json()) as UploadPart
+  }
+  const [first, second] = [await send(), await send()]
+  expect(second.id).toBe(first.id)
+  expect((await finish(edge, id, [first.id])).status).toBe(200)
+})
+
+test('a part that came while its upload was cancelled leaves nothing behind', async () => {
+  const edge = resourceEdge()
+  const { id } = await begin(edge)
+  const { put } = edge.deps.store
+  edge.deps.store.put = async (key, ...args) => {
+    const stored = await put(key, ...args)
+    if (key.includes('/content/')) await edge.call('POST', `/v1/uploads/${id}/cancel`)
+    return stored
+  }
+  const form = new FormData()
+  form.append('data', new File(['x'], 'part'))
+  const late = await edge.call('POST', `/v1/uploads/${id}/parts`, await formBody(form))
+  expect((await errorOf(late)).code).toBe('upload_not_pending')
+  expect(edge.kept()).toEqual([`uploads/default/info/${id}.json`])
 })

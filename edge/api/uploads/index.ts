@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { readSlices, type Slice } from '../../../infra/store/slices.ts'
-import { invalid } from '../../contract/errors.ts'
+import { invalid, TurbineError } from '../../contract/errors.ts'
 import {
   cutFilename,
   maxPartBytes,
@@ -14,13 +14,14 @@ import {
   uploadExpirySeconds,
   uploadRequestSchema,
 } from '../../contract/file.ts'
-import { newestFirst } from '../../contract/ids.ts'
 import { keys } from '../../contract/keys.ts'
 import { parse } from '../../contract/parse.ts'
+import type { Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import { jsonCopies, receiveBody, receiveStream } from '../../guard/body.ts'
 import { createdOnce } from '../../guard/idempotency.ts'
-import { type FormBody, formOf, formOverheadBytes, readForm } from '../files/form.ts'
+import { addUsage, assertStorage, storageExceeded, storing } from '../../guard/storage.ts'
+import { announcedBytes, type FormBody, formOf, formOverheadBytes, readForm } from '../files/form.ts'
 import { expiryOf, keepFile, newFile } from '../files/stored.ts'
 import { maxJsonBytes, readJson } from '../read.ts'
 import { documented } from '../responses.ts'
@@ -33,7 +34,9 @@ import {
   uploadExample,
 } from './routes.ts'
 import {
+  assertPartFits,
   assertPending,
+  bytesExceeded,
   endUpload,
   keepUpload,
   type ReadUpload,
@@ -56,6 +59,7 @@ export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
 
   app.post(documented(app, createUpload), json, async (c) => {
     const ask = parse(uploadRequestSchema, await readJson(c, uploadExample))
+    await assertStorage(deps, c.get('tenant'))
     const begin = (id: string) => beginUpload(deps, c.get('tenant').id, id, ask)
     return c.json(await createdOnce(c, deps, { prefix: 'upload_', sameBody: true }, begin), 200)
   })
@@ -64,9 +68,12 @@ export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     maxBytes: maxPartBytes + formOverheadBytes,
     remedy: `Send parts of at most ${maxPartBytes} bytes.`,
   })
-  app.post(documented(app, addUploadPart), part, async (c) =>
-    c.json(await addPart(deps, c.get('tenant').id, c.req.param('id'), formOf(c)), 200),
-  )
+  app.post(documented(app, addUploadPart), part, async (c) => {
+    const incoming = { tenant: c.get('tenant'), uploadId: c.req.param('id'), form: formOf(c) }
+    const announced = announcedBytes(c)
+    const add = (id: string) => addPart(deps, { ...incoming, announced, id })
+    return c.json(await createdOnce(c, deps, { prefix: 'part_' }, add), 200)
+  })
 
   const list = receiveBody(deps, {
     maxBytes: maxPartListBytes,
@@ -81,11 +88,13 @@ export function addUploads(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
   })
 
   app.post(documented(app, cancelUpload), async (c) => {
-    const tenant = c.get('tenant').id
-    const stored = await requireUpload(deps, tenant, c.req.param('id'))
+    const tenant = c.get('tenant')
+    const stored = await requireUpload(deps, tenant.id, c.req.param('id'))
     if (stored.upload.status === 'cancelled') return c.json(stored.upload, 200)
     assertPending(stored.upload)
-    return c.json((await endUpload(deps.store, tenant, stored, 'cancelled')).upload, 200)
+    const { upload, freedBytes } = await endUpload(deps.store, tenant.id, stored, 'cancelled')
+    await addUsage(deps, tenant, 'uploads', -freedBytes)
+    return c.json(upload, 200)
   })
 }
 
@@ -105,28 +114,67 @@ async function beginUpload(deps: EdgeDeps, tenant: string, id: string, ask: Uplo
   return keepUpload(deps.store, tenant, { upload, fileExpiresAfter: ask.expires_after?.seconds })
 }
 
-/** @throws TurbineError `upload_not_found`, `upload_not_pending`, `part_empty`, those of `readForm` */
-async function addPart(
-  deps: EdgeDeps,
-  tenant: string,
-  uploadId: string,
-  form: FormBody,
-): Promise<UploadPart> {
-  const { store, now, newId } = deps
-  assertPending((await requireUpload(deps, tenant, uploadId)).upload)
-  const id = `part_${newestFirst(now(), newId())}`
-  const key = keys.uploadPart(tenant, uploadId, id)
-  try {
-    const receive = (stream: ReadableStream<Uint8Array>) => store.put(key, stream)
-    const { bytes } = await readForm(form, { fileField: 'data', maxBytes: maxPartBytes, receive })
-    if (bytes === 0) throw invalid('part_empty', 'The part is empty.', 'data')
-  } catch (error) {
-    // A failed clean-up must not hide the cause.
-    await store.delete(key).catch(() => undefined)
-    throw error
-  }
+interface IncomingPart {
+  tenant: Tenant
+  uploadId: string
+  /** Of the part. */
+  id: string
+  form: FormBody
+  /** Bytes of the form. */
+  announced: number
+}
+
+/**
+ * Stores a part, unless a repeated request finds it. An upload takes no more than the bytes that it was created with.
+ * @throws TurbineError `upload_not_found`, `part_empty`, those of `readForm`, `assertPartFits` and `storing`
+ */
+async function addPart(deps: EdgeDeps, incoming: IncomingPart): Promise<UploadPart> {
+  const { store, now } = deps
+  const { tenant, uploadId, id, announced } = incoming
+  const { upload } = await requireUpload(deps, tenant.id, uploadId)
+  assertPending(upload)
+  const key = keys.uploadPart(tenant.id, uploadId, id)
+  if (!(await store.head(key)))
+    await storing(deps, { tenant, area: 'uploads', announced }, async (room) => {
+      try {
+        const bytes = await receivePart(deps, incoming, { key, upload, room })
+        await assertPartFits(deps, tenant.id, upload)
+        return { value: undefined, bytes }
+      } catch (error) {
+        // A failed clean-up must not hide the cause.
+        await store.delete(key).catch(() => undefined)
+        throw error
+      }
+    })
   return { id, object: 'upload.part', created_at: Math.floor(now() / 1000), upload_id: uploadId }
 }
+
+async function receivePart(
+  { store }: EdgeDeps,
+  { tenant, form }: IncomingPart,
+  { key, upload, room }: { key: string; upload: Upload; room: number },
+): Promise<number> {
+  const tooLarge = () => {
+    if (room < Math.min(maxPartBytes, upload.bytes))
+      return storageExceeded(tenant, tenant.limits.storageBytes! - room)
+    return upload.bytes < maxPartBytes ? bytesExceeded(upload.bytes) : partTooLarge()
+  }
+  const { bytes } = await readForm(form, {
+    fileField: 'data',
+    maxBytes: Math.min(maxPartBytes, upload.bytes, room),
+    tooLarge,
+    receive: (stream) => store.put(key, stream),
+  })
+  if (bytes === 0) throw invalid('part_empty', 'The part is empty.', 'data')
+  return bytes
+}
+
+const partTooLarge = () =>
+  new TurbineError(`The part has more than ${maxPartBytes} bytes. Send smaller parts.`, {
+    status: 413,
+    code: 'file_too_large',
+    param: 'data',
+  })
 
 /**
  * Assembles the parts into a file. A retry finds the result of the first request and finishes what it left undone.

@@ -22,6 +22,7 @@ import {
   jsonTooLarge,
   operation,
   serviceErrors,
+  storageFull,
 } from '../responses.ts'
 
 export const uploadExample = {
@@ -87,13 +88,16 @@ export const createUpload = operation('post', '/v1/uploads', 'createUpload', {
     413: jsonTooLarge,
     ...idempotencyErrors,
     ...serviceErrors,
+    403: storageFull,
   },
 })
 
 export const addUploadPart = operation('post', '/v1/uploads/{id}/parts', 'addUploadPart', {
   summary: 'Add a part',
+  description: 'The parts together have at most the bytes that the upload was created with.',
   request: {
     params,
+    headers: idempotencyHeader('A retry with the same key adds no second part.'),
     body: {
       required: true,
       content: {
@@ -113,9 +117,16 @@ export const addUploadPart = operation('post', '/v1/uploads/{id}/parts', 'addUpl
     ),
     400: notPending,
     404: notFound,
-    413: errorResponse(413, 'file_too_large', `"data" has more than ${maxPartBytes} bytes.`),
+    413: errorResponse(
+      413,
+      'upload_bytes_exceeded',
+      'The upload was created with 1000 bytes, and its parts would have more.',
+      'The part is too large, or the parts of the upload would have more bytes than announced.',
+    ),
+    409: idempotencyErrors[409],
     415: contentTypeMissing,
     ...serviceErrors,
+    403: storageFull,
   },
 })
 

@@ -1,8 +1,8 @@
 import { deleteAll, getVersioned, putOnce, swapJson } from '../../../infra/store/json.ts'
 import type { Slice } from '../../../infra/store/slices.ts'
-import { listPages, type ObjectStore } from '../../../infra/store/store.ts'
+import { listPages, type ObjectInfo, type ObjectStore } from '../../../infra/store/store.ts'
 import { excerpt, invalid, notFound, TurbineError } from '../../contract/errors.ts'
-import type { StoredUpload, Upload } from '../../contract/file.ts'
+import { maxParts, type StoredUpload, type Upload } from '../../contract/file.ts'
 import { keys } from '../../contract/keys.ts'
 import type { EdgeDeps } from '../../deps.ts'
 
@@ -70,25 +70,53 @@ export async function endUpload(
   tenant: string,
   stored: ReadUpload,
   status: 'cancelled' | 'expired',
-): Promise<ReadUpload> {
+): Promise<ReadUpload & { freedBytes: number }> {
   const upload = { ...stored.upload, status }
   const ended = await replaceUpload(store, tenant, { ...stored, upload })
-  await removeParts(store, tenant, upload.id)
-  return ended
+  return { ...ended, freedBytes: await removeParts(store, tenant, upload.id) }
 }
 
-/** Deletes an upload's parts, except those under the keys `kept`. */
+/** Deletes an upload's parts, except those under the keys `kept`. @returns bytes of those that were deleted */
 export async function removeParts(
   store: ObjectStore,
   tenant: string,
   upload: string,
   kept: ReadonlySet<string> = new Set(),
-): Promise<void> {
-  const removable: string[] = []
-  for await (const page of listPages(store, keys.uploadParts(tenant, upload)))
-    removable.push(...page.map(({ key }) => key).filter((key) => !kept.has(key)))
-  await deleteAll(store, removable)
+): Promise<number> {
+  const removable = (await listParts(store, tenant, upload)).filter(({ key }) => !kept.has(key))
+  await deleteAll(
+    store,
+    removable.map(({ key }) => key),
+  )
+  return bytesOf(removable)
 }
+
+/** At most a little more than `maxParts`. */
+async function listParts(store: ObjectStore, tenant: string, upload: string): Promise<ObjectInfo[]> {
+  const parts: ObjectInfo[] = []
+  for await (const page of listPages(store, keys.uploadParts(tenant, upload))) parts.push(...page)
+  return parts
+}
+
+const bytesOf = (parts: readonly ObjectInfo[]) => parts.reduce((sum, { size }) => sum + size, 0)
+
+/**
+ * Checks, after a part was stored, that the upload still takes it: parts that come at the same time are all seen.
+ * @throws TurbineError `upload_not_pending`, `upload_bytes_exceeded`, `too_many_parts`
+ */
+export async function assertPartFits(deps: UploadDeps, tenant: string, { id, bytes }: Upload): Promise<void> {
+  assertPending((await requireUpload(deps, tenant, id)).upload)
+  const parts = await listParts(deps.store, tenant, id)
+  if (parts.length > maxParts)
+    throw invalid('too_many_parts', `An upload has at most ${maxParts} parts. Send larger ones.`, 'data')
+  if (bytesOf(parts) > bytes) throw bytesExceeded(bytes)
+}
+
+export const bytesExceeded = (bytes: number) =>
+  new TurbineError(
+    `The upload was created with ${bytes} bytes, and its parts would have more. Create a new upload with the bytes of the whole file; to repeat a part safely, send it with an Idempotency-Key.`,
+    { status: 413, code: 'upload_bytes_exceeded', param: 'data' },
+  )
 
 /**
  * Slices of the parts, in the order of `partIds`.

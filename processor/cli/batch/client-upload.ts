@@ -41,7 +41,8 @@ async function uploadInParts(
   const upload = await client.createUpload(bytes, filename, idempotencyKey)
   let sent = 0
   const sendPart = async ({ start, end }: { start: number; end: number }) => {
-    const id = await client.addUploadPart(upload.id, await readRange(file, { path, start, end }))
+    const data = await readRange(file, { path, start, end })
+    const id = await client.addUploadPart(upload.id, data, `${idempotencyKey}-${start}`)
     sent += end - start
     onBytes?.(sent)
     return id

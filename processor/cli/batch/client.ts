@@ -48,10 +48,11 @@ export class Client {
   }
 
   /** @returns the part's id */
-  async addUploadPart(uploadId: string, data: Blob): Promise<string> {
+  async addUploadPart(uploadId: string, data: Blob, idempotencyKey: string): Promise<string> {
     const body = new FormData()
     body.append('data', data, 'part')
-    return (await this.#post(`/v1/uploads/${encodeURIComponent(uploadId)}/parts`, partSchema, { body })).id
+    const path = `/v1/uploads/${encodeURIComponent(uploadId)}/parts`
+    return (await this.#post(path, partSchema, { body, idempotencyKey })).id
   }
 
   /** Joins the parts into a file, in the order of `partIds`. */
