@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { attacks } from './attacks.ts'
+import { attacks } from '../hostile/attacks.ts'
+import { refusedBucket } from '../hostile/refusing-store.ts'
 import { createCaller } from './caller.ts'
 import { perform } from './faults.ts'
 import { type ChaosFleet, startFleet } from './fleet.ts'
@@ -187,10 +188,12 @@ class Run {
       keys[tenant] = await fleet.keyOf(tenant)
       await fleet.command(['tenants', 'grant', tenant, '--read', `s3://${bucket}/`])
     }
+    for (const right of ['--read', '--write'])
+      await fleet.command(['tenants', 'grant', hostileTenant, right, `s3://${refusedBucket}/`])
     const { [hostileTenant]: hostileKey, ...honestKeys } = keys
     const scenery = await openScenery(pictureCount, { name: bucket, store: fleet.bucket(bucket) })
     this.#scenery = scenery
-    this.#hostile = startHostileTenant({ edges: fleet.edges, apiKey: hostileKey! })
+    this.#hostile = await startHostileTenant({ edges: fleet.edges, apiKey: hostileKey! })
     this.#hostileKey = hostileKey!
     const known = await this.#knownPictures(scenery, honestKeys[tenants[0]!]!)
     say(`the model knows ${known.length} of ${pictureCount} pictures`)
