@@ -22,8 +22,8 @@ export interface Ask {
   caption?: string
   /** The status and the code of an error that ended it. */
   refused?: string
-  /** Whether a repeat with the same key got another result. */
-  doubled: boolean
+  /** What a repeat with the same key got instead of the same result. */
+  doubled?: string
 }
 
 /** Share of the requests with an idempotency key, and of those that are sent again once answered. */
@@ -46,15 +46,17 @@ export async function askCaption(
     expected: picture.expected ?? picture.truth,
     fromMs: performance.now(),
     accepted: false,
-    doubled: false,
   }
   try {
     const answer = await caller.call(call)
-    await settle(caller, ask, answer)
+    const result = await settle(caller, ask, answer)
     ask.toMs = performance.now()
     if (repeated && ask.caption !== undefined) {
       const again = await caller.call(call)
-      ask.doubled = again.headers.get('idempotent-replayed') !== 'true' || idOf(again) !== idOf(answer)
+      // Queue time and time of creation are those of the first run.
+      if (again.status >= 400 || idOf(again) !== idOf(answer)) ask.doubled = `${again.status} ${again.text}`
+      else if (again.status === 200 && again.text !== result)
+        ask.doubled = `${again.text} instead of ${result}`
     }
   } catch (error) {
     if (!(error instanceof UnansweredError)) throw error
@@ -62,8 +64,8 @@ export async function askCaption(
   return ask
 }
 
-/** Takes the result from an answer, or fetches it later. */
-async function settle(caller: Caller, ask: Ask, answer: Answer): Promise<void> {
+/** Takes the result from an answer, or fetches it later; its text. */
+async function settle(caller: Caller, ask: Ask, answer: Answer): Promise<string> {
   let { status, text } = answer
   if (status === 200 || status === 202) ask.accepted = true
   while (status === 202) {
@@ -72,6 +74,7 @@ async function settle(caller: Caller, ask: Ask, answer: Answer): Promise<void> {
   }
   if (status === 200) ask.caption = captionOf(text)
   else ask.refused = `${status} ${text.slice(0, 200)}`
+  return text
 }
 
 function callOf(

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openS3, type S3 } from '../../infra/store/s3.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
+import { type RefusingStore, startRefusingStore } from '../hostile/refusing-store.ts'
 import { type KafkaServer, startKafka } from '../servers/kafka.ts'
 import { createBucket, type S3Access, type S3Server, startS3 } from '../servers/s3.ts'
 import { freePorts, run } from '../servers/tools.ts'
@@ -110,6 +111,7 @@ export async function startFleet({ roles, onFault }: FleetOptions): Promise<Chao
       await Promise.all(members.map((member) => member.end()))
       client.close()
       for (const { proxy } of [kafka, s3]) proxy?.close()
+      await s3.refusing?.close()
       await Promise.all([kafka.server?.dispose(), s3.server?.dispose()])
       await s3.disk?.remove()
       if (!keepLogs) await rm(folder, { recursive: true })
@@ -143,6 +145,8 @@ interface Store extends Disturbed<S3Server> {
   /** By way of the proxy, where there is one. */
   access: S3Access
   direct: S3Access
+  /** Refuses the objects of one bucket, between the proxy and the server. */
+  refusing?: RefusingStore
   disk?: Disk
 }
 
@@ -150,15 +154,19 @@ async function openStore(): Promise<Store> {
   const { S3_ENDPOINT: endpoint, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY } = process.env
   if (endpoint && AWS_ACCESS_KEY_ID && AWS_SECRET_ACCESS_KEY) {
     const direct = { endpoint, accessKeyId: AWS_ACCESS_KEY_ID, secretAccessKey: AWS_SECRET_ACCESS_KEY }
-    const { protocol, hostname, port } = new URL(endpoint)
-    if (protocol !== 'http:') return { access: direct, direct }
-    const proxy = await startProxy(`${hostname}:${port || 80}`)
-    return { access: { ...direct, endpoint: `http://${proxy.address}` }, direct, proxy }
+    if (!endpoint.startsWith('http:')) return { access: direct, direct }
+    return { direct, ...(await disturb(direct)) }
   }
   const disk = await makeDisk()
   const server = await startS3({ folder: disk?.folder })
   const { accessKeyId, secretAccessKey } = server
   const direct = { endpoint: server.endpoint, accessKeyId, secretAccessKey }
-  const proxy = await startProxy(new URL(server.endpoint).host)
-  return { server, proxy, disk, direct, access: { ...direct, endpoint: `http://${proxy.address}` } }
+  return { server, disk, direct, ...(await disturb(direct)) }
+}
+
+/** Puts a proxy, and what refuses some objects, in front of a server. */
+async function disturb(direct: S3Access): Promise<Pick<Store, 'access' | 'proxy' | 'refusing'>> {
+  const refusing = await startRefusingStore(direct.endpoint)
+  const proxy = await startProxy(new URL(refusing.endpoint).host)
+  return { refusing, proxy, access: { ...direct, endpoint: `http://${proxy.address}` } }
 }

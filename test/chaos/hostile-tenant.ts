@@ -15,9 +15,14 @@ export interface HostileTenant {
   close(): Promise<void>
 }
 
-export function startHostileTenant(target: { edges: readonly string[]; apiKey: string }): HostileTenant {
+/** Starts the tenant's process; resolves when what it attacks with is built. */
+export async function startHostileTenant(target: {
+  edges: readonly string[]
+  apiKey: string
+}): Promise<HostileTenant> {
   const child: ChildProcess = fork(program, apart)
   endWithThisProcess(child)
+  await once(child, 'message')
   const outcomes: Record<string, Record<string, number>> = {}
   const waiting = new Map<number, () => void>()
   let last = 0

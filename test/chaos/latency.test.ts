@@ -10,7 +10,6 @@ const ask = (fromMs: number, tookMs: number, more: Partial<Ask> = {}): Ask => ({
   fromMs,
   toMs: fromMs + tookMs,
   accepted: true,
-  doubled: false,
   ...more,
 })
 

@@ -11,7 +11,6 @@ const ask: Ask = {
   fromMs: 0,
   toMs: 100,
   accepted: true,
-  doubled: false,
 }
 const run: BatchRun = {
   tenant: 'acme',
@@ -69,7 +68,7 @@ test.each<[string, Parameters<typeof verdictOf>[0], string]>([
   ['lost', { batches: [{ ...run, output: undefined }] }, 'batch_1 of acme: completed'],
   ['lost', { batches: [{ ...run, batch: undefined }] }, 'a batch of acme: never created'],
   ['lost', { batches: [{ ...run, output: '' }] }, 'batch_1 of acme: line 1 (a)'],
-  ['doubled', { asks: [{ ...ask, doubled: true }] }, 'json of acme at 0.0 s: its idempotency key ran twice'],
+  ['doubled', { asks: [{ ...ask, doubled: '200 {}' }] }, 'json of acme at 0.0 s: its key got 200 {}'],
   ['doubled', { batches: [{ ...run, output: `${run.output}\n${run.output}` }] }, 'batch_1 of acme: line 1'],
   [
     'wrong',
@@ -115,7 +114,7 @@ test('a run that was ended early is judged by what had its result', () => {
   const asks = [{ ...ask, toMs: undefined, caption: undefined }]
   const batches = [{ ...run, errors: undefined }]
   expect(isClean(verdictOf({ asks, batches, interrupted: true }))).toBe(true)
-  expect(isClean(verdictOf({ asks: [{ ...ask, doubled: true }], interrupted: true }))).toBe(false)
+  expect(isClean(verdictOf({ asks: [{ ...ask, doubled: '200 {}' }], interrupted: true }))).toBe(false)
 })
 
 test('waiting is judged only where that is asked for, and needs something to judge', () => {

@@ -48,7 +48,7 @@ export function judge(observed: Observed): { verdict: Verdict; latency: HonestLa
       verdict.lost.push(`${name}: ${ask.accepted ? 'accepted and ' : ''}never answered`)
     else if (ask.caption !== ask.expected)
       verdict.wrong.push(`${name}: "${ask.caption}" instead of "${ask.expected}"`)
-    if (ask.doubled) verdict.doubled.push(`${name}: its idempotency key ran twice`)
+    if (ask.doubled) verdict.doubled.push(`${name}: its key got ${ask.doubled}`)
   }
   let lines = 0
   for (const run of journal.batches) {
