@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { isFinal } from '../../edge/contract/batch.ts'
 import { Client } from '../../processor/cli/batch/client.ts'
 import { poissonArrivals } from './arrivals.ts'
-import { latenciesOf } from './burst-summary.ts'
+import { latenciesOf, scheduledWithin } from './burst-summary.ts'
 import { encodeScenes } from './encoded-scenes.ts'
 import { startTraffic, type Traffic } from './traffic.ts'
 
@@ -30,6 +30,8 @@ export interface HonestResult {
   failedLines: number
   /** Of the captions, ms. */
   latenciesMs: number[]
+  /** Slowest answer to the requests of each second, ms. */
+  slowestMs: number[]
   /** From the upload to the completed batch, s. */
   batchSeconds: number
 }
@@ -45,7 +47,11 @@ export function startHonest(): { run(options: HonestOptions): Promise<HonestResu
       const [answers, batch] = await Promise.all([ask(traffic, options), runBatch(options)])
       const failures: Record<number, number> = {}
       for (const { status, pruning } of answers) if (!pruning) failures[status] = (failures[status] ?? 0) + 1
-      return { requests: answers.length, failures, latenciesMs: latenciesOf(answers), ...batch }
+      const slowestMs = Array.from({ length: Math.ceil(options.seconds) }, (_, second) => {
+        const within = scheduledWithin(answers, 1000 * second, 1000 * (second + 1))
+        return Math.max(0, ...within.map(({ scheduledMs, answeredMs }) => answeredMs - scheduledMs))
+      })
+      return { requests: answers.length, failures, latenciesMs: latenciesOf(answers), slowestMs, ...batch }
     },
     close: () => traffic.close(),
   }

@@ -32,6 +32,8 @@ interface AttackResult {
   deaths: number
   /** Open files and sockets before, at most, and after all callers have gone. */
   files: [before: number, peak: number, after: number]
+  /** Processor time during the attack: of the service's main thread, of the whole service, of the attack, s. */
+  cpu: [main: number, service: number, attack: number]
   outcomes: Outcomes
 }
 
@@ -98,7 +100,7 @@ async function underAttack(
   const { url, apiKeys } = service
   const honest = startHonest()
   const tree = watchTree(service.pid)
-  const files = () => treeUsage(service.pid() ?? -1).files
+  const usage = () => treeUsage(service.pid() ?? -1)
   const load = { url, apiKey: apiKeys[honestTenant]!, rate, lines, batchTimeoutMs }
   try {
     await honest.run({ ...load, seconds: Math.min(seconds, warmUpSeconds), seed: 1 })
@@ -107,7 +109,8 @@ async function underAttack(
     const calm = await honest.run({ ...load, seconds, seed: 2 })
     const calmTurn = await service.longestTurn()
     const calmResidentMb = tree.peak().residentMb
-    const filesBefore = files()
+    const before = usage()
+    const ownBefore = ownCpuSeconds()
     const over = new AbortController()
     const running = attack.run({ url, apiKey: apiKeys[hostileTenant]!, signal: over.signal, share })
     const timer = setTimeout(() => over.abort(), 1000 * seconds)
@@ -116,8 +119,10 @@ async function underAttack(
     over.abort()
     const outcomes = await running
     const turn = await service.longestTurn()
+    const ownCpu = ownCpuSeconds() - ownBefore
     await delay(settleMs)
     const peak = tree.peak()
+    const after = usage()
     return {
       calm,
       attacked,
@@ -126,13 +131,19 @@ async function underAttack(
       calmTurn,
       turn,
       deaths: service.deaths,
-      files: [filesBefore, peak.files, files()],
+      files: [before.files, peak.files, after.files],
+      cpu: [after.mainCpuSeconds - before.mainCpuSeconds, after.cpuSeconds - before.cpuSeconds, ownCpu],
       outcomes,
     }
   } finally {
     tree.stop()
     honest.close()
   }
+}
+
+const ownCpuSeconds = () => {
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1e6
 }
 
 /** An S3 server with the service's bucket, behind an endpoint that refuses the objects of another bucket. */
@@ -166,6 +177,7 @@ function describe(name: string, result: AttackResult): string {
   const { calm, attacked, calmTurn, turn, files, outcomes } = result
   const [before, peak, after] = files
   const rounded = (value: number) => value.toFixed(0)
+  const [main, whole, own] = result.cpu.map((seconds) => seconds.toFixed(1))
   const each = (entries: Record<string, number>) =>
     Object.entries(entries)
       .toSorted(([, a], [, b]) => b - a)
@@ -173,6 +185,8 @@ function describe(name: string, result: AttackResult): string {
       .join('; ')
   return `${name}: ${failedOf(attacked)} failed${failedOf(attacked) > 0 ? ` (${each(attacked.failures)}; ${attacked.failedLines} lines)` : ''}, ${result.deaths} deaths
   p99 ${rounded(p99(calm))} -> ${rounded(p99(attacked))} ms, batch ${calm.batchSeconds.toFixed(1)} -> ${attacked.batchSeconds.toFixed(1)} s
+  slowest by second: ${attacked.slowestMs.map(rounded).join(' ')} ms
+  processor time: ${main} s main thread, ${whole} s service, ${own} s attack
   memory ${rounded(result.calmResidentMb)} -> ${rounded(result.peakResidentMb)} MB, event loop ${rounded(calmTurn.wallMs)} (${rounded(calmTurn.cpuMs)} busy) -> ${rounded(turn.wallMs)} (${rounded(turn.cpuMs)} busy) ms
   files ${before} -> ${peak} -> ${after}
   ${each(outcomes)}`
