@@ -25,7 +25,6 @@ function batchOf(tenant: string, hours = 24): BatchState {
     before: undefined,
     attempt: firstAttempt,
     since: 0,
-    attempt: firstAttempt,
     batchObject: object,
     progressObject: object,
   })
