@@ -200,6 +200,32 @@ describe('memory of bodies', () => {
     expect(await codeOf(edge.ask(rawRequest(pngHeader()), { length: 33 }))).toEqual([200, undefined])
   })
 
+  test('counts what the store buffers of uploads', async () => {
+    const edge = edgeWith()
+    const upload = (key: string) =>
+      edge.app.request('/v1/files', {
+        method: 'POST',
+        body: slowBody().body,
+        headers: {
+          authorization: `Bearer ${key}`,
+          'content-type': 'multipart/form-data; boundary=b',
+          'content-length': String(100 * MiB),
+        },
+        duplex: 'half',
+      } as RequestInit)
+    const stalled = [1, 2, 3, 4].map(() => upload('hostile'))
+    await settle()
+    expect(await codeOf(upload('hostile'))).toEqual([429, 'too_many_bytes_in_flight'])
+    const honest = upload('acme')
+    await vi.advanceTimersByTimeAsync(bodyPatienceMs)
+    for (const response of [...stalled, honest])
+      expect(await codeOf(response)).toEqual([408, 'body_too_slow'])
+    expect(await codeOf(edge.ask(rawRequest(pngHeader()), { key: 'hostile', length: 33 }))).toEqual([
+      200,
+      undefined,
+    ])
+  })
+
   test('is waited for a moment, so that a burst passes', async () => {
     const edge = edgeWith({ waitMs: 2_000 })
     const first = edge.stall(4 * MiB)
