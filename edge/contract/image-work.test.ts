@@ -109,6 +109,30 @@ test('frames and pages are bounded', async () => {
   )
 })
 
+test.each([
+  ['a JPEG of segments', [0xff, 0xd8, 0xff], [0xff, 0xe2, 0, 2]],
+  ['a JPEG of padding', [0xff, 0xd8, 0xff], [0xff]],
+  ['a JPEG of data', [0xff, 0xd8, 0xff, 0xc2, 0, 2], [0xff, 0, 7]],
+  ['a GIF of blocks', [...Buffer.from('GIF89a\x09\0\x09\0\0\0\0!\xfe', 'latin1')], [1, 1]],
+])('of %s only so much is looked at', (_, head, repeated) => {
+  const length = 20_000_000
+  const bytes = Buffer.alloc(length, Buffer.from(repeated))
+  bytes.set(head)
+  let read = 0
+  const counted = new Proxy(bytes, {
+    get(target, key) {
+      if (key === 'length') return length
+      if (key === 'indexOf') return target.indexOf.bind(target)
+      if (key === 'subarray') return target.subarray.bind(target)
+      read++
+      return Reflect.get(target, key)
+    },
+  })
+  imageWork({ format: head[0] === 0xff ? 'JPEG' : 'GIF', bytes: counted, width: 9, height: 9 })
+  expect(read).toBeGreaterThan(100_000)
+  expect(read).toBeLessThan(6_000_000)
+})
+
 test('a side is bounded, long pictures pass', () => {
   expect(refusal(pngHeader(1, 64_000_000))).toMatchObject({ code: 'image_too_large', status: 413 })
   expect(refusal(pngHeader(65_536, 10))).toMatchObject({ code: 'image_too_large' })

@@ -15,6 +15,9 @@ export const maxScans = 100
 /** Maximum frames of an animation, and pages of a TIFF: decoders look at all before they take the first. */
 export const maxFrames = 10_000
 
+/** Steps through a file, e.g. from marker to marker. Real ones take a tenth of that; what is beyond is not looked at. */
+const maxSteps = 1_000_000
+
 /** Format, width and height are known. */
 interface Picture {
   format: string
@@ -137,30 +140,22 @@ function samplesOf(bytes: Uint8Array, at: number, components: number): number {
   return blocks.reduce((sum, count) => sum + count, 0) / Math.max(...blocks, 1)
 }
 
-/** Segments of a JPEG; `at` is where the marker is. Bytes between segments, as those of scans, are passed over. */
+/**
+ * Segments of a JPEG; `at` is where the marker is. Bytes between segments, as those of scans, are passed over. Ends early
+ * in a file that is made of little but markers.
+ */
 function* jpegSegments(bytes: Uint8Array): Generator<{ marker: number; at: number }> {
-  let at = 2
-  while (at >= 2 && at + 3 < bytes.length) {
-    at = markerAt(bytes, at)
-    if (at < 0) return
+  let at = bytes.indexOf(0xff, 2)
+  for (let step = 0; step < maxSteps && at >= 0 && at + 3 < bytes.length; step++) {
     const marker = bytes[at + 1]!
     if (marker === 0xd9) return
-    yield { marker, at }
-    at += isBare(marker) ? 2 : 2 + Math.max(2, (bytes[at + 2]! << 8) | bytes[at + 3]!)
-  }
-}
-
-/** Where the next marker is, -1 without one: an `ff` that is neither data (`ff 00`), a restart, nor padding. */
-function markerAt(bytes: Uint8Array, from: number): number {
-  let at = bytes.indexOf(0xff, from)
-  while (at >= 0 && at + 1 < bytes.length) {
-    const next = bytes[at + 1]!
-    if (next === 0xff) at++
-    else if (next === 0 || (next >= 0xd0 && next <= 0xd7)) at += 2
-    else return at
+    // Neither data (`ff 00`) nor padding.
+    if (marker !== 0 && marker !== 0xff) yield { marker, at }
+    if (marker === 0xff) at++
+    else if (marker === 0 || isBare(marker)) at += 2
+    else at += 2 + Math.max(2, (bytes[at + 2]! << 8) | bytes[at + 3]!)
     if (bytes[at] !== 0xff) at = bytes.indexOf(0xff, at)
   }
-  return -1
 }
 
 const pngChannels: Record<number, number> = { 0: 1, 2: 3, 3: 3, 4: 2, 6: 4 }
@@ -174,18 +169,19 @@ function pngWork({ bytes, width, height }: Picture): FormatWork {
 /** Passes over sub-blocks, each of a length and as many bytes. @returns where they end */
 function afterSubBlocks(bytes: Uint8Array, at: number): number {
   let end = at
-  for (let length = bytes[end]; length !== undefined; length = bytes[end]) {
+  for (let step = 0; step < maxSteps && end < bytes.length; step++) {
+    const length = bytes[end]!
     end += 1 + length
     if (length === 0) return end
   }
-  return end
+  return bytes.length
 }
 
 function gifFrames(bytes: Uint8Array): number {
   const tableBytes = (packed = 0) => (packed & 0x80 ? 3 * 2 ** ((packed & 7) + 1) : 0)
   let at = 13 + tableBytes(bytes[10])
   let frames = 0
-  while (at < bytes.length && frames <= maxFrames) {
+  for (let step = 0; step < maxSteps && at < bytes.length && frames <= maxFrames; step++) {
     if (bytes[at] === 0x21) at = afterSubBlocks(bytes, at + 2)
     else if (bytes[at] === 0x2c) {
       frames++
@@ -197,8 +193,9 @@ function gifFrames(bytes: Uint8Array): number {
 
 function webpFrames(bytes: Uint8Array): number {
   const view = viewOf(bytes)
+  let at = 12
   let frames = 0
-  for (let at = 12; at + 8 <= bytes.length && frames <= maxFrames; ) {
+  for (let step = 0; step < maxSteps && at + 8 <= bytes.length && frames <= maxFrames; step++) {
     // `ANMF`
     if (view.getUint32(at) === 0x414e4d46) frames++
     const size = view.getUint32(at + 4, true)

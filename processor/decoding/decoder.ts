@@ -49,6 +49,7 @@ const environment = {
   UV_THREADPOOL_SIZE: '1',
   MALLOC_ARENA_MAX: '2',
   MALLOC_MMAP_THRESHOLD_: String(4 * 1024 ** 2),
+  MALLOC_TRIM_THRESHOLD_: String(16 * 1024 ** 2),
 }
 /** Time for a decoder to start, ms: far more than it takes where other work has the cores. */
 const startMs = 60_000
