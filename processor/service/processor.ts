@@ -37,6 +37,8 @@ export interface ProcessorOptions {
   onDeadLetter: DeadLetterOptions['onDeadLetter']
   /** Delivers a finished caption to its job's `reply-to`. */
   deliver: InteractiveJobsOptions['deliver']
+  /** What the process has in hand beside; default: only this processor's records. */
+  isolation?: Isolation
   /** The only edge is in this process: it decides by `rejection`, and no job is rejected later. */
   edgeDecides?: boolean
 }
@@ -106,7 +108,13 @@ export async function startProcessor(
 
   fleet = watchFleet({ backends, log, metrics, shutdown, throughput: () => pipeline.throughput })
   const results = new ResultWrites({ log })
-  const consuming = { ...options, pipeline, isolation: new Isolation(), results, shutdown }
+  const consuming = {
+    ...options,
+    pipeline,
+    isolation: options.isolation ?? new Isolation(),
+    results,
+    shutdown,
+  }
   const { edgeDecides, deliver } = options
   const jobs = interactiveJobs({
     ...{ captioner: pipeline, store: backends.store, results },

@@ -15,8 +15,9 @@ import { exportSpans } from '../../infra/telemetry/export-spans.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import { createMetrics, type Metrics } from '../../infra/telemetry/metrics.ts'
 import { repeat } from '../../infra/timing.ts'
-import { startPlanner } from '../batches/planner/planner.ts'
+import { type PlannerOptions, startPlanner } from '../batches/planner/planner.ts'
 import { type DeadLetterOptions, watchDeadLetters } from '../delivery/dead-letters.ts'
+import { Isolation } from '../delivery/isolation.ts'
 import { watchFleet } from '../fleet/load.ts'
 import { announceModel } from '../fleet/models.ts'
 import type { CaptionModel } from '../models/model.ts'
@@ -63,9 +64,10 @@ async function startAll(process: Process): Promise<Started> {
   // With Kafka, other processors may consume this edge's jobs, and this one those of other edges.
   const edgeDecides = config.kafkaBrokers === undefined
   const { deliver } = replies
-  const processor = await startProcessor({ ...process, deliver, edgeDecides }, process.shutdown)
+  const isolation = new Isolation()
+  const processor = await startProcessor({ ...process, deliver, edgeDecides, isolation }, process.shutdown)
   const model = () => summary(processor.model, processor.pipeline)
-  await startPlanning(process)
+  await startPlanning(process, { isolation, holdMs: longestHoldMs })
   const url = await openEdge(process, replies, {
     models: () => [model()],
     roomIn: (held, tenant) => roomIn(processor, held, tenant, config),
@@ -169,13 +171,19 @@ function assertFleet({ kafkaBrokers }: Config): void {
   )
 }
 
-async function startPlanning(process: Process): Promise<void> {
+/** Time for which images wait for a batch that is run alone, ms. */
+const longestHoldMs = 10_000
+
+async function startPlanning(
+  process: Process,
+  apart: Pick<PlannerOptions, 'isolation' | 'holdMs'> = {},
+): Promise<void> {
   const { config, backends, shutdown } = process
   // With an embedded stream no other planner can own the batches, so after a crash they are resumed at once.
   const owner = config.kafkaBrokers === undefined ? 'this-machine' : undefined
   // A pinned level is wanted.
   const repay = config.repay && config.pruning === 'adaptive'
-  const planner = await startPlanner({ ...process, ...backends, owner, repay, now: Date.now })
+  const planner = await startPlanner({ ...process, ...backends, ...apart, owner, repay, now: Date.now })
   shutdown.add((drainMs) => planner.close(drainMs))
   const { sweepInterval: intervalMs, captionRetention: captionRetentionMs } = config
   if (intervalMs === undefined) return

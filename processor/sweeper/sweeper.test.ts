@@ -201,6 +201,7 @@ test('of planners, one sweeps; another takes over when it has died', async () =>
     startedAt: start,
     rule: 'captions',
     deleted: {},
+    deaths: 0,
   })
   const sweeper = all.begin()
   for (let i = 0; i < 20; i++) await all.tick()
@@ -208,6 +209,29 @@ test('of planners, one sweeps; another takes over when it has died', async () =>
   all.state.now += 200_000
   while (!(await all.sweepState())?.endedAt) await all.tick()
   await sweeper.close()
+})
+
+test('a page at which three planners died is left out', async () => {
+  const all = world()
+  await putFile(all, 'file-b', { expires_at: start / 1000 + 3600 })
+  const lost = keys.caption(tenant, 'cap_1')
+  await all.put(lost)
+  all.state.now += 8 * dayMs
+  const get: ObjectStore['get'] = (key, ...args) =>
+    key === keys.file(tenant, 'file-b') ? new Promise(() => {}) : all.store.get(key, ...args)
+  for (let deaths = 0; deaths < 3; deaths++) {
+    // It hangs for ever, as a process that has died.
+    void all.begin({ store: { ...all.store, get } })
+    while ((await all.sweepState())?.rule !== 'files' || (await all.sweepState())?.deaths !== deaths)
+      await all.tick()
+    for (let i = 0; i < 10; i++) await all.tick()
+    all.state.now += 200_000
+  }
+  const sweeper = all.begin({ store: { ...all.store, get } })
+  while (!(await all.sweepState())?.endedAt) await all.tick()
+  await sweeper.close()
+  expect(all.objects.has(lost)).toBe(false)
+  expect(all.objects.has(keys.file(tenant, 'file-b'))).toBe(true)
 })
 
 test('it goes on after an outage of the store', async () => {

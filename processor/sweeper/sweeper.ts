@@ -41,6 +41,8 @@ export interface SweepState {
   tally?: { tenant: string; bytes: number }
   /** Objects deleted, by kind. */
   deleted: Record<string, number>
+  /** Planners that died at the page that is next. */
+  deaths: number
 }
 
 /** Keys of a page, and the pause after it, ms: at most 30,000 keys a minute. */
@@ -49,6 +51,8 @@ const pauseMs = 1_000
 /** Time without a page after which another planner goes on, ms. */
 const deadAfterMs = 120_000
 const pollMs = 30_000
+/** Deaths after which a page is left out, until the next sweep. */
+const maxDeaths = 3
 /** A counter that edges change meanwhile is counted again in the next sweep. */
 const countTries = 4
 
@@ -103,8 +107,13 @@ class Sweeper {
     if (last && now() - last.heartbeat < deadAfterMs && last.owner !== this.#owner && !last.endedAt) return
     if (last?.endedAt && now() - last.startedAt < intervalMs) return
     const resumes = last && !last.endedAt
-    const state: SweepState = resumes ? { ...last, owner: this.#owner } : this.#newState(last)
+    const state: SweepState = resumes ? this.#resumed(last) : this.#newState(last)
     await this.#sweep(state, new OwnedObject(store, keys.sweep, found?.etag))
+  }
+
+  #resumed(last: SweepState): SweepState {
+    const died = last.heartbeat > 0 && last.owner !== this.#owner
+    return { ...last, owner: this.#owner, deaths: last.deaths + (died ? 1 : 0) }
   }
 
   #newState(last: SweepState | undefined): SweepState {
@@ -112,7 +121,7 @@ class Sweeper {
     const previousStart = last?.startedAt ?? 0
     return {
       ...{ owner: this.#owner, heartbeat: now, startedAt: now, previousStart },
-      ...{ rule: rules[0]!.kind, deleted: {} },
+      ...{ rule: rules[0]!.kind, deleted: {}, deaths: 0 },
     }
   }
 
@@ -124,14 +133,11 @@ class Sweeper {
     }
     await save()
     try {
-      for (const rule of rules.slice(
-        Math.max(
-          0,
-          rules.findIndex(({ kind }) => kind === state.rule),
-        ),
-      )) {
-        state.rule = rule.kind
-        await this.#apply(rule, state, save)
+      const first = rules.findIndex(({ kind }) => kind === state.rule)
+      for (let i = Math.max(0, first); i < rules.length; i++) {
+        await this.#apply(rules[i]!, state, save)
+        state.rule = rules[i + 1]?.kind ?? state.rule
+        await save()
       }
       await this.#forgetUncounted(state.startedAt)
       state.endedAt = now()
@@ -154,7 +160,9 @@ class Sweeper {
         startAfter: state.after,
       })
       const { previousStart } = state
-      const outdated = await rule.outdated(objects, { store, now: now(), previousStart, captionRetentionMs })
+      const sweep = { store, now: now(), previousStart, captionRetentionMs }
+      const outdated = state.deaths < maxDeaths ? await rule.outdated(objects, sweep) : []
+      state.deaths = 0
       // What refers to others goes last, so that an interrupted deletion is repeated.
       const [contents, infos] = [outdated.filter((key) => !isInfo(key)), outdated.filter(isInfo)]
       await deleteAll(store, contents)
@@ -169,7 +177,6 @@ class Sweeper {
     }
     if (rule.area) await this.#setUsage(rule.area, state)
     state.after = undefined
-    await save()
   }
 
   /** Adds up the bytes of each tenant, whose keys follow each other. */

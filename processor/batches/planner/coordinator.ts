@@ -6,6 +6,7 @@ import type { Control } from '../../../edge/contract/shard.ts'
 import { FairBudget } from '../../../infra/fair-budget.ts'
 import { OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import { listPages, type ObjectInfo } from '../../../infra/store/store.ts'
+import { Isolation } from '../../delivery/isolation.ts'
 import { isOutage, type PlannerLog } from '../../delivery/outages.ts'
 import { announceBacklogs } from '../../fleet/batch-progress.ts'
 import { cleanUpBatch } from './clean-up.ts'
@@ -22,7 +23,6 @@ import {
 import { BatchLifecycle } from './lifecycle.ts'
 import { SendWindow } from './send-window.ts'
 import type { BatchState } from './state.ts'
-import { Trials } from './trials.ts'
 
 /** Time between two scans of the open batches, ms. */
 const sweepMs = 5_000
@@ -38,10 +38,18 @@ const earlyFilesAtOnce = 4
 export interface CoordinatorOptions
   extends Omit<PlannerServices, 'sendWindow' | 'manifestPlaces' | 'earlyFilesLimit' | 'signal'> {
   log: PlannerLog
+  /** What the process has in hand; default: only these batches. */
+  isolation?: Isolation
+  /** Time for which others wait for a batch that is run alone, and it for them, ms; default 60,000. */
+  holdMs?: number
   onEnded?(status: BatchStatus): void
 }
 
-type ClaimHow = Pick<ClaimOptions, 'force' | 'recent'>
+type ClaimHow = Pick<ClaimOptions, 'force' | 'recent' | 'alone'>
+type Begun = Exclude<ClaimResult, Claim> | { running: Promise<void> }
+
+/** Time for which others wait for a batch that is run alone, and it for them, ms. */
+const longestTrialMs = 60_000
 
 /** Batch that this planner runs or tries to claim. */
 interface Entry {
@@ -64,7 +72,7 @@ export class Coordinator {
   /** Batch to the time of this planner's last claim, unix ms, while it has not ended here. */
   readonly #claims = new Map<string, number>()
   readonly #claiming = pLimit(claimsAtOnce)
-  readonly #trials: Trials
+  readonly #isolation: Isolation
   readonly #closing = new AbortController()
   #sweeping: Promise<void> | undefined
   #announcing: { close(): Promise<void> } | undefined
@@ -78,7 +86,7 @@ export class Coordinator {
       earlyFilesLimit: pLimit(earlyFilesAtOnce),
       signal: this.#closing.signal,
     }
-    this.#trials = new Trials({ clock: options.clock, signal: this.#closing.signal })
+    this.#isolation = options.isolation ?? new Isolation()
   }
 
   get activeBatches(): number {
@@ -150,42 +158,51 @@ export class Coordinator {
 
   async #run(entry: Entry, options: ClaimHow): Promise<void> {
     const { store, outages } = this.#options
+    const { signal } = this.#closing
     const { ref } = entry
-    await this.#trials.pause()
-    const claim = await this.#claiming(() => this.#claim(ref, options))
-    if (claim === 'held') return
-    if (claim === 'suspect') return this.#runAlone(entry, options)
-    if (claim !== 'ended') await this.#runClaimed(entry, claim)
-    await outages.outlast(() => cleanUpBatch(store, ref), this.#closing.signal)
+    let begun = await this.#isolation.beside(() => this.#begin(entry, options), signal)
+    if (begun === 'suspect') begun = await this.#beginAlone(entry, options)
+    if (begun === 'held' || begun === 'suspect') return
+    if (begun !== 'ended') await begun.running
+    await outages.outlast(() => cleanUpBatch(store, ref), signal)
   }
 
-  async #claim(ref: BatchRef, options: ClaimHow & { alone?: boolean }): Promise<ClaimResult> {
+  /** Claims a batch, and begins to run it. Resolves when its input has been read. */
+  async #begin(entry: Entry, options: ClaimHow): Promise<Begun> {
+    const { ref } = entry
+    const claim = await this.#claiming(() => this.#claim(ref, options))
+    if (typeof claim === 'string') return claim
+    const running = this.#runClaimed(entry, claim)
+    // Whoever waits for the batch meets the failure.
+    running.catch(() => {})
+    await entry.lifecycle?.planned
+    return { running }
+  }
+
+  /** Begins a batch at which planners died, apart from all else in this process while that tells who is at fault. */
+  #beginAlone(entry: Entry, options: ClaimHow): Promise<Begun> {
+    const { log, holdMs = longestTrialMs } = this.#options
+    const begin = async (hasCompany: boolean): Promise<Begun> => {
+      const begun = await this.#begin(entry, { ...options, alone: hasCompany ? 'company' : 'alone' })
+      const attempt = entry.lifecycle?.state.attempt
+      if (typeof begun === 'string' || attempt?.attempt.phase !== 'ending' || attempt.givenUp) return begun
+      await Promise.allSettled([begun.running])
+      return begun
+    }
+    log.warn({ ...entry.ref }, 'planners died at this batch, so it is run alone')
+    return this.#isolation.alone(begin, {
+      holdMs,
+      onCompany: async () => entry.lifecycle?.setCompany(),
+      signal: this.#closing.signal,
+    })
+  }
+
+  async #claim(ref: BatchRef, options: ClaimHow): Promise<ClaimResult> {
     const { store, clock, owner } = this.#options
     const ownSince = this.#claims.get(ref.batch)
     const claim = await claimBatch(ref, { store, owner, ownSince, now: clock.now(), ...options })
     if (typeof claim === 'object') this.#claims.set(ref.batch, claim.since)
     return claim
-  }
-
-  /** Runs a batch at which planners died: apart from others until it has outlived the part in which they died. */
-  async #runAlone(entry: Entry, options: ClaimHow): Promise<void> {
-    const { store, outages, log } = this.#options
-    const { ref } = entry
-    const trial = await this.#trials.begin(() => !this.#running().some((state) => state.isPlanning))
-    try {
-      this.#closing.signal.throwIfAborted()
-      const claim = await this.#claim(ref, { ...options, alone: true })
-      if (claim === 'held' || claim === 'suspect') return
-      if (claim !== 'ended') {
-        log.warn({ ...ref, ...claim.attempt }, 'planners died at this batch, so it is run alone')
-        const running = this.#runClaimed(entry, claim)
-        trial.endWhen(() => entry.lifecycle?.isTrusted ?? false)
-        await running
-      }
-    } finally {
-      trial.end()
-    }
-    await outages.outlast(() => cleanUpBatch(store, ref), this.#closing.signal)
   }
 
   async #runClaimed(entry: Entry, claim: Claim): Promise<void> {

@@ -4,7 +4,7 @@ import { emptyTally } from '../../../edge/contract/shard.ts'
 import { getVersioned, putJson } from '../../../infra/store/json.ts'
 import { OwnedObject, OwnershipLostError } from '../../../infra/store/owned-object.ts'
 import { getJson, type ObjectStore } from '../../../infra/store/store.ts'
-import { type Attempt, firstAttempt, isSuspect, nextAttempt } from './attempt.ts'
+import { type Attempt, attemptAfterRelease, firstAttempt, isSuspect, nextAttempt } from './attempt.ts'
 import type { WorkState } from './progress.ts'
 import type { BatchError, Ending } from './status.ts'
 
@@ -56,8 +56,8 @@ export interface ClaimOptions {
   force: boolean
   /** Leaves a new batch to the planner that gets it from the stream. */
   recent?: boolean
-  /** Nothing else that could kill this planner begins beside it. Without it, a suspect is not claimed. */
-  alone?: boolean
+  /** `alone`: nothing else that could kill this process runs beside it. Without it, a suspect is not claimed. */
+  alone?: 'alone' | 'company'
   /** `since` of this process's own last claim of the batch: it did not die. */
   ownSince?: number
   /** Unix ms. */
@@ -77,7 +77,8 @@ export async function claimBatch(ref: BatchRef, options: ClaimOptions): Promise<
   if (!stored || isFinal(stored.value.batch.status)) return 'ended'
 
   const before = progress?.value
-  const attempt = before ? await attemptAfter(ref, before, options) : firstAttempt
+  const last = before ? await attemptAfter(ref, before, options) : firstAttempt
+  const attempt = { ...last, isAlone: alone === 'alone' }
   if (isSuspect(attempt) && !alone) return 'suspect'
   const progressObject = new OwnedObject(store, progressKey, progress?.etag)
   const work = before?.work ?? { lines: 0, sent: 0, done: '', tally: emptyTally }
@@ -99,10 +100,11 @@ async function attemptAfter(
   { store, owner, ownSince }: ClaimOptions,
 ): Promise<Attempt> {
   const last = before.attempt ?? firstAttempt
-  if (before.heartbeat === 0 || (before.owner === owner && before.since === ownSince)) return last
+  if (before.heartbeat === 0 || (before.owner === owner && before.since === ownSince))
+    return attemptAfterRelease(last)
   const survival = last.deaths > 0 && (await getJson<Survival>(store, keys.batchSurvival(tenant, batch)))
-  const innocent = survival && survival.since >= (last.last ?? 0)
-  return nextAttempt(innocent ? { ...last, deaths: 0 } : last, before.since)
+  const isInnocent = survival && survival.since >= (last.last ?? 0)
+  return nextAttempt(isInnocent ? { ...firstAttempt, phase: last.phase } : last, before.since)
 }
 
 /** Notes that the planner which claimed the batch at `since` lost it alive, so that this counts as no death. */

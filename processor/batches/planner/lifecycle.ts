@@ -34,6 +34,9 @@ const earlyFilesShards = 64
 /** Runs one batch from its manifest to its files, on the planner that has claimed it. */
 export class BatchLifecycle {
   readonly state: BatchState
+  /** Resolves when the input has been read, and the store knows it; or when the batch has ended here. */
+  readonly planned: Promise<void>
+  readonly #planned = Promise.withResolvers<void>()
   readonly #context: BatchContext
   readonly #resumed: boolean
   readonly #stopping = new AbortController()
@@ -42,6 +45,7 @@ export class BatchLifecycle {
 
   constructor(claim: Claim, services: PlannerServices) {
     this.state = new BatchState(claim)
+    this.planned = this.#planned.promise
     this.#resumed = claim.before !== undefined
     this.#context = {
       ...services,
@@ -75,13 +79,15 @@ export class BatchLifecycle {
       await Promise.race([concluding, Promise.all(loops)])
     } finally {
       this.#stopping.abort(new Error('The batch has ended.'))
+      this.#planned.resolve()
       await Promise.allSettled([...loops, concluding, this.#earlyFiles.files])
     }
   }
 
-  /** True when its planner's next death would not count against it. */
-  get isTrusted(): boolean {
-    return this.#context.record.isTrusted
+  /** Notes that other work begins beside that of a suspect: its planner's death would not tell any longer. */
+  async setCompany(): Promise<void> {
+    this.state.attempt.setCompany()
+    await this.#context.record.save()
   }
 
   /** Releases the batch to another planner. */
@@ -108,10 +114,14 @@ export class BatchLifecycle {
   }
 
   async #plan(): Promise<void> {
-    const { finalState, attempt } = this.state
-    if (finalState) return
-    this.state.errors = attempt.givenUp ? [givenUpError(attempt.givenUp)] : await planBatch(this.#context)
-    this.state.changes.announce()
+    const { state, record, outages, signal } = this.#context
+    const { givenUp } = state.attempt
+    if (state.finalState) return
+    state.errors = givenUp ? [givenUpError(givenUp)] : await planBatch(this.#context)
+    // Before its lines can kill a processor in this process.
+    await outages.outlast(() => record.save(), signal)
+    this.#planned.resolve()
+    state.changes.announce()
   }
 
   async #send(): Promise<void> {

@@ -15,7 +15,10 @@ import { Coordinator, type CoordinatorOptions } from './coordinator.ts'
 const maxInFlight = 256
 
 export interface PlannerOptions
-  extends Pick<CoordinatorOptions, 'store' | 'buckets' | 'ownBucket' | 'log' | 'repay'> {
+  extends Pick<
+    CoordinatorOptions,
+    'isolation' | 'holdMs' | 'store' | 'buckets' | 'ownBucket' | 'log' | 'repay'
+  > {
   stream: Pick<Stream, 'consume' | 'send'>
   /** Unix ms. */
   now(): number
@@ -49,6 +52,7 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   const outages = new Outages({ clock, log })
   const coordinator = new Coordinator({
     ...{ store, buckets, ownBucket, stream, clock, outages, owner, log, repay },
+    ...{ isolation: options.isolation, holdMs: options.holdMs },
     ...measured,
   })
   measured?.watch(coordinator, now)

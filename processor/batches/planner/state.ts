@@ -2,7 +2,7 @@ import type { BatchBacklog } from '../../../edge/contract/backlog.ts'
 import type { Batch, StoredBatch } from '../../../edge/contract/batch.ts'
 import type { ShardTally } from '../../../edge/contract/shard.ts'
 import type { Clock } from '../../delivery/outages.ts'
-import { AttemptWatch, furthest, type Phase } from './attempt.ts'
+import { AttemptWatch } from './attempt.ts'
 import type { BatchRef, Claim, FinalState, StoredProgress } from './lease.ts'
 import { BatchWork, Changes } from './progress.ts'
 import { type BatchError, dueAt, withCounts } from './status.ts'
@@ -35,29 +35,14 @@ export class BatchState {
     this.batch = stored.batch
     this.finalState = before?.seal
     this.lastDoneAt = since
-    this.attempt = new AttemptWatch(attempt, { steps: this.#steps(attempt.phase), at: since })
+    this.attempt = new AttemptWatch(attempt, this.work.lines)
     this.#stored = stored
   }
 
   /** Takes note of how far the batch came. */
   observe(now: number): void {
-    const { attempt } = this.attempt
-    const phase = furthest(attempt.phase, this.#phase)
-    this.attempt.observe(phase, this.#steps(phase), now)
-  }
-
-  /** True while the input is read. */
-  get isPlanning(): boolean {
-    return this.#phase === 'planning' && this.attempt.givenUp === undefined
-  }
-
-  get #phase(): Phase {
-    if (this.finalState) return 'ending'
-    return this.work.planned ? 'running' : 'planning'
-  }
-
-  #steps(phase: Phase): number {
-    return phase === 'planning' ? this.work.lines : this.work.done.size
+    const phase = this.finalState ? 'ending' : this.work.planned ? 'running' : 'planning'
+    this.attempt.observe(phase, this.work.lines, now)
   }
 
   /** The batch as the store keeps it, with its counts. */
@@ -97,8 +82,6 @@ const heartbeatMs = 5_000
 
 /** Stored objects of a claimed batch: the Batch object, and the progress from which another planner can resume. */
 export class BatchRecord {
-  /** True when the store has forgotten deaths, or the batch is given up: its planner's next death is not its fault. */
-  isTrusted = false
   /** Set when the final state is stored, so that every planner would write the same files. */
   finalStateSaved: boolean
   readonly #claim: Claim
@@ -129,7 +112,6 @@ export class BatchRecord {
     const now = clock.now()
     this.#state.observe(now)
     const progress = JSON.stringify(this.#progress(0))
-    const trusted = this.#state.attempt.attempt.deaths === 0 || this.#state.attempt.givenUp !== undefined
     const { finalState } = this.#state
     if (progress !== this.#savedProgress || now - this.#savedAt >= heartbeatMs) {
       await this.#write(() => clock.now())
@@ -137,7 +119,6 @@ export class BatchRecord {
       this.#savedAt = now
     }
     this.finalStateSaved ||= finalState !== undefined
-    this.isTrusted = trusted
     const batch = JSON.stringify(this.#state.stored)
     if (batch === this.#savedBatch) return
     await this.#claim.batchObject.write(() => JSON.stringify(this.#state.stored))

@@ -127,7 +127,6 @@ test('what was done while nobody looked is not sent again', async () => {
   world.deliver(first)
   await world.clock.advance(300)
   first.kill()
-  expect((await world.progress(id))?.work.sent).toBe(0)
   expect(world.jobs).toHaveLength(8)
   await world.process()
   world.control = []
