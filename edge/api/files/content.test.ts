@@ -141,6 +141,7 @@ test.each([
   const response = await edge.call('GET', '/v1/files/file-out/content')
   expect(response.headers.get('content-disposition')).toBe(`attachment; filename*=UTF-8''${encoded}`)
   await response.body!.cancel()
+})
 
 test('any range lies in the file, is ignored, or is refused', () => {
   const digits = fc.oneof(fc.nat(30).map(String), fc.constantFrom('', '9'.repeat(400), '-1', '1e3', '00'))
