@@ -177,7 +177,7 @@ describe.each(backends)('uploads to %s', (_, start) => {
     async (path) => {
       const backend = await start()
       const edge = fakeEdge({ store: backend.store })
-      const upload = { id: 'upload_1', status: 'pending', expires_at: 2e9 }
+      const upload = { id: 'upload_1', bytes: 20_000_000, status: 'pending', expires_at: 2e9 }
       await backend.store.put(keys.upload('default', 'upload_1'), JSON.stringify({ upload }))
       const before = await backend.kept()
       const server = await serveNode(edge.app, { host: '127.0.0.1', port: 0 })
