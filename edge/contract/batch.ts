@@ -205,7 +205,7 @@ export function parseCompletionWindow(text: string): number {
   if (seconds >= leastWindowSeconds && seconds <= mostWindowSeconds) return seconds
   throw invalid(
     'completion_window_invalid',
-    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", got ${JSON.stringify(excerpt(text, 40))}.`,
+    `"completion_window" must be from 1 minute to 30 days, as "15m", "24h" or "3d", got ${excerpt(JSON.stringify(excerpt(text, 40)))}.`,
     'completion_window',
   )
 }

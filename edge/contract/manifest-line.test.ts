@@ -1,5 +1,6 @@
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { type LineOptions, maxCustomIdLength, parseBatchLine } from './manifest-line.ts'
+import { type LineOptions, maxCustomIdLength, parseBatchLine, parseLocalLine } from './manifest-line.ts'
 
 const captions: LineOptions = { endpoint: '/v1/captions', model: 'blip' }
 const chat: LineOptions = { ...captions, endpoint: '/v1/chat/completions' }
@@ -142,5 +143,50 @@ describe('what cannot be used', () => {
     expect(parseBatchLine({ ...line, unreadable: 'not_utf8' }, captions)).toMatchObject({
       fault: { customId: null, code: 'invalid_json_line' },
     })
+  })
+})
+
+describe('hostile lines', () => {
+  const megabytes = (part: string) => part.repeat((20 * 2 ** 20) / part.length)
+
+  test.each([
+    `{"messages":[${megabytes('0,')}0]}`,
+    `{"image_url":${megabytes('[')}`,
+    `{${megabytes('"a":{},')}"a":0}`,
+  ])('of 20 MB are refused before they are parsed', (line) => {
+    expect(fault(line)?.code).toBe('json_too_complex')
+  })
+
+  const value = fc.oneof(
+    fc.jsonValue(),
+    fc.constantFrom(url, 'POST', '/v1/captions', '/v1/chat/completions', messages(image), 'Z'.repeat(5000)),
+    fc.constant('\u0000'.repeat(5000)),
+  )
+  const name = fc.oneof(
+    fc.constantFrom('custom_id', 'method', 'url', 'body', 'image', 'image_url', 'model', 'prompt', 'turbine'),
+    fc.constantFrom('messages', '__proto__', 'Z'.repeat(5000)),
+    fc.string(),
+  )
+  const fields = fc.dictionary(name, fc.oneof(value, fc.dictionary(name, value)))
+  const line = fc.oneof(
+    fields.map((each) => JSON.stringify(each)),
+    fc.tuple(fields, fc.nat(300)).map(([each, length]) => JSON.stringify(each).slice(0, length)),
+    fc.string({ unit: 'binary' }),
+    value.map((each) => JSON.stringify(each)),
+  )
+
+  test('any text is a request, a fault that is short, or nothing', () => {
+    fc.assert(
+      fc.property(line, fc.constantFrom(captions, chat, undefined), (text, options) => {
+        const read = options
+          ? parseBatchLine({ number: 7, text }, options)
+          : parseLocalLine({ number: 7, text })
+        if (!read || 'ask' in read) return
+        expect(read.fault.message.length).toBeLessThan(500)
+        const { message, param } = read.fault
+        expect([...`${message}${param}`].filter((each) => each === 'Z').length).toBeLessThanOrEqual(200)
+      }),
+      { numRuns: 1000 },
+    )
   })
 })

@@ -230,7 +230,7 @@ function assertAddress(url: string, fields: Fields): void {
   const name = imageField(fields)
   throw invalid(
     'image_url_invalid',
-    `"${name}" must start with https://, s3:// or data:, got ${JSON.stringify(excerpt(url))}.`,
+    `"${name}" must start with https://, s3:// or data:, got ${excerpt(JSON.stringify(excerpt(url)))}.`,
     name,
   )
 }

@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import type { FinishedCaption } from './caption.ts'
+import { captionSchema, type FinishedCaption } from './caption.ts'
+import { parseJson } from './json.ts'
 
 /**
  * Announcement of a finished caption by a processor to an edge: a POST of the caption as JSON to the job's `reply-to`
@@ -45,7 +46,18 @@ export function verifyReply(
   const expected = signatureOf(secret, id, timestamp, body)
   if (!timingSafeEqual(Buffer.from(signature, 'hex'), expected)) return { fault: 'forged' }
   if (Math.abs(now - Number(timestamp)) > maxReplyAgeMs) return { fault: 'stale' }
-  return { caption: JSON.parse(body) as FinishedCaption }
+  const caption = readCaption(body)
+  return caption ? { caption } : { fault: 'malformed' }
+}
+
+/** Undefined if it is none: a processor of another version may have signed it. */
+function readCaption(body: string): FinishedCaption | undefined {
+  try {
+    const read = captionSchema.safeParse(parseJson(body))
+    return read.success && read.data.status !== 'queued' ? read.data : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** The parts cannot be shifted against each other: neither id nor time contains a line feed. */

@@ -1,6 +1,7 @@
 import { context, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace'
+import fc from 'fast-check'
 import { afterAll, beforeEach, expect, test } from 'vitest'
 import { createLogger } from './log.ts'
 import { addSpan, inSpan, linkTo, traceparent } from './tracing.ts'
@@ -41,11 +42,25 @@ test.each(['', 'x\ty', given.slice(1), `${given}0`])('%j is no trace parent', (m
   expect(traceparent(malformed)).toBeUndefined()
 })
 
+test('any other text is dropped, and the same goes on', () => {
+  const hex = fc.constantFrom(...'0123456789abcdefABCDEF-g')
+  const nearly = fc
+    .tuple(fc.string({ unit: hex, maxLength: 70 }), fc.nat(60))
+    .map(([text, at]) => given.slice(0, at) + text)
+  fc.assert(
+    fc.property(fc.oneof(nearly, fc.string({ unit: 'binary' })), (text) => {
+      expect([text, undefined]).toContain(traceparent(text))
+      if (traceparent(text)) expect(text).toMatch(/^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/)
+    }),
+  )
+})
+
 test('spans lie in each other, in the trace that came, and links and log lines tell of them', async () => {
   trackSpans()
   const line = await inSpan('outer', { parent: given }, () =>
     inSpan('inner', {}, async () => {
-      addSpan('before', 1000, 2000)
+      // A smaller time would count from the start of the process.
+      addSpan('before', 1_790_000_001_000, 1_790_000_002_000)
       linkTo(`00-${'c'.repeat(32)}-${'d'.repeat(16)}-01`)
       linkTo('malformed')
       expect(traceparent(given)).toMatch(`00-${'a'.repeat(32)}-`)
@@ -57,8 +72,8 @@ test('spans lie in each other, in the trace that came, and links and log lines t
   expect(inner!.parentSpanContext!.spanId).toBe(outer!.spanContext().spanId)
   expect(before!.parentSpanContext!.spanId).toBe(inner!.spanContext().spanId)
   expect([before!.startTime, before!.endTime]).toEqual([
-    [1, 0],
-    [2, 0],
+    [1_790_000_001, 0],
+    [1_790_000_002, 0],
   ])
   expect(inner!.links.map((link) => link.context.traceId)).toEqual(['c'.repeat(32)])
   expect(line).toMatchObject({ trace_id: 'a'.repeat(32), span_id: inner!.spanContext().spanId })

@@ -44,7 +44,10 @@ export function addReplies(
 }
 
 const faults: Record<ReplyFault, [status: 400 | 401, message: string]> = {
-  malformed: [400, `A reply needs the headers ${signatureHeader} and ${timestampHeader}.`],
+  malformed: [
+    400,
+    `A reply is a finished caption with the headers ${signatureHeader} and ${timestampHeader}.`,
+  ],
   forged: [401, 'The signature is wrong. Processors and edges need the same TURBINE_REPLY_SECRET.'],
   stale: [401, 'The reply is too old. The clocks of processors and edges must agree within two minutes.'],
 }

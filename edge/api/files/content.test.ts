@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { errorOf } from '../../app.fixture.ts'
 import type { File as StoredInfo } from '../../contract/file.ts'
@@ -140,4 +141,22 @@ test.each([
   const response = await edge.call('GET', '/v1/files/file-out/content')
   expect(response.headers.get('content-disposition')).toBe(`attachment; filename*=UTF-8''${encoded}`)
   await response.body!.cancel()
+})
+
+test('any range lies in the file, is ignored, or is refused', () => {
+  const digits = fc.oneof(fc.nat(30).map(String), fc.constantFrom('', '9'.repeat(400), '-1', '1e3', '00'))
+  const range = fc.oneof(
+    fc.tuple(digits, digits).map(([first, last]) => `bytes=${first}-${last}`),
+    fc.string({ unit: 'binary' }),
+  )
+  fc.assert(
+    fc.property(range, fc.nat(20), (header, size) => {
+      try {
+        const { start, end } = parseRange(header, size) ?? { start: 0, end: size }
+        expect(0 <= start && start <= end && end <= size).toBe(true)
+      } catch (error) {
+        expect(error).toMatchObject({ status: 416, code: 'range_invalid' })
+      }
+    }),
+  )
 })

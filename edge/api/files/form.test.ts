@@ -213,3 +213,43 @@ test('no body at all is refused', async () => {
     refusal('form_incomplete'),
   )
 })
+
+/** A change of the form's bytes. */
+const change = fc.record({
+  at: fc.nat(encoded.body.length),
+  cut: fc.nat(20),
+  bytes: fc.uint8Array({ maxLength: 20 }),
+})
+const damagedForm = fc
+  .tuple(fc.array(change, { maxLength: 4 }), fc.option(fc.nat(encoded.body.length), { nil: undefined }))
+  .map(([changes, length]) =>
+    changes
+      .reduce(
+        (body, { at, cut, bytes }) => Buffer.concat([body.subarray(0, at), bytes, body.subarray(at + cut)]),
+        Buffer.from(encoded.body),
+      )
+      .subarray(0, length),
+  )
+const contentType = fc.oneof(
+  fc.constant(encoded.headers['content-type']!),
+  fc.stringMatching(/^multipart\/form-data; boundary=[ -~]{0,80}$/),
+)
+
+test('any body is a form or a refusal, and its file ends before', async () => {
+  const body = fc.oneof(damagedForm, fc.uint8Array())
+  await fc.assert(
+    fc.asyncProperty(body, contentType, async (bytes, type) => {
+      const sent = { body: Uint8Array.from(bytes), headers: { 'content-type': type } }
+      const { form, error, ended } = await read(sent)
+      expect(ended).not.toBe('never')
+      if (form) expect(ended).toBe('well')
+      else expect(error).toMatchObject({ name: 'TurbineError', type: 'invalid_request_error' })
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test.each(['', '-', '--', '""', ' '])('a form with the boundary "%s" ends', async (boundary) => {
+  const headers = { 'content-type': `multipart/form-data; boundary=${boundary}` }
+  expect((await read({ headers })).error).toMatchObject({ status: 400 })
+})

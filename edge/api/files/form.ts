@@ -98,12 +98,16 @@ export async function readForm(body: FormBody, options: FormOptions): Promise<Fo
   return { fields: nest(texts), filename: file.filename, bytes: file.stream.bytesRead }
 }
 
+/** RFC 2046 allows 70 characters. With an empty one the parser would wait for ever. */
+const boundary = /;\s*boundary=(?:"[^"]{1,200}"|[^\s;"]{1,200})\s*(?:;|$)/i
+
 function openParser({ contentType }: FormBody, { fileField, maxBytes }: FormOptions): BusboyInstance {
   if (!/^multipart\/form-data\b/i.test(contentType))
     throw new TurbineError(
       `The content type ${contentType ? `"${excerpt(contentType)}" is not accepted` : 'is missing'}. Send multipart/form-data with a part "${fileField}".`,
       { status: 415, code: 'content_type_unsupported', param: 'content-type' },
     )
+  if (!boundary.test(contentType)) throw malformed('its content type names no boundary')
   let parser: BusboyInstance
   try {
     parser = new Busboy({
@@ -112,7 +116,7 @@ function openParser({ contentType }: FormBody, { fileField, maxBytes }: FormOpti
       isPartAFile: (name) => name === fileField,
     })
   } catch (cause) {
-    throw malformed('its content type names no boundary', cause)
+    throw malformed('its content type cannot be read', cause)
   }
   // One fault can be emitted twice, the second time without a listener.
   parser.on('error', () => {})
@@ -120,12 +124,16 @@ function openParser({ contentType }: FormBody, { fileField, maxBytes }: FormOpti
 }
 
 async function feed({ chunks }: FormBody, parser: BusboyInstance, signal: AbortSignal): Promise<void> {
+  const complete = new AbortController()
+  // The parser can be done before the body ends, and takes nothing more then: `pipeline` would wait for ever. A fault
+  // comes after its end, but in the same turn.
+  parser.once('finish', () => setTimeout(() => complete.abort(), 0))
   try {
-    await pipeline(chunks, parser, { signal })
+    await pipeline(chunks, parser, { signal: AbortSignal.any([signal, complete.signal]) })
   } catch (cause) {
     if (cause instanceof TurbineError) throw cause
-    const stopped = signal.aborted && cause instanceof Error && cause.name === 'AbortError'
-    throw stopped ? signal.reason : incomplete(cause)
+    if (signal.aborted && cause instanceof Error && cause.name === 'AbortError') throw signal.reason
+    if (!complete.signal.aborted) throw incomplete(cause)
   }
 }
 
