@@ -159,3 +159,14 @@ test('a part that fails ends the upload, and what is left of the body is not rea
   expect(cancelled).toBe(true)
   expect(server.uploads.size).toBe(0)
 })
+
+test('connections of a burst are ended once they are idle, and reads that take longer are not', async () => {
+  const store = open({ idleMs: 20 }).bucket('bucket')
+  await Promise.all(Array.from({ length: 10 }, (_, i) => store.put(`small-${i}`, 'x')))
+  expect(server.connections()).toBe(10)
+  const { body } = (await store.get('large'))!
+  await eventually(() => server.openConnections() === 1)
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  expect((await new Response(body).bytes()).length).toBe(large.length)
+  await eventually(() => server.openConnections() === 0)
+})

@@ -21,6 +21,8 @@ export interface S3TestServer {
   openResponses(): number
   /** Connections that were ever made. */
   connections(): number
+  /** Connections that are open, with a request or without. */
+  openConnections(): number
   close(): Promise<void>
 }
 
@@ -39,7 +41,14 @@ export async function startS3TestServer(): Promise<S3TestServer> {
     await serve({ request, response, url, key, objects, uploads })
   }).listen(0, '127.0.0.1')
   let connections = 0
-  http.on('connection', () => connections++)
+  let openConnections = 0
+  http.on('connection', (socket) => {
+    connections++
+    openConnections++
+    socket.once('close', () => openConnections--)
+  })
+  // As S3 servers may, it leaves it to its clients to end idle connections.
+  http.keepAliveTimeout = 0
   await once(http, 'listening')
   const endpoint = `http://127.0.0.1:${(http.address() as AddressInfo).port}`
   const server: S3TestServer = {
@@ -49,6 +58,7 @@ export async function startS3TestServer(): Promise<S3TestServer> {
     requests,
     openResponses: () => open,
     connections: () => connections,
+    openConnections: () => openConnections,
     async close() {
       http.closeAllConnections()
       http.close()

@@ -27,6 +27,8 @@ export interface S3Options {
   partBytes?: number
   /** Maximum concurrent reads from `downloads`; default 256. */
   downloads?: number
+  /** A connection without a request is kept for so long, ms; default 10,000. */
+  idleMs?: number
 }
 
 /** Stores in the buckets of a server, with connections of their own for each use; closing a store does nothing. */
@@ -120,10 +122,12 @@ interface ClientLimits {
 }
 
 function clientConfig(
-  { endpoint, region, accessKeyId, secretAccessKey, attempts = defaultAttempts }: S3Options,
+  { endpoint, region, accessKeyId, secretAccessKey, attempts = defaultAttempts, idleMs = 10_000 }: S3Options,
   { requestMs, silenceMs, sockets }: ClientLimits,
 ): S3ClientConfig {
   const credentials = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined
+  // Node's agent heeds the timeout while a connection is idle only: servers need not end it after a burst.
+  const agent = { keepAlive: true, maxSockets: sockets, timeout: idleMs }
   return {
     region,
     ...(endpoint ? { endpoint, forcePathStyle: true } : { followRegionRedirects: true }),
@@ -139,8 +143,8 @@ function clientConfig(
       requestTimeout: requestMs,
       throwOnRequestTimeout: true,
       socketTimeout: silenceMs,
-      httpAgent: { maxSockets: sockets },
-      httpsAgent: { maxSockets: sockets },
+      httpAgent: agent,
+      httpsAgent: agent,
       customFetch: retriableFetch,
     },
   }

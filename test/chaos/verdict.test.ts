@@ -110,6 +110,11 @@ test('transient answers and broken connections of honest callers are no fault: t
   expect(isClean(verdictOf({ attempts }))).toBe(true)
 })
 
+test('a run without requests proves nothing', () => {
+  const journal = { asks: [], batches: [], attempts: [] }
+  expect(judge({ ...clean, journal, maxRatio: undefined }).verdict.lost).toEqual(['nothing was asked for'])
+})
+
 test('a run that was ended early is judged by what had its result', () => {
   const asks = [{ ...ask, toMs: undefined, caption: undefined }]
   const batches = [{ ...run, errors: undefined }]

@@ -41,6 +41,8 @@ export function judge(observed: Observed): { verdict: Verdict; latency: HonestLa
   const { crashed, leaked, maxRatio } = observed
   const journal = observed.interrupted ? finishedOf(observed.journal) : observed.journal
   const verdict: Verdict = { lost: [], doubled: [], outOfOrder: [], wrong: [], crashed, leaked, slow: [] }
+  if (!observed.interrupted && (journal.asks.length === 0 || journal.batches.length === 0))
+    verdict.lost.push('nothing was asked for')
   for (const ask of journal.asks) {
     const name = `${ask.form} of ${ask.tenant} at ${(ask.fromMs / 1000).toFixed(1)} s`
     if (ask.refused !== undefined) verdict.wrong.push(`${name}: ${ask.refused}`)
