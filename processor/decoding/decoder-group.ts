@@ -1,5 +1,5 @@
-import { FairBudget } from '../../infra/fair-budget.ts'
 import type { RunningDecoder } from './decoder.ts'
+import { FairTurns } from './fair-turns.ts'
 
 export interface DecoderGroupOptions {
   /** Maximum decoders. */
@@ -14,10 +14,13 @@ export interface DecoderGroupOptions {
 /** A decoder that kept more memory than this of earlier images is replaced, bytes. */
 const maxGrownBytes = 96_000_000
 
-/** Decoders for one kind of images: started when they are needed, ended when they are not, shared fairly between owners. */
+/**
+ * Decoders for one kind of images: started when they are needed, ended when they are not, their time shared fairly
+ * between owners.
+ */
 export class DecoderGroup {
   readonly #options: DecoderGroupOptions
-  readonly #places: FairBudget
+  readonly #turns: FairTurns
   /** The one used last is the last. */
   readonly #idle: { decoder: RunningDecoder; since: number }[] = []
   readonly #busy = new Set<RunningDecoder>()
@@ -26,7 +29,7 @@ export class DecoderGroup {
 
   constructor(options: DecoderGroupOptions) {
     this.#options = options
-    this.#places = new FairBudget({ size: options.size })
+    this.#turns = new FairTurns({ size: options.size })
     this.#sweep = setInterval(() => this.#endIdle(), options.idleMs).unref()
   }
 
@@ -45,7 +48,7 @@ export class DecoderGroup {
 
   /** Runs `work` with a decoder of its own, in the owner's turn. @throws the signal's reason, and what `work` throws */
   run<T>(owner: string, work: (decoder: RunningDecoder) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.#places.run(owner, () => this.#run(work), { signal })
+    return this.#turns.run(owner, () => this.#run(work), signal)
   }
 
   /** Ends all decoders; images that are being decoded are lost. */

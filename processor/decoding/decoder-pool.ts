@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { ImageError, retryLater } from '../../edge/contract/errors.ts'
+import { ImageError, retryLater, type TurbineError } from '../../edge/contract/errors.ts'
 import { checkImage, checkWork, maxDecodeBytes } from '../../edge/contract/image.ts'
 import type { ImageWork } from '../../edge/contract/image-work.ts'
 import { memoryLimit } from '../../infra/memory.ts'
@@ -61,6 +61,8 @@ const decoderBytes = 100_000_000
 /** Images that take no more than this are quick. */
 const quickBytes = 64_000_000
 const quickCpuMs = 250
+/** CPU time after which an image was not quick, whatever its header says, ms. */
+const laneCpuMs = 2 * quickCpuMs
 /** Memory beside what was estimated, for what the estimate does not know, bytes. */
 const spareBytes = 32_000_000
 /** CPU time for each that was estimated: machines and images are slower than the estimate. */
@@ -68,7 +70,7 @@ const cpuSlack = 10
 const leastCpuMs = 1000
 /** Time for each of CPU time, where other work has the cores. */
 const wallSlack = 6
-/** Images of an owner are all heavy after so many that were too much, until there was none for a while, ms. */
+/** Images of an owner are all heavy after so many lost decoders, until none was lost for a while, ms. */
 const suspectLosses = 3
 const suspectMs = 60_000
 const maxSuspects = 1000
@@ -150,15 +152,16 @@ export class DecoderPool {
     const work = checkImage(image, 'image')
     if (work) checkWork(work, { maxBytes: this.#options.budget.heavyBytes, param: 'image' })
     const limits = limitsOf(work, this.#options.timeoutMs)
-    try {
-      if (isQuick(work) && this.#lossesOf(owner) < suspectLosses)
-        return await this.#decodeWith(lane, task, limits)
-    } catch (error) {
-      // A decoder can die of something else. Once more, where it harms nobody.
-      if (reasonOf(error) !== 'crash') throw this.#refusal(error, owner)
+    if (isQuick(work) && this.#lossesOf(owner) < suspectLosses) {
+      const inLane = withCpuMs(limits, Math.min(limits.cpuMs, laneCpuMs))
+      const lost = await this.#decodeWith(lane, task, inLane).then(() => undefined, lossOf)
+      if (!lost) return
+      // A decoder can die of something else, and a header can be wrong. Once more, where it harms nobody.
+      if (lost.reason !== 'crash' && lost.reason !== 'time') throw this.#refusal(lost, owner)
+      if (lost.reason === 'time') this.#countLoss(owner)
     }
     await this.#decodeHeavy(task, limits).catch((error: unknown) => {
-      throw this.#refusal(error, owner)
+      throw this.#refusal(lossOf(error), owner)
     })
   }
 
@@ -229,16 +232,15 @@ export class DecoderPool {
     return (this.#options.now ?? Date.now)()
   }
 
-  /** What the caller gets for a lost decoder; any other error is passed on. */
-  #refusal(error: unknown, owner: string): unknown {
-    const reason = reasonOf(error)
-    if (!reason) return error
+  /** What the caller gets for a lost decoder. */
+  #refusal(lost: DecoderLostError, owner: string): TurbineError {
+    const { reason } = lost
     if (reason === 'unavailable')
       return retryLater('decoder_unavailable', 'No decoder could be started. Retry the request.', {
-        cause: error,
+        cause: lost,
       })
     this.#countLoss(owner)
-    return refusalOf(reason, error)
+    return refusalOf(reason, lost)
   }
 }
 
@@ -249,10 +251,22 @@ const isQuick = (work: ImageWork | undefined) =>
 function limitsOf(work: ImageWork | undefined, timeoutMs: number): DecodeLimits {
   const { memoryBytes, cpuMs } = work ?? { memoryBytes: quickBytes, cpuMs: quickCpuMs }
   const limit = Math.min(timeoutMs, Math.max(leastCpuMs, cpuSlack * cpuMs))
-  return { memoryBytes: memoryBytes + spareBytes, cpuMs: limit, wallMs: wallSlack * limit }
+  return withCpuMs({ memoryBytes: memoryBytes + spareBytes }, limit)
 }
 
+const withCpuMs = ({ memoryBytes }: Pick<DecodeLimits, 'memoryBytes'>, cpuMs: number): DecodeLimits => ({
+  memoryBytes,
+  cpuMs,
+  wallMs: wallSlack * cpuMs,
+})
+
 const reasonOf = (error: unknown) => (error instanceof DecoderLostError ? error.reason : undefined)
+
+/** @throws any error that is not the loss of a decoder */
+function lossOf(error: unknown): DecoderLostError {
+  if (error instanceof DecoderLostError) return error
+  throw error
+}
 
 function refusalOf(reason: LossReason, cause: unknown): ImageError {
   const complex = (message: string) =>
