@@ -247,6 +247,11 @@ describe.skipIf(!canInstall(helm))('the objects of the Helm chart', () => {
     })
   })
 
+  it('let edges know callers by what the Ingress says', () => {
+    expect(environmentOf(containerOf('secured', 'edge')).TURBINE_PROXIES).toBe('1')
+    expect(environmentOf(containerOf('default', 'edge'))).not.toHaveProperty('TURBINE_PROXIES')
+  })
+
   it('keep pods out of private networks where the values say so, but for what they name', () => {
     const policy = find('secured', 'NetworkPolicy', 'release-turbine')
     expect(policy).toMatchObject({ spec: { policyTypes: ['Ingress', 'Egress'] } })
