@@ -204,11 +204,16 @@ export class Run {
       patience: this.#patience.signal,
       onAttempt: () => {},
     })
-    const { text } = await caller.call({ path: '/v1/batches?limit=100' })
-    const { data } = JSON.parse(text) as { data: { id: string; status: string }[] }
-    for (const { id, status } of data)
-      if (status === 'validating' || status === 'in_progress')
-        await caller.call({ method: 'POST', path: `/v1/batches/${id}/cancel` })
+    // Attacks make hundreds of batches: a page has but a part of them.
+    for (let after = ''; ; ) {
+      const { text } = await caller.call({ path: `/v1/batches?limit=100${after}` })
+      const page = JSON.parse(text) as { data: { id: string; status: string }[]; has_more: boolean }
+      for (const { id, status } of page.data)
+        if (status === 'validating' || status === 'in_progress')
+          await caller.call({ method: 'POST', path: `/v1/batches/${id}/cancel` })
+      if (!page.has_more) return
+      after = `&after=${page.data.at(-1)!.id}`
+    }
   }
 
   /** Looks until nothing is held for nothing, or the time is over. */
