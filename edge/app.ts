@@ -15,6 +15,7 @@ import { measureAccess } from './guard/access-metrics.ts'
 import { admit } from './guard/admission.ts'
 import { onError, onMethodNotAllowed, onNotFound } from './guard/errors.ts'
 import { limitRate } from './guard/rate-limit.ts'
+import { takeReadTurns } from './guard/read-turns.ts'
 import { nameRequest } from './guard/request-id.ts'
 import { headersOnly, neverStore } from './guard/responses.ts'
 import { identifyTenant } from './guard/tenant.ts'
@@ -31,7 +32,7 @@ export function createApp(deps: EdgeDeps): OpenAPIHono<EdgeEnv> {
   app.use(headersOnly, neverStore, nameRequest(deps.newId), measureAccess(deps))
   app.use(methodNotAllowed({ app, onMethodNotAllowed }))
   // Routes outside /v1 are public, except replies, which are signed.
-  app.use('/v1/*', identifyTenant(deps), limitRate(deps))
+  app.use('/v1/*', identifyTenant(deps), limitRate(deps), takeReadTurns())
   app.onError(onError(deps.log))
   app.notFound(onNotFound)
   addDocument(app, deps)

@@ -216,7 +216,7 @@ const settings = {
   }),
   maxTenantDownloads: integer(1, 10_000, {
     description: 'Maximum concurrent downloads of one tenant; further requests get 429.',
-    default: '64',
+    default: '16',
   }),
   downloadStallMs: milliseconds(1, 3_600_000, {
     description: 'Time in which a caller must take the next bytes of a download or a response, ms.',

@@ -4,7 +4,7 @@ import type { Reservation } from '../../infra/fair-budget.ts'
 import { largeCharacters, nextTurn } from '../../infra/timing.ts'
 import { invalid, TurbineError } from '../contract/errors.ts'
 import { checkImage } from '../contract/image.ts'
-import { type JsonLimits, parseJson } from '../contract/json.ts'
+import { decodeJson, type JsonLimits, parseJson } from '../contract/json.ts'
 import { assertGranted } from '../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 
@@ -18,7 +18,7 @@ export const maxJsonBytes = 64 * 1024
  */
 export async function readJson(c: Context<EdgeEnv>, example: object, limits?: JsonLimits): Promise<unknown> {
   const body = c.get('body')
-  const text = new TextDecoder().decode(body.bytes)
+  const text = decodeJson(body.bytes, limits)
   // The text is as large again; only an idempotency key needs the bytes after it.
   if (c.req.header('idempotency-key') !== undefined) void body.digest
   body.forget()

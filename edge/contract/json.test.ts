@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { TurbineError } from './errors.ts'
-import { type JsonLimits, parseJson } from './json.ts'
+import { decodeJson, type JsonLimits, parseJson } from './json.ts'
 
 const megabyte = 2 ** 20
 const tooComplex = (what: string) =>
@@ -116,4 +116,23 @@ test('any text has the result or the error of JSON.parse, unless it is too compl
     }),
     { numRuns: 1000 },
   )
+})
+
+const utf8 = (text: string) => new TextEncoder().encode(text)
+
+test.each(['{"a":"b"}', '{"a":"bär"}', '\uFEFF{"a":"b"}', `["${'😀'.repeat(100_000)}"]`])(
+  'bytes are decoded as UTF-8, whatever is in them (%#)',
+  (text) => {
+    expect(decodeJson(utf8(text))).toBe(text.replace(/^\uFEFF/, ''))
+    // A part of larger memory.
+    expect(decodeJson(utf8(`xx${text}`).subarray(2))).toBe(text.replace(/^\uFEFF/, ''))
+  },
+)
+
+test('what is too complex is refused by its first part', () => {
+  const bytes = utf8(`[${'0,'.repeat(megabyte)}"`)
+  expect(() => decodeJson(bytes)).toThrow('more than 10000 keys and values')
+  // A string that begins in that part is in nobody's way, nor is a character that its end cuts.
+  expect(decodeJson(utf8(`["${'ä'.repeat(megabyte)}"]`))).toHaveLength(megabyte + 4)
+  expect(decodeJson(utf8(`["x${'ä'.repeat(megabyte)}"]`))).toHaveLength(megabyte + 5)
 })

@@ -1,3 +1,4 @@
+import { Buffer, isAscii } from 'node:buffer'
 import { invalid } from './errors.ts'
 
 export interface JsonLimits {
@@ -24,6 +25,22 @@ const maxSteps = 1024 * 1024
 export function parseJson(text: string, limits: JsonLimits = {}): unknown {
   assertSimple(text, limits)
   return JSON.parse(text)
+}
+
+/** Characters in which most hostile JSON shows itself. */
+const headCharacters = 256 * 1024
+
+/**
+ * Decodes the JSON of a stranger from UTF-8, for `parseJson`. What is too complex is refused by its first part, before
+ * megabytes are decoded.
+ * @throws TurbineError `json_too_complex`
+ */
+export function decodeJson(bytes: Uint8Array, limits: JsonLimits = {}): string {
+  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  // What structures JSON is ASCII, and no byte of another character is.
+  if (buffer.length > headCharacters) assertSimple(buffer.toString('latin1', 0, headCharacters), limits)
+  // Ten times as fast, and an image in base64 is ASCII.
+  return isAscii(buffer) ? buffer.toString('latin1') : new TextDecoder().decode(buffer)
 }
 
 const quote = 0x22

@@ -42,9 +42,8 @@ export async function openDownload(
   { tenant, signal, cutOff }: DownloadOptions,
 ): Promise<ReadableStream<Uint8Array>> {
   const { stores, places, stallMs } = downloads
-  const refusal = places.refusal(tenant, 1)
-  const place = places.tryReserve(tenant, 1)
-  if (!place) throw refusal === 'owner' ? tooMany(places.heldBy(tenant)) : full()
+  assertPlace(downloads, tenant)
+  const place = places.tryReserve(tenant, 1)!
   const ending = new AbortController()
   const end = (error?: unknown) => {
     place.release()
@@ -62,6 +61,15 @@ export async function openDownload(
     place.release()
     throw error instanceof MissingSliceError ? contentMissing(error) : error
   }
+}
+
+/**
+ * Checks that there is a place for one more download, which costs nothing yet.
+ * @throws TurbineError `too_many_downloads`, `downloads_full`
+ */
+export function assertPlace({ places }: Downloads, tenant: string): void {
+  const refusal = places.refusal(tenant, 1)
+  if (refusal) throw refusal === 'owner' ? tooMany(places.heldBy(tenant)) : full()
 }
 
 const tooMany = (held: number) =>

@@ -12,6 +12,7 @@ import { readPage } from '../pages.ts'
 import { queryOf } from '../read.ts'
 import { documented } from '../responses.ts'
 import { answerContent } from './content.ts'
+import { assertPlace } from './download.ts'
 import { announcedBytes, type FormBody, formOf, formOverheadBytes, readForm } from './form.ts'
 import {
   createFile,
@@ -59,9 +60,12 @@ export function addFiles(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps): void {
     c.json((await requireFile(deps, c.get('tenant').id, c.req.param('id'))).file, 200),
   )
 
-  app.get(documented(app, getFileContent), async (c) =>
-    answerContent(c, deps, await requireFile(deps, c.get('tenant').id, c.req.param('id'))),
-  )
+  app.get(documented(app, getFileContent), async (c) => {
+    const tenant = c.get('tenant').id
+    // Before anything is read from the store; HEAD takes no place.
+    if (c.req.method !== 'HEAD') assertPlace(deps.downloads, tenant)
+    return answerContent(c, deps, await requireFile(deps, tenant, c.req.param('id')))
+  })
 
   app.delete(documented(app, deleteFile), async (c) => {
     const tenant = c.get('tenant')
