@@ -96,9 +96,10 @@ function sliceError(error: unknown, { bucket, key }: Slice): unknown {
   if (error instanceof MissingSliceError) return error
   if (error instanceof InvalidRangeError)
     return new MissingSliceError(`The object ${name} has become shorter.`, cause)
+  // The service's own store recovers, or its operator repairs it.
+  if (bucket === undefined) return error
   if (error instanceof S3RequestError)
     return new RefusedSliceError(`S3 does not give out the object ${name}: ${s3Answer(error)}.`, cause)
-  if (bucket === undefined) return error
   if (error instanceof InvalidKeyError) return new RefusedSliceError(error.message, cause)
   // A missing or closed bucket of a caller is permanent; the service's own store recovers.
   if (error instanceof BucketUnavailableError) return new MissingSliceError(error.message, cause)

@@ -147,7 +147,8 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
 }
 
 const cancelCacheMs = 1_000
-const tenantCacheMs = 10_000
+/** Short: who is granted a bucket creates a batch at once. */
+const tenantCacheMs = 1_000
 const storeCacheMs = 500
 
 /** Look-ups in the store that every line of a shard needs, cached for seconds. */
