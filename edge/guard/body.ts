@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Context, MiddlewareHandler } from 'hono'
 import type { Reservation } from '../../infra/fair-budget.ts'
+import { joinBytes } from '../../infra/join-bytes.ts'
 import { TurbineError } from '../contract/errors.ts'
 import type { BodyPolicy, EdgeDeps, EdgeEnv, ReceivedBody } from '../deps.ts'
 import { atLeastRate, chunksOf } from './body-source.ts'
@@ -114,17 +115,7 @@ async function readBody(
     throw error instanceof TurbineError ? error : incomplete(error)
   }
   if (whole && size < whole.byteLength) throw incomplete()
-  return whole ?? joined(parts, size)
-}
-
-function joined(parts: Uint8Array[], size: number): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(size)
-  let at = 0
-  for (const part of parts) {
-    whole.set(part, at)
-    at += part.byteLength
-  }
-  return whole
+  return whole ?? joinBytes(parts, size)
 }
 
 /** @param bytes the whole of a buffer that nothing else uses */

@@ -1,3 +1,4 @@
+import { joinBytes } from '../join-bytes.ts'
 import { unlessAborted } from '../timing.ts'
 import { imageFaults } from './faults.ts'
 
@@ -45,11 +46,5 @@ async function readChunks(
     if (size > maxBytes) throw imageFaults.tooLarge(maxBytes)
     chunks.push(value)
   }
-  const bytes = new Uint8Array(size)
-  let at = 0
-  for (const chunk of chunks) {
-    bytes.set(chunk, at)
-    at += chunk.byteLength
-  }
-  return bytes
+  return joinBytes(chunks, size)
 }
