@@ -3,6 +3,8 @@ import { unlessAborted, within } from '../timing.ts'
 export interface ReceivedOptions {
   /** Translates a failure of the connection. */
   toError(error: unknown): Error
+  /** Bytes that the response announced; a shorter body is a broken one. */
+  bytes?: number
   /** Time that a read may wait for the next bytes, ms. */
   stallMs: number
   signal?: AbortSignal
@@ -14,15 +16,18 @@ export interface ReceivedOptions {
  */
 export function receivedBody(
   body: ReadableStream<Uint8Array>,
-  { toError, stallMs, signal }: ReceivedOptions,
+  { toError, bytes = 0, stallMs, signal }: ReceivedOptions,
 ): ReadableStream<Uint8Array> {
   const reader = body.getReader()
+  let received = 0
   return new ReadableStream<Uint8Array>(
     {
       async pull(controller) {
         try {
           const next = unlessAborted(reader.read(), signal)
           const { done, value } = await within(stallMs, next, () => silence(stallMs))
+          received += value?.byteLength ?? 0
+          if (done && received < bytes) throw cutShort(received, bytes)
           if (done) controller.close()
           else controller.enqueue(value)
         } catch (error) {
@@ -35,6 +40,9 @@ export function receivedBody(
     { highWaterMark: 0 },
   )
 }
+
+const cutShort = (received: number, bytes: number) =>
+  Object.assign(new Error(`The body ended after ${received} of ${bytes} bytes.`), { name: 'IncompleteBody' })
 
 export const silence = (ms: number) =>
   Object.assign(new Error(`Nothing came for ${ms} ms.`), { name: 'TimeoutError' })

@@ -74,6 +74,7 @@ export class S3Bucket implements ObjectStore {
       contentType: found.ContentType ?? 'application/octet-stream',
       body: receivedBody(found.Body!.transformToWebStream(), {
         toError: this.#toError,
+        bytes: found.ContentLength,
         stallMs: this.#connection.stallMs,
         signal,
       }),
