@@ -1,11 +1,13 @@
 import type { RunningDecoder } from './decoder.ts'
-import { FairTurns } from './fair-turns.ts'
+import { FairTurns, type Overtime, type Turn } from './fair-turns.ts'
 
 export interface DecoderGroupOptions {
   /** Maximum decoders. */
   size: number
-  /** Idle decoders that are kept. Default: 0. */
-  kept?: number
+  /** Idle decoders that are kept beside those at work. Default: 0. */
+  spare?: number
+  /** Default: none. */
+  overtime?: Overtime
   spawn(): RunningDecoder
   /** A decoder that is idle for so long is ended, ms. */
   idleMs: number
@@ -26,11 +28,16 @@ export class DecoderGroup {
   readonly #busy = new Set<RunningDecoder>()
   readonly #ending = new Set<Promise<void>>()
   readonly #sweep: NodeJS.Timeout
+  #closed = false
 
   constructor(options: DecoderGroupOptions) {
     this.#options = options
-    this.#turns = new FairTurns({ size: options.size })
+    this.#turns = new FairTurns({ size: options.size, overtime: options.overtime })
     this.#sweep = setInterval(() => this.#endIdle(), options.idleMs).unref()
+  }
+
+  get #spare(): number {
+    return this.#options.spare ?? 0
   }
 
   get busy(): number {
@@ -41,33 +48,45 @@ export class DecoderGroup {
     return this.#idle.length
   }
 
-  /** Starts a decoder ahead of the first image. */
+  /** Starts decoders ahead of the first image. */
   warm(): void {
-    this.#keep(this.#options.spawn())
+    this.#keepIdle(1 + this.#spare)
   }
 
-  /** Runs `work` with a decoder of its own, in the owner's turn. @throws the signal's reason, and what `work` throws */
+  /**
+   * Runs `work` with a decoder of its own, in the owner's turn; in overtime its decoder gives way to all others.
+   * @throws the signal's reason, and what `work` throws
+   */
   run<T>(owner: string, work: (decoder: RunningDecoder) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.#turns.run(owner, () => this.#run(work), signal)
+    return this.#turns.run(owner, (turn) => this.#run(turn, work), signal)
   }
 
   /** Ends all decoders; images that are being decoded are lost. */
   async close(): Promise<void> {
+    this.#closed = true
     clearInterval(this.#sweep)
     for (const { decoder } of this.#idle.splice(0)) this.#end(decoder)
     for (const decoder of this.#busy) this.#end(decoder)
     await Promise.all(this.#ending)
   }
 
-  async #run<T>(work: (decoder: RunningDecoder) => Promise<T>): Promise<T> {
+  async #run<T>(turn: Turn, work: (decoder: RunningDecoder) => Promise<T>): Promise<T> {
     const decoder = this.#take()
     this.#busy.add(decoder)
+    this.#keepIdle(this.#spare)
+    let inOvertime = false
+    turn.onOvertime = () => {
+      inOvertime = true
+      decoder.giveWay()
+    }
+    void decoder.ready.then(() => turn.begin())
     try {
       return await work(decoder)
     } finally {
       this.#busy.delete(decoder)
-      if (decoder.usable && decoder.grownBytes < maxGrownBytes) this.#keep(decoder)
-      else this.#replace(decoder)
+      if (decoder.usable && decoder.grownBytes < maxGrownBytes && !inOvertime) this.#keep(decoder)
+      else this.#end(decoder)
+      this.#keepIdle(this.#spare)
     }
   }
 
@@ -83,15 +102,14 @@ export class DecoderGroup {
     this.#idle.push({ decoder, since: performance.now() })
   }
 
-  #replace(decoder: RunningDecoder): void {
-    this.#end(decoder)
-    if (this.#idle.length < (this.#options.kept ?? 0)) this.warm()
+  #keepIdle(count: number): void {
+    while (this.#idle.length < count && !this.#closed) this.#keep(this.#options.spawn())
   }
 
   #endIdle(): void {
-    const { idleMs, kept = 0 } = this.#options
-    const before = performance.now() - idleMs
-    while (this.#idle.length > kept && this.#idle[0]!.since <= before) this.#end(this.#idle.shift()!.decoder)
+    const before = performance.now() - this.#options.idleMs
+    while (this.#idle.length > this.#spare && this.#idle[0]!.since <= before)
+      this.#end(this.#idle.shift()!.decoder)
   }
 
   #end(decoder: RunningDecoder): void {

@@ -31,12 +31,15 @@ afterEach(() => Promise.all(opened.splice(0).map((pool) => pool.close())))
 function fakeDecoders() {
   const running: { finish(reason?: LossReason): void }[] = []
   let spawned = 0
+  let ways = 0
   function spawn(): RunningDecoder {
     spawned++
     let lost = false
     let finish: (reason?: LossReason) => void = () => {}
     return {
       grownBytes: 0,
+      ready: Promise.resolve(),
+      giveWay: () => void ways++,
       get usable() {
         return !lost
       },
@@ -57,7 +60,7 @@ function fakeDecoders() {
       },
     }
   }
-  return { spawn, running, spawned: () => spawned }
+  return { spawn, running, spawned: () => spawned, gaveWay: () => ways }
 }
 
 const tooComplex = { name: 'ImageError', code: 'image_too_complex', status: 413, retriable: false }
@@ -137,7 +140,8 @@ describe('DecoderPool', () => {
       await each
       await pause(0)
     }
-    expect(spawned()).toBe(2)
+    // One of them waits for callers.
+    expect(spawned()).toBe(3)
   })
 
   it('lets tenants take turns', async () => {
@@ -250,6 +254,25 @@ describe('DecoderPool', () => {
     expect(lost).toEqual(Array(3).fill('heavy preempted'))
   })
 
+  it('lets the image of another tenant pass one that takes long, whose decoder gives way and is not used again', async () => {
+    const { spawn, running, spawned, gaveWay } = fakeDecoders()
+    const { decode } = openPool({ spawn })
+    const slow = [1, 2].map(() => decode(small, { lane: 'batch', owner: 'hostile' }))
+    await pause(0)
+    const honest = decode(small, { lane: 'batch' })
+    await expect.poll(() => running.length).toBe(2)
+    expect(gaveWay()).toBe(1)
+    running[1]!.finish()
+    await honest
+    expect(running).toHaveLength(1)
+    running[0]!.finish()
+    await slow[0]
+    await expect.poll(() => running.length).toBe(1)
+    running[0]!.finish()
+    await slow[1]
+    expect(spawned()).toBe(2)
+  })
+
   it('asks for the pixels of an image when it is its turn', async () => {
     const { spawn, running } = fakeDecoders()
     const { decode } = openPool({ spawn })
@@ -282,7 +305,12 @@ describe('DecoderPool', () => {
 
 test('decoders and their memory follow the memory of the machine', () => {
   const gib = 1024 ** 3
-  expect(planDecoders(4, 64 * gib)).toEqual({ perLane: 4, heavy: 2, heavyBytes: 360_000_000 })
-  expect(planDecoders(64, 1024 * gib)).toEqual({ perLane: 64, heavy: 32, heavyBytes: 32 * 64_000_000 })
-  expect(planDecoders(8, gib)).toEqual({ perLane: 1, heavy: 1, heavyBytes: gib / 4 })
+  expect(planDecoders(4, 64 * gib)).toEqual({ perLane: 4, overtime: 4, heavy: 2, heavyBytes: 360_000_000 })
+  expect(planDecoders(64, 1024 * gib)).toEqual({
+    perLane: 64,
+    overtime: 64,
+    heavy: 32,
+    heavyBytes: 32 * 64_000_000,
+  })
+  expect(planDecoders(8, gib)).toEqual({ perLane: 1, overtime: 0, heavy: 1, heavyBytes: gib / 4 })
 })

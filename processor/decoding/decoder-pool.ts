@@ -10,6 +10,7 @@ import {
   Decoder,
   DecoderLostError,
   type DecoderOptions,
+  heavyNiceness,
   type LossReason,
   type RunningDecoder,
 } from './decoder.ts'
@@ -24,6 +25,8 @@ export type DecoderKind = (typeof decoderKinds)[number]
 export interface DecoderBudget {
   /** Of each lane. */
   perLane: number
+  /** More in each lane, for images that take long while another tenant's wait. */
+  overtime: number
   heavy: number
   /** Memory of heavy images together, and the most for one, bytes. */
   heavyBytes: number
@@ -63,6 +66,8 @@ const quickBytes = 64_000_000
 const quickCpuMs = 250
 /** CPU time after which an image was not quick, whatever its header says, ms. */
 const laneCpuMs = 2 * quickCpuMs
+/** Time that an image may keep another tenant's waiting, ms; it goes on beside them. */
+const patienceMs = 100
 /** Memory beside what was estimated, for what the estimate does not know, bytes. */
 const spareBytes = 32_000_000
 /** CPU time for each that was estimated: machines and images are slower than the estimate. */
@@ -76,7 +81,6 @@ const suspectMs = 60_000
 const maxSuspects = 1000
 /** An image is interrupted so often, then no more. */
 const maxInterruptions = 3
-const heavyNiceness = 10
 
 /**
  * Plans decoders for a machine. What they take at most follows the memory that the process may use: a quarter of it for
@@ -84,11 +88,12 @@ const heavyNiceness = 10
  * @param size decoders of a lane
  */
 export function planDecoders(size: number, memory = memoryLimit()): DecoderBudget {
-  const affordable = Math.floor(memory / 4 / (2 * (decoderBytes + quickBytes)))
-  const perLane = Math.max(1, Math.min(size, affordable))
+  const affordable = Math.floor(memory / 4 / (decoderBytes + quickBytes))
+  const perLane = Math.max(1, Math.min(size, affordable >> 1))
+  const overtime = Math.max(0, Math.min(perLane, Math.ceil(affordable / 2 - perLane)))
   const heavy = Math.max(1, perLane >> 1)
   const heavyBytes = Math.min(memory / 4, Math.max(maxDecodeBytes, heavy * quickBytes))
-  return { perLane, heavy, heavyBytes }
+  return { perLane, overtime, heavy, heavyBytes }
 }
 
 /** Decoders for a lane by default: on a CPU the model needs most of the cores. */
@@ -115,9 +120,11 @@ export class DecoderPool {
     const { image, budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
     const { perLane, heavy, heavyBytes } = budget
     this.#options = options
+    const overtime = { afterMs: patienceMs, size: budget.overtime }
+    const quick = { size: perLane, overtime, idleMs, spawn: () => spawn({ image }) }
     this.#groups = {
-      interactive: new DecoderGroup({ size: perLane, kept: 1, idleMs, spawn: () => spawn({ image }) }),
-      batch: new DecoderGroup({ size: perLane, idleMs, spawn: () => spawn({ image }) }),
+      interactive: new DecoderGroup({ ...quick, spare: 1 }),
+      batch: new DecoderGroup(quick),
       heavy: new DecoderGroup({
         size: heavy,
         idleMs,

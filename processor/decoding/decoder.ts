@@ -53,6 +53,8 @@ const environment = {
 }
 /** Time for a decoder to start, ms: far more than it takes where other work has the cores. */
 const startMs = 60_000
+/** Of decoders that give way to all others. */
+export const heavyNiceness = 10
 /** Characters of a decoder's error output that are kept. */
 const keptOutput = 1000
 
@@ -64,7 +66,10 @@ interface Pending {
 }
 
 /** What a pool needs of a decoder. */
-export type RunningDecoder = Pick<Decoder, 'decode' | 'kill' | 'close' | 'usable' | 'grownBytes'>
+export type RunningDecoder = Pick<
+  Decoder,
+  'ready' | 'decode' | 'giveWay' | 'kill' | 'close' | 'usable' | 'grownBytes'
+>
 
 /** Process that decodes one image at a time and can be killed. It ends with this process, however that ends. */
 export class Decoder {
@@ -76,6 +81,7 @@ export class Decoder {
   #body: Uint8Array = new Uint8Array(0)
   #bodyBytes = 0
   #pending: Pending | undefined
+  readonly #started = Promise.withResolvers<void>()
   #ready = false
   #limit: NodeJS.Timeout | undefined
   #loss: LossReason = 'unavailable'
@@ -89,7 +95,7 @@ export class Decoder {
       env: environment,
       stdio: 'pipe',
     })
-    const { stdin, stdout, stderr, pid } = this.#child
+    const { stdin, stdout, stderr } = this.#child
     this.#ended = once(this.#child, 'close').catch(() => undefined)
     this.#child.on('error', (cause) => this.#onEnd(cause))
     this.#child.on('close', (code, signal) => this.#onEnd(`${signal ?? code} ${this.#output}`.trim()))
@@ -98,7 +104,17 @@ export class Decoder {
     stderr.on('data', (chunk: Buffer) => {
       this.#output = (this.#output + chunk.toString()).slice(-keptOutput)
     })
-    if (pid !== undefined && niceness !== undefined) setPriorityOf(pid, niceness)
+    if (niceness !== undefined) this.#setPriority(niceness)
+  }
+
+  /** Resolves when it has started; never, if it does not. */
+  get ready(): Promise<void> {
+    return this.#started.promise
+  }
+
+  /** Lets all other processes go first, for good: a priority can only be lowered. */
+  giveWay(): void {
+    this.#setPriority(heavyNiceness)
   }
 
   /** Whether it can decode another image. */
@@ -197,6 +213,7 @@ export class Decoder {
     }
     if (kind === 'ready') {
       this.#ready = true
+      this.#started.resolve()
       this.#loss = 'crash'
       if (this.#pending) this.#killAfter(this.#pending.wallMs, 'time')
       this.#idleBytes = rssBytes
@@ -205,6 +222,14 @@ export class Decoder {
     this.#grownBytes = rssBytes - this.#idleBytes
     if (kind === 'pixels') this.#pending?.resolve()
     else this.#pending?.reject(imageError(this.#body))
+  }
+
+  #setPriority(niceness: number): void {
+    try {
+      if (this.pid !== undefined) setPriority(this.pid, niceness)
+    } catch {
+      // It has just ended, or the system has no priorities.
+    }
   }
 
   #onEnd(cause: unknown): void {
@@ -230,12 +255,4 @@ function isExpected({ kind, bodyBytes }: ReplyHead, target: Uint8Array | undefin
 function imageError(body: Uint8Array): Error {
   const { code, status, message, param, cause } = JSON.parse(new TextDecoder().decode(body))
   return code ? new ImageError(code, message, { status, param, cause }) : new Error(message)
-}
-
-function setPriorityOf(pid: number, niceness: number): void {
-  try {
-    setPriority(pid, niceness)
-  } catch {
-    // It has just ended, or the system has no priorities.
-  }
 }

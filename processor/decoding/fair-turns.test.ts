@@ -1,5 +1,5 @@
 import { setTimeout as pause } from 'node:timers/promises'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { FairTurns } from './fair-turns.ts'
 
 /** Turns on a clock that only work moves on; `done` is who had a turn, in order. */
@@ -77,4 +77,85 @@ test('who gives up waiting gets its reason, and no turn', async () => {
   await expect(run('b', 10, controller.signal)).rejects.toBe(reason)
   await Promise.all([first, run('b', 10)])
   expect(done).toEqual(['a', 'b'])
+})
+
+describe('a turn that takes long', () => {
+  /** Turns that end when the test says so. */
+  function held(overtime = { afterMs: 100, size: 1 }) {
+    let now = 0
+    const fair = new FairTurns({ size: 1, overtime, now: () => now })
+    const log: string[] = []
+    const ends: Record<string, () => void> = {}
+    const run = (owner: string, name = owner) =>
+      fair.run(owner, async (turn) => {
+        turn.onOvertime = () => log.push(`${name} overtime`)
+        turn.begin()
+        log.push(name)
+        await new Promise<void>((resolve) => {
+          ends[name] = resolve
+        })
+      })
+    const end = async (name: string) => {
+      ends[name]!()
+      await pause(1)
+    }
+    return {
+      log,
+      run,
+      end,
+      async wait(ms: number) {
+        await pause(0)
+        now += ms
+        await pause(ms + 1)
+      },
+    }
+  }
+
+  test('goes on beside that of another owner, not beside one of its own', async () => {
+    const { log, run, end, wait } = held({ afterMs: 5, size: 1 })
+    const all = [run('slow'), run('slow', 'slow again')]
+    await wait(20)
+    expect(log).toEqual(['slow'])
+    all.push(run('quick'))
+    await wait(0)
+    expect(log).toEqual(['slow', 'slow overtime', 'quick'])
+    await end('quick')
+    expect(log).toHaveLength(3)
+    await end('slow')
+    await end('slow again')
+    await Promise.all(all)
+    expect(log.slice(3)).toEqual(['slow again'])
+  })
+
+  test('keeps its place until then, and when as many are in overtime as may be', async () => {
+    const { log, run, end, wait } = held({ afterMs: 20, size: 1 })
+    const all = [run('slow'), run('other'), run('third')]
+    await wait(10)
+    expect(log).toEqual(['slow'])
+    await wait(20)
+    expect(log).toEqual(['slow', 'slow overtime', 'other'])
+    await wait(40)
+    expect(log).toHaveLength(3)
+    await end('slow')
+    await wait(0)
+    expect(log.slice(3)).toEqual(['other overtime', 'third'])
+    for (const name of ['other', 'third']) await end(name)
+    await Promise.all(all)
+  })
+
+  test('that has not begun keeps its place', async () => {
+    const fair = new FairTurns({ size: 1, overtime: { afterMs: 0, size: 1 }, now: () => 0 })
+    const started = Promise.withResolvers<void>()
+    const done: string[] = []
+    const first = fair.run('a', async (turn) => {
+      await started.promise
+      done.push('a')
+      turn.begin()
+    })
+    const second = fair.run('b', async () => void done.push('b'))
+    await pause(5)
+    started.resolve()
+    await Promise.all([first, second])
+    expect(done).toEqual(['a', 'b'])
+  })
 })

@@ -56,6 +56,11 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('a fleet on a bad day', 
       () => openai.batches.retrieve(id),
       ({ status }) => /^(completed|failed|expired|cancelled)$/.test(status),
     )
+    if (done.error_file_id) {
+      const errors = await (await openai.files.content(done.error_file_id)).text()
+      const letters = await fleet.run(['dead-letter', 'list', '--json'])
+      console.error(errors.slice(0, 1000), letters)
+    }
     expect(done).toMatchObject({
       status: 'completed',
       request_counts: { total: count, completed: count, failed: 0 },
