@@ -4,6 +4,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import { valueWithin } from '../infra/timing.ts'
 import { shuttingDown } from './contract/errors.ts'
 import type { RequestPlatform } from './deps.ts'
+import { FairStarts } from './fair-starts.ts'
 
 export interface ServeOptions {
   host: string
@@ -61,12 +62,14 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
   const { host, port, headersMs = defaultHeadersMs, unreadMs = defaultUnreadMs } = options
   const { proxies = 0, releaseWaiting } = options
   let draining = false
+  const starts = new FairStarts()
   const server = createAdaptorServer({
     fetch: async (request, { incoming, outgoing }) => {
       const platform = {
         ...platformOf(incoming as IncomingMessage, proxies),
         cutOff: () => void outgoing.destroy(),
       }
+      await starts.enter(incoming.headers.authorization ?? platform.address ?? '')
       const response = draining ? rejectWhileDraining() : await app.fetch(request, platform)
       // From now on the response is written; until then its connection may be silent.
       outgoing.setTimeout(unreadMs, platform.cutOff)
