@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Grant } from '../../edge/contract/tenant.ts'
 import type { Attack, Outcomes } from '../hostile/attack.ts'
 import { type AttackName, attacks } from '../hostile/attacks.ts'
+import { type HostileTenant, startHostileTenant } from '../hostile/hostile-tenant.ts'
 import { type RefusingStore, refusedBucket, startRefusingStore } from '../hostile/refusing-store.ts'
 import { canStartS3, createBucket, type S3Server, startS3 } from '../servers/s3.ts'
 import { failedOf, type HonestResult, startHonest } from './honest-load.ts'
@@ -59,7 +60,7 @@ export async function benchHostile(options: HostileOptions): Promise<void> {
   if (skipped.length > 0) console.log(`skipped, an S3 server cannot be started here: ${skipped.join(', ')}`)
   const results: Partial<Record<AttackName, AttackResult>> = {}
   for (const name of names.filter((name) => !skipped.includes(name))) {
-    const result = await measure(attacks[name], options, needsS3(name))
+    const result = await measure(name, options, needsS3(name))
     results[name] = result
     console.log(describe(name, result))
   }
@@ -71,31 +72,36 @@ function knownAttack(name: string): AttackName {
   throw new Error(`There is no attack "${name}". There are: ${Object.keys(attacks).join(', ')}.`)
 }
 
-async function measure(attack: Attack, options: HostileOptions, withS3: boolean): Promise<AttackResult> {
-  await attack.prepare?.(options.share)
+async function measure(name: AttackName, options: HostileOptions, withS3: boolean): Promise<AttackResult> {
+  const { share = 1 } = options
+  const hostile = await startHostileTenant({ names: [name], share })
   const stores = withS3 ? await startStores() : undefined
   try {
     const service = await startSupervised({
       tenants: { [hostileTenant]: stores?.grants ?? [], [honestTenant]: [] },
       env: {
         ...stores?.env,
-        ...(attack.needs?.includes('private addresses') && { TURBINE_ALLOW_PRIVATE_URLS: 'on' }),
+        ...((attacks[name] as Attack).needs?.includes('private addresses') && {
+          TURBINE_ALLOW_PRIVATE_URLS: 'on',
+        }),
       },
     })
     try {
-      return await underAttack(attack, service, options)
+      return await underAttack(name, hostile, service, options)
     } finally {
       await service.close()
     }
   } finally {
     await stores?.close()
+    await hostile.close()
   }
 }
 
 async function underAttack(
-  attack: Attack,
+  name: AttackName,
+  hostile: HostileTenant,
   service: SupervisedServe,
-  { seconds, rate, lines, share }: HostileOptions,
+  { seconds, rate, lines }: HostileOptions,
 ): Promise<AttackResult> {
   const { url, apiKeys } = service
   const honest = startHonest()
@@ -110,16 +116,11 @@ async function underAttack(
     const calmTurn = await service.longestTurn()
     const calmResidentMb = tree.peak().residentMb
     const before = usage()
-    const ownBefore = ownCpuSeconds()
-    const over = new AbortController()
-    const running = attack.run({ url, apiKey: apiKeys[hostileTenant]!, signal: over.signal, share })
-    const timer = setTimeout(() => over.abort(), 1000 * seconds)
-    const attacked = await honest.run({ ...load, seconds, seed: 2 })
-    clearTimeout(timer)
-    over.abort()
-    const outcomes = await running
+    const [attacked, { outcomes, cpuSeconds }] = await Promise.all([
+      honest.run({ ...load, seconds, seed: 2 }),
+      hostile.attack({ name, forMs: 1000 * seconds, url, apiKey: apiKeys[hostileTenant]! }),
+    ])
     const turn = await service.longestTurn()
-    const ownCpu = ownCpuSeconds() - ownBefore
     await delay(settleMs)
     const peak = tree.peak()
     const after = usage()
@@ -132,18 +133,13 @@ async function underAttack(
       turn,
       deaths: service.deaths,
       files: [before.files, peak.files, after.files],
-      cpu: [after.mainCpuSeconds - before.mainCpuSeconds, after.cpuSeconds - before.cpuSeconds, ownCpu],
+      cpu: [after.mainCpuSeconds - before.mainCpuSeconds, after.cpuSeconds - before.cpuSeconds, cpuSeconds],
       outcomes,
     }
   } finally {
     tree.stop()
     honest.close()
   }
-}
-
-const ownCpuSeconds = () => {
-  const { user, system } = process.cpuUsage()
-  return (user + system) / 1e6
 }
 
 /** An S3 server with the service's bucket, behind an endpoint that refuses the objects of another bucket. */

@@ -1,10 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import type { Outcomes } from '../hostile/attack.ts'
+import { attacks } from '../hostile/attacks.ts'
+import { type HostileTenant, startHostileTenant } from '../hostile/hostile-tenant.ts'
 import { refusedBucket } from '../hostile/refusing-store.ts'
 import { createCaller } from './caller.ts'
 import { perform } from './faults.ts'
 import type { ChaosFleet } from './fleet.ts'
 import { type HonestLoad, type Journal, startHonestLoad } from './honest.ts'
-import { type HostileTenant, startHostileTenant } from './hostile-tenant.ts'
 import type { Outage } from './latency.ts'
 import { findLeaks, type Held } from './leaks.ts'
 import { describeFault, type Plan } from './plan.ts'
@@ -14,6 +16,8 @@ import { holdingsNow, watchFleet } from './watch.ts'
 const tenants = ['acme', 'umbrella', 'initech']
 const hostileTenant = 'mallory'
 const pictureCount = 24
+/** Of an attack's full size: several run at a time, on a machine that does much else. */
+const attackShare = 0.1
 /** For two cores that do everything else as well. */
 const load = { rate: 3, batchLines: [10, 50] } as const
 /** How long the last answers are waited for after the storm, ms. */
@@ -39,7 +43,7 @@ export interface Observation {
   stormFromMs: number
   outages: Outage[]
   /** How often each thing came of each attack. */
-  attacks: Record<string, Record<string, number>>
+  attacks: Record<string, Outcomes>
   leaked: string[]
   /** The longest that a process took to say that it lives, outside of outages. */
   liveMaxMs: number
@@ -60,6 +64,8 @@ export class Run {
   /** What is being done to each part; the next fault of a part waits for it. */
   readonly #turns = new Map<string, Promise<unknown>>()
   #hostileKey = ''
+  #attacks = 0
+  readonly #attacked: Record<string, Outcomes> = {}
 
   constructor(fleet: ChaosFleet, { signal, ...options }: RunOptions) {
     this.#fleet = fleet
@@ -91,7 +97,7 @@ export class Run {
       journal: load.journal,
       stormFromMs,
       outages,
-      attacks: this.#hostile?.outcomes ?? {},
+      attacks: this.#attacked,
       leaked,
       liveMaxMs,
       calm: calmWatch.held,
@@ -123,7 +129,7 @@ export class Run {
     const { [hostileTenant]: hostileKey, ...honestKeys } = keys
     const scenery = await openScenery(pictureCount, { name: bucket, store: fleet.bucket(bucket) })
     this.#scenery = scenery
-    this.#hostile = await startHostileTenant({ edges: fleet.edges, apiKey: hostileKey! })
+    this.#hostile = await startHostileTenant({ names: Object.keys(attacks), share: attackShare })
     this.#hostileKey = hostileKey!
     const known = await this.#knownPictures(scenery, honestKeys[tenants[0]!]!)
     say(`the model knows ${known.length} of ${pictureCount} pictures`)
@@ -180,10 +186,19 @@ export class Run {
       }),
     )
     const attacking = plan.hostilities.map(({ atMs, forMs, name }) =>
-      at(atMs, () => this.#hostile!.attack(name, forMs)),
+      at(atMs, () => this.#attack(name, forMs)),
     )
     await Promise.all([...faults, ...attacking, at(plan.stormMs, async () => {})])
     return outages
+  }
+
+  async #attack(name: string, forMs: number): Promise<void> {
+    const { edges } = this.#fleet
+    const url = edges[this.#attacks++ % edges.length]!
+    const { outcomes } = await this.#hostile!.attack({ name, forMs, url, apiKey: this.#hostileKey })
+    const sums = this.#attacked[name] ?? {}
+    this.#attacked[name] = sums
+    for (const [outcome, times] of Object.entries(outcomes)) sums[outcome] = (sums[outcome] ?? 0) + times
   }
 
   async #lastAnswers(load: HonestLoad): Promise<void> {
