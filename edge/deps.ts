@@ -126,7 +126,7 @@ export interface Downloads {
 
 /** Dependencies of the edge, which itself is stateless and platform-independent. */
 export interface EdgeDeps {
-  stream: Pick<Stream, 'send'>
+  stream: Pick<Stream, 'send' | 'sync'>
   store: ObjectStore
   /** Other buckets, for `s3://` URIs; absent without S3. */
   buckets?: Buckets

@@ -3,7 +3,7 @@ import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { completed, emptyMailbox, fakeEdge, mailboxWith } from '../app.fixture.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { decodeJob, maxInlineImageBytes } from '../contract/job.ts'
-import { remainingHoldMs, type Submission, submitCaption } from './submit.ts'
+import { remainingHoldMs, type Submission, type SubmitDeps, submitCaption } from './submit.ts'
 
 const received = 1_790_000_000_000
 const submission: Submission = {
@@ -106,6 +106,33 @@ test('nobody is answered before the stream has the job', async () => {
   accepted.resolve()
   await Promise.all(submitted)
   expect(answers).toBe(2)
+})
+
+test('only what nobody could ask for later is sent unsynced, and it is synced before it gets an address', async () => {
+  const log: string[] = []
+  const stream: SubmitDeps['stream'] = {
+    send: async (_topic, [record], options) => {
+      log.push(`${decodeJob(record!).id} ${options?.unsynced ? 'unsynced' : 'synced'}`)
+    },
+    sync: async () => void log.push('sync'),
+  }
+  const { deps } = fakeEdge({ stream })
+  const claim = { id: 'cap_claimed', accepted: async () => {} }
+  await submitCaption(deps, submission, held)
+  await submitCaption(deps, submission, asked)
+  await submitCaption(deps, submission, held, claim)
+  expect(log).toEqual(['cap_1 unsynced', 'cap_2 synced', 'cap_claimed synced'])
+  const put: SubmitDeps['store']['put'] = async () => {
+    log.push('mark')
+    return { etag: '' }
+  }
+  const late = fakeEdge({
+    stream,
+    mailbox: emptyMailbox,
+    store: { ...deps.store, put },
+  })
+  await submitCaption(late.deps, submission, held)
+  expect(log.slice(3)).toEqual(['cap_1 unsynced', 'sync', 'mark'])
 })
 
 test('a caller who waited in vain leaves a queued mark', async () => {

@@ -101,6 +101,7 @@ export async function submitCaption(
     if (finished || signal.aborted) return finished
     // A rejection may have been lost, and accepted (202) requests always complete.
     if (reply.lost && !claim) await enqueue({ repeatable: true })
+    await deps.stream.sync?.()
     return await queued()
   } finally {
     reply.close()
@@ -139,7 +140,9 @@ async function send(
         image: byKey ? { key, bytes: image.length } : image,
         traceparent: traceparent(head.traceparent),
       }
-      return stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal })
+      // Whoever waits without an address to ask at later loses the connection with the power, too.
+      const unsynced = head.replyTo !== undefined && !head.repeatable
+      return stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal, unsynced })
     })
   } catch (error) {
     // Nothing was accepted, so nobody would delete the image; but the job may be in the stream nevertheless, and then

@@ -1,9 +1,10 @@
+import { fdatasync, fdatasyncSync, openSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
-import { NewerSchemaError, SqliteLog } from './sqlite-log.ts'
+import { logFileOf, NewerSchemaError, SqliteLog } from './sqlite-log.ts'
 
 /**
- * Calls of the log that other threads may make. Durable writes are synced; other writes may be lost with the power:
- * their records are delivered, or deleted, again.
+ * Calls of the log that other threads may make. Durable writes are on the disk when they are answered; other writes may be
+ * lost with the power: their records are delivered, or deleted, again.
  */
 const calls = {
   topics: 'read',
@@ -18,7 +19,8 @@ const calls = {
 } as const
 
 export type LogMethod = keyof typeof calls
-export type LogInput<M extends LogMethod> = Parameters<SqliteLog[M]>[0]
+export type LogInput<M extends LogMethod> = Parameters<SqliteLog[M]>[0] &
+  (M extends 'append' ? { /** Answered before it is on the disk. */ unsynced?: boolean } : unknown)
 export type LogOutput<M extends LogMethod> = ReturnType<SqliteLog[M]>
 
 export type LogRequest = { [M in LogMethod]: { id: number; method: M; input: LogInput<M> } }[LogMethod]
@@ -29,12 +31,10 @@ export interface LogFailure {
   message: string
 }
 
+type LogAnswer = { id: number; output: unknown } | { id: number; failure: LogFailure }
+
 /** The first message reports on opening the file, later ones answer requests by id. */
-export type LogMessage =
-  | { opened: true }
-  | { opened: false; failure: LogFailure }
-  | { id: number; output: unknown }
-  | { id: number; failure: LogFailure }
+export type LogMessage = { opened: true } | { opened: false; failure: LogFailure } | LogAnswer
 
 const port = parentPort!
 const sqliteBusy = 5
@@ -52,11 +52,14 @@ function open(path: string): SqliteLog | undefined {
 }
 
 /**
- * Answers requests in groups: writes that arrive during a transaction share the next one and its sync. Reads go first,
- * since they need no sync.
+ * Answers requests in groups: writes that arrive during a transaction share the next one, and durable ones that arrive
+ * during a sync the next sync, which runs beside the transactions. Reads go first.
  */
-function serve(log: SqliteLog): void {
+function serve(log: SqliteLog, file: number): void {
   let pending: LogRequest[] = []
+  /** Answers to durable writes: those that wait for the next sync, and those for the one that runs. */
+  let unsynced: LogAnswer[] = []
+  let inSync: LogAnswer[] = []
   port.on('message', (request: LogRequest) => {
     pending.push(request)
     if (pending.length === 1) setImmediate(flush)
@@ -66,26 +69,56 @@ function serve(log: SqliteLog): void {
     const requests = pending
     pending = []
     const ofKind = (kind: string) => requests.filter(({ method }) => calls[method].endsWith(kind))
-    for (const request of ofKind('read')) answer([request], () => [invoke(log, request)])
+    for (const request of ofKind('read')) postAll(answersTo([request], () => [invoke(log, request)]))
     const writes = ofKind('write')
-    const sync = writes.some(({ method }) => calls[method] === 'durable write')
-    const writeAll = () => log.transaction(sync, () => writes.map((request) => invoke(log, request)))
-    if (writes.length > 0) answer(writes, writeAll)
+    const writeAll = () => log.transaction(() => writes.map((request) => invoke(log, request)))
+    const written = writes.length > 0 ? answersTo(writes, writeAll) : []
+    postAll(written.filter((_, i) => !isDurable(writes[i]!)))
+    unsynced.push(...written.filter((_, i) => isDurable(writes[i]!)))
     const [close] = ofKind('close')
-    if (!close) return
-    answer([close], () => [invoke(log, close)])
+    if (close) end(close)
+    else if (inSync.length === 0) sync()
+  }
+
+  function sync(): void {
+    if (unsynced.length === 0) return
+    inSync = unsynced
+    unsynced = []
+    fdatasync(file, (error) => {
+      postAll(error ? inSync.map(({ id }) => ({ id, failure: failureOf(error) })) : inSync)
+      inSync = []
+      sync()
+    })
+  }
+
+  function end(close: LogRequest): void {
+    const answers = [...inSync, ...unsynced]
+    inSync = []
+    unsynced = []
+    const synced = answersTo([close], () => [fdatasyncSync(file)])
+    const closed = answersTo([close], () => [invoke(log, close)])
+    const [failure] = synced.filter((answer) => 'failure' in answer)
+    postAll(failure ? answers.map(({ id }) => ({ ...failure, id })) : answers)
+    postAll(closed)
     port.close()
   }
 }
 
-/** Answers the requests with the outputs of `work`, or all of them with its failure. */
-function answer(requests: LogRequest[], work: () => unknown[]): void {
+const isDurable = ({ method, input }: LogRequest) =>
+  calls[method] === 'durable write' && !(method === 'append' && input.unsynced)
+
+/** Answers with the outputs of `work`, or all with its failure. */
+function answersTo(requests: LogRequest[], work: () => unknown[]): LogAnswer[] {
   try {
     const outputs = work()
-    for (const [i, { id }] of requests.entries()) post({ id, output: outputs[i] })
+    return requests.map(({ id }, i) => ({ id, output: outputs[i] }))
   } catch (error) {
-    for (const { id } of requests) post({ id, failure: failureOf(error) })
+    return requests.map(({ id }) => ({ id, failure: failureOf(error) }))
   }
+}
+
+function postAll(answers: LogAnswer[]): void {
+  for (const answer of answers) post(answer)
 }
 
 function invoke(log: SqliteLog, { method, input }: LogRequest): unknown {
@@ -104,5 +137,6 @@ function post(message: LogMessage): void {
   port.postMessage(message)
 }
 
-const log = open(String(workerData))
-if (log) serve(log)
+const path = String(workerData)
+const log = open(path)
+if (log) serve(log, openSync(logFileOf(path), 'r+'))

@@ -42,7 +42,7 @@ test('counts the offsets of each partition from 0, without gaps', () => {
 
 test('a transaction that fails leaves nothing behind', () => {
   const failing = () =>
-    log.transaction(true, () => {
+    log.transaction(() => {
       log.append({ topic, records: [recordAt(1)] })
       throw new Error('no')
     })

@@ -46,13 +46,16 @@ const schema = `
 const firstOffset = `COALESCE((SELECT MIN(offset) FROM records
   WHERE records.topic = partitions.topic AND records.partition = partitions.partition), next_offset)`
 
+/** The write-ahead log of the file. SQLite itself syncs it before it moves its contents into the file. */
+export const logFileOf = (path: string): string => `${path}-wal`
+
 /** The file was written by a later version of Turbine. */
 export class NewerSchemaError extends BaseError {}
 
 /**
  * Topics, records and committed positions in one SQLite file. Calls are synchronous, so the log lives in a thread of
- * its own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log); a
- * durable `transaction` is also synced to the disk and survives a power loss.
+ * its own; the file stays locked by the process. Every commit survives the death of the process (write-ahead log), and
+ * a power loss once the file `logFileOf` is synced.
  */
 export class SqliteLog {
   readonly #database: DatabaseSync
@@ -68,16 +71,19 @@ export class SqliteLog {
         PRAGMA journal_mode = WAL;
         PRAGMA wal_autocheckpoint = ${checkpointBytes / pageBytes};
         PRAGMA journal_size_limit = ${4 * checkpointBytes};`)
-      this.transaction(true, () => this.#createSchema())
+      // Syncs the new files, too.
+      this.#database.exec('PRAGMA synchronous = FULL')
+      this.transaction(() => this.#createSchema())
+      this.#database.exec('PRAGMA synchronous = NORMAL')
     } catch (error) {
       this.#database.close()
       throw error
     }
   }
 
-  /** Runs `work` atomically. `durable` syncs it to the disk before it returns. */
-  transaction<T>(durable: boolean, work: () => T): T {
-    this.#database.exec(`PRAGMA synchronous = ${durable ? 'FULL' : 'NORMAL'}; BEGIN IMMEDIATE`)
+  /** Runs `work` atomically. */
+  transaction<T>(work: () => T): T {
+    this.#database.exec('BEGIN IMMEDIATE')
     try {
       const result = work()
       this.#database.exec('COMMIT')

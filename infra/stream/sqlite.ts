@@ -88,7 +88,7 @@ class SqliteStream implements Stream {
     }
   }
 
-  async send(topic: string, records: StreamRecord[], { signal }: SendOptions = {}): Promise<void> {
+  async send(topic: string, records: StreamRecord[], { signal, unsynced }: SendOptions = {}): Promise<void> {
     this.#assertOpen()
     signal?.throwIfAborted()
     const partitions = this.#partitionsOf(topic)
@@ -104,7 +104,7 @@ class SqliteStream implements Stream {
     }))
     const ends = await this.#log.call(
       'append',
-      { topic, records: rows },
+      { topic, records: rows, unsynced },
       rows.map(({ value }) => value.buffer),
     )
     const extend = (group: ConsumerGroup) => {
@@ -114,6 +114,12 @@ class SqliteStream implements Stream {
       // A group that could not be opened has no consumers, and the call that wanted one has the error.
       if (group.topic === topic) group.opened.then(extend, () => {})
     }
+  }
+
+  async sync(): Promise<void> {
+    this.#assertOpen()
+    // Durable like all, with nothing in it.
+    await this.#log.call('append', { topic: '', records: [] })
   }
 
   async consume(options: ConsumeOptions): Promise<Consumer> {

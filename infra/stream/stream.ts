@@ -33,6 +33,11 @@ export interface TopicOptions {
 export interface SendOptions {
   /** Once aborted, the stream may or may not have the records. */
   signal?: AbortSignal
+  /**
+   * The records survive the death of the process, and a loss of power only after `sync`: for what nobody would miss then.
+   * A stream for which that saves nothing ignores it.
+   */
+  unsynced?: boolean
 }
 
 /** Shares the places of a consumer between the owners of records, e.g. tenants. */
@@ -102,6 +107,8 @@ export interface Stream {
    * @throws StreamUnavailableError (retriable) when it cannot take them now; UnknownTopicError; RecordTooLargeError
    */
   send(topic: string, records: StreamRecord[], options?: SendOptions): Promise<void>
+  /** Resolves when what was sent unsynced survives a loss of power. Absent where nothing is sent so. */
+  sync?(): Promise<void>
   consume(options: ConsumeOptions): Promise<Consumer>
   /** Records of the topic that the group has not committed yet. */
   lag(topic: string, group: string): Promise<number>
