@@ -8,6 +8,7 @@ import {
   noise,
   tiffOf,
 } from '../../processor/decoding/hostile.fixture.ts'
+import { flatPng, pngChunk } from '../../test/hostile/images.ts'
 import { pngHeader } from '../app.fixture.ts'
 import { checkImage } from './image.ts'
 import { imageWork, maxFrames, maxScans } from './image-work.ts'
@@ -61,6 +62,25 @@ describe('scans of a JPEG', () => {
     })
     expect(sequential.memoryBytes).toBeLessThan(work.memoryBytes / 2)
     expect(sequential.cpuMs).toBeLessThan(work.cpuMs / 2)
+  })
+})
+
+describe('time', () => {
+  const cpuMs = (chunks: Buffer[]) =>
+    imageWork({ format: 'PNG', bytes: flatPng({ width: 8, height: 8, before: chunks }), width: 8, height: 8 })
+      .cpuMs
+  const chunk = (type: string, bytes: number) => pngChunk(type, Buffer.alloc(bytes))
+  const many = (count: number, type: string, bytes: number) =>
+    Array.from({ length: count }, () => chunk(type, bytes))
+
+  it.each(['zTXt', 'iTXt', 'iCCP'])('of a PNG is that of what its %s chunks unpack to', (type) => {
+    expect(cpuMs(many(40, type, 7700))).toBeGreaterThan(500)
+    expect(cpuMs([chunk(type, 3000)])).toBeLessThan(20)
+  })
+
+  it('of a PNG is that of its chunks, and not of their length', () => {
+    expect(cpuMs(many(300_000, 'eXIf', 0))).toBeGreaterThan(250)
+    expect(cpuMs([chunk('eXIf', 1_000_000)])).toBeLessThan(1)
   })
 })
 

@@ -31,6 +31,8 @@ interface FormatWork {
   memoryBytes: number
   /** CPU time of a megapixel, ms. */
   cpuMsPerMegapixel: number
+  /** CPU time for what is no pixel, ms. Default: 0. */
+  cpuMsBeside?: number
   /** Bytes of a decoded pixel. Default: 3. */
   pixelBytes?: number
   scans?: number
@@ -48,11 +50,12 @@ const lineOverhead = 1.3
 export function imageWork(picture: Picture): ImageWork {
   const { bytes, width, height } = picture
   const read: FormatReader = readers[picture.format] ?? plain
-  const { memoryBytes, cpuMsPerMegapixel, pixelBytes = 3, scans = 1, frames = 1 } = read(picture)
+  const { memoryBytes, cpuMsPerMegapixel, cpuMsBeside = 0, ...rest } = read(picture)
+  const { pixelBytes = 3, scans = 1, frames = 1 } = rest
   const lines = lineOverhead * width * Math.min(height, linesHeld) * pixelBytes
   return {
     memoryBytes: Math.ceil(memoryBytes + lines + bytes.length),
-    cpuMs: (cpuMsPerMegapixel * width * height) / 1e6,
+    cpuMs: (cpuMsPerMegapixel * width * height) / 1e6 + cpuMsBeside,
     scans,
     frames,
   }
@@ -163,7 +166,35 @@ const pngChannels: Record<number, number> = { 0: 1, 2: 3, 3: 3, 4: 2, 6: 4 }
 function pngWork({ bytes, width, height }: Picture): FormatWork {
   const [depth = 8, colour = 2, , , interlaced = 0] = bytes.subarray(24, 29)
   const pixelBytes = (pngChannels[colour] ?? 4) * (depth > 8 ? 2 : 1)
-  return { memoryBytes: interlaced ? pixelBytes * width * height : 0, cpuMsPerMegapixel: 20, pixelBytes }
+  return {
+    memoryBytes: interlaced ? pixelBytes * width * height : 0,
+    cpuMsPerMegapixel: 20,
+    cpuMsBeside: pngChunksCpuMs(bytes),
+    pixelBytes,
+  }
+}
+
+/** Types of chunks of deflated text (`zTXt`, `iTXt`) or a profile (`iCCP`), which is unpacked to more than a thousand times as much. */
+const packedChunks = new Set([0x7a545874, 0x69545874, 0x69434350])
+const deflateRatio = 1032
+/** Where libpng stops unpacking a chunk, bytes. */
+const maxUnpackedChunk = 8e6
+const cpuMsPerUnpackedByte = 2e-6
+const cpuMsPerChunk = 1e-3
+
+/** Cost of a PNG's chunks that are no pixels. */
+function pngChunksCpuMs(bytes: Uint8Array): number {
+  const view = viewOf(bytes)
+  let cpuMs = 0
+  for (let at = 8, step = 0; step < maxSteps && at + 12 <= bytes.length; step++) {
+    const length = view.getUint32(at)
+    const unpacked = packedChunks.has(view.getUint32(at + 4))
+      ? Math.min(maxUnpackedChunk, deflateRatio * length)
+      : 0
+    cpuMs += cpuMsPerChunk + cpuMsPerUnpackedByte * unpacked
+    at += 12 + length
+  }
+  return cpuMs
 }
 
 /** Passes over sub-blocks, each of a length and as many bytes. @returns where they end */

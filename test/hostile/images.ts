@@ -83,7 +83,7 @@ function runsOfNothing(blocks: number): Buffer {
   return Buffer.from(bytes)
 }
 
-const pngChunk = (type: string, data: Buffer) => {
+export const pngChunk = (type: string, data: Buffer) => {
   const body = Buffer.concat([Buffer.from(type), data])
   return Buffer.concat([u32(data.length), body, u32(crc32(body))])
 }
