@@ -28,6 +28,16 @@ export const maxLineBytes = 32 * 1024 * 1024
 
 const lineFeed = 10
 
+/** What JSON has in its strings and others take for the end of a line: NEL, and the separators of lines and paragraphs. */
+const otherLineEnds = /[\u0085\u2028\u2029]/g
+
+/** A value as one line of JSON, without its line feed, in which no reader finds another end of a line. */
+export const jsonLine = (value: unknown): string =>
+  JSON.stringify(value).replace(
+    otherLineEnds,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
+
 /**
  * Splits a stream of bytes into lines, at line feeds only: `node:readline` also splits at U+2028, which is allowed
  * inside a JSON string. Buffers only the unfinished line.

@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { basename, extname, join } from 'node:path'
 import { Command, Option } from 'commander'
 import type { ConfigRow } from '../../infra/config.ts'
+import { describeSkipped, type Skipped } from '../../infra/fetch/image-kind.ts'
 import { type TensorData, writeSafetensors } from '../onnx/safetensors.ts'
 import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/schedule.ts'
 import { readSources, resolveInputs } from './caption/inputs.ts'
@@ -107,10 +108,11 @@ export async function runInspect(
   await mkdir(flags.out, { recursive: true })
   const inspector = await environment.openInspector(flags)
   const names = new Set<string>()
+  const skipped: Skipped = {}
   let failed = 0
   let inspected = 0
   try {
-    for await (const source of readSources(inputs, environment.stdin)) {
+    for await (const source of readSources(inputs, { stdin: environment.stdin, skipped })) {
       try {
         environment.stdout.write(`${await inspectImage(source, { inspector, names, flags, environment })}\n`)
         inspected++
@@ -122,6 +124,8 @@ export async function runInspect(
   } finally {
     await inspector.close()
   }
+  const left = describeSkipped(skipped)
+  if (left) environment.stderr.write(`Folders: ${left}\n`)
   if (failed > 0) throw new IncompleteError(`${plural(failed, 'image')} could not be inspected.`)
   if (inspected === 0) throw new IncompleteError(`There are no images in ${images.join(' ')}.`)
 }

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Skipped } from '../../../infra/fetch/image-kind.ts'
 import { UsageError } from '../errors.ts'
 import { countSources, readSources, resolveInputs } from './inputs.ts'
 
@@ -12,6 +13,7 @@ async function arrayOf<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 let folder: string
+let skipped: Skipped
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'turbine-inputs-'))
@@ -31,8 +33,9 @@ async function* text(value: string): AsyncGenerator<Uint8Array> {
 }
 
 async function imagesOf(args: string[], stdin = ''): Promise<string[]> {
+  skipped = {}
   const inputs = await resolveInputs(args)
-  const sources = await arrayOf(readSources(inputs, text(stdin)))
+  const sources = await arrayOf(readSources(inputs, { stdin: text(stdin), skipped }))
   return sources.map(({ image }) => image.replace(`${folder}/`, ''))
 }
 

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { readLines } from '../../../edge/contract/lines.ts'
 import { type LineOptions, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
+import { readList } from '../../../infra/list-file.ts'
 import { ShardCutter } from '../../batches/planner/plan.ts'
 import { readSources } from './inputs.ts'
 import { lineSource, type Source } from './manifest.ts'
@@ -77,7 +78,7 @@ async function batchRoad(manifest: Uint8Array, endpoint: LineOptions['endpoint']
   const options = { ...captions, endpoint }
   const cutter = new ShardCutter(options)
   const reads: Read[] = []
-  for await (const lines of readLines(streamOf(manifest))) {
+  for await (const lines of readLines(readList(streamOf(manifest), 'work.jsonl'))) {
     cutter.push(lines)
     for (const line of lines) {
       const read = parseBatchLine(line, options)
@@ -99,7 +100,7 @@ async function captionRoad(manifest: Uint8Array): Promise<Read[]> {
       ? (error?.code ?? 'none')
       : { customId: customId ?? null, image: location, prompt, maxPrune }
   const reads: Read[] = []
-  for await (const source of readSources([{ kind: 'stdin' }], streamOf(manifest), 'blip'))
+  for await (const source of readSources([{ kind: 'stdin' }], { stdin: streamOf(manifest), model: 'blip' }))
     reads.push(read(source))
   return reads
 }
@@ -153,7 +154,7 @@ describe('a batch and the command line read the same line alike', () => {
     ['an image without a text', '{"image": ""}', 'invalid_value'],
     ['an address without a text', '{"image_url": ""}', 'invalid_value'],
     ['half a line', '{"image": ', 'invalid_json_line'],
-    ['a list', `["${url}"]`, 'invalid_json_line'],
+    ['an array', `["${url}"]`, asked(null)],
     ['an empty text', '""', 'invalid_json_line'],
 
     ["OpenAI's form", chat(), asked('a', data)],
@@ -190,13 +191,19 @@ describe('a batch and the command line read the same line alike', () => {
     expect(await batchRoad(line, '/v1/captions')).toEqual(expected)
   })
 
-  test.each([
-    ['UTF-16', Buffer.from(`\uFEFF"${url}"\r\n"${url}"`, 'utf16le')],
-    ['Latin-1', Buffer.from(`{"image": "${url}", "custom_id": "é"}`, 'latin1')],
-  ])('text in %s', async (_, manifest) => {
-    const reads = await captionRoad(manifest)
-    expect(new Set(reads)).toEqual(new Set(['invalid_json_line']))
-    expect(await batchRoad(manifest, '/v1/captions')).toEqual(reads)
+  test.each<[string, Uint8Array, Read[]]>([
+    ['UTF-16', Buffer.from(`\uFEFF"${url}"\r\n"${url}"`, 'utf16le'), [asked(null), asked(null)]],
+    ['UTF-16, the other way', Buffer.from(`\uFEFF${url}\n`, 'utf16le').swap16(), [asked(null)]],
+    ['Latin-1', Buffer.from(`{"image": "${url}", "custom_id": "é"}`, 'latin1'), ['invalid_json_line']],
+    ['a table', bytesOf(`custom_id,image_url\na,${url}\n`), [asked('a')]],
+    [
+      'an array',
+      bytesOf(JSON.stringify([url, { image: url, custom_id: 'a' }], undefined, 1)),
+      [asked(null), asked('a')],
+    ],
+  ])('text in %s', async (_, manifest, expected) => {
+    expect(await captionRoad(manifest)).toEqual(expected)
+    expect(await batchRoad(manifest, '/v1/captions')).toEqual(expected)
   })
 })
 

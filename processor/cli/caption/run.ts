@@ -140,7 +140,7 @@ const codeOf = (error: unknown) =>
 const captionerFailed = (cause: unknown) =>
   new CaptionerFailedError(
     `Stopped after ${maxFaults} consecutive failures. Last error: ${messageOf(cause)}. Captions so far are ` +
-      'saved; run the same command with --retry-errors to resume.',
+      'saved; run the same command with --retry-errors, and without --overwrite, to resume.',
     { cause },
   )
 
