@@ -82,6 +82,14 @@ export const batchSchema = z
       repaid: z.int().optional().openapi({
         description: 'Pruned lines that have been captioned again at full quality. Absent: none.',
       }),
+      skipped: z
+        .record(z.string(), z.int())
+        .optional()
+        .openapi({
+          description:
+            'Objects below the prefix of `input_uri` that were left out, by reason: `hidden`, `not_image`. Absent: none.',
+          example: { hidden: 2 },
+        }),
       counting: z
         .boolean()
         .openapi({ description: 'True while the input is being read: request_counts.total still grows.' }),

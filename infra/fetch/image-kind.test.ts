@@ -15,7 +15,7 @@ test.each([
     'a.TIF',
     'a.jxl',
   ].map((name) => [name, 'image']),
-  ...['a', 'a.jpg?w=200', 'a.jpg_large', 'a.php', 'a.', 'IMG_1.jpg~', 'jpg', 'a.1'].map((name) => [
+  ...['a', '.', '..', 'a.jpg?w=200', 'a.jpg_large', 'a.php', 'a.', 'IMG_1.jpg~', 'jpg', 'a.1'].map((name) => [
     name,
     'unknown',
   ]),

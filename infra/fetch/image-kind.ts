@@ -28,7 +28,7 @@ const systemNames = setOf(
 
 /** Tests one name of a path: `.DS_Store`, `._photo.jpg`, `.git`, `__MACOSX`, `Thumbs.db`. */
 export const isHiddenName = (name: string) =>
-  name.startsWith('.') || systemNames.has(name.toLowerCase()) || name === 'Icon\r'
+  /^\.(?!\.?$)/.test(name) || systemNames.has(name.toLowerCase()) || name === 'Icon\r'
 
 /** What the name of a file says, without its folders. */
 export function kindOfName(name: string): NameKind {
