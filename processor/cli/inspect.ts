@@ -1,18 +1,20 @@
-import { mkdir } from 'node:fs/promises'
-import { basename, extname, join } from 'node:path'
+import { mkdir, realpath } from 'node:fs/promises'
+import { basename, dirname, extname, join } from 'node:path'
 import { Command, Option } from 'commander'
 import type { ConfigRow } from '../../infra/config.ts'
 import { describeSkipped, type Skipped } from '../../infra/fetch/image-kind.ts'
+import { encodeFileName } from '../../infra/file-name.ts'
 import { type TensorData, writeSafetensors } from '../onnx/safetensors.ts'
 import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/schedule.ts'
 import { readSources, resolveInputs } from './caption/inputs.ts'
 import { isAddress, type Source } from './caption/manifest.ts'
 import type { ReadImage } from './caption/read-image.ts'
-import { describeError, IncompleteError } from './errors.ts'
+import { describeError, IncompleteError, UsageError } from './errors.ts'
 import { plural } from './format.ts'
 import { drawMerges, type Merges } from './merge-picture.ts'
 import { anyNumber, index, numberOrList } from './options.ts'
 import type { Terminal } from './progress.ts'
+import { replaceFile } from './replace-file.ts'
 import { type ModelFlags, settingOption } from './settings.ts'
 
 /** Merge settings of an inspection. */
@@ -146,17 +148,26 @@ async function inspectImage(
   if (source.location === undefined) throw source.error
   const bytes = await environment.readImage(source.location)
   const trace = await inspector.trace(bytes, flags)
+  await assertElsewhere(source.location, flags.out)
   const path = join(flags.out, uniqueName(stemOf(source.image), names))
   const files = [`${path}.safetensors`]
-  await writeSafetensors(`${path}.safetensors`, traceTensors(trace))
+  await replaceFile(files[0]!, (part) => writeSafetensors(part, traceTensors(trace)))
   if (flags.picture) {
-    await writePicture(`${path}.png`, trace)
+    await replaceFile(`${path}.png`, (part) => writePicture(part, trace))
     files.push(`${path}.png`)
   }
   const tokensIn = trace.source.length
   const tokensOut = trace.sizes.length
   const merged = (pruneRatio(tokensIn, tokensOut) * 100).toFixed(1)
   return `${source.image}: ${tokensIn} -> ${tokensOut} tokens (${merged} % merged), "${trace.caption}", ${files.join(', ')}`
+}
+
+/** The picture of an image can have the name of an image beside it. @throws UsageError */
+async function assertElsewhere(location: string, out: string): Promise<void> {
+  if (isAddress(location)) return
+  const folder = dirname(await realpath(encodeFileName(location)))
+  if (folder === (await realpath(out)))
+    throw new UsageError(`It lies in the output folder, whose files are replaced. Choose another --out.`)
 }
 
 function traceTensors(trace: Trace): Record<string, TensorData> {

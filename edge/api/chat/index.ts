@@ -9,6 +9,7 @@ import {
   readChat,
 } from '../../contract/chat.ts'
 import { retryLater } from '../../contract/errors.ts'
+import { jsonLine } from '../../contract/lines.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { Gate } from '../../guard/admission.ts'
 import { jsonCopies, receiveBody } from '../../guard/body.ts'
@@ -57,7 +58,7 @@ function answerChat(
 
 /** Server-sent events (WHATWG HTML, 9.2) as OpenAI ends them. */
 function answerStream(c: Context<EdgeEnv>, completion: ChatCompletion, includeUsage: boolean): Response {
-  const events = [...chatChunks(completion, includeUsage).map((chunk) => JSON.stringify(chunk)), '[DONE]']
+  const events = [...chatChunks(completion, includeUsage).map(jsonLine), '[DONE]']
   c.header('Content-Type', 'text/event-stream; charset=utf-8')
   return c.body(events.map((event) => `data: ${event}\n\n`).join(''), 200)
 }

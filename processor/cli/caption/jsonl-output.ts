@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
 import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -6,6 +5,7 @@ import type { Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { jsonLine } from '../../../edge/contract/lines.ts'
 import { escapeControls } from '../../../infra/telemetry/escape-controls.ts'
+import { partFile } from '../replace-file.ts'
 import { type FilePart, nothingScanned, type ScannedJsonl } from './jsonl-scan.ts'
 
 /** Output of JSON lines. A line is complete when `append` resolves. */
@@ -73,7 +73,7 @@ async function openForAppend(given: string, start: JsonlStart): Promise<FileHand
 
 /** Puts a new file in the place of one, with its content. */
 async function replace(path: string, write: (part: string) => Promise<void>): Promise<FileHandle> {
-  const part = `${path}.${randomUUID().slice(0, 8)}.part`
+  const part = partFile(path)
   const mode = (await stat(path).catch(() => undefined))?.mode
   const file = await open(part, 'ax', mode)
   try {

@@ -1,3 +1,4 @@
+import { jsonLine } from '../../../edge/contract/lines.ts'
 import { describeSkipped, type Skipped } from '../../../infra/fetch/image-kind.ts'
 import { IncompleteError, InterruptedError } from '../errors.ts'
 import { formatCount, formatDuration, formatRate, plural } from '../format.ts'
@@ -40,7 +41,7 @@ export function printSummary(
   elapsedMs: number,
   { stdout, stderr }: Terminal,
 ): void {
-  const line = JSON.stringify({
+  const line = jsonLine({
     captioned: tally.captioned,
     failed: tally.failed + earlierFailures,
     already_done: tally.skipped,
