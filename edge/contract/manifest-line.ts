@@ -5,6 +5,7 @@ import { readChat } from './chat.ts'
 import { excerpt, invalid, TurbineError } from './errors.ts'
 import { parseJson } from './json.ts'
 import { type ManifestLine, maxLineBytes } from './lines.ts'
+import { isImageField } from './lists/image-fields.ts'
 import { parse } from './parse.ts'
 
 /** Content of a valid line. */
@@ -80,7 +81,7 @@ function parseLine<Unnamed extends string | null>(
   let customId: string | null = null
   try {
     if (trimmed === undefined) throw unreadable === 'too_long' ? tooLong() : notUtf8()
-    const fields = readFields(trimmed, options)
+    const fields = withImage(readFields(trimmed, options))
     const id = readCustomId(fields.custom_id, options.unnamed)
     customId = id
     const ask = isOpenAi(fields) ? readOpenAi(fields, options) : readShort(fields, options)
@@ -126,6 +127,17 @@ function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
     'invalid_json_line',
     'The line is not a JSON object. Send {"custom_id": "...", "image_url": "https://..."} or a bare URL.',
   )
+}
+
+/** Takes the image from where tables and data sets have it: `file_name`, `path`, `{"image": {"path": ...}}`. */
+function withImage(fields: Fields): Fields {
+  if (isFields(fields.image) && typeof fields.image.path === 'string' && !('url' in fields.image))
+    return { ...fields, image: fields.image.path }
+  if ('image' in fields || 'image_url' in fields || 'url' in fields || 'body' in fields) return fields
+  const name = Object.keys(fields).find((field) => isImageField(field) && typeof fields[field] === 'string')
+  if (name === undefined) return fields
+  const { [name]: image, ...others } = fields
+  return { ...others, image }
 }
 
 const isFields = (value: unknown): value is Fields =>

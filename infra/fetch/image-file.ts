@@ -2,7 +2,6 @@ import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { ImageError } from '../errors.ts'
 import { encodeFileName } from '../file-name.ts'
-import { headBytes } from './image-kind.ts'
 
 /** Larger files are not read: no image that can be captioned is that large. */
 const maxFileBytes = 512 * 1024 * 1024
@@ -28,14 +27,14 @@ const openWithoutWaiting = (path: string) =>
   open(encodeFileName(path), constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
 
 /**
- * The first bytes of a regular file, for `imageFormat`; undefined for a folder, a pipe or a device.
+ * The first bytes of a regular file; undefined for a folder, a pipe or a device.
  * @throws the error of the file system
  */
-export async function readFileHead(path: string): Promise<Uint8Array | undefined> {
+export async function readFileHead(path: string, bytes: number): Promise<Uint8Array | undefined> {
   const file = await openWithoutWaiting(path)
   try {
     if (!(await file.stat()).isFile()) return undefined
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(headBytes), 0, headBytes, 0)
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
     return buffer.subarray(0, bytesRead)
   } finally {
     await file.close()

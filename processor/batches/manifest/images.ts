@@ -1,7 +1,5 @@
 import { basename } from 'node:path/posix'
 import pMap from 'p-map'
-import { jsonLine } from '../../../edge/contract/lines.ts'
-import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import {
   countSkipped,
   headBytes,
@@ -9,7 +7,9 @@ import {
   isHiddenName,
   kindOfName,
   type Skipped,
-} from '../../../infra/fetch/image-kind.ts'
+} from '../../../edge/contract/formats/file-kind.ts'
+import { jsonLine } from '../../../edge/contract/lines.ts'
+import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { InvalidRangeError } from '../../../infra/store/range.ts'
 import {
   BucketUnavailableError,

@@ -1,10 +1,8 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
+import type { Skipped, SkipReason } from '../../../edge/contract/formats/file-kind.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
-import { parseS3Uri } from '../../../edge/contract/tenant.ts'
-import { BaseError } from '../../../infra/errors.ts'
-import type { Skipped, SkipReason } from '../../../infra/fetch/image-kind.ts'
 import {
   isPlainList,
   ListFileError,
@@ -12,7 +10,9 @@ import {
   listHeadBytes,
   listLines,
   listShape,
-} from '../../../infra/list-file.ts'
+} from '../../../edge/contract/lists/list-file.ts'
+import { parseS3Uri } from '../../../edge/contract/tenant.ts'
+import { BaseError } from '../../../infra/errors.ts'
 import { putJson } from '../../../infra/store/json.ts'
 import { InvalidKeyError } from '../../../infra/store/key.ts'
 import { s3Answer } from '../../../infra/store/s3-errors.ts'

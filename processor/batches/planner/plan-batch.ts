@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { Batch } from '../../../edge/contract/batch.ts'
+import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { keys } from '../../../edge/contract/keys.ts'
-import { describeSkipped, type Skipped } from '../../../infra/fetch/image-kind.ts'
 import { sliceBytes } from '../../../infra/store/slices.ts'
 import { getJson } from '../../../infra/store/store.ts'
 import { assertStillGranted, BatchInputError, locateManifest, readManifest } from '../manifest/source.ts'

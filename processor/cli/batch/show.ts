@@ -1,5 +1,5 @@
 import type { Batch } from '../../../edge/contract/batch.ts'
-import { describeSkipped } from '../../../infra/fetch/image-kind.ts'
+import { describeSkipped } from '../../../edge/contract/formats/file-kind.ts'
 import { formatCount, formatShare, formatTable } from '../format.ts'
 import { printNote } from '../progress.ts'
 import type { Client } from './client.ts'

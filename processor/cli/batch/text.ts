@@ -1,5 +1,5 @@
 import type { Batch, BatchStatus } from '../../../edge/contract/batch.ts'
-import { describeSkipped } from '../../../infra/fetch/image-kind.ts'
+import { describeSkipped } from '../../../edge/contract/formats/file-kind.ts'
 import { formatCount, formatDuration, formatRate, formatShare } from '../format.ts'
 
 export const asJson = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto'
 import { access, constants, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describeSkipped, type Skipped } from '../../../infra/fetch/image-kind.ts'
+import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { type Picture, toBatches } from '../../calibration/pictures.ts'
 import { plannedCaptions } from '../../calibration/search.ts'

@@ -1,7 +1,7 @@
 import type { Writable } from 'node:stream'
 import { Command } from 'commander'
+import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
-import type { Skipped } from '../../../infra/fetch/image-kind.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import { type SignalSource, watchInterruption } from '../interruption.ts'

@@ -2,14 +2,15 @@ import type { Dirent } from 'node:fs'
 import { glob, opendir, readdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path'
 import { TurbineError } from '../../../edge/contract/errors.ts'
-import { readFileHead } from '../../../infra/fetch/image-file.ts'
 import {
   countSkipped,
+  headBytes,
   imageFormat,
   isHiddenName,
   kindOfName,
   type Skipped,
-} from '../../../infra/fetch/image-kind.ts'
+} from '../../../edge/contract/formats/file-kind.ts'
+import { readFileHead } from '../../../infra/fetch/image-file.ts'
 import { decodeFileName, encodeFileName } from '../../../infra/file-name.ts'
 import type { Source } from './manifest.ts'
 
@@ -79,7 +80,7 @@ async function isImageFile(path: string, skipped: Skipped): Promise<boolean> {
   const kind = kindOfName(basename(path))
   if (kind === 'image') return true
   if (kind === 'unknown') {
-    const head = await readFileHead(path).catch(() => 'unreadable' as const)
+    const head = await readFileHead(path, headBytes).catch(() => 'unreadable' as const)
     if (head === 'unreadable' || (head && imageFormat(head))) return true
     if (head === undefined) {
       countSkipped(skipped, 'not_regular')

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import type { Skipped } from '../../../infra/fetch/image-kind.ts'
+import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { UsageError } from '../errors.ts'
 import { countSources, readSources, resolveInputs } from './inputs.ts'
 

@@ -1,11 +1,11 @@
 import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { basename, dirname, extname } from 'node:path'
+import { headBytes, imageFormat, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { readLines } from '../../../edge/contract/lines.ts'
+import { ListFileError, readList } from '../../../edge/contract/lists/list-file.ts'
 import { readFileHead } from '../../../infra/fetch/image-file.ts'
-import { imageFormat, type Skipped } from '../../../infra/fetch/image-kind.ts'
 import { encodeFileName } from '../../../infra/file-name.ts'
-import { ListFileError, readList } from '../../../infra/list-file.ts'
 import { UsageError } from '../errors.ts'
 import { expandGlob, fileSource, namesWithBytes, walkFolder } from './folder.ts'
 import { isAddress, lineSource, locate, type ManifestPlace, type Source } from './manifest.ts'
@@ -42,7 +42,7 @@ async function resolveInput(arg: string): Promise<Input> {
 /** A photo that is called `photo.txt` is one all the same. */
 async function isList(path: string, isFile: boolean): Promise<boolean> {
   if (!listExtensions.has(extname(path).toLowerCase())) return false
-  const head = isFile ? await readFileHead(path).catch(() => undefined) : undefined
+  const head = isFile ? await readFileHead(path, headBytes).catch(() => undefined) : undefined
   return head === undefined || imageFormat(head) === undefined
 }
 

@@ -1,8 +1,8 @@
 import { hash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { readLines } from '../../../edge/contract/lines.ts'
+import { readList } from '../../../edge/contract/lists/list-file.ts'
 import { type LineOptions, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
-import { readList } from '../../../infra/list-file.ts'
 import { ShardCutter } from '../../batches/planner/plan.ts'
 import { readSources } from './inputs.ts'
 import { lineSource, type Source } from './manifest.ts'
@@ -147,10 +147,16 @@ describe('a batch and the command line read the same line alike', () => {
     ['an empty id', `{"image": "${url}", "custom_id": ""}`, 'invalid_custom_id'],
     ['an id that is an object', `{"image": "${url}", "custom_id": {}}`, 'invalid_custom_id'],
 
-    ['another name for the image', `{"path": "${url}", "custom_id": "path"}`, 'image_missing'],
+    ...['path', 'file_name', 'filename', 'image_path', 'file'].map((name): [string, string, Read] => [
+      `${name} for the image`,
+      `{"custom_id": "${name}", "${name}": "${url}"}`,
+      asked(name),
+    ]),
+    ['an image of a data set', `{"image": {"path": "${url}", "bytes": null}}`, asked(null)],
+    ['bytes of a data set', `{"image": {"path": null, "bytes": "x"}}`, 'invalid_type'],
+    ['a field that only looks like it', `{"paths": "${url}"}`, 'image_missing'],
     ['no image', '{"custom_id": "a"}', 'image_missing'],
     ['an image that is a number', '{"image": 3}', 'invalid_type'],
-    ['an image in a table', '{"image": {"path": "a.jpg", "bytes": null}}', 'invalid_type'],
     ['an image without a text', '{"image": ""}', 'invalid_value'],
     ['an address without a text', '{"image_url": ""}', 'invalid_value'],
     ['half a line', '{"image": ', 'invalid_json_line'],

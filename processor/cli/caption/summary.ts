@@ -1,5 +1,5 @@
+import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { jsonLine } from '../../../edge/contract/lines.ts'
-import { describeSkipped, type Skipped } from '../../../infra/fetch/image-kind.ts'
 import { IncompleteError, InterruptedError } from '../errors.ts'
 import { formatCount, formatDuration, formatRate, plural } from '../format.ts'
 import { finishedImages, meanPruning, type Terminal, type Totals } from '../progress.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { describeSkipped, imageFormat, kindOfName } from './image-kind.ts'
+import { describeSkipped, imageFormat, kindOfName } from './file-kind.ts'
 
 test.each([
   ...[

@@ -1,7 +1,8 @@
 import { Readable } from 'node:stream'
 import { parse as parseTable, type Options as TableOptions } from 'csv-parse'
-import { BaseError } from './errors.ts'
-import { kindOfName } from './fetch/image-kind.ts'
+import { BaseError } from '../../../infra/errors.ts'
+import { kindOfName } from '../formats/file-kind.ts'
+import { isImageField } from './image-fields.ts'
 
 /** How a list of images is written: a line for each, an array of JSON, or a table as of a spreadsheet. */
 export interface ListShape {
@@ -17,13 +18,6 @@ export const listHeadBytes = 4096
 /** Maximum characters of one row of a table: an image as base64 fits. */
 const maxRowCharacters = 32 * 1024 * 1024
 
-/** What tables call the column of the image, in lower case. */
-const imageColumns = new Set(
-  (
-    'image image_url image_uri image_path image_file imageurl url uri path file file_name filename filepath file_path ' +
-    'location src img photo picture'
-  ).split(' '),
-)
 const otherColumns = new Set(['custom_id', 'prompt', 'model'])
 
 const byteOf = (character: string) => character.charCodeAt(0)
@@ -60,7 +54,7 @@ function formOf(text: string, name: string): ListShape['form'] {
   if (text.startsWith('{')) return 'lines'
   if (/\.(?:csv|tsv)$/i.test(name)) return 'table'
   const cells = text.split(/\r?\n|\r/, 1)[0]!.split(/[,;\t]/)
-  const isHeader = cells.length > 1 && cells.some((cell) => imageColumns.has(columnName(cell)))
+  const isHeader = cells.length > 1 && cells.some((cell) => isImageField(columnName(cell)))
   return isHeader && cells.every((cell) => /^"?[\w ]*"?$/.test(cell.trim())) ? 'table' : 'lines'
 }
 
@@ -157,7 +151,7 @@ async function* tableLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
       // Keeps the numbers of the lines, of the header and of empty ones too.
       const blank = '\n'.repeat(Math.max(0, info.lines - line - 1))
       line = Math.max(line + 1, info.lines)
-      const isHeader = columns === undefined && record.some((cell) => imageColumns.has(columnName(cell)))
+      const isHeader = columns === undefined && record.some((cell) => isImageField(columnName(cell)))
       columns ??= isHeader ? namedColumns(record) : new Map([[guessColumn(record), 'image']])
       yield Buffer.from(`${blank}${isHeader ? '' : rowLine(record, columns)}\n`)
     }
@@ -179,7 +173,7 @@ type Columns = Map<number, string>
 /** The first column that can be the image is; others of its kind are left out, as are unknown ones. */
 function namedColumns(header: readonly string[]): Columns {
   const names = header.map(columnName)
-  const image = names.findIndex((name) => imageColumns.has(name))
+  const image = names.findIndex((name) => isImageField(name))
   const others = names.flatMap((name, column): [number, string][] =>
     otherColumns.has(name) ? [[column, name]] : [],
   )
