@@ -21,6 +21,8 @@ export interface LineSplitterOptions {
   maxBytes?: number
   /** As in `TextDecoder`, but true by default: otherwise invalid UTF-8 is replaced. */
   fatal?: boolean
+  /** Reads a line that is not UTF-8; default: none can be. */
+  decodeOther?(bytes: Buffer): string | undefined
 }
 
 /** Maximum bytes of a batch line: a base64 image and its fields. */
@@ -50,6 +52,7 @@ export const jsonLine = (value: unknown): string =>
 export class LineSplitter {
   readonly #maxBytes: number
   readonly #fatal: boolean
+  readonly #decodeOther: LineSplitterOptions['decodeOther']
   #number: number
   /** Start of the unfinished line. */
   #start = 0
@@ -62,6 +65,7 @@ export class LineSplitter {
     this.#number = firstLine
     this.#maxBytes = maxBytes
     this.#fatal = fatal
+    this.#decodeOther = options.decodeOther
   }
 
   /** Returns the lines that end in this chunk. */
@@ -105,7 +109,8 @@ export class LineSplitter {
     const bytes = whole ? last : Buffer.concat([...this.#kept, last])
     this.#reset()
     if (!this.#fatal || (whole && valid) || isUtf8(bytes)) return { ...place, text: bytes.toString('utf8') }
-    return { ...place, text: undefined, unreadable: 'not_utf8' }
+    const text = this.#decodeOther?.(bytes)
+    return text === undefined ? { ...place, text, unreadable: 'not_utf8' } : { ...place, text }
   }
 
   #reset(): void {

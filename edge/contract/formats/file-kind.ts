@@ -12,17 +12,17 @@ export type Skipped = Partial<Record<SkipReason, number>>
 
 const setOf = (words: string) => new Set(words.split(/\s+/))
 
-const imageExtensions = setOf(
+export const imageExtensions: ReadonlySet<string> = setOf(
   `jpg jpeg jpe jif jfif jfi pjpeg pjp png apng webp gif tif tiff avif avifs heic heif heics heifs hif bmp dib jxl svg
    ico jp2 j2k jpf jpx psd tga dng cr2 cr3 nef arw orf rw2 raf`,
 )
 /** What lies beside pictures in their thousands, and never is one: it costs no look at its bytes. */
-const otherExtensions = setOf(
+export const otherExtensions: ReadonlySet<string> = setOf(
   `txt md csv tsv json jsonl ndjson xml xmp yaml yml toml ini log html htm css js ts py sh pdf doc docx xls xlsx zip tar gz tgz
    bz2 xz zst 7z rar mp4 mov m4v avi mkv webm mpg mpeg mp3 wav flac m4a ogg parquet arrow npy npz safetensors onnx aae`,
 )
 /** Left by systems and programs beside a user's files, in lower case. */
-const systemNames = setOf(
+export const systemNames: ReadonlySet<string> = setOf(
   '__macosx thumbs.db ehthumbs.db ehthumbs_vista.db desktop.ini @eadir $recycle.bin lost+found',
 )
 
@@ -103,9 +103,13 @@ const reasonTexts: Record<SkipReason, (count: number) => string> = {
 
 /** `skipped: 2 hidden, 3 not images`; undefined when nothing was. */
 export function describeSkipped(skipped: Skipped): string | undefined {
-  const parts = Object.entries(skipped) as [SkipReason, number][]
-  if (parts.length === 0) return undefined
-  return `skipped: ${parts.map(([reason, count]) => `${count.toLocaleString('en-US')} ${reasonTexts[reason](count)}`).join(', ')}`
+  const reasons = (Object.keys(reasonTexts) as SkipReason[]).filter((reason) => skipped[reason])
+  if (reasons.length === 0) return undefined
+  const parts = reasons.map((reason) => {
+    const count = skipped[reason]!
+    return `${count.toLocaleString('en-US')} ${reasonTexts[reason](count)}`
+  })
+  return `skipped: ${parts.join(', ')}`
 }
 
 /** Counts a file that is left out. */

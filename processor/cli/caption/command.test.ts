@@ -263,7 +263,7 @@ test('--json prints the counts', async () => {
   expect(JSON.parse(stdout)).toEqual({
     captioned: 1,
     failed: 1,
-    already_done: 2,
+    already_done: 1,
     skipped: { not_image: 1 },
     output: out,
     errors: errorsFile,
@@ -292,6 +292,10 @@ test('a name in Latin-1 is found, read, and resumed', async () => {
     ])
     expect((await caption({}, { inputs })).stderr).toContain('Nothing to do: 2 images')
   }
+  const list = join(folder, 'list.txt')
+  await writeFile(list, Buffer.concat([Buffer.from(name), Buffer.from('\n')]))
+  const listed = await caption({ out: join(folder, 'listed.jsonl') }, { inputs: [list] })
+  expect([listed.error, listed.captioner.closed]).toEqual([undefined, true])
   // The output is a list of the same files.
   const again = await caption({ out: join(folder, 'again.jsonl') }, { inputs: [out] })
   expect(again.error).toBeUndefined()

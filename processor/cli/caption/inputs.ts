@@ -2,10 +2,10 @@ import { createReadStream } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { basename, dirname, extname } from 'node:path'
 import { headBytes, imageFormat, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
-import { readLines } from '../../../edge/contract/lines.ts'
+import { type LineSplitterOptions, readLines } from '../../../edge/contract/lines.ts'
 import { ListFileError, readList } from '../../../edge/contract/lists/list-file.ts'
 import { readFileHead } from '../../../infra/fetch/image-file.ts'
-import { encodeFileName } from '../../../infra/file-name.ts'
+import { decodeFileName, encodeFileName } from '../../../infra/file-name.ts'
 import { UsageError } from '../errors.ts'
 import { expandGlob, fileSource, namesWithBytes, walkFolder } from './folder.ts'
 import { isAddress, lineSource, locate, type ManifestPlace, type Source } from './manifest.ts'
@@ -17,7 +17,16 @@ export type Input =
   | { kind: 'stdin' }
 
 /** Extensions of lists: lines, arrays of JSON, tables. */
-const listExtensions = new Set(['.jsonl', '.ndjson', '.json', '.txt', '.list', '.lst', '.csv', '.tsv'])
+export const listExtensions: ReadonlySet<string> = new Set([
+  '.jsonl',
+  '.ndjson',
+  '.json',
+  '.txt',
+  '.list',
+  '.lst',
+  '.csv',
+  '.tsv',
+])
 
 /** Finds the kind of each argument; `-` is a manifest on standard input. @throws UsageError for a missing file */
 export async function resolveInputs(args: string[]): Promise<Input[]> {
@@ -103,7 +112,11 @@ async function* countEach(input: Input): AsyncGenerator<number> {
 }
 
 /** A local image may be larger than a service accepts. */
-const manifestLines = { maxBytes: Number.POSITIVE_INFINITY }
+const manifestLines: LineSplitterOptions = {
+  maxBytes: Number.POSITIVE_INFINITY,
+  // A bare path, as `ls` prints it.
+  decodeOther: (bytes) => (/^[{["]/.test(bytes.toString('latin1', 0, 1)) ? undefined : decodeFileName(bytes)),
+}
 
 async function* readManifest(bytes: AsyncIterable<Uint8Array>, place: ManifestPlace): AsyncGenerator<Source> {
   try {

@@ -44,7 +44,7 @@ export function printSummary(
   const line = jsonLine({
     captioned: tally.captioned,
     failed: tally.failed + earlierFailures,
-    already_done: tally.skipped,
+    already_done: Math.max(0, tally.skipped - earlierFailures),
     skipped,
     output: files.out ?? files.pipes.out ?? null,
     errors: files.errors ?? files.pipes.errors ?? null,
