@@ -273,6 +273,24 @@ test('--json prints the counts', async () => {
   expect(JSON.parse(piped.stderr.trim().split('\n').at(-1)!)).toMatchObject({ captioned: 3, output: null })
 })
 
+test('names that differ in such bytes alone are all found, in folders of such names too', async () => {
+  const latin1 = (path: string) => Buffer.from(path.slice(photos.length), 'latin1')
+  const at = (path: string) => Buffer.concat([Buffer.from(photos), latin1(path)])
+  await mkdir(at(`${photos}/\xe8`))
+  await writeFile(at(`${photos}/\xe8/\xe9.jpg`), 'é')
+  await writeFile(at(`${photos}/\xe8/\xe0.jpg`), 'à')
+  for (const inputs of [
+    [photos],
+    [join(photos, '*')],
+    [join(photos, '\uFFFD', '\uFFFD.jpg')],
+    [join(photos, '\uFFFD')],
+  ]) {
+    await rm(out, { force: true })
+    expect((await caption({}, { inputs })).error).toBeUndefined()
+    expect((await linesOf(out)).map((line) => line.caption).sort()).toEqual(['caption of à', 'caption of é'])
+  }
+})
+
 test('a name in Latin-1 is found, read, and resumed', async () => {
   const name = Buffer.concat([Buffer.from(`${photos}/`), Buffer.from('café.jpg', 'latin1')])
   await writeFile(name, 'old')

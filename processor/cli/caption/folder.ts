@@ -109,14 +109,18 @@ export async function* expandGlob(pattern: string, skipped: Skipped): AsyncGener
 const byCodeUnit = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
 
 /**
- * The files that a path means whose name came with replacement characters for bytes that are not UTF-8, as it does in
- * arguments and matches of a pattern.
+ * The files that a path means whose names came with replacement characters for bytes that are not UTF-8, as they do in
+ * arguments and matches of a pattern. The path itself where there is none.
  */
 export async function namesWithBytes(path: string): Promise<string[]> {
-  if (!basename(path).includes('\uFFFD')) return [path]
-  const names = await readdir(dirname(path), { encoding: 'buffer' }).catch(() => [])
-  const same = names.filter((name) => name.toString() === basename(path))
-  return same.length === 0 ? [path] : same.map((name) => join(dirname(path), decodeFileName(name)))
+  if (!path.includes('\uFFFD')) return [path]
+  const found: string[] = []
+  for (const folder of await namesWithBytes(dirname(path))) {
+    const names = await readdir(encodeFileName(folder), { encoding: 'buffer' }).catch(() => [])
+    for (const name of names)
+      if (name.toString() === basename(path)) found.push(join(folder, decodeFileName(name)))
+  }
+  return found.length > 0 ? found : [path]
 }
 
 const unreadableFolder = (folder: string, cause: unknown): Source => ({

@@ -30,22 +30,26 @@ export const listExtensions: ReadonlySet<string> = new Set([
 
 /** Finds the kind of each argument; `-` is a manifest on standard input. @throws UsageError for a missing file */
 export async function resolveInputs(args: string[]): Promise<Input[]> {
-  return Promise.all(args.map(resolveInput))
+  const inputs = await Promise.all(args.map(resolveArgument))
+  return inputs.flat()
 }
 
-async function resolveInput(arg: string): Promise<Input> {
-  if (arg === '-') return { kind: 'stdin' }
-  if (isAddress(arg)) return { kind: 'address', url: arg }
-  const [path = arg] = await namesWithBytes(arg)
+async function resolveArgument(arg: string): Promise<Input[]> {
+  if (arg === '-') return [{ kind: 'stdin' }]
+  if (isAddress(arg)) return [{ kind: 'address', url: arg }]
+  return Promise.all((await namesWithBytes(arg)).map(resolvePath))
+}
+
+async function resolvePath(path: string): Promise<Input> {
   const found = await stat(encodeFileName(path)).catch(() => undefined)
   if (found?.isDirectory()) return { kind: 'folder', path }
   if (found && (await isList(path, found.isFile()))) {
     if (found.isFile()) return { kind: 'manifest', path }
-    throw new UsageError(`${arg} is no regular file. Pass a manifest through standard input: -`)
+    throw new UsageError(`${path} is no regular file. Pass a manifest through standard input: -`)
   }
   if (found) return { kind: 'image', path }
-  if (/[*?[{]/.test(arg)) return { kind: 'glob', path: arg }
-  throw new UsageError(`There is no file or folder "${arg}".`)
+  if (/[*?[{]/.test(path)) return { kind: 'glob', path }
+  throw new UsageError(`There is no file or folder "${path}".`)
 }
 
 /** A photo that is called `photo.txt` is one all the same. */
