@@ -351,6 +351,13 @@ test('get prints a batch for people, or as it is', async () => {
   expect(JSON.parse((await batch(['get', 'batch_1', '--json'])).stdout)).toMatchObject({ id: 'batch_1' })
 })
 
+test('what was left out below a prefix is said', async () => {
+  const turbine = { ...completed.turbine, skipped: { hidden: 2, not_image: 1 } }
+  service.script = [{ ...completed, turbine }]
+  expect((await batch(['watch', 'batch_1'])).stderr).toContain(', skipped: 2 hidden, 1 not an image.')
+  expect((await batch(['get', 'batch_1'])).stdout).toMatch(/left out +2 hidden, 1 not an image\n/)
+})
+
 test('list goes over pages and says when there is more', async () => {
   service.batches = Array.from({ length: 250 }, (_, index) => batchOf({ id: `batch_${index}` }))
   const { stdout, stderr } = await batch(['list', '--limit', '230'])

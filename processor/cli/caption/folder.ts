@@ -77,7 +77,8 @@ const isFolderAt = (path: string) =>
 
 /** Decides by the name where that tells, else by the first bytes. What cannot be read is taken, so that it is told. */
 async function isImageFile(path: string, skipped: Skipped): Promise<boolean> {
-  const kind = kindOfName(basename(path))
+  // A hidden one that came here was asked for.
+  const kind = kindOfName(basename(path).replace(/^\./, ''))
   if (kind === 'image') return true
   if (kind === 'unknown') {
     const head = await readFileHead(path, headBytes).catch(() => 'unreadable' as const)
@@ -87,7 +88,7 @@ async function isImageFile(path: string, skipped: Skipped): Promise<boolean> {
       return false
     }
   }
-  countSkipped(skipped, kind === 'hidden' ? 'hidden' : 'not_image')
+  countSkipped(skipped, 'not_image')
   return false
 }
 
@@ -101,9 +102,18 @@ export async function* expandGlob(pattern: string, skipped: Skipped): AsyncGener
     for (const named of await namesWithBytes(path)) matches.push({ path: named, folder })
   }
   for (const { path, folder } of matches.sort((a, b) => byCodeUnit(a.path, b.path))) {
-    if (folder) yield* walkFolder(path, skipped)
+    if (isHiddenMatch(path, pattern)) countSkipped(skipped, 'hidden')
+    else if (folder) yield* walkFolder(path, skipped)
     else if (await isImageFile(path, skipped)) yield fileSource(path)
   }
+}
+
+/** Hidden names count as such unless the pattern has them, or a dot in their place: `.*`. */
+function isHiddenMatch(path: string, pattern: string): boolean {
+  const asked = pattern.split(sep)
+  const isAsked = (name: string) =>
+    asked.some((part) => part === name || (part.startsWith('.') && name.startsWith('.')))
+  return path.split(sep).some((name) => isHiddenName(name) && !isAsked(name))
 }
 
 const byCodeUnit = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)

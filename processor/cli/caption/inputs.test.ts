@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
@@ -44,6 +45,48 @@ test('a folder gives the images of all folders below, sorted as whole paths, and
   const images = await imagesOf([folder])
   expect(images).toEqual(['a-b.tiff', 'a.gif', 'a/c/d.webp', 'a/z.png', 'b.JPG'])
   expect(images).toEqual(images.toSorted())
+})
+
+test('what the name does not tell, the first bytes do', async () => {
+  const heads: Record<string, string> = {
+    a: '\xff\xd8\xff\xe0',
+    'b.jpg?w=200': '\x89PNG\r\n\x1a\n',
+    'c.php': 'GIF89a',
+    'd.download': 'RIFF\0\0\0\0WEBP',
+    'e.unknown': '\0\0\0 ftypheic',
+    f: 'a text',
+    'g.jpg_large': '<html>',
+    h: '',
+    'i.txt': '\xff\xd8\xff\xe0',
+  }
+  for (const [name, head] of Object.entries(heads)) await writeFile(join(folder, name), head, 'latin1')
+  for (const name of ['j.jpe', 'k.JFIF', 'l.heic', 'm.bmp', 'n.jxl', '.o.jpg', '__MACOSX/p.jpg', 'Thumbs.db'])
+    await touch(name)
+  const images = [
+    'a',
+    'b.jpg?w=200',
+    'c.php',
+    'd.download',
+    'e.unknown',
+    'j.jpe',
+    'k.JFIF',
+    'l.heic',
+    'm.bmp',
+    'n.jxl',
+  ]
+  expect(await imagesOf([folder])).toEqual(images)
+  expect(skipped).toEqual({ hidden: 3, not_image: 4 })
+  expect(await imagesOf([`${folder}/*`])).toEqual(images)
+  expect(await imagesOf([`${folder}/*/*`])).toEqual([])
+  expect(await imagesOf([`${folder}/__MACOSX/*`])).toEqual(['__MACOSX/p.jpg'])
+  expect(await imagesOf([`${folder}/.*`])).toEqual(['.o.jpg'])
+})
+
+test('what is in a folder and cannot be looked at is tried, and what is no file is counted', async () => {
+  await symlink(join(folder, 'gone'), join(folder, 'link'))
+  execFileSync('mkfifo', [join(folder, 'pipe'), join(folder, 'pipe.jpg')])
+  expect(await imagesOf([folder])).toEqual(['link', 'pipe.jpg'])
+  expect(skipped).toEqual({ not_regular: 1 })
 })
 
 test('links are followed, but not in circles', async () => {
