@@ -274,6 +274,16 @@ describe('a list of another shape is read as lines', () => {
     })
   })
 
+  test('and a picture is no list', async () => {
+    const bucket = await bucketOf()
+    await bucket.put('a.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0]))
+    const located = linesAt({ uri: 's3://theirs/a.jpg' }, { bucket })
+    await expect(located).rejects.toMatchObject({
+      code: 'input_invalid',
+      message: expect.stringContaining('JPEG'),
+    })
+  })
+
   test('and stays where it is when it has lines', async () => {
     const { slices } = await linesAt({ file: text, filename: 'list.txt' })
     expect(slices).toMatchObject([{ key: 'content' }])

@@ -1,6 +1,6 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
-import type { Skipped, SkipReason } from '../../../edge/contract/formats/file-kind.ts'
+import { imageFormat, type Skipped, type SkipReason } from '../../../edge/contract/formats/file-kind.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import {
@@ -185,6 +185,12 @@ async function asLines(
     options,
   ))
     head.push(chunk)
+  const format = imageFormat(Buffer.concat(head))
+  if (format !== undefined)
+    throw new BatchInputError(
+      'input_invalid',
+      `The input is a picture (${format}). Give a file with a line for each picture, or a prefix like s3://bucket/pictures/.`,
+    )
   const shape = listShape(Buffer.concat(head), name)
   if (isPlainList(shape)) return slices
   return writeOnce(
