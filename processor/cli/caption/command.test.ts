@@ -139,6 +139,52 @@ test('--retry-errors takes failures up again', async () => {
 const captionsOf = (names: string, model = 'earlier') =>
   [...names].map((name) => `${JSON.stringify({ image: name, caption: '', turbine: { model } })}\n`).join('')
 
+test('--retry-errors keeps the failures of what was not tried again', async () => {
+  await addPhotos('a', 'b')
+  await mkdir(join(folder, 'more'))
+  await writeFile(join(folder, 'more', 'c.jpg'), 'c')
+  const both = { inputs: [photos, join(folder, 'more')] }
+  await caption({}, { ...both, fail: (image) => (image === 'b' ? undefined : failOn(image)(image)) })
+  expect(await linesOf(errorsFile)).toHaveLength(2)
+  // One of them has a caption now, and another fails for the second time.
+  const { error } = await caption({ retryErrors: true })
+  expect(String(error)).toContain('1 image failed')
+  expect((await linesOf(errorsFile)).map(({ image }) => image)).toEqual([join(folder, 'more', 'c.jpg')])
+  expect((await caption({ retryErrors: true }, { ...both, fail: failOn('c') })).error).toBeInstanceOf(
+    IncompleteError,
+  )
+  expect(await linesOf(errorsFile)).toHaveLength(1)
+  expect((await caption({ retryErrors: true }, both)).error).toBeUndefined()
+  await expect(readFile(errorsFile)).rejects.toThrow('ENOENT')
+})
+
+test.each([
+  ['torn', '{"image":"x", "err'],
+  ['of zeros', '\0'.repeat(5000)],
+  ['of garbage', 'what is this\n'],
+])('an error file with an end %s is taken up again', async (_, end) => {
+  await addPhotos('a', 'b')
+  await caption({}, { fail: (image) => failOn('a')(image) ?? failOn('b')(image) })
+  await appendFile(errorsFile, end)
+  const { error } = await caption({ retryErrors: true }, { fail: failOn('b') })
+  expect(String(error)).toContain('1 image failed')
+  expect(await namesIn(errorsFile)).toEqual(['b'])
+  await appendFile(errorsFile, end)
+  expect((await caption({ retryErrors: true })).error).toBeUndefined()
+  await expect(readFile(errorsFile)).rejects.toThrow('ENOENT')
+})
+
+test('a failure that was tried again before a crash does not count', async () => {
+  await addPhotos('a', 'b')
+  await caption({}, { fail: failOn('a') })
+  const failures = await readFile(errorsFile, 'utf8')
+  await caption({ retryErrors: true })
+  await writeFile(errorsFile, failures + failures)
+  const { error, stderr } = await caption()
+  expect(error).toBeUndefined()
+  expect(stderr).toContain('Nothing to do: 2 images')
+})
+
 test('--overwrite starts anew', async () => {
   await addPhotos('a', 'b')
   await writeFile(out, captionsOf('xyz'))

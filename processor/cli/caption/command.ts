@@ -8,7 +8,7 @@ import { type SignalSource, watchInterruption } from '../interruption.ts'
 import { count, index } from '../options.ts'
 import { eraseLine, newTotals, printNote, showProgress, type Terminal, type Totals } from '../progress.ts'
 import { type ModelFlags, settingOption } from '../settings.ts'
-import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
+import { dropRetried, type EarlierRun, readEarlierRun } from './earlier-run.ts'
 import { assertSafe, type CaptionFiles, captionFiles, damageNotes, openCaptionFiles } from './files.ts'
 import { countSources, type Input, readSources, resolveInputs } from './inputs.ts'
 import type { ReadImage } from './read-image.ts'
@@ -108,7 +108,9 @@ export async function runCaption(
   } finally {
     await captioner.close()
   }
-  const result = { tally, skipped, files, earlierFailures: retryErrors ? 0 : earlier.failures, overwrite }
+  const retried = retryErrors && files.errors !== undefined
+  const earlierFailures = retried ? await dropRetried(files.errors!, earlier) : earlier.failures
+  const result = { tally, skipped, files, earlierFailures, overwrite }
   const elapsedMs = performance.now() - startedAt
   for (const line of summaryLines(result, elapsedMs)) stderr.write(`${line}\n`)
   if (flags.json) printSummary(result, elapsedMs, environment)
@@ -143,7 +145,6 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
   const { output, errors } = await openCaptionFiles(run.files, {
     earlier,
     overwrite: flags.overwrite === true,
-    dropErrors: flags.overwrite === true || flags.retryErrors === true,
     stdout: environment.stdout,
     onError: (text) => progress.note(text),
   })

@@ -1,6 +1,11 @@
+import { createReadStream, createWriteStream } from 'node:fs'
+import { rm, stat } from 'node:fs/promises'
+import { pipeline } from 'node:stream/promises'
 import type { Pruning } from '../../../edge/contract/caption.ts'
+import { readLines } from '../../../edge/contract/lines.ts'
 import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { UsageError } from '../errors.ts'
+import { replaceFile } from '../replace-file.ts'
 import { ForeignLineError, nothingScanned, type ScannedJsonl, scanJsonl } from './jsonl-scan.ts'
 
 /** State of an earlier run of the same command. */
@@ -51,11 +56,36 @@ export async function readEarlierRun(files: {
       starts,
       visit(value) {
         const entry = readFailureLine(value)
-        run.failures++
-        if (!retryErrors) run.done.add(entryKey(entry))
+        // One that was tried again, and has its caption, is none.
+        if (retryErrors || run.done.add(entryKey(entry))) run.failures++
       },
     })
   return run
+}
+
+/**
+ * Removes from the error file the failures of earlier runs that this one has tried again.
+ * @returns how many of them are left
+ */
+export async function dropRetried(path: string, { done, failures }: EarlierRun): Promise<number> {
+  let number = 0
+  let left = 0
+  let written = 0
+  async function* keptLines(): AsyncGenerator<string> {
+    for await (const lines of readLines(createReadStream(path)))
+      for (const { text = '' } of lines) {
+        if (text.trim() === '') continue
+        const isEarlier = ++number <= failures
+        if (isEarlier && !done.add(entryKey(readFailureLine(JSON.parse(text.trim()))))) continue
+        if (isEarlier) left++
+        written++
+        yield `${text}\n`
+      }
+  }
+  if (!(await stat(path).catch(() => undefined))) return 0
+  await replaceFile(path, (part) => pipeline(keptLines, createWriteStream(part)))
+  if (written === 0) await rm(path)
+  return left
 }
 
 /** Checks that a file is one that `--overwrite` may replace: of an earlier run, or empty. @throws UsageError */

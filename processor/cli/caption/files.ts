@@ -105,10 +105,8 @@ const lineNumbers = ({ line, lines }: FilePart) =>
 
 export interface OpenOptions {
   earlier: EarlierRun
-  /** Replaces the captions of earlier runs. */
+  /** Replaces the captions and the errors of earlier runs. */
   overwrite: boolean
-  /** Deletes the errors of earlier runs. */
-  dropErrors: boolean
   stdout: Writable
   /** Receives a failure when there is no error file. */
   onError(text: string): void
@@ -124,34 +122,35 @@ interface CaptionOutputs {
  * file is created with its first line.
  */
 export async function openCaptionFiles(files: CaptionFiles, options: OpenOptions): Promise<CaptionOutputs> {
-  const { earlier, overwrite, dropErrors, stdout, onError } = options
+  const { earlier, overwrite, stdout, onError } = options
   const output =
     files.out === undefined
       ? undefined
       : new JsonlFile<OutputLine>(files.out, overwrite ? 'replace' : earlier.out)
-  const opened: CaptionOutputs = {
-    output: output ?? (files.pipes.out ? pipeOutput(files.pipes.out) : streamOutput(stdout)),
-    errors: openErrors(files, { errors: dropErrors ? undefined : earlier.errors, onError }),
-  }
+  const errors =
+    files.errors === undefined ? undefined : new JsonlFile<FailureLine>(files.errors, earlier.errors)
   const begin = async () => {
-    if (files.errors !== undefined && dropErrors) await rm(files.errors, { force: true })
+    if (files.errors !== undefined && overwrite) await rm(files.errors, { force: true })
     await output?.open()
   }
-  if (!overwrite) await output?.open()
-  return beginWithFirstLine(opened, begin)
+  if (!overwrite) {
+    await output?.open()
+    // What is there is repaired, also where nothing fails any more.
+    if (earlier.failures > 0) await errors?.open()
+  }
+  return beginWithFirstLine(
+    {
+      output: output ?? (files.pipes.out ? pipeOutput(files.pipes.out) : streamOutput(stdout)),
+      errors: errors ?? (files.pipes.errors ? pipeOutput(files.pipes.errors) : notedErrors(onError)),
+    },
+    begin,
+  )
 }
 
-function openErrors(
-  { errors, pipes }: CaptionFiles,
-  { errors: start, onError }: { errors: ScannedJsonl | undefined } & Pick<OpenOptions, 'onError'>,
-): JsonlOutput<FailureLine> {
-  if (errors !== undefined) return new JsonlFile(errors, start)
-  if (pipes.errors !== undefined) return pipeOutput(pipes.errors)
-  return {
-    append: async ({ image, error }) => onError(`${image}: ${error.message} (${error.code})`),
-    close: async () => {},
-  }
-}
+const notedErrors = (onError: OpenOptions['onError']): JsonlOutput<FailureLine> => ({
+  append: async ({ image, error }) => onError(`${image}: ${error.message} (${error.code})`),
+  close: async () => {},
+})
 
 /** Calls `begin` once, before the first line of either output. */
 function beginWithFirstLine({ output, errors }: CaptionOutputs, begin: () => Promise<void>): CaptionOutputs {
