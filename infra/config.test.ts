@@ -59,8 +59,59 @@ test.each(['auto', 'cpu', 'webgpu', 'cuda:0', 'cuda:0,1,2'])('takes the device %
 test('warns of variables that do not exist', () => {
   const { warnings } = loadConfig({ env: { TURBINE_PROT: '1', PORT: '2' } })
   expect(warnings).toEqual([
-    'TURBINE_PROT is not a setting of Turbine and is ignored. `--help` lists them all.',
+    'TURBINE_PROT is not a setting of Turbine and is ignored. Did you mean TURBINE_PORT? `--help` lists them all.',
   ])
+})
+
+test.each([
+  ['TURBINE_MODEL_ALIAS', 'TURBINE_MODEL_ALIASES'],
+  ['TURBINE_IGNORED_PARAMETERS', 'TURBINE_IGNORE_PARAMETERS'],
+  ['TURBINE_QUEUELIMIT', 'TURBINE_QUEUE_LIMIT'],
+  ['TURBINE_IMAGE_TIMEOUT', 'TURBINE_IMAGE_TIMEOUT_MS'],
+  ['TURBINE_APIKEY', 'TURBINE_API_KEY'],
+  ['KAFKA_BROKER', 'KAFKA_BROKERS'],
+  ['S3_BUKET', 'S3_BUCKET'],
+  ['TURBINE_COFFEE_MACHINE', undefined],
+])('the name that is nearest to %s is %s', (variable, meant) => {
+  const [warning] = loadConfig({ env: { [variable]: '1' } }).warnings
+  expect(warning).toContain(`${variable} is not a setting`)
+  expect(/Did you mean (\w+)\?/.exec(warning!)?.[1]).toBe(meant)
+})
+
+test.each(['KAFKA_HEAP_OPTS', 'S3_CACHE_FOLDER', 'PATH'])('%s is of others', (variable) => {
+  expect(loadConfig({ env: { [variable]: '1' } }).warnings).toEqual([])
+})
+
+test.each([
+  ['', {}],
+  ['gpt-4o-mini=blip', { 'gpt-4o-mini': 'blip' }],
+  [' a = owner/b , * = c ,', { a: 'owner/b', '*': 'c' }],
+])('aliases of models: %j', (text, expected) => {
+  expect(loadConfig({ env: { TURBINE_MODEL_ALIASES: text } }).config.modelAliases).toEqual(expected)
+})
+
+test.each([
+  ['a', '"a=" is not alias=model'],
+  ['a=', '"a=" is not alias=model'],
+  ['=b', '"=b" is not alias=model'],
+  ['a=b=c', '"a=b=c" is not alias=model'],
+  ['a=*', '"a=*" is not alias=model'],
+  ['a=b,a=c', '"a" is there twice'],
+  ['a=a', '"a" stands for "a", which is an alias itself'],
+  ['a=b,b=a', '"a" stands for "b", which is an alias itself'],
+  ['*=a,a=b', '"*" stands for "a", which is an alias itself'],
+])('aliases that lead nowhere are refused: %s', (text, fault) => {
+  const load = () => loadConfig({ env: { TURBINE_MODEL_ALIASES: text } })
+  expect(load).toThrow(ConfigError)
+  expect(load).toThrow(fault)
+})
+
+test.each([
+  ['none', []],
+  ['*', ['*']],
+  ['temperature, top_p', ['temperature', 'top_p']],
+])('ignored parameters: %s', (text, expected) => {
+  expect(loadConfig({ env: { TURBINE_IGNORE_PARAMETERS: text } }).config.ignoreParameters).toEqual(expected)
 })
 
 test('describes every setting, with defaults that are allowed', () => {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { BaseError } from './errors.ts'
+import { nearest } from './nearest.ts'
 import { bundledModel } from './starter-model/folder.ts'
 
 /** Invalid value of a setting. The message names the setting, its value and the allowed ones. */
@@ -74,6 +75,43 @@ const falsy = ['off', 'false', '0', 'no']
 
 const onOff = (rest: Omit<Rest<boolean>, 'default'>) =>
   setting('on | off', z.stringbool({ truthy, falsy }), { default: 'off', ...rest })
+
+/** Names, comma-separated. */
+const names = (allowed: string, rest: Rest<readonly string[]>) =>
+  setting(
+    allowed,
+    z
+      .string()
+      .regex(/^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*$/)
+      .transform((text) => (text.trim() === 'none' ? [] : text.split(',').map((name) => name.trim()))),
+    rest,
+  )
+
+/** Names that stand for others. */
+const aliases = (rest: Rest<Readonly<Record<string, string>>>) =>
+  setting(
+    'alias=model pairs, comma-separated; * is any other name',
+    z.string().transform((text, context): Record<string, string> => {
+      const pairs = text.split(',').flatMap((pair) => (pair.trim() === '' ? [] : [pair.split('=')]))
+      const refuse = (message: string) => {
+        context.addIssue({ code: 'custom', message })
+        return z.NEVER
+      }
+      const read = new Map<string, string>()
+      for (const [alias = '', model = '', ...more] of pairs.map((parts) =>
+        parts.map((part) => part.trim()),
+      )) {
+        if (alias === '' || model === '' || model === '*' || more.length > 0)
+          return refuse(`"${[alias, model, ...more].join('=')}" is not alias=model`)
+        if (read.has(alias)) return refuse(`"${alias}" is there twice`)
+        read.set(alias, model)
+      }
+      const chained = [...read].find(([, model]) => read.has(model))
+      if (chained) return refuse(`"${chained[0]}" stands for "${chained[1]}", which is an alias itself`)
+      return Object.fromEntries(read)
+    }),
+    rest,
+  )
 
 /** Every setting of the service, once: parsing, `--help` and infra/docs/settings.md come from here. */
 const settings = {
@@ -181,6 +219,18 @@ const settings = {
   repay: onOff({
     description:
       'Captions pruned lines of a batch again at full quality, if its completion window leaves time.',
+  }),
+  modelAliases: aliases({
+    description:
+      'Models by other names, e.g. gpt-4o-mini=blip-base,*=blip-base: requests and lines of batches may name them.',
+    default: '',
+    placeholder: 'ALIAS=MODEL,...',
+  }),
+  ignoreParameters: names('names of parameters, comma-separated; * for all; none', {
+    description:
+      'Parameters of requests that are ignored where they cannot be honoured, which the response tells; others get 400.',
+    default: 'temperature,top_p,user,safety_identifier,prompt_cache_key',
+    placeholder: 'NAMES',
   }),
   captionRetention: duration(3_600_000, '1h', {
     description: 'Time for which results of interactive requests, and their images, are kept; off: for ever.',
@@ -365,14 +415,27 @@ function parse(
   const result = schema.safeParse(given ?? fallback)
   if (result.success) return result.data
   const source = flag === undefined ? variableOf(name) : flagOf(name)
-  throw new ConfigError(`${source} is ${JSON.stringify(given)}; allowed: ${allowed}.`)
+  const [issue] = result.error.issues
+  const fault = issue?.code === 'custom' && issue.message !== 'Invalid input' ? ` (${issue.message})` : ''
+  throw new ConfigError(`${source} is ${JSON.stringify(given)}${fault}; allowed: ${allowed}.`)
 }
 
+/** Beginnings of the names of variables that are the service's own, or that it shares. */
+const ownPrefix = 'TURBINE_'
+const sharedPrefixes = ['KAFKA_', 'S3_']
+
+/** Variables that do not exist. Others may have theirs beside Kafka's and S3's, so there only a misspelt one counts. */
 function unknownVariables(env: Record<string, string | undefined>): string[] {
-  const known = new Set([...settingNames.map(variableOf), ...clientVariables])
-  return Object.keys(env)
-    .filter((variable) => variable.startsWith('TURBINE_') && !known.has(variable))
-    .map((variable) => `${variable} is not a setting of Turbine and is ignored. \`--help\` lists them all.`)
+  const known = [...settingNames.map(variableOf), ...clientVariables]
+  return Object.keys(env).flatMap((variable) => {
+    const own = variable.startsWith(ownPrefix)
+    if (known.includes(variable) || !(own || sharedPrefixes.some((prefix) => variable.startsWith(prefix))))
+      return []
+    const meant = nearest(variable, known)
+    if (meant === undefined && !own) return []
+    const guess = meant === undefined ? '' : ` Did you mean ${meant}?`
+    return [`${variable} is not a setting of Turbine and is ignored.${guess} \`--help\` lists them all.`]
+  })
 }
 
 /** `dataDir` -> `TURBINE_DATA_DIR` */

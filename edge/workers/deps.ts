@@ -7,6 +7,7 @@ import { createDownloads } from '../api/files/download.ts'
 import { maxBodyBytes } from '../contract/caption.ts'
 import { replyPath } from '../contract/reply.ts'
 import type { EdgeDeps } from '../deps.ts'
+import { readingOf } from '../fleet/aliases.ts'
 import { createServedModels } from '../fleet/served-models.ts'
 import { hasPlace } from '../guard/admission.ts'
 import { createBodyMemory } from '../guard/body-memory.ts'
@@ -77,6 +78,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     }),
     replySecret: config.replySecret,
     models,
+    reading: readingOf(config),
     // The length of the processors' queue is not known here; this bounds the memory of the isolate.
     roomIn: (taken, { held: own }) => (hasPlace({ limit: config.queueLimit, taken, own }) ? 0 : 1),
     readiness: withoutReasons(

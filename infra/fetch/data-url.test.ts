@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { encodeBase64 } from 'hono/utils/encode'
 import { describe, expect, test } from 'vitest'
-import { decodeDataUrl, decodeDataUrlNow, imageAddress } from './data-url.ts'
+import { decodeDataUrl, decodeDataUrlNow } from './data-url.ts'
+import { imageAddress } from './image-address.ts'
 
 test('the bytes come out as they went in', async () => {
   await fc.assert(
@@ -109,31 +110,6 @@ describe('images of megabytes', () => {
     const decoded = await decodeDataUrl(`data:,${escapes}`)
     expect(Buffer.from(`${'A'.repeat(1_500_000)}B`).equals(decoded)).toBe(true)
   })
-})
-
-test.each([
-  ['a path', 'pictures/a.jpg'],
-  ['a path with spaces', ' a .jpg'],
-  ['an absolute path', '/9j/pictures/of/mine/a.jpg'],
-  ['a name of letters', 'Qk1photos/a.bmp'],
-  ['an address', 'https://example.com/a.jpg'],
-])('%s is no base64', (_name, text) => expect(imageAddress(text)).toBe(text))
-
-test('white space around an address is left out', () => {
-  expect(imageAddress(' https://example.com/a.jpg\n')).toBe('https://example.com/a.jpg')
-})
-
-test.each([
-  'iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAAAAAAAAAAA',
-  '/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgH',
-  '_9j_4AAQSkZJRgABAQAAAQABAAD_2wBDAAgGBgcGBQgH',
-  'R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7',
-  'UklGRiQAAABXRUJQVlA4IBgAAAAwAQCdASoBAAEAAgA0JaQAA3AA',
-  'SUkqAAgAAAAOAAABAwABAAAACAAAAAEBAwABAAAACAAAAAIB',
-  'AAAAHGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZgAAAAAAAAAA',
-  'AAAAJGZ0eXBoZWljAAAAAG1pZjFNaUhFTWlQcm1pYWZNaUhC',
-])('base64 that begins as an image does is one: %s', (text) => {
-  expect(imageAddress(text)).toBe(`data:;base64,${text}`)
 })
 
 test('any text is decoded as `atob` does, or refused as it does', async () => {

@@ -1,31 +1,13 @@
 import { joinBytes } from '../join-bytes.ts'
 import { largeCharacters, nextTurn } from '../timing.ts'
 import { imageFaults } from './faults.ts'
+import { beginsAsImage } from './image-address.ts'
 
 const invalid = (problem: string) =>
   imageFaults.invalid(`${problem} Send "data:image/jpeg;base64,..." with the image's bytes in base64.`)
 
 /** The media type and its parameters; what comes before the comma is not searched any further. */
 const maxHeadCharacters = 256
-
-/**
- * How base64 of an image begins, in either alphabet: JPEG, PNG, GIF, WebP, TIFF, BMP, what has an `ftyp` box (AVIF, HEIC),
- * JPEG XL. No address and no path begins like that and goes on without a dot.
- */
-const base64Image =
-  /^(?:[/_]9j[/_]|iVBORw0KGgo|R0lGOD[dl]h|UklGR|SUkqA|SUkrA|TU0AK|TU0AKw|Qk[0-3]|AAAA[\w+/-]GZ0eXB|AAAADEpYTCA)[\w+/-]{30}/
-
-/**
- * The address of an image as clients write it: white space around it is left out, and base64 without `data:` becomes a
- * `data:` URL where it cannot be anything else.
- * @example imageAddress('/9j/4AAQSkZJRgABAQAAAQABAAD...') // 'data:;base64,/9j/4AAQSkZJRgABAQAAAQABAAD...'
- */
-export function imageAddress(text: string): string {
-  const trimmed = text.trim()
-  if (base64Image.test(trimmed)) return `data:;base64,${trimmed}`
-  // A path may begin or end with a space.
-  return /^[a-z][a-z0-9+.-]*:/i.test(trimmed) ? trimmed : text
-}
 
 /**
  * The bytes in a `data:` URL (RFC 2397) of an image, in base64 or percent-encoded. What clients really send is understood:
@@ -65,7 +47,7 @@ function* decoding(url: string, maxBytes: number): Generator<void, Uint8Array> {
     return yield* decoding(data.trimStart(), maxBytes)
   const [, ...parameters] = url.slice(0, comma).toLowerCase().split(';')
   const isBase64 = parameters.some((parameter) => parameter.trim() === 'base64')
-  return yield* isBase64 || base64Image.test(data.slice(0, maxHeadCharacters))
+  return yield* isBase64 || beginsAsImage(data)
     ? decodingBase64(data, maxBytes)
     : decodingText(data, maxBytes)
 }

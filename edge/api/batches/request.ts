@@ -26,7 +26,7 @@ export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unk
   const windowSeconds = parseCompletionWindow(completion_window)
   assertMetadata(metadata ?? {})
   assertAddresses(deps, tenant, request)
-  const model = findModel(await deps.models(), request.model).id
+  const model = (await findModel(deps, request.model)).id
   if (input_file_id !== null) await assertInputFile(deps, tenant.id, input_file_id)
   return {
     endpoint,

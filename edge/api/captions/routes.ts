@@ -4,6 +4,9 @@ import {
   captionRequestSchema,
   captionSchema,
   maxBodyBytes,
+  maxJsonImageBytes,
+  maxTokensSchema,
+  stopSchema,
   turbineOptionsSchema,
 } from '../../contract/caption.ts'
 import { fromText } from '../read.ts'
@@ -24,6 +27,8 @@ import {
 export const captionQuerySchema = z.strictObject({
   model: captionRequestSchema.shape.model,
   prompt: captionRequestSchema.shape.prompt,
+  max_tokens: fromText(maxTokensSchema.optional()),
+  stop: stopSchema.optional(),
   max_prune: fromText(turbineOptionsSchema.shape.max_prune),
   deadline_ms: fromText(turbineOptionsSchema.shape.deadline_ms),
 })
@@ -36,6 +41,7 @@ export const captionExample = {
   status: 'completed',
   created: 1_790_000_000,
   caption: 'a large orange fish between two clouds',
+  finish_reason: 'stop',
   turbine: {
     prune_level: 0,
     prune_ratio: 0,
@@ -93,7 +99,7 @@ export const createCaption = operation('post', '/v1/captions', 'createCaption', 
     }),
     body: {
       required: true,
-      description: `At most ${maxBodyBytes} bytes.`,
+      description: `At most ${maxBodyBytes} bytes, or ${maxJsonImageBytes} of JSON.`,
       content: {
         'application/json': {
           schema: captionRequestSchema,

@@ -51,8 +51,8 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
 
 async function cutIntoShards(context: BatchContext & { giveUpAt: number }): Promise<BatchError[]> {
   const { state, onLines } = context
-  const { batch, work, changes } = state
-  const cutter = new ShardCutter(batch)
+  const { batch, stored, work, changes } = state
+  const cutter = new ShardCutter({ ...batch, reading: stored.reading })
   const add = (shards: PlannedShard[]) => {
     const more = cutter.lines - work.lines
     work.plan(shards, cutter.lines)

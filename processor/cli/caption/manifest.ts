@@ -3,6 +3,7 @@ import { isAbsolute, join } from 'node:path'
 import { TurbineError } from '../../../edge/contract/errors.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseLocalLine } from '../../../edge/contract/manifest-line.ts'
+import { decodeDataUrlNow } from '../../../infra/fetch/data-url.ts'
 
 /** Image to caption, or the error of an invalid entry. */
 export interface Source {
@@ -52,8 +53,12 @@ export function locate(image: string, folder = ''): Source {
   return { image, location: join(folder, image) }
 }
 
-/** Names a `data:` URL by the hash of its bytes. */
+/** Names a `data:` URL by the hash of its bytes, and one that cannot be read by that of its text. */
 function nameOfData(url: string): string {
-  const bytes = Buffer.from(url.slice(url.indexOf(',') + 1), 'base64')
-  return `sha256:${hash('sha256', bytes)}`
+  const named = (content: string | Uint8Array) => `sha256:${hash('sha256', content)}`
+  try {
+    return named(decodeDataUrlNow(url))
+  } catch {
+    return named(url)
+  }
 }
