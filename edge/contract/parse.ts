@@ -49,7 +49,9 @@ function guess(name: string, names: readonly string[]): string {
 function unknownField(issue: z.core.$ZodIssueUnrecognizedKeys, schema: z.ZodType): TurbineError {
   const [name] = issue.keys as [string]
   const param = nameOf([...issue.path, name])
-  const allowed = Object.keys(schemaAt(schema, issue.path)?.properties ?? {})
+  const allowed = branchesOf(schemaAt(schema, issue.path)).flatMap((branch) =>
+    Object.keys(branch.properties ?? {}),
+  )
   const message = `Unknown field "${param}".${guess(name, allowed)} Allowed: ${allowed.join(', ')}.`
   return invalid('unknown_parameter', message, param)
 }
@@ -94,9 +96,13 @@ function jsonSchemaOf(schema: z.ZodType): JsonSchema {
 }
 
 /** What a value may be, without `null`, which counts as left out. */
-const branchesOf = (schema: JsonSchema | undefined): JsonSchema[] =>
-  (schema?.anyOf ?? schema?.oneOf)?.flatMap(branchesOf).filter(({ type }) => type !== 'null') ??
-  (schema ? [schema] : [])
+function branchesOf(schema: JsonSchema | undefined): JsonSchema[] {
+  if (!schema) return []
+  const union = schema.anyOf ?? schema.oneOf
+  if (union) return union.flatMap((branch) => branchesOf(branch as JsonSchema))
+  const types = [schema.type].flat()
+  return types.filter((type) => type !== 'null').map((type) => ({ ...schema, type }))
+}
 
 const typeOf = (value: unknown) => (Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value)
 

@@ -75,6 +75,10 @@ const exitCode = await runProgram(process.argv.slice(2), {
   stderr: process.stderr,
   signals: process,
   readImage,
+  reading: () => {
+    const { ignoreParameters: ignored, modelAliases: aliases } = loadConfig().config
+    return { ignored, aliases }
+  },
   bundledModel,
   dataDir: async () => settle().dataDir,
   openStore: async () => {

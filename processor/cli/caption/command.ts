@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream'
 import { Command } from 'commander'
+import type { Reading } from '../../../edge/contract/batch.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { IncompleteError, InterruptedError, UsageError } from '../errors.ts'
@@ -26,6 +27,8 @@ import { captionSources } from './run.ts'
 export interface CaptionEnvironment extends Terminal {
   openCaptioner(flags: ModelFlags): Promise<Captioner>
   readImage: ReadImage
+  /** How lines of manifests are read; default: nothing is ignored. */
+  reading?(): Reading
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
   signals: SignalSource
@@ -150,7 +153,10 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       })
       .catch(() => {})
     await captionSources({
-      sources: readSources(inputs, environment.stdin, run.captioner.model),
+      sources: readSources(inputs, environment.stdin, {
+        model: run.captioner.model,
+        reading: environment.reading?.(),
+      }),
       captioner: run.captioner,
       readImage: environment.readImage,
       output,

@@ -1,4 +1,4 @@
-import type { Pruning } from '../../../edge/contract/caption.ts'
+import type { FinishReason, Pruning } from '../../../edge/contract/caption.ts'
 import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { UsageError } from '../errors.ts'
 import { scanJsonl } from './jsonl-output.ts'
@@ -60,6 +60,7 @@ export interface OutputLine {
   image: string
   prompt?: string
   caption: string
+  finish_reason: FinishReason
   turbine: Omit<Pruning, 'output_tokens'>
 }
 

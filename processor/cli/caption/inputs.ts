@@ -41,12 +41,12 @@ async function resolveInput(arg: string): Promise<Input> {
 
 /**
  * Yields the images of all inputs in order; folders and globs sorted by name. Only the names of one folder or glob are
- * held in memory. Manifest lines for another model than `model` become errors.
+ * held in memory. Manifest lines for another model than that of `lines` become errors.
  */
 export async function* readSources(
   inputs: Input[],
   stdin: AsyncIterable<Uint8Array>,
-  model?: string,
+  lines: Pick<ManifestPlace, 'model' | 'reading'> = {},
 ): AsyncGenerator<Source> {
   for (const input of inputs) {
     if (input.kind === 'folder') yield* walk(input.path)
@@ -57,9 +57,9 @@ export async function* readSources(
       yield* readManifest(createReadStream(input.path), {
         manifest: basename(input.path),
         folder: dirname(input.path),
-        model,
+        ...lines,
       })
-    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', model })
+    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', ...lines })
   }
 }
 

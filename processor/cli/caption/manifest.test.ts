@@ -99,7 +99,7 @@ async function captionRoad(manifest: Uint8Array): Promise<Read[]> {
       ? (error?.code ?? 'none')
       : { customId: customId ?? null, image: location, prompt, maxPrune }
   const reads: Read[] = []
-  for await (const source of readSources([{ kind: 'stdin' }], streamOf(manifest), 'blip'))
+  for await (const source of readSources([{ kind: 'stdin' }], streamOf(manifest), { model: 'blip' }))
     reads.push(read(source))
   return reads
 }
