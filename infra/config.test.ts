@@ -78,6 +78,30 @@ test.each([
   expect(/Did you mean (\w+)\?/.exec(warning!)?.[1]).toBe(meant)
 })
 
+test.each([
+  [{ TURBINE_PARTITIONS: '48' }, 'TURBINE_PARTITIONS has no effect without KAFKA_BROKERS.'],
+  [{ TURBINE_PUBLIC_URL: 'http://a' }, 'TURBINE_PUBLIC_URL has no effect without KAFKA_BROKERS.'],
+  [{ TURBINE_REPLY_SECRET: 'x'.repeat(16) }, 'TURBINE_REPLY_SECRET has no effect without KAFKA_BROKERS.'],
+  [{ KAFKA_TLS: 'on' }, 'KAFKA_TLS has no effect without KAFKA_BROKERS.'],
+  [{ KAFKA_BROKERS: 'a:1', KAFKA_CA: 'ca.pem' }, 'KAFKA_CA has no effect without KAFKA_TLS=on.'],
+  [{ KAFKA_BROKERS: 'a:1', KAFKA_USERNAME: 'me' }, 'KAFKA_USERNAME has no effect without KAFKA_SASL.'],
+  [{ S3_BUCKET: 'mine' }, 'S3_BUCKET has no effect without S3_ENDPOINT or KAFKA_BROKERS.'],
+  [
+    { TURBINE_REPAY: 'on', TURBINE_PRUNING: 'off' },
+    'TURBINE_REPAY has no effect without TURBINE_PRUNING=adaptive.',
+  ],
+  [{ TURBINE_PARTITIONS: '12', S3_BUCKET: 'turbine', TURBINE_REPAY: 'off' }, undefined],
+  [{ KAFKA_BROKERS: 'a:1', TURBINE_PARTITIONS: '48', S3_BUCKET: 'mine' }, undefined],
+])('a setting that has no effect beside the others is told: %j', (env, warning) => {
+  expect(loadConfig({ env }).warnings).toEqual(warning === undefined ? [] : [warning])
+})
+
+test('a flag without an effect is told as a flag', () => {
+  expect(loadConfig({ env: {}, flags: { partitions: 48 } }).warnings).toEqual([
+    '--partitions has no effect without KAFKA_BROKERS.',
+  ])
+})
+
 test.each(['KAFKA_HEAP_OPTS', 'S3_CACHE_FOLDER', 'PATH'])('%s is of others', (variable) => {
   expect(loadConfig({ env: { [variable]: '1' } }).warnings).toEqual([])
 })

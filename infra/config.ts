@@ -20,9 +20,25 @@ interface Setting<T> {
   variable?: string
   /** Has no flag: other users of the machine can read command lines. */
   secret?: true
+  /** What it needs to have an effect. */
+  needs?: Need
+}
+
+interface Need {
+  words: string
+  met(config: Config): boolean
 }
 
 type Rest<T> = Omit<Setting<T>, 'allowed' | 'schema'>
+
+const needsKafka: Need = { words: 'KAFKA_BROKERS', met: ({ kafkaBrokers }) => kafkaBrokers !== undefined }
+const needsTls: Need = { words: 'KAFKA_TLS=on', met: ({ kafkaTls }) => kafkaTls }
+const needsSasl: Need = { words: 'KAFKA_SASL', met: ({ kafkaSasl }) => kafkaSasl !== 'none' }
+const needsS3: Need = {
+  words: 'S3_ENDPOINT or KAFKA_BROKERS',
+  met: ({ s3Endpoint, kafkaBrokers }) => s3Endpoint !== undefined || kafkaBrokers !== undefined,
+}
+const needsPruning: Need = { words: 'TURBINE_PRUNING=adaptive', met: ({ pruning }) => pruning === 'adaptive' }
 
 const setting = <T>(allowed: string, schema: z.ZodType<T, string>, rest: Rest<T>): Setting<T> => ({
   allowed,
@@ -217,6 +233,7 @@ const settings = {
     placeholder: 'LANES',
   }),
   repay: onOff({
+    needs: needsPruning,
     description:
       'Captions pruned lines of a batch again at full quality, if its completion window leaves time.',
   }),
@@ -276,15 +293,18 @@ const settings = {
     description: 'Allows image URLs with http and in private networks. For tests and closed networks.',
   }),
   publicUrl: optional('an http or https address', {
+    needs: needsKafka,
     description: 'URL at which processors reach this edge to reply. Default: where it listens.',
     placeholder: 'URL',
   }),
   replySecret: optional('a text of at least 16 characters', {
+    needs: needsKafka,
     description: "Secret that signs processors' replies to edges; the same in the whole fleet.",
     secret: true,
     minLength: 16,
   }),
   partitions: integer(1, 10_000, {
+    needs: needsKafka,
     description: 'Partitions of created topics: the maximum number of processors that share a lane.',
     default: '12',
   }),
@@ -293,29 +313,38 @@ const settings = {
     variable: 'KAFKA_BROKERS',
     placeholder: 'HOST:PORT,...',
   }),
-  kafkaTls: onOff({ description: 'Encrypts connections to Kafka.', variable: 'KAFKA_TLS' }),
+  kafkaTls: onOff({
+    needs: needsKafka,
+    description: 'Encrypts connections to Kafka.',
+    variable: 'KAFKA_TLS',
+  }),
   kafkaCa: optional('a file', {
+    needs: needsTls,
     description: "CA certificates of the brokers, a PEM file. Default: the system's.",
     variable: 'KAFKA_CA',
     placeholder: 'FILE',
   }),
   kafkaSasl: oneOf(['none', 'plain', 'scram-sha-256', 'scram-sha-512'], {
+    needs: needsKafka,
     description: 'SASL mechanism for Kafka.',
     variable: 'KAFKA_SASL',
     default: 'none',
     placeholder: 'MECHANISM',
   }),
   kafkaUsername: optional('a text', {
+    needs: needsSasl,
     description: 'SASL user name.',
     variable: 'KAFKA_USERNAME',
     placeholder: 'NAME',
   }),
   kafkaPassword: optional('a text', {
+    needs: needsSasl,
     description: 'SASL password.',
     variable: 'KAFKA_PASSWORD',
     secret: true,
   }),
   s3Bucket: text('a bucket that exists', {
+    needs: needsS3,
     description: "The service's own bucket.",
     variable: 'S3_BUCKET',
     default: 'turbine',
@@ -361,8 +390,8 @@ export interface ConfigSources {
 }
 
 /**
- * Settings from flags, else the environment, else their defaults. A variable `TURBINE_*` that does not exist is a
- * warning, because a misspelt one would be missed otherwise.
+ * Settings from flags, else the environment, else their defaults. A variable `TURBINE_*` that does not exist, and a setting
+ * without an effect beside the others, are warnings: nothing that is set is missed in silence.
  *
  * @throws ConfigError for a value that is not allowed.
  * @example const { config, warnings } = loadConfig({ flags: { port: 0 } })
@@ -372,7 +401,24 @@ export function loadConfig({ env = process.env, flags = {} }: ConfigSources = {}
   warnings: string[]
 } {
   const values = settingNames.map((name) => [name, parse(name, env, flags)])
-  return { config: Object.freeze(Object.fromEntries(values)), warnings: unknownVariables(env) }
+  const config: Config = Object.freeze(Object.fromEntries(values))
+  return { config, warnings: [...unknownVariables(env), ...withoutEffect(config, env, flags)] }
+}
+
+/** Settings that are given, differ from their default, and lack what they need. */
+function withoutEffect(
+  config: Config,
+  env: Record<string, string | undefined>,
+  flags: NonNullable<ConfigSources['flags']>,
+): string[] {
+  return settingNames.flatMap((name) => {
+    const { needs, schema, default: fallback }: Setting<unknown> = settings[name]
+    if (!needs || needs.met(config) || config[name] === schema.parse(fallback)) return []
+    const source = flags[name] === undefined ? variableOf(name) : flagOf(name)
+    return env[variableOf(name)] || flags[name] !== undefined
+      ? [`${source} has no effect without ${needs.words}.`]
+      : []
+  })
 }
 
 export interface ConfigRow {

@@ -7,7 +7,7 @@ import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/sc
 import { readSources, resolveInputs } from './caption/inputs.ts'
 import { isAddress, type Source } from './caption/manifest.ts'
 import type { ReadImage } from './caption/read-image.ts'
-import { describeError, IncompleteError } from './errors.ts'
+import { describeError, IncompleteError, UsageError } from './errors.ts'
 import { plural } from './format.ts'
 import { drawMerges, type Merges } from './merge-picture.ts'
 import { anyNumber, index, numberOrList } from './options.ts'
@@ -94,7 +94,16 @@ export function inspectCommand(environment: InspectEnvironment, settings: Config
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addHelpText('after', examples)
-    .action((images: string[], flags: InspectFlags) => runInspect(images, flags, environment))
+    .action((images: string[], flags: InspectFlags, command: Command) => {
+      const weights = ['alpha', 'beta', 'gamma'].filter(
+        (name) => command.getOptionValueSource(name) === 'cli',
+      )
+      if (flags.mode !== 'turbo' && weights.length > 0)
+        throw new UsageError(
+          `--${weights[0]} has no effect with --mode ${flags.mode}: only turbo has weights.`,
+        )
+      return runInspect(images, flags, environment)
+    })
 }
 
 /** Writes and prints the inspection of each image. @throws UsageError, IncompleteError when some images failed */

@@ -22,6 +22,7 @@ export interface ResultFiles {
 
 /** Files of `--out`; undefined without it. @throws UsageError when one exists and `overwrite` is not set */
 export async function resultFiles({ out, overwrite }: ResultFlags): Promise<ResultFiles | undefined> {
+  if (out === undefined && overwrite) throw new UsageError('--overwrite needs --out.')
   if (out === undefined) return undefined
   const { errors } = await captionFiles({ out })
   if (errors === undefined) throw new UsageError('--out must be a file.')

@@ -1,5 +1,5 @@
 import type { Writable } from 'node:stream'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import type { Reading } from '../../../edge/contract/batch.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
@@ -83,7 +83,7 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
       'images in flight; raise it for slow URLs (default: keeps the devices busy)',
       count,
     )
-    .option('--retry-errors', 'retry the images of the error file')
+    .addOption(new Option('--retry-errors', 'retry the images of the error file').conflicts('overwrite'))
     .option('--overwrite', 'delete captions and errors of earlier runs first')
     .addHelpText('after', examples)
     .action((inputs: string[], flags: CaptionFlags) => runCaption(inputs, flags, environment))
@@ -96,6 +96,7 @@ export async function runCaption(
   environment: CaptionEnvironment,
 ): Promise<void> {
   const files = await captionFiles(flags)
+  assertEarlierRun(flags, files)
   const inputs = await resolveInputs(args)
   const earlier = await readEarlierRun(flags.overwrite ? {} : { ...files, retryErrors: flags.retryErrors })
   const captioner = await openCaptioner(flags, environment)
@@ -111,6 +112,14 @@ export async function runCaption(
   environment.stderr.write(`${summary(tally, files, performance.now() - startedAt)}\n`)
   if (stoppedBy) throw stopped(files, stoppedBy)
   checkComplete(tally, flags.retryErrors ? 0 : earlier.failures, args, files)
+}
+
+/** Without a file there is no earlier run. @throws UsageError */
+function assertEarlierRun({ retryErrors, overwrite }: CaptionFlags, { out, errors }: CaptionFiles): void {
+  if (out !== undefined || errors !== undefined || !(retryErrors || overwrite)) return
+  throw new UsageError(
+    `${retryErrors ? '--retry-errors' : '--overwrite'} needs a file: name it with --out or --errors.`,
+  )
 }
 
 /** Opens the model, which can take seconds, with a note on a terminal. */
