@@ -50,6 +50,18 @@ export interface LineOptions {
 
 type Line = Pick<ManifestLine, 'number' | 'text' | 'unreadable'>
 
+/** Forms of a line, for the docs. */
+export const lineForms = [
+  '{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}}]}]}}',
+  '{"custom_id": "b", "method": "POST", "url": "/v1/captions", "body": {"image_url": "s3://photos/b.jpg"}}',
+  '{"custom_id": "c", "image_url": "https://example.com/c.jpg", "prompt": "a photo of", "max_tokens": 9, "turbine": {"max_prune": 0}}',
+  '{"image_url": {"url": "https://example.com/d.jpg", "detail": "high"}}',
+  '{"custom_id": 5, "image": "https://example.com/e.jpg"}',
+  '{"custom_id": 6, "url": "https://example.com/f.jpg"}',
+  '"https://example.com/g.jpg"',
+  'https://example.com/h.jpg',
+]
+
 /** Maximum characters of a `custom_id`: any object key fits. */
 export const maxCustomIdLength = 1024
 

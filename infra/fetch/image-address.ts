@@ -19,3 +19,49 @@ export function imageAddress(text: string): string {
   // A path may begin or end with a space.
   return /^[a-z][a-z0-9+.-]*:/i.test(trimmed) ? trimmed : text
 }
+
+/** Form of an address, for the docs. */
+export interface AddressForm {
+  /** An example. */
+  form: string
+  /** Whether it is accepted of callers of the API and in lines of batches, and on the command line. */
+  api: boolean
+  commandLine: boolean
+  says: string
+}
+
+/** How the address of an image can be written. */
+export const addressForms: readonly AddressForm[] = [
+  { form: 'https://example.com/a.jpg', api: true, commandLine: true, says: 'Fetched by the service.' },
+  {
+    form: 'http://example.com/a.jpg',
+    api: true,
+    commandLine: true,
+    says: 'With `TURBINE_ALLOW_PRIVATE_URLS` alone.',
+  },
+  { form: 's3://photos/a.jpg', api: true, commandLine: false, says: 'Where the tenant has a grant.' },
+  {
+    form: 'data:image/jpeg;base64,/9j/4AAQSkZJRg==',
+    api: true,
+    commandLine: true,
+    says: "Of any media type or none, in capitals too, also in wrapped lines, in base64's alphabet for URLs, without padding, or with percent signs.",
+  },
+  {
+    form: 'data:image/png,%89PNG%0D%0A%1A%0A',
+    api: true,
+    commandLine: true,
+    says: 'Percent-encoded.',
+  },
+  {
+    form: '/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgK',
+    api: true,
+    commandLine: true,
+    says: 'Base64 without a prefix, where it begins as an image does.',
+  },
+  {
+    form: 'photos/a.jpg',
+    api: false,
+    commandLine: true,
+    says: 'A path, relative to the manifest.',
+  },
+]
