@@ -249,7 +249,10 @@ function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
     turbine: {
       image_size: model.image.width,
       device: pipeline.devices.join(', '),
+      state: 'ready',
       tokens_in: model.encoder.tokens,
+      // Without the start id.
+      max_output_tokens: model.maxLength - 1,
       prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({
         level,
         prune_ratio: pruneRatio,

@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { lineForms, parseBatchLine, parseLocalLine } from '../../edge/contract/manifest-line.ts'
+import { ignoredByDefault } from '../../edge/contract/parameters.ts'
+import { loadConfig } from '../../infra/config.ts'
 import { addressForms } from '../../infra/fetch/image-address.ts'
 import { acceptedPage, withAccepted } from './accepted.ts'
 
@@ -10,6 +12,10 @@ it('accepted.md lists what the code accepts; `npm run docs:accepted` writes it a
 })
 
 const options = { endpoint: '/v1/captions', model: 'blip' } as const
+
+it('the setting ignores by default what the table says', () => {
+  expect(loadConfig({ env: {} }).config.ignoreParameters).toEqual(ignoredByDefault)
+})
 
 describe('forms on the page are accepted where it says so', () => {
   it.each(addressForms)('the address $form', ({ form, api, commandLine }) => {
