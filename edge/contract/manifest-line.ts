@@ -289,9 +289,9 @@ function readCaption(body: Fields, ignored: Ignored): Ask {
 }
 
 function readChatBody(body: Fields, ignored: Ignored): Ask {
-  const { stream, includeUsage, deadlineMs, ...ask } = readChat(body, ignored)
+  const { stream, includeUsage, deadlineMs, ignored: dropped, ...ask } = readChat(body, ignored)
   assertNoDeadline(deadlineMs, 'turbine.deadline_ms')
-  if (!stream) return ask
+  if (!stream) return { ...ask, ...told(dropped) }
   throw invalid('streaming_unsupported', 'Batches do not support streaming. Remove "stream".', 'stream')
 }
 

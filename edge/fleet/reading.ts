@@ -1,6 +1,8 @@
 import { type Config, ConfigError } from '../../infra/config.ts'
+import { nearest } from '../../infra/nearest.ts'
 import type { Reading } from '../contract/batch.ts'
 import type { ModelSummary } from '../contract/model.ts'
+import { chatParameters } from '../contract/parameters.ts'
 
 /** How an edge with these settings reads requests. */
 export const readingOf = ({
@@ -10,6 +12,20 @@ export const readingOf = ({
   ignored: ignoreParameters,
   aliases: modelAliases,
 })
+
+/** Names in `TURBINE_IGNORE_PARAMETERS` that are misspelt or have no effect, in words. */
+export function idleIgnores(ignored: readonly string[]): string[] {
+  const known = Object.keys(chatParameters)
+  return ignored.flatMap((name) => {
+    const parameter = known.includes(name) ? chatParameters[name] : undefined
+    const meant = parameter ? undefined : nearest(name, known)
+    if (parameter && !parameter.same)
+      return [`TURBINE_IGNORE_PARAMETERS: "${name}" has no effect, since it is honoured.`]
+    return meant
+      ? [`TURBINE_IGNORE_PARAMETERS: "${name}" is no known parameter. Did you mean "${meant}"?`]
+      : []
+  })
+}
 
 /**
  * Refuses aliases of models that are not served. A fleet whose models were never announced, or cannot be read, has none to

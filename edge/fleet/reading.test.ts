@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { ConfigError } from '../../infra/config.ts'
 import { starter } from '../app.fixture.ts'
-import { assertAliases } from './aliases.ts'
+import { assertAliases, idleIgnores } from './reading.ts'
 
 const served = () => [starter, { ...starter, id: 'owner/blip' }]
 
@@ -32,3 +32,14 @@ test.each([
 ])('a fleet that %s is not asked', (_name, models) =>
   expect(assertAliases({ modelAliases: { a: 'b' } }, models)).resolves.toBeUndefined(),
 )
+
+test.each([
+  ['temperature', []],
+  ['*', []],
+  ['my_own_field', []],
+  [
+    'tempreature',
+    ['TURBINE_IGNORE_PARAMETERS: "tempreature" is no known parameter. Did you mean "temperature"?'],
+  ],
+  ['max_tokens', ['TURBINE_IGNORE_PARAMETERS: "max_tokens" has no effect, since it is honoured.']],
+])('of %s as an ignored parameter is told: %j', (name, told) => expect(idleIgnores([name])).toEqual(told))
