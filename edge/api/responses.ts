@@ -3,6 +3,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { type Caption, errorBodySchema } from '../contract/caption.ts'
 import { type ErrorDetails, excerpt, invalid, TurbineError } from '../contract/errors.ts'
+import { ignoredHeader } from '../contract/parameters.ts'
 import type { EdgeEnv } from '../deps.ts'
 import { maxJsonBytes } from './read.ts'
 
@@ -81,6 +82,15 @@ export const jsonResponse = <Schema extends z.ZodType>(
   schema: Schema,
   example: z.input<Schema>,
 ) => ({ description, content: { 'application/json': { schema, example } } })
+
+/** Names what a response was made without. */
+export const ignoredHeaders = {
+  [ignoredHeader]: {
+    description:
+      'Parameters of the request that the service is set to ignore, comma-separated; absent: none.',
+    schema: { type: 'string' as const },
+  },
+}
 
 const retryAfter = {
   'Retry-After': {

@@ -140,7 +140,7 @@ function without(
   if (dropped.length === 0) return { fields: body, dropped }
   return {
     fields: Object.fromEntries(Object.entries(body).filter(([name]) => !dropped.includes(name))),
-    dropped: dropped.slice(0, maxTold).map((name) => excerpt(name, 60)),
+    dropped: dropped.slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed()),
   }
 }
 
@@ -159,3 +159,12 @@ const lowerFirst = (text: string) => text.charAt(0).toLowerCase() + text.slice(1
 
 /** Response header that names the parameters that were ignored. */
 export const ignoredHeader = 'x-turbine-ignored-parameters'
+
+/** Longer headers are refused by proxies. */
+const maxHeaderCharacters = 1000
+
+/** The value of that header, in ASCII. */
+export const ignoredNames = (ignored: readonly string[]): string =>
+  ignored
+    .map(encodeURIComponent)
+    .reduce((text, name) => (text.length + name.length > maxHeaderCharacters ? text : `${text}, ${name}`))

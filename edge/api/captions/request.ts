@@ -3,7 +3,7 @@ import { captionEnd, captionRequestSchema } from '../../contract/caption.ts'
 import { readImageField } from '../../contract/content.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
-import { ignoredHeader, withoutUnknown } from '../../contract/parameters.ts'
+import { ignoredHeader, ignoredNames, withoutUnknown } from '../../contract/parameters.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
@@ -88,8 +88,7 @@ const isFields = (value: unknown): value is Record<string, unknown> =>
 export function tellIgnored(c: Context<EdgeEnv>, ignored: readonly string[]): void {
   if (ignored.length === 0) return
   c.set('ignored', ignored)
-  // A header has ASCII alone.
-  c.header(ignoredHeader, ignored.map(encodeURIComponent).join(', '))
+  c.header(ignoredHeader, ignoredNames(ignored))
 }
 
 /** Builds a request for an image URL, which is fetched only when the job is sent. */

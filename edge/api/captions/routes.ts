@@ -15,6 +15,7 @@ import {
   idempotencyErrors,
   idempotencyHeader,
   idParams,
+  ignoredHeaders,
   imageTooLarge,
   jsonResponse,
   modelNotFound,
@@ -111,8 +112,8 @@ export const createCaption = operation('post', '/v1/captions', 'createCaption', 
     },
   },
   responses: {
-    200: jsonResponse('The caption.', captionSchema, captionExample),
-    202: { ...queued, headers: queuedHeaders },
+    200: { ...jsonResponse('The caption.', captionSchema, captionExample), headers: ignoredHeaders },
+    202: { ...queued, headers: { ...queuedHeaders, ...ignoredHeaders } },
     400: errorResponse(
       400,
       'invalid_value',

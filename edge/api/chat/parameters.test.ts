@@ -57,6 +57,16 @@ describe.each([
     expect(await response.json()).toMatchObject({ turbine: { ignored_parameters: ['größe', 'width'] } })
   })
 
+  test('however long, and whatever they are, the names make a header that proxies let through', async () => {
+    const names = Array.from({ length: 90 }, (_, index) => `${'\u{10ffff}'.repeat(70)}${index}`)
+    const odd = Object.fromEntries([...names, '\ud800', 'a\nb', ''].map((name) => [name, 1]))
+    const response = await asked(odd, { reading: { ignored: ['*'] } }).response
+    expect(response.status).toBe(200)
+    expect(response.headers.get('x-turbine-ignored-parameters')!.length).toBeLessThan(2000)
+    const only = await asked({ '\ud800': 1, 'a\nb': 1 }, { reading: { ignored: ['*'] } }).response
+    expect(only.headers.get('x-turbine-ignored-parameters')).toBe('%EF%BF%BD, a%0Ab')
+  })
+
   test('what is not ignored is not told', async () => {
     const response = await asked({}).response
     expect(response.headers.has('x-turbine-ignored-parameters')).toBe(false)
