@@ -179,13 +179,16 @@ export interface Reading {
   aliases?: ModelAliases
 }
 
+/** How the lines of a batch of an earlier version are read, which ignored what it did not honour. */
+export const earlierReading: Reading = { ignored: ['*'] }
+
 /** Batch as stored under `keys.batch`: created by the edge, then written by its coordinator alone. */
 export interface StoredBatch {
   tenant: string
   batch: Batch
   /** Seconds after the batch's creation at which its output files expire, if they do. */
   outputExpiresAfter?: number
-  /** How its lines are read. */
+  /** How its lines are read; absent: as `earlierReading` says. */
   reading?: Reading
   /** Trace of the request that created it; traces of its shards link to it. */
   traceparent?: string

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Slice } from '../../infra/store/slices.ts'
-import { type BatchEndpoint, batchEndpoints, maxShardLines, type Reading } from './batch.ts'
+import { type BatchEndpoint, batchEndpoints, earlierReading, maxShardLines, type Reading } from './batch.ts'
 import { modelIdSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
 import { maxParts } from './file.ts'
@@ -157,9 +157,10 @@ const shardJobSchema = z.object({
 /** @throws TurbineError `record_unreadable` when it is damaged, or names another tenant's objects */
 export function decodeShardJob(record: { value: Uint8Array }): ShardJob {
   const job = decodeJson(record, shardJobSchema)
+  const read = { ...job, reading: job.reading ?? earlierReading }
   const foreign = job.slices.some(({ bucket, key }) => bucket === undefined && !isInputOf(job.tenant, key))
   if (foreign) throw unreadable("has another tenant's objects in", 'slices')
-  return job
+  return read
 }
 
 const isInputOf = (tenant: string, key: string) =>

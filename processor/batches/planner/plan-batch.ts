@@ -1,4 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
+import { earlierReading } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { sliceBytes } from '../../../infra/store/slices.ts'
 import { assertStillGranted, BatchInputError, locateManifest, readManifest } from '../manifest/source.ts'
@@ -52,7 +53,7 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
 async function cutIntoShards(context: BatchContext & { giveUpAt: number }): Promise<BatchError[]> {
   const { state, onLines } = context
   const { batch, stored, work, changes } = state
-  const cutter = new ShardCutter({ ...batch, reading: stored.reading })
+  const cutter = new ShardCutter({ ...batch, reading: stored.reading ?? earlierReading })
   const add = (shards: PlannedShard[]) => {
     const more = cutter.lines - work.lines
     work.plan(shards, cutter.lines)
