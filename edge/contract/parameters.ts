@@ -136,11 +136,11 @@ function without(
   body: Fields,
   decide: (name: string, value: unknown) => 'keep' | 'drop',
 ): { fields: Fields; dropped: string[] } {
-  const dropped = Object.keys(body).filter((name) => decide(name, body[name]) === 'drop')
-  if (dropped.length === 0) return { fields: body, dropped }
+  const dropped = new Set(Object.keys(body).filter((name) => decide(name, body[name]) === 'drop'))
+  if (dropped.size === 0) return { fields: body, dropped: [] }
   return {
-    fields: Object.fromEntries(Object.entries(body).filter(([name]) => !dropped.includes(name))),
-    dropped: dropped.slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed()),
+    fields: Object.fromEntries(Object.entries(body).filter(([name]) => !dropped.has(name))),
+    dropped: [...dropped].slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed()),
   }
 }
 
@@ -148,10 +148,10 @@ function without(
 const maxTold = 20
 
 /** What cannot be done, and how an operator lets it be ignored. */
-export const unsupported = (name: string, why: string, setting = name) =>
+const unsupported = (name: string, why: string) =>
   invalid(
     'unsupported_parameter',
-    `"${name}" is not supported: ${lowerFirst(why)}; or ask the operator to set TURBINE_IGNORE_PARAMETERS=${setting}.`,
+    `"${name}" is not supported: ${lowerFirst(why)}; or ask the operator to set TURBINE_IGNORE_PARAMETERS=${name}.`,
     name,
   )
 
