@@ -15,7 +15,7 @@ import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
-import { assertAliases, idleIgnores, readingOf } from './fleet/reading.ts'
+import { idleIgnores, readingOf } from './fleet/reading.ts'
 import { createBodyMemory } from './guard/body-memory.ts'
 import { createLimiter } from './guard/limits.ts'
 import { createEdgeMetrics } from './metrics.ts'
@@ -51,7 +51,6 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   const { config, backends, mailbox } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
   await assertExposable(config.host, accounts)
-  await assertAliases(config, options.models)
   for (const told of idleIgnores(config.ignoreParameters)) options.log.warn({}, told)
   const images = openImageSource({
     maxBytes: maxBodyBytes,
