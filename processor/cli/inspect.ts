@@ -97,7 +97,16 @@ export function inspectCommand(environment: InspectEnvironment, settings: Config
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addHelpText('after', examples)
-    .action((images: string[], flags: InspectFlags) => runInspect(images, flags, environment))
+    .action((images: string[], flags: InspectFlags, command: Command) => {
+      const weights = ['alpha', 'beta', 'gamma'].filter(
+        (name) => command.getOptionValueSource(name) === 'cli',
+      )
+      if (flags.mode !== 'turbo' && weights.length > 0)
+        throw new UsageError(
+          `--${weights[0]} has no effect with --mode ${flags.mode}: only turbo has weights.`,
+        )
+      return runInspect(images, flags, environment)
+    })
 }
 
 /** Writes and prints the inspection of each image. @throws UsageError, IncompleteError when some images failed */

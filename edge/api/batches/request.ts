@@ -27,7 +27,7 @@ export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unk
   assertMetadata(metadata ?? {})
   const input_uri = turbine.input_uri && asPrefix(deps, tenant, turbine.input_uri)
   assertAddresses(deps, tenant, { ...request, turbine: { ...turbine, input_uri } })
-  const model = findModel(await deps.models(), request.model).id
+  const model = (await findModel(deps, request.model)).id
   if (input_file_id !== null) await assertInputFile(deps, tenant.id, input_file_id)
   return {
     endpoint,

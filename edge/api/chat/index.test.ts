@@ -154,8 +154,8 @@ test.each([
   ['two images', asking(image(), image()), 400, 'too_many_images', 'messages'],
   ['no messages', { model: 'starter' }, 400, 'missing_required_parameter', 'messages'],
   ['another model', { ...asking(image()), model: 'other' }, 404, 'model_not_found', 'model'],
-  ['two choices', { ...asking(image()), n: 2 }, 400, 'invalid_value', 'n'],
-  ['a data URL of text', asking(image('data:;base64,aGVsbG8=')), 415, 'image_invalid', 'image_url'],
+  ['two choices', { ...asking(image()), n: 2 }, 400, 'unsupported_parameter', 'n'],
+  ['a data URL of text', asking(image('data:;base64,aGVsbG8=')), 400, 'image_invalid', 'image_url'],
   ['an ftp address', asking(image('ftp://example.com/a')), 400, 'image_url_invalid', 'image_url'],
   ['no JSON', '{', 400, 'invalid_json', null],
 ])('%s is refused', async (_name, json, status, code, param) => {

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import type { Batch } from '../../../edge/contract/batch.ts'
+import { type Batch, earlierReading } from '../../../edge/contract/batch.ts'
 import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { sliceBytes } from '../../../infra/store/slices.ts'
@@ -65,8 +65,8 @@ function noteSkipped(state: BatchState, skipped: Skipped | undefined): void {
 
 async function cutIntoShards(context: BatchContext & { giveUpAt: number }): Promise<BatchError[]> {
   const { state, onLines } = context
-  const { batch, work, changes } = state
-  const cutter = new ShardCutter(batch)
+  const { batch, stored, work, changes } = state
+  const cutter = new ShardCutter({ ...batch, reading: stored.reading ?? earlierReading })
   const add = (shards: PlannedShard[]) => {
     const more = cutter.lines - work.lines
     work.plan(shards, cutter.lines)

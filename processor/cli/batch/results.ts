@@ -36,6 +36,7 @@ export async function resultFiles(
   { out: name, overwrite }: ResultFlags,
   inputs: readonly string[] = [],
 ): Promise<ResultFiles | undefined> {
+  if (name === undefined && overwrite) throw new UsageError('--overwrite needs --out.')
   if (name === undefined) return undefined
   const { out, errors, pipes } = await captionFiles({ out: name })
   const paths = [out, errors].filter((path) => path !== undefined)

@@ -1,5 +1,6 @@
 import type { Writable } from 'node:stream'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
+import type { Reading } from '../../../edge/contract/batch.ts'
 import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
@@ -19,6 +20,8 @@ import { checkComplete, printSummary, stopped, summaryLines } from './summary.ts
 export interface CaptionEnvironment extends Terminal {
   openCaptioner(flags: ModelFlags): Promise<Captioner>
   readImage: ReadImage
+  /** How lines of manifests are read; default: nothing is ignored. */
+  reading?(): Reading
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
   signals: SignalSource
@@ -77,7 +80,7 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
       'images in flight; raise it for slow URLs (default: keeps the devices busy)',
       count,
     )
-    .option('--retry-errors', 'retry the images of the error file')
+    .addOption(new Option('--retry-errors', 'retry the images of the error file').conflicts('overwrite'))
     .option('--overwrite', 'replace captions and errors of earlier runs, once the first image is done')
     .option('--json', 'print the counts as JSON at the end')
     .addHelpText('after', examples)
@@ -93,6 +96,7 @@ export async function runCaption(
   const { stderr, stdin } = environment
   const { overwrite = false, retryErrors = false } = flags
   const files = await captionFiles(flags)
+  assertEarlierRun(flags, files)
   const inputs = await resolveInputs(args)
   await assertSafe(files, { inputs, stdin: (stdin as { fd?: number }).fd, overwrite })
   const earlier = await readEarlierRun(overwrite ? {} : { ...files, retryErrors })
@@ -116,6 +120,14 @@ export async function runCaption(
   if (flags.json) printSummary(result, elapsedMs, environment)
   if (stoppedBy) throw stopped(result, stoppedBy)
   checkComplete(result, args)
+}
+
+/** Without a file there is no earlier run. @throws UsageError */
+function assertEarlierRun({ retryErrors, overwrite }: CaptionFlags, { out, errors }: CaptionFiles): void {
+  if (out !== undefined || errors !== undefined || !(retryErrors || overwrite)) return
+  throw new UsageError(
+    `${retryErrors ? '--retry-errors' : '--overwrite'} needs a file: name it with --out or --errors.`,
+  )
 }
 
 /** Opens the model, which can take seconds, with a note on a terminal. */
@@ -160,7 +172,12 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       })
       .catch(() => {})
     await captionSources({
-      sources: readSources(inputs, { stdin: environment.stdin, model: run.captioner.model, skipped }),
+      sources: readSources(inputs, {
+        stdin: environment.stdin,
+        model: run.captioner.model,
+        reading: environment.reading?.(),
+        skipped,
+      }),
       captioner: run.captioner,
       readImage: environment.readImage,
       output,

@@ -1,7 +1,7 @@
 import { createReadStream, createWriteStream } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
-import type { Pruning } from '../../../edge/contract/caption.ts'
+import type { FinishReason, Pruning } from '../../../edge/contract/caption.ts'
 import { readLines } from '../../../edge/contract/lines.ts'
 import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { UsageError } from '../errors.ts'
@@ -115,6 +115,7 @@ export interface OutputLine {
   image: string
   prompt?: string
   caption: string
+  finish_reason: FinishReason
   turbine: Omit<Pruning, 'output_tokens'>
 }
 

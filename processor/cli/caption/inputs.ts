@@ -59,10 +59,8 @@ async function isList(path: string, isFile: boolean): Promise<boolean> {
   return head === undefined || imageFormat(head) === undefined
 }
 
-export interface ReadOptions {
+export interface ReadOptions extends Pick<ManifestPlace, 'model' | 'reading'> {
   stdin: AsyncIterable<Uint8Array>
-  /** Manifest lines for another model become errors. */
-  model?: string
   /** Counts what is left out of folders. */
   skipped?: Skipped
 }
@@ -73,7 +71,7 @@ export interface ReadOptions {
  */
 export async function* readSources(
   inputs: Input[],
-  { stdin, model, skipped = {} }: ReadOptions,
+  { stdin, skipped = {}, ...lines }: ReadOptions,
 ): AsyncGenerator<Source> {
   for (const input of inputs) {
     if (input.kind === 'folder') yield* walkFolder(input.path, skipped)
@@ -84,9 +82,9 @@ export async function* readSources(
       yield* readManifest(openFile(input.path), {
         manifest: basename(input.path),
         folder: dirname(input.path),
-        model,
+        ...lines,
       })
-    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', model })
+    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', ...lines })
   }
 }
 

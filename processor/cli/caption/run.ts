@@ -78,7 +78,7 @@ async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<S
 }
 
 async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> {
-  const { image, customId, prompt, maxPrune, location } = source
+  const { image, customId, prompt, maxPrune, maxTokens, stop, location } = source
   const entry: Entry = { image, customId, prompt }
   try {
     if (location === undefined) throw source.error
@@ -90,6 +90,8 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
         ...run.task,
         prompt: prompt ?? run.task?.prompt,
         maxPrune,
+        maxTokens,
+        stop,
         image: bytes,
         lane: 'batch',
       }),
@@ -144,13 +146,17 @@ const captionerFailed = (cause: unknown) =>
     { cause },
   )
 
-function outputLine({ image, customId, prompt }: Entry, { caption, turbine }: Captioned): OutputLine {
+function outputLine(
+  { image, customId, prompt }: Entry,
+  { caption, finish_reason, turbine }: Captioned,
+): OutputLine {
   const { output_tokens, ...pruning } = turbine
   return {
     custom_id: customId,
     image,
     prompt,
     caption,
+    finish_reason,
     turbine: {
       ...pruning,
       prune_ratio: rounded(pruning.prune_ratio, 4),
