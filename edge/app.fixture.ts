@@ -109,6 +109,7 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
       streamBytes: 2 ** 20,
     },
     models: () => [starter],
+    reading: {},
     roomIn: () => 0,
     readiness: () => ({ ready: true, checks: { model: { ok: true } } }),
     metrics: {

@@ -5,6 +5,7 @@ import type { Readiness } from '../infra/readiness.ts'
 import type { SliceStores } from '../infra/store/slices.ts'
 import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
+import type { Reading } from './contract/batch.ts'
 import type { TurbineError } from './contract/errors.ts'
 import type { CaptionJob } from './contract/job.ts'
 import type { ModelSummary } from './contract/model.ts'
@@ -141,6 +142,8 @@ export interface EdgeDeps {
   replySecret?: string
   /** The served models; the first is the default. */
   models(): ModelSummary[] | Promise<ModelSummary[]>
+  /** How requests are read: aliases of models, ignored parameters. */
+  reading: Reading
   /** Seconds until one more request of a tenant than the `held` ones of all may be accepted; 0: now. */
   roomIn(held: number, tenant: { id: string; held: number }): number
   /**
@@ -181,6 +184,8 @@ export interface EdgeEnv {
     tenant: Tenant
     /** Takes the request's place in flight, once. @throws TurbineError `too_many_in_flight` */
     enter(): Promise<void>
+    /** Parameters of the request that were ignored. */
+    ignored?: readonly string[]
     /** Set by `receiveBody`. */
     body: ReceivedBody
     /** Set by `receiveStream`. */

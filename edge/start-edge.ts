@@ -15,6 +15,7 @@ import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
+import { idleIgnores, readingOf } from './fleet/reading.ts'
 import { createBodyMemory } from './guard/body-memory.ts'
 import { createLimiter } from './guard/limits.ts'
 import { createEdgeMetrics } from './metrics.ts'
@@ -50,6 +51,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
   const { config, backends, mailbox } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
   await assertExposable(config.host, accounts)
+  for (const told of idleIgnores(config.ignoreParameters)) options.log.warn({}, told)
   const images = openImageSource({
     maxBytes: maxBodyBytes,
     timeoutMs: config.imageTimeoutMs,
@@ -72,6 +74,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
       places: new FetchPlaces(fetchesPerHost),
       waitMs: config.imageTimeoutMs,
     }),
+    reading: readingOf(config),
     now: Date.now,
     newId: randomUUID,
     downloads: createDownloads(backends.downloads, config),

@@ -91,8 +91,17 @@ const dataUrl = Buffer.from(
   `{"image_url":"data:image/png;base64,${image.toString('base64', 0, (image.length / 4 - 30) * 3)}","turbine":{"deadline_ms":1}}`,
 )
 
+/** The whole image, in wrapped lines: a body of 29 MB. */
+const wrapped = Buffer.from(
+  JSON.stringify({
+    image_url: `data:image/png;base64,${image.toString('base64').replace(/.{76}/g, '$&\r\n')}`,
+    turbine: { deadline_ms: 1 },
+  }),
+)
+
 test.each<[string, Uint8Array, Sent]>([
   ['images', image, {}],
+  ['images in wrapped JSON', wrapped, { type: 'application/json', path: '/v1/captions' }],
   ['images in JSON', dataUrl, { type: 'application/json', path: '/v1/captions' }],
   [
     'JSON of many values',

@@ -59,8 +59,83 @@ test.each(['auto', 'cpu', 'webgpu', 'cuda:0', 'cuda:0,1,2'])('takes the device %
 test('warns of variables that do not exist', () => {
   const { warnings } = loadConfig({ env: { TURBINE_PROT: '1', PORT: '2' } })
   expect(warnings).toEqual([
-    'TURBINE_PROT is not a setting of Turbine and is ignored. `--help` lists them all.',
+    'TURBINE_PROT is not a setting of Turbine and is ignored. Did you mean TURBINE_PORT? `--help` lists them all.',
   ])
+})
+
+test.each([
+  ['TURBINE_MODEL_ALIAS', 'TURBINE_MODEL_ALIASES'],
+  ['TURBINE_IGNORED_PARAMETERS', 'TURBINE_IGNORE_PARAMETERS'],
+  ['TURBINE_QUEUELIMIT', 'TURBINE_QUEUE_LIMIT'],
+  ['TURBINE_IMAGE_TIMEOUT', 'TURBINE_IMAGE_TIMEOUT_MS'],
+  ['TURBINE_APIKEY', 'TURBINE_API_KEY'],
+  ['KAFKA_BROKER', 'KAFKA_BROKERS'],
+  ['S3_BUKET', 'S3_BUCKET'],
+  ['TURBINE_COFFEE_MACHINE', undefined],
+])('the name that is nearest to %s is %s', (variable, meant) => {
+  const [warning] = loadConfig({ env: { [variable]: '1' } }).warnings
+  expect(warning).toContain(`${variable} is not a setting`)
+  expect(/Did you mean (\w+)\?/.exec(warning!)?.[1]).toBe(meant)
+})
+
+test.each([
+  [{ TURBINE_PARTITIONS: '48' }, 'TURBINE_PARTITIONS has no effect without KAFKA_BROKERS.'],
+  [{ TURBINE_PUBLIC_URL: 'http://a' }, 'TURBINE_PUBLIC_URL has no effect without KAFKA_BROKERS.'],
+  [{ TURBINE_REPLY_SECRET: 'x'.repeat(16) }, 'TURBINE_REPLY_SECRET has no effect without KAFKA_BROKERS.'],
+  [{ KAFKA_TLS: 'on' }, 'KAFKA_TLS has no effect without KAFKA_BROKERS.'],
+  [{ KAFKA_BROKERS: 'a:1', KAFKA_CA: 'ca.pem' }, 'KAFKA_CA has no effect without KAFKA_TLS=on.'],
+  [{ KAFKA_BROKERS: 'a:1', KAFKA_USERNAME: 'me' }, 'KAFKA_USERNAME has no effect without KAFKA_SASL.'],
+  [{ S3_BUCKET: 'mine' }, 'S3_BUCKET has no effect without S3_ENDPOINT or KAFKA_BROKERS.'],
+  [
+    { TURBINE_REPAY: 'on', TURBINE_PRUNING: 'off' },
+    'TURBINE_REPAY has no effect without TURBINE_PRUNING=adaptive.',
+  ],
+  [{ TURBINE_PARTITIONS: '12', S3_BUCKET: 'turbine', TURBINE_REPAY: 'off' }, undefined],
+  [{ KAFKA_BROKERS: 'a:1', TURBINE_PARTITIONS: '48', S3_BUCKET: 'mine' }, undefined],
+])('a setting that has no effect beside the others is told: %j', (env, warning) => {
+  expect(loadConfig({ env }).warnings).toEqual(warning === undefined ? [] : [warning])
+})
+
+test('a flag without an effect is told as a flag', () => {
+  expect(loadConfig({ env: {}, flags: { partitions: 48 } }).warnings).toEqual([
+    '--partitions has no effect without KAFKA_BROKERS.',
+  ])
+})
+
+test.each(['KAFKA_HEAP_OPTS', 'S3_CACHE_FOLDER', 'PATH'])('%s is of others', (variable) => {
+  expect(loadConfig({ env: { [variable]: '1' } }).warnings).toEqual([])
+})
+
+test.each([
+  ['', {}],
+  ['gpt-4o-mini=blip', { 'gpt-4o-mini': 'blip' }],
+  [' a = owner/b , * = c ,', { a: 'owner/b', '*': 'c' }],
+])('aliases of models: %j', (text, expected) => {
+  expect(loadConfig({ env: { TURBINE_MODEL_ALIASES: text } }).config.modelAliases).toEqual(expected)
+})
+
+test.each([
+  ['a', '"a=" is not alias=model'],
+  ['a=', '"a=" is not alias=model'],
+  ['=b', '"=b" is not alias=model'],
+  ['a=b=c', '"a=b=c" is not alias=model'],
+  ['a=*', '"a=*" is not alias=model'],
+  ['a=b,a=c', '"a" is there twice'],
+  ['a=a', '"a" stands for "a", which is an alias itself'],
+  ['a=b,b=a', '"a" stands for "b", which is an alias itself'],
+  ['*=a,a=b', '"*" stands for "a", which is an alias itself'],
+])('aliases that lead nowhere are refused: %s', (text, fault) => {
+  const load = () => loadConfig({ env: { TURBINE_MODEL_ALIASES: text } })
+  expect(load).toThrow(ConfigError)
+  expect(load).toThrow(fault)
+})
+
+test.each([
+  ['none', []],
+  ['*', ['*']],
+  ['temperature, top_p', ['temperature', 'top_p']],
+])('ignored parameters: %s', (text, expected) => {
+  expect(loadConfig({ env: { TURBINE_IGNORE_PARAMETERS: text } }).config.ignoreParameters).toEqual(expected)
 })
 
 test('describes every setting, with defaults that are allowed', () => {

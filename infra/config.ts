@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { BaseError } from './errors.ts'
+import { nearest } from './nearest.ts'
 import { bundledModel } from './starter-model/folder.ts'
 
 /** Invalid value of a setting. The message names the setting, its value and the allowed ones. */
@@ -19,9 +20,25 @@ interface Setting<T> {
   variable?: string
   /** Has no flag: other users of the machine can read command lines. */
   secret?: true
+  /** What it needs to have an effect. */
+  needs?: Need
+}
+
+interface Need {
+  words: string
+  met(config: Config): boolean
 }
 
 type Rest<T> = Omit<Setting<T>, 'allowed' | 'schema'>
+
+const needsKafka: Need = { words: 'KAFKA_BROKERS', met: ({ kafkaBrokers }) => kafkaBrokers !== undefined }
+const needsTls: Need = { words: 'KAFKA_TLS=on', met: ({ kafkaTls }) => kafkaTls }
+const needsSasl: Need = { words: 'KAFKA_SASL', met: ({ kafkaSasl }) => kafkaSasl !== 'none' }
+const needsS3: Need = {
+  words: 'S3_ENDPOINT or KAFKA_BROKERS',
+  met: ({ s3Endpoint, kafkaBrokers }) => s3Endpoint !== undefined || kafkaBrokers !== undefined,
+}
+const needsPruning: Need = { words: 'TURBINE_PRUNING=adaptive', met: ({ pruning }) => pruning === 'adaptive' }
 
 const setting = <T>(allowed: string, schema: z.ZodType<T, string>, rest: Rest<T>): Setting<T> => ({
   allowed,
@@ -74,6 +91,43 @@ const falsy = ['off', 'false', '0', 'no']
 
 const onOff = (rest: Omit<Rest<boolean>, 'default'>) =>
   setting('on | off', z.stringbool({ truthy, falsy }), { default: 'off', ...rest })
+
+/** Names, comma-separated. */
+const names = (allowed: string, rest: Rest<readonly string[]>) =>
+  setting(
+    allowed,
+    z
+      .string()
+      .regex(/^\s*[^\s,]+(\s*,\s*[^\s,]+)*\s*$/)
+      .transform((text) => (text.trim() === 'none' ? [] : text.split(',').map((name) => name.trim()))),
+    rest,
+  )
+
+/** Names that stand for others. */
+const aliases = (rest: Rest<Readonly<Record<string, string>>>) =>
+  setting(
+    'alias=model pairs, comma-separated; * is any other name',
+    z.string().transform((text, context): Record<string, string> => {
+      const pairs = text.split(',').flatMap((pair) => (pair.trim() === '' ? [] : [pair.split('=')]))
+      const refuse = (message: string) => {
+        context.addIssue({ code: 'custom', message })
+        return z.NEVER
+      }
+      const read = new Map<string, string>()
+      for (const [alias = '', model = '', ...more] of pairs.map((parts) =>
+        parts.map((part) => part.trim()),
+      )) {
+        if (alias === '' || model === '' || model === '*' || more.length > 0)
+          return refuse(`"${[alias, model, ...more].join('=')}" is not alias=model`)
+        if (read.has(alias)) return refuse(`"${alias}" is there twice`)
+        read.set(alias, model)
+      }
+      const chained = [...read].find(([, model]) => read.has(model))
+      if (chained) return refuse(`"${chained[0]}" stands for "${chained[1]}", which is an alias itself`)
+      return Object.fromEntries(read)
+    }),
+    rest,
+  )
 
 /** Every setting of the service, once: parsing, `--help` and infra/docs/settings.md come from here. */
 const settings = {
@@ -179,8 +233,21 @@ const settings = {
     placeholder: 'LANES',
   }),
   repay: onOff({
+    needs: needsPruning,
     description:
       'Captions pruned lines of a batch again at full quality, if its completion window leaves time.',
+  }),
+  modelAliases: aliases({
+    description:
+      'Models by other names, e.g. gpt-4o-mini=blip-base,*=blip-base: requests and lines of batches may name them.',
+    default: '',
+    placeholder: 'ALIAS=MODEL,...',
+  }),
+  ignoreParameters: names('names of parameters, comma-separated; * for all; none', {
+    description:
+      'Parameters of requests that are ignored where they cannot be honoured, which the response tells; others get 400.',
+    default: 'temperature,top_p,user,safety_identifier,prompt_cache_key',
+    placeholder: 'NAMES',
   }),
   captionRetention: duration(3_600_000, '1h', {
     description: 'Time for which results of interactive requests, and their images, are kept; off: for ever.',
@@ -226,15 +293,18 @@ const settings = {
     description: 'Allows image URLs with http and in private networks. For tests and closed networks.',
   }),
   publicUrl: optional('an http or https address', {
+    needs: needsKafka,
     description: 'URL at which processors reach this edge to reply. Default: where it listens.',
     placeholder: 'URL',
   }),
   replySecret: optional('a text of at least 16 characters', {
+    needs: needsKafka,
     description: "Secret that signs processors' replies to edges; the same in the whole fleet.",
     secret: true,
     minLength: 16,
   }),
   partitions: integer(1, 10_000, {
+    needs: needsKafka,
     description: 'Partitions of created topics: the maximum number of processors that share a lane.',
     default: '12',
   }),
@@ -243,29 +313,38 @@ const settings = {
     variable: 'KAFKA_BROKERS',
     placeholder: 'HOST:PORT,...',
   }),
-  kafkaTls: onOff({ description: 'Encrypts connections to Kafka.', variable: 'KAFKA_TLS' }),
+  kafkaTls: onOff({
+    needs: needsKafka,
+    description: 'Encrypts connections to Kafka.',
+    variable: 'KAFKA_TLS',
+  }),
   kafkaCa: optional('a file', {
+    needs: needsTls,
     description: "CA certificates of the brokers, a PEM file. Default: the system's.",
     variable: 'KAFKA_CA',
     placeholder: 'FILE',
   }),
   kafkaSasl: oneOf(['none', 'plain', 'scram-sha-256', 'scram-sha-512'], {
+    needs: needsKafka,
     description: 'SASL mechanism for Kafka.',
     variable: 'KAFKA_SASL',
     default: 'none',
     placeholder: 'MECHANISM',
   }),
   kafkaUsername: optional('a text', {
+    needs: needsSasl,
     description: 'SASL user name.',
     variable: 'KAFKA_USERNAME',
     placeholder: 'NAME',
   }),
   kafkaPassword: optional('a text', {
+    needs: needsSasl,
     description: 'SASL password.',
     variable: 'KAFKA_PASSWORD',
     secret: true,
   }),
   s3Bucket: text('a bucket that exists', {
+    needs: needsS3,
     description: "The service's own bucket.",
     variable: 'S3_BUCKET',
     default: 'turbine',
@@ -311,8 +390,8 @@ export interface ConfigSources {
 }
 
 /**
- * Settings from flags, else the environment, else their defaults. A variable `TURBINE_*` that does not exist is a
- * warning, because a misspelt one would be missed otherwise.
+ * Settings from flags, else the environment, else their defaults. A variable `TURBINE_*` that does not exist, and a setting
+ * without an effect beside the others, are warnings: nothing that is set is missed in silence.
  *
  * @throws ConfigError for a value that is not allowed.
  * @example const { config, warnings } = loadConfig({ flags: { port: 0 } })
@@ -322,7 +401,24 @@ export function loadConfig({ env = process.env, flags = {} }: ConfigSources = {}
   warnings: string[]
 } {
   const values = settingNames.map((name) => [name, parse(name, env, flags)])
-  return { config: Object.freeze(Object.fromEntries(values)), warnings: unknownVariables(env) }
+  const config: Config = Object.freeze(Object.fromEntries(values))
+  return { config, warnings: [...unknownVariables(env), ...withoutEffect(config, env, flags)] }
+}
+
+/** Settings that are given, differ from their default, and lack what they need. */
+function withoutEffect(
+  config: Config,
+  env: Record<string, string | undefined>,
+  flags: NonNullable<ConfigSources['flags']>,
+): string[] {
+  return settingNames.flatMap((name) => {
+    const { needs, schema, default: fallback }: Setting<unknown> = settings[name]
+    if (!needs || needs.met(config) || config[name] === schema.parse(fallback)) return []
+    const source = flags[name] === undefined ? variableOf(name) : flagOf(name)
+    return env[variableOf(name)] || flags[name] !== undefined
+      ? [`${source} has no effect without ${needs.words}.`]
+      : []
+  })
 }
 
 export interface ConfigRow {
@@ -365,14 +461,27 @@ function parse(
   const result = schema.safeParse(given ?? fallback)
   if (result.success) return result.data
   const source = flag === undefined ? variableOf(name) : flagOf(name)
-  throw new ConfigError(`${source} is ${JSON.stringify(given)}; allowed: ${allowed}.`)
+  const [issue] = result.error.issues
+  const fault = issue?.code === 'custom' && issue.message !== 'Invalid input' ? ` (${issue.message})` : ''
+  throw new ConfigError(`${source} is ${JSON.stringify(given)}${fault}; allowed: ${allowed}.`)
 }
 
+/** Beginnings of the names of variables that are the service's own, or that it shares. */
+const ownPrefix = 'TURBINE_'
+const sharedPrefixes = ['KAFKA_', 'S3_']
+
+/** Variables that do not exist. Others may have theirs beside Kafka's and S3's, so there only a misspelt one counts. */
 function unknownVariables(env: Record<string, string | undefined>): string[] {
-  const known = new Set([...settingNames.map(variableOf), ...clientVariables])
-  return Object.keys(env)
-    .filter((variable) => variable.startsWith('TURBINE_') && !known.has(variable))
-    .map((variable) => `${variable} is not a setting of Turbine and is ignored. \`--help\` lists them all.`)
+  const known = [...settingNames.map(variableOf), ...clientVariables]
+  return Object.keys(env).flatMap((variable) => {
+    const own = variable.startsWith(ownPrefix)
+    if (known.includes(variable) || !(own || sharedPrefixes.some((prefix) => variable.startsWith(prefix))))
+      return []
+    const meant = nearest(variable, known)
+    if (meant === undefined && !own) return []
+    const guess = meant === undefined ? '' : ` Did you mean ${meant}?`
+    return [`${variable} is not a setting of Turbine and is ignored.${guess} \`--help\` lists them all.`]
+  })
 }
 
 /** `dataDir` -> `TURBINE_DATA_DIR` */

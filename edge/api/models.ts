@@ -1,7 +1,7 @@
 import { type OpenAPIHono, z } from '@hono/zod-openapi'
 import { modelIdSchema } from '../contract/caption.ts'
-import { notFound, retryLater } from '../contract/errors.ts'
-import { type ModelSummary, modelListSchema, modelSchema } from '../contract/model.ts'
+import { excerpt, notFound, retryLater } from '../contract/errors.ts'
+import { type ModelSummary, modelListSchema, modelOf, modelSchema } from '../contract/model.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
 import { documented, jsonResponse, modelNotFound, operation, serviceErrors } from './responses.ts'
 
@@ -43,21 +43,60 @@ const getModel = operation('get', '/v1/models/{id}', 'getModel', {
 })
 
 /** `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's format. */
-export function addModels(app: OpenAPIHono<EdgeEnv>, { models }: Pick<EdgeDeps, 'models'>): void {
-  app.openapi(listModels, async (c) => c.json({ object: 'list' as const, data: await models() }, 200))
+export function addModels(app: OpenAPIHono<EdgeEnv>, deps: ModelDeps): void {
+  app.get(documented(app, listModels), async (c) => {
+    const data = [...(await deps.models()), ...(await aliasesOf(deps))]
+    return c.json({ object: 'list' as const, data }, 200)
+  })
   // Ids can contain a slash, as in `Salesforce/blip-image-captioning-base`, and are often sent unescaped.
-  app.get(`${documented(app, getModel)}{.+}`, async (c) =>
-    c.json(findModel(await models(), c.req.param('id')), 200),
-  )
+  app.get(`${documented(app, getModel)}{.+}`, async (c) => {
+    const name = c.req.param('id')
+    return c.json(named(await findModel(deps, name), name), 200)
+  })
+}
+
+type ModelDeps = Pick<EdgeDeps, 'models' | 'reading'>
+
+/** A model by another name. */
+const named = (model: ModelSummary, name: string): ModelSummary =>
+  name === model.id ? model : { ...model, id: name, turbine: { ...model.turbine, alias_of: model.id } }
+
+/** The aliases of known models, as models. */
+async function aliasesOf({ models, reading: { aliases = {} } }: ModelDeps): Promise<ModelSummary[]> {
+  const known = await models()
+  return Object.entries(aliases).flatMap(([name, target]) => {
+    const model = known.find(({ id }) => id === target)
+    return model ? [named(model, name)] : []
+  })
 }
 
 /**
- * Finds the model with this id, or the default one.
+ * Finds the model with this id or alias, or the default one. It was announced once; no processor need serve it now.
  * @throws TurbineError `model_not_found`, `model_not_ready`
  */
-export function findModel(models: ModelSummary[], id?: string): ModelSummary {
-  if (models.length === 0) throw retryLater('model_not_ready', 'No model is loaded yet. Retry the request.')
-  const model = id === undefined ? models[0] : models.find((candidate) => candidate.id === id)
+export async function findModel(deps: ModelDeps, name?: string): Promise<ModelSummary> {
+  const models = await deps.models()
+  const { aliases } = deps.reading
+  if (models.length === 0) throw notReady('No model is loaded yet.')
+  const byId = (id: string | undefined) => models.find((candidate) => candidate.id === id)
+  const model = name === undefined ? models[0] : (byId(name) ?? byId(modelOf(name, aliases)))
   if (model) return model
-  throw notFound('model', id!, `Served: ${models.map((served) => served.id).join(', ')}.`, 'model')
+  const target = modelOf(name!, aliases)
+  const alias = target === name ? '' : `It stands for "${excerpt(target)}", which is not served. `
+  const names = [...models.map(({ id }) => id), ...Object.keys(aliases ?? {})]
+  throw notFound('model', name!, `${alias}Served: ${excerpt(names.join(', '), 400)}.`, 'model')
 }
+
+/**
+ * Finds the model for a caller who waits.
+ * @throws TurbineError as `findModel` does, and `model_not_ready` when no processor has served it for so long that the
+ * stream would lose the job
+ */
+export async function findServedModel(deps: ModelDeps, name?: string): Promise<ModelSummary> {
+  const model = await findModel(deps, name)
+  if (model.turbine.state !== 'stopped') return model
+  throw notReady(`No processor has served the model "${excerpt(model.id)}" for a day.`)
+}
+
+const notReady = (why: string) =>
+  retryLater('model_not_ready', `${why} Retry the request.`, { retryAfterSeconds: 5 })

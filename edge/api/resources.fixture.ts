@@ -23,7 +23,7 @@ export function resourceEdge(overrides: Partial<EdgeDeps> = {}, tenants: Tenant[
   let time = startSeconds * 1000
   const buckets = new Map<string, ReturnType<typeof memoryStore>>()
   const bucket = (name: string) => {
-    const made = buckets.get(name) ?? memoryStore()
+    const made = buckets.get(name) ?? memoryStore({ asBucket: true })
     buckets.set(name, made)
     return made
   }

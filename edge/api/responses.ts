@@ -1,8 +1,9 @@
 import { createRoute, type OpenAPIHono, type RouteConfig, z } from '@hono/zod-openapi'
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import type { ContentfulStatusCode } from 'hono/utils/http-status'
 import { type Caption, errorBodySchema } from '../contract/caption.ts'
-import { type ErrorDetails, TurbineError } from '../contract/errors.ts'
+import { type ErrorDetails, excerpt, invalid, TurbineError } from '../contract/errors.ts'
+import { ignoredHeader } from '../contract/parameters.ts'
 import type { EdgeEnv } from '../deps.ts'
 import { maxJsonBytes } from './read.ts'
 
@@ -25,16 +26,32 @@ export const operation = <
 }
 
 /**
- * Adds an operation to the OpenAPI document, with the errors of a body if it takes one.
+ * Adds an operation to the OpenAPI document, with the errors of a body if it takes one. An operation without a query has
+ * any parameter in it refused.
  * @returns its path for the router
  */
 export function documented<Path extends string>(
   app: OpenAPIHono<EdgeEnv>,
   route: RouteConfig & { getRoutingPath(): Path },
 ): Path {
-  const responses = route.request?.body ? { 408: bodyTooSlow, ...route.responses } : route.responses
+  const { body, query } = route.request ?? {}
+  const responses = {
+    ...(query ? {} : { 400: unknownQuery }),
+    ...(body ? { 408: bodyTooSlow } : {}),
+    ...route.responses,
+  }
   app.openAPIRegistry.registerPath({ ...route, responses })
-  return route.getRoutingPath()
+  const path = route.getRoutingPath()
+  if (!query) app.on(route.method.toUpperCase(), path, refuseQuery)
+  return path
+}
+
+/** @throws TurbineError `unknown_parameter` */
+const refuseQuery: MiddlewareHandler<EdgeEnv> = async (c, next) => {
+  const [name] = Object.keys(c.req.query())
+  if (name === undefined) return next()
+  const param = excerpt(name, 60)
+  throw invalid('unknown_parameter', `"${param}" is no parameter of this address, which takes none.`, param)
 }
 
 export const idParams = (example: string) =>
@@ -66,6 +83,15 @@ export const jsonResponse = <Schema extends z.ZodType>(
   example: z.input<Schema>,
 ) => ({ description, content: { 'application/json': { schema, example } } })
 
+/** Names what a response was made without. */
+export const ignoredHeaders = {
+  [ignoredHeader]: {
+    description:
+      'Parameters of the request that the service is set to ignore, comma-separated; absent: none.',
+    schema: { type: 'string' as const },
+  },
+}
+
 const retryAfter = {
   'Retry-After': {
     description: 'Seconds to wait before a retry.',
@@ -84,6 +110,12 @@ export function errorResponse(
   const response = jsonResponse(description, errorBodySchema, example)
   return status === 429 || status === 503 ? { ...response, headers: retryAfter } : response
 }
+
+const unknownQuery = errorResponse(
+  400,
+  'unknown_parameter',
+  '"limit" is no parameter of this address, which takes none.',
+)
 
 const bodyTooSlow = errorResponse(
   408,

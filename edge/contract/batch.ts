@@ -2,6 +2,8 @@ import { z } from '@hono/zod-openapi'
 import { modelIdSchema } from './caption.ts'
 import { excerpt, invalid } from './errors.ts'
 import { expiresAfterSchema, fileIdSchema } from './file.ts'
+import type { ModelAliases } from './model.ts'
+import type { Ignored } from './parameters.ts'
 import { s3UriSchema } from './tenant.ts'
 
 /** Endpoints that a batch can call. */
@@ -82,6 +84,14 @@ export const batchSchema = z
       repaid: z.int().optional().openapi({
         description: 'Pruned lines that have been captioned again at full quality. Absent: none.',
       }),
+      skipped: z
+        .record(z.string(), z.int())
+        .optional()
+        .openapi({
+          description:
+            'Objects below the prefix of `input_uri` that were left out, by reason: `hidden`, `not_image`. Absent: none.',
+          example: { hidden: 2 },
+        }),
       counting: z
         .boolean()
         .openapi({ description: 'True while the input is being read: request_counts.total still grows.' }),
@@ -170,12 +180,24 @@ export const newBatch = ({ turbine, ...intent }: BatchIntent): Batch => ({
   turbine: { ...turbine, prune_ratio_mean: null, counting: true },
 })
 
+/** Settings of the service that accepts a request, which say how it is read. They travel with a batch. */
+export interface Reading {
+  /** Parameters that are dropped instead of refused. */
+  ignored?: Ignored
+  aliases?: ModelAliases
+}
+
+/** How the lines of a batch of an earlier version are read, which ignored what it did not honour. */
+export const earlierReading: Reading = { ignored: ['*'] }
+
 /** Batch as stored under `keys.batch`: created by the edge, then written by its coordinator alone. */
 export interface StoredBatch {
   tenant: string
   batch: Batch
   /** Seconds after the batch's creation at which its output files expire, if they do. */
   outputExpiresAfter?: number
+  /** How its lines are read; absent: as `earlierReading` says. */
+  reading?: Reading
   /** Trace of the request that created it; traces of its shards link to it. */
   traceparent?: string
 }

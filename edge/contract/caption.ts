@@ -1,16 +1,47 @@
 import { z } from '@hono/zod-openapi'
 
-/** Maximum bytes of a request body. */
+/** Maximum bytes of an image, and of a body that is one. */
 export const maxBodyBytes = 20 * 1024 * 1024
+/** Maximum bytes of JSON with an image in it: one of the maximum bytes in base64, in wrapped lines, and what is beside it. */
+export const maxJsonImageBytes = 32 * 1024 * 1024
 /** Maximum time that a response is held, ms; after it the response is 202 with the URL of the result. */
 export const maxHoldMs = 25_000
 /** Maximum characters of a prompt. */
 export const maxPromptCharacters = 200
-/** Maximum characters of an image's URL: an image of the maximum bytes as a `data:` URL. */
-export const maxImageUrlCharacters = Math.ceil(maxBodyBytes / 3) * 4 + 1024
+/** Maximum texts that end a caption, and the characters of each. */
+export const maxStops = 4
+export const maxStopCharacters = 200
 
 /** Id of a model, as the owner named it. */
 export const modelIdSchema = z.string().min(1).max(256)
+
+const stopText = z.string().min(1).max(maxStopCharacters)
+
+/** Maximum tokens of a caption. */
+export const maxTokensSchema = z.int().min(1)
+/** Texts that end a caption: one, or a list. */
+export const stopSchema = z.union([stopText, z.array(stopText).max(maxStops)])
+
+/** Where a caption ends before the model ends it. */
+export interface CaptionEnd {
+  /** Maximum tokens; the prompt does not count. */
+  maxTokens?: number
+  /** The caption ends before the first of these texts. */
+  stop?: readonly string[]
+}
+
+/** Reads the fields of a request that end its caption; `null` counts as left out. */
+export const captionEnd = (
+  maxTokens: readonly (number | null | undefined)[],
+  stop: z.output<typeof stopSchema> | null | undefined,
+): CaptionEnd => {
+  const limits = maxTokens.filter((limit) => typeof limit === 'number')
+  const texts = typeof stop === 'string' ? [stop] : (stop ?? [])
+  return {
+    ...(limits.length > 0 && { maxTokens: Math.min(...limits) }),
+    ...(texts.length > 0 && { stop: texts }),
+  }
+}
 
 /** Turbine's extensions of requests. */
 export const turbineOptionsSchema = z
@@ -28,11 +59,22 @@ export const turbineOptionsSchema = z
   })
   .openapi('TurbineOptions')
 
+/** How well an image is to be seen, in OpenAI's words: `high` and `original` keep all of its tokens. */
+export const imageDetails = ['auto', 'low', 'high', 'original'] as const
+export type ImageDetail = (typeof imageDetails)[number]
+
+/** Address of an image, also as an object, as in a chat. */
+const addressSchema = z.string().min(1).max(maxJsonImageBytes)
+export const imageUrlSchema = z.union([
+  addressSchema,
+  z.strictObject({ url: addressSchema, detail: z.union([z.enum(imageDetails), z.null()]).optional() }),
+])
+
 export const captionRequestSchema = z
   .strictObject({
-    image_url: z.string().min(1).max(maxImageUrlCharacters).openapi({
+    image_url: imageUrlSchema.openapi({
       description:
-        'A `data:` URL with a base64 image, a public https address, or an `s3://` address that this tenant may read.',
+        'A public https address, a `data:` URL, or an `s3://` address that this tenant may read; also as `{"url": ...}`, as in a chat.',
       example: 'https://example.com/photo.jpg',
     }),
     model: modelIdSchema.optional().openapi({
@@ -40,6 +82,12 @@ export const captionRequestSchema = z
     }),
     prompt: z.string().max(maxPromptCharacters).optional().openapi({
       description: 'Text that the caption continues, e.g. `a picture of`. Default: none.',
+    }),
+    max_tokens: maxTokensSchema.nullish().openapi({
+      description: "Maximum tokens of the caption. Default: the model's own maximum, which always holds.",
+    }),
+    stop: stopSchema.nullish().openapi({
+      description: `Texts that end the caption, at most ${maxStops}: it is cut before the first that it comes to.`,
     }),
     turbine: turbineOptionsSchema.optional(),
   })
@@ -54,10 +102,16 @@ export const pruningSchema = z
       .openapi({ description: 'Share of the image tokens (CLS not counted) merged away, 0 to 1.' }),
     tokens_in: z.int().openapi({ description: 'Tokens that entered the encoder, CLS included.' }),
     tokens_out: z.int().openapi({ description: 'Tokens that left the encoder, CLS included.' }),
-    output_tokens: z.int().openapi({ description: 'Tokens of the caption.' }),
+    output_tokens: z
+      .int()
+      .openapi({ description: 'Tokens that were made for the caption, its end included; not its prompt.' }),
     queue_ms: z.number().openapi({ description: 'Time from acceptance to the start of the batch, ms.' }),
     inference_ms: z.number().openapi({ description: 'Run time of the batch that the image was in, ms.' }),
     model: z.string().openapi({ description: 'Model id.' }),
+    ignored_parameters: z
+      .array(z.string())
+      .optional()
+      .openapi({ description: 'Parameters of the request that the service is set to ignore. Absent: none.' }),
     repaid: z.literal(true).optional().openapi({
       description:
         'True for a batch line that was pruned while the batch was late and has been captioned again at full quality since.',
@@ -66,6 +120,10 @@ export const pruningSchema = z
   .openapi('Pruning')
 
 export type Pruning = z.infer<typeof pruningSchema>
+
+/** Why a caption ended: `length` at a maximum of tokens, else `stop`. */
+export const finishReasonSchema = z.enum(['stop', 'length'])
+export type FinishReason = z.infer<typeof finishReasonSchema>
 
 const errorSchema = z.object({
   message: z.string(),
@@ -86,6 +144,10 @@ export const captionSchema = z
       ...captionHead,
       status: z.literal('completed'),
       caption: z.string(),
+      finish_reason: finishReasonSchema.optional().openapi({
+        description:
+          '`length` where a maximum of tokens ended the caption, else `stop`. Absent in results of earlier versions.',
+      }),
       turbine: pruningSchema,
     }),
     z.object({

@@ -65,11 +65,20 @@ export const uploadSchema = z
   .openapi('Upload')
 export type Upload = z.infer<typeof uploadSchema>
 
+/** Media types that the lines of a batch can have. */
+const manifestType =
+  /^(text\/[A-Za-z0-9.+-]+|application\/(octet-stream|[A-Za-z0-9.+-]*json[A-Za-z0-9.+-]*))( *;[ -~]*)?$/
+
 export const uploadRequestSchema = z
   .strictObject({
     bytes: z.int().min(1).max(64_000_000_000).openapi({ description: 'Total bytes of all parts.' }),
     filename: z.string().min(1).max(255),
-    mime_type: z.string().min(1).max(255).openapi({ example: 'application/jsonl' }),
+    mime_type: z
+      .string()
+      .min(1)
+      .max(255)
+      .refine((type) => manifestType.test(type), 'must be of a text or of JSON, like "application/jsonl"')
+      .openapi({ pattern: manifestType.source, example: 'application/jsonl' }),
     purpose: z.enum(['batch']),
     expires_after: expiresAfterSchema.optional(),
   })

@@ -61,7 +61,8 @@ const formats: ImageFormat[] = [
   { name: 'AVIF', matches: isAvif, header: HEIF, headerBytes: 32 * 1024 },
 ]
 
-const imageFormatNames = formats.map((format) => format.name)
+/** Names of the accepted formats. */
+export const imageFormatNames = formats.map((format) => format.name)
 
 /** Guesses the format of rejected bytes, for the error message. */
 function refusedFormat(bytes: Uint8Array): string | undefined {

@@ -12,6 +12,8 @@ const job: fc.Arbitrary<CaptionJob> = fc.record(
     deadline: fc.integer({ min: 0, max: 1e14 }),
     maxPrune: fc.double({ min: 0, max: 1, noNaN: true }),
     prompt: fc.string({ unit: 'grapheme' }),
+    maxTokens: fc.integer({ min: 1 }),
+    stop: fc.array(fc.string({ minLength: 1, maxLength: 99, unit: 'grapheme' }), { maxLength: 4 }),
     replyTo: fc.string(),
     traceparent: fc.string(),
     repeatable: fc.constant(true as const),
@@ -53,7 +55,14 @@ test.each([
 })
 
 test('any headers are a job or a named header', () => {
-  const name = fc.constantFrom(...Object.keys(encodeJob(example).headers), 'image-key', 'prompt', '__proto__')
+  const name = fc.constantFrom(
+    ...Object.keys(encodeJob(example).headers),
+    'image-key',
+    'prompt',
+    'max-tokens',
+    'stop',
+    '__proto__',
+  )
   const value = fc.oneof(fc.string(), fc.constantFrom('NaN', '-1', '1e400', 'x'.repeat(5000)))
   fc.assert(
     fc.property(fc.dictionary(name, value), fc.boolean(), (headers, whole) => {

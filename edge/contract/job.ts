@@ -1,12 +1,19 @@
 import { z } from 'zod'
 import type { StreamRecord } from '../../infra/stream/stream.ts'
-import { maxPromptCharacters, modelIdSchema } from './caption.ts'
+import {
+  type CaptionEnd,
+  maxPromptCharacters,
+  maxStopCharacters,
+  maxStops,
+  modelIdSchema,
+} from './caption.ts'
 import { TurbineError } from './errors.ts'
+import { parseJson } from './json.ts'
 import { keys } from './keys.ts'
 import { tenantSchema } from './tenant.ts'
 
 /** Interactive request as a record of the stream. Times are unix ms. */
-export interface CaptionJob {
+export interface CaptionJob extends CaptionEnd {
   id: string
   tenant: string
   model: string
@@ -38,6 +45,8 @@ export function encodeJob(job: CaptionJob): StreamRecord {
     'max-prune': String(job.maxPrune),
   }
   if (job.prompt !== undefined) headers.prompt = job.prompt
+  if (job.maxTokens !== undefined) headers['max-tokens'] = String(job.maxTokens)
+  if (job.stop !== undefined) headers.stop = JSON.stringify(job.stop)
   if (job.replyTo !== undefined) headers['reply-to'] = job.replyTo
   if (job.traceparent !== undefined) headers.traceparent = job.traceparent
   if (job.repeatable) headers.repeatable = '1'
@@ -53,6 +62,18 @@ const timeHeader = z
   .transform(Number)
   .pipe(z.number().min(0))
 
+/** Every character of every text escaped. */
+const maxStopHeader = 8 * maxStops * maxStopCharacters
+
+/** What is no JSON becomes undefined, which no schema accepts here. */
+function jsonIn(text: string): unknown {
+  try {
+    return parseJson(text, { maxItems: 2 * maxStops })
+  } catch {
+    return undefined
+  }
+}
+
 /** Headers as processors need them: what is in the stream is not trusted, since others may write there too. */
 const headersSchema = z.object({
   'turbine-id': z.string().regex(/^[\w-]{1,128}$/),
@@ -62,6 +83,18 @@ const headersSchema = z.object({
   deadline: timeHeader,
   'max-prune': timeHeader.pipe(z.number().max(1)),
   prompt: z.string().max(maxPromptCharacters).optional(),
+  'max-tokens': z
+    .string()
+    .regex(/^\d{1,16}$/)
+    .transform(Number)
+    .pipe(z.int().min(1))
+    .optional(),
+  stop: z
+    .string()
+    .max(maxStopHeader)
+    .transform(jsonIn)
+    .pipe(z.array(z.string().min(1).max(maxStopCharacters)).max(maxStops))
+    .optional(),
   'reply-to': z.string().max(2048).optional(),
   'image-key': z.string().max(1024).optional(),
   'image-bytes': z.string().optional(),
@@ -73,7 +106,7 @@ const headersSchema = z.object({
 export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): CaptionJob {
   const read = headersSchema.safeParse(record.headers)
   if (!read.success) throw unreadable(String(read.error.issues[0]?.path[0]))
-  const { tenant, model, deadline, prompt, traceparent, ...headers } = read.data
+  const { tenant, model, deadline, prompt, stop, traceparent, ...headers } = read.data
   const id = headers['turbine-id']
   const imageKey = headers['image-key']
   if (imageKey !== undefined && !isImageOf(tenant, imageKey)) throw unreadable('image-key')
@@ -86,6 +119,8 @@ export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): Capt
     deadline,
     maxPrune: headers['max-prune'],
     prompt,
+    maxTokens: headers['max-tokens'],
+    stop,
     replyTo: headers['reply-to'],
     traceparent,
     repeatable: headers.repeatable === '1' || undefined,

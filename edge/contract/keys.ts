@@ -40,8 +40,10 @@ export const keys = {
   batchSurvival: (tenant: string, id: string) => `batch-work/${tenant}/${id}/survival.json`,
   /** Positions of the shards in the manifest, once it is read completely. */
   batchPlan: (tenant: string, id: string) => `batch-work/${tenant}/${id}/plan.jsonl`,
-  /** Manifest generated from a bucket prefix. */
+  /** Manifest generated from a bucket prefix, or from a list that is no file of lines. */
   batchManifest: (tenant: string, id: string) => `batch-work/${tenant}/${id}/manifest.jsonl`,
+  /** Counts of what was left out below a bucket prefix; written once the manifest is complete. */
+  batchSkipped: (tenant: string, id: string) => `batch-work/${tenant}/${id}/skipped.json`,
   /** The results of one shard. */
   batchShard: (tenant: string, id: string, shard: number) =>
     `${keys.batchShards(tenant, id)}${String(shard).padStart(shardDigits, '0')}`,

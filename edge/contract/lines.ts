@@ -21,12 +21,24 @@ export interface LineSplitterOptions {
   maxBytes?: number
   /** As in `TextDecoder`, but true by default: otherwise invalid UTF-8 is replaced. */
   fatal?: boolean
+  /** Reads a line that is not UTF-8; default: none can be. */
+  decodeOther?(bytes: Buffer): string | undefined
 }
 
 /** Maximum bytes of a batch line: a base64 image and its fields. */
 export const maxLineBytes = 32 * 1024 * 1024
 
 const lineFeed = 10
+
+/** What JSON has in its strings and others take for the end of a line: NEL, and the separators of lines and paragraphs. */
+const otherLineEnds = /[\u0085\u2028\u2029]/g
+
+/** A value as one line of JSON, without its line feed, in which no reader finds another end of a line. */
+export const jsonLine = (value: unknown): string =>
+  JSON.stringify(value).replace(
+    otherLineEnds,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 
 /**
  * Splits a stream of bytes into lines, at line feeds only: `node:readline` also splits at U+2028, which is allowed
@@ -40,6 +52,7 @@ const lineFeed = 10
 export class LineSplitter {
   readonly #maxBytes: number
   readonly #fatal: boolean
+  readonly #decodeOther: LineSplitterOptions['decodeOther']
   #number: number
   /** Start of the unfinished line. */
   #start = 0
@@ -52,6 +65,7 @@ export class LineSplitter {
     this.#number = firstLine
     this.#maxBytes = maxBytes
     this.#fatal = fatal
+    this.#decodeOther = options.decodeOther
   }
 
   /** Returns the lines that end in this chunk. */
@@ -95,7 +109,8 @@ export class LineSplitter {
     const bytes = whole ? last : Buffer.concat([...this.#kept, last])
     this.#reset()
     if (!this.#fatal || (whole && valid) || isUtf8(bytes)) return { ...place, text: bytes.toString('utf8') }
-    return { ...place, text: undefined, unreadable: 'not_utf8' }
+    const text = this.#decodeOther?.(bytes)
+    return text === undefined ? { ...place, text, unreadable: 'not_utf8' } : { ...place, text }
   }
 
   #reset(): void {

@@ -100,8 +100,8 @@ describe('what cannot be used', () => {
       'turbine.max_prune',
     ],
     ['another url', openAi({ image_url: url }), {}, 'url_mismatch', 'url'],
-    ['no url', openAi({}, { url: undefined }), {}, 'missing_required_parameter', 'url'],
-    ['no method', openAi({}, { method: undefined }), chat, 'missing_required_parameter', 'method'],
+    ['the url of another endpoint', openAi({}, { url: '/v1/responses' }), chat, 'url_mismatch', 'url'],
+    ['a url that is no text', openAi({}, { url: 5 }), chat, 'url_mismatch', 'url'],
     ['another method', openAi({}, { method: 'GET' }), chat, 'method_invalid', 'method'],
     ['no body', openAi(undefined), chat, 'missing_required_parameter', 'body'],
     ['a body that is no object', openAi('x'), chat, 'invalid_type', 'body'],
@@ -127,7 +127,7 @@ describe('what cannot be used', () => {
 
   test('what is allowed is said', () => {
     expect(fault(openAi(undefined), chat)?.message).toBe('"body" is missing. It must be an object.')
-    expect(fault(openAi({}, { method: 'post' }), chat)?.message).toBe('"method" must be "POST", got "post".')
+    expect(fault(openAi({}, { method: 'put' }), chat)?.message).toBe('"method" must be "POST", got "put".')
   })
 
   test('the custom_id is told where it can be read', () => {

@@ -1,19 +1,27 @@
 import { z } from '@hono/zod-openapi'
-import { type BatchEndpoint, batchEndpoints } from './batch.ts'
-import { captionRequestSchema, turbineOptionsSchema } from './caption.ts'
+import { imageAddress } from '../../infra/fetch/image-address.ts'
+import { type BatchEndpoint, batchEndpoints, type Reading } from './batch.ts'
+import { type CaptionEnd, captionEnd, captionRequestSchema, turbineOptionsSchema } from './caption.ts'
 import { readChat } from './chat.ts'
+import { readImageField } from './content.ts'
 import { excerpt, invalid, TurbineError } from './errors.ts'
 import { parseJson } from './json.ts'
 import { type ManifestLine, maxLineBytes } from './lines.ts'
+import { isImageField } from './lists/image-fields.ts'
+import { modelOf } from './model.ts'
+import { type Ignored, withoutUnknown } from './parameters.ts'
 import { parse } from './parse.ts'
 
 /** Content of a valid line. */
-interface Ask {
+interface Ask extends CaptionEnd {
   /** An https, `data:` or `s3://` URL; on the command line also a path. */
   imageUrl: string
+  /** As the line names it: it can be an alias. */
   model?: string
   prompt?: string
   maxPrune?: number
+  /** Parameters that were ignored; absent: none. */
+  ignored?: string[]
 }
 
 export interface BatchLine extends Ask {
@@ -36,11 +44,24 @@ export interface LineFault {
 
 export interface LineOptions {
   endpoint: BatchEndpoint
-  /** Model of the batch; a line may name it, but no other. */
+  /** Model of the batch; a line may name it or its aliases, but no other. */
   model: string
+  reading?: Reading
 }
 
 type Line = Pick<ManifestLine, 'number' | 'text' | 'unreadable'>
+
+/** Forms of a line, for the docs. */
+export const lineForms = [
+  '{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.jpg"}}]}]}}',
+  '{"custom_id": "b", "method": "POST", "url": "/v1/captions", "body": {"image_url": "s3://photos/b.jpg"}}',
+  '{"custom_id": "c", "image_url": "https://example.com/c.jpg", "prompt": "a photo of", "max_tokens": 9, "turbine": {"max_prune": 0}}',
+  '{"image_url": {"url": "https://example.com/d.jpg", "detail": "high"}}',
+  '{"custom_id": 5, "image": "https://example.com/e.jpg"}',
+  '{"custom_id": 6, "url": "https://example.com/f.jpg"}',
+  '"https://example.com/g.jpg"',
+  'https://example.com/h.jpg',
+]
 
 /** Maximum characters of a `custom_id`: any object key fits. */
 export const maxCustomIdLength = 1024
@@ -54,15 +75,17 @@ export const maxCustomIdLength = 1024
  * parseBatchLine({ number: 1, text: '{"custom_id": "a", "image_url": "https://example.com/a.jpg"}' }, options)
  * // { ask: { customId: 'a', imageUrl: 'https://example.com/a.jpg', ... } }
  */
-export const parseBatchLine = (line: Line, { endpoint, model }: LineOptions) =>
-  parseLine(line, { endpoint, model, unnamed: `line-${line.number}` })
+export const parseBatchLine = (line: Line, { endpoint, model, reading }: LineOptions) =>
+  parseLine(line, { endpoint, model, reading, unnamed: `line-${line.number}` })
 
 /**
  * Reads one line of a manifest of the command line: as `parseBatchLine`, but images may be paths, unknown fields of
  * the short form are ignored, OpenAI's form may name either endpoint, and there is no default `custom_id`.
  */
-export const parseLocalLine = (line: Line, { model }: Partial<Pick<LineOptions, 'model'>> = {}) =>
-  parseLine(line, { model, unnamed: null })
+export const parseLocalLine = (
+  line: Line,
+  { model, reading }: Partial<Pick<LineOptions, 'model' | 'reading'>> = {},
+) => parseLine(line, { model, reading, unnamed: null })
 
 /** Without `endpoint` for lines of the command line. */
 interface ParseOptions<Unnamed> extends Partial<LineOptions> {
@@ -80,11 +103,12 @@ function parseLine<Unnamed extends string | null>(
   let customId: string | null = null
   try {
     if (trimmed === undefined) throw unreadable === 'too_long' ? tooLong() : notUtf8()
-    const fields = readFields(trimmed, options)
+    const fields = withImage(readFields(trimmed, options))
     const id = readCustomId(fields.custom_id, options.unnamed)
     customId = id
-    const ask = isOpenAi(fields) ? readOpenAi(fields, options) : readShort(fields, options)
-    if (options.endpoint !== undefined) assertAddress(ask.imageUrl, fields)
+    const openAi = isOpenAi(fields)
+    const ask = openAi ? readOpenAi(fields, options) : readShort(fields, options)
+    if (options.endpoint !== undefined) assertAddress(ask.imageUrl, openAi ? 'image_url' : imageField(fields))
     assertModel(ask.model, options)
     return { ask: { customId: id, ...ask } }
   } catch (error) {
@@ -106,7 +130,7 @@ const address = /^(?:https?|s3|data):/i
 
 /** Parses the JSON of a line; a bare URL, quoted or not, becomes its `image_url`. */
 function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
-  const isImage = (bare: string) => (endpoint === undefined ? bare !== '' : address.test(bare))
+  const isImage = (bare: string) => (endpoint === undefined ? bare !== '' : address.test(imageAddress(bare)))
   if (!/^[{["]/.test(text)) {
     // Not in any path or URL, but in UTF-16.
     if (text.includes('\0')) throw notUtf8()
@@ -128,6 +152,17 @@ function readFields(text: string, { endpoint }: Partial<LineOptions>): Fields {
   )
 }
 
+/** Takes the image from where tables and data sets have it: `file_name`, `path`, `{"image": {"path": ...}}`. */
+function withImage(fields: Fields): Fields {
+  if (isFields(fields.image) && typeof fields.image.path === 'string' && !('url' in fields.image))
+    return { ...fields, image: fields.image.path }
+  if ('image' in fields || 'image_url' in fields || 'url' in fields || 'body' in fields) return fields
+  const name = Object.keys(fields).find((field) => isImageField(field) && typeof fields[field] === 'string')
+  if (name === undefined) return fields
+  const { [name]: image, ...others } = fields
+  return { ...others, image }
+}
+
 const isFields = (value: unknown): value is Fields =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
@@ -143,91 +178,137 @@ function readCustomId<Unnamed>(value: unknown, unnamed: Unnamed): string | Unnam
 }
 
 const unchecked = z.unknown().optional()
+/** Fields that the image of a line can be in; the first that is there holds it. */
+const imageFields = ['image', 'image_url', 'url'] as const
+const { model, prompt, max_tokens, stop } = captionRequestSchema.shape
 const shortSchema = z.strictObject({
   custom_id: unchecked,
   image: unchecked,
   image_url: unchecked,
-  model: captionRequestSchema.shape.model.nullable(),
-  prompt: captionRequestSchema.shape.prompt.nullable(),
+  url: unchecked,
+  model: model.nullable(),
+  prompt: prompt.nullable(),
+  max_tokens,
+  stop,
   turbine: turbineOptionsSchema.nullish(),
 })
+const shortFields = Object.keys(shortSchema.shape)
 const localSchema = z.object({ ...shortSchema.shape, turbine: turbineOptionsSchema.strip().nullish() })
 
 /** Reads a caption request whose image field may have other names. Null fields count as absent. */
-function readShort(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
-  const name = imageField(fields)
-  const image = fields.image ?? (isFields(fields.image_url) ? fields.image_url.url : fields.image_url)
-  if (image === undefined || image === null) throw noImage()
-  if (typeof image !== 'string' || image === '')
-    throw invalid(
-      image === '' ? 'invalid_value' : 'invalid_type',
-      `"${name}" must be the URL of an image.`,
-      name,
-    )
-  const { model, prompt, turbine } = parse(endpoint === undefined ? localSchema : shortSchema, fields)
+function readShort(line: Fields, { endpoint, reading }: Partial<LineOptions>): Ask {
+  const name = imageField(line)
+  if ((line[name] ?? undefined) === undefined) throw noImage(line)
+  const image = readImageField(line[name], name)
+  const { fields, dropped } = withoutUnknown(line, reading?.ignored ?? [], shortFields)
+  const request = parse(endpoint === undefined ? localSchema : shortSchema, fields)
+  assertNoDeadline(request.turbine?.deadline_ms, 'turbine.deadline_ms')
   return {
-    imageUrl: image,
-    model: model ?? undefined,
-    prompt: prompt ?? undefined,
-    maxPrune: turbine?.max_prune,
+    imageUrl: image.url,
+    model: request.model ?? undefined,
+    prompt: request.prompt ?? undefined,
+    maxPrune: request.turbine?.max_prune ?? image.maxPrune,
+    ...captionEnd([request.max_tokens], request.stop),
+    ...told(dropped),
   }
 }
 
-const imageField = (fields: Fields) => ((fields.image ?? undefined) === undefined ? 'image_url' : 'image')
+const told = (ignored: string[]) => (ignored.length > 0 ? { ignored } : {})
 
-const isOpenAi = (fields: Fields) =>
-  ('body' in fields || 'url' in fields) && !('image' in fields || 'image_url' in fields)
+const imageField = (fields: Fields) =>
+  imageFields.find((name) => (fields[name] ?? undefined) !== undefined) ?? 'image_url'
+
+/** A deadline is for a caller who waits. */
+function assertNoDeadline(deadlineMs: number | undefined, param: string): void {
+  if (deadlineMs === undefined) return
+  throw invalid(
+    'unsupported_parameter',
+    `"${param}" is not supported in lines: nobody waits for one alone. Leave it out; a batch has its "completion_window".`,
+    param,
+  )
+}
+
+/** `url` is an endpoint there, and the address of an image otherwise. */
+const isOpenAi = (fields: Fields) => {
+  if ('image' in fields || 'image_url' in fields) return false
+  return 'body' in fields || 'method' in fields || endpointOf(fields.url) !== undefined
+}
 
 const openAiSchema = z.strictObject({
   custom_id: unchecked,
-  method: z.literal('POST'),
-  url: z.enum(batchEndpoints),
+  method: unchecked,
+  url: unchecked,
   // Bounded by the line, and validated as a request of its endpoint.
   body: z.looseObject({}),
 })
+const openAiFields = Object.keys(openAiSchema.shape)
 
-function readOpenAi(fields: Fields, { endpoint }: Partial<LineOptions>): Ask {
-  const { url, body } = parseOpenAi(fields)
-  if (endpoint !== undefined && url !== endpoint)
-    throw invalid('url_mismatch', `"url" must be the batch's endpoint, "${endpoint}".`, 'url')
+const endpointPath =
+  /^(?:https?:\/\/[^?#]{1,300}?)?\/?(v1\/(?:chat\/completions|captions|responses|completions|embeddings|moderations))\/?$/i
+
+/** The path of an endpoint of OpenAI's or of this service, also in a whole address or without its first slash. */
+function endpointOf(url: unknown): string | undefined {
+  const [, path] = endpointPath.exec(typeof url === 'string' ? url : '') ?? []
+  return path && `/${path.toLowerCase()}`
+}
+
+function readOpenAi(line: Fields, { endpoint, reading }: Partial<LineOptions>): Ask {
+  const ignored = reading?.ignored ?? []
+  const { fields, dropped } = withoutUnknown(line, ignored, openAiFields)
+  const { url, method, body } = parse(openAiSchema, fields)
+  assertMethod(method)
+  const asked = assertEndpoint(url, body, endpoint)
   try {
-    return url === '/v1/captions' ? readCaption(body) : readChatBody(body)
+    const ask = asked === '/v1/captions' ? readCaption(body, ignored) : readChatBody(body, ignored)
+    return { ...ask, ...told([...dropped, ...(ask.ignored ?? [])]) }
   } catch (error) {
     if (!(error instanceof TurbineError)) throw error
-    throw invalid(error.code, error.message, error.param === null ? 'body' : `body.${error.param}`)
+    const param = error.param === null ? 'body' : `body.${error.param}`
+    throw invalid(error.code, error.message, param)
   }
 }
 
-/** Fields whose invalid values have their own code. */
-const ownCodes = new Map([
-  ['method', 'method_invalid'],
-  ['url', 'url_mismatch'],
-])
-
-function parseOpenAi(fields: Fields): z.output<typeof openAiSchema> {
-  try {
-    return parse(openAiSchema, fields)
-  } catch (error) {
-    if (!(error instanceof TurbineError) || error.code.startsWith('missing')) throw error
-    throw invalid(ownCodes.get(error.param ?? '') ?? error.code, error.message, error.param ?? undefined)
-  }
+function assertMethod(method: unknown): void {
+  if (method === undefined || method === null || /^post$/i.test(String(method))) return
+  const got = typeof method === 'string' ? `, got ${JSON.stringify(excerpt(method, 20))}` : ''
+  throw invalid('method_invalid', `"method" must be "POST"${got}.`, 'method')
 }
 
-function readCaption(request: Fields): Ask {
-  if (request.image_url === undefined) throw noImage()
-  const { image_url, model, prompt, turbine } = parse(captionRequestSchema, request)
-  return { imageUrl: image_url, model, prompt, maxPrune: turbine?.max_prune }
+/** The endpoint of a line: that of its batch, which it need not name, or on the command line the one that its body fits. */
+function assertEndpoint(url: unknown, body: Fields, endpoint: BatchEndpoint | undefined): BatchEndpoint {
+  const fitting = 'messages' in body ? '/v1/chat/completions' : '/v1/captions'
+  const asked = url === undefined || url === null ? (endpoint ?? fitting) : endpointOf(url)
+  const allowed: readonly string[] = endpoint === undefined ? batchEndpoints : [endpoint]
+  if (asked !== undefined && allowed.includes(asked)) return asked as BatchEndpoint
+  const message =
+    endpoint === undefined
+      ? `"url" must be one of ${batchEndpoints.map((each) => `"${each}"`).join(', ')}.`
+      : `"url" must be the batch's endpoint, "${endpoint}".`
+  throw invalid('url_mismatch', message, 'url')
 }
 
-function readChatBody(body: Fields): Ask {
-  const { imageUrl, model, prompt, maxPrune, stream } = readChat(body)
-  if (!stream) return { imageUrl, model, prompt, maxPrune }
+const captionFields = Object.keys(captionRequestSchema.shape)
+
+function readCaption(body: Fields, ignored: Ignored): Ask {
+  if (body.image_url === undefined) throw noImage(body)
+  const { fields, dropped } = withoutUnknown(body, ignored, captionFields)
+  const { image_url, model, prompt, turbine, max_tokens, stop } = parse(captionRequestSchema, fields)
+  assertNoDeadline(turbine?.deadline_ms, 'turbine.deadline_ms')
+  const image = readImageField(image_url, 'image_url')
+  const end = captionEnd([max_tokens], stop)
+  const maxPrune = turbine?.max_prune ?? image.maxPrune
+  return { imageUrl: image.url, model, prompt, maxPrune, ...end, ...told(dropped) }
+}
+
+function readChatBody(body: Fields, ignored: Ignored): Ask {
+  const { stream, includeUsage, deadlineMs, ignored: dropped, ...ask } = readChat(body, ignored)
+  assertNoDeadline(deadlineMs, 'turbine.deadline_ms')
+  if (!stream) return { ...ask, ...told(dropped) }
   throw invalid('streaming_unsupported', 'Batches do not support streaming. Remove "stream".', 'stream')
 }
 
-function assertAddress(url: string, fields: Fields): void {
+function assertAddress(url: string, name: string): void {
   if (address.test(url)) return
-  const name = imageField(fields)
   throw invalid(
     'image_url_invalid',
     `"${name}" must start with https://, s3:// or data:, got ${excerpt(JSON.stringify(excerpt(url)))}.`,
@@ -237,6 +318,7 @@ function assertAddress(url: string, fields: Fields): void {
 
 function assertModel(model: string | undefined, served: Partial<LineOptions>): void {
   if (model === undefined || served.model === undefined || model === served.model) return
+  if (modelOf(model, served.reading?.aliases) === served.model) return
   throw invalid(
     'model_mismatch',
     `The line names the model "${excerpt(model)}", but "${served.model}" captions. Remove "model", or caption each model's lines separately.`,
@@ -244,5 +326,7 @@ function assertModel(model: string | undefined, served: Partial<LineOptions>): v
   )
 }
 
-const noImage = () =>
-  invalid('image_missing', 'The line has no image. Add "image_url": "https://..."', 'image_url')
+function noImage(fields: Fields): TurbineError {
+  const hint = 'messages' in fields ? ' A chat goes into "body".' : ''
+  return invalid('image_missing', `The line has no image.${hint} Add "image_url": "https://..."`, 'image_url')
+}

@@ -13,9 +13,19 @@ test('a good value comes back typed', () => {
 })
 
 test.each([
-  [{}, 'image_url', 'missing_required_parameter', '"image_url" is missing. It must be a non-empty string.'],
+  [
+    {},
+    'image_url',
+    'missing_required_parameter',
+    '"image_url" is missing. It must be a non-empty string or an object with the fields url, detail.',
+  ],
   [{ image_url: '' }, 'image_url', 'invalid_value', '"image_url" must be a non-empty string, got "".'],
-  [{ image_url: 5 }, 'image_url', 'invalid_type', '"image_url" must be a non-empty string, got 5.'],
+  [
+    { image_url: 5 },
+    'image_url',
+    'invalid_type',
+    '"image_url" must be a non-empty string or an object with the fields url, detail, got 5.',
+  ],
   [
     { image_url, turbine: { max_prune: 1.5 } },
     'turbine.max_prune',
@@ -44,13 +54,13 @@ test.each([
     { image_url, turbine: [] },
     'turbine',
     'invalid_type',
-    '"turbine" must be an object with the fields max_prune, deadline_ms, got an array.',
+    '"turbine" must be an object with the fields max_prune, deadline_ms, got an empty array.',
   ],
   [
     { image_url, max_prune: 1 },
     'max_prune',
     'unknown_parameter',
-    'Unknown field "max_prune". Allowed: image_url, model, prompt, turbine.',
+    'Unknown field "max_prune". Allowed: image_url, model, prompt, max_tokens, stop, turbine.',
   ],
   [
     { image_url, turbine: { prune: 1 } },
@@ -66,7 +76,7 @@ test.each([
 
 test('a value that is no object is refused as the request', () => {
   expect(() => parse(captionRequestSchema, [1])).toThrow(
-    'The request must be an object with the fields image_url, model, prompt, turbine, got an array.',
+    'The request must be an object with the fields image_url, model, prompt, max_tokens, stop, turbine, got an array.',
   )
 })
 

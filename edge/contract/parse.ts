@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { nearest } from '../../infra/nearest.ts'
 import { excerpt, invalid, type TurbineError } from './errors.ts'
 
 type JsonSchema = z.core.JSONSchema.BaseSchema
@@ -15,26 +16,57 @@ type JsonSchema = z.core.JSONSchema.BaseSchema
 export function parse<Schema extends z.ZodType>(schema: Schema, value: unknown): z.output<Schema> {
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  const [issue] = result.error.issues
-  throw issue?.code === 'unrecognized_keys' ? unknownField(issue, schema) : badValue(issue, schema, value)
+  const issue = meantIssue(result.error.issues[0]!)
+  throw issue.code === 'unrecognized_keys' ? unknownField(issue, schema) : badValue(issue, schema, value)
+}
+
+type Issue = z.core.$ZodIssue
+
+/** Of a union, the issue of the branch that was meant: the one that the value fits furthest. */
+function meantIssue(issue: Issue): Issue {
+  if (issue.code !== 'invalid_union') return issue
+  const fitOf = ({ path, code }: Issue) => 2 * path.length + (code === 'invalid_type' ? 0 : 1)
+  const ofBranches = issue.errors.flatMap(([first]) => (first ? [meantIssue(first)] : []))
+  const [best] = ofBranches.toSorted((a, b) => fitOf(b) - fitOf(a))
+  return best && fitOf(best) > 0 ? { ...best, path: [...issue.path, ...best.path] } : issue
+}
+
+/** A parameter that does not exist, in OpenAI's words. */
+export function unknownParameter(name: string, known: readonly string[]): TurbineError {
+  const param = excerpt(name, 60)
+  return invalid(
+    'unknown_parameter',
+    `Unrecognized request argument supplied: ${param}.${guess(name, known)}`,
+    param,
+  )
+}
+
+function guess(name: string, names: readonly string[]): string {
+  const meant = nearest(name, names)
+  return meant === undefined ? '' : ` Did you mean "${meant}"?`
 }
 
 function unknownField(issue: z.core.$ZodIssueUnrecognizedKeys, schema: z.ZodType): TurbineError {
-  const param = nameOf([...issue.path, issue.keys[0]!])
-  const allowed = Object.keys(schemaAt(schema, issue.path)?.properties ?? {})
-  return invalid('unknown_parameter', `Unknown field "${param}". Allowed: ${allowed.join(', ')}.`, param)
+  const [name] = issue.keys as [string]
+  const param = nameOf([...issue.path, name])
+  const allowed = branchesOf(schemaAt(schema, issue.path)).flatMap((branch) =>
+    Object.keys(branch.properties ?? {}),
+  )
+  const message = `Unknown field "${param}".${guess(name, allowed)} Allowed: ${allowed.join(', ')}.`
+  return invalid('unknown_parameter', message, param)
 }
 
-function badValue(issue: z.core.$ZodIssue | undefined, schema: z.ZodType, value: unknown): TurbineError {
-  const path = issue?.path ?? []
+function badValue(issue: Issue, schema: z.ZodType, value: unknown): TurbineError {
+  const { path } = issue
   const got = path.reduce<unknown>((parent, key) => (parent as Record<PropertyKey, unknown>)?.[key], value)
   const param = path.length === 0 ? undefined : nameOf(path)
   const subject = param === undefined ? 'The request' : `"${param}"`
-  const allowed = describeAllowed(schemaAt(schema, path))
+  const allowed = describeAllowed(schemaAt(schema, path), got)
   if (got === undefined)
     return invalid('missing_required_parameter', `${subject} is missing. It must be ${allowed}.`, param)
-  if (issue?.code === 'custom') return invalid('invalid_value', `${subject} ${issue.message}.`, param)
-  const code = issue?.code === 'invalid_type' ? 'invalid_type' : 'invalid_value'
+  if (issue.code === 'custom') return invalid('invalid_value', `${subject} ${issue.message}.`, param)
+  const isType = issue.code === 'invalid_type' || issue.code === 'invalid_union'
+  const code = isType ? 'invalid_type' : 'invalid_value'
   return invalid(code, `${subject} must be ${allowed}, got ${describeValue(got)}.`, param)
 }
 
@@ -42,13 +74,15 @@ function badValue(issue: z.core.$ZodIssue | undefined, schema: z.ZodType, value:
 const nameOf = (path: readonly PropertyKey[]) => excerpt(path.join('.'), 60)
 
 /** Subschema at a path, as JSON Schema. */
-function schemaAt(schema: z.ZodType, path: PropertyKey[]): JsonSchema | undefined {
-  return path.reduce<JsonSchema | undefined>((node, key) => {
-    const child =
-      typeof key === 'number' ? node?.items : (node?.properties?.[String(key)] ?? node?.additionalProperties)
-    return typeof child === 'object' && !Array.isArray(child) ? withoutNull(child as JsonSchema) : undefined
+const schemaAt = (schema: z.ZodType, path: PropertyKey[]): JsonSchema | undefined =>
+  path.reduce<JsonSchema | undefined>((node, key) => {
+    const children = branchesOf(node).map((branch) =>
+      typeof key === 'number'
+        ? branch.items
+        : (branch.properties?.[String(key)] ?? branch.additionalProperties),
+    )
+    return children.find((child): child is JsonSchema => typeof child === 'object' && !Array.isArray(child))
   }, jsonSchemaOf(schema))
-}
 
 const jsonSchemas = new WeakMap<z.ZodType, JsonSchema>()
 
@@ -61,16 +95,29 @@ function jsonSchemaOf(schema: z.ZodType): JsonSchema {
   return made
 }
 
-/** Unwraps a nullable schema. */
-function withoutNull(schema: JsonSchema): JsonSchema {
-  const [other, ...more] = schema.anyOf?.filter(({ type }) => type !== 'null') ?? []
-  return other && more.length === 0 ? other : schema
+/** What a value may be, without `null`, which counts as left out. */
+function branchesOf(schema: JsonSchema | undefined): JsonSchema[] {
+  if (!schema) return []
+  const union = schema.anyOf ?? schema.oneOf
+  if (union) return union.flatMap((branch) => branchesOf(branch as JsonSchema))
+  const types = [schema.type].flat()
+  return types.filter((type) => type !== 'null').map((type) => ({ ...schema, type }))
 }
 
-function describeAllowed(schema: JsonSchema | undefined): string {
-  if (schema?.const !== undefined) return JSON.stringify(schema.const)
-  if (schema?.enum) return `one of ${schema.enum.map((value) => JSON.stringify(value)).join(', ')}`
-  switch (schema?.type) {
+const typeOf = (value: unknown) => (Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value)
+
+/** Of a union, the branches of the value's type, or all of them. */
+function describeAllowed(schema: JsonSchema | undefined, got: unknown): string {
+  const branches = branchesOf(schema)
+  const alike = branches.filter(({ type }) => type === typeOf(got))
+  const described = (alike.length > 0 ? alike : branches).map(describeOne)
+  return described.length === 0 ? 'a valid value' : [...new Set(described)].join(' or ')
+}
+
+function describeOne(schema: JsonSchema): string {
+  if (schema.const !== undefined) return JSON.stringify(schema.const)
+  if (schema.enum) return `one of ${schema.enum.map((value) => JSON.stringify(value)).join(', ')}`
+  switch (schema.type) {
     case 'number':
       return `a number${describeRange(schema)}`
     case 'integer':
@@ -82,7 +129,7 @@ function describeAllowed(schema: JsonSchema | undefined): string {
     case 'boolean':
       return 'true or false'
     case 'array':
-      return `an array${schema.maxItems === undefined ? '' : ` of at most ${schema.maxItems} items`}`
+      return `an array${describeItems(schema)}`
     default:
       return 'a valid value'
   }
@@ -90,12 +137,19 @@ function describeAllowed(schema: JsonSchema | undefined): string {
 
 function describeFields({ properties = {}, maxProperties }: JsonSchema): string {
   const names = Object.keys(properties)
-  if (names.length > 0) return ` with the fields ${names.join(', ')}`
+  if (names.length > 0) return ` with the field${names.length > 1 ? 's' : ''} ${names.join(', ')}`
   return maxProperties === undefined ? '' : ` of at most ${maxProperties} fields`
 }
 
-const describeRange = ({ minimum, maximum }: JsonSchema) =>
-  minimum === undefined || maximum === undefined ? '' : ` from ${minimum} to ${maximum}`
+const describeItems = ({ minItems, maxItems }: JsonSchema) =>
+  maxItems === undefined ? '' : ` of ${minItems ? `${minItems} to` : 'at most'} ${maxItems} items`
+
+function describeRange({ minimum, maximum }: JsonSchema): string {
+  if (minimum === undefined) return ''
+  return maximum === undefined || maximum >= Number.MAX_SAFE_INTEGER
+    ? ` of at least ${minimum}`
+    : ` from ${minimum} to ${maximum}`
+}
 
 /** Longer than any text that is written by hand. */
 const unstatedLength = 1_000_000
@@ -111,6 +165,6 @@ function describeValue(value: unknown): string {
     const shown = value.length > 40 ? undefined : JSON.stringify(value)
     return shown === undefined || shown.length > 60 ? `a string of ${value.length} characters` : shown
   }
-  if (Array.isArray(value)) return 'an array'
+  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array'
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }

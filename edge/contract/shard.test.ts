@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { earlierReading } from './batch.ts'
 import { keys } from './keys.ts'
 import {
   type Control,
@@ -17,6 +18,7 @@ const job: ShardJob = {
   shard: 0,
   endpoint: '/v1/captions',
   model: 'blip',
+  reading: { ignored: ['user'], aliases: { 'gpt-4o-mini': 'blip' } },
   maxPrune: 1,
   expiresAt: 2,
   createdAt: 1,
@@ -44,6 +46,11 @@ test.each([
   { ...job, slices: [{ key: keys.batchManifest('acme', 'batch_1'), start: 0, end: 1 }] },
 ])('a shard comes out of its record as it went in: %j', (each) => {
   expect(decodeShardJob(encodeShardJob(each))).toEqual(each)
+})
+
+test('lines of a shard of an earlier version are read as that read them', () => {
+  const { reading } = decodeShardJob(encodeShardJob({ ...job, reading: undefined }))
+  expect(reading).toEqual(earlierReading)
 })
 
 test.each(controls)('$type comes out of its record as it went in', (control) => {

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Slice } from '../../infra/store/slices.ts'
-import { type BatchEndpoint, batchEndpoints, maxShardLines } from './batch.ts'
+import { type BatchEndpoint, batchEndpoints, earlierReading, maxShardLines, type Reading } from './batch.ts'
 import { modelIdSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
 import { maxParts } from './file.ts'
@@ -19,6 +19,8 @@ export interface ShardJob {
   shard: number
   endpoint: BatchEndpoint
   model: string
+  /** How its lines are read. */
+  reading?: Reading
   /** Maximum share of image tokens that may be merged, 0 to 1; a line may set less. */
   maxPrune: number
   /** Unix ms; lines not started by then are `batch_expired`. */
@@ -136,6 +138,12 @@ const shardJobSchema = z.object({
   ...place,
   endpoint: z.enum(batchEndpoints),
   model: modelIdSchema,
+  reading: z
+    .object({
+      ignored: z.array(z.string()).optional(),
+      aliases: z.record(z.string(), modelIdSchema).optional(),
+    })
+    .optional(),
   maxPrune: z.number().min(0).max(1),
   expiresAt: numberSchema,
   createdAt: numberSchema,
@@ -149,9 +157,10 @@ const shardJobSchema = z.object({
 /** @throws TurbineError `record_unreadable` when it is damaged, or names another tenant's objects */
 export function decodeShardJob(record: { value: Uint8Array }): ShardJob {
   const job = decodeJson(record, shardJobSchema)
+  const read = { ...job, reading: job.reading ?? earlierReading }
   const foreign = job.slices.some(({ bucket, key }) => bucket === undefined && !isInputOf(job.tenant, key))
   if (foreign) throw unreadable("has another tenant's objects in", 'slices')
-  return job
+  return read
 }
 
 const isInputOf = (tenant: string, key: string) =>

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { assertGranted, parseS3Uri, type Tenant, tenantSchema } from './tenant.ts'
+import { assertGranted, parseS3Uri, type S3Address, type Tenant, tenantSchema } from './tenant.ts'
 
 const ownBucket = 'turbine'
 const tenant: Tenant = {
@@ -12,10 +12,13 @@ const tenant: Tenant = {
   limits: {},
 }
 
-test.each([
+test.each<[string, S3Address]>([
   ['s3://photos/a/b.jpg', { bucket: 'photos', key: 'a/b.jpg' }],
   ['s3://photos/', { bucket: 'photos', key: '' }],
   ['s3://photos', { bucket: 'photos', key: '' }],
+  ...['a//b', '/a', '//', 'a/./b', './a', 'a/../b', 'a/..', 'a b+%2f?#', '日本/é'].map(
+    (key): [string, S3Address] => [`s3://photos/${key}`, { bucket: 'photos', key }],
+  ),
 ])('%s is an address', (uri, address) => {
   expect(parseS3Uri(uri)).toEqual(address)
 })
@@ -27,7 +30,8 @@ test.each([
   's3:///a',
   's3://A/b',
   's3://ab/../c',
-  's3://photos/./a',
+  's3://ab/a/../../c',
+  's3://ab/..',
 ])('%s is no address', (uri) => {
   expect(() => parseS3Uri(uri, 'image_url')).toThrow(
     expect.objectContaining({ code: 's3_uri_invalid', status: 400, param: 'image_url' }),
@@ -39,6 +43,9 @@ test.each([
   ['read', 's3://photos/2026/'],
   ['read', 's3://photos/list.jsonl'],
   ['write', 's3://results/run/'],
+  ['read', 's3://photos/2026//a.jpg'],
+  ['read', 's3://photos/2026/./a.jpg'],
+  ['read', 's3://photos/2026/b/../a.jpg'],
 ] as const)('may %s %s', (access, uri) => {
   expect(assertGranted(tenant, access, uri, { ownBucket })).toEqual(parseS3Uri(uri))
 })
@@ -51,6 +58,15 @@ test.each([
   ['read', 's3://photos-private/2026/a.jpg'],
   ['read', 's3://photos/list.jsonl.bak'],
   ['read', 's3://photos/'],
+  // To servers that take keys for paths these are elsewhere.
+  ['read', 's3://photos/2026/../2025/a.jpg'],
+  ['read', 's3://photos/2026/..'],
+  ['read', 's3://photos/2026/a/../../2025/a.jpg'],
+  ['read', 's3://photos/2026//../2025/a.jpg'],
+  // And to others these.
+  ['read', 's3://photos/2025/../2026/a.jpg'],
+  ['read', 's3://photos//2026/a.jpg'],
+  ['read', 's3://photos/x/../list.jsonl'],
 ] as const)('may not %s %s, and learns how to be granted it', (access, uri) => {
   expect(() => assertGranted(tenant, access, uri, { ownBucket, param: 'turbine.input_uri' })).toThrow(
     expect.objectContaining({
@@ -60,6 +76,13 @@ test.each([
       message: expect.stringContaining(`npx turbine tenants grant acme --${access} s3://`),
     }),
   )
+})
+
+test('a grant can have such segments too', () => {
+  const odd: Tenant = { ...tenant, grants: [{ uri: 's3://photos/a//', access: 'read' }] }
+  const may = (uri: string) => () => assertGranted(odd, 'read', uri, { ownBucket })
+  expect(may('s3://photos/a//b.jpg')).not.toThrow()
+  expect(may('s3://photos/a/b.jpg')).toThrow(expect.objectContaining({ code: 's3_not_granted' }))
 })
 
 test.each([

@@ -57,9 +57,24 @@ export interface S3Address {
 export function parseS3Uri(uri: string, param?: string): S3Address {
   const match = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/(.*))?$/s.exec(uri)
   const key = match?.[2] ?? ''
-  const climbs = key.split('/').some((segment) => segment === '..' || segment === '.')
-  if (match && !climbs) return { bucket: match[1]!, key }
-  throw invalid('s3_uri_invalid', `"${excerpt(uri, 120)}" is not a URI like s3://bucket/key.`, param)
+  if (match && resolveKey(key) !== undefined) return { bucket: match[1]!, key }
+  const what = match ? 'leads out of its bucket' : 'is not a URI like s3://bucket/key'
+  throw invalid('s3_uri_invalid', `"${excerpt(uri, 120)}" ${what}.`, param)
+}
+
+/**
+ * The key that a server takes for a path, as gateways in front of a file system do: without empty, `.` and `..` segments.
+ * Undefined for one that leads out of the bucket.
+ */
+function resolveKey(key: string): string | undefined {
+  const path: string[] = []
+  for (const segment of key.split('/')) {
+    if (segment === '..') {
+      if (path.pop() === undefined) return undefined
+    } else if (segment !== '' && segment !== '.') path.push(segment)
+  }
+  const isPrefix = /(?:^|\/)\.{0,2}$/.test(key)
+  return path.length > 0 && isPrefix ? `${path.join('/')}/` : path.join('/')
 }
 
 /**
@@ -72,9 +87,8 @@ export function isGranted(
   address: S3Address,
   ownBucket: string | undefined,
 ): boolean {
-  const asked = `s3://${address.bucket}/${address.key}`
   if (isOwn(address, ownBucket)) return false
-  return grants.some((grant) => grant.access === access && covers(grant.uri, asked))
+  return grants.some((grant) => grant.access === access && covers(parseS3Uri(grant.uri), address))
 }
 
 /** Servers differ in whether they distinguish upper case. */
@@ -111,6 +125,14 @@ export function assertGranted(
   )
 }
 
-/** Not by text alone: a grant for `s3://data/a` does not cover `s3://data/abc`. */
-const covers = (granted: string, asked: string) =>
-  granted.endsWith('/') ? asked.startsWith(granted) : asked === granted
+/** What the key is to one server and what it is to another have to be covered both. */
+function covers(granted: S3Address, asked: S3Address): boolean {
+  if (granted.bucket !== asked.bucket) return false
+  return [(key: string) => key, resolveKey].every((read) => isBelow(read(granted.key), read(asked.key)))
+}
+
+/** Not by text alone: a grant for `a` does not cover `abc`. */
+function isBelow(granted: string | undefined, asked: string | undefined): boolean {
+  if (granted === undefined || asked === undefined) return false
+  return granted === '' || granted.endsWith('/') ? asked.startsWith(granted) : asked === granted
+}

@@ -3,7 +3,6 @@ import { memoryStore } from '../../infra/store/memory.fixture.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { starter } from '../app.fixture.ts'
 import { keys } from '../contract/keys.ts'
-import { forgetModelMs } from '../contract/model.ts'
 import { createServedModels } from './served-models.ts'
 
 /** A fleet's store whose clock and health the test decides. */
@@ -72,12 +71,29 @@ test('keeps the list through an outage of the store, and fails where there never
   expect(ids(await models())).toEqual(['a'])
 })
 
-test('forgets a model that nobody has spoken of for a day', async () => {
+const minuteMs = 60_000
+const dayMs = 24 * 60 * minuteMs
+
+test.each([
+  [0, 'ready'],
+  [2 * minuteMs, 'ready'],
+  [4 * minuteMs, 'waiting'],
+  [dayMs - 1, 'waiting'],
+  [dayMs, 'stopped'],
+  [400 * dayMs, 'stopped'],
+])('a model that was announced %i ms ago is %s', async (age, state) => {
+  const { models, announce, state: fleetState } = fleet()
+  const seenAt = fleetState.now - age
+  await announce('a', seenAt)
+  const [model] = await models()
+  expect(model!.turbine).toMatchObject({ state, last_seen_at: Math.floor(seenAt / 1000) })
+})
+
+test('models that stopped come last, the latest of them first', async () => {
   const { models, announce, state } = fleet()
-  await announce('old')
-  state.now += forgetModelMs - 1
-  await announce('new')
-  expect(ids(await models())).toEqual(['new', 'old'])
-  state.now += 1
-  expect(ids(await models())).toEqual(['new'])
+  await announce('a', state.now - 3 * dayMs)
+  await announce('b', state.now - 2 * dayMs)
+  await announce('c', state.now - dayMs / 2)
+  await announce('d')
+  expect(ids(await models())).toEqual(['c', 'd', 'b', 'a'])
 })

@@ -2,7 +2,7 @@ import { remember } from '../../infra/remembered.ts'
 import { readAll } from '../../infra/store/json.ts'
 import type { ObjectStore } from '../../infra/store/store.ts'
 import { keys } from '../contract/keys.ts'
-import { forgetModelMs, type ModelSummary, servedModelSchema } from '../contract/model.ts'
+import { type ModelSummary, modelState, type ServedModel, servedModelSchema } from '../contract/model.ts'
 
 interface WarnLog {
   warn(fields: Record<string, unknown>, message: string): void
@@ -18,8 +18,9 @@ export interface ServedModelsOptions {
 }
 
 /**
- * Models served by the processors of a fleet, as they announce them in the store; ordered by id, so that every edge has
- * the same default. The last list is served while it is refreshed and during an outage of the store.
+ * Models of a fleet, as processors have announced them in the store, with their state: also those that none serves now.
+ * Ordered by id, so that every edge has the same default, those that stopped last, the latest of them first. The last list
+ * is served while it is refreshed and during an outage of the store.
  *
  * @returns a function that rejects with StoreUnavailableError if no list was ever read
  * @example
@@ -28,11 +29,26 @@ export interface ServedModelsOptions {
  */
 export function createServedModels({ store, now, log, ttlMs = 10_000 }: ServedModelsOptions) {
   const listed = remember({ load: () => readServedModels(store, log), freshMs: () => ttlMs, now })
-  return async (): Promise<ModelSummary[]> =>
-    (await listed(keys.models))
-      .filter(({ seenAt }) => now() - seenAt < forgetModelMs)
-      .map(({ model }) => model)
+  return async (): Promise<ModelSummary[]> => {
+    const models = (await listed(keys.models)).map((served) => ({
+      ...served,
+      model: withState(served, now()),
+    }))
+    const [stopped, others] = [true, false].map((is) =>
+      models.filter(({ model }) => (model.turbine.state === 'stopped') === is),
+    )
+    return [...others!, ...stopped!.toSorted((a, b) => b.seenAt - a.seenAt)].map(({ model }) => model)
+  }
 }
+
+const withState = ({ model, seenAt }: ServedModel, now: number): ModelSummary => ({
+  ...model,
+  turbine: {
+    ...model.turbine,
+    state: modelState(seenAt, now),
+    last_seen_at: Math.floor(seenAt / 1000),
+  },
+})
 
 /** Reads the last announcement of each model, however old. @throws StoreUnavailableError */
 export const readServedModels = (store: ObjectStore, log: WarnLog) =>

@@ -15,7 +15,7 @@ export interface ReceiveOptions {
 
 export interface ReceiveBodyOptions extends ReceiveOptions {
   /** Bytes of memory for each byte of the body: what is made of it counts too. Default 1; 0 reserves nothing. */
-  copies?: number | ((contentType: string) => number)
+  copies?: number
 }
 
 type BodyDeps = Pick<EdgeDeps, 'bodies'>
@@ -30,10 +30,13 @@ const firstBytes = 64 * 1024
  * with a `Content-Length` at once, for another as it grows.
  * @throws TurbineError `body_too_large`, `body_too_slow`, `body_incomplete`, `too_many_bytes_in_flight`, `memory_full`
  */
-export function receiveBody({ bodies }: BodyDeps, options: ReceiveBodyOptions): MiddlewareHandler<EdgeEnv> {
-  const { maxBytes, copies: given = 1 } = options
+export function receiveBody(
+  { bodies }: BodyDeps,
+  given: ReceiveBodyOptions | ((contentType: string) => ReceiveBodyOptions),
+): MiddlewareHandler<EdgeEnv> {
   return async (c, next) => {
-    const copies = typeof given === 'number' ? given : given(c.req.header('content-type') ?? '')
+    const options = typeof given === 'function' ? given(c.req.header('content-type') ?? '') : given
+    const { maxBytes, copies = 1 } = options
     const announced = announcedBytes(c, options)
     let room = announced ?? Math.min(firstBytes, maxBytes)
     // Without a length it is joined from its chunks, which takes it twice.

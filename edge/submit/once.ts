@@ -87,7 +87,10 @@ async function awaitStored(
 }
 
 /** Caption request of any endpoint. */
-export type CaptionAsk = Pick<Submission, 'image' | 'model' | 'prompt' | 'maxPrune' | 'deadlineMs'>
+export type CaptionAsk = Pick<
+  Submission,
+  'image' | 'model' | 'prompt' | 'maxTokens' | 'stop' | 'maxPrune' | 'deadlineMs'
+>
 
 export interface RequestOptions {
   /** Arrival of the request, unix ms. */

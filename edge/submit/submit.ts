@@ -2,7 +2,7 @@ import { putOnce } from '../../infra/store/json.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { inSpan, SpanKind, traceparent } from '../../infra/telemetry/tracing.ts'
 import { timeLimit } from '../../infra/timing.ts'
-import { type Caption, maxHoldMs } from '../contract/caption.ts'
+import { type Caption, type CaptionEnd, maxHoldMs } from '../contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
 import { topics } from '../contract/topics.ts'
@@ -10,7 +10,7 @@ import type { EdgeDeps } from '../deps.ts'
 import type { KeyClaim } from '../guard/idempotency-claim.ts'
 
 /** Validated request. Times are unix ms. */
-export interface Submission {
+export interface Submission extends CaptionEnd {
   tenant: string
   model: string
   /** The image, or a function that fetches it when the job is sent. */

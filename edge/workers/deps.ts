@@ -7,6 +7,7 @@ import { createDownloads } from '../api/files/download.ts'
 import { maxBodyBytes } from '../contract/caption.ts'
 import { replyPath } from '../contract/reply.ts'
 import type { EdgeDeps } from '../deps.ts'
+import { idleIgnores, readingOf } from '../fleet/reading.ts'
 import { createServedModels } from '../fleet/served-models.ts'
 import { hasPlace } from '../guard/admission.ts'
 import { createBodyMemory } from '../guard/body-memory.ts'
@@ -38,6 +39,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
   const now = Date.now
   const newId = () => crypto.randomUUID()
   const log = createConsoleLog({ level: config.logLevel })
+  for (const told of [...config.warnings, ...idleIgnores(config.ignoreParameters)]) log.warn({}, told)
   const s3 = openS3({
     endpoint: config.s3Endpoint,
     region: config.s3Region,
@@ -77,6 +79,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     }),
     replySecret: config.replySecret,
     models,
+    reading: readingOf(config),
     // The length of the processors' queue is not known here; this bounds the memory of the isolate.
     roomIn: (taken, { held: own }) => (hasPlace({ limit: config.queueLimit, taken, own }) ? 0 : 1),
     readiness: withoutReasons(

@@ -41,3 +41,8 @@ test.each<[Record<string, string>, string]>([
   expect(() => workerConfig(env(variables))).toThrow(ConfigError)
   expect(() => workerConfig(env(variables))).toThrow(message)
 })
+
+test('a variable that is misspelt is a warning', () => {
+  const { warnings } = workerConfig(env({ TURBINE_MODEL_ALIAS: 'a=b' }))
+  expect(warnings).toEqual([expect.stringContaining('Did you mean TURBINE_MODEL_ALIASES?')])
+})

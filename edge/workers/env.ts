@@ -19,6 +19,8 @@ export interface WorkerEnv {
 export interface WorkerConfig extends Config {
   kafka: Pick<KafkaOptions, 'brokers' | 'clientId' | 'tls' | 'sasl'>
   replySecret: string
+  /** Of settings that are misspelt or have no effect. */
+  warnings: string[]
   /** Number of Durable Objects that send to Kafka. */
   producers: number
   /** Number of Durable Objects that requests wait in. */
@@ -35,7 +37,7 @@ export function workerConfig(env: WorkerEnv): WorkerConfig {
   const variables = Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
   )
-  const { config } = loadConfig({ env: variables })
+  const { config, warnings } = loadConfig({ env: variables })
   const kafka = kafkaSettings(config)
   if (!kafka) throw missing('KAFKA_BROKERS', 'an edge on Workers has no embedded stream')
   if (config.kafkaCa !== undefined)
@@ -46,6 +48,7 @@ export function workerConfig(env: WorkerEnv): WorkerConfig {
     throw missing('TURBINE_REPLY_SECRET', 'processors sign their replies with it')
   return {
     ...config,
+    warnings,
     kafka,
     replySecret: config.replySecret,
     producers: poolSize('PRODUCERS', variables),

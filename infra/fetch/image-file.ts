@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { ImageError } from '../errors.ts'
+import { encodeFileName } from '../file-name.ts'
 
 /** Larger files are not read: no image that can be captioned is that large. */
 const maxFileBytes = 512 * 1024 * 1024
@@ -21,9 +22,28 @@ export async function readImageFile(path: string): Promise<Uint8Array> {
   }
 }
 
+/** Not for a writer of a pipe, either. */
+const openWithoutWaiting = (path: string) =>
+  open(encodeFileName(path), constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+
+/**
+ * The first bytes of a regular file; undefined for a folder, a pipe or a device.
+ * @throws the error of the file system
+ */
+export async function readFileHead(path: string, bytes: number): Promise<Uint8Array | undefined> {
+  const file = await openWithoutWaiting(path)
+  try {
+    if (!(await file.stat()).isFile()) return undefined
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0)
+    return buffer.subarray(0, bytesRead)
+  } finally {
+    await file.close()
+  }
+}
+
 /** Without waiting for a writer of a pipe, and never more than the file had at first. */
 async function readRegularFile(path: string): Promise<Uint8Array> {
-  const file = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
+  const file = await openWithoutWaiting(path)
   try {
     const found = await file.stat()
     if (!found.isFile())

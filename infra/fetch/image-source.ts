@@ -56,7 +56,7 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
     const kind = kindOf(address)
     if (kind === 'data') {
       if (address.length > largeCharacters) await nextTurn()
-      return decodeDataUrl(address, maxBytes)
+      return await decodeDataUrl(address, maxBytes)
     }
     if (address.length > maxAddressCharacters) throw addressTooLong()
     if (readFile && !isAddress(address)) return readFile(address)

@@ -1,4 +1,4 @@
-import { assertKey } from './key.ts'
+import { assertKey, assertS3Key } from './key.ts'
 import { type ByteRange, resolveRange } from './range.ts'
 import { type ObjectInfo, type ObjectStore, PreconditionFailedError, type PutOptions } from './store.ts'
 
@@ -11,8 +11,9 @@ interface MemoryObject extends ObjectInfo {
 
 const compareBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
-/** An object store in a map, for tests of what uses one. */
-export function memoryStore() {
+/** An object store in a map, for tests of what uses one. `asBucket`: with any keys that S3 has. */
+export function memoryStore({ asBucket = false } = {}) {
+  const assertLegal = asBucket ? assertS3Key : assertKey
   const stored = new Map<string, MemoryObject>()
   let version = 0
   const assertPrecondition = (key: string, { ifNoneMatch, ifMatch }: PutOptions) => {
@@ -24,7 +25,7 @@ export function memoryStore() {
 
   const store: ObjectStore = {
     async put(key, body, options = {}) {
-      assertKey(key)
+      assertLegal(key)
       const bytes = new Uint8Array(await new Response(body as Body).arrayBuffer())
       assertPrecondition(key, options)
       const etag = String(++version)
@@ -33,7 +34,7 @@ export function memoryStore() {
       return { etag }
     },
     async get(key, range?: ByteRange) {
-      assertKey(key)
+      assertLegal(key)
       const object = stored.get(key)
       if (!object) return undefined
       const { start, end } = resolveRange(object.size, range)
@@ -41,12 +42,12 @@ export function memoryStore() {
       return { ...infoOf(object), contentType: object.contentType, body }
     },
     async head(key) {
-      assertKey(key)
+      assertLegal(key)
       const object = stored.get(key)
       return object && infoOf(object)
     },
     async delete(key) {
-      assertKey(key)
+      assertLegal(key)
       stored.delete(key)
     },
     async list(prefix, { limit = 1000, continuation, startAfter = '' } = {}) {

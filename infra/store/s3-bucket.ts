@@ -8,7 +8,7 @@ import {
   type S3Client,
 } from '@aws-sdk/client-s3'
 import { timeLimit } from '../timing.ts'
-import { assertKey } from './key.ts'
+import { assertS3Key } from './key.ts'
 import { type ByteRange, InvalidRangeError, resolveRange } from './range.ts'
 import { receivedBody, silence } from './s3-body.ts'
 import { isMissingObject, isUnnamedRefusal, S3RequestError, s3Fault, storeError } from './s3-errors.ts'
@@ -36,7 +36,7 @@ export interface S3Connection extends Pick<PutTarget, 'uploads' | 'partBytes'> {
 
 const maxListLimit = 1000
 
-/** The object store in one bucket. */
+/** The object store in one bucket. Its keys are those of S3: any segments, as others have put them. */
 export class S3Bucket implements ObjectStore {
   readonly #bucket: string
   readonly #connection: S3Connection
@@ -52,7 +52,7 @@ export class S3Bucket implements ObjectStore {
     body: Uint8Array | string | ReadableStream<Uint8Array>,
     options?: PutOptions,
   ): Promise<{ etag: string }> {
-    assertKey(key)
+    assertS3Key(key)
     const { client, uploads, partBytes } = this.#connection
     const target: PutTarget = {
       uploads,
@@ -66,7 +66,7 @@ export class S3Bucket implements ObjectStore {
   }
 
   async get(key: string, range?: ByteRange, { signal }: GetOptions = {}): Promise<StoredObject | undefined> {
-    assertKey(key)
+    assertS3Key(key)
     const found = await this.#get(key, rangeHeader(range), signal)
     if (!found) return undefined
     return {
@@ -82,13 +82,13 @@ export class S3Bucket implements ObjectStore {
   }
 
   async head(key: string): Promise<ObjectInfo | undefined> {
-    assertKey(key)
+    assertS3Key(key)
     const found = await this.#head(key)
     return found && infoOf(key, found, found.ContentLength!)
   }
 
   async delete(key: string): Promise<void> {
-    assertKey(key)
+    assertS3Key(key)
     const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: key })
     try {
       await this.#send((options) => this.#connection.client.send(command, options))

@@ -35,7 +35,8 @@ export async function startS3TestServer(): Promise<S3TestServer> {
     open++
     response.once('close', () => open--)
     const url = new URL(request.url!, 'http://s3')
-    const key = decodeURIComponent(url.pathname).split('/').slice(2).join('/')
+    // As it came: an URL has no "." and ".." segments.
+    const key = request.url!.split('?', 1)[0]!.split('/').slice(2).map(decodeURIComponent).join('/')
     requests.push(`${request.method} ${key}${url.search.includes('list-type') ? '?list' : ''}`)
     if (server.intercept?.(request, response)) return
     await serve({ request, response, url, key, objects, uploads })
@@ -132,21 +133,29 @@ function decoded({ headers }: IncomingMessage, body: Buffer): Buffer {
   throw new TypeError('The server does not read aws-chunked bodies.')
 }
 
+/** As AWS does for `encoding-type=url`. */
+const encodeKey = (key: string) => encodeURIComponent(key).replaceAll('%2F', '/').replaceAll('%20', '+')
+
 function list(response: ServerResponse, { searchParams }: URL, objects: Map<string, Buffer>): void {
   const prefix = searchParams.get('prefix') ?? ''
-  const after = searchParams.get('continuation-token') ?? searchParams.get('start-after') ?? ''
+  const token = searchParams.get('continuation-token')
+  const after = token === null ? (searchParams.get('start-after') ?? '') : decodeURIComponent(token)
   const limit = Number(searchParams.get('max-keys') ?? 1000)
   const keys = [...objects.keys()].filter((key) => key.startsWith(prefix) && key > after).sort()
   const page = keys.slice(0, limit)
   const more = keys.length > limit
   const contents = page.map(
     (key) =>
-      `<Contents><Key>${key}</Key><LastModified>2026-11-27T07:00:00.000Z</LastModified><ETag>"1"</ETag><Size>${objects.get(key)!.length}</Size></Contents>`,
+      `<Contents><Key>${encodeKey(key)}</Key><LastModified>2026-11-27T07:00:00.000Z</LastModified><ETag>"1"</ETag><Size>${objects.get(key)!.length}</Size></Contents>`,
   )
-  const next = more ? `<NextContinuationToken>${page.at(-1)}</NextContinuationToken>` : ''
+  const next = more
+    ? `<NextContinuationToken>${encodeURIComponent(page.at(-1)!)}</NextContinuationToken>`
+    : ''
   response
     .writeHead(200, { 'content-type': 'application/xml' })
-    .end(`<ListBucketResult><IsTruncated>${more}</IsTruncated>${next}${contents.join('')}</ListBucketResult>`)
+    .end(
+      `<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>${more}</IsTruncated>${next}${contents.join('')}</ListBucketResult>`,
+    )
 }
 
 /** Waits until the condition holds, for some seconds. */

@@ -5,6 +5,7 @@ import { afterEach, expect, test } from 'vitest'
 import { InvalidKeyError } from './key.ts'
 import { openS3, type S3, type S3Options } from './s3.ts'
 import { S3RequestError, s3Answer } from './s3-errors.ts'
+import { type S3TestServer, startS3TestServer } from './s3-server.fixture.ts'
 import {
   BucketUnavailableError,
   getBytes,
@@ -13,11 +14,11 @@ import {
   StoreUnavailableError,
 } from './store.ts'
 
-const opened: (Server | S3)[] = []
-afterEach(() => {
+const opened: (Server | S3 | S3TestServer)[] = []
+afterEach(async () => {
   for (const each of opened.splice(0)) {
     if ('closeAllConnections' in each) each.closeAllConnections()
-    each.close()
+    await each.close()
   }
 })
 
@@ -292,4 +293,32 @@ test('a stream that is refused is not sent, and told so', async () => {
   await expect(store.put('a', body, { ifNoneMatch: '*' })).rejects.toThrow(PreconditionFailedError)
   expect(cancelled).toBe(true)
   expect(requests).toEqual(['HEAD a'])
+})
+
+test.each([
+  'p//a.jpg',
+  '/a.jpg',
+  '//',
+  'p/',
+  'p/./a.jpg',
+  'p/../a.jpg',
+  '../a.jpg',
+  'p/..',
+  'a b+c.jpg',
+  'a%20b%2F%2e%2e.jpg',
+  'a?b#c&d=e.jpg',
+  "a'()*!~;:@$,.jpg",
+  'a\\b<&>".jpg',
+  '日本/é/🐟.jpg',
+  'a\u0001\n.jpg',
+  ' a ',
+])('a key that others have put is read as it is: %j', async (key) => {
+  const server = await startS3TestServer()
+  opened.push(server)
+  const store = openS3(server.options).bucket('bucket')
+  server.objects.set(key, Buffer.from('picture'))
+  expect((await store.list('')).objects.map((object) => object.key)).toEqual([key])
+  expect((await store.head(key))?.size).toBe(7)
+  expect(Buffer.from((await getBytes(store, key))!).toString()).toBe('picture')
+  expect(new Set(server.requests)).toEqual(new Set([`GET ?list`, `HEAD ${key}`, `GET ${key}`]))
 })

@@ -49,8 +49,8 @@ export interface ListPage {
 
 /**
  * The object store: whole objects by key, written atomically (a reader sees the old object or the new one,
- * never a part). Keys are 1 to 1024 bytes of UTF-8, separated by `/`, without empty, `.` or `..` segments.
- * Implemented by a directory on one machine and by S3 in a fleet.
+ * never a part). Keys are 1 to 1024 bytes of UTF-8, separated by `/`, without empty, `.` or `..` segments; in S3, whose
+ * buckets can be others' too, with any. Implemented by a directory on one machine and by S3 in a fleet.
  */
 export interface ObjectStore {
   /** @throws PreconditionFailedError when `ifNoneMatch` or `ifMatch` does not hold; nothing is written then. */

@@ -6,6 +6,7 @@ it.each([
   ['one\r\u001b[Ktwo', 'one\\u000d\\u001b[Ktwo'],
   ['eight bits: \u009b2J', 'eight bits: \\u009b2J'],
   ['columns\tand lines\nstay, as does é', 'columns\tand lines\nstay, as does é'],
+  ['caf\udce9 \udce8.jpg, but 🐟', 'caf\\udce9 \\udce8.jpg, but 🐟'],
 ])('%j is printed as %j', (text, printed) => {
   expect(escapeControls(text)).toBe(printed)
 })

@@ -30,6 +30,7 @@ export class FakeCaptioner implements Captioner {
     if (error !== undefined) throw error
     return {
       caption: `caption of ${image}`,
+      finish_reason: 'stop',
       turbine: {
         prune_level: 1,
         prune_ratio: 0.5,

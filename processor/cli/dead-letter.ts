@@ -1,4 +1,5 @@
 import { Command } from 'commander'
+import { jsonLine } from '../../edge/contract/lines.ts'
 import type { Stream } from '../../infra/stream/stream.ts'
 import {
   describeDeadLetter,
@@ -70,7 +71,7 @@ export async function showDeadLetters(
   const { stdout, stderr } = environment
   const letters = await closing(environment.openStream(), (stream) => peekDeadLetters(stream, limit))
   const described = letters.map(describeDeadLetter)
-  if (json) for (const letter of described) stdout.write(`${JSON.stringify(letter)}\n`)
+  if (json) for (const letter of described) stdout.write(`${jsonLine(letter)}\n`)
   else if (described.length > 0) {
     const header = ['ID', 'TENANT', 'ORIGIN', 'WHEN', 'SIZE', 'CAUSE']
     const rows = described.map(({ id, tenant, origin, at, bytes, cause }) => [

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
@@ -125,4 +125,20 @@ test('names of files come from names of images', () => {
   expect(stemOf('sha256:abcd')).toBe('sha256_abcd')
   const taken = new Set<string>()
   expect(['a', 'A', 'a-2', 'a'].map((stem) => uniqueName(stem, taken))).toEqual(['a', 'A-2', 'a-2-2', 'a-3'])
+})
+
+test('no image is replaced by the picture of another', async () => {
+  const photos = ['a.jpg', 'a.png', 'b.jpg']
+  for (const name of photos) await writeFile(join(folder, name), name)
+  await mkdir(join(folder, 'out'))
+  await symlink(join(folder, 'b.jpg'), join(folder, 'out', 'b.png'))
+  for (const out of [folder, join(folder, 'out', '..')]) {
+    const { error, stderr } = await inspect(['a.jpg', 'a.png'], { out, picture: true })
+    expect(error).toBeInstanceOf(IncompleteError)
+    expect(stderr).toContain('Choose another --out')
+  }
+  // A link in the output folder is not followed to what it leads to.
+  await inspect(['a.jpg'], { picture: true })
+  for (const name of photos) expect(await readFile(join(folder, name), 'utf8')).toBe(name)
+  expect((await readdir(folder)).sort()).toEqual([...photos, 'out'])
 })

@@ -1,17 +1,20 @@
-import { mkdir } from 'node:fs/promises'
-import { basename, extname, join } from 'node:path'
+import { mkdir, realpath } from 'node:fs/promises'
+import { basename, dirname, extname, join } from 'node:path'
 import { Command, Option } from 'commander'
+import { describeSkipped, type Skipped } from '../../edge/contract/formats/file-kind.ts'
 import type { ConfigRow } from '../../infra/config.ts'
+import { encodeFileName } from '../../infra/file-name.ts'
 import { type TensorData, writeSafetensors } from '../onnx/safetensors.ts'
 import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/schedule.ts'
 import { readSources, resolveInputs } from './caption/inputs.ts'
 import { isAddress, type Source } from './caption/manifest.ts'
 import type { ReadImage } from './caption/read-image.ts'
-import { describeError, IncompleteError } from './errors.ts'
+import { describeError, IncompleteError, UsageError } from './errors.ts'
 import { plural } from './format.ts'
 import { drawMerges, type Merges } from './merge-picture.ts'
 import { anyNumber, index, numberOrList } from './options.ts'
 import type { Terminal } from './progress.ts'
+import { replaceFile } from './replace-file.ts'
 import { type ModelFlags, settingOption } from './settings.ts'
 
 /** Merge settings of an inspection. */
@@ -94,7 +97,16 @@ export function inspectCommand(environment: InspectEnvironment, settings: Config
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addHelpText('after', examples)
-    .action((images: string[], flags: InspectFlags) => runInspect(images, flags, environment))
+    .action((images: string[], flags: InspectFlags, command: Command) => {
+      const weights = ['alpha', 'beta', 'gamma'].filter(
+        (name) => command.getOptionValueSource(name) === 'cli',
+      )
+      if (flags.mode !== 'turbo' && weights.length > 0)
+        throw new UsageError(
+          `--${weights[0]} has no effect with --mode ${flags.mode}: only turbo has weights.`,
+        )
+      return runInspect(images, flags, environment)
+    })
 }
 
 /** Writes and prints the inspection of each image. @throws UsageError, IncompleteError when some images failed */
@@ -107,10 +119,11 @@ export async function runInspect(
   await mkdir(flags.out, { recursive: true })
   const inspector = await environment.openInspector(flags)
   const names = new Set<string>()
+  const skipped: Skipped = {}
   let failed = 0
   let inspected = 0
   try {
-    for await (const source of readSources(inputs, environment.stdin)) {
+    for await (const source of readSources(inputs, { stdin: environment.stdin, skipped })) {
       try {
         environment.stdout.write(`${await inspectImage(source, { inspector, names, flags, environment })}\n`)
         inspected++
@@ -122,6 +135,8 @@ export async function runInspect(
   } finally {
     await inspector.close()
   }
+  const left = describeSkipped(skipped)
+  if (left) environment.stderr.write(`Folders: ${left}\n`)
   if (failed > 0) throw new IncompleteError(`${plural(failed, 'image')} could not be inspected.`)
   if (inspected === 0) throw new IncompleteError(`There are no images in ${images.join(' ')}.`)
 }
@@ -142,17 +157,26 @@ async function inspectImage(
   if (source.location === undefined) throw source.error
   const bytes = await environment.readImage(source.location)
   const trace = await inspector.trace(bytes, flags)
+  await assertElsewhere(source.location, flags.out)
   const path = join(flags.out, uniqueName(stemOf(source.image), names))
   const files = [`${path}.safetensors`]
-  await writeSafetensors(`${path}.safetensors`, traceTensors(trace))
+  await replaceFile(files[0]!, (part) => writeSafetensors(part, traceTensors(trace)))
   if (flags.picture) {
-    await writePicture(`${path}.png`, trace)
+    await replaceFile(`${path}.png`, (part) => writePicture(part, trace))
     files.push(`${path}.png`)
   }
   const tokensIn = trace.source.length
   const tokensOut = trace.sizes.length
   const merged = (pruneRatio(tokensIn, tokensOut) * 100).toFixed(1)
   return `${source.image}: ${tokensIn} -> ${tokensOut} tokens (${merged} % merged), "${trace.caption}", ${files.join(', ')}`
+}
+
+/** The picture of an image can have the name of an image beside it. @throws UsageError */
+async function assertElsewhere(location: string, out: string): Promise<void> {
+  if (isAddress(location)) return
+  const folder = dirname(await realpath(encodeFileName(location)))
+  if (folder === (await realpath(out)))
+    throw new UsageError(`It lies in the output folder, whose files are replaced. Choose another --out.`)
 }
 
 function traceTensors(trace: Trace): Record<string, TensorData> {

@@ -18,11 +18,15 @@ const { runProgram } = await import('./program.ts')
 process.stdout.on('error', () => {})
 process.stderr.on('error', () => {})
 
+/** Each is told once, though settings are loaded several times. */
+const warned = new Set<string>()
+
 /** Loads the settings with the flags of a command. @throws UsageError for an invalid value */
 function settle(flags: ConfigSources['flags'] = {}) {
   try {
     const { config, warnings } = loadConfig({ flags })
-    for (const warning of warnings) process.stderr.write(`turbine: ${warning}\n`)
+    for (const warning of warnings) if (!warned.has(warning)) process.stderr.write(`turbine: ${warning}\n`)
+    for (const warning of warnings) warned.add(warning)
     return config
   } catch (error) {
     throw error instanceof Error ? new UsageError(error.message, { cause: error }) : error
@@ -75,6 +79,10 @@ const exitCode = await runProgram(process.argv.slice(2), {
   stderr: process.stderr,
   signals: process,
   readImage,
+  reading: () => {
+    const { ignoreParameters: ignored, modelAliases: aliases } = loadConfig().config
+    return { ignored, aliases }
+  },
   bundledModel,
   dataDir: async () => settle().dataDir,
   openStore: async () => {

@@ -89,6 +89,32 @@ test.each([
     ['inspect', 'x', '--r', '1', '--out', 'y', '--mode', 'fast'],
     /Allowed choices are turbo, tome, attention, random/,
   ],
+  // Options without an effect.
+  [['edge', '--device', 'cpu'], /unknown option '--device'/],
+  [['edge', '--model', 'x'], /unknown option '--model'/],
+  [['processor', '--public-url', 'http://a'], /unknown option '--public-url'/],
+  [['planner', '--max-batch', '2'], /unknown option '--max-batch'/],
+  [
+    ['caption', '.', '--retry-errors', '--overwrite'],
+    /'--retry-errors' cannot be used with option '--overwrite'/,
+  ],
+  [['caption', '.', '--out', '-', '--overwrite'], /--overwrite needs a file/],
+  [['caption', '.', '--out', '-', '--retry-errors'], /--retry-errors needs a file/],
+  [['batch', 'submit', 'x', '--out', 'y'], /--out needs --watch/],
+  [['batch', 'submit', 'x', '--overwrite'], /--overwrite needs --out/],
+  [['batch', 'watch', 'x', '--overwrite'], /--overwrite needs --out/],
+  [
+    ['calibrate', '--images', 'x', '--speed-only', '--levels', '4'],
+    /'--speed-only' cannot be used with option '--levels/,
+  ],
+  [
+    ['calibrate', '--images', 'x', '--speed-only', '--dry-run'],
+    /'--speed-only' cannot be used with option '--dry-run'/,
+  ],
+  [
+    ['inspect', 'x', '--r', '1', '--out', 'y', '--mode', 'tome', '--alpha', '2'],
+    /--alpha has no effect with --mode tome/,
+  ],
   [['models', 'pull', 'blip'], /"blip" is not a model id/],
   [['caption', '/nowhere/at-all'], /There is no file or folder/],
 ])('wrong usage is one line and exit code 2: %j', async (args, message) => {

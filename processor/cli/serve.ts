@@ -26,6 +26,44 @@ TURBINE_REPLY_SECRET for all of them. Run any number of each, and start and stop
 /metrics are served at --host and --port.
 `
 
+const ofModels = [
+  'model',
+  'device',
+  'precision',
+  'intraOpThreads',
+  'decoders',
+  'decodeTimeoutMs',
+  'maxBatch',
+  'lanes',
+] as const satisfies SettingName[]
+const ofPlanners = ['repay', 'captionRetention', 'sweepInterval'] as const satisfies SettingName[]
+const ofEdges = [
+  'minBodyRate',
+  'maxConnections',
+  'proxies',
+  'maxDownloads',
+  'maxTenantDownloads',
+  'downloadStallMs',
+  'publicUrl',
+  'modelAliases',
+  'ignoreParameters',
+] as const satisfies SettingName[]
+const ofImages = [
+  'queueLimit',
+  'memoryMb',
+  'sloMs',
+  'imageTimeoutMs',
+  'allowPrivateUrls',
+] as const satisfies SettingName[]
+
+/** Settings without an effect on a role: it has no options for them. All roles can share one environment. */
+const unused: Record<Role, readonly SettingName[]> = {
+  serve: [],
+  edge: [...ofModels, ...ofPlanners, 'pruning', 'dataDir'],
+  processor: [...ofEdges, ...ofPlanners],
+  planner: [...ofModels, ...ofEdges, ...ofImages, 'dataDir'],
+}
+
 const roles: Record<Role, { description: string; help: string }> = {
   serve: {
     description: 'run the whole captioning service in one process',
@@ -69,7 +107,7 @@ export function serveCommands(environment: ServeEnvironment, settings: ConfigRow
       .description(description)
       .addHelpText('after', `${help}${ending}`)
       .action((flags: ServeFlags) => runServe(role, flags, environment))
-    for (const option of settingOptions(settings)) command.addOption(option)
+    for (const option of settingOptions(settings, unused[role])) command.addOption(option)
     return command
   })
 }

@@ -14,9 +14,9 @@ export function settingOption(settings: ConfigRow[], name: SettingName): Option 
   return optionOf(setting)
 }
 
-/** Options of all settings but secrets. */
-export const settingOptions = (settings: ConfigRow[]): Option[] =>
-  settings.filter(({ flag }) => flag !== undefined).map(optionOf)
+/** Options of all settings but secrets, and those that are left out. */
+export const settingOptions = (settings: ConfigRow[], without: readonly SettingName[] = []): Option[] =>
+  settings.filter(({ flag, name }) => flag !== undefined && !without.includes(name)).map(optionOf)
 
 function optionOf({ name, flag, variable, default: value, allowed, description }: ConfigRow): Option {
   if (flag === undefined) throw new RangeError(`The setting "${name}" is a secret and has no option.`)

@@ -25,6 +25,8 @@ describe('bucketFor', () => {
   })
 })
 
+const sizes = { imageBytes: 3, maxLength: 20 }
+
 describe('padBatch', () => {
   it('fills up with the first image and its prompt, in place', () => {
     const source = new Uint8Array(new SharedArrayBuffer(15)).fill(9)
@@ -39,7 +41,7 @@ describe('padBatch', () => {
       ],
       schedule,
     }
-    const padded = padBatch(run, buckets, 3)
+    const padded = padBatch(run, buckets, sizes)
     expect(padded).toMatchObject({ bucket: 4, promptLength: 2 })
     expect([...padded.pixels]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3])
     expect(padded.pixels.buffer).toBe(source.buffer)
@@ -48,9 +50,20 @@ describe('padBatch', () => {
     expect([...padded.weight]).toEqual([150, 0])
   })
 
+  it('gives each image its own limit, and never more than the model has', () => {
+    const run = {
+      pixels: new Uint8Array(new SharedArrayBuffer(15)),
+      count: 3,
+      prompt: [[1], [1], [1]],
+      limits: [2, undefined, 99],
+      schedule,
+    }
+    expect([...padBatch(run, buckets, sizes).limit]).toEqual([2n, 20n, 20n, 2n])
+  })
+
   it('leaves a full bucket alone', () => {
     const source = new Uint8Array(new SharedArrayBuffer(6)).fill(5)
-    const padded = padBatch({ pixels: source, count: 2, prompt: [[1], [1]], schedule }, buckets, 3)
+    const padded = padBatch({ pixels: source, count: 2, prompt: [[1], [1]], schedule }, buckets, sizes)
     expect(padded.bucket).toBe(2)
     expect([...padded.prompt]).toEqual([1n, 1n])
   })
@@ -60,18 +73,28 @@ describe('padBatch', () => {
     ['a prompt too few', [[1]]],
     ['prompts without a start id', [[], []]],
   ])('refuses %s', (_, prompt) => {
-    expect(() => padBatch({ pixels: pixels(), count: 2, prompt, schedule }, buckets, 3)).toThrow(RangeError)
+    expect(() => padBatch({ pixels: pixels(), count: 2, prompt, schedule }, buckets, sizes)).toThrow(
+      RangeError,
+    )
   })
 
   it('refuses pixels without room for the bucket', () => {
     const run = { pixels: pixels(), count: 3, prompt: [[1], [1], [1]], schedule }
-    expect(() => padBatch(run, buckets, 4)).toThrow(RangeError)
+    expect(() => padBatch(run, buckets, { ...sizes, imageBytes: 4 })).toThrow(RangeError)
   })
 })
 
 describe('captionRows', () => {
-  const rows = (ids: number[], count: number, bucket: number, promptLength = 1) =>
-    captionRows(BigInt64Array.from(ids, BigInt), { count, bucket, promptLength, endId: 3 })
+  const rows = (
+    ids: number[],
+    count: number,
+    bucket: number,
+    promptLength = 1,
+    limits = Array.from({ length: bucket }, () => 20),
+  ) => {
+    const limit = BigInt64Array.from(limits, BigInt)
+    return captionRows(BigInt64Array.from(ids, BigInt), { count, bucket, promptLength, limit, endId: 3 })
+  }
 
   it('cuts each row behind its end id and drops the rows of the padding', () => {
     expect(rows([1, 7, 3, 0, 1, 7, 8, 3, 1, 7, 3, 0], 2, 3)).toEqual([
@@ -82,6 +105,13 @@ describe('captionRows', () => {
 
   it('keeps a row that never ended whole', () => {
     expect(rows([1, 7, 8, 9], 1, 1)).toEqual([[1, 7, 8, 9]])
+  })
+
+  it('cuts a row at its own limit, where others went on', () => {
+    expect(rows([1, 5, 7, 8, 0, 0, 1, 5, 7, 8, 9, 3], 2, 2, 2, [2, 20])).toEqual([
+      [1, 5, 7, 8],
+      [1, 5, 7, 8, 9, 3],
+    ])
   })
 
   it('does not take an end id in the prompt for the end', () => {

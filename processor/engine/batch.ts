@@ -18,6 +18,8 @@ export interface DeviceRun {
   count: number
   /** For each image the start id and then its prompt's ids, all of one length. */
   prompt: number[][]
+  /** Maximum ids of each image's caption, its prompt not counted; default: the model's own. */
+  limits?: (number | undefined)[]
   schedule: Schedule
 }
 
@@ -29,6 +31,8 @@ export interface PaddedRun {
   /** `int64 [bucket, promptLength]` */
   prompt: BigInt64Array
   promptLength: number
+  /** `int64 [bucket, 1]` */
+  limit: BigInt64Array
   /** `int64 [layers]` */
   r: BigInt64Array
   /** `float32 [layers]` */
@@ -47,10 +51,15 @@ export function bucketFor(count: number, buckets: number[]): number {
 /**
  * Pads a batch with copies of its first image, whose caption ends no later than the batch's longest.
  * @param imageBytes bytes of one image, `H * W * 3`
+ * @param maxLength maximum ids of a caption
  * @throws RangeError when prompts differ in length or number, or the pixels have no room.
  */
-export function padBatch(run: DeviceRun, buckets: number[], imageBytes: number): PaddedRun {
-  const { count, prompt, schedule } = run
+export function padBatch(
+  run: DeviceRun,
+  buckets: number[],
+  { imageBytes, maxLength }: { imageBytes: number; maxLength: number },
+): PaddedRun {
+  const { count, prompt, limits = [], schedule } = run
   const bucket = bucketFor(count, buckets)
   const promptLength = prompt[0]?.length ?? 0
   if (prompt.length !== count || prompt.some((ids) => ids.length !== promptLength) || promptLength === 0) {
@@ -63,6 +72,7 @@ export function padBatch(run: DeviceRun, buckets: number[], imageBytes: number):
   }
   const pixels = run.pixels.subarray(0, bucket * imageBytes)
   const rows = [...prompt]
+  const limitOf = (index: number) => Math.min(limits[index] ?? maxLength, maxLength)
   for (let i = count; i < bucket; i++) {
     pixels.copyWithin(i * imageBytes, 0, imageBytes)
     rows.push(prompt[0]!)
@@ -72,13 +82,15 @@ export function padBatch(run: DeviceRun, buckets: number[], imageBytes: number):
     bucket,
     prompt: BigInt64Array.from(rows.flat(), BigInt),
     promptLength,
+    limit: BigInt64Array.from(rows, (_, index) => BigInt(limitOf(index < count ? index : 0))),
     r: BigInt64Array.from(schedule.r, BigInt),
     weight: Float32Array.from(schedule.weight),
   }
 }
 
 /**
- * First `count` rows of `ids int64 [bucket, T]`, each up to its end id, which is searched behind the prompt.
+ * First `count` rows of `ids int64 [bucket, T]`, each up to its end id, which is searched behind the prompt, or to its
+ * limit.
  */
 export function captionRows(
   ids: BigInt64Array,
@@ -86,13 +98,14 @@ export function captionRows(
     count,
     bucket,
     promptLength,
+    limit,
     endId,
-  }: { count: number; bucket: number; promptLength: number; endId: number },
+  }: { count: number; endId: number } & Pick<PaddedRun, 'bucket' | 'promptLength' | 'limit'>,
 ): number[][] {
   const length = ids.length / bucket
   return Array.from({ length: count }, (_, i) => {
     const row = Array.from(ids.subarray(i * length, (i + 1) * length), Number)
     const end = row.indexOf(endId, promptLength)
-    return end < 0 ? row : row.slice(0, end + 1)
+    return row.slice(0, end < 0 ? promptLength + Number(limit[i]) : end + 1)
   })
 }

@@ -48,12 +48,13 @@ async function serve(): Promise<void> {
 }
 
 async function runBatch(session: InferenceSession, run: PaddedRun, image: ImageSpec): Promise<FromWorker> {
-  const { pixels, bucket, prompt, promptLength, r, weight } = run
+  const { pixels, bucket, prompt, promptLength, limit, r, weight } = run
   const start = performance.now()
   try {
     const results = await session.run({
       pixels: new Tensor('uint8', pixels, [bucket, image.height, image.width, 3]),
       prompt: new Tensor('int64', prompt, [bucket, promptLength]),
+      limit: new Tensor('int64', limit, [bucket, 1]),
       r: new Tensor('int64', r, [r.length]),
       weight: new Tensor('float32', weight, [weight.length]),
     })

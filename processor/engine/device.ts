@@ -18,7 +18,7 @@ export interface DeviceResult {
 
 export interface DeviceOptions {
   target: DeviceTarget
-  model: Pick<CaptionModel, 'image' | 'endId'>
+  model: Pick<CaptionModel, 'image' | 'endId' | 'maxLength'>
   buckets: number[]
   worker: WorkerData
   /** Called after every crash; the device restarts on its own. */
@@ -91,7 +91,7 @@ export class Device {
   async #run(run: DeviceRun): Promise<DeviceResult> {
     const { buckets, model } = this.#options
     const { height, width } = model.image
-    const padded = padBatch(run, buckets, height * width * 3)
+    const padded = padBatch(run, buckets, { imageBytes: height * width * 3, maxLength: model.maxLength })
     const reply = await this.#exchange(padded)
     this.#crashes = 0
     if (reply.kind !== 'done') {
@@ -101,10 +101,9 @@ export class Device {
       )
     }
     const { outputs, inferenceMs } = reply
-    const { bucket, promptLength } = padded
     const ids = outputs.ids!.data as BigInt64Array
     return {
-      ids: captionRows(ids, { count: run.count, bucket, promptLength, endId: model.endId }),
+      ids: captionRows(ids, { ...padded, count: run.count, endId: model.endId }),
       inferenceMs,
       outputs,
     }

@@ -29,6 +29,7 @@ const job: CaptionJob = {
 }
 const captioned: Captioned = {
   caption: 'a fish',
+  finish_reason: 'stop',
   turbine: {
     prune_level: 1,
     prune_ratio: 0.25,

@@ -184,7 +184,7 @@ async function captionOf(
   record: ConsumedRecord,
   signal: AbortSignal,
 ): Promise<FinishedCaption> {
-  const { maxPrune, prompt } = job
+  const { maxPrune, prompt, maxTokens, stop } = job
   // No caller waits for a resent job, so it is never late.
   const { acceptedAt, deadline } = isRetry(record)
     ? { acceptedAt: record.timestamp, deadline: undefined }
@@ -207,6 +207,8 @@ async function captionOf(
       deadline,
       maxPrune,
       prompt,
+      maxTokens,
+      stop,
       signal,
     } as const
     return { ...headOf(job), status: 'completed', ...(await captioner.caption(task)) }

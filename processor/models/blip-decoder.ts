@@ -21,8 +21,8 @@ export class BlipDecoder {
     this.#config = config
   }
 
-  /** Greedy captions: `prompt int64 [B, P]` -> `ids int64 [B, T]`, prompt included. */
-  generate(image: Float, prompt: Int): Int {
+  /** Greedy captions of at most `limit int64 [B, 1]` ids: `prompt int64 [B, P]` -> `ids int64 [B, T]`, prompt included. */
+  generate(image: Float, prompt: Int, limit: Int): Int {
     const g = this.#g
     const { text, maxLength, maxNewTokens } = this.#config
     const headWidth = text.hidden_size / text.num_attention_heads
@@ -48,14 +48,16 @@ export class BlipDecoder {
 
     const outputs = g.loop(
       trips,
-      [prompt, ended, ...cache],
-      ['int64', 'bool', ...cache.map(() => this.#layers.type), 'int64'],
+      [prompt, ended, limit, ...cache],
+      ['int64', 'bool', 'int64', ...cache.map(() => this.#layers.type), 'int64'],
       (body) => {
         const name = (prefix: string) => body.uniqueName(prefix)
         body.input(name('round'), 'int64', [])
         body.input(name('going'), 'bool', [])
         const tokens = body.input(name('tokens'), 'int64', ['B', 'S'])
         const wasEnded = body.input(name('ended'), 'bool', ['B', 1])
+        // Counted down: the round's number is with the host.
+        const left = body.input(name('left'), 'int64', ['B', 1])
         const past = layers.map(() => ({
           keys: body.input(name('keys'), this.#layers.type, cacheShape('past')) as Float,
           values: body.input(name('values'), this.#layers.type, cacheShape('past')) as Float,
@@ -63,11 +65,17 @@ export class BlipDecoder {
 
         const { next, present } = this.#decodeStep(body, tokens, past, crossAttention)
         const emitted = body.where(wasEnded, pad, next)
-        const nowEnded: Bool = body.or(wasEnded, body.equal(emitted, g.ints(text.sep_token_id)))
+        const nowLeft = body.sub(left, g.ints(1))
+        const atEnd: Bool = body.or(
+          body.equal(emitted, g.ints(text.sep_token_id)),
+          body.equal(nowLeft, g.ints(0)),
+        )
+        const nowEnded: Bool = body.or(wasEnded, atEnd)
 
         body.output(name('going'), body.not(body.all(nowEnded)), [])
         body.output(name('tokens'), emitted, ['B', 1])
         body.output(name('ended'), nowEnded, ['B', 1])
+        body.output(name('left'), nowLeft, ['B', 1])
         for (const { keys, values } of present) {
           body.output(name('keys'), keys, cacheShape('present'))
           body.output(name('values'), values, cacheShape('present'))

@@ -32,6 +32,12 @@ beforeAll(async () => {
   expected = await readExpected()
 })
 
+/** Ids up to the end of a row. */
+const lengthOf = (row: number[]) => {
+  const end = row.indexOf(model.endId)
+  return end < 0 ? row.length : end + 1
+}
+
 /** Pixels of one image of the fixture. */
 function picture(image: number): Uint8Array {
   const size = expected.pixels.length / images
@@ -109,6 +115,22 @@ describe('a graph that merges nothing', () => {
     })
     expect(ids).toEqual(expected.promptedIds)
   })
+
+  it.each([[[1, 3, 5]], [[2, 2, 2]], [[19, 1, 19]], [[4, 100, 1]]])(
+    'ends each row of a batch at its own limit, and says until then what it says without: %j',
+    async (limits) => {
+      const { ids } = await run({ pixels: expected.pixels, limits })
+      const length = Math.max(...ids.map((row) => row.length))
+      limits.forEach((limit, row) => {
+        const whole = expected.ids[row]!
+        const cut = [...whole.slice(0, 1 + limit), ...Array.from({ length }, () => model.padId)]
+        expect(ids[row]).toEqual(cut.slice(0, length))
+      })
+      // No row goes on for one that has ended.
+      const needed = limits.map((limit, row) => Math.min(1 + limit, lengthOf(expected.ids[row]!)))
+      expect(length).toBe(Math.max(...needed))
+    },
+  )
 
   it('adds one id to the longest prompt', async () => {
     const prompt = [model.startId, ...Array.from({ length: model.maxPromptLength }, () => 8)]
@@ -341,6 +363,7 @@ it('takes pixels of its own size only', async () => {
   const feeds = {
     pixels: new ort.Tensor('uint8', new Uint8Array(32 * 32 * 3), [1, 32, 32, 3]),
     prompt: new ort.Tensor('int64', BigInt64Array.of(59n), [1, 1]),
+    limit: new ort.Tensor('int64', BigInt64Array.of(10_000n), [1, 1]),
     r: new ort.Tensor('int64', new BigInt64Array(3), [3]),
     weight: new ort.Tensor('float32', new Float32Array(3), [3]),
   }

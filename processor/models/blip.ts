@@ -56,13 +56,15 @@ function blipGraph(config: BlipConfig, weights: Weights, options: GraphOptions):
   const g = new Graph()
   const pixels = g.input('pixels', 'uint8', ['B', side, side, 3])
   const prompt = g.input('prompt', 'int64', ['B', 'P'])
+  const limit = g.input('limit', 'int64', ['B', 1])
   const r = g.input('r', 'int64', [layers])
   const weight = g.input('weight', 'float32', [layers])
 
   const type = float16 ? 'float16' : 'float32'
   const shared = new BlipLayers(g, weights, { type, batch: g.shape(pixels, 0, 1) })
   const encoded = new BlipEncoder(g, shared, config, options).encode(pixels, r, weight)
-  if (decoder) g.output('ids', new BlipDecoder(g, shared, config).generate(encoded.x, prompt), ['B', 'T'])
+  if (decoder)
+    g.output('ids', new BlipDecoder(g, shared, config).generate(encoded.x, prompt, limit), ['B', 'T'])
   if (trace || !decoder) g.output('tokens', g.cast(encoded.x, 'float32'), ['B', 'M', width])
   if (trace) {
     g.output('sizes', g.reshape(encoded.sizes, [0, -1]), ['B', 'M'])

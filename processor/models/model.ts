@@ -35,8 +35,8 @@ export interface GraphOptions {
 
 /**
  * A captioning model as the engine runs it. One session run goes from
- * `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]` (start token, then prompt ids), `r int64 [layers]` and
- * `weight float32 [layers]` to `ids int64 [B, T]` (prompt included; rows that ended are filled with `padId`).
+ * `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]` (start token, then prompt ids), `limit int64 [B, 1]` (maximum ids
+ * behind the prompt, beside the model's own), `r int64 [layers]` and `weight float32 [layers]` to `ids int64 [B, T]` (prompt included; rows that ended are filled with `padId`).
  * With `trace` also `tokens float32 [B, N', D]`, `sizes float32 [B, N']` and `source int64 [B, N]`.
  */
 export interface CaptionModel {

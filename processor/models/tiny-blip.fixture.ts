@@ -84,6 +84,8 @@ export interface RunInputs extends SemanticSettings {
   pixels: Uint8Array
   /** Ids of every row, the start token first; default: the start token alone. */
   prompt?: number[]
+  /** Maximum ids behind the prompt, of each row; default: more than there can be. */
+  limits?: number[]
   /** Default 0. */
   r?: number | number[]
 }
@@ -100,7 +102,13 @@ export interface RunOutputs {
 export async function openTraced(model: CaptionModel, options: GraphOptions = {}) {
   const graph = model.buildGraph({ ...options, trace: true })
   const session = await openSession(graph, model.folder, { intraOpNumThreads: 1 })
-  return async ({ pixels, prompt = [model.startId], r = 0, ...semantic }: RunInputs): Promise<RunOutputs> => {
+  return async ({
+    pixels,
+    prompt = [model.startId],
+    limits,
+    r = 0,
+    ...semantic
+  }: RunInputs): Promise<RunOutputs> => {
     const { height, width } = model.image
     const batch = pixels.length / (height * width * 3)
     const schedule = perLayer(r, model.encoder.layers)
@@ -108,6 +116,11 @@ export async function openTraced(model: CaptionModel, options: GraphOptions = {}
     const out = await session.run({
       pixels: new ort.Tensor('uint8', pixels, [batch, height, width, 3]),
       prompt: new ort.Tensor('int64', BigInt64Array.from(prompts, BigInt), [batch, prompt.length]),
+      limit: new ort.Tensor(
+        'int64',
+        BigInt64Array.from(limits ?? Array.from({ length: batch }, () => 10_000), BigInt),
+        [batch, 1],
+      ),
       r: new ort.Tensor('int64', BigInt64Array.from(schedule, BigInt), [model.encoder.layers]),
       weight: new ort.Tensor('float32', Float32Array.from(semanticWeights(schedule, semantic)), [
         model.encoder.layers,

@@ -1,8 +1,8 @@
-import type { Pruning } from '../../edge/contract/caption.ts'
+import type { CaptionEnd, FinishReason, Pruning } from '../../edge/contract/caption.ts'
 import type { Lane } from '../scheduling/level.ts'
 
 /** One image to caption. Times are unix ms. */
-export interface CaptionTask {
+export interface CaptionTask extends CaptionEnd {
   /** Encoded as JPEG, PNG, WebP, GIF, TIFF or AVIF. */
   image: Uint8Array
   lane: Lane
@@ -25,6 +25,7 @@ export interface CaptionTask {
 
 export interface Captioned {
   caption: string
+  finish_reason: FinishReason
   /** Pruning and cost, as returned to callers. */
   turbine: Pruning
 }

@@ -64,6 +64,8 @@ interface Work {
   slot: PixelSlot
   /** Start id and prompt. */
   prompt: number[]
+  /** Maximum ids of the caption; absent: the model's own. */
+  maxTokens?: number
   attempts: number
   resolve(result: RunResult): void
   reject(error: unknown): void
@@ -158,15 +160,15 @@ export class Executor {
    */
   run(
     image: Omit<QueuedImage<Work>, 'id' | 'group' | 'payload'>,
-    { slot, prompt }: Pick<Work, 'slot' | 'prompt'>,
+    work: Pick<Work, 'slot' | 'prompt' | 'maxTokens'>,
     signal?: AbortSignal,
   ): Promise<RunResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
     const queued: QueuedImage<Work> = {
       ...image,
       id: randomUUID(),
-      group: String(prompt.length),
-      payload: { slot, prompt, attempts: 0, resolve, reject },
+      group: String(work.prompt.length),
+      payload: { ...work, attempts: 0, resolve, reject },
     }
     const onAbort = () => {
       if (this.#queue.remove(queued.id)) reject(signal?.reason)
@@ -229,9 +231,12 @@ export class Executor {
         pixels: slot.pixels,
         count: images.length,
         prompt: images.map(({ payload }) => payload.prompt),
+        limits: images.map(({ payload }) => payload.maxTokens),
         schedule: model.levels[level]!,
       })
-      costs.observe({ bucket, level, ms: result.inferenceMs })
+      // A batch of captions that are all cut short says nothing of others.
+      if (images.some(({ payload }) => payload.maxTokens === undefined))
+        costs.observe({ bucket, level, ms: result.inferenceMs })
       this.#report(device, batch, { inferenceMs: result.inferenceMs, from })
       return result
     } finally {

@@ -2,6 +2,7 @@ import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
+import type { CaptionTask } from './captioner.ts'
 import type { BatchReport } from './executor.ts'
 import { Pipeline } from './pipeline.ts'
 
@@ -76,6 +77,24 @@ describe('Pipeline', () => {
       ),
     )
     expect(captions.slice(3)).toEqual(captions.slice(0, 3))
+  })
+
+  it('ends each image of a batch at its own maximum of tokens and texts, and says why', async () => {
+    const image = await picture('red')
+    const caption = (end: Partial<CaptionTask>) => pipeline.caption({ image, lane: 'batch', ...end })
+    const whole = await caption({})
+    const words = whole.caption.split(' ')
+    const limits = [undefined, 1, 2, 3, 1000]
+    const captions = await Promise.all(limits.map((maxTokens) => caption({ maxTokens })))
+    captions.forEach(({ caption, finish_reason, turbine }, index) => {
+      const limit = limits[index] ?? 1000
+      expect(whole.caption.startsWith(caption)).toBe(true)
+      expect(turbine.output_tokens).toBe(Math.min(limit, whole.turbine.output_tokens))
+      expect(finish_reason).toBe(limit < whole.turbine.output_tokens ? 'length' : whole.finish_reason)
+    })
+    const stopped = await caption({ stop: [words[1]!, 'never'] })
+    expect(stopped).toMatchObject({ caption: whole.caption.split(words[1]!)[0], finish_reason: 'stop' })
+    expect(stopped.turbine.output_tokens).toBeLessThan(whole.turbine.output_tokens)
   })
 
   it.each([

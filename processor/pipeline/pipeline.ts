@@ -18,6 +18,7 @@ import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
+import { endCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
 
@@ -190,7 +191,14 @@ export class Pipeline implements Captioner {
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
-      const run = await this.executor.run(queued, { slot, prompt }, signal)
+      const { maxTokens, stop } = task
+      const run = await this.executor.run(queued, { slot, prompt, maxTokens }, signal)
+      const caption = endCaption(run.ids, {
+        ...this.#model,
+        promptLength: prompt.length,
+        stop,
+        tokenizer: this.#tokenizer,
+      })
       const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
       if (task.lane === 'interactive') {
         const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)
@@ -203,12 +211,12 @@ export class Pipeline implements Captioner {
         prune_ratio: pruneRatio,
         tokens_in: this.#model.encoder.tokens,
         tokens_out: tokensOut,
-        output_tokens: run.ids.length,
+        output_tokens: caption.tokens,
         queue_ms: run.queueMs,
         inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
       }
-      return { caption: this.#tokenizer.decode(run.ids), turbine }
+      return { caption: caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
       slot.release()
     }

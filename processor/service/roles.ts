@@ -1,6 +1,7 @@
 import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
+import { assertAliases } from '../../edge/fleet/reading.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
 import { hasPlace } from '../../edge/guard/admission.ts'
 import { createEdgeMetrics } from '../../edge/metrics.ts'
@@ -67,6 +68,7 @@ async function startAll(process: Process): Promise<Started> {
   const isolation = new Isolation()
   const processor = await startProcessor({ ...process, deliver, edgeDecides, isolation }, process.shutdown)
   const model = () => summary(processor.model, processor.pipeline)
+  await assertAliases(config, () => [model()])
   await startPlanning(process, { isolation, holdMs: longestHoldMs })
   const url = await openEdge(process, replies, {
     models: () => [model()],
@@ -81,6 +83,7 @@ async function startAll(process: Process): Promise<Started> {
 async function startEdgeAlone(process: Process): Promise<Started> {
   const { backends, config, log } = process
   const models = createServedModels({ ...backends, log, now: Date.now })
+  await assertAliases(config, models)
   const { queueLimit: limit } = config
   const roomIn: NodeEdgeOptions['roomIn'] = (taken, { held: own }) =>
     hasPlace({ limit, taken, own }) ? 0 : 1
@@ -249,7 +252,10 @@ function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
     turbine: {
       image_size: model.image.width,
       device: pipeline.devices.join(', '),
+      state: 'ready',
       tokens_in: model.encoder.tokens,
+      // Without the start id.
+      max_output_tokens: model.maxLength - 1,
       prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({
         level,
         prune_ratio: pruneRatio,

@@ -24,6 +24,7 @@ export async function openBareSession(
     return session.run({
       pixels: new ort.Tensor('uint8', pixels, [batch, height, width, 3]),
       prompt: new ort.Tensor('int64', new BigInt64Array(batch).fill(BigInt(model.startId)), [batch, 1]),
+      limit: new ort.Tensor('int64', new BigInt64Array(batch).fill(BigInt(model.maxLength)), [batch, 1]),
       r: new ort.Tensor('int64', BigInt64Array.from(r, BigInt), [r.length]),
       weight: new ort.Tensor('float32', Float32Array.from(weight), [weight.length]),
     })

@@ -94,7 +94,7 @@ test('Ctrl-C finishes the images in hand, and the same command goes on from ther
   expect(written.length).toBeLessThan(names.length)
   const { code, stderr } = await caption('photos', '--out', 'stopped.jsonl')
   expect(code).toBe(1)
-  expect(stderr).toMatch(/\d+ skipped/)
+  expect(stderr).toMatch(/\d+ already done/)
   await expectEveryLineOnce('stopped.jsonl')
 })
 

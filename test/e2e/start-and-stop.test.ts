@@ -94,6 +94,20 @@ describe('a start that cannot be is one line and exit code 1', () => {
     expect(stderr).toMatch(message)
   })
 
+  test.each([
+    [
+      'gpt-4o-mini=other',
+      /"gpt-4o-mini" stands for "other", which is not served\. Served: turbine-starter\./,
+    ],
+    ['a=b,b=a', /"a" stands for "b", which is an alias itself/],
+  ])('an alias that leads nowhere: %s', async (aliases, message) => {
+    const args = ['serve', '--port', '0', '--data-dir', await temporaryFolder(), '--log-level', 'error']
+    const { code, stderr } = await runTurbine(args, { env: { TURBINE_MODEL_ALIASES: aliases } })
+    expect(code).toBeGreaterThan(0)
+    expect(stderr).toMatch(/^turbine: [^\n]+\n$/)
+    expect(stderr).toMatch(message)
+  })
+
   test('a device that is not there', async () => {
     const args = ['serve', '--port', '0', '--data-dir', await temporaryFolder(), '--device', 'cuda:7']
     const { code, stderr } = await runTurbine(args)

@@ -144,6 +144,28 @@ describe.skipIf(!inject('kafkaOfOwn') || !canStartS3())('batches through Worker,
     expect(done.error_file_id).toBeNull()
   })
 
+  test('below a prefix without its slash pictures are known by their bytes, and the rest is counted', async () => {
+    const bucket = fleet.bucket('pictures')
+    const { jpeg } = pictures[0]!
+    const images = ['a b+c%20.jpg', 'no-extension', 'photo.jpg?w=200', 'é.JFIF']
+    for (const name of images) await bucket.put(`mixed/${name}`, jpeg)
+    for (const name of ['._photo.jpg', '__MACOSX/._photo.jpg', 'notes.txt', 'README'])
+      await bucket.put(`mixed/${name}`, 'text')
+    const batch = (await openai.batches.create({
+      endpoint: '/v1/captions' as OpenAI.BatchCreateParams['endpoint'],
+      completion_window: '1h' as '24h',
+      turbine: { input_uri: 's3://pictures/mixed' },
+    } as unknown as OpenAI.BatchCreateParams)) as Batch
+    const done = await finish(batch.id)
+    expect(done).toMatchObject({
+      status: 'completed',
+      request_counts: { total: images.length, completed: images.length, failed: 0 },
+      turbine: { skipped: { hidden: 2, not_image: 2 } },
+    })
+    const names = (await resultsOf(done.output_file_id)).map(({ custom_id }) => custom_id)
+    expect(names).toEqual(images)
+  })
+
   test('a batch without a usable line fails with the reasons', async () => {
     const batch = await submit('no json\n{}\n')
     const done = await finish(batch.id)

@@ -17,8 +17,14 @@ const batches = 'processor/batches'
 export const arrows: Readonly<Record<string, readonly string[]>> = {
   infra: [],
 
-  // Of infra only what a record, an object and an error look like: the contract does no I/O.
-  [contract]: ['infra/errors.ts', 'infra/store/slices.ts', 'infra/stream/stream.ts'],
+  // Of infra only what a record, an object, an address and an error look like: the contract does no I/O.
+  [contract]: [
+    'infra/errors.ts',
+    'infra/nearest.ts',
+    'infra/fetch/image-address.ts',
+    'infra/store/slices.ts',
+    'infra/stream/stream.ts',
+  ],
   'edge/accounts': [contract, 'edge/deps.ts', 'infra'],
   'edge/fleet': [contract, 'infra'],
   'edge/guard': [contract, 'edge/accounts', 'edge/deps.ts', 'infra'],

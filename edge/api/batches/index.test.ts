@@ -69,6 +69,7 @@ test('a batch is kept, marked as open and told to the planners', async () => {
     tenant: 'default',
     batch,
     outputExpiresAfter: 7200,
+    reading: {},
   })
   expect(kept(keys.openBatch('default', batch.id))).toEqual({ tenant: 'default', batch: batch.id })
   expect(controls(edge)).toEqual([{ type: 'batch_created', tenant: 'default', batch: batch.id }])

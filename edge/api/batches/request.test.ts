@@ -109,6 +109,19 @@ test.each([
   expect(edge.sent).toEqual([])
 })
 
+test.each([
+  ['s3://photos/mine/', 's3://photos/mine/', 's3://photos/mine/'],
+  ['s3://photos/mine', 's3://photos/mine/', 's3://photos/mine/'],
+  ['s3://photos', 's3://photos/', 's3://photos/'],
+  // An object, or a prefix: the planner looks.
+  ['s3://photos/mine', 's3://photos/', 's3://photos/mine'],
+  ['s3://photos/mine', 's3://photos/mine', 's3://photos/mine'],
+])('the input %s, where %s may be read, is %s', async (input_uri, uri, expected) => {
+  const edge = resourceEdge({}, [{ ...bucketTenant, grants: [{ uri, access: 'read' }] }])
+  const response = await create(edge, { ...fromBucket, turbine: { input_uri } })
+  expect(await response.json()).toMatchObject({ turbine: { input_uri: expected } })
+})
+
 test("another tenant's file and a batch's output are no input", async () => {
   const edge = resourceEdge()
   const foreign = await create(edge, fromFile(await edge.upload('x', 'other')))

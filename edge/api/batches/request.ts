@@ -8,7 +8,7 @@ import {
 } from '../../contract/batch.ts'
 import { excerpt, invalid } from '../../contract/errors.ts'
 import { parse } from '../../contract/parse.ts'
-import { assertGranted, type Tenant } from '../../contract/tenant.ts'
+import { assertGranted, isGranted, parseS3Uri, type Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps } from '../../deps.ts'
 import { findFile } from '../files/stored.ts'
 import { findModel } from '../models.ts'
@@ -25,8 +25,9 @@ export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unk
   const { input_file_id = null, endpoint, completion_window, metadata, turbine = {} } = request
   const windowSeconds = parseCompletionWindow(completion_window)
   assertMetadata(metadata ?? {})
-  assertAddresses(deps, tenant, request)
-  const model = findModel(await deps.models(), request.model).id
+  const input_uri = turbine.input_uri && asPrefix(deps, tenant, turbine.input_uri)
+  assertAddresses(deps, tenant, { ...request, turbine: { ...turbine, input_uri } })
+  const model = (await findModel(deps, request.model)).id
   if (input_file_id !== null) await assertInputFile(deps, tenant.id, input_file_id)
   return {
     endpoint,
@@ -36,7 +37,7 @@ export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unk
     windowSeconds,
     metadata: metadata ?? null,
     outputExpiresAfter: request.output_expires_after?.seconds,
-    turbine: { ...turbine, max_prune: turbine.max_prune ?? 1 },
+    turbine: { ...turbine, input_uri, max_prune: turbine.max_prune ?? 1 },
   }
 }
 
@@ -50,6 +51,15 @@ function assertMetadata(metadata: Record<string, string>): void {
     `"metadata" may have at most ${pairs} pairs, with keys of at most ${keyLength} characters and values of at most ${valueLength}.`,
     'metadata',
   )
+}
+
+/** A bucket without a slash, and what is granted as a prefix only, is one. */
+function asPrefix({ ownBucket }: EdgeDeps, tenant: Tenant, uri: string): string {
+  const address = parseS3Uri(uri, 'turbine.input_uri')
+  const below = { ...address, key: `${address.key}/` }
+  if (address.key === '') return uri.endsWith('/') ? uri : `${uri}/`
+  const isObject = isGranted(tenant, 'read', address, ownBucket)
+  return isObject || !isGranted(tenant, 'read', below, ownBucket) ? uri : `${uri}/`
 }
 
 /** Checks that the input is a file or an `s3://` URI, and that the tenant may read and write the URIs. */
@@ -77,8 +87,8 @@ function assertAddresses(
   ] as const) {
     if (uri === undefined) continue
     if (!buckets) throw s3Unavailable(param)
-    const { key } = assertGranted(tenant, access, uri, { ownBucket, param })
-    if (access === 'read' ? key === '' && !uri.endsWith('/') : !uri.endsWith('/'))
+    assertGranted(tenant, access, uri, { ownBucket, param })
+    if (access === 'write' && !uri.endsWith('/'))
       throw invalid(
         's3_uri_invalid',
         `"${param}" must be a prefix like s3://bucket/prefix/, ending in "/".`,

@@ -93,14 +93,14 @@ async function assertRoom({ store }: EdgeDeps, { id, limits: { openBatches } }: 
 }
 
 async function keepBatch(
-  { store, now }: EdgeDeps,
+  { store, now, reading }: EdgeDeps,
   tenant: string,
   id: string,
   { windowSeconds, outputExpiresAfter, ...ask }: BatchAsk,
 ): Promise<Batch> {
   const created_at = Math.floor(now() / 1000)
   const batch = newBatch({ ...ask, id, created_at, expires_at: created_at + windowSeconds })
-  const stored: StoredBatch = { tenant, batch, outputExpiresAfter, traceparent: traceparent() }
+  const stored: StoredBatch = { tenant, batch, outputExpiresAfter, reading, traceparent: traceparent() }
   return (await putOnce(store, keys.batch(tenant, id), stored)).batch
 }
 

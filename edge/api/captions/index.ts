@@ -1,7 +1,8 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { getJson } from '../../../infra/store/store.ts'
-import { type Caption, maxBodyBytes } from '../../contract/caption.ts'
+import { type Caption, maxBodyBytes, maxJsonImageBytes } from '../../contract/caption.ts'
+import { withIgnored } from '../../contract/chat.ts'
 import { notFound } from '../../contract/errors.ts'
 import { keys } from '../../contract/keys.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
@@ -18,8 +19,9 @@ import { captionIdPattern, createCaption, getCaption } from './routes.ts'
  * and a failed caption has its own status.
  */
 export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Gate): void {
-  const copies = (contentType: string) => (isJson(contentType) ? jsonCopies : 1)
-  const body = receiveBody(deps, { maxBytes: maxBodyBytes, copies })
+  const body = receiveBody(deps, (contentType) =>
+    isJson(contentType) ? { maxBytes: maxJsonImageBytes, copies: jsonCopies } : { maxBytes: maxBodyBytes },
+  )
   app.post(documented(app, createCaption), gate.check, acceptMediaTypes, body, gate.hold, async (c) => {
     const receivedAt = deps.now()
     const ask = await readCaptionRequest(c, deps)
@@ -38,7 +40,7 @@ export function addCaptions(app: OpenAPIHono<EdgeEnv>, deps: EdgeDeps, gate: Gat
 function answerCaption(c: Context<EdgeEnv>, caption: Caption): Response {
   switch (caption.status) {
     case 'completed':
-      return c.json(caption, 200)
+      return c.json({ ...caption, turbine: withIgnored(caption.turbine, c.get('ignored')) }, 200)
     case 'failed':
       return answerFailed(c, caption)
     case 'queued':

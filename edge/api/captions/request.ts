@@ -1,15 +1,17 @@
 import type { Context, MiddlewareHandler } from 'hono'
-import { captionRequestSchema } from '../../contract/caption.ts'
+import { captionEnd, captionRequestSchema } from '../../contract/caption.ts'
+import { readImageField } from '../../contract/content.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
+import { ignoredHeader, ignoredNames, withoutUnknown } from '../../contract/parameters.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
-import { findModel } from '../models.ts'
+import { findServedModel } from '../models.ts'
 import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'images' | 'bodies'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'reading' | 'images' | 'bodies'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -47,14 +49,18 @@ const unsupported = (problem: string) =>
   )
 
 async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
-  const query = parse(captionQuerySchema, queryOf(c))
-  const model = findModel(await deps.models(), query.model).id
+  const known = Object.keys(captionQuerySchema.shape)
+  const { fields, dropped } = withoutUnknown(queryOf(c), deps.reading.ignored ?? [], known)
+  tellIgnored(c, dropped)
+  const query = parse(captionQuerySchema, fields)
+  const model = (await findServedModel(deps, query.model)).id
   const body = c.get('body')
   checkImage(body.bytes)
   return {
     image: async () => body.bytes,
     model,
     prompt: query.prompt,
+    ...captionEnd([query.max_tokens], query.stop),
     maxPrune: query.max_prune ?? 1,
     deadlineMs: query.deadline_ms,
   }
@@ -62,10 +68,27 @@ async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAs
 
 async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
   refuseQuery(c)
-  const request = parse(captionRequestSchema, await readJson(c, example))
-  const { image_url: url, turbine, ...asked } = request
-  const options = { maxPrune: turbine?.max_prune, deadlineMs: turbine?.deadline_ms }
-  return askAbout(c, deps, url, { ...asked, ...options })
+  const body = await readJson(c, example)
+  const ignored = deps.reading.ignored ?? []
+  const { fields, dropped } = isFields(body)
+    ? withoutUnknown(body, ignored, Object.keys(captionRequestSchema.shape))
+    : { fields: body, dropped: [] }
+  tellIgnored(c, dropped)
+  const { image_url, turbine, model, prompt, max_tokens, stop } = parse(captionRequestSchema, fields)
+  const image = readImageField(image_url, 'image_url')
+  const maxPrune = turbine?.max_prune ?? image.maxPrune
+  const end = captionEnd([max_tokens], stop)
+  return askAbout(c, deps, image.url, { model, prompt, ...end, maxPrune, deadlineMs: turbine?.deadline_ms })
+}
+
+const isFields = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Names the parameters that were ignored in the response, whatever it is. */
+export function tellIgnored(c: Context<EdgeEnv>, ignored: readonly string[]): void {
+  if (ignored.length === 0) return
+  c.set('ignored', ignored)
+  c.header(ignoredHeader, ignoredNames(ignored))
 }
 
 /** Builds a request for an image URL, which is fetched only when the job is sent. */
@@ -73,12 +96,14 @@ export async function askAbout(
   c: Context<EdgeEnv>,
   deps: RequestDeps,
   url: string,
-  { model, maxPrune = 1, prompt, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
+  { model, maxPrune = 1, prompt, maxTokens, stop, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
 ): Promise<CaptionAsk> {
   return {
     image: imageReader(c, deps, url),
-    model: findModel(await deps.models(), model).id,
+    model: (await findServedModel(deps, model)).id,
     prompt,
+    maxTokens,
+    stop,
     maxPrune,
     deadlineMs,
   }

@@ -4,6 +4,9 @@ import {
   captionRequestSchema,
   captionSchema,
   maxBodyBytes,
+  maxJsonImageBytes,
+  maxTokensSchema,
+  stopSchema,
   turbineOptionsSchema,
 } from '../../contract/caption.ts'
 import { fromText } from '../read.ts'
@@ -12,6 +15,7 @@ import {
   idempotencyErrors,
   idempotencyHeader,
   idParams,
+  ignoredHeaders,
   imageTooLarge,
   jsonResponse,
   modelNotFound,
@@ -24,6 +28,8 @@ import {
 export const captionQuerySchema = z.strictObject({
   model: captionRequestSchema.shape.model,
   prompt: captionRequestSchema.shape.prompt,
+  max_tokens: fromText(maxTokensSchema.optional()),
+  stop: stopSchema.optional(),
   max_prune: fromText(turbineOptionsSchema.shape.max_prune),
   deadline_ms: fromText(turbineOptionsSchema.shape.deadline_ms),
 })
@@ -36,6 +42,7 @@ export const captionExample = {
   status: 'completed',
   created: 1_790_000_000,
   caption: 'a large orange fish between two clouds',
+  finish_reason: 'stop',
   turbine: {
     prune_level: 0,
     prune_ratio: 0,
@@ -93,7 +100,7 @@ export const createCaption = operation('post', '/v1/captions', 'createCaption', 
     }),
     body: {
       required: true,
-      description: `At most ${maxBodyBytes} bytes.`,
+      description: `At most ${maxBodyBytes} bytes, or ${maxJsonImageBytes} of JSON.`,
       content: {
         'application/json': {
           schema: captionRequestSchema,
@@ -105,8 +112,8 @@ export const createCaption = operation('post', '/v1/captions', 'createCaption', 
     },
   },
   responses: {
-    200: jsonResponse('The caption.', captionSchema, captionExample),
-    202: { ...queued, headers: queuedHeaders },
+    200: { ...jsonResponse('The caption.', captionSchema, captionExample), headers: ignoredHeaders },
+    202: { ...queued, headers: { ...queuedHeaders, ...ignoredHeaders } },
     400: errorResponse(
       400,
       'invalid_value',

@@ -1,11 +1,12 @@
 import { z } from '@hono/zod-openapi'
+import { maxJsonImageBytes } from '../../contract/caption.ts'
 import { chatCompletion, chatCompletionSchema, chatRequestSchema } from '../../contract/chat.ts'
 import { captionExample } from '../captions/routes.ts'
 import {
   errorResponse,
   idempotencyErrors,
   idempotencyHeader,
-  imageTooLarge,
+  ignoredHeaders,
   jsonBody,
   jsonResponse,
   modelNotFound,
@@ -32,7 +33,8 @@ const completion = jsonResponse('The caption.', chatCompletionSchema, chatComple
 export const createChatCompletion = operation('post', '/v1/chat/completions', 'createChatCompletion', {
   summary: 'Caption the image of a chat',
   description:
-    'For OpenAI clients. The messages hold one image (`image_url` as https, `data:` or `s3://`). A captioner follows no instructions: user text is accepted but ignored, except for a last assistant message, which the caption continues. ' +
+    'For OpenAI clients. The messages hold one image (`image_url` as https, `data:` or `s3://`). A captioner follows no instructions: user text is accepted but not followed, except for a last assistant message, which the caption continues. ' +
+    'Parameters that cannot be honoured are refused, or ignored where the service is set to, and then named in `x-turbine-ignored-parameters` and `turbine.ignored_parameters`. ' +
     'A caption that is not ready in time is 503 with `caption_pending` and still completes: a retry with the same `Idempotency-Key` gets it, and so does `GET` of the URL in `Location`. ' +
     'With `stream`, the caption is sent as one chunk.',
   request: {
@@ -42,17 +44,17 @@ export const createChatCompletion = operation('post', '/v1/chat/completions', 'c
   responses: {
     200: {
       ...completion,
+      headers: ignoredHeaders,
       content: { ...completion.content, 'text/event-stream': { schema: z.string() } },
     },
     400: errorResponse(
       400,
       'image_missing',
       'No message holds an image.',
-      'A field is missing or invalid, or the image is missing, empty, broken or unreachable.',
+      'A field is missing or invalid, a parameter is not supported (`unsupported_parameter`) or unknown (`unknown_parameter`), or the image is missing, empty, broken, too large or unreachable.',
     ),
     404: modelNotFound,
-    413: imageTooLarge,
-    415: errorResponse(415, 'image_invalid', 'The bytes are a PDF document.'),
+    413: errorResponse(413, 'body_too_large', `The body is larger than ${maxJsonImageBytes} bytes.`),
     ...idempotencyErrors,
     ...serviceErrors,
     403: errorResponse(403, 's3_not_granted', 'This tenant may not read s3://photos/cat.jpg.'),

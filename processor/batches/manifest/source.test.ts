@@ -13,7 +13,7 @@ import {
 } from '../../../infra/store/store.ts'
 import { Outages } from '../../delivery/outages.ts'
 import { VirtualClock } from '../planner/virtual-clock.fixture.ts'
-import { imageManifest, locateManifest, readManifest } from './source.ts'
+import { locateManifest, readManifest } from './source.ts'
 
 const log = { info: () => {}, warn: () => {} }
 const { signal } = new AbortController()
@@ -86,25 +86,6 @@ test.each([
   })
 })
 
-test('a manifest of a bucket goes through all pages', async () => {
-  const { store } = memoryStore()
-  for (let i = 0; i < 25; i++) await store.put(`p/${String(i).padStart(2, '0')}.jpg`, '')
-  const bucket: Pick<ObjectStore, 'list'> = {
-    list: (prefix, options) => store.list(prefix, { ...options, limit: 10 }),
-  }
-  const clock = new VirtualClock()
-  const options = { store, outages: new Outages({ clock, log }), signal, clock, giveUpAt: 0 }
-  const parts: Uint8Array[] = []
-  for await (const part of imageManifest('s3://bucket/p/', bucket, options)) parts.push(part)
-  const lines = Buffer.concat(parts)
-    .toString()
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line))
-  expect(lines).toHaveLength(25)
-  expect(lines[24]).toEqual({ custom_id: '24.jpg', image_url: 's3://bucket/p/24.jpg' })
-})
-
 /** Lets the tenant read the bucket. */
 const grantTheirs = (store: ObjectStore) =>
   store.put(
@@ -173,7 +154,7 @@ async function locate(
   const giveUpAt = clock.now() + giveUpMs
   let end: unknown
   locateManifest(stored, { store, buckets: () => bucket, outages, signal, clock, giveUpAt }).then(
-    (slices) => (end = slices),
+    ({ slices }) => (end = slices),
     (error) => (end = error),
   )
   await clock.until(() => end !== undefined, { limitMs: 2 * giveUpMs, stepMs: 10_000 })
@@ -230,4 +211,151 @@ test.each([
   const slices = [{ bucket: 'theirs', key: 'work.jsonl', start: 0, end: 9 }]
   const buckets = () => failingBucket(() => error).bucket
   await expect(readAll(memoryStore().store, slices, { buckets })).rejects.toMatchObject({ code })
+})
+
+/** Locates the input of a batch, and reads its lines. */
+async function linesAt(
+  input: { uri: string } | { file: string | Uint8Array; filename: string },
+  given: { bucket?: ObjectStore; own?: ObjectStore; grant?: string } = {},
+) {
+  const { bucket = memoryStore().store, own = memoryStore().store, grant = 's3://theirs/' } = given
+  const clock = new VirtualClock()
+  const outages = new Outages({ clock, log })
+  const options = { store: own, buckets: () => bucket, outages, signal, clock, giveUpAt: 0 }
+  await own.put(keys.tenant('acme'), JSON.stringify({ id: 'acme', grants: [{ uri: grant, access: 'read' }] }))
+  if ('file' in input) {
+    await own.put('content', input.file)
+    const { size } = (await own.head('content'))!
+    const stored = { file: { filename: input.filename }, slices: [{ key: 'content', start: 0, end: size }] }
+    await own.put(keys.file('acme', 'file-1'), JSON.stringify(stored))
+  }
+  const turbine = 'uri' in input ? { input_uri: input.uri } : {}
+  const batch = { id: 'batch_1', input_file_id: 'uri' in input ? null : 'file-1', turbine }
+  const located = await locateManifest({ tenant: 'acme', batch } as StoredBatch, options)
+  const lines: string[] = []
+  for await (const some of readManifest(located.slices, options))
+    for (const { text } of some) if (text?.trim()) lines.push(text.trim())
+  return { ...located, lines, own }
+}
+
+async function bucketOf(...keys: string[]): Promise<ObjectStore> {
+  const { store } = memoryStore({ asBucket: true })
+  for (const key of keys) await store.put(key, 'x')
+  return store
+}
+
+const line = (key: string, customId = key) =>
+  JSON.stringify({ custom_id: customId, image_url: `s3://theirs/${key}` })
+
+describe('a list of another shape is read as lines', () => {
+  const urls = ['https://example.com/é.jpg', 'https://example.com/b.jpg']
+  const text = `${urls.join('\n')}\n`
+  const entries = urls.map((image) => JSON.stringify({ image }))
+
+  test.each<[string, string | Uint8Array, string[]]>([
+    ['list.txt', text, urls],
+    ['utf16.jsonl', Buffer.from(`\uFEFF${text}`, 'utf16le'), urls],
+    ['utf16be.jsonl', Buffer.from(`\uFEFF${text}`, 'utf16le').swap16(), urls],
+    ['list.json', JSON.stringify(urls, undefined, 2), urls.map((url) => JSON.stringify(url))],
+    ['list.csv', `image,width\n${urls.map((url) => `${url},1`).join('\n')}`, entries],
+    ['no-name', `custom_id,url\n1,${urls[0]}\n`, [JSON.stringify({ image: urls[0], custom_id: '1' })]],
+  ])('%s', async (filename, content, expected) => {
+    expect((await linesAt({ file: content, filename })).lines).toEqual(expected)
+    const bucket = await bucketOf()
+    await bucket.put(filename, content)
+    expect((await linesAt({ uri: `s3://theirs/${filename}` }, { bucket })).lines).toEqual(expected)
+  })
+
+  test('and a table that cannot be read on is told', async () => {
+    const broken = linesAt({ file: 'image\n"a.jpg\n', filename: 'list.csv' })
+    await expect(broken).rejects.toMatchObject({
+      code: 'input_invalid',
+      message: expect.stringContaining('line 2'),
+    })
+  })
+
+  test('and a picture is no list', async () => {
+    const bucket = await bucketOf()
+    await bucket.put('a.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0]))
+    const located = linesAt({ uri: 's3://theirs/a.jpg' }, { bucket })
+    await expect(located).rejects.toMatchObject({
+      code: 'input_invalid',
+      message: expect.stringContaining('JPEG'),
+    })
+  })
+
+  test('and stays where it is when it has lines', async () => {
+    const { slices } = await linesAt({ file: text, filename: 'list.txt' })
+    expect(slices).toMatchObject([{ key: 'content' }])
+  })
+})
+
+test('below a prefix is what would be in a folder, and the rest is counted', async () => {
+  const images = ['p/a b+%.jpg', 'p/A.JFIF', 'p/b.heic', 'p//c.jpg', 'p/./d.jpg', 'p/日本.BMP']
+  const bytes: Record<string, string> = { 'p/e': 'GIF89a', 'p/f.jpg?w=200': '\x89PNG\r\n\x1a\n' }
+  const left = [
+    'p/.DS_Store',
+    'p/._a.jpg',
+    'p/.git/a.jpg',
+    'p/.git/b.jpg',
+    'p/__MACOSX/x/._a.jpg',
+    'p/Thumbs.db',
+  ]
+  const bucket = await bucketOf(...images, ...left, 'p/notes.txt', 'p/README', 'q/z.jpg')
+  for (const [key, head] of Object.entries(bytes)) await bucket.put(key, Buffer.from(head, 'latin1'))
+  await bucket.put('p/', '')
+  await bucket.put('p/empty', '')
+  await bucket.put('p/folder/', '')
+  for (const uri of ['s3://theirs/p/', 's3://theirs/p']) {
+    const { lines, skipped, own } = await linesAt({ uri }, { bucket })
+    const expected = [...images, ...Object.keys(bytes)]
+    expect([...lines].sort()).toEqual(expected.map((key) => line(key, key.slice(2))).sort())
+    expect(skipped).toEqual({ hidden: 5, not_image: 3 })
+    // Another planner takes over.
+    await bucket.put('p/later.jpg', 'x')
+    const again = await linesAt({ uri }, { bucket, own })
+    expect([again.lines, again.skipped]).toEqual([lines, skipped])
+    await bucket.delete('p/later.jpg')
+  }
+})
+
+test('an object that cannot be looked at is a line, which tells why', async () => {
+  const bucket = await bucketOf('p/a', 'p/b')
+  const faults: Record<string, Error> = {
+    'p/a': refusal,
+    'p/b': new BucketUnavailableError('forbidden', 'It is closed.', {}),
+  }
+  const closed = { ...bucket, get: (key: string) => Promise.reject(faults[key]) }
+  const { lines } = await linesAt({ uri: 's3://theirs/p/' }, { bucket: closed })
+  expect(lines).toEqual([line('p/a', 'a'), line('p/b', 'b')])
+})
+
+describe('an input without the slash of a prefix', () => {
+  test('is the object where there is one', async () => {
+    const bucket = await bucketOf('p', 'p/a.jpg')
+    expect((await linesAt({ uri: 's3://theirs/p' }, { bucket })).lines).toEqual(['x'])
+  })
+
+  test.each([
+    ['nothing is there', 's3://theirs/'],
+    ['what is below was not granted', 's3://theirs/other'],
+  ])('is told, where %s', async (_, grant) => {
+    const uri = grant === 's3://theirs/' ? 's3://theirs/none' : grant
+    const located = linesAt({ uri }, { bucket: await bucketOf('other/a.jpg'), grant })
+    await expect(located).rejects.toMatchObject({
+      code: 'input_not_found',
+      message: expect.stringContaining(`${uri}/`),
+    })
+  })
+})
+
+test('a manifest of a bucket goes through all pages', async () => {
+  const names = Array.from({ length: 25 }, (_, index) => `${String(index).padStart(2, '0')}.jpg`)
+  const bucket = await bucketOf(...names.map((name) => `p/${name}`))
+  const paged = {
+    ...bucket,
+    list: ((prefix, options) => bucket.list(prefix, { ...options, limit: 10 })) as typeof bucket.list,
+  }
+  const { lines } = await linesAt({ uri: 's3://theirs/p/' }, { bucket: paged })
+  expect(lines).toEqual(names.map((name) => line(`p/${name}`, name)))
 })

@@ -1,9 +1,19 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
+import { imageFormat, type Skipped, type SkipReason } from '../../../edge/contract/formats/file-kind.ts'
 import { keys } from '../../../edge/contract/keys.ts'
-import { LineSplitter, type ManifestLine } from '../../../edge/contract/lines.ts'
+import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
+import {
+  isPlainList,
+  ListFileError,
+  type ListShape,
+  listHeadBytes,
+  listLines,
+  listShape,
+} from '../../../edge/contract/lists/list-file.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
+import { putJson } from '../../../infra/store/json.ts'
 import { InvalidKeyError } from '../../../infra/store/key.ts'
 import { s3Answer } from '../../../infra/store/s3-errors.ts'
 import {
@@ -16,15 +26,22 @@ import {
   SliceUnavailableError,
   sliceBytes,
 } from '../../../infra/store/slices.ts'
-import { BucketUnavailableError, getJson, listPages, type ObjectStore } from '../../../infra/store/store.ts'
+import { BucketUnavailableError, getJson, type ObjectStore } from '../../../infra/store/store.ts'
 import { type Clock, isOutage, type Outages } from '../../delivery/outages.ts'
 import { atCallersBucket, Patience } from '../callers-bucket.ts'
 import { isStillGranted } from './grants.ts'
+import { imageManifest } from './images.ts'
 
 /** Input of a batch that cannot be read: never, or not in time. */
 export class BatchInputError extends BaseError {
   /** As the batch's `errors` name it. */
-  readonly code: 'input_not_found' | 'input_unavailable' | 's3_unavailable' | 's3_not_granted' | 'empty_batch'
+  readonly code:
+    | 'input_not_found'
+    | 'input_unavailable'
+    | 'input_invalid'
+    | 's3_unavailable'
+    | 's3_not_granted'
+    | 'empty_batch'
   /** The field of the batch at fault, if it is not that of the input. */
   readonly param: string | undefined
 
@@ -47,12 +64,22 @@ export interface ManifestOptions extends SliceStores {
   giveUpAt: number
 }
 
+/** Lines of a batch. */
+export interface LocatedManifest {
+  slices: Slice[]
+  /** What was left out below a prefix. */
+  skipped?: Skipped
+}
+
 /**
  * Locates the lines of a batch: its input file, the object of its `input_uri`, or, for a prefix, a manifest that is
- * created from the images below it.
+ * created from the images below it. A list of another shape is rewritten as lines first.
  * @throws BatchInputError
  */
-export async function locateManifest(stored: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
+export async function locateManifest(
+  stored: StoredBatch,
+  options: ManifestOptions,
+): Promise<LocatedManifest> {
   const { input_uri } = stored.batch.turbine
   if (input_uri === undefined) return locateFile(stored, options)
   const { bucket, key } = parseS3Uri(input_uri)
@@ -60,12 +87,30 @@ export async function locateManifest(stored: StoredBatch, options: ManifestOptio
   if (!objects)
     throw new BatchInputError('s3_unavailable', `${input_uri} cannot be read: this service has no S3.`)
   await assertStillGranted(stored, 'read', options)
-  if (key === '' || key.endsWith('/')) return locateImages(stored, objects, options)
-  return atInput(input_uri, options, async () => {
-    const object = await objects.head(key)
-    if (!object) throw new BatchInputError('input_not_found', `Object ${input_uri} does not exist.`)
-    return [{ bucket, key, start: 0, end: object.size }]
-  })
+  if (key === '' || key.endsWith('/')) return locateImages(stored, objects, input_uri, options)
+  const object = await atInput(input_uri, options, () => objects.head(key))
+  if (object)
+    return { slices: await asLines(stored, [{ bucket, key, start: 0, end: object.size }], key, options) }
+  const prefix = `${input_uri}/`
+  if (await isPrefix(stored, objects, prefix, options)) return locateImages(stored, objects, prefix, options)
+  throw new BatchInputError(
+    'input_not_found',
+    `There is neither an object ${input_uri} nor anything below ${prefix} that this tenant may read.`,
+  )
+}
+
+/** Tests for objects below a prefix that the tenant may read. */
+async function isPrefix(
+  { tenant }: StoredBatch,
+  objects: ObjectStore,
+  prefix: string,
+  options: ManifestOptions,
+): Promise<boolean> {
+  const address = parseS3Uri(prefix)
+  const { outages, signal } = options
+  if (!(await outages.outlast(() => isStillGranted(options, tenant, 'read', address), signal))) return false
+  const page = await atInput(prefix, options, () => objects.list(address.key, { limit: 1 }))
+  return page.objects.length > 0
 }
 
 /** Works at the bucket of an `input_uri`. @throws BatchInputError for every failure of it; the signal's reason */
@@ -73,13 +118,18 @@ async function atInput<T>(uri: string, options: BucketOptions, work: () => Promi
   try {
     return await atCallersBucket(work, options)
   } catch (error) {
-    options.signal.throwIfAborted()
-    if (error instanceof BatchInputError) throw error
-    // A missing or closed bucket of a caller is permanent.
-    if (error instanceof BucketUnavailableError || error instanceof InvalidKeyError)
-      throw new BatchInputError('input_not_found', error.message, { cause: error })
-    throw unavailable(`${uri} cannot be read: S3 said ${s3Answer(error)}.`, error)
+    throw inputError(uri, error, options.signal)
   }
+}
+
+/** The error of a batch for a failure at the bucket of its input. @throws the signal's reason */
+function inputError(uri: string, error: unknown, signal: AbortSignal): unknown {
+  signal.throwIfAborted()
+  if (error instanceof BatchInputError) return error
+  // A missing or closed bucket of a caller is permanent.
+  if (error instanceof BucketUnavailableError || error instanceof InvalidKeyError)
+    return new BatchInputError('input_not_found', error.message, { cause: error })
+  return unavailable(`${uri} cannot be read: S3 said ${s3Answer(error)}.`, error)
 }
 
 type BucketOptions = Omit<ManifestOptions, 'buckets'>
@@ -110,33 +160,101 @@ export async function assertStillGranted(
   )
 }
 
-function locateFile({ tenant, batch }: StoredBatch, options: ManifestOptions): Promise<Slice[]> {
+async function locateFile(stored: StoredBatch, options: ManifestOptions): Promise<LocatedManifest> {
   const { store, outages, signal, clock } = options
-  const id = batch.input_file_id!
-  return outages.outlast(async () => {
-    const stored = await getJson<StoredFile>(store, keys.file(tenant, id))
-    const expired = stored?.file.expires_at !== undefined && clock.now() >= stored.file.expires_at * 1000
-    if (!stored || expired) throw new BatchInputError('input_not_found', `File "${id}" no longer exists.`)
-    return stored.slices
+  const id = stored.batch.input_file_id!
+  const found = await outages.outlast(async () => {
+    const file = await getJson<StoredFile>(store, keys.file(stored.tenant, id))
+    const expired = file?.file.expires_at !== undefined && clock.now() >= file.file.expires_at * 1000
+    if (!file || expired) throw new BatchInputError('input_not_found', `File "${id}" no longer exists.`)
+    return file
   }, signal)
+  return { slices: await asLines(stored, found.slices, found.file.filename, options) }
 }
 
-/** Writes the manifest once: a planner that takes over uses it, whatever was added to the prefix since. */
-function locateImages(
+/** The lines of a list: itself, or for another shape of list its lines, written once. */
+async function asLines(
   { tenant, batch }: StoredBatch,
-  images: ObjectStore,
-  options: BucketOptions,
+  slices: Slice[],
+  name: string,
+  options: ManifestOptions,
 ): Promise<Slice[]> {
-  const { store, outages, signal } = options
-  const key = keys.batchManifest(tenant, batch.id)
+  const head: Uint8Array[] = []
+  for await (const chunk of readBytes(
+    cutSlices(slices, 0, Math.min(listHeadBytes, sliceBytes(slices))),
+    options,
+  ))
+    head.push(chunk)
+  const format = imageFormat(Buffer.concat(head))
+  if (format !== undefined)
+    throw new BatchInputError(
+      'input_invalid',
+      `The input is a picture (${format}). Give a file with a line for each picture, or a prefix like s3://bucket/pictures/.`,
+    )
+  const shape = listShape(Buffer.concat(head), name)
+  if (isPlainList(shape)) return slices
+  return writeOnce(
+    keys.batchManifest(tenant, batch.id),
+    () => listedLines(readBytes(slices, options), shape),
+    options,
+  )
+}
+
+/** @throws BatchInputError `input_invalid` for a table that cannot be read on */
+async function* listedLines(bytes: AsyncIterable<Uint8Array>, shape: ListShape): AsyncGenerator<Uint8Array> {
+  try {
+    yield* listLines(bytes, shape)
+  } catch (error) {
+    if (!(error instanceof ListFileError)) throw error
+    throw new BatchInputError('input_invalid', error.message, { cause: error })
+  }
+}
+
+/** Writes a manifest once: a planner that takes over uses it, whatever became of the input since. */
+function writeOnce(
+  key: string,
+  lines: () => AsyncIterable<Uint8Array>,
+  { store, outages, signal }: Pick<ManifestOptions, 'store' | 'outages' | 'signal'>,
+): Promise<Slice[]> {
   return outages.outlast(async () => {
-    if (!(await store.head(key))) {
-      const lines = imageManifest(batch.turbine.input_uri!, images, options)
-      await store.put(key, ReadableStream.from(lines), { contentType: 'application/jsonl' })
-    }
+    if (!(await store.head(key)))
+      await store.put(key, ReadableStream.from(lines()), { contentType: 'application/jsonl' })
     const manifest = await store.head(key)
     return [{ key, start: 0, end: manifest!.size }]
   }, signal)
+}
+
+async function locateImages(
+  { tenant, batch }: StoredBatch,
+  images: ObjectStore,
+  prefix: string,
+  options: ManifestOptions,
+): Promise<LocatedManifest> {
+  const { store, outages, signal } = options
+  const key = keys.batchManifest(tenant, batch.id)
+  const skippedKey = keys.batchSkipped(tenant, batch.id)
+  const earlier = await outages.outlast(() => getJson<Skipped>(store, skippedKey), signal)
+  // Without its counts a manifest was not used by any planner.
+  if (!earlier) await outages.outlast(() => store.delete(key), signal)
+  const skipped = earlier ?? {}
+  const lines = () => imagesAt(prefix, images, { ...options, skipped })
+  const slices = await writeOnce(key, lines, options)
+  if (!earlier) await outages.outlast(() => putJson(store, skippedKey, skipped), signal)
+  return { slices, skipped }
+}
+
+/** Counts anew when it is begun anew. @throws BatchInputError */
+async function* imagesAt(
+  prefix: string,
+  images: ObjectStore,
+  { skipped, ...options }: ManifestOptions & { skipped: Skipped },
+): AsyncGenerator<Uint8Array> {
+  for (const reason of Object.keys(skipped) as SkipReason[]) delete skipped[reason]
+  try {
+    yield* imageManifest(prefix, images, { ...options, skipped })
+  } catch (error) {
+    throw inputError(prefix, error, options.signal)
+  }
 }
 
 /**
@@ -144,12 +262,13 @@ function locateImages(
  * @throws BatchInputError `input_not_found` when the manifest is gone or has become shorter, `input_unavailable` when
  * it cannot be read otherwise
  */
-export async function* readManifest(
+export const readManifest = (
   slices: readonly Slice[],
   options: ManifestOptions,
-): AsyncGenerator<ManifestLine[]> {
+): AsyncGenerator<ManifestLine[]> => readLines(readBytes(slices, options))
+
+async function* readBytes(slices: readonly Slice[], options: ManifestOptions): AsyncGenerator<Uint8Array> {
   const { outages, signal } = options
-  const splitter = new LineSplitter()
   const patience = new Patience(options)
   const bytes = sliceBytes(slices)
   let offset = 0
@@ -160,7 +279,7 @@ export async function* readManifest(
         offset += chunk.length
         failures = 0
         patience.succeeded()
-        yield splitter.push(chunk)
+        yield chunk
       }
       if (offset < bytes) throw gone()
     } catch (error) {
@@ -172,7 +291,6 @@ export async function* readManifest(
       signal.throwIfAborted()
     }
   }
-  yield splitter.end()
 }
 
 function givenUp(error: unknown): never {
@@ -185,28 +303,3 @@ const gone = (cause?: unknown) =>
     'The input was deleted or replaced while it was read. Submit it again, and keep it until the batch ends.',
     { cause },
   )
-
-/** Supported image formats. */
-const imageExtension = /\.(?:jpe?g|png|webp|gif|tiff?|avif)$/i
-
-/**
- * Creates a manifest, as text, of all images below a prefix, recognised by their extension: a line for each, whose
- * `custom_id` is the image's key without the prefix.
- * @param prefix `s3://bucket/prefix/`
- * @param bucket the one that the prefix names
- */
-export async function* imageManifest(
-  prefix: string,
-  bucket: Pick<ObjectStore, 'list'>,
-  options: BucketOptions,
-): AsyncGenerator<Uint8Array> {
-  const { bucket: name, key: base } = parseS3Uri(prefix)
-  const encoder = new TextEncoder()
-  const list: ObjectStore['list'] = (...args) => atInput(prefix, options, () => bucket.list(...args))
-  for await (const page of listPages({ list }, base)) {
-    const lines = page
-      .filter(({ key }) => imageExtension.test(key))
-      .map(({ key }) => ({ custom_id: key.slice(base.length), image_url: `s3://${name}/${key}` }))
-    if (lines.length > 0) yield encoder.encode(lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
-  }
-}

@@ -11,7 +11,13 @@ const cancelMark = keys.batchCancel(ref.tenant, ref.batch)
 async function putBatch(store: ObjectStore, shards: number) {
   for (let shard = 0; shard < shards; shard++)
     await store.put(keys.batchShard(ref.tenant, ref.batch, shard), 'results')
-  for (const key of [keys.batchPlan, keys.batchManifest, keys.batchProgress, keys.openBatch])
+  for (const key of [
+    keys.batchPlan,
+    keys.batchManifest,
+    keys.batchSkipped,
+    keys.batchProgress,
+    keys.openBatch,
+  ])
     await store.put(key(ref.tenant, ref.batch), '{}')
   await store.put(cancelMark, '{}')
 }

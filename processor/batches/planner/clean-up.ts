@@ -10,7 +10,8 @@ import type { BatchRef } from './lease.ts'
  */
 export async function cleanUpBatch(store: ObjectStore, ref: BatchRef): Promise<void> {
   const { tenant, batch } = ref
-  const unneeded = [keys.batchManifest, keys.batchPlan, keys.batchSurvival].map((key) => key(tenant, batch))
+  const { batchManifest, batchPlan, batchSkipped, batchSurvival } = keys
+  const unneeded = [batchManifest, batchPlan, batchSkipped, batchSurvival].map((key) => key(tenant, batch))
   for await (const shard of listShards(store, ref)) unneeded.push(keys.batchShard(tenant, batch, shard))
   await deleteAll(store, unneeded)
   await store.delete(keys.batchProgress(tenant, batch))

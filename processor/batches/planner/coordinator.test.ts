@@ -207,7 +207,40 @@ describe('input and output', () => {
     const batch = await world.finish(start(world), await world.createBatch('', { turbine }))
     expect(batch.request_counts.total).toBe(3)
     expect(await world.customIds(batch.output_file_id)).toEqual(['a.jpg', 'b.PNG', 'deep/c.webp'])
+    expect(batch.turbine.skipped).toEqual({ not_image: 1 })
     expect(leftovers(world)).toEqual([])
+  })
+
+  test.each([
+    ['the manifest', /^put .*\/manifest/],
+    ['its counts', /^put .*\/skipped/],
+    ['the plan', /^put .*\/plan/],
+    ['the first shards', /^send/],
+  ])('what is left out is told though a planner dies with %s', async (_, killAt) => {
+    const world = new PlannerWorld()
+    for (const key of ['p/a.jpg', 'p/.b.jpg', 'p/c.txt', 'p/d.txt'])
+      await world.bucket('pictures').put(key, 'x')
+    const turbine = { input_uri: 's3://pictures/p', max_prune: 1, prune_ratio_mean: null, counting: true }
+    const first = world.startPlanner()
+    first.killAt(killAt)
+    const id = await world.createBatch('', { turbine })
+    await world.clock.until(() => first.dead)
+    const batch = await world.finish(start(world), id)
+    expect(batch).toMatchObject({
+      request_counts: { total: 1, completed: 1 },
+      turbine: { skipped: { hidden: 1, not_image: 2 } },
+    })
+  })
+
+  test('of which nothing is a picture, tells what there is', async () => {
+    const world = new PlannerWorld()
+    for (const key of ['p/.b.jpg', 'p/c.txt']) await world.bucket('pictures').put(key, 'x')
+    const turbine = { input_uri: 's3://pictures/p/', max_prune: 1, prune_ratio_mean: null, counting: true }
+    const batch = await world.finish(start(world), await world.createBatch('', { turbine }))
+    expect(batch.errors?.data[0]?.message).toBe(
+      'There are no images in s3://pictures/p/ (skipped: 1 hidden, 1 not an image).',
+    )
+    expect(batch.turbine.skipped).toEqual({ hidden: 1, not_image: 1 })
   })
 
   test('a prefix without images, an object that is not there', async () => {

@@ -1,9 +1,13 @@
 import { setImmediate } from 'node:timers/promises'
+import { type Batch, earlierReading } from '../../../edge/contract/batch.ts'
+import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { sliceBytes } from '../../../infra/store/slices.ts'
+import { getJson } from '../../../infra/store/store.ts'
 import { assertStillGranted, BatchInputError, locateManifest, readManifest } from '../manifest/source.ts'
 import type { BatchContext } from './context.ts'
 import { encodePlan, type PlannedShard, readPlan, ShardCutter } from './plan.ts'
+import type { BatchState } from './state.ts'
 import { type BatchError, batchError } from './status.ts'
 
 /** Concurrency is limited for larger manifests, since each takes memory for its `custom_id`s. */
@@ -27,12 +31,16 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
   const plan = await outages.outlast(() => readPlan(store, key), signal)
   if (plan) {
     work.load(plan)
+    const skippedKey = keys.batchSkipped(state.ref.tenant, batch.id)
+    noteSkipped(state, await outages.outlast(() => getJson<Skipped>(store, skippedKey), signal))
     return []
   }
   try {
     // Before anything is captioned that could not be written.
     await assertStillGranted(state.stored, 'write', context)
-    work.manifest = await locateManifest(state.stored, options)
+    const located = await locateManifest(state.stored, options)
+    work.manifest = located.slices
+    noteSkipped(state, located.skipped)
     const small = sliceBytes(work.manifest) <= smallManifestBytes
     const errors = await (small
       ? cutIntoShards(options)
@@ -49,10 +57,16 @@ export async function planBatch(context: BatchContext): Promise<BatchError[]> {
   }
 }
 
+/** Tells in the batch what was left out of its input. */
+function noteSkipped(state: BatchState, skipped: Skipped | undefined): void {
+  if (!skipped || Object.keys(skipped).length === 0) return
+  state.batch = { ...state.batch, turbine: { ...state.batch.turbine, skipped } }
+}
+
 async function cutIntoShards(context: BatchContext & { giveUpAt: number }): Promise<BatchError[]> {
   const { state, onLines } = context
-  const { batch, work, changes } = state
-  const cutter = new ShardCutter(batch)
+  const { batch, stored, work, changes } = state
+  const cutter = new ShardCutter({ ...batch, reading: stored.reading ?? earlierReading })
   const add = (shards: PlannedShard[]) => {
     const more = cutter.lines - work.lines
     work.plan(shards, cutter.lines)
@@ -68,13 +82,14 @@ async function cutIntoShards(context: BatchContext & { giveUpAt: number }): Prom
     }
   }
   add(cutter.end())
-  if (cutter.lines === 0) throw new BatchInputError('empty_batch', emptyMessage(batch.turbine.input_uri))
+  if (cutter.lines === 0) throw new BatchInputError('empty_batch', emptyMessage(batch.turbine))
   if (cutter.usable === 0) return cutter.faults.map((fault) => batchError(fault, fault.line))
   work.planned = true
   return []
 }
 
-const emptyMessage = (uri: string | undefined) =>
-  uri?.endsWith('/')
-    ? `There are no images below ${uri}. Supported extensions: .jpg, .png, ...`
-    : 'The input has no lines. Write one for each image.'
+function emptyMessage({ input_uri, skipped }: Batch['turbine']): string {
+  if (input_uri === undefined) return 'The input has no lines. Write one for each image.'
+  const left = skipped ? ` (${describeSkipped(skipped)})` : ''
+  return `There are no images in ${input_uri}${left}.`
+}

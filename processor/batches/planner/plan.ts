@@ -50,8 +50,8 @@ export class ShardCutter {
   /** The first lines that cannot be used. */
   readonly faults: NumberedFault[] = []
 
-  constructor({ endpoint, model }: LineOptions) {
-    this.#options = { endpoint, model }
+  constructor({ endpoint, model, reading }: LineOptions) {
+    this.#options = { endpoint, model, reading }
   }
 
   /** Adds lines; returns the shards that they complete. */

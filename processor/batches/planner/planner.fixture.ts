@@ -81,7 +81,7 @@ export class PlannerWorld {
   readonly store = this.#flaky(this.memory.store)
 
   bucket(name: string): ObjectStore {
-    const bucket = this.buckets.get(name) ?? memoryStore()
+    const bucket = this.buckets.get(name) ?? memoryStore({ asBucket: true })
     this.buckets.set(name, bucket)
     return bucket.store
   }

@@ -88,6 +88,7 @@ export class TestProcessors {
     this.runs.set(customId, (this.runs.get(customId) ?? 0) + 1)
     return {
       caption: 'a cat',
+      finish_reason: 'stop',
       turbine: {
         prune_level: pruneLevel,
         prune_ratio: pruneLevel / 2,

@@ -1,3 +1,4 @@
+import { earlierReading } from '../../../edge/contract/batch.ts'
 import { encodeShardJob, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
 import { topics } from '../../../edge/contract/topics.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
@@ -29,10 +30,11 @@ export function* missingJobs(state: BatchState): Generator<ShardJob> {
   for (const shard of state.work.missing()) yield jobOf(state, shard)
 }
 
-function jobOf({ ref, batch, work }: BatchState, shard: number): ShardJob {
+function jobOf({ ref, batch, stored, work }: BatchState, shard: number): ShardJob {
   const { endpoint, model, turbine, expires_at, created_at } = batch
   const times = { expiresAt: expires_at * 1000, createdAt: created_at * 1000 }
-  const base = { ...ref, endpoint, model, maxPrune: turbine.max_prune, ...times }
+  const { reading = earlierReading } = stored
+  const base = { ...ref, endpoint, model, reading, maxPrune: turbine.max_prune, ...times }
   return shardJob(base, work.manifest, shard, work.shards[shard]!)
 }
 

@@ -1,5 +1,5 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
-import { chatCompletion } from '../../../edge/contract/chat.ts'
+import { chatCompletion, chatStatus, withIgnored } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { checkImage } from '../../../edge/contract/image.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
@@ -188,7 +188,7 @@ async function fetchImage(
 /** Captions an image. Retries while the queue is full, which is no fault of the line. */
 function captionImage(
   { captioner, sleep }: LineRunnerOptions,
-  { prompt, maxPrune: mostPruned = 1 }: BatchLine,
+  { prompt, maxTokens, stop, maxPrune: mostPruned = 1 }: BatchLine,
   job: ShardJob,
   image: Uint8Array,
   signal: AbortSignal,
@@ -196,7 +196,8 @@ function captionImage(
   signal.throwIfAborted()
   const maxPrune = Math.min(job.maxPrune, mostPruned)
   const { tenant: owner, expiresAt: deadline } = job
-  const task = { image, lane: 'batch', owner, deadline, maxPrune, prompt, signal } as const
+  const end = { prompt, maxTokens, stop }
+  const task = { image, lane: 'batch', owner, deadline, maxPrune, ...end, signal } as const
   return retry(() => captioner.caption(task), {
     retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
     pauseMs: (_, error) => retryAfterMs(error) ?? 1000,
@@ -219,7 +220,7 @@ function faultOf(error: unknown): TurbineError {
 function captioned(
   job: ShardJob,
   line: number,
-  { customId }: BatchLine,
+  { customId, model, ignored }: BatchLine,
   result: Captioned,
   now: number,
 ): LineOutcome {
@@ -227,20 +228,26 @@ function captioned(
   const answer = {
     created: Math.floor(now / 1000),
     caption: result.caption,
+    finish_reason: result.finish_reason,
     turbine: { ...result.turbine, ...(job.repay ? { repaid: true as const } : {}) },
   }
   const name = requestId.replace(/^req_/, '')
   const body =
     job.endpoint === '/v1/chat/completions'
-      ? chatCompletion({ id: `chatcmpl-${name}`, ...answer })
-      : { id: `cap_${name}`, object: 'caption', status: 'completed', ...answer }
+      ? chatCompletion({ id: `chatcmpl-${name}`, ...answer }, { model, ignored })
+      : {
+          ...{ id: `cap_${name}`, object: 'caption', status: 'completed', ...answer },
+          turbine: withIgnored(answer.turbine, ignored),
+        }
   return { text: outputLine({ id, customId, statusCode: 200, requestId, body }), captioned: result }
 }
 
 /** Outcome of a line that the service refused. */
 function refused(job: ShardJob, line: number, customId: string, error: TurbineError): LineOutcome {
   const { id, requestId } = resultIds(job.batch, line)
-  const response = { statusCode: error.status, requestId, body: error.toBody() }
+  const isChat = job.endpoint === '/v1/chat/completions'
+  const statusCode = isChat ? chatStatus(error.status, error.code) : error.status
+  const response = { statusCode, requestId, body: error.toBody() }
   return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
 }
 

@@ -24,6 +24,7 @@ const nameOf = ({ image }: CaptionTask) => Buffer.from(image).toString().split('
 
 const captionedAt = (task: CaptionTask, pruneLevel: number): Captioned => ({
   caption: `${pruneLevel === 0 ? 'all' : 'some'} of ${nameOf(task)} · “É”`,
+  finish_reason: 'stop',
   turbine: {
     prune_level: pruneLevel,
     prune_ratio: pruneLevel / 10,

@@ -20,6 +20,18 @@ test("an output line has OpenAI's shape", () => {
   })
 })
 
+test('no reader finds another end in a line', () => {
+  const strange = 'a\u0085b\u2028c\u2029d\r\n'
+  const error = { code: 'x', message: strange }
+  for (const line of [
+    outputLine({ ...ids, customId: strange, statusCode: 200, body: { caption: strange } }),
+    errorLine({ id: ids.id, customId: strange, error }),
+  ]) {
+    expect(line).not.toMatch(/[\r\n\u0085\u2028\u2029]/)
+    expect(JSON.parse(line).custom_id).toBe(strange)
+  }
+})
+
 test('an error line has a response or an error', () => {
   const error = { code: 'invalid_json_line', message: 'No.', param: null, line: 7 }
   expect(JSON.parse(errorLine({ id: ids.id, customId: null, error }))).toEqual({

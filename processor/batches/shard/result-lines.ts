@@ -1,3 +1,5 @@
+import { jsonLine } from '../../../edge/contract/lines.ts'
+
 /** Identity of a line of the output or error file. */
 interface ResultOf {
   /** `batch_req_...`, deterministic. */
@@ -55,4 +57,4 @@ const onWire = ({ statusCode, requestId, body }: Response) => ({
 })
 
 const resultLine = ({ customId, id, ...result }: ResultOf & { response: unknown; error: unknown }) =>
-  JSON.stringify({ id, custom_id: customId, ...result })
+  jsonLine({ id, custom_id: customId, ...result })

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import { decodeShardJob, encodeShardJob } from '../../../edge/contract/shard.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { MissingSliceError } from '../../../infra/store/slices.ts'
@@ -122,6 +123,62 @@ describe('the results of a shard', () => {
     expect(errors[1]!.response).toMatchObject({ status_code: 400 })
     expect(errors[3]!.response).toMatchObject({ status_code: 415 })
     expect(header).toMatchObject({ completed: 2, failed: 5, dropped: 0 })
+  })
+})
+
+describe('lines are read as the service that took the batch says', () => {
+  const body = (more: object) => ({
+    messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: 'https://x/a.jpg' } }] }],
+    ...more,
+  })
+  const line = (custom_id: string, more: object) =>
+    JSON.stringify({ custom_id, method: 'POST', url: '/v1/chat/completions', body: body(more) })
+  const chat = { endpoint: '/v1/chat/completions' } as const
+
+  test('with its aliases and what it ignores, which a record of the stream carries', async () => {
+    const { store, run } = setUp()
+    const reading = { ignored: ['temperature'], aliases: { 'gpt-4o-mini': 'fake' } }
+    const lines = [
+      line('alias', { model: 'gpt-4o-mini', temperature: 0.7 }),
+      line('own', { model: 'fake' }),
+      line('other', { model: 'gpt-4o' }),
+      line('refused', { n: 2 }),
+    ]
+    const job = decodeShardJob(encodeShardJob(await shardOf(store, lines, { ...chat, reading })))
+    expect(job.reading).toEqual(reading)
+    const { output, errors } = await resultsOf(run, job)
+    expect(output.map(({ response }) => response!.body)).toMatchObject([
+      { model: 'gpt-4o-mini', turbine: { model: 'fake', ignored_parameters: ['temperature'] } },
+      { model: 'fake', turbine: { model: 'fake' } },
+    ])
+    expect(output[1]!.response!.body.turbine).not.toHaveProperty('ignored_parameters')
+    expect(errors.map(codeOf)).toEqual(['model_mismatch', 'unsupported_parameter'])
+  })
+
+  test('and end where they say', async () => {
+    const tasks: CaptionTask[] = []
+    const { store, run } = setUp({ captions: { onTask: (task) => tasks.push(task) } })
+    const lines = [
+      line('chat', { max_tokens: 5, stop: ['.'] }),
+      '{"image_url": "https://x/b.jpg", "max_tokens": 7, "stop": " and"}',
+      'https://x/c.jpg',
+    ]
+    await resultsOf(run, await shardOf(store, lines, chat))
+    expect(tasks.map(({ maxTokens, stop }) => [maxTokens, stop])).toEqual([
+      [5, ['.']],
+      [7, [' and']],
+      [undefined, undefined],
+    ])
+  })
+
+  test('a broken picture is a bad request of a chat, and what HTTP has for it of a caption', async () => {
+    const { store, run } = setUp()
+    const statusOf = async (endpoint: '/v1/captions' | '/v1/chat/completions') => {
+      const { errors } = await resultsOf(run, await shardOf(store, ['https://x/text.jpg'], { endpoint }))
+      return errors.map(({ response }) => response!.status_code)
+    }
+    expect(await statusOf('/v1/chat/completions')).toEqual([400])
+    expect(await statusOf('/v1/captions')).toEqual([415])
   })
 })
 

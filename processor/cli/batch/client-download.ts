@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, realpath, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { writeBody } from '../../../infra/file-body.ts'
+import { partFile } from '../replace-file.ts'
 import type { Client } from './client.ts'
 import { UnreachableError } from './client-connection.ts'
 
@@ -25,13 +25,14 @@ export async function downloadFileContent(
   { fileId, path, onBytes }: DownloadOptions,
 ): Promise<number> {
   await mkdir(dirname(path), { recursive: true })
-  const partial = `${path}.${randomUUID().slice(0, 8)}.part`
+  const target = await realpath(path).catch(() => path)
+  const partial = partFile(target)
   const file = await open(partial, 'wx')
   try {
     const bytes = await fetchInto(file, client, { fileId, onBytes })
     await file.sync()
     await file.close()
-    await rename(partial, path)
+    await rename(partial, target)
     return bytes
   } catch (error) {
     await file.close()

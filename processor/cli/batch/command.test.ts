@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { link, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
@@ -174,9 +175,11 @@ test('a missing file, a folder and a web address are refused with what to do', a
 })
 
 test('a result file that is there stops the command before it begins, unless it may be overwritten', async () => {
-  const out = await manifest('precious', 'captions.jsonl')
+  const result = (id: string) =>
+    `${JSON.stringify({ id: `batch_req_${id}`, custom_id: id, response: {}, error: null })}\n`
+  const out = await manifest(result('old'), 'captions.jsonl')
   service.script = [{ ...completed, error_file_id: null }]
-  service.files.set('file-out', { filename: '', bytes: Buffer.from('new') })
+  service.files.set('file-out', { filename: '', bytes: Buffer.from(result('new')) })
   for (const args of [
     ['results', 'batch_1'],
     ['watch', 'batch_1'],
@@ -189,7 +192,65 @@ test('a result file that is there stops the command before it begins, unless it 
   }
   expect(service.requests).toEqual([])
   expect((await batch(['results', 'batch_1', '--out', out, '--overwrite'])).code).toBe(0)
-  expect(await readFile(out, 'utf8')).toBe('new')
+  expect(await readFile(out, 'utf8')).toBe(result('new'))
+  // Files of others, and what is read, are not replaced.
+  const precious = [
+    await manifest('precious', 'notes.txt'),
+    await manifest(short),
+    await manifest('{"a":1}', 'a.json'),
+  ]
+  for (const path of precious) {
+    const before = await readFile(path, 'utf8')
+    const { code, stderr } = await batch(['results', 'batch_1', '--out', path, '--overwrite'])
+    expect([code, stderr.includes('--overwrite')]).toEqual([2, false])
+    expect(await readFile(path, 'utf8')).toBe(before)
+  }
+})
+
+test.each(['the input', 'a link to it', 'another name of it'])(
+  '%s is not replaced by the results',
+  async (kind) => {
+    const result =
+      '{"id":"batch_req_1","custom_id":"a","image_url":"https://a.example","response":null,"error":null}\n'
+    const input = await manifest(result)
+    const other = join(folder, 'other.jsonl')
+    if (kind === 'a link to it') await symlink(input, other)
+    if (kind === 'another name of it') await link(input, other)
+    const out = kind === 'the input' ? input : other
+    const { code, stderr } = await batch(['submit', input, '--watch', '--out', out, '--overwrite'])
+    expect([code, service.requests]).toEqual([2, []])
+    expect(stderr).toContain('is read by this command')
+    expect(await readFile(input, 'utf8')).toBe(result)
+  },
+)
+
+test('results go to standard output, or to a pipe', async () => {
+  service.script = [completed]
+  const text = '{"custom_id":"é"}\n{"custom_id":"b"}\n'
+  service.files.set('file-out', { filename: '', bytes: Buffer.from(text) })
+  for (const out of ['-', '/dev/stdout']) {
+    const { code, stdout, stderr } = await batch(['results', 'batch_1', '--out', out])
+    expect([code, stdout]).toEqual([0, text])
+    expect(stderr).toContain('5 lines failed: name a file with --out')
+  }
+  const pipe = join(folder, 'pipe')
+  execFileSync('mkfifo', [pipe])
+  const [, received] = await Promise.all([
+    batch(['results', 'batch_1', '--out', pipe]),
+    readFile(pipe, 'utf8'),
+  ])
+  expect(received).toBe(text)
+})
+
+test.each<[string, string | Uint8Array]>([
+  ['list.csv', 'image_url,custom_id\nhttps://a.example/1.jpg,1\n'],
+  ['list.json', '[\n "https://a.example/1.jpg"\n]\n'],
+  ['utf16.jsonl', Buffer.from('\uFEFFhttps://a.example/1.jpg\r\n', 'utf16le')],
+])('a list of another shape is left to the service: %s', async (name, content) => {
+  const path = join(folder, name)
+  await writeFile(path, content)
+  expect((await batch(['submit', path])).code).toBe(0)
+  expect(service.files.get('file-1')).toEqual({ filename: name, bytes: Buffer.from(content) })
 })
 
 test('a service that goes away and comes back is waited for', async () => {
@@ -288,6 +349,13 @@ test('get prints a batch for people, or as it is', async () => {
   expect(stdout).toMatch(/lines +1,000 of 1,000 lines\n/)
   expect(stdout).toMatch(/campaign +spring\n/)
   expect(JSON.parse((await batch(['get', 'batch_1', '--json'])).stdout)).toMatchObject({ id: 'batch_1' })
+})
+
+test('what was left out below a prefix is said', async () => {
+  const turbine = { ...completed.turbine, skipped: { hidden: 2, not_image: 1 } }
+  service.script = [{ ...completed, turbine }]
+  expect((await batch(['watch', 'batch_1'])).stderr).toContain(', skipped: 2 hidden, 1 not an image.')
+  expect((await batch(['get', 'batch_1'])).stdout).toMatch(/left out +2 hidden, 1 not an image\n/)
 })
 
 test('list goes over pages and says when there is more', async () => {

@@ -18,8 +18,8 @@ Examples:
   id=$(npx turbine batch submit requests.jsonl)
 
 The input is an OpenAI batch file, or one line per image: {"image_url": "https://...", "custom_id": "your id"} or a bare
-URL. "-" is standard input. An s3:// URI is a file of lines, or with a trailing slash every image under that prefix; the
-service reads it itself, if the tenant of the API key was granted access.
+URL; or the same as an array of JSON or a table (.csv). "-" is standard input. An s3:// URI is such a file, or a prefix with
+every image under it; the service reads it itself, if the tenant of the API key was granted access.
 
 Prints the batch id, or the batch with --json.
 ${service}`
@@ -39,7 +39,7 @@ const resultsExamples = `
 Examples:
   npx turbine batch results batch_123 --out captions.jsonl
 
-Failed lines go to captions.errors.jsonl next to it. Expired and cancelled batches have partial results.
+Failed lines go to captions.errors.jsonl next to it; "--out -" is standard output. Expired and cancelled batches have partial results.
 ${service}`
 
 const getExamples = `
@@ -84,7 +84,7 @@ export function batchCommand(environment: BatchEnvironment): Command {
     .option('--metadata <key=value>', 'metadata of the batch; repeatable', keyValue)
     .option('--watch', 'watch the batch until it ends')
     .option('-o, --out <file>', 'with --watch: download the results to this file')
-    .option('--overwrite', 'replace an existing --out file')
+    .option('--overwrite', 'replace results of an earlier download')
     .option('--json', 'print the batch as JSON')
     .action(async (input: string, flags: SubmitFlags) =>
       (await import('./submit.ts')).runSubmit(input, flags, environment),
@@ -92,14 +92,14 @@ export function batchCommand(environment: BatchEnvironment): Command {
 
   ofBatch('watch', 'show the progress of a batch until it ends', watchExamples)
     .option('-o, --out <file>', 'download the results to this file')
-    .option('--overwrite', 'replace an existing --out file')
+    .option('--overwrite', 'replace results of an earlier download')
     .action(async (id: string, flags: ResultFlags & ServiceFlags) =>
       (await import('./watch.ts')).runWatch(id, flags, environment),
     )
 
   ofBatch('results', 'download the results of a finished batch', resultsExamples)
     .requiredOption('-o, --out <file>', 'file for the results')
-    .option('--overwrite', 'replace an existing --out file')
+    .option('--overwrite', 'replace results of an earlier download')
     .action(async (id: string, flags: ResultFlags & ServiceFlags) =>
       (await import('./results.ts')).runResults(id, flags, environment),
     )

@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { type BatchEndpoint, batchEndpoints } from '../../../edge/contract/batch.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
+import { readList } from '../../../edge/contract/lists/list-file.ts'
 import { isAddress } from '../caption/manifest.ts'
 import { UsageError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
@@ -61,7 +62,7 @@ async function inspectFile(path: string, name: string): Promise<BatchInput> {
 
 /** The first line that is not empty. */
 async function firstLine(path: string): Promise<ManifestLine | undefined> {
-  for await (const lines of readLines(createReadStream(path, { end: firstLineBytes }))) {
+  for await (const lines of readLines(readList(createReadStream(path, { end: firstLineBytes }), path))) {
     const line = lines.find(({ text }) => text?.trim() !== '')
     if (line) return line
   }

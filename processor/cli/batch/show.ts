@@ -1,4 +1,5 @@
 import type { Batch } from '../../../edge/contract/batch.ts'
+import { describeSkipped } from '../../../edge/contract/formats/file-kind.ts'
 import { formatCount, formatShare, formatTable } from '../format.ts'
 import { printNote } from '../progress.ts'
 import type { Client } from './client.ts'
@@ -24,6 +25,7 @@ function describeBatch(batch: Batch): string {
     ['status', statusWords(batch.status)],
     ['lines', linesDone(batch)],
     ['failed', counts.failed > 0 ? formatCount(counts.failed) : undefined],
+    ['left out', turbine.skipped && describeSkipped(turbine.skipped)?.replace('skipped: ', '')],
     ['merged', merged === null ? null : `${formatShare(merged)} of the tokens`],
     ['repaid', turbine.repaid ? `${formatCount(turbine.repaid)} lines, at full quality` : undefined],
     ['model', batch.model],

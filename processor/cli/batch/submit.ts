@@ -5,6 +5,7 @@ import {
   type BatchRequest,
   batchEndpoints,
 } from '../../../edge/contract/batch.ts'
+import { isAddress } from '../caption/manifest.ts'
 import { UsageError } from '../errors.ts'
 import { formatBytes } from '../format.ts'
 import { type ProgressStream, printNote, TransferLine } from '../progress.ts'
@@ -35,7 +36,7 @@ export async function runSubmit(
 ): Promise<void> {
   const { stdin, stdout, stderr } = environment
   if (flags.out !== undefined && !flags.watch) throw new UsageError('--out needs --watch.')
-  const files = await resultFiles(flags)
+  const files = await resultFiles(flags, isAddress(name) || name === '-' ? [] : [name])
   await withService(flags, environment, async (session) => {
     session.onInterrupt('Stopped. Nothing was submitted.')
     const batch = await withBatchInput(name, { stdin, signal: session.signal }, (input) =>

@@ -1,4 +1,5 @@
 import type { Batch, BatchStatus } from '../../../edge/contract/batch.ts'
+import { describeSkipped } from '../../../edge/contract/formats/file-kind.ts'
 import { formatCount, formatDuration, formatRate, formatShare } from '../format.ts'
 
 export const asJson = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
@@ -26,6 +27,7 @@ export function batchSummary(batch: Batch): string {
   parts.push(`in ${formatDuration(seconds * 1000)}${rate}`)
   if (turbine.prune_ratio_mean)
     parts.push(`${formatShare(turbine.prune_ratio_mean)} of the image tokens merged`)
+  if (turbine.skipped) parts.push(describeSkipped(turbine.skipped)!)
   if (turbine.repaid) parts.push(`${formatCount(turbine.repaid)} captioned again at full quality`)
   return `${id} is ${statusWords(status)}: ${parts.join(', ')}.`
 }

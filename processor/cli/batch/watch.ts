@@ -62,8 +62,8 @@ export async function followBatch(
 ): Promise<void> {
   const { id } = batch
   const { client, onInterrupt } = session
-  const { stderr } = environment
-  const out = files ? ` --out ${quoteForShell(files.out)}` : ''
+  const { stdout, stderr } = environment
+  const out = files ? ` --out ${quoteForShell(files.name)}` : ''
   onInterrupt(
     `Stopped watching; the batch is still running. Resume with: npx turbine batch watch ${id}${out}`,
   )
@@ -71,7 +71,7 @@ export async function followBatch(
   printNote(stderr, batchSummary(last))
   for (const line of faultLines(last)) printNote(stderr, line)
   onInterrupt(`Stopped. Get the results with: npx turbine batch results ${id}${out}`)
-  if (files) await saveResults(client, last, { files, stderr })
+  if (files) await saveResults(client, last, { files, stdout, stderr })
   else if (last.output_file_id)
     printNote(stderr, `Get the results with: npx turbine batch results ${id} --out captions.jsonl`)
   if (!wanted.includes(last.status)) throw new IncompleteError(failureOf(last))

@@ -174,10 +174,9 @@ describe('turbine calibrate', () => {
   })
 
   it('--speed-only measures again and leaves the levels as they are', async () => {
-    const args = ['--images', pictures, '--min-exact', '0.6']
-    await calibrate(args)
+    await calibrate(['--images', pictures, '--min-exact', '0.6'])
     const before = await tableIn(out)
-    const { code, stdout } = await calibrate([...args, '--speed-only'], {
+    const { code, stdout } = await calibrate(['--images', pictures, '--speed-only'], {
       run: async () => ({ captions: [], inferenceMs: 8 }),
     })
     expect([code, stdout.split('\n')[1]]).toEqual([0, expect.stringMatching(/ 500 /)])

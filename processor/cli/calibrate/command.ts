@@ -1,4 +1,4 @@
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import type { ConfigRow } from '../../../infra/config.ts'
 import { count, index, share } from '../options.ts'
 import { settingOption } from '../settings.ts'
@@ -39,7 +39,13 @@ export function calibrateCommand(environment: CalibrateEnvironment, settings: Co
       '--state <file>',
       'state file to resume from; kept if given (default: turbine-calibration.jsonl in that folder)',
     )
-    .option('--speed-only', 'only measure the speeds of an existing table on this device')
+    .addOption(
+      new Option('--speed-only', 'only measure the speeds of an existing table on this device').conflicts([
+        'levels',
+        'minExact',
+        'dryRun',
+      ]),
+    )
     .option('--dry-run', 'print the plan and its duration, and write nothing')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))

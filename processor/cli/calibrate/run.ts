@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { access, constants, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { type Picture, toBatches } from '../../calibration/pictures.ts'
 import { plannedCaptions } from '../../calibration/search.ts'
@@ -73,7 +74,7 @@ async function prepare(
   const { calibrator, flags, environment, signal } = given
   const { image } = calibrator.model
   const { count, seed } = flags
-  const { pictures, unreadable } = await readPictures(flags.images, {
+  const { pictures, unreadable, skipped } = await readPictures(flags.images, {
     ...environment,
     count,
     seed,
@@ -81,6 +82,7 @@ async function prepare(
     signal,
   })
   signal.throwIfAborted()
+  if (skipped) printNote(environment.stderr, `Folders: ${skipped}`)
   for (const line of unreadableLines(unreadable)) printNote(environment.stderr, line)
   const parts = splitPictures(pictures, { seed })
   const { search, heldOut } = parts
@@ -139,7 +141,8 @@ type PictureOptions = Pick<CalibrateFlags, 'count' | 'seed'> &
 /** Reads at most `count` pictures, chosen at random by the seed. @throws UsageError for a missing file */
 async function readPictures(args: string[], options: PictureOptions) {
   const { count, seed, signal } = options
-  const sources = readSources(await resolveInputs(args), options.stdin)
+  const skipped: Skipped = {}
+  const sources = readSources(await resolveInputs(args), { stdin: options.stdin, skipped })
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
   const read = mapInOrder(chosen, (source) => readPicture(source, options), { concurrency: 4, signal })
   const pictures: Picture[] = []
@@ -147,7 +150,7 @@ async function readPictures(args: string[], options: PictureOptions) {
   for await (const result of read)
     if (typeof result === 'string') unreadable.push(result)
     else pictures.push(result)
-  return { pictures, unreadable }
+  return { pictures, unreadable, skipped: describeSkipped(skipped) }
 }
 
 /** @returns the picture, or a line that says why it cannot be read */

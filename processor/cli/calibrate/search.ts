@@ -25,6 +25,7 @@ import type { Schedule } from '../../turbo/schedule.ts'
 import { IncompleteError } from '../errors.ts'
 import { formatRate, formatShare, formatTable } from '../format.ts'
 import { finishedImages, newTotals, printNote, showProgress } from '../progress.ts'
+import { replaceFile } from '../replace-file.ts'
 import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
 import { type CalibrationState, openCalibrationState } from './state.ts'
 
@@ -154,7 +155,8 @@ async function write(run: CalibrationRun, result: CalibrationResult): Promise<vo
   })
   const drawn = levels.map(({ r, quality }) => ({ flopShare: flopShare(encoder, r), quality }))
   const chart = levelsChart({ model: id, candidates: result.outcomes, levels: drawn })
-  await writeFile(join(out, chartFile), await drawSvg(chart))
+  const svg = await drawSvg(chart)
+  await replaceFile(join(out, chartFile), (path) => writeFile(path, svg))
   const rows = levels.map((level) => toLevel(level, encoder))
   environment.stdout.write(levelLines(rows, speed))
   printNote(environment.stderr, `Wrote ${join(out, levelsFile)} and ${join(out, chartFile)}.`)

@@ -44,14 +44,21 @@ it('leaves out a line that was cut off, and goes on behind the whole ones', asyn
   await third.close()
 })
 
-it('starts anew where another calibration was at work', async () => {
+it('keeps what another calibration found out, for when that one goes on', async () => {
   const first = await openCalibrationState(path, 'a')
   await first.recall('x', async () => 1)
   await first.close()
   const second = await openCalibrationState(path, 'b')
   expect([second.resumed, second.has('x')]).toEqual([false, false])
-  await second.close()
-  expect(await readFile(path, 'utf8')).toBe('{"calibration":"b"}\n')
+  await second.recall('x', async () => 2)
+  await second.remove()
+  const third = await openCalibrationState(path, 'a')
+  expect(await third.recall('x', never)).toBe(1)
+  await third.recall('y', async () => 3)
+  await third.close()
+  const fourth = await openCalibrationState(path, 'b')
+  expect([await fourth.recall('x', never), fourth.has('y')]).toEqual([2, false])
+  await fourth.close()
 })
 
 it.each(['no JSON\n', '{"image":"a.jpg"}\n'])('refuses a file that is something else: %j', async (text) => {

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises'
-import { JsonlFile, scanJsonl } from '../caption/jsonl-output.ts'
+import { JsonlFile } from '../caption/jsonl-output.ts'
+import { ForeignLineError, scanJsonl } from '../caption/jsonl-scan.ts'
 import { UsageError } from '../errors.ts'
 
 /** Results of a calibration so far, in a file from which an interrupted run resumes. */
@@ -10,23 +11,23 @@ export interface CalibrationState {
   recall<T>(key: string, make: () => Promise<T>): Promise<T>
   has(key: string): boolean
   close(): Promise<void>
-  /** Closes and removes the file. */
+  /** Closes and removes the file, unless another calibration has results in it. */
   remove(): Promise<void>
 }
 
 type Entry = { key: string; value: unknown }
 
 /**
- * Opens the state of a calibration. Results under another fingerprint are dropped.
+ * Opens the state of a calibration. Results under another fingerprint stay in the file, for when that one goes on.
  * @param fingerprint of everything that results depend on
  * @throws UsageError for a file that is not a calibration state; it stays unchanged
  */
 export async function openCalibrationState(path: string, fingerprint: string): Promise<CalibrationState> {
   const known = new Map<string, unknown>()
-  const keepBytes = await scan(path, fingerprint, known)
-  const file = new JsonlFile<object>(path, keepBytes)
+  const { found, isOurs, hasOthers } = await scan(path, fingerprint, known)
+  const file = new JsonlFile<object>(path, found)
   await file.open()
-  if (keepBytes === 0) await file.append({ calibration: fingerprint })
+  if (!isOurs) await file.append({ calibration: fingerprint })
   return {
     resumed: known.size > 0,
     has: (key) => known.has(key),
@@ -41,32 +42,28 @@ export async function openCalibrationState(path: string, fingerprint: string): P
     close: () => file.close(),
     async remove() {
       await file.close()
-      await rm(path)
+      if (!hasOthers) await rm(path)
     },
   }
 }
 
-/** Fills `known`. @returns the bytes to keep: none of another calibration */
-async function scan(path: string, fingerprint: string, known: Map<string, unknown>): Promise<number> {
-  let ours = false
+/** Fills `known`. `isOurs`: the file ends with results of this fingerprint. */
+async function scan(path: string, fingerprint: string, known: Map<string, unknown>) {
+  let section: unknown
+  let hasOthers = false
+  const visit = (line: object) => {
+    if ('calibration' in line) section = line.calibration
+    else if (section === undefined || !('key' in line)) throw new ForeignLineError('has no fingerprint')
+    else if (section === fingerprint) known.set((line as Entry).key, (line as Entry).value)
+    hasOthers ||= section !== fingerprint
+  }
   try {
-    const end = await scanJsonl(path, (line, number) => {
-      if (number === 1) ours = fingerprintOf(line) === fingerprint
-      else if (ours) {
-        const { key, value } = line as Entry
-        known.set(key, value)
-      }
-    })
-    return ours ? end : 0
+    const found = await scanJsonl(path, { starts: ['{"calibration":', '{"key":'], visit })
+    return { found, isOurs: section === fingerprint, hasOthers }
   } catch (error) {
     if (!(error instanceof UsageError)) throw error
     throw new UsageError(`${path} is not a calibration state. Choose another file with --state.`, {
       cause: error,
     })
   }
-}
-
-function fingerprintOf(line: object): unknown {
-  if ('calibration' in line) return line.calibration
-  throw new UsageError('The first line has no fingerprint.')
 }

@@ -1,31 +1,27 @@
 import type { Writable } from 'node:stream'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
+import type { Reading } from '../../../edge/contract/batch.ts'
+import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
-import { IncompleteError, InterruptedError, UsageError } from '../errors.ts'
-import { formatCount, formatDuration, formatRate, plural } from '../format.ts'
+import { UsageError } from '../errors.ts'
 import { type SignalSource, watchInterruption } from '../interruption.ts'
 import { count, index } from '../options.ts'
-import {
-  eraseLine,
-  finishedImages,
-  meanPruning,
-  newTotals,
-  showProgress,
-  type Terminal,
-  type Totals,
-} from '../progress.ts'
+import { eraseLine, newTotals, printNote, showProgress, type Terminal, type Totals } from '../progress.ts'
 import { type ModelFlags, settingOption } from '../settings.ts'
-import { type EarlierRun, readEarlierRun } from './earlier-run.ts'
-import { type CaptionFiles, captionFiles, openCaptionFiles } from './files.ts'
-import { countSources, type Input, imageExtensions, readSources, resolveInputs } from './inputs.ts'
+import { dropRetried, type EarlierRun, readEarlierRun } from './earlier-run.ts'
+import { assertSafe, type CaptionFiles, captionFiles, damageNotes, openCaptionFiles } from './files.ts'
+import { countSources, type Input, readSources, resolveInputs } from './inputs.ts'
 import type { ReadImage } from './read-image.ts'
 import { captionSources } from './run.ts'
+import { checkComplete, printSummary, stopped, summaryLines } from './summary.ts'
 
 /** Dependencies of the command. */
 export interface CaptionEnvironment extends Terminal {
   openCaptioner(flags: ModelFlags): Promise<Captioner>
   readImage: ReadImage
+  /** How lines of manifests are read; default: nothing is ignored. */
+  reading?(): Reading
   stdin: AsyncIterable<Uint8Array>
   stdout: Writable
   signals: SignalSource
@@ -38,6 +34,7 @@ export interface CaptionFlags extends ModelFlags {
   prompt?: string
   concurrency?: number
   overwrite?: boolean
+  json?: boolean
   retryErrors?: boolean
 }
 
@@ -48,20 +45,23 @@ Examples:
   npx turbine caption manifest.jsonl --out captions.jsonl --retry-errors
   cat urls.txt | npx turbine caption - --out - | jq .caption
 
-Inputs are folders (searched recursively), image files, quoted globs, https URLs, and JSONL manifests with one
-{"image": "path, https or data: URL", "custom_id": "your id", "prompt": "..."} or one bare path per line, or any other
-line of a batch; paths are relative to the manifest. "-" is a manifest on standard input.
+Inputs are folders (searched recursively), image files, quoted globs, https URLs, and lists (.jsonl, .json, .csv, .txt)
+with one {"image": "path, https or data: URL", "custom_id": "your id", "prompt": "..."} or one bare path for each image, or
+any other line of a batch; paths are relative to the list. "-" is a list on standard input.
+
+In folders a picture is known by its extension, and by its first bytes where that does not tell. Hidden files and what is no
+picture are left out and counted.
 
 Each output line has the image, its custom_id, the caption, and pruning details under "turbine", in input order. Failed
-images go to the error file with the reason. Run the same command again to resume; Ctrl-C finishes the images in flight
-first.
+images go to the error file with the reason. Run the same command again to resume, without --overwrite; Ctrl-C finishes the
+images in flight first. What goes to standard output or a pipe cannot be resumed.
 
 Exit codes: 0 all captioned, 1 some failed, 2 wrong usage, 130 stopped by Ctrl-C.`
 
 export function captionCommand(environment: CaptionEnvironment, settings: ConfigRow[]): Command {
   return new Command('caption')
-    .description('caption images from folders, files, globs or a manifest to a JSONL file')
-    .argument('<inputs...>', 'folders, images, globs, URLs, JSONL manifests, or - for standard input')
+    .description('caption images from folders, files, globs or lists to a JSONL file')
+    .argument('<inputs...>', 'folders, images, globs, URLs, lists, or - for standard input')
     .option(
       '-o, --out <file>',
       'output file, one JSON line per image; - for standard output',
@@ -80,8 +80,9 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
       'images in flight; raise it for slow URLs (default: keeps the devices busy)',
       count,
     )
-    .option('--retry-errors', 'retry the images of the error file')
-    .option('--overwrite', 'delete captions and errors of earlier runs first')
+    .addOption(new Option('--retry-errors', 'retry the images of the error file').conflicts('overwrite'))
+    .option('--overwrite', 'replace captions and errors of earlier runs, once the first image is done')
+    .option('--json', 'print the counts as JSON at the end')
     .addHelpText('after', examples)
     .action((inputs: string[], flags: CaptionFlags) => runCaption(inputs, flags, environment))
 }
@@ -92,22 +93,41 @@ export async function runCaption(
   flags: CaptionFlags,
   environment: CaptionEnvironment,
 ): Promise<void> {
+  const { stderr, stdin } = environment
+  const { overwrite = false, retryErrors = false } = flags
   const files = await captionFiles(flags)
+  assertEarlierRun(flags, files)
   const inputs = await resolveInputs(args)
-  const earlier = await readEarlierRun(flags.overwrite ? {} : { ...files, retryErrors: flags.retryErrors })
+  await assertSafe(files, { inputs, stdin: (stdin as { fd?: number }).fd, overwrite })
+  const earlier = await readEarlierRun(overwrite ? {} : { ...files, retryErrors })
+  for (const note of damageNotes(files, earlier)) printNote(stderr, note)
   const captioner = await openCaptioner(flags, environment)
   const startedAt = performance.now()
   const tally = newTotals()
+  const skipped: Skipped = {}
   let stoppedBy: NodeJS.Signals | undefined
   try {
     checkModel(earlier, captioner.model, files)
-    stoppedBy = await captionInputs({ inputs, files, earlier, captioner, tally, flags, environment })
+    stoppedBy = await captionInputs({ inputs, files, earlier, captioner, tally, skipped, flags, environment })
   } finally {
     await captioner.close()
   }
-  environment.stderr.write(`${summary(tally, files, performance.now() - startedAt)}\n`)
-  if (stoppedBy) throw stopped(files, stoppedBy)
-  checkComplete(tally, flags.retryErrors ? 0 : earlier.failures, args, files)
+  const retried = retryErrors && files.errors !== undefined
+  const earlierFailures = retried ? await dropRetried(files.errors!, earlier) : earlier.failures
+  const result = { tally, skipped, files, earlierFailures, overwrite }
+  const elapsedMs = performance.now() - startedAt
+  for (const line of summaryLines(result, elapsedMs)) stderr.write(`${line}\n`)
+  if (flags.json) printSummary(result, elapsedMs, environment)
+  if (stoppedBy) throw stopped(result, stoppedBy)
+  checkComplete(result, args)
+}
+
+/** Without a file there is no earlier run. @throws UsageError */
+function assertEarlierRun({ retryErrors, overwrite }: CaptionFlags, { out, errors }: CaptionFiles): void {
+  if (out !== undefined || errors !== undefined || !(retryErrors || overwrite)) return
+  throw new UsageError(
+    `${retryErrors ? '--retry-errors' : '--overwrite'} needs a file: name it with --out or --errors.`,
+  )
 }
 
 /** Opens the model, which can take seconds, with a note on a terminal. */
@@ -125,16 +145,18 @@ interface CaptionInputs {
   earlier: EarlierRun
   captioner: Captioner
   tally: Totals
+  /** What is left out of folders. */
+  skipped: Skipped
   flags: CaptionFlags
   environment: CaptionEnvironment
 }
 
 /** Captions until the end or the first SIGINT or SIGTERM. @returns the signal */
 async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undefined> {
-  const { inputs, earlier, tally, flags, environment } = run
+  const { inputs, earlier, tally, skipped, flags, environment } = run
   const { output, errors } = await openCaptionFiles(run.files, {
     earlier,
-    dropErrors: flags.overwrite === true || flags.retryErrors === true,
+    overwrite: flags.overwrite === true,
     stdout: environment.stdout,
     onError: (text) => progress.note(text),
   })
@@ -150,7 +172,12 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       })
       .catch(() => {})
     await captionSources({
-      sources: readSources(inputs, environment.stdin, run.captioner.model),
+      sources: readSources(inputs, {
+        stdin: environment.stdin,
+        model: run.captioner.model,
+        reading: environment.reading?.(),
+        skipped,
+      }),
       captioner: run.captioner,
       readImage: environment.readImage,
       output,
@@ -173,38 +200,6 @@ function checkModel(earlier: EarlierRun, model: string, { out }: CaptionFiles): 
   if (earlier.model === undefined || earlier.model === model) return
   throw new UsageError(
     `${out} has captions of model ${earlier.model}, but this run would use ${model}. Give that model with --model, ` +
-      'choose another --out, or --overwrite it.',
-  )
-}
-
-function summary(tally: Totals, files: CaptionFiles, elapsedMs: number): string {
-  if (tally.captioned === 0 && tally.failed === 0 && tally.skipped > 0)
-    return `Nothing to do: ${plural(tally.skipped, 'image')} already done.`
-  const rate = formatRate((tally.captioned * 1000) / elapsedMs)
-  const parts = [
-    `${plural(tally.captioned, 'image')} captioned in ${formatDuration(elapsedMs)} (${rate} images/s)`,
-  ]
-  if (files.out !== undefined) parts[0] += `: ${files.out}`
-  if (tally.skipped > 0) parts.push(`${formatCount(tally.skipped)} skipped (already done)`)
-  if (tally.pruneRatioSum > 0) parts.push(`${meanPruning(tally)} of the image tokens merged`)
-  return parts.join('; ')
-}
-
-const stopped = ({ out }: CaptionFiles, signal: NodeJS.Signals) =>
-  new InterruptedError(
-    out === undefined ? 'Stopped.' : 'Stopped. Run the same command again to resume.',
-    signal,
-  )
-
-/** Failures of earlier runs count too: their captions are missing as well. */
-function checkComplete(tally: Totals, earlierFailures: number, args: string[], files: CaptionFiles): void {
-  if (finishedImages(tally) === 0)
-    throw new IncompleteError(`There are no images in ${args.join(' ')} (${imageExtensions.join(', ')}).`)
-  const failures = tally.failed + earlierFailures
-  if (failures === 0) return
-  throw new IncompleteError(
-    files.errors === undefined
-      ? `${plural(failures, 'image')} failed.`
-      : `${plural(failures, 'image')} failed, see ${files.errors}. Retry them with --retry-errors.`,
+      'or choose another --out.',
   )
 }

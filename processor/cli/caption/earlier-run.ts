@@ -1,7 +1,12 @@
-import type { Pruning } from '../../../edge/contract/caption.ts'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { rm, stat } from 'node:fs/promises'
+import { pipeline } from 'node:stream/promises'
+import type { FinishReason, Pruning } from '../../../edge/contract/caption.ts'
+import { readLines } from '../../../edge/contract/lines.ts'
 import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { UsageError } from '../errors.ts'
-import { scanJsonl } from './jsonl-output.ts'
+import { replaceFile } from '../replace-file.ts'
+import { ForeignLineError, nothingScanned, type ScannedJsonl, scanJsonl } from './jsonl-scan.ts'
 
 /** State of an earlier run of the same command. */
 export interface EarlierRun {
@@ -11,14 +16,17 @@ export interface EarlierRun {
   failures: number
   /** Model of the captions; absent without captions. */
   model?: string
-  /** Bytes of each file up to its last whole line. */
-  outBytes: number
-  errorsBytes: number
+  /** What is in each file. */
+  out: ScannedJsonl
+  errors: ScannedJsonl
 }
 
 /** Identity of an entry: an image with two ids or two prompts is two entries. */
 export const entryKey = (entry: { image: string; customId?: string; prompt?: string }) =>
   JSON.stringify([entry.image, entry.customId ?? null, ...(entry.prompt === undefined ? [] : [entry.prompt])])
+
+/** How lines of either file begin. */
+const starts = ['{"custom_id":', '{"image":']
 
 /**
  * Reads the output and the errors of an earlier run. With `retryErrors` failures do not count as done.
@@ -30,28 +38,75 @@ export async function readEarlierRun(files: {
   retryErrors?: boolean
 }): Promise<EarlierRun> {
   const done = new FingerprintSet(3)
-  const run: EarlierRun = { done, captions: 0, failures: 0, outBytes: 0, errorsBytes: 0 }
+  const run: EarlierRun = { done, captions: 0, failures: 0, out: nothingScanned, errors: nothingScanned }
   const { out, errors, retryErrors = false } = files
   if (out !== undefined)
-    run.outBytes = await scanJsonl(out, (value, lineNumber) => {
-      const { image, custom_id: customId, prompt, turbine } = value as Partial<OutputLine>
-      if (typeof image !== 'string' || typeof turbine?.model !== 'string')
-        throw notOurs(out, lineNumber, 'has no "image" or no "turbine.model"')
-      run.model ??= turbine.model
-      if (run.model !== turbine.model)
-        throw notOurs(out, lineNumber, `is from model ${turbine.model}, earlier ones are from ${run.model}`)
-      run.captions++
-      run.done.add(entryKey({ image, customId, prompt }))
+    run.out = await scanJsonl(out, {
+      starts,
+      visit(value, lineNumber) {
+        const { image, customId, prompt, model } = readOutputLine(value)
+        run.model ??= model
+        if (run.model !== model) throw mixed(out, lineNumber, model, run.model)
+        run.captions++
+        run.done.add(entryKey({ image, customId, prompt }))
+      },
     })
   if (errors !== undefined)
-    run.errorsBytes = await scanJsonl(errors, (value, lineNumber) => {
-      const { image, custom_id: customId, prompt, error } = value as Partial<FailureLine>
-      if (typeof image !== 'string' || error === undefined)
-        throw notOurs(errors, lineNumber, 'has no "image" or no "error"')
-      run.failures++
-      if (!retryErrors) run.done.add(entryKey({ image, customId, prompt }))
+    run.errors = await scanJsonl(errors, {
+      starts,
+      visit(value) {
+        const entry = readFailureLine(value)
+        // One that was tried again, and has its caption, is none.
+        if (retryErrors || run.done.add(entryKey(entry))) run.failures++
+      },
     })
   return run
+}
+
+/**
+ * Removes from the error file the failures of earlier runs that this one has tried again.
+ * @returns how many of them are left
+ */
+export async function dropRetried(path: string, { done, failures }: EarlierRun): Promise<number> {
+  let number = 0
+  let left = 0
+  let written = 0
+  async function* keptLines(): AsyncGenerator<string> {
+    for await (const lines of readLines(createReadStream(path)))
+      for (const { text = '' } of lines) {
+        if (text.trim() === '') continue
+        const isEarlier = ++number <= failures
+        if (isEarlier && !done.add(entryKey(readFailureLine(JSON.parse(text.trim()))))) continue
+        if (isEarlier) left++
+        written++
+        yield `${text}\n`
+      }
+  }
+  if (!(await stat(path).catch(() => undefined))) return 0
+  await replaceFile(path, (part) => pipeline(keptLines, createWriteStream(part)))
+  if (written === 0) await rm(path)
+  return left
+}
+
+/** Checks that a file is one that `--overwrite` may replace: of an earlier run, or empty. @throws UsageError */
+export async function assertOutput(path: string, kind: 'out' | 'errors'): Promise<void> {
+  const visit = kind === 'out' ? readOutputLine : readFailureLine
+  await scanJsonl(path, { starts, visit })
+}
+
+function readOutputLine(value: object) {
+  const { image, custom_id: customId, prompt, turbine } = value as Partial<OutputLine>
+  const model = turbine?.model
+  if (typeof image !== 'string' || typeof model !== 'string')
+    throw new ForeignLineError('has no "image" or no "turbine.model"')
+  return { image, customId, prompt, model }
+}
+
+function readFailureLine(value: object) {
+  const { image, custom_id: customId, prompt, error } = value as Partial<FailureLine>
+  if (typeof image !== 'string' || error === undefined)
+    throw new ForeignLineError('has no "image" or no "error"')
+  return { image, customId, prompt }
 }
 
 /** Line of the output. */
@@ -60,6 +115,7 @@ export interface OutputLine {
   image: string
   prompt?: string
   caption: string
+  finish_reason: FinishReason
   turbine: Omit<Pruning, 'output_tokens'>
 }
 
@@ -71,5 +127,7 @@ export interface FailureLine {
   error: { code: string; message: string }
 }
 
-const notOurs = (path: string, line: number, problem: string) =>
-  new UsageError(`Line ${line} of ${path} ${problem}. Choose another file, or --overwrite it.`)
+const mixed = (path: string, line: number, model: string, earlier: string) =>
+  new UsageError(
+    `Line ${line} of ${path} is from model ${model}, earlier ones are from ${earlier}. Choose another --out; this file stays as it is.`,
+  )

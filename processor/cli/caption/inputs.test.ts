@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { UsageError } from '../errors.ts'
 import { countSources, readSources, resolveInputs } from './inputs.ts'
 
@@ -12,6 +14,7 @@ async function arrayOf<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 let folder: string
+let skipped: Skipped
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'turbine-inputs-'))
@@ -31,8 +34,9 @@ async function* text(value: string): AsyncGenerator<Uint8Array> {
 }
 
 async function imagesOf(args: string[], stdin = ''): Promise<string[]> {
+  skipped = {}
   const inputs = await resolveInputs(args)
-  const sources = await arrayOf(readSources(inputs, text(stdin)))
+  const sources = await arrayOf(readSources(inputs, { stdin: text(stdin), skipped }))
   return sources.map(({ image }) => image.replace(`${folder}/`, ''))
 }
 
@@ -41,6 +45,48 @@ test('a folder gives the images of all folders below, sorted as whole paths, and
   const images = await imagesOf([folder])
   expect(images).toEqual(['a-b.tiff', 'a.gif', 'a/c/d.webp', 'a/z.png', 'b.JPG'])
   expect(images).toEqual(images.toSorted())
+})
+
+test('what the name does not tell, the first bytes do', async () => {
+  const heads: Record<string, string> = {
+    a: '\xff\xd8\xff\xe0',
+    'b.jpg?w=200': '\x89PNG\r\n\x1a\n',
+    'c.php': 'GIF89a',
+    'd.download': 'RIFF\0\0\0\0WEBP',
+    'e.unknown': '\0\0\0 ftypheic',
+    f: 'a text',
+    'g.jpg_large': '<html>',
+    h: '',
+    'i.txt': '\xff\xd8\xff\xe0',
+  }
+  for (const [name, head] of Object.entries(heads)) await writeFile(join(folder, name), head, 'latin1')
+  for (const name of ['j.jpe', 'k.JFIF', 'l.heic', 'm.bmp', 'n.jxl', '.o.jpg', '__MACOSX/p.jpg', 'Thumbs.db'])
+    await touch(name)
+  const images = [
+    'a',
+    'b.jpg?w=200',
+    'c.php',
+    'd.download',
+    'e.unknown',
+    'j.jpe',
+    'k.JFIF',
+    'l.heic',
+    'm.bmp',
+    'n.jxl',
+  ]
+  expect(await imagesOf([folder])).toEqual(images)
+  expect(skipped).toEqual({ hidden: 3, not_image: 4 })
+  expect(await imagesOf([`${folder}/*`])).toEqual(images)
+  expect(await imagesOf([`${folder}/*/*`])).toEqual([])
+  expect(await imagesOf([`${folder}/__MACOSX/*`])).toEqual(['__MACOSX/p.jpg'])
+  expect(await imagesOf([`${folder}/.*`])).toEqual(['.o.jpg'])
+})
+
+test('what is in a folder and cannot be looked at is tried, and what is no file is counted', async () => {
+  await symlink(join(folder, 'gone'), join(folder, 'link'))
+  execFileSync('mkfifo', [join(folder, 'pipe'), join(folder, 'pipe.jpg')])
+  expect(await imagesOf([folder])).toEqual(['link', 'pipe.jpg'])
+  expect(skipped).toEqual({ not_regular: 1 })
 })
 
 test('links are followed, but not in circles', async () => {

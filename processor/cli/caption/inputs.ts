@@ -1,9 +1,13 @@
 import { createReadStream } from 'node:fs'
-import { glob, opendir, realpath, stat } from 'node:fs/promises'
-import { basename, dirname, extname, isAbsolute, join, relative, sep } from 'node:path'
-import { TurbineError } from '../../../edge/contract/errors.ts'
-import { readLines } from '../../../edge/contract/lines.ts'
+import { stat } from 'node:fs/promises'
+import { basename, dirname, extname } from 'node:path'
+import { headBytes, imageFormat, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
+import { type LineSplitterOptions, readLines } from '../../../edge/contract/lines.ts'
+import { ListFileError, readList } from '../../../edge/contract/lists/list-file.ts'
+import { readFileHead } from '../../../infra/fetch/image-file.ts'
+import { decodeFileName, encodeFileName } from '../../../infra/file-name.ts'
 import { UsageError } from '../errors.ts'
+import { expandGlob, fileSource, namesWithBytes, walkFolder } from './folder.ts'
 import { isAddress, lineSource, locate, type ManifestPlace, type Source } from './manifest.ts'
 
 /** Command-line argument by its kind. */
@@ -12,56 +16,79 @@ export type Input =
   | { kind: 'address'; url: string }
   | { kind: 'stdin' }
 
-/** Extensions of images in folders and globs. */
-export const imageExtensions = ['jpg', 'jpeg', 'jpe', 'jfif', 'png', 'webp', 'gif', 'tif', 'tiff', 'avif']
-const manifestExtensions = ['jsonl', 'ndjson']
-
-const hasExtension = (path: string, extensions: string[]) =>
-  extensions.includes(extname(path).slice(1).toLowerCase())
-const isImageName = (path: string) => hasExtension(path, imageExtensions)
+/** Extensions of lists: lines, arrays of JSON, tables. */
+export const listExtensions: ReadonlySet<string> = new Set([
+  '.jsonl',
+  '.ndjson',
+  '.json',
+  '.txt',
+  '.list',
+  '.lst',
+  '.csv',
+  '.tsv',
+])
 
 /** Finds the kind of each argument; `-` is a manifest on standard input. @throws UsageError for a missing file */
 export async function resolveInputs(args: string[]): Promise<Input[]> {
-  return Promise.all(args.map(resolveInput))
+  const inputs = await Promise.all(args.map(resolveArgument))
+  return inputs.flat()
 }
 
-async function resolveInput(arg: string): Promise<Input> {
-  if (arg === '-') return { kind: 'stdin' }
-  if (isAddress(arg)) return { kind: 'address', url: arg }
-  const found = await stat(arg).catch(() => undefined)
-  if (found?.isDirectory()) return { kind: 'folder', path: arg }
-  if (found && hasExtension(arg, manifestExtensions)) {
-    if (found.isFile()) return { kind: 'manifest', path: arg }
-    throw new UsageError(`${arg} is no regular file. Pass a manifest through standard input: -`)
+async function resolveArgument(arg: string): Promise<Input[]> {
+  if (arg === '-') return [{ kind: 'stdin' }]
+  if (isAddress(arg)) return [{ kind: 'address', url: arg }]
+  return Promise.all((await namesWithBytes(arg)).map(resolvePath))
+}
+
+async function resolvePath(path: string): Promise<Input> {
+  const found = await stat(encodeFileName(path)).catch(() => undefined)
+  if (found?.isDirectory()) return { kind: 'folder', path }
+  if (found && (await isList(path, found.isFile()))) {
+    if (found.isFile()) return { kind: 'manifest', path }
+    throw new UsageError(`${path} is no regular file. Pass a manifest through standard input: -`)
   }
-  if (found) return { kind: 'image', path: arg }
-  if (/[*?[{]/.test(arg)) return { kind: 'glob', path: arg }
-  throw new UsageError(`There is no file or folder "${arg}".`)
+  if (found) return { kind: 'image', path }
+  if (/[*?[{]/.test(path)) return { kind: 'glob', path }
+  throw new UsageError(`There is no file or folder "${path}".`)
+}
+
+/** A photo that is called `photo.txt` is one all the same. */
+async function isList(path: string, isFile: boolean): Promise<boolean> {
+  if (!listExtensions.has(extname(path).toLowerCase())) return false
+  const head = isFile ? await readFileHead(path, headBytes).catch(() => undefined) : undefined
+  return head === undefined || imageFormat(head) === undefined
+}
+
+export interface ReadOptions extends Pick<ManifestPlace, 'model' | 'reading'> {
+  stdin: AsyncIterable<Uint8Array>
+  /** Counts what is left out of folders. */
+  skipped?: Skipped
 }
 
 /**
  * Yields the images of all inputs in order; folders and globs sorted by name. Only the names of one folder or glob are
- * held in memory. Manifest lines for another model than `model` become errors.
+ * held in memory.
  */
 export async function* readSources(
   inputs: Input[],
-  stdin: AsyncIterable<Uint8Array>,
-  model?: string,
+  { stdin, skipped = {}, ...lines }: ReadOptions,
 ): AsyncGenerator<Source> {
   for (const input of inputs) {
-    if (input.kind === 'folder') yield* walk(input.path)
-    else if (input.kind === 'glob') yield* expand(input.path)
+    if (input.kind === 'folder') yield* walkFolder(input.path, skipped)
+    else if (input.kind === 'glob') yield* expandGlob(input.path, skipped)
     else if (input.kind === 'image') yield fileSource(input.path)
     else if (input.kind === 'address') yield locate(input.url)
     else if (input.kind === 'manifest')
-      yield* readManifest(createReadStream(input.path), {
+      yield* readManifest(openFile(input.path), {
         manifest: basename(input.path),
         folder: dirname(input.path),
-        model,
+        ...lines,
       })
-    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', model })
+    else yield* readManifest(stdin, { manifest: 'standard input', folder: '', ...lines })
   }
 }
+
+const openFile = (path: string) => createReadStream(encodeFileName(path))
 
 /** Counts the sources; undefined for standard input, which can be read only once. */
 export async function countSources(inputs: Input[], signal?: AbortSignal): Promise<number | undefined> {
@@ -78,88 +105,30 @@ export async function countSources(inputs: Input[], signal?: AbortSignal): Promi
 
 /** Counts lines without parsing them: they may contain whole images. */
 async function* countLines(path: string): AsyncGenerator<number> {
-  for await (const lines of readLines(createReadStream(path), manifestLines))
+  for await (const lines of readLines(readList(openFile(path), path), manifestLines))
     yield lines.filter(({ text }) => text?.trim() !== '').length
 }
 
 async function* countEach(input: Input): AsyncGenerator<number> {
-  for await (const _ of readSources([input], ReadableStream.from<Uint8Array>([]))) yield 1
+  for await (const _ of readSources([input], { stdin: ReadableStream.from<Uint8Array>([]) })) yield 1
 }
-
-/** Output has forward slashes on every platform. */
-const fileSource = (path: string): Source => ({
-  image: sep === '/' ? path : path.replaceAll(sep, '/'),
-  location: path,
-})
 
 /** A local image may be larger than a service accepts. */
-const manifestLines = { maxBytes: Number.POSITIVE_INFINITY }
+const manifestLines: LineSplitterOptions = {
+  maxBytes: Number.POSITIVE_INFINITY,
+  // A bare path, as `ls` prints it.
+  decodeOther: (bytes) => (/^[{["]/.test(bytes.toString('latin1', 0, 1)) ? undefined : decodeFileName(bytes)),
+}
 
 async function* readManifest(bytes: AsyncIterable<Uint8Array>, place: ManifestPlace): AsyncGenerator<Source> {
-  for await (const lines of readLines(bytes, manifestLines))
-    for (const line of lines) {
-      const source = lineSource(line, place)
-      if (source) yield source
-    }
-}
-
-async function* expand(pattern: string): AsyncGenerator<Source> {
-  const matches: { path: string; folder: boolean }[] = []
-  for await (const entry of glob(pattern, { withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name)
-    matches.push({ path: isAbsolute(pattern) ? path : relative('', path), folder: entry.isDirectory() })
-  }
-  for (const { path, folder } of matches.sort((a, b) => byCodeUnit(a.path, b.path))) {
-    if (folder) yield* walk(path)
-    else if (isImageName(path)) yield fileSource(path)
-  }
-}
-
-const byCodeUnit = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
-
-/** Yields images under a folder, depth first. Skips hidden entries; follows links, but not in cycles. */
-async function* walk(folder: string, ancestors: string[] = []): AsyncGenerator<Source> {
-  let names: string[]
-  let path: string
   try {
-    path = await realpath(folder)
-    if (ancestors.includes(path)) return
-    names = await listNames(folder)
+    for await (const lines of readLines(readList(bytes, place.manifest), manifestLines))
+      for (const line of lines) {
+        const source = lineSource(line, place)
+        if (source) yield source
+      }
   } catch (error) {
-    yield unreadableFolder(folder, error)
-    return
-  }
-  // Folder names end in "/", which gives the order of sorted paths.
-  for (const name of names) {
-    if (name.endsWith('/')) yield* walk(join(folder, name.slice(0, -1)), [...ancestors, path])
-    else yield fileSource(join(folder, name))
+    if (!(error instanceof ListFileError)) throw error
+    throw new UsageError(`${place.manifest}: ${error.message}`, { cause: error })
   }
 }
-
-/** Sorted names of a folder's images and sub-folders; the latter end in `/`. */
-async function listNames(folder: string): Promise<string[]> {
-  const names: string[] = []
-  for await (const entry of await opendir(folder, { bufferSize: 256 })) {
-    if (entry.name.startsWith('.')) continue
-    const isFolder =
-      entry.isDirectory() || (entry.isSymbolicLink() && (await isFolderAt(join(folder, entry.name))))
-    if (isFolder) names.push(`${entry.name}/`)
-    else if (isImageName(entry.name)) names.push(entry.name)
-  }
-  return names.sort()
-}
-
-const isFolderAt = (path: string) =>
-  stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  )
-
-const unreadableFolder = (folder: string, cause: unknown): Source => ({
-  image: folder,
-  error: new TurbineError(`The folder ${folder} cannot be read. Check its permissions.`, {
-    status: 400,
-    code: 'folder_unreadable',
-    cause,
-  }),
-})

@@ -1,13 +1,12 @@
-import { createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open } from 'node:fs/promises'
+import { createReadStream, createWriteStream } from 'node:fs'
+import { type FileHandle, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Writable } from 'node:stream'
-import { LineSplitter } from '../../../edge/contract/lines.ts'
+import { pipeline } from 'node:stream/promises'
+import { jsonLine } from '../../../edge/contract/lines.ts'
 import { escapeControls } from '../../../infra/telemetry/escape-controls.ts'
-import { UsageError } from '../errors.ts'
-
-/** Longest line of an output: names and captions are short, and data addresses are named by their hash. */
-const maxOutputLineBytes = 16 * 1024 * 1024
+import { partFile } from '../replace-file.ts'
+import { type FilePart, nothingScanned, type ScannedJsonl } from './jsonl-scan.ts'
 
 /** Output of JSON lines. A line is complete when `append` resolves. */
 export interface JsonlOutput<T extends object> {
@@ -15,73 +14,34 @@ export interface JsonlOutput<T extends object> {
   close(): Promise<void>
 }
 
-/**
- * Reads a JSONL file of an earlier run: `visit` receives the value of each complete line, and may throw to reject the file.
- * @returns the bytes of all complete lines: a crash can truncate the last one
- * @throws UsageError when the file is not JSONL; it stays unchanged
- */
-export async function scanJsonl(
-  path: string,
-  visit: (value: object, lineNumber: number) => void,
-): Promise<number> {
-  // A crash can truncate a character as well as a line.
-  const splitter = new LineSplitter({ maxBytes: maxOutputLineBytes, fatal: false })
-  let bytes = 0
-  try {
-    for await (const chunk of createReadStream(path))
-      for (const { text, number, end } of splitter.push(chunk)) {
-        const value = text === undefined ? undefined : parseObject(text)
-        if (value === undefined) throw notJsonl(path, number)
-        visit(value, number)
-        bytes = end
-      }
-    for (const { text = '', number } of splitter.end()) if (!isObject.test(text)) throw notJsonl(path, number)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0
-    throw error
-  }
-  return bytes
-}
+/** `replace`: a new file takes the place of what is there when the first line is written. */
+export type JsonlStart = ScannedJsonl | 'replace'
 
-const notJsonl = (path: string, line: number) =>
-  new UsageError(
-    `${path} is not an output of this command (line ${line}). Choose another file, or --overwrite it.`,
-  )
-
-/** Allows for the byte order mark of an editor. */
-const isObject = /^\uFEFF?\{/
-
-function parseObject(text: string): object | undefined {
-  if (!isObject.test(text)) return undefined
-  try {
-    return JSON.parse(text.trim())
-  } catch {
-    return undefined
-  }
-}
+/** What the damaged parts of an output are kept in. */
+export const damagedFile = (path: string) => `${path}.damaged`
 
 /**
- * JSONL file to append to. It is created, or truncated to `keepBytes`, by the first line or by `open`. Killing the process
- * loses at most the line being written.
+ * JSONL file to append to, from where an earlier run left it. It is created, repaired or replaced by the first line or by
+ * `open`. Killing the process loses at most the line being written.
  */
 export class JsonlFile<T extends object> implements JsonlOutput<T> {
   readonly #path: string
-  readonly #keepBytes: number
+  readonly #start: JsonlStart
   #file: Promise<FileHandle> | undefined
 
-  constructor(path: string, keepBytes: number) {
+  constructor(path: string, start: JsonlStart = nothingScanned) {
     this.#path = path
-    this.#keepBytes = keepBytes
+    this.#start = start
   }
 
   async open(): Promise<FileHandle> {
-    this.#file ??= openForAppend(this.#path, this.#keepBytes)
+    this.#file ??= openForAppend(this.#path, this.#start)
     return this.#file
   }
 
   async append(value: T): Promise<void> {
     const file = await this.open()
-    await file.appendFile(`${JSON.stringify(value)}\n`)
+    await file.appendFile(`${jsonLine(value)}\n`)
   }
 
   async close(): Promise<void> {
@@ -91,16 +51,68 @@ export class JsonlFile<T extends object> implements JsonlOutput<T> {
   }
 }
 
-async function openForAppend(path: string, keepBytes: number): Promise<FileHandle> {
-  await mkdir(dirname(path), { recursive: true })
+async function openForAppend(given: string, start: JsonlStart): Promise<FileHandle> {
+  await mkdir(dirname(given), { recursive: true })
+  // A link stays one.
+  const path = await realpath(given).catch(() => given)
+  if (start === 'replace') return replace(path, async () => {})
+  const { damaged, tail, unended, end } = start
+  await keepDamaged(path, tail ? [...damaged, tail] : damaged)
+  if (damaged.length > 0)
+    return replace(path, (file) => copyParts(path, goodParts(damaged, end), file, unended))
   const file = await open(path, 'a')
   try {
-    await file.truncate(keepBytes)
+    if ((await file.stat()).size > end) await file.truncate(end)
+    if (unended) await file.appendFile('\n')
   } catch (error) {
     await file.close()
     throw error
   }
   return file
+}
+
+/** Puts a new file in the place of one, with its content. */
+async function replace(path: string, write: (part: string) => Promise<void>): Promise<FileHandle> {
+  const part = partFile(path)
+  const mode = (await stat(path).catch(() => undefined))?.mode
+  const file = await open(part, 'ax', mode)
+  try {
+    await write(part)
+    await file.sync()
+    await rename(part, path)
+  } catch (error) {
+    await file.close()
+    await rm(part, { force: true })
+    throw error
+  }
+  return file
+}
+
+function* goodParts(damaged: readonly FilePart[], end: number): Generator<Pick<FilePart, 'start' | 'end'>> {
+  let start = 0
+  for (const part of damaged) {
+    if (part.start > start) yield { start, end: part.start }
+    start = part.end
+  }
+  if (end > start) yield { start, end }
+}
+
+async function copyParts(
+  from: string,
+  parts: Iterable<Pick<FilePart, 'start' | 'end'>>,
+  to: string,
+  unended: boolean,
+): Promise<void> {
+  for (const { start, end } of parts)
+    await pipeline(createReadStream(from, { start, end: end - 1 }), createWriteStream(to, { flags: 'a' }))
+  if (unended) await pipeline(['\n'], createWriteStream(to, { flags: 'a' }))
+}
+
+async function keepDamaged(path: string, parts: readonly FilePart[]): Promise<void> {
+  if (parts.length === 0) return
+  await copyParts(path, parts, damagedFile(path), false)
+  const kept = await open(damagedFile(path), 'r+')
+  await kept.sync().finally(() => kept.close())
 }
 
 /** Writes lines to a stream that stays open, e.g. standard output, with back pressure. */
@@ -110,10 +122,18 @@ export function streamOutput<T extends object>(stream: Writable): JsonlOutput<T>
   return {
     append: (value) =>
       new Promise((resolve, reject) => {
-        stream.write(`${escapeControls(JSON.stringify(value))}\n`, (error) =>
-          error ? reject(error) : resolve(),
-        )
+        stream.write(`${escapeControls(jsonLine(value))}\n`, (error) => (error ? reject(error) : resolve()))
       }),
     close: async () => {},
+  }
+}
+
+/** Writes lines to a named pipe, and waits for its reader. */
+export function pipeOutput<T extends object>(path: string): JsonlOutput<T> {
+  const stream = createWriteStream(path, { flags: 'w' })
+  const { append } = streamOutput<T>(stream)
+  return {
+    append,
+    close: () => new Promise((resolve) => stream.end(() => resolve())),
   }
 }

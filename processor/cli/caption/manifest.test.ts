@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { readLines } from '../../../edge/contract/lines.ts'
+import { readList } from '../../../edge/contract/lists/list-file.ts'
 import { type LineOptions, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import { ShardCutter } from '../../batches/planner/plan.ts'
 import { readSources } from './inputs.ts'
@@ -77,7 +78,7 @@ async function batchRoad(manifest: Uint8Array, endpoint: LineOptions['endpoint']
   const options = { ...captions, endpoint }
   const cutter = new ShardCutter(options)
   const reads: Read[] = []
-  for await (const lines of readLines(streamOf(manifest))) {
+  for await (const lines of readLines(readList(streamOf(manifest), 'work.jsonl'))) {
     cutter.push(lines)
     for (const line of lines) {
       const read = parseBatchLine(line, options)
@@ -99,7 +100,7 @@ async function captionRoad(manifest: Uint8Array): Promise<Read[]> {
       ? (error?.code ?? 'none')
       : { customId: customId ?? null, image: location, prompt, maxPrune }
   const reads: Read[] = []
-  for await (const source of readSources([{ kind: 'stdin' }], streamOf(manifest), 'blip'))
+  for await (const source of readSources([{ kind: 'stdin' }], { stdin: streamOf(manifest), model: 'blip' }))
     reads.push(read(source))
   return reads
 }
@@ -146,27 +147,52 @@ describe('a batch and the command line read the same line alike', () => {
     ['an empty id', `{"image": "${url}", "custom_id": ""}`, 'invalid_custom_id'],
     ['an id that is an object', `{"image": "${url}", "custom_id": {}}`, 'invalid_custom_id'],
 
-    ['another name for the image', `{"path": "${url}", "custom_id": "path"}`, 'image_missing'],
+    ...['path', 'file_name', 'filename', 'image_path', 'file'].map((name): [string, string, Read] => [
+      `${name} for the image`,
+      `{"custom_id": "${name}", "${name}": "${url}"}`,
+      asked(name),
+    ]),
+    ['an image of a data set', `{"image": {"path": "${url}", "bytes": null}}`, asked(null)],
+    ['bytes of a data set', `{"image": {"path": null, "bytes": "x"}}`, 'missing_required_parameter'],
+    ['a field that only looks like it', `{"paths": "${url}"}`, 'image_missing'],
     ['no image', '{"custom_id": "a"}', 'image_missing'],
     ['an image that is a number', '{"image": 3}', 'invalid_type'],
-    ['an image in a table', '{"image": {"path": "a.jpg", "bytes": null}}', 'invalid_type'],
     ['an image without a text', '{"image": ""}', 'invalid_value'],
     ['an address without a text', '{"image_url": ""}', 'invalid_value'],
     ['half a line', '{"image": ', 'invalid_json_line'],
-    ['a list', `["${url}"]`, 'invalid_json_line'],
+    ['an array', `["${url}"]`, asked(null)],
     ['an empty text', '""', 'invalid_json_line'],
 
     ["OpenAI's form", chat(), asked('a', data)],
     ["OpenAI's form without a custom_id", chat({ custom_id: undefined }), asked(null, data)],
     ['U+2028 in a string', chat({ custom_id: 'a\u2028b' }), asked('a\u2028b', data)],
     ['U+0085 in a string', chat({ custom_id: 'c\u0085d' }), asked('c\u0085d', data)],
-    ['no method', chat({ method: undefined }), 'missing_required_parameter'],
-    ['no url', chat({ url: undefined }), 'missing_required_parameter'],
+    ['no method', chat({ method: undefined }), asked('a', data)],
+    ['no url', chat({ url: undefined }), asked('a', data)],
     ['no body', chat({ body: undefined }), 'missing_required_parameter'],
-    ['an address where the endpoint belongs', `{"url": "${data}"}`, 'missing_required_parameter'],
-    ['a method in small letters', chat({ method: 'post' }), 'method_invalid'],
-    ['a whole address', chat({ url: 'https://api.example.com/v1/chat/completions' }), 'url_mismatch'],
-    ['an endpoint without its slash', chat({ url: 'v1/chat/completions' }), 'url_mismatch'],
+    ['url', `{"url": "${data}", "custom_id": "a"}`, asked('a', data)],
+    ['a method in small letters', chat({ method: 'post' }), asked('a', data)],
+    ['another method', chat({ method: 'GET' }), 'method_invalid'],
+    ['a whole address', chat({ url: 'https://api.example.com/v1/chat/completions' }), asked('a', data)],
+    [
+      'a whole address with a path',
+      chat({ url: 'https://a.b/openai/v1/chat/completions' }),
+      asked('a', data),
+    ],
+    ['an endpoint without its slash', chat({ url: 'v1/chat/completions' }), asked('a', data)],
+    [
+      'base64',
+      data.slice(data.indexOf(',') + 1).padEnd(80, 'A'),
+      asked(null, `data:;base64,${data.slice(data.indexOf(',') + 1).padEnd(80, 'A')}`),
+    ],
+    [
+      'the caption',
+      chat({ body: { ...JSON.parse(chat()).body, stop: ['.'], max_completion_tokens: 9 } }),
+      asked('a', data),
+    ],
+    ['what cannot be done', chat({ body: { ...JSON.parse(chat()).body, n: 2 } }), 'unsupported_parameter'],
+    ['a deadline', `{"image": "${url}", "turbine": {"deadline_ms": 5}}`, 'unsupported_parameter'],
+    ['a detail', `{"image_url": {"url": "${url}", "detail": "high"}}`, asked(null, url, { maxPrune: 0 })],
     ['another endpoint', chat({ url: '/v1/responses' }), 'url_mismatch'],
     ['a field beside the body', chat({ foo: 1 }), 'unknown_parameter'],
     ['a chat without an image', chat({ body: { messages: [{ role: 'user' }] } }), 'image_missing'],
@@ -190,13 +216,19 @@ describe('a batch and the command line read the same line alike', () => {
     expect(await batchRoad(line, '/v1/captions')).toEqual(expected)
   })
 
-  test.each([
-    ['UTF-16', Buffer.from(`\uFEFF"${url}"\r\n"${url}"`, 'utf16le')],
-    ['Latin-1', Buffer.from(`{"image": "${url}", "custom_id": "é"}`, 'latin1')],
-  ])('text in %s', async (_, manifest) => {
-    const reads = await captionRoad(manifest)
-    expect(new Set(reads)).toEqual(new Set(['invalid_json_line']))
-    expect(await batchRoad(manifest, '/v1/captions')).toEqual(reads)
+  test.each<[string, Uint8Array, Read[]]>([
+    ['UTF-16', Buffer.from(`\uFEFF"${url}"\r\n"${url}"`, 'utf16le'), [asked(null), asked(null)]],
+    ['UTF-16, the other way', Buffer.from(`\uFEFF${url}\n`, 'utf16le').swap16(), [asked(null)]],
+    ['Latin-1', Buffer.from(`{"image": "${url}", "custom_id": "é"}`, 'latin1'), ['invalid_json_line']],
+    ['a table', bytesOf(`custom_id,image_url\na,${url}\n`), [asked('a')]],
+    [
+      'an array',
+      bytesOf(JSON.stringify([url, { image: url, custom_id: 'a' }], undefined, 1)),
+      [asked(null), asked('a')],
+    ],
+  ])('text in %s', async (_, manifest, expected) => {
+    expect(await captionRoad(manifest)).toEqual(expected)
+    expect(await batchRoad(manifest, '/v1/captions')).toEqual(expected)
   })
 })
 

@@ -1,11 +1,14 @@
 import { hash } from 'node:crypto'
 import { isAbsolute, join } from 'node:path'
+import type { Reading } from '../../../edge/contract/batch.ts'
+import type { CaptionEnd } from '../../../edge/contract/caption.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseLocalLine } from '../../../edge/contract/manifest-line.ts'
+import { decodeDataUrlNow } from '../../../infra/fetch/data-url.ts'
 
 /** Image to caption, or the error of an invalid entry. */
-export interface Source {
+export interface Source extends CaptionEnd {
   /** Name in the output: the path or URL as given, or `sha256:...` for a `data:` URL. */
   image: string
   customId?: string
@@ -25,6 +28,8 @@ export interface ManifestPlace {
   folder: string
   /** Model id that lines may name; default: any. */
   model?: string
+  /** How lines are read. */
+  reading?: Reading
 }
 
 export const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
@@ -32,17 +37,21 @@ export const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.te
 /** Parses a manifest line; undefined for an empty one. An invalid line is named `<manifest>:<line>` in the output. */
 export function lineSource(
   line: ManifestLine,
-  { manifest, folder, model }: ManifestPlace,
+  { manifest, folder, model, reading }: ManifestPlace,
 ): Source | undefined {
-  const read = parseLocalLine(line, { model })
+  const read = parseLocalLine(line, { model, reading })
   if (read === undefined) return undefined
   if ('fault' in read) {
     const { code, message } = read.fault
     const error = new TurbineError(`Line ${line.number} of ${manifest}: ${message}`, { status: 400, code })
     return { image: `${manifest}:${line.number}`, error }
   }
-  const { customId, imageUrl, prompt, maxPrune } = read.ask
-  return { ...locate(imageUrl, folder), customId: customId ?? undefined, prompt, maxPrune }
+  const { customId, imageUrl, ...asked } = read.ask
+  const { prompt, maxPrune, maxTokens, stop } = asked
+  return {
+    ...locate(imageUrl, folder),
+    ...{ customId: customId ?? undefined, prompt, maxPrune, maxTokens, stop },
+  }
 }
 
 /** Makes a source of a path, relative to `folder`, or a URL. */
@@ -52,8 +61,12 @@ export function locate(image: string, folder = ''): Source {
   return { image, location: join(folder, image) }
 }
 
-/** Names a `data:` URL by the hash of its bytes. */
+/** Names a `data:` URL by the hash of its bytes, and one that cannot be read by that of its text. */
 function nameOfData(url: string): string {
-  const bytes = Buffer.from(url.slice(url.indexOf(',') + 1), 'base64')
-  return `sha256:${hash('sha256', bytes)}`
+  const named = (content: string | Uint8Array) => `sha256:${hash('sha256', content)}`
+  try {
+    return named(decodeDataUrlNow(url))
+  } catch {
+    return named(url)
+  }
 }

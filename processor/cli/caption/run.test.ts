@@ -60,6 +60,7 @@ test('each image has one line, in order, with the pruning it got', async () => {
       custom_id: undefined,
       image: 'a',
       caption: 'caption of a',
+      finish_reason: 'stop',
       turbine: {
         prune_level: 1,
         prune_ratio: 0.5,

@@ -78,7 +78,7 @@ async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<S
 }
 
 async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> {
-  const { image, customId, prompt, maxPrune, location } = source
+  const { image, customId, prompt, maxPrune, maxTokens, stop, location } = source
   const entry: Entry = { image, customId, prompt }
   try {
     if (location === undefined) throw source.error
@@ -90,6 +90,8 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
         ...run.task,
         prompt: prompt ?? run.task?.prompt,
         maxPrune,
+        maxTokens,
+        stop,
         image: bytes,
         lane: 'batch',
       }),
@@ -140,17 +142,21 @@ const codeOf = (error: unknown) =>
 const captionerFailed = (cause: unknown) =>
   new CaptionerFailedError(
     `Stopped after ${maxFaults} consecutive failures. Last error: ${messageOf(cause)}. Captions so far are ` +
-      'saved; run the same command with --retry-errors to resume.',
+      'saved; run the same command with --retry-errors, and without --overwrite, to resume.',
     { cause },
   )
 
-function outputLine({ image, customId, prompt }: Entry, { caption, turbine }: Captioned): OutputLine {
+function outputLine(
+  { image, customId, prompt }: Entry,
+  { caption, finish_reason, turbine }: Captioned,
+): OutputLine {
   const { output_tokens, ...pruning } = turbine
   return {
     custom_id: customId,
     image,
     prompt,
     caption,
+    finish_reason,
     turbine: {
       ...pruning,
       prune_ratio: rounded(pruning.prune_ratio, 4),

@@ -1,0 +1,116 @@
+import { describe, expect, test } from 'vitest'
+import { isPlainList, ListFileError, listLines, listShape } from './list-file.ts'
+
+async function* inChunks(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}
+
+/** The lines of a list, however its bytes come. */
+async function linesOf(bytes: Uint8Array, name?: string): Promise<string[]> {
+  const shape = listShape(bytes.subarray(0, 4096), name)
+  const texts: string[] = []
+  for (const size of [1, 2, 7, 1 << 20]) {
+    const parts: Uint8Array[] = []
+    for await (const part of listLines(inChunks(bytes, size), shape)) parts.push(part)
+    texts.push(Buffer.concat(parts).toString())
+  }
+  expect(new Set(texts).size).toBe(1)
+  return texts[0]!.split('\n').map((line) => line.trim())
+}
+
+const utf16be = (text: string) => Buffer.from(text, 'utf16le').swap16()
+
+describe('the shape of a list', () => {
+  test.each<[string, string, string]>([
+    ['{"image": "a.jpg"}\n', 'list.json', 'lines'],
+    ['[{"image": "a.jpg"}]', 'list.jsonl', 'array'],
+    ['[\n  "a.jpg"]', '-', 'array'],
+    ['[]', 'list.json', 'array'],
+    ['[1].jpg\n', 'list.txt', 'lines'],
+    ['a.jpg\nb.jpg\n', 'list.txt', 'lines'],
+    ['a.jpg,1\n', 'list.csv', 'table'],
+    ['a.jpg\t1\n', 'LIST.TSV', 'table'],
+    ['image,custom_id\n', '-', 'table'],
+    ['file_name;text\n', 'list.txt', 'table'],
+    ['a, b.jpg\n', 'list.txt', 'lines'],
+    ['', 'list.txt', 'lines'],
+  ])('%j in %s is %s', (text, name, form) => {
+    expect(listShape(Buffer.from(text), name)).toEqual({ form, encoding: 'utf-8' })
+    for (const [encoding, bytes] of [
+      ['utf-16le', Buffer.from(`\uFEFF${text}`, 'utf16le')],
+      ['utf-16be', utf16be(`\uFEFF${text}`)],
+    ] as const)
+      expect(listShape(bytes, name)).toEqual({ form, encoding })
+  })
+
+  test('plain is what is read as it is', () => {
+    expect(isPlainList(listShape(Buffer.from('\uFEFFa.jpg')))).toBe(true)
+    expect(isPlainList(listShape(Buffer.from('a.jpg', 'utf16le')))).toBe(false)
+    expect(isPlainList(listShape(Buffer.from('["a.jpg"]')))).toBe(false)
+  })
+})
+
+test.each([
+  ['with its mark, little end first', Buffer.from('\uFEFFcafé.jpg\r\n😀.jpg', 'utf16le')],
+  ['with its mark, big end first', utf16be('\uFEFFcafé.jpg\r\n😀.jpg')],
+  ['without a mark', Buffer.from('café.jpg\r\n😀.jpg', 'utf16le')],
+  ['without a mark, big end first', utf16be('café.jpg\r\n😀.jpg')],
+])('UTF-16 %s', async (_, bytes) => {
+  expect(await linesOf(bytes)).toEqual(['café.jpg', '😀.jpg'])
+})
+
+test('an array is a line for each item, whatever is in its strings', async () => {
+  const items = [
+    'a.jpg',
+    { image: 'b,[\\"]\n.jpg', turbine: { max_prune: 0.5 }, tags: [1, 2] },
+    { image: 'c.jpg' },
+  ]
+  for (const text of [
+    JSON.stringify(items),
+    JSON.stringify(items, undefined, 2),
+    `\n${JSON.stringify(items)}\r\n`,
+  ])
+    expect((await linesOf(Buffer.from(text))).filter(Boolean).map((line) => JSON.parse(line))).toEqual(items)
+})
+
+test('half an array gives its whole items, and the rest as a line that fails', async () => {
+  const lines = await linesOf(Buffer.from('["a.jpg", {"image": "b'))
+  expect(lines).toEqual(['"a.jpg"', '{"image": "b'])
+})
+
+const table = async (text: string, name = 'list.csv') =>
+  (await linesOf(Buffer.from(text), name)).filter(Boolean).map((line) => JSON.parse(line))
+
+describe('a table', () => {
+  test.each<[string, string, object[]]>([
+    ['a header', 'custom_id,image\n1,a.jpg\n', [{ image: 'a.jpg', custom_id: '1' }]],
+    ['a header of others', 'file_name,text\na.jpg,"a, cat"\n', [{ image: 'a.jpg' }]],
+    [
+      'a header in capitals',
+      'File Name;Prompt\r\na.jpg;a photo\r\n',
+      [{ image: 'a.jpg', prompt: 'a photo' }],
+    ],
+    ['a byte order mark', '\uFEFFurl\nhttps://example.com/a.jpg\n', [{ image: 'https://example.com/a.jpg' }]],
+    ['no header', 'a.jpg\nb.jpg', [{ image: 'a.jpg' }, { image: 'b.jpg' }]],
+    ['no header, and the image second', '1,a.jpg\n2,b\n', [{ image: 'a.jpg' }, { image: 'b' }]],
+    ['quotes', '"a, ""b"".jpg",1\n', [{ image: 'a, "b".jpg' }]],
+    [
+      'rows that are short',
+      'image,custom_id\na.jpg\n,2\n',
+      [{ image: 'a.jpg' }, { image: '', custom_id: '2' }],
+    ],
+    ['tabs', 'image\tcustom_id\na.jpg\t1\n', [{ image: 'a.jpg', custom_id: '1' }]],
+  ])('with %s', async (_, text, entries) => {
+    expect(await table(text)).toEqual(entries)
+  })
+
+  test('keeps the numbers of its lines', async () => {
+    const lines = await linesOf(Buffer.from('image,x\na.jpg,1\n\nb.jpg,"1\n2"\nc.jpg,\n'), 'list.csv')
+    const numberOf = (name: string) => lines.findIndex((line) => line.includes(name)) + 1
+    expect(['a.jpg', 'b.jpg', 'c.jpg'].map(numberOf)).toEqual([2, 5, 6])
+  })
+
+  test('that never closes a quote is told', async () => {
+    await expect(table('image,x\na.jpg,1\n"b.jpg,2\nc.jpg,3\n')).rejects.toThrow(ListFileError)
+  })
+})
