@@ -1,4 +1,5 @@
 import { createImageSource } from '../../infra/fetch/image-source.ts'
+import { webSettings } from '../../infra/fetch/web-settings.ts'
 import { createReadiness, withoutReasons } from '../../infra/readiness.ts'
 import { openS3, uploadBytes } from '../../infra/store/s3.ts'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -97,8 +98,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     images: createImageSource({
       fetch: (url, init) => fetch(url, init),
       maxBytes: maxBodyBytes,
-      timeoutMs: config.imageTimeoutMs,
-      allowPrivate: config.allowPrivateUrls,
+      ...webSettings(config, packageJson.version),
       buckets: s3.bucket,
     }),
     now,

@@ -2,7 +2,8 @@ import { once } from 'node:events'
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { HostBreaker } from './host-breaker.ts'
+import { HostPaces } from './host-paces.ts'
+import type { ImageAsk } from './image-source.ts'
 import type { Lookup } from './lookup.ts'
 import { type NodeImageSourceOptions, openImageSource } from './node.ts'
 import { isPublicAddress } from './public-address.ts'
@@ -27,7 +28,8 @@ async function serve(listener: RequestListener): Promise<string> {
 function fetcher(options: Partial<NodeImageSourceOptions> = {}) {
   const images = openImageSource({ maxBytes: 1000, allowPrivate: true, ...options })
   opened.push(images)
-  return (url: string, abort = signal) => images.imageAt(url, { granted: noGrant, signal: abort })
+  return (url: string, abort = signal, ask: Partial<ImageAsk> = {}) =>
+    images.imageAt(url, { granted: noGrant, signal: abort, ...ask })
 }
 
 function noGrant(): never {
@@ -133,8 +135,8 @@ test('follows redirects, relative ones too, but not for ever', async () => {
     if (left === 0) return image('pixels')(request, response)
     response.writeHead(left % 2 ? 301 : 308, { location: `/${left - 1}` }).end('moved')
   })
-  expect(await fetcher()(`${url}/3`)).toHaveLength(6)
-  await expect(fetcher()(`${url}/4`)).rejects.toMatchObject({ code: 'image_url_redirects' })
+  expect(await fetcher()(`${url}/10`)).toHaveLength(6)
+  await expect(fetcher()(`${url}/11`)).rejects.toMatchObject({ code: 'image_url_redirects' })
 })
 
 test('refuses what is too large, by its length or while it is read', async () => {
@@ -161,18 +163,11 @@ test.each([
   [403, 'image_forbidden', false],
   [204, 'image_url_status', false],
   [400, 'image_url_status', false],
-  [429, 'image_url_status', true],
+  [429, 'image_host_rate_limited', true],
   [503, 'image_url_status', true],
 ])('status %i is %s, retriable: %s', async (status, code, retriable) => {
   const url = await serve((_, response) => response.writeHead(status).end())
   await expect(fetcher()(url)).rejects.toMatchObject({ code, retriable })
-})
-
-test('refuses what is no image', async () => {
-  const url = await serve(image('<html>', { 'content-type': 'text/html' }))
-  const fetched = fetcher()(url)
-  await expect(fetched).rejects.toMatchObject({ code: 'image_url_content_type', retriable: false })
-  await expect(fetched).rejects.toThrow('answered with text/html')
 })
 
 test('gives up at its deadline, before the headers or in the body', async () => {
@@ -271,25 +266,30 @@ test('an image under way comes to its end when its host makes room for others', 
 test('leaves a host alone that does not answer, until it does', async () => {
   let asked = 0
   const url = await serve((request, response) => {
-    if (++asked > 3) image('pixels')(request, response)
+    if (++asked > 8) image('pixels')(request, response)
   })
   const clock = { now: 0 }
-  const hosts = new HostBreaker({ failures: 3, now: () => clock.now })
+  const hosts = new HostPaces({ now: () => clock.now })
   const images = fetcher({ timeoutMs: 50, hosts })
-  for (let i = 0; i < 3; i++) await expect(images(url)).rejects.toMatchObject({ code: 'image_url_timeout' })
+  const fetchNow = () =>
+    images(url, signal, { waitMs: 10 }).catch(({ code, retryAfterSeconds }) => ({ code, retryAfterSeconds }))
+  for (let i = 0; i < 8; i++) expect(await fetchNow()).toMatchObject({ code: 'image_url_timeout' })
   for (let i = 0; i < 50; i++)
-    await expect(images(url)).rejects.toMatchObject({ code: 'image_url_unreachable', retryAfterSeconds: 5 })
-  expect(asked).toBe(3)
+    expect(await fetchNow()).toEqual({ code: 'image_url_timeout', retryAfterSeconds: 5 })
+  expect(asked).toBe(8)
   clock.now = 5_000
-  expect(await images(url)).toHaveLength(6)
+  expect(await fetchNow()).toHaveLength(6)
 })
 
 test('of a redirect the host that it leads to is left alone, not the one that redirects', async () => {
   const silent = await serve(() => {})
-  const url = await serve((_, response) => response.writeHead(302, { location: silent }).end())
-  const hosts = new HostBreaker({ failures: 1 })
-  const images = fetcher({ timeoutMs: 50, hosts })
-  await expect(images(url)).rejects.toMatchObject({ code: 'image_url_timeout' })
-  await expect(images(silent)).rejects.toMatchObject({ code: 'image_url_unreachable' })
-  expect(hosts.failing).toBe(1)
+  let asked = 0
+  const url = await serve((_, response) => {
+    asked++
+    response.writeHead(302, { location: silent }).end()
+  })
+  const images = fetcher({ timeoutMs: 50, hosts: new HostPaces() })
+  for (let i = 0; i < 10; i++)
+    await expect(images(url, signal, { waitMs: 10 })).rejects.toMatchObject({ code: 'image_url_timeout' })
+  expect(asked).toBe(10)
 })

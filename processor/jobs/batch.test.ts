@@ -7,7 +7,14 @@ import { storeError } from '../../infra/store/s3-errors.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
-import { codeOf, decodeShard, fakeImages, shardKey, shardOf } from '../batches/shard/shard.fixture.ts'
+import {
+  codeOf,
+  decodeShard,
+  fakeImages,
+  inPlace,
+  shardKey,
+  shardOf,
+} from '../batches/shard/shard.fixture.ts'
 import { FakeCaptioner, type FakeCaptionerOptions } from '../cli/captioner.fixture.ts'
 import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
 import { consumed, FakeSender } from '../delivery/record.fixture.ts'
@@ -38,7 +45,7 @@ function processor({
     captioner: new FakeCaptioner(captions),
     store,
     stream: sender,
-    images: fakeImages,
+    images: inPlace(fakeImages),
     metrics,
     log: { warn: (_, message) => void warnings.push(message) },
     now: () => 1000,

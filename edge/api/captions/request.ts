@@ -1,5 +1,5 @@
 import type { Context, MiddlewareHandler } from 'hono'
-import { captionRequestSchema } from '../../contract/caption.ts'
+import { captionRequestSchema, maxHoldMs } from '../../contract/caption.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
 import { parse } from '../../contract/parse.ts'
@@ -9,7 +9,7 @@ import { findModel } from '../models.ts'
 import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'images' | 'bodies'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'images' | 'bodies' | 'now'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -76,7 +76,7 @@ export async function askAbout(
   { model, maxPrune = 1, prompt, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
 ): Promise<CaptionAsk> {
   return {
-    image: imageReader(c, deps, url),
+    image: imageReader(c, deps, url, deps.now() + Math.min(deadlineMs ?? maxHoldMs, maxHoldMs)),
     model: findModel(await deps.models(), model).id,
     prompt,
     maxPrune,

@@ -10,6 +10,8 @@ import { BaseError } from '../../../infra/errors.ts'
 import { FairBudget, type Reservation } from '../../../infra/fair-budget.ts'
 import { FetchPlaces } from '../../../infra/fetch/fetch-places.ts'
 import { type ImageAsk, type ImageSource, kindOf } from '../../../infra/fetch/image-source.ts'
+import { fetchPatiently } from '../../../infra/fetch/patient.ts'
+import type { FetchPlace } from '../../../infra/fetch/web.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { largeCharacters, nextTurn } from '../../../infra/timing.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
@@ -61,10 +63,6 @@ export class BatchExpiredError extends BaseError {}
 /** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to be retried. */
 export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>
 
-/** Pauses before an image is tried again, ms: S3 recovers, most web servers do so soon or not at all. */
-const pausesMs = { web: [500, 2_000], s3: [500, 2_000, 5_000, 10_000], data: [] }
-/** Longest such pause where a server asks for one, ms. */
-const maxPauseMs = 60_000
 /** Characters from which on parsing a line takes noticeable time and memory. */
 const largeLine = 16 * 1024
 /** Share of the memory for images that one tenant can have. */
@@ -75,7 +73,7 @@ const memoryShare = 0.75
  * places to fetch and to caption, and memory, are shared fairly between them.
  */
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
-  const { captioner, imageBytes, now, onInFlight, assertStore, sleep } = options
+  const { captioner, imageBytes, now, onInFlight, onFetched, assertStore, sleep } = options
   const places = new FetchPlaces(options.fetches)
   const memory = new FairBudget({
     size: imageBytes,
@@ -83,13 +81,19 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   })
   const captioning = new FairBudget({ size: captioner.concurrency })
 
-  async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
-    const { image, release } = await retry(() => fetchHeld(ask.imageUrl, job, run), {
-      tries: 1 + pausesMs[kindOf(ask.imageUrl)].length,
-      retriable: (error) => error instanceof ImageError && error.retriable,
-      pauseMs: (failures, error) => pauseOf(ask.imageUrl, failures, error),
+  /** @param trouble is told what the image's host has failed with */
+  async function caption(ask: BatchLine, job: ShardJob, run: LineRun, trouble: Trouble): Promise<Captioned> {
+    const onWait = (fault: ImageError) => {
+      trouble.ofHost = fault
+    }
+    const fetch = (failedSince?: number) => fetchHeld(ask.imageUrl, job, run, { failedSince, onWait })
+    const { image, release } = await fetchPatiently(fetch, {
       signal: run.fetching,
+      onFault: (fault) => {
+        trouble.own = fault
+      },
       sleep: sleep && ((ms) => sleep(ms, run.fetching)),
+      now,
     })
     try {
       return await captionImage(options, ask, job, image, run.signal)
@@ -99,21 +103,32 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 
   /** The place is held until the image is captioned next, so that no more images wait than are fetched at a time. */
-  async function fetchHeld(address: string, job: ShardJob, { begin, priority, ...run }: LineRun) {
+  async function fetchHeld(
+    address: string,
+    job: ShardJob,
+    { begin, priority, ...run }: LineRun,
+    waits: Pick<ImageAsk, 'failedSince' | 'onWait'>,
+  ) {
     const { tenant } = job
     const turn = { priority, signal: run.fetching }
-    const place = await places.take({ owner: tenant, address, ...turn })
     const held: Reservation[] = []
+    let taken: { place: FetchPlace; at: number } | undefined
     const release = () => {
       for (const each of held.splice(0)) each.release()
-      onInFlight?.(-1)
+      if (taken) onInFlight?.(-1)
     }
     const room = async (bytes: number) => void held.push(await memory.reserve(tenant, bytes, turn))
-    onInFlight?.(1)
-    try {
+    const place = async () => {
+      const place = await places.take({ owner: tenant, address, ...turn })
+      if (!taken) onInFlight?.(1)
+      taken = { place, at: now() }
       await begin?.()
       if (now() >= job.expiresAt) throw new BatchExpiredError()
-      const image = await fetchImage(options, address, { tenant, room, signal: run.fetching })
+      return place
+    }
+    try {
+      const image = await fetchImage(options, address, { tenant, room, place, ...turn, ...waits })
+      if (taken) onFetched?.((now() - taken.at) / 1000)
       checkImage(image, 'image_url')
       held[0]?.shrink(image.length)
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
@@ -124,7 +139,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       if (error instanceof ImageError && error.code === 'image_unavailable') await assertStore()
       throw error
     } finally {
-      place.release()
+      taken?.place.release()
     }
   }
 
@@ -139,11 +154,12 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const { ask } = read
     const { number } = line
     if (job.duplicates.includes(number)) return faulty(job, line, duplicateFault(ask.customId))
+    const trouble: Trouble = {}
     try {
-      return captioned(job, number, ask, await caption(ask, job, run), now())
+      return captioned(job, number, ask, await caption(ask, job, run, trouble), now())
     } catch (error) {
       if (run.signal.aborted) throw error
-      if (error instanceof BatchExpiredError) return expired(job, number, ask.customId)
+      if (error instanceof BatchExpiredError) return outOfTime(job, number, ask.customId, trouble)
       return refused(job, number, ask.customId, faultOf(error))
     }
   }
@@ -166,23 +182,15 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 }
 
-/** Pause before the next try; a longer one that the failure asks for, up to a bound. */
-function pauseOf(address: string, failures: number, error: unknown): number {
-  const asked = Math.min(retryAfterMs(error) ?? 0, maxPauseMs)
-  return Math.max(pausesMs[kindOf(address)][failures - 1] ?? 0, asked)
-}
 async function fetchImage(
-  { images, tenantOf, ownBucket, onFetched, now }: LineRunnerOptions,
+  { images, tenantOf, ownBucket }: LineRunnerOptions,
   address: string,
-  { tenant: owner, ...ask }: { tenant: string } & Pick<ImageAsk, 'room' | 'signal'>,
+  { tenant: owner, ...ask }: { tenant: string } & Omit<ImageAsk, 'owner' | 'granted'>,
 ): Promise<Uint8Array> {
   ask.signal.throwIfAborted()
-  const startedAt = now()
   const tenant = await tenantOf(owner)
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, { ownBucket, param: 'image_url' })
-  const image = await images(address, { ...ask, owner, granted })
-  onFetched?.((now() - startedAt) / 1000)
-  return image
+  return images(address, { ...ask, owner, granted })
 }
 
 /** Captions an image. Retries while the queue is full, which is no fault of the line. */
@@ -244,6 +252,21 @@ function refused(job: ShardJob, line: number, customId: string, error: TurbineEr
   return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
 }
 
+/** What a line met while it was tried, and while it waited for a host. */
+interface Trouble {
+  own?: ImageError
+  ofHost?: ImageError
+}
+
+/** Outcome of a line whose image did not come before the batch expired: it says what its host had answered. */
+function outOfTime(job: ShardJob, line: number, customId: string, { own, ofHost }: Trouble): LineOutcome {
+  if (!own) return expired(job, line, customId, ofHost)
+  const message = `The batch expired before the image came: ${own.message}`
+  const { code, status, param, type } = own
+  const error = new TurbineError(message, { code, status, type, param: param ?? undefined })
+  return refused(job, line, customId, error)
+}
+
 /** Outcome of a line that cannot be run. */
 export function faulty(
   job: ShardJob,
@@ -255,10 +278,12 @@ export function faulty(
   return { text, code, dropped: false }
 }
 
-export function expired(job: ShardJob, line: number, customId: string): LineOutcome {
+/** @param cause why it had to wait for the host of its image */
+export function expired(job: ShardJob, line: number, customId: string, cause?: ImageError): LineOutcome {
+  const why = cause ? ` It waited for the host of its image: ${cause.message}` : ''
   const error = {
     code: 'batch_expired',
-    message: 'The batch expired before this line was run. Submit it again, with a longer completion window.',
+    message: `The batch expired before this line was run. Submit it again, with a longer completion window.${why}`,
     line,
   }
   const { id } = resultIds(job.batch, line)
