@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
+import { nodeDecoders } from '../infra/compression/node-decoders.ts'
 import type { Config } from '../infra/config.ts'
 import type { Images } from '../infra/fetch/configured.ts'
 import { FetchPlaces, inPlaces } from '../infra/fetch/fetch-places.ts'
@@ -56,6 +57,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
       memory: createBodyMemory({ bytes: bodyShare * workingMemory(config.memoryMb) }),
       minRate: config.minBodyRate,
       streamBytes: backends.putBytes,
+      decoders: nodeDecoders,
     },
     metrics: createEdgeMetrics(options.metrics),
     images: inPlaces(images.imageAt, {

@@ -1,3 +1,4 @@
+import { webDecoders } from '../../infra/compression/web-decoders.ts'
 import { createImageSource } from '../../infra/fetch/image-source.ts'
 import { webSettings } from '../../infra/fetch/web-settings.ts'
 import { createReadiness, withoutReasons } from '../../infra/readiness.ts'
@@ -68,6 +69,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
       memory: createBodyMemory({ bytes: bodyBytes, waitMs: 0 }),
       minRate: config.minBodyRate,
       streamBytes: uploadBytes(partBytes),
+      decoders: webDecoders,
     },
     mailbox: createObjectMailbox({
       objects: env.MAILBOX,
@@ -100,6 +102,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
       maxBytes: maxBodyBytes,
       ...webSettings(config, packageJson.version),
       buckets: s3.bucket,
+      decoders: webDecoders,
     }),
     now,
     newId,

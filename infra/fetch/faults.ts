@@ -172,6 +172,12 @@ export const imageFaults = {
       { cause },
     ),
 
+  encodedObject: (uri: string, encoding: string) =>
+    fault(
+      'image_unreadable',
+      `${excerpt(uri, 120)} has the Content-Encoding ${excerpt(encoding)}, which cannot be undone here. Store the image as it is.`,
+    ),
+
   /** S3 cannot give the object out now. */
   unavailableObject: (uri: string, reason: string, { cause, lesson }: { cause: unknown; lesson: Lesson }) =>
     new HostFault(

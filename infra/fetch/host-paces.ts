@@ -225,7 +225,7 @@ export class HostPaces {
       host.timer = undefined
       this.#serve(host)
     }
-    host.timer = { handle: setTimeout(serve, Math.ceil(at - this.#options.now())), at }
+    host.timer = { handle: setTimeout(serve, Math.max(0, Math.ceil(at - this.#options.now()))), at }
   }
 
   /** All that wait, but not the next one that comes when the host may be asked again. */

@@ -1,16 +1,31 @@
+import {
+  type Decoders,
+  decoded,
+  encodingsOf,
+  isDecodingError,
+  peeked,
+  unsupportedEncoding,
+} from '../compression/content-encoding.ts'
 import { BaseError, TurbineError } from '../errors.ts'
 import { InvalidKeyError } from '../store/key.ts'
 import { S3RequestError, s3Answer, s3Fault } from '../store/s3-errors.ts'
-import { type Buckets, BucketUnavailableError, StoreUnavailableError } from '../store/store.ts'
+import {
+  type Buckets,
+  BucketUnavailableError,
+  type StoredObject,
+  StoreUnavailableError,
+} from '../store/store.ts'
 import { largeCharacters, nextTurn, pausableLimit } from '../timing.ts'
 import { decodeDataUrl } from './data-url.ts'
 import { imageFaults, s3Unavailable } from './faults.ts'
-import { readBody } from './read-body.ts'
+import { type ReadBodyOptions, readBody } from './read-body.ts'
 import { createWebFetcher, defaultTimeoutMs, visitOf, type WebAsk, type WebOptions } from './web.ts'
 
 export interface ImageSourceOptions extends WebOptions {
   /** For `s3://` addresses; absent where there is no S3. */
   buckets?: Buckets
+  /** Encodings of objects in buckets that are undone; default: none. */
+  decoders?: Decoders
   /** Reads a file by its path; absent where paths are refused. */
   readFile?: (path: string) => Promise<Uint8Array>
 }
@@ -99,7 +114,7 @@ async function readObject(uri: string, ask: ImageAsk, options: ImageSourceOption
 async function readObjectNow(
   uri: string,
   { granted, signal, room }: ImageAsk,
-  { buckets, maxBytes, timeoutMs = defaultTimeoutMs }: ImageSourceOptions & { buckets: Buckets },
+  { buckets, decoders, maxBytes, timeoutMs = defaultTimeoutMs }: ImageSourceOptions & { buckets: Buckets },
 ): Promise<Uint8Array> {
   const { bucket, key } = granted(uri)
   const limit = pausableLimit(timeoutMs, () => lateObject(timeoutMs))
@@ -107,12 +122,14 @@ async function readObjectNow(
   try {
     const object = await buckets(bucket).get(key, undefined, { signal: within })
     if (!object) throw imageFaults.noObject(uri)
-    const image = await readBody(object.body, {
-      size: object.size,
+    const options = {
       maxBytes,
       signal: within,
-      room: room && ((bytes) => limit.outside(room(bytes))),
-    })
+      room: room && ((bytes: number) => limit.outside(room(bytes))),
+    }
+    const encodings = encodingsOf(object.contentEncoding)
+    if (encodings.length > 0) return await readEncoded(uri, object, encodings, { decoders, ...options })
+    const image = await readBody(object.body, { size: object.size, ...options })
     if (image.length < object.size) throw cutOff()
     return image
   } catch (error) {
@@ -120,6 +137,27 @@ async function readObjectNow(
     throw objectFault(error, { uri, bucket })
   } finally {
     limit.clear()
+  }
+}
+
+/** An object that was stored compressed, as its `Content-Encoding` says, or that only says so. */
+async function readEncoded(
+  uri: string,
+  object: StoredObject,
+  encodings: string[],
+  { decoders = {}, ...options }: Omit<ReadBodyOptions, 'size'> & Pick<ImageSourceOptions, 'decoders'>,
+): Promise<Uint8Array> {
+  const { head, whole } = await peeked(object.body)
+  const isPlain = encodings.join() === 'gzip' && !(head[0] === 0x1f && head[1] === 0x8b)
+  const unsupported = unsupportedEncoding(encodings, decoders)
+  const body = isPlain || unsupported ? whole : decoded(whole, encodings, decoders)
+  const stream = ReadableStream.from(body) as ReadableStream<Uint8Array>
+  try {
+    if (unsupported && !isPlain) throw imageFaults.encodedObject(uri, unsupported)
+    return await readBody(stream, options)
+  } catch (error) {
+    await whole.return?.()
+    throw isDecodingError(error) ? imageFaults.damaged(error) : error
   }
 }
 

@@ -1,7 +1,8 @@
 import { once } from 'node:events'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterEach, expect, test } from 'vitest'
+import * as zlib from 'node:zlib'
+import { afterEach, describe, expect, test } from 'vitest'
 import { HostPaces } from './host-paces.ts'
 import type { ImageAsk } from './image-source.ts'
 import type { Lookup } from './lookup.ts'
@@ -292,4 +293,62 @@ test('of a redirect the host that it leads to is left alone, not the one that re
   for (let i = 0; i < 10; i++)
     await expect(images(url, signal, { waitMs: 10 })).rejects.toMatchObject({ code: 'image_url_timeout' })
   expect(asked).toBe(10)
+})
+
+describe('an answer that is compressed', () => {
+  const answering = (body: Uint8Array, encoding: string) =>
+    serve((_, response) =>
+      response.writeHead(200, { 'content-type': 'image/png', 'content-encoding': encoding }).end(body),
+    )
+
+  test.each<[string, (body: Uint8Array) => Uint8Array]>([
+    ['gzip', zlib.gzipSync],
+    ['x-gzip', zlib.gzipSync],
+    ['deflate', zlib.deflateSync],
+    ['deflate', zlib.deflateRawSync],
+    ['br', zlib.brotliCompressSync],
+    ['zstd', zlib.zstdCompressSync],
+  ])('with %s is the image, within its limit', async (encoding, encode) => {
+    const pixels = new TextEncoder().encode('pixels')
+    expect(await fetcher()(await answering(encode(pixels), encoding))).toEqual(pixels)
+    const bomb = await answering(encode(new Uint8Array(1e7)), encoding)
+    await expect(fetcher()(bomb)).rejects.toMatchObject({ code: 'image_url_too_large' })
+  })
+
+  test('and damaged is the fault of the image', async () => {
+    const url = await answering(new Uint8Array([1, 2, 3, 4]), 'gzip')
+    await expect(fetcher()(url)).rejects.toMatchObject({ code: 'image_invalid', retriable: false })
+  })
+})
+
+test('names the service, and keeps and sends no cookies', async () => {
+  const seen: IncomingHttpHeaders[] = []
+  const url = await serve((request, response) => {
+    seen.push(request.headers)
+    response.setHeader('set-cookie', 'a=b; Path=/')
+    if (request.url === '/1') response.writeHead(302, { location: '/2' }).end()
+    else image('pixels')(request, response)
+  })
+  const images = fetcher({ userAgent: 'Turbine/1.2.3 (contact: me@example.com)' })
+  for (const path of ['/1', '/2']) await images(`${url}${path}`)
+  expect(seen).toHaveLength(3)
+  for (const headers of seen) {
+    expect(headers['user-agent']).toBe('Turbine/1.2.3 (contact: me@example.com)')
+    expect(headers.cookie).toBeUndefined()
+  }
+})
+
+test('follows an address in raw UTF-8', async () => {
+  const asked: string[] = []
+  const url = await serve((request, response) => {
+    asked.push(request.url!)
+    if (asked.length > 1) return image('pixels')(request, response)
+    response.socket!.end(
+      Buffer.from(
+        'HTTP/1.1 302 Found\r\nLocation: /b\u00fccher/\u65e5\u672c.jpg\r\nContent-Length: 0\r\n\r\n',
+      ),
+    )
+  })
+  expect(await fetcher()(url)).toHaveLength(6)
+  expect(asked[1]).toBe('/b%C3%BCcher/%E6%97%A5%E6%9C%AC.jpg')
 })

@@ -1,6 +1,7 @@
 import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns'
 import { isIP } from 'node:net'
 import { buildConnector, fetch } from 'undici'
+import { nodeDecoders } from '../compression/node-decoders.ts'
 import { Connections, type ConnectionsOptions } from './connections.ts'
 import { imageFaults } from './faults.ts'
 import { createImageSource, type ImageSource, type ImageSourceOptions } from './image-source.ts'
@@ -36,6 +37,7 @@ export function openImageSource({
   const open = new Connections({ connect, ...connections })
   return {
     imageAt: createImageSource({
+      decoders: nodeDecoders,
       ...options,
       allowPrivate,
       fetch: (url, init) =>

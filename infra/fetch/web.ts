@@ -1,3 +1,4 @@
+import { isDecodingError } from '../compression/content-encoding.ts'
 import { ImageError } from '../errors.ts'
 import { parseRetryAfter } from '../retry.ts'
 import { type PausableLimit, pausableLimit } from '../timing.ts'
@@ -140,14 +141,10 @@ async function hop(
     limit.signal.throwIfAborted()
     // `fetch` wraps what the connection says into a TypeError.
     const reason = error instanceof TypeError ? (error.cause ?? error) : error
-    if (isDamage(reason)) throw imageFaults.damaged(reason)
+    if (isDecodingError(reason)) throw imageFaults.damaged(reason)
     throw reason instanceof ImageError ? reason : imageFaults.unreachable(reason)
   }
 }
-
-/** Errors of decompression. */
-const isDamage = (reason: unknown) =>
-  reason instanceof Error && 'code' in reason && /^(Z_|ERR__|ERR_BROTLI|ZSTD_)/.test(String(reason.code))
 
 /** Parses an address from a caller, or from a redirect of `base`. @throws ImageError */
 function parseAddress(

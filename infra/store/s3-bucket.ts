@@ -72,6 +72,7 @@ export class S3Bucket implements ObjectStore {
     return {
       ...infoOf(key, found, range ? totalSize(found.ContentRange!) : found.ContentLength!),
       contentType: found.ContentType ?? 'application/octet-stream',
+      ...(found.ContentEncoding && { contentEncoding: found.ContentEncoding }),
       body: receivedBody(found.Body!.transformToWebStream(), {
         toError: this.#toError,
         bytes: found.ContentLength,
