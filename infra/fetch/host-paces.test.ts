@@ -180,7 +180,10 @@ describe('who waits', () => {
     await visit(busy(60_000)).catch(() => {})
     const leaving = new AbortController()
     const causes: string[] = []
-    const waiting = visit('image', { signal: leaving.signal, onWait: ({ message }) => causes.push(message) })
+    const waiting = visit('image', {
+      signal: leaving.signal,
+      onWait: (cause) => causes.push(String(cause?.message)),
+    })
     await vi.advanceTimersByTimeAsync(10)
     expect(hosts.waiting).toBe(1)
     leaving.abort(new Error('left'))

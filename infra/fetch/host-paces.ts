@@ -33,8 +33,8 @@ export interface Visit {
   failedSince?: number
   /** Waits for what is not its own time; default: no time is taken. */
   outside?<T>(work: Promise<T>): Promise<T>
-  /** Called when it waits for a host that has failed, with how. */
-  onWait?(cause: ImageError): void
+  /** Called when it waits for a host that is to be asked slowly, with what it failed with last, if it did. */
+  onWait?(cause: ImageError | undefined): void
 }
 
 interface Waiting {
@@ -161,8 +161,7 @@ export class HostPaces {
     if (waiting.size === 0 && at !== undefined && left <= 0) return pace.start(now)
     if (visit.waitMs !== undefined && host.fault && left > (pace.isSilent ? 0 : visit.waitMs))
       throw imageFaults.leftAlone(host.name, left, host.fault)
-    if (host.fault && (host.failingSince !== undefined || pace.rate < this.#options.rate))
-      visit.onWait?.(host.fault)
+    if (host.failingSince !== undefined || pace.rate < Number.POSITIVE_INFINITY) visit.onWait?.(host.fault)
     await this.#queued(host, visit)
   }
 

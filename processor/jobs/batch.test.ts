@@ -361,3 +361,41 @@ describe('a manifest in a bucket of the tenant', () => {
     expect(errors.map(({ custom_id }) => custom_id)).toEqual([null, null, null])
   })
 })
+
+describe('a shard whose lines wait for slow hosts', () => {
+  function waiting() {
+    const open = Promise.withResolvers<void>()
+    const fetched: string[] = []
+    const jobs = processor({
+      images: async (url, ask) => {
+        fetched.push(url)
+        ask.onWait?.(undefined)
+        await open.promise
+        await ask.place?.()
+        return fakeImages(url, ask)
+      },
+    })
+    return { ...jobs, fetched, open: () => open.resolve() }
+  }
+
+  test('leaves its place to others, and the planner hears of it', async () => {
+    const { handle, open } = waiting()
+    const leavePlace = vi.fn()
+    const handled = handle({ ...recordOf(), leavePlace }, signal)
+    await vi.waitFor(() => expect(leavePlace).toHaveBeenCalledOnce())
+    expect(announced()).toEqual([{ type: 'shard_waiting', tenant: 'acme', batch: 'batch_1', shard: 0 }])
+    open()
+    await handled
+    expect(announced().at(-1)).toEqual(done)
+  })
+
+  test('and is sent again meanwhile is not run twice', async () => {
+    const { handle, fetched, open, metrics } = waiting()
+    const both = [handle(recordOf(), signal), handle(recordOf(), signal)]
+    await vi.waitFor(() => expect(fetched).toHaveLength(3))
+    open()
+    await Promise.all(both)
+    expect(fetched).toHaveLength(3)
+    expect(await metrics.render()).toContain('turbine_shards_total{end="known"} 1')
+  })
+})

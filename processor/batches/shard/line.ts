@@ -53,6 +53,8 @@ export interface LineRun {
   fetching: AbortSignal
   /** Called when the line has a place, before it is fetched; rejects when it is not to be run any more. */
   begin?(): Promise<void>
+  /** Called when the line begins to wait for a slow host, holding nothing, and when it waits no more. */
+  onWaiting?(change: 1 | -1): void
   /** The lowest of a tenant runs first. */
   priority: number
 }
@@ -83,18 +85,23 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
 
   /** @param trouble is told what the image's host has failed with */
   async function caption(ask: BatchLine, job: ShardJob, run: LineRun, trouble: Trouble): Promise<Captioned> {
-    const onWait = (fault: ImageError) => {
+    const waiting = waitingOnce(run)
+    const onWait = (fault: ImageError | undefined) => {
       trouble.ofHost = fault
+      waiting.begin()
     }
-    const fetch = (failedSince?: number) => fetchHeld(ask.imageUrl, job, run, { failedSince, onWait })
+    const fetch = (failedSince?: number) =>
+      fetchHeld(ask.imageUrl, job, run, { failedSince, onWait, onPlace: waiting.end }).finally(waiting.end)
     const { image, release } = await fetchPatiently(fetch, {
       signal: run.fetching,
       onFault: (fault) => {
         trouble.own = fault
+        // The pause before the next try is a wait too.
+        waiting.begin()
       },
       sleep: sleep && ((ms) => sleep(ms, run.fetching)),
       now,
-    })
+    }).finally(waiting.end)
     try {
       return await captionImage(options, ask, job, image, run.signal)
     } finally {
@@ -107,7 +114,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     address: string,
     job: ShardJob,
     { begin, priority, ...run }: LineRun,
-    waits: Pick<ImageAsk, 'failedSince' | 'onWait'>,
+    { onPlace, ...waits }: Pick<ImageAsk, 'failedSince' | 'onWait'> & { onPlace(): void },
   ) {
     const { tenant } = job
     const turn = { priority, signal: run.fetching }
@@ -120,6 +127,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const room = async (bytes: number) => void held.push(await memory.reserve(tenant, bytes, turn))
     const place = async () => {
       const place = await places.take({ owner: tenant, address, ...turn })
+      onPlace()
       if (!taken) onInFlight?.(1)
       taken = { place, at: now() }
       await begin?.()
@@ -180,6 +188,17 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       held.release()
     }
   }
+}
+
+/** Tells once that a line waits, and once that it does not. */
+function waitingOnce({ onWaiting }: LineRun) {
+  let waits = false
+  const set = (now: boolean) => {
+    if (now === waits) return
+    waits = now
+    onWaiting?.(now ? 1 : -1)
+  }
+  return { begin: () => set(true), end: () => set(false) }
 }
 
 async function fetchImage(

@@ -554,3 +554,28 @@ test('where shards meet, the lines of the more urgent batch go first, though it 
   expect(order.indexOf(urls('pressed')[9]!)).toBeLessThanOrEqual(12)
   expect(order).toHaveLength(20)
 })
+
+test('a shard tells once that all of its lines that are left wait for hosts', async () => {
+  const events: string[] = []
+  const open = Promise.withResolvers<void>()
+  const { store, run } = setUp({
+    takesPlaces: true,
+    images: async (url, ask) => {
+      if (url.includes('slow')) {
+        ask.onWait?.(undefined)
+        await open.promise
+      }
+      await ask.place?.()
+      return fakeImages(url, ask)
+    },
+    onLine: (outcome) => void events.push('captioned' in outcome ? 'line' : outcome.code),
+  })
+  const lines = ['https://slow/1.jpg', 'https://fast/2.jpg', 'nonsense:', 'https://slow/3.jpg']
+  const onWaiting = () => {
+    events.push('waits')
+    open.resolve()
+  }
+  await run(await shardOf(store, lines), signal, { onWaiting })
+  expect(events.toSorted()).toEqual(['invalid_json_line', 'line', 'line', 'line', 'waits'])
+  expect(events.indexOf('waits')).toBe(2)
+})
