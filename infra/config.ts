@@ -228,6 +228,11 @@ const settings = {
       placeholder: 'N',
     },
   ),
+  hostPatience: duration(1_000, '1s', {
+    description:
+      'Time for which a host that does not answer is tried for the lines of batches before they fail; off: until the batch expires.',
+    default: '15m',
+  }),
   userAgent: optional('a text', {
     description:
       'User-Agent sent to hosts of images; give it an address or a page at which you can be reached. Default: Turbine and its version.',

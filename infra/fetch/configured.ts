@@ -22,11 +22,11 @@ export function openConfiguredImages({
   refusingMs,
   ...options
 }: ConfiguredImagesOptions) {
-  const { hostConcurrency: concurrency, hostRate: rate } = config
+  const { hostConcurrency: concurrency, hostRate: rate, hostPatience = Number.POSITIVE_INFINITY } = config
   const hosts = new HostPaces({
     concurrency,
     rate,
-    ...(silentMs !== undefined && { silentMs }),
+    silentMs: silentMs ?? hostPatience,
     ...(refusingMs !== undefined && { refusingMs }),
   })
   const source = openImageSource({ ...options, ...webSettings(config, version), hosts })

@@ -29,7 +29,7 @@ export interface Visit {
   signal: AbortSignal
   /** Longest wait, ms; default: any. With it, a host that is left alone longer is refused at once. */
   waitMs?: number
-  /** When the same request failed first, unix ms. */
+  /** Since when the same request has failed, unix ms. */
   failedSince?: number
   /** Waits for what is not its own time; default: no time is taken. */
   outside?<T>(work: Promise<T>): Promise<T>
@@ -246,10 +246,10 @@ export class HostPaces {
     host.failingSince ??= now()
     const patienceMs = fault.lesson.kind === 'silence' ? silentMs : refusingMs
     if (now() - host.failingSince > patienceMs) return givenUp(fault, host.failingSince, now())
-    // The host delivers others: it is the address that does not work.
-    const isItsOwn =
-      failedSince !== undefined && host.answeredAt > failedSince && now() - failedSince > silentMs
-    return isItsOwn ? givenUp(fault, failedSince, now()) : fault
+    // Unless the host delivers others, a refusal of this address is the host's.
+    const lasts = failedSince !== undefined && now() - failedSince > silentMs
+    const isItsOwn = fault.lesson.kind === 'silence' || host.answeredAt > (failedSince ?? 0)
+    return lasts && isItsOwn ? givenUp(fault, failedSince, now()) : fault
   }
 }
 

@@ -82,7 +82,8 @@ function guardedLookup(allows: AddressPolicy, lookup: Lookup) {
       if (addresses.some(({ address }) => !allows(address))) return callback(imageFaults.refused(), [])
       if (options.all) return callback(null, addresses)
       const [first] = addresses
-      if (!first) return callback(new Error(`${hostname} has no address`), [])
+      if (!first)
+        return callback(Object.assign(new Error(`${hostname} has no address`), { code: 'ENODATA' }), [])
       callback(null, first.address, first.family)
     })
   }
