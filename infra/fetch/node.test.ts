@@ -3,7 +3,6 @@ import { createServer, type IncomingHttpHeaders, type RequestListener, type Serv
 import type { AddressInfo } from 'node:net'
 import * as zlib from 'node:zlib'
 import { afterEach, describe, expect, test } from 'vitest'
-import { HostPaces } from './host-paces.ts'
 import type { ImageAsk } from './image-source.ts'
 import type { Lookup } from './lookup.ts'
 import { type NodeImageSourceOptions, openImageSource } from './node.ts'
@@ -262,37 +261,6 @@ test('an image under way comes to its end when its host makes room for others', 
   await images(url.replace('127.0.0.1', 'other.example'))
   answer!()
   expect(await slow).toHaveLength(6)
-})
-
-test('leaves a host alone that does not answer, until it does', async () => {
-  let asked = 0
-  const url = await serve((request, response) => {
-    if (++asked > 8) image('pixels')(request, response)
-  })
-  const clock = { now: 0 }
-  const hosts = new HostPaces({ now: () => clock.now })
-  const images = fetcher({ timeoutMs: 50, hosts })
-  const fetchNow = () =>
-    images(url, signal, { waitMs: 10 }).catch(({ code, retryAfterSeconds }) => ({ code, retryAfterSeconds }))
-  for (let i = 0; i < 8; i++) expect(await fetchNow()).toMatchObject({ code: 'image_url_timeout' })
-  for (let i = 0; i < 50; i++)
-    expect(await fetchNow()).toEqual({ code: 'image_url_timeout', retryAfterSeconds: 5 })
-  expect(asked).toBe(8)
-  clock.now = 5_000
-  expect(await fetchNow()).toHaveLength(6)
-})
-
-test('of a redirect the host that it leads to is left alone, not the one that redirects', async () => {
-  const silent = await serve(() => {})
-  let asked = 0
-  const url = await serve((_, response) => {
-    asked++
-    response.writeHead(302, { location: silent }).end()
-  })
-  const images = fetcher({ timeoutMs: 50, hosts: new HostPaces() })
-  for (let i = 0; i < 10; i++)
-    await expect(images(url, signal, { waitMs: 10 })).rejects.toMatchObject({ code: 'image_url_timeout' })
-  expect(asked).toBe(10)
 })
 
 describe('an answer that is compressed', () => {

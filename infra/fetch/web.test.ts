@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
+import { HostPaces } from './host-paces.ts'
 import { looksPublic } from './public-address.ts'
-import { createWebFetcher, type WebOptions } from './web.ts'
+import { createWebFetcher, type WebAsk, type WebOptions } from './web.ts'
 
 const { signal } = new AbortController()
 
@@ -21,7 +22,9 @@ function fetcher(
       return answer()
     },
   })
-  return { fetchImage: (url: string, abort = signal) => fetchImage(url, { signal: abort }), asked }
+  const fetchOne = (url: string, abort = signal, ask: Partial<WebAsk> = {}) =>
+    fetchImage(url, { signal: abort, ...ask })
+  return { fetchImage: fetchOne, asked }
 }
 
 const image = (body: string | Uint8Array<ArrayBuffer>, headers = {}) =>
@@ -320,4 +323,68 @@ describe('an address as browsers open it', () => {
     const { fetchImage } = fetcher({ 'https://a.com/x': () => new Response(null, { status: 302 }) })
     await expect(fetchImage('https://a.com/x')).rejects.toMatchObject({ code: 'image_url_status' })
   })
+})
+
+describe('a host that does not answer', () => {
+  /** `https://gone.com` is refused until it is back; `https://a.com` leads there. */
+  function setUp() {
+    const state = { back: false, now: 0 }
+    const hosts = new HostPaces({ now: () => state.now })
+    const refused = () => Promise.reject(new TypeError('x', { cause: { code: 'ECONNREFUSED' } }))
+    const asked: string[] = []
+    const fetchImage = createWebFetcher({
+      ...{ maxBytes: 10, hosts },
+      fetch: async ({ href }) => {
+        asked.push(href)
+        if (href === 'https://a.com/') return redirect('https://gone.com/')
+        return state.back ? image('x') : refused()
+      },
+    })
+    const fetchNow = (url: string) =>
+      fetchImage(url, { signal, waitMs: 0 }).catch(({ retryAfterSeconds }) => retryAfterSeconds)
+    return { state, asked, fetchNow }
+  }
+
+  test('is left alone, until it is back', async () => {
+    const { state, asked, fetchNow } = setUp()
+    for (let i = 0; i < 50; i++) expect(await fetchNow('https://gone.com/')).toBe(5)
+    expect(asked).toHaveLength(8)
+    Object.assign(state, { back: true, now: 5_000 })
+    expect(await fetchNow('https://gone.com/')).toHaveLength(1)
+  })
+
+  test('is the one that a redirect leads to, not the one that redirects', async () => {
+    const { asked, fetchNow } = setUp()
+    for (let i = 0; i < 20; i++) await fetchNow('https://a.com/')
+    expect(asked.filter((url) => url === 'https://a.com/')).toHaveLength(20)
+    expect(asked).toHaveLength(28)
+  })
+})
+
+test('waiting for a host, or for a place, is none of the time that an image has', async () => {
+  const hosts = new HostPaces({ concurrency: 1 })
+  const fetchImage = createWebFetcher({ maxBytes: 10, timeoutMs: 50, hosts, fetch: async () => image('x') })
+  const place = async () => {
+    await new Promise((resolve) => setTimeout(resolve, 40))
+    return { release: () => {} }
+  }
+  const all = Array.from({ length: 3 }, () => fetchImage('https://a.com/', { signal, place }))
+  expect(await Promise.all(all)).toHaveLength(3)
+})
+
+test('the place of a redirect, or of a failure, is given back; that of the image is not', async () => {
+  const places: string[] = []
+  const { fetchImage } = fetcher({
+    'https://a.com/1': () => redirect('/2'),
+    'https://a.com/2': () => image('x'),
+    'https://a.com/gone': () => new Response('', { status: 404 }),
+  })
+  const place = async () => {
+    places.push('taken')
+    return { release: () => void places.push('released') }
+  }
+  await fetchImage('https://a.com/1', signal, { place })
+  expect(places.splice(0)).toEqual(['taken', 'released', 'taken'])
+  await expect(fetchImage('https://a.com/gone', signal, { place })).rejects.toThrow('404')
+  expect(places).toEqual(['taken', 'released'])
 })
