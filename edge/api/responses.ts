@@ -32,7 +32,8 @@ export function documented<Path extends string>(
   app: OpenAPIHono<EdgeEnv>,
   route: RouteConfig & { getRoutingPath(): Path },
 ): Path {
-  const responses = route.request?.body ? { 408: bodyTooSlow, ...route.responses } : route.responses
+  const ofBodies = { 408: bodyTooSlow, 415: encodingUnsupported }
+  const responses = route.request?.body ? { ...ofBodies, ...route.responses } : route.responses
   app.openAPIRegistry.registerPath({ ...route, responses })
   return route.getRoutingPath()
 }
@@ -89,6 +90,12 @@ const bodyTooSlow = errorResponse(
   408,
   'body_too_slow',
   'The body arrives too slowly. Retry the request on a faster line.',
+)
+
+const encodingUnsupported = errorResponse(
+  415,
+  'content_encoding_unsupported',
+  'The Content-Encoding compress is not accepted. Send one of gzip, deflate, br, zstd, or none.',
 )
 
 /** Errors of every route that needs an API key and the store. */

@@ -84,7 +84,7 @@ export class HostPaces {
     }
   }
 
-  /** Requests that wait for their turn at a host that was slow to answer or asked for less. */
+  /** Requests that wait for their turn at a host. */
   get waiting(): number {
     let sum = 0
     for (const { waiting } of this.#hosts.values()) for (const some of waiting.values()) sum += some.size

@@ -158,8 +158,7 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
     )
     const metrics = createMetrics()
     const onDeadLetter = watchDeadLetters({ metrics, log })
-    const { buckets } = backends
-    const images = openConfiguredImages({ ...options, maxBytes: maxBodyBytes, buckets })
+    const images = openImages({ ...options, backends, metrics })
     shutdown.add(() => images.close())
     const started = await starts[role]({ ...options, backends, shutdown, metrics, images, onDeadLetter })
     return { ...started, close: () => shutdown.run(config.shutdownMs) }
@@ -167,6 +166,23 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
     await shutdown.run(0).catch((err) => log.warn({ err }, 'shutdown after a failed start failed'))
     throw error
   }
+}
+
+/** The images of all parts of the process, so that a host sees one pace. */
+function openImages({
+  metrics,
+  backends: { buckets },
+  ...options
+}: Pick<Process, 'config' | 'version' | 'backends' | 'metrics'>): Images {
+  const images = openConfiguredImages({ ...options, maxBytes: maxBodyBytes, buckets })
+  metrics.gauge({
+    name: 'image_requests_waiting',
+    help: 'Image requests that wait for their turn at a host.',
+    collect() {
+      this.set(images.hosts.waiting)
+    },
+  })
+  return images
 }
 
 /** @throws ConfigError unless a fleet's stream is set */
