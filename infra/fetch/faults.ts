@@ -129,14 +129,14 @@ export const imageFaults = {
       retryAfterSeconds: 1,
     }),
 
-  /** A host that is left alone for now, because of what it failed with. */
+  /** A host that is left alone for now, or asked slowly, because of what it failed with. */
   leftAlone: (host: string, leftMs: number, cause: ImageError) =>
     new ImageError(
       cause.code as ImageCode,
-      `The host ${excerpt(host)} is left alone for ${seconds(leftMs)} s: ${cause.message}`,
+      `The host ${excerpt(host)} is ${leftMs > 0 ? `left alone for ${seconds(leftMs)} s` : 'asked slowly'}: ${cause.message}`,
       {
         ...{ status: cause.status, param: 'image_url', retriable: true, cause },
-        retryAfterSeconds: Math.max(seconds(leftMs), cause.retryAfterSeconds ?? 0),
+        retryAfterSeconds: leftMs > 0 ? seconds(leftMs) : cause.retryAfterSeconds,
       },
     ),
 

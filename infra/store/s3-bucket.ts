@@ -75,7 +75,8 @@ export class S3Bucket implements ObjectStore {
       ...(found.ContentEncoding && { contentEncoding: found.ContentEncoding }),
       body: receivedBody(found.Body!.transformToWebStream(), {
         toError: this.#toError,
-        bytes: found.ContentLength,
+        // Some platforms decompress on the way.
+        bytes: found.ContentEncoding ? undefined : found.ContentLength,
         stallMs: this.#connection.stallMs,
         signal,
       }),
