@@ -175,6 +175,9 @@ export class HostPaces {
       clearTimeout(late)
       queue.delete(entry)
       if (queue.size === 0 && host.waiting.get(priority) === queue) host.waiting.delete(priority)
+      if (host.waiting.size > 0) return
+      clearTimeout(host.timer?.handle)
+      host.timer = undefined
     }
     const entry: Waiting = {
       go: () => {
