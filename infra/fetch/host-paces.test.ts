@@ -192,6 +192,27 @@ describe('who waits', () => {
     expect([hosts.waiting, vi.getTimerCount()]).toEqual([0, 0])
   })
 
+  test('is told when its host begins to fail, and of what it failed with last', async () => {
+    const { hosts, visit } = told(paces({ concurrency: 1 }))
+    const leaving = new AbortController()
+    const causes: string[] = []
+    const first = Promise.withResolvers<never>()
+    const failing = hosts.visit(visitAt('host.example'), () => first.promise).catch(() => {})
+    const onWait: Visit['onWait'] = (cause) => causes.push(String(cause?.message))
+    const waiting = visit('image', { signal: leaving.signal, priority: 1, onWait }).catch(() => {})
+    await vi.advanceTimersByTimeAsync(10)
+    expect(causes).toEqual([])
+    first.reject(busy(1_000))
+    await failing
+    expect(causes).toEqual([expect.stringContaining('Retry-After: 1 s')])
+    const second = visit(busy(60_000)).catch(() => {})
+    await vi.advanceTimersByTimeAsync(1_500)
+    await second
+    leaving.abort(new Error('left'))
+    await waiting
+    expect(causes.at(-1)).toContain('Retry-After: 60 s')
+  })
+
   test('with little time is refused at once where the host asks for more, and says how much', async () => {
     const { visit, asked } = told()
     await visit(busy(60_000)).catch(() => {})

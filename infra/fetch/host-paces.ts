@@ -39,6 +39,8 @@ export interface Visit {
 
 interface Waiting {
   go(): void
+  /** The host has become one that is to be asked slowly. */
+  tell(): void
   fail(error: unknown): void
 }
 
@@ -161,11 +163,11 @@ export class HostPaces {
     if (waiting.size === 0 && at !== undefined && left <= 0) return pace.start(now)
     if (visit.waitMs !== undefined && host.fault && left > (pace.isSilent ? 0 : visit.waitMs))
       throw imageFaults.leftAlone(host.name, left, host.fault)
-    if (host.failingSince !== undefined || pace.rate < Number.POSITIVE_INFINITY) visit.onWait?.(host.fault)
+    if (isSlow(host)) visit.onWait?.(host.fault)
     await this.#queued(host, visit)
   }
 
-  #queued(host: Host, { priority = 0, signal, waitMs }: Visit): Promise<void> {
+  #queued(host: Host, { priority = 0, signal, waitMs, onWait }: Visit): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     const queue = host.waiting.get(priority) ?? new Set()
     host.waiting.set(priority, queue)
@@ -185,12 +187,17 @@ export class HostPaces {
         host.pace.start(this.#options.now())
         resolve()
       },
+      tell: () => onWait?.(host.fault),
       fail: (error) => {
         leave()
         reject(error)
       },
     }
-    const give = () => entry.fail(signal.reason)
+    const give = () => {
+      // It may have failed with something else since.
+      if (isSlow(host)) entry.tell()
+      entry.fail(signal.reason)
+    }
     queue.add(entry)
     signal.addEventListener('abort', give, { once: true })
     if (waitMs !== undefined) late = setTimeout(() => entry.fail(this.#tooLate(host)), waitMs)
@@ -245,8 +252,10 @@ export class HostPaces {
   /** The fault of a host as it is for this request. */
   #judged(host: Host, { failedSince }: Visit, fault: HostFault): ImageError {
     const { now, silentMs, refusingMs } = this.#options
+    const wasSlow = isSlow(host)
     host.fault = fault
     host.failingSince ??= now()
+    if (!wasSlow) for (const queue of host.waiting.values()) for (const each of queue) each.tell()
     const patienceMs = fault.lesson.kind === 'silence' ? silentMs : refusingMs
     if (now() - host.failingSince > patienceMs) return givenUp(fault, host.failingSince, now())
     // Unless the host delivers others, a refusal of this address is the host's.
@@ -255,6 +264,10 @@ export class HostPaces {
     return lasts && isItsOwn ? givenUp(fault, failedSince, now()) : fault
   }
 }
+
+/** It only fails now, or there is a rate that it is asked at. */
+const isSlow = ({ failingSince, pace }: Host) =>
+  failingSince !== undefined || pace.rate < Number.POSITIVE_INFINITY
 
 /** An error of the image, or a refusal, is an answer too. */
 function lessonOf(error: unknown): Lesson {
