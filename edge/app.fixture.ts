@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import { nodeDecoders } from '../infra/compression/node-decoders.ts'
 import { FairBudget } from '../infra/fair-budget.ts'
 import { createImageSource } from '../infra/fetch/image-source.ts'
 import { memoryStore } from '../infra/store/memory.fixture.ts'
@@ -107,6 +108,7 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
       memory: createBodyMemory({ bytes: 2 ** 30, waitMs: 0 }),
       minRate: 4096,
       streamBytes: 2 ** 20,
+      decoders: nodeDecoders,
     },
     models: () => [starter],
     reading: {},

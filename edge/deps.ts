@@ -1,4 +1,5 @@
 import type { RequestIdVariables } from 'hono/request-id'
+import type { Decoders } from '../infra/compression/content-encoding.ts'
 import type { FairBudget, Reservation } from '../infra/fair-budget.ts'
 import type { ImageSource } from '../infra/fetch/image-source.ts'
 import type { Readiness } from '../infra/readiness.ts'
@@ -113,6 +114,8 @@ export interface BodyPolicy {
   minRate: number
   /** Maximum memory of a body that is streamed into the store, bytes. */
   streamBytes: number
+  /** Encodings of bodies that are undone. */
+  decoders: Decoders
 }
 
 /** What callers download at their own pace. */

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Backends } from '../infra/backends.ts'
+import { nodeDecoders } from '../infra/compression/node-decoders.ts'
 import type { Config } from '../infra/config.ts'
+import type { Images } from '../infra/fetch/configured.ts'
 import { FetchPlaces, inPlaces } from '../infra/fetch/fetch-places.ts'
-import { HostBreaker } from '../infra/fetch/host-breaker.ts'
-import { openImageSource } from '../infra/fetch/node.ts'
 import { workingMemory } from '../infra/memory.ts'
 import { withoutReasons } from '../infra/readiness.ts'
 import type { Shutdown } from '../infra/shutdown.ts'
@@ -13,7 +13,6 @@ import { assertExposable, createAccounts } from './accounts/accounts.ts'
 import { isLoopbackHost } from './accounts/loopback.ts'
 import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
-import { maxBodyBytes } from './contract/caption.ts'
 import type { EdgeDeps } from './deps.ts'
 import { idleIgnores, readingOf } from './fleet/reading.ts'
 import { createBodyMemory } from './guard/body-memory.ts'
@@ -23,8 +22,6 @@ import { operationsApp } from './operations.ts'
 import { type FetchApp, serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
-/** Images that are fetched at a time for one tenant from one host. */
-const fetchesPerHost = 32
 export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'readiness'> {
   config: Config
   log: Logger
@@ -32,6 +29,8 @@ export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'r
   backends: Backends
   metrics: Metrics
   mailbox: LocalMailbox
+  /** Closed by whoever opened it. */
+  images: Pick<Images, 'imageAt'>
 }
 
 /** Addresses of an edge. */
@@ -48,18 +47,10 @@ const bodyShare = 2 / 3
  * @throws ListenError, and what `assertExposable` throws if API keys are missing
  */
 export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): Promise<EdgeAddresses> {
-  const { config, backends, mailbox } = options
+  const { config, backends, mailbox, images } = options
   const accounts = createAccounts({ store: backends.store, now: Date.now })
   await assertExposable(config.host, accounts)
   for (const told of idleIgnores(config.ignoreParameters)) options.log.warn({}, told)
-  const images = openImageSource({
-    maxBytes: maxBodyBytes,
-    timeoutMs: config.imageTimeoutMs,
-    allowPrivate: config.allowPrivateUrls,
-    buckets: backends.buckets,
-    hosts: new HostBreaker(),
-  })
-  shutdown.add(() => images.close())
   const { host, port, operationsPort, replySecret, maxConnections, proxies } = config
   const deps = {
     ...{ ...options, ...backends, accounts, replySecret, sloMs: config.sloMs },
@@ -68,10 +59,11 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
       memory: createBodyMemory({ bytes: bodyShare * workingMemory(config.memoryMb) }),
       minRate: config.minBodyRate,
       streamBytes: backends.putBytes,
+      decoders: nodeDecoders,
     },
     metrics: createEdgeMetrics(options.metrics),
     images: inPlaces(images.imageAt, {
-      places: new FetchPlaces(fetchesPerHost),
+      places: new FetchPlaces(config.hostConcurrency),
       waitMs: config.imageTimeoutMs,
     }),
     reading: readingOf(config),

@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import * as zlib from 'node:zlib'
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { openS3 } from '../infra/store/s3.ts'
 import { getBytes, type ObjectStore } from '../infra/store/store.ts'
@@ -157,6 +159,28 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
     expect([response.status, (await errorOf(response)).code]).toEqual([400, 'image_url_private'])
   })
 
+  test('a body may be compressed as the platform can undo it, and else is told how', async () => {
+    const body = JSON.stringify({ image_url: 'https://127.0.0.1/secret.png' })
+    const send = (encoding: string, bytes: Buffer) =>
+      fetch(`${worker.url}/v1/captions`, {
+        method: 'POST',
+        body: new Uint8Array(bytes),
+        headers: { 'content-type': 'application/json', 'content-encoding': encoding },
+      })
+    for (const [encoding, bytes] of [
+      ['gzip', zlib.gzipSync(body)],
+      ['deflate', zlib.deflateSync(body)],
+      ['deflate', zlib.deflateRawSync(body)],
+    ] as const) {
+      const response = await send(encoding, bytes)
+      expect([response.status, (await errorOf(response)).code]).toEqual([400, 'image_url_private'])
+    }
+    const damaged = await send('gzip', Buffer.from(body))
+    expect([damaged.status, (await errorOf(damaged)).code]).toEqual([400, 'content_encoding_invalid'])
+    const refused = await send('br', zlib.brotliCompressSync(body))
+    expect([refused.status, refused.headers.get('accept-encoding')]).toEqual([415, 'gzip, deflate'])
+  })
+
   test('other addresses are, where they redirect to as well', async () => {
     const server = createServer((request, response) => {
       if (request.url === '/old') response.writeHead(302, { location: '/new' }).end()
@@ -231,6 +255,18 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
         headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
       })
     expect(await (await ask('s3://photos/a.png')).json()).toMatchObject({ caption: 'an image of 100 bytes' })
+    await new S3Client({
+      ...{ endpoint: s3.endpoint, region: 'us-east-1', forcePathStyle: true },
+      credentials: { accessKeyId: s3.accessKeyId, secretAccessKey: s3.secretAccessKey },
+    }).send(
+      new PutObjectCommand({
+        ...{ Bucket: 'photos', Key: 'packed.png', ContentEncoding: 'gzip' },
+        Body: zlib.gzipSync(imageOf(345)),
+      }),
+    )
+    expect(await (await ask('s3://photos/packed.png')).json()).toMatchObject({
+      caption: 'an image of 345 bytes',
+    })
     const refused = await ask('s3://there-is-no-such-bucket/a.png')
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([400, null])
     expect(await errorOf(refused)).toMatchObject({ code: 'image_not_found', param: 'image_url' })

@@ -89,7 +89,7 @@ const optional = (allowed: string, { minLength = 0, ...rest }: OptionalRest) => 
 const truthy = ['on', 'true', '1', 'yes']
 const falsy = ['off', 'false', '0', 'no']
 
-const onOff = (rest: Omit<Rest<boolean>, 'default'>) =>
+const onOff = (rest: Omit<Rest<boolean>, 'default'> & { default?: 'on' }) =>
   setting('on | off', z.stringbool({ truthy, falsy }), { default: 'off', ...rest })
 
 /** Names, comma-separated. */
@@ -277,6 +277,34 @@ const settings = {
     description: 'Timeout for fetching an image from its URL, ms.',
     default: '10000',
   }),
+  hostConcurrency: integer(1, 10_000, {
+    description:
+      'Maximum concurrent fetches from one host, for each tenant and process; fewer where the host asks for less.',
+    default: '64',
+  }),
+  hostRate: setting(
+    'images per second, as 5 or 0.5; 0: as many as the host gives',
+    z
+      .string()
+      .regex(/^\d{1,6}(\.\d{1,3})?$/)
+      .transform((text) => Number(text) || Number.POSITIVE_INFINITY),
+    {
+      description:
+        'Maximum fetches per second from one host, for each tenant and process. 0: learnt from its answers alone.',
+      default: '0',
+      placeholder: 'N',
+    },
+  ),
+  hostPatience: duration(1_000, '1s', {
+    description:
+      'Time for which a host that does not answer is tried for the lines of batches before they fail; off: until the batch expires.',
+    default: '15m',
+  }),
+  userAgent: optional('a text', {
+    description:
+      'User-Agent sent to hosts of images; give it an address or a page at which you can be reached. Default: Turbine and its version.',
+    placeholder: 'TEXT',
+  }),
   maxDownloads: integer(1, 10_000, {
     description: 'Maximum concurrent downloads of file contents; further requests get 503.',
     default: '256',
@@ -289,8 +317,12 @@ const settings = {
     description: 'Time in which a caller must take the next bytes of a download or a response, ms.',
     default: '60000',
   }),
+  allowHttpUrls: onOff({
+    description: 'Allows image URLs with http at public addresses, as many data sets have them.',
+    default: 'on',
+  }),
   allowPrivateUrls: onOff({
-    description: 'Allows image URLs with http and in private networks. For tests and closed networks.',
+    description: 'Allows image URLs in private networks, with http too. For tests and closed networks.',
   }),
   publicUrl: optional('an http or https address', {
     needs: needsKafka,

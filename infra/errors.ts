@@ -76,6 +76,7 @@ export const excerpt = (text: string, maxCharacters = 80) =>
 
 export type ImageCode =
   | 'image_forbidden'
+  | 'image_host_rate_limited'
   | 'image_invalid'
   | 'image_not_found'
   | 'image_too_complex'

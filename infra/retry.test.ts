@@ -77,5 +77,17 @@ test.each([
   ['99999999999', 300_000],
   ['-1', undefined],
   ['1e9', undefined],
-  ['Fri, 27 Nov 2026 07:00:00 GMT', undefined],
-])('a Retry-After of %j is a pause of %j ms', (header, ms) => expect(parseRetryAfter(header)).toBe(ms))
+  ['', undefined],
+  ['soon', undefined],
+  ['1.5', 1500],
+  [' 2 ', 2000],
+  ['Fri, 27 Nov 2026 07:00:02 GMT', 2000],
+  ['Fri, 27 Nov 2026 06:59:00 GMT', 0],
+  ['Friday, 27-Nov-26 07:00:02 GMT', 2000],
+  ['Fri Nov 27 07:00:02 2026', 2000],
+  ['Sat, 28 Nov 2026 07:00:00 GMT', 300_000],
+  ['Fri, 27 Nov 2026', undefined],
+])('a Retry-After of %j is a pause of %j ms', (header, ms) => {
+  const now = Date.parse('2026-11-27T07:00:00Z')
+  expect(parseRetryAfter(header, { now })).toBe(ms)
+})

@@ -21,10 +21,25 @@ export function retryAfterMs(error: unknown): number | undefined {
 /** Longest pause that a server can ask for, ms. */
 const longestRetryAfterMs = 300_000
 
-/** Pause that a `Retry-After` header asks for, ms, at most five minutes; undefined without one in seconds. */
-export function parseRetryAfter(header: string | null): number | undefined {
-  if (header === null || !/^\d+$/.test(header)) return undefined
-  return Math.min(Number(header) * 1000, longestRetryAfterMs)
+/**
+ * Pause that a `Retry-After` header asks for, in seconds or until an HTTP date, ms.
+ * @param options.now unix ms: the server's own clock, where its `Date` tells it
+ * @param options.longestMs default: five minutes
+ * @returns undefined without a header that can be read
+ */
+export function parseRetryAfter(
+  header: string | null,
+  { now = Date.now(), longestMs = longestRetryAfterMs }: { now?: number; longestMs?: number } = {},
+): number | undefined {
+  const text = header?.trim() ?? ''
+  const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : httpDate(text) - now
+  return Number.isNaN(ms) ? undefined : Math.min(Math.max(ms, 0), longestMs)
+}
+
+/** Unix ms; NaN for what is no date of HTTP (RFC 9110, 5.6.7), the obsolete forms included. */
+function httpDate(text: string): number {
+  if (!/^[A-Z][a-z]+,? .*\d\d:\d\d:\d\d/.test(text)) return Number.NaN
+  return Date.parse(/GMT$|[+-]\d{4}$/.test(text) ? text : `${text} GMT`)
 }
 
 export interface RetryOptions {

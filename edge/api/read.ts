@@ -34,12 +34,14 @@ export async function readJson(c: Context<EdgeEnv>, example: object, limits?: Js
 
 /**
  * Makes a reader of the image at a URL in the request. An image that is fetched counts as a body until the job is sent.
+ * @param until unix ms, as of `ImageAsk`
  * @returns a function to call once, which throws ImageError, and what else an `ImageSource` throws
  */
 export function imageReader(
   c: Context<EdgeEnv>,
   { images, ownBucket, bodies }: Pick<EdgeDeps, 'images' | 'ownBucket' | 'bodies'>,
   url: string,
+  until: number,
 ) {
   const tenant = c.get('tenant')
   // Forgotten once it is read: it can hold the whole image.
@@ -51,7 +53,7 @@ export function imageReader(
       reserved = await bodies.memory.reserve(tenant.id, bytes, c.req.raw)
       c.get('body').hold(reserved)
     }
-    const image = await images(address, { owner: tenant.id, granted, room, signal: c.req.raw.signal })
+    const image = await images(address, { owner: tenant.id, granted, room, until, signal: c.req.raw.signal })
     reserved?.shrink(image.length)
     address = ''
     checkImage(image, 'image_url')

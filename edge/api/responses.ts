@@ -37,7 +37,7 @@ export function documented<Path extends string>(
   const { body, query } = route.request ?? {}
   const responses = {
     ...(query ? {} : { 400: unknownQuery }),
-    ...(body ? { 408: bodyTooSlow } : {}),
+    ...(body ? { 408: bodyTooSlow, 415: encodingUnsupported } : {}),
     ...route.responses,
   }
   app.openAPIRegistry.registerPath({ ...route, responses })
@@ -121,6 +121,12 @@ const bodyTooSlow = errorResponse(
   408,
   'body_too_slow',
   'The body arrives too slowly. Retry the request on a faster line.',
+)
+
+const encodingUnsupported = errorResponse(
+  415,
+  'content_encoding_unsupported',
+  'The Content-Encoding compress is not accepted. Send one of gzip, deflate, br, zstd, or none.',
 )
 
 /** Errors of every route that needs an API key and the store. */

@@ -174,6 +174,8 @@ export type Control =
   | { type: 'batch_cancelled'; tenant: string; batch: string }
   /** `replaced`: its results replaced earlier ones. */
   | { type: 'shard_done'; tenant: string; batch: string; shard: number; tally: ShardTally; replaced?: true }
+  /** All lines that it has left wait for hosts that are slow, or ask for less. */
+  | { type: 'shard_waiting'; tenant: string; batch: string; shard: number }
   /** `pending`: pruned lines that were not tried, since the devices were busy. */
   | {
       type: 'shard_repaid'
@@ -206,6 +208,7 @@ const controlSchema = z.discriminatedUnion('type', [
     tally: tallySchema,
     replaced: z.literal(true).optional(),
   }),
+  z.object({ type: z.literal('shard_waiting'), ...place }),
   z.object({ type: z.literal('shard_repaid'), ...place, tally: tallySchema, pending: countSchema }),
 ])
 

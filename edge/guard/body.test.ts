@@ -1,4 +1,7 @@
+import * as zlib from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { nodeDecoders } from '../../infra/compression/node-decoders.ts'
+import { webDecoders } from '../../infra/compression/web-decoders.ts'
 import { completed, errorOf, fakeEdge, jsonRequest, pngHeader, rawRequest } from '../app.fixture.ts'
 import type { Tenant } from '../contract/tenant.ts'
 import type { EdgeDeps } from '../deps.ts'
@@ -42,7 +45,12 @@ function edgeWith({ bytes = 8 * MiB, waitMs = 0, limits = {}, overrides = {} }: 
       defaultTenant: async () => tenant(limits),
     },
     limiter: createLimiter({ now: () => start }),
-    bodies: { memory: createBodyMemory({ bytes, waitMs }), minRate: 1024, streamBytes: MiB },
+    bodies: {
+      memory: createBodyMemory({ bytes, waitMs }),
+      minRate: 1024,
+      streamBytes: MiB,
+      decoders: nodeDecoders,
+    },
     ...overrides,
   })
   const ask = (init: RequestInit, { key = 'acme', length }: { key?: string; length?: number } = {}) =>
@@ -324,4 +332,105 @@ test.each([
 ])('a body that is %s than may be is refused', async (_, length, status, code) => {
   const edge = edgeWith({ bytes: 64 * MiB })
   expect(await codeOf(edge.ask(rawRequest(pngHeader()), { length }))).toEqual([status, code])
+})
+
+describe('a body that was compressed for its way', () => {
+  beforeEach(() => void vi.useRealTimers())
+  const png = pngHeader()
+  const json = Buffer.from(
+    JSON.stringify({ image_url: `data:image/png;base64,${Buffer.from(png).toString('base64')}` }),
+  )
+  const form = Buffer.from(
+    [
+      ...['--b', 'content-disposition: form-data; name="purpose"', '', 'batch'],
+      ...['--b', 'content-disposition: form-data; name="file"; filename="a.jsonl"', '', 'https://x/a.jpg'],
+      ...['--b--', ''],
+    ].join('\r\n'),
+  )
+  const encoders: [string, (body: Uint8Array) => Uint8Array][] = [
+    ['gzip', zlib.gzipSync],
+    ['deflate', zlib.deflateSync],
+    ['deflate', zlib.deflateRawSync],
+    ['br', zlib.brotliCompressSync],
+    ['zstd', zlib.zstdCompressSync],
+    ['identity', (body) => body],
+  ]
+  const send = (
+    edge: ReturnType<typeof edgeWith>,
+    body: Uint8Array,
+    headers: Record<string, string>,
+    path = '/v1/captions',
+  ) =>
+    edge.app.request(path, {
+      ...{ method: 'POST', body: body as Uint8Array<ArrayBuffer> },
+      headers: { authorization: 'Bearer acme', 'content-length': String(body.length), ...headers },
+    })
+
+  describe.each(encoders)('with %s', (encoding, encode) => {
+    test.each([
+      ['an image', png, 'image/png'],
+      ['JSON', json, 'application/json'],
+    ])('is taken as %s', async (_, body, type) => {
+      const edge = edgeWith({ bytes: 64 * MiB })
+      const headers = { 'content-type': type, 'content-encoding': encoding }
+      expect(await codeOf(send(edge, encode(body), headers))).toEqual([200, undefined])
+      expect(edge.sent).toHaveLength(1)
+    })
+
+    test('is taken as a file', async () => {
+      const edge = edgeWith()
+      const headers = { 'content-type': 'multipart/form-data; boundary=b', 'content-encoding': encoding }
+      const response = await send(edge, encode(form), headers, '/v1/files')
+      expect(await response.json()).toMatchObject({ bytes: 'https://x/a.jpg'.length })
+    })
+  })
+
+  test.each([
+    ['an image', { 'content-type': 'image/png' }, '/v1/captions', 'body_too_large'],
+    ['JSON', { 'content-type': 'application/json' }, '/v1/batches', 'body_too_large'],
+  ])('holds the limit with what comes of it: %s', async (_, headers, path, code) => {
+    const edge = edgeWith({ bytes: 256 * MiB })
+    const bomb = zlib.gzipSync(new Uint8Array(100 * MiB))
+    const response = send(edge, bomb, { ...headers, 'content-encoding': 'gzip' }, path)
+    expect(await codeOf(response)).toEqual([413, code])
+  })
+
+  test('that is a file within its limit is not more than that', async () => {
+    const edge = edgeWith({ limits: { storageBytes: 1000 } })
+    const large = Buffer.concat([form.subarray(0, -9), Buffer.alloc(MiB, 'x'), form.subarray(-9)])
+    const headers = { 'content-type': 'multipart/form-data; boundary=b', 'content-encoding': 'gzip' }
+    const response = send(edge, zlib.gzipSync(large), headers, '/v1/files')
+    expect(await codeOf(response)).toEqual([403, 'storage_limit_exceeded'])
+  })
+
+  test.each([
+    ['compress', nodeDecoders, 'gzip, deflate, br, zstd'],
+    ['gzip, gzip, gzip', nodeDecoders, 'gzip, deflate, br, zstd'],
+    ['br', webDecoders, 'gzip, deflate'],
+    ['zstd', webDecoders, 'gzip, deflate'],
+  ])(
+    'with %s is refused where it cannot be undone, and what can is said',
+    async (encoding, decoders, accepted) => {
+      const bodies = { memory: createBodyMemory({ bytes: MiB }), minRate: 1024, streamBytes: MiB, decoders }
+      const edge = edgeWith({ overrides: { bodies } })
+      for (const [path, type] of [
+        ['/v1/captions', 'image/png'],
+        ['/v1/files', 'multipart/form-data; boundary=b'],
+      ] as const) {
+        const response = await send(edge, png, { 'content-type': type, 'content-encoding': encoding }, path)
+        expect(await codeOf(response)).toEqual([415, 'content_encoding_unsupported'])
+        expect(response.headers.get('accept-encoding')).toBe(accepted)
+      }
+    },
+  )
+
+  test.each([
+    ['damaged', zlib.gzipSync(json).map((byte, i) => (i > 12 ? byte ^ 0x55 : byte))],
+    ['cut off', zlib.gzipSync(json).subarray(0, -12)],
+    ['something else', json],
+  ])('and is %s is the fault of the request', async (_, body) => {
+    const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip' }
+    const response = send(edgeWith(), body, headers)
+    expect(await codeOf(response)).toEqual([400, 'content_encoding_invalid'])
+  })
 })

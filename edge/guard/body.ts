@@ -1,8 +1,15 @@
 import { createHash } from 'node:crypto'
 import type { Context, MiddlewareHandler } from 'hono'
+import {
+  type Decoders,
+  decoded,
+  encodingsOf,
+  isDecodingError,
+  unsupportedEncoding,
+} from '../../infra/compression/content-encoding.ts'
 import type { Reservation } from '../../infra/fair-budget.ts'
 import { joinBytes } from '../../infra/join-bytes.ts'
-import { TurbineError } from '../contract/errors.ts'
+import { excerpt, TurbineError } from '../contract/errors.ts'
 import type { BodyPolicy, EdgeDeps, EdgeEnv, ReceivedBody } from '../deps.ts'
 import { atLeastRate, chunksOf } from './body-source.ts'
 
@@ -37,6 +44,7 @@ export function receiveBody(
   return async (c, next) => {
     const options = typeof given === 'function' ? given(c.req.header('content-type') ?? '') : given
     const { maxBytes, copies = 1 } = options
+    const chunks = arriving(c, bodies)
     const announced = announcedBytes(c, options)
     let room = announced ?? Math.min(firstBytes, maxBytes)
     // Without a length it is joined from its chunks, which takes it twice.
@@ -51,7 +59,7 @@ export function receiveBody(
       room += more
     }
     try {
-      const bytes = await readBody(arriving(c, bodies), announced, makeRoom)
+      const bytes = await readBody(chunks, announced, makeRoom)
       c.set('body', received(bytes, reserved))
       await c.get('enter')?.()
       await next()
@@ -69,9 +77,9 @@ export function receiveBody(
  */
 export function receiveStream({ bodies }: BodyDeps, options: ReceiveOptions): MiddlewareHandler<EdgeEnv> {
   return async (c, next) => {
+    const chunks = arriving(c, bodies)
     const bytes = Math.min(announcedBytes(c, options) ?? options.maxBytes, bodies.streamBytes)
     const reserved = await bodies.memory.reserve(c.get('tenant').id, bytes, c.req.raw)
-    const chunks = arriving(c, bodies)
     try {
       c.set('chunks', resumed(await chunks.next(), chunks))
       await c.get('enter')?.()
@@ -85,15 +93,38 @@ export function receiveStream({ bodies }: BodyDeps, options: ReceiveOptions): Mi
 }
 
 /** Bytes by `Content-Length`; undefined without one. @throws TurbineError `body_too_large` */
-function announcedBytes({ req }: Context<EdgeEnv>, options: ReceiveOptions): number | undefined {
+function announcedBytes(c: Context<EdgeEnv>, options: ReceiveOptions): number | undefined {
+  const { req } = c
   const announced = Number(req.header('content-length') ?? Number.NaN)
   if (!Number.isSafeInteger(announced) || req.header('transfer-encoding') !== undefined) return undefined
   if (announced > options.maxBytes) throw bodyTooLarge(options)
-  return announced
+  return isEncoded(c) ? undefined : announced
 }
 
-const arriving = (c: Context<EdgeEnv>, policy: BodyPolicy) =>
-  atLeastRate(c.env?.chunks?.() ?? chunksOf(c.req.raw.body), policy)
+/** Chunks of the body as it was before it was compressed for its way. @throws TurbineError `content_encoding_unsupported` */
+function arriving(c: Context<EdgeEnv>, policy: BodyPolicy): AsyncGenerator<Uint8Array> {
+  const { decoders } = policy
+  const encodings = encodingsOf(c.req.header('content-encoding'))
+  const unsupported = unsupportedEncoding(encodings, decoders)
+  if (unsupported !== undefined) {
+    const accepted = Object.keys(decoders).join(', ')
+    c.header('Accept-Encoding', accepted)
+    throw encodingUnsupported(unsupported, accepted)
+  }
+  const chunks = atLeastRate(c.env?.chunks?.() ?? chunksOf(c.req.raw.body), policy)
+  return encodings.length === 0 ? chunks : decodedBody(chunks, encodings, decoders)
+}
+
+async function* decodedBody(chunks: AsyncIterable<Uint8Array>, encodings: string[], decoders: Decoders) {
+  try {
+    yield* decoded(chunks, encodings, decoders)
+  } catch (error) {
+    throw isDecodingError(error) ? encodingInvalid(encodings, error) : error
+  }
+}
+
+/** Whether the length of the body says how many bytes come of it. */
+const isEncoded = ({ req }: Context<EdgeEnv>) => encodingsOf(req.header('content-encoding')).length > 0
 
 /**
  * Reads a body, without a copy beyond the first if its length is known.
@@ -164,6 +195,18 @@ const bodyTooLarge = ({ maxBytes, remedy = 'Send a smaller or more compressed im
     status: 413,
     code: 'body_too_large',
   })
+
+const encodingUnsupported = (encoding: string, accepted: string) =>
+  new TurbineError(
+    `The Content-Encoding ${excerpt(encoding)} is not accepted. Send one of ${accepted}, or none.`,
+    { status: 415, code: 'content_encoding_unsupported', param: 'content-encoding' },
+  )
+
+const encodingInvalid = (encodings: string[], cause: unknown) =>
+  new TurbineError(
+    `The body is not what its Content-Encoding ${encodings.join(', ')} says, or ended early. Send it again, or without an encoding.`,
+    { status: 400, code: 'content_encoding_invalid', param: 'content-encoding', cause },
+  )
 
 const incomplete = (cause?: unknown) =>
   new TurbineError('The body ended early. Retry the request.', {

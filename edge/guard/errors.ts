@@ -1,7 +1,7 @@
 import type { Context, ErrorHandler, NotFoundHandler } from 'hono'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
-import { excerpt, retryLater, TurbineError } from '../contract/errors.ts'
+import { excerpt, ImageError, retryLater, TurbineError } from '../contract/errors.ts'
 import type { EdgeEnv, Log } from '../deps.ts'
 
 /**
@@ -39,7 +39,8 @@ export function onError(log: Log): ErrorHandler<EdgeEnv> {
     if (c.req.raw.signal.aborted) return callerGone()
     const requestId = c.get('requestId')
     const error = toTurbineError(cause, requestId)
-    if (error.status >= 500) {
+    // The fault of an image's host is for the caller alone.
+    if (error.status >= 500 && !(error instanceof ImageError)) {
       const fields = { err: error.cause ?? error, code: error.code, requestId, path: c.req.path }
       if (error.status === 503) log.warn(fields, error.message)
       else log.error(fields, `${c.req.method} ${c.req.path} failed`)

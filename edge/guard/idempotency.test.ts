@@ -13,7 +13,7 @@ function things({ sameBody = true } = {}) {
   const state = { fails: false, ids: 0 }
   const log = { warn: () => {}, error: () => {} }
   const deps = { store, log, now: () => 1_790_000_000_000, newId: () => String(++state.ids) }
-  const bodies = { memory: createBodyMemory({ bytes: 10_000 }), minRate: 1, streamBytes: 0 }
+  const bodies = { memory: createBodyMemory({ bytes: 10_000 }), minRate: 1, streamBytes: 0, decoders: {} }
   const app = new Hono<EdgeEnv>()
   app.onError(onError(log))
   app.use(async (c, next) => {

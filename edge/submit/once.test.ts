@@ -208,7 +208,7 @@ test('a repeat does not fetch the image again, and a wrong request can be correc
   const edge = edgeOf({
     images: async () => {
       if (fetched++ > 0) return png
-      throw imageFaults.timedOut(10)
+      throw imageFaults.noObject('s3://photos/a')
     },
   })
   const ask = (body: object) => post(edge, jsonRequest(body, { 'idempotency-key': 'k' }))

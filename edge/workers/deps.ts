@@ -1,4 +1,6 @@
+import { webDecoders } from '../../infra/compression/web-decoders.ts'
 import { createImageSource } from '../../infra/fetch/image-source.ts'
+import { webSettings } from '../../infra/fetch/web-settings.ts'
 import { createReadiness, withoutReasons } from '../../infra/readiness.ts'
 import { openS3, uploadBytes } from '../../infra/store/s3.ts'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -69,6 +71,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
       memory: createBodyMemory({ bytes: bodyBytes, waitMs: 0 }),
       minRate: config.minBodyRate,
       streamBytes: uploadBytes(partBytes),
+      decoders: webDecoders,
     },
     mailbox: createObjectMailbox({
       objects: env.MAILBOX,
@@ -100,9 +103,9 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     images: createImageSource({
       fetch: (url, init) => fetch(url, init),
       maxBytes: maxBodyBytes,
-      timeoutMs: config.imageTimeoutMs,
-      allowPrivate: config.allowPrivateUrls,
+      ...webSettings(config, packageJson.version),
       buckets: s3.bucket,
+      decoders: webDecoders,
     }),
     now,
     newId,

@@ -1,13 +1,9 @@
 import { FairBudget, type ReserveOptions } from '../fair-budget.ts'
 import { timeLimit } from '../timing.ts'
 import { imageFaults } from './faults.ts'
-import { type ImageSource, kindOf } from './image-source.ts'
-
-/** A place for one image. */
-export interface FetchPlace {
-  /** Idempotent. */
-  release(): void
-}
+import { type ImageAsk, type ImageSource, kindOf } from './image-source.ts'
+import { fetchPatiently } from './patient.ts'
+import type { FetchPlace } from './web.ts'
 
 export interface PlaceAsk extends ReserveOptions {
   /** On whose behalf, e.g. a tenant. */
@@ -22,19 +18,17 @@ const fullOwners = 2
 /**
  * Places of images being fetched, by the kind of their address: an object of S3 never waits for a web server, nor the
  * image in a `data:` address for either. Of each kind an owner has a share, so that fetches that hang take no place of
- * the others; and of the web places that one has, a single host gets half at most.
+ * the others. Of the web places that one has, a single host gets half at most: `HostPaces` bounds what it is asked for.
  *
  * @example
  * const place = await places.take({ owner: 'acme', address: 'https://example.com/a.jpg', signal })
  */
 export class FetchPlaces {
-  readonly #hosts: FairBudget
   readonly #kinds: Record<ReturnType<typeof kindOf>, FairBudget>
 
   /** @param perHost web fetches of one owner at one host, and objects of S3 of one owner */
   constructor(perHost: number) {
     const shared = (perOwner: number) => new FairBudget({ size: fullOwners * perOwner, perOwner })
-    this.#hosts = new FairBudget({ size: Number.MAX_SAFE_INTEGER, perOwner: perHost })
     this.#kinds = { web: shared(2 * perHost), s3: shared(perHost), data: shared(perHost) }
   }
 
@@ -44,49 +38,55 @@ export class FetchPlaces {
   }
 
   /** Waits for a place. @throws the signal's reason */
-  async take({ owner, address, ...options }: PlaceAsk): Promise<FetchPlace> {
-    const kind = kindOf(address)
-    if (kind !== 'web') return this.#kinds[kind].reserve(owner, 1, options)
-    // First the host's: who waits for a host holds nothing that another host could use.
-    const host = await this.#hosts.reserve(`${owner} ${URL.parse(address)?.host ?? ''}`, 1, options)
-    try {
-      const place = await this.#kinds.web.reserve(owner, 1, options)
-      return {
-        release() {
-          place.release()
-          host.release()
-        },
-      }
-    } catch (error) {
-      host.release()
-      throw error
-    }
+  take({ owner, address, ...options }: PlaceAsk): Promise<FetchPlace> {
+    return this.#kinds[kindOf(address)].reserve(owner, 1, options)
   }
 }
 
 export interface InPlacesOptions {
   places: FetchPlaces
-  /** Time that a fetch may wait for its place, ms. */
+  /** Time that a fetch may wait for its host and its place, and in which it is tried again, ms. */
   waitMs: number
+  /** Unix ms. */
+  now?(): number
 }
 
 /**
- * An image source whose fetches are bounded for each owner, and in all.
+ * An image source for callers who wait: fetches are bounded for each owner, and in all, and those that fail in passing are
+ * tried again while there is time.
  * @returns it throws TurbineError `too_many_fetches` too
  */
-export function inPlaces(imageAt: ImageSource, { places, waitMs }: InPlacesOptions): ImageSource {
-  return async (address, ask) => {
-    if (kindOf(address) === 'data') return imageAt(address, ask)
+export function inPlaces(
+  imageAt: ImageSource,
+  { places, waitMs, now = Date.now }: InPlacesOptions,
+): ImageSource {
+  async function fetch(address: string, ask: ImageAsk, until: number): Promise<Uint8Array> {
     const { owner = '', signal } = ask
-    const limit = timeLimit(waitMs, imageFaults.noPlace)
-    let place: FetchPlace | undefined
-    try {
-      place = await places.take({ owner, address, signal: AbortSignal.any([signal, limit.signal]) })
-      limit.clear()
-      return await imageAt(address, ask)
-    } finally {
-      limit.clear()
-      place?.release()
+    let taken: FetchPlace | undefined
+    const place = async () => {
+      const limit = timeLimit(until - now(), imageFaults.noPlace)
+      try {
+        taken = await places.take({ owner, address, signal: AbortSignal.any([signal, limit.signal]) })
+        return taken
+      } finally {
+        limit.clear()
+      }
     }
+    try {
+      return await imageAt(address, { ...ask, place, waitMs: Math.max(0, until - now()) })
+    } finally {
+      taken?.release()
+    }
+  }
+
+  return (address, ask) => {
+    if (kindOf(address) === 'data') return imageAt(address, ask)
+    const until = Math.min(now() + waitMs, ask.until ?? Number.POSITIVE_INFINITY)
+    const { signal } = ask
+    return fetchPatiently((failedSince) => fetch(address, { ...ask, failedSince }, until), {
+      signal,
+      until,
+      now,
+    })
   }
 }

@@ -37,7 +37,7 @@ export const addressForms: readonly AddressForm[] = [
     form: 'http://example.com/a.jpg',
     api: true,
     commandLine: true,
-    says: 'With `TURBINE_ALLOW_PRIVATE_URLS` alone.',
+    says: 'As `https://`, unless `TURBINE_ALLOW_HTTP_URLS` is off.',
   },
   { form: 's3://photos/a.jpg', api: true, commandLine: false, says: 'Where the tenant has a grant.' },
   {

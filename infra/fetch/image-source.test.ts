@@ -1,7 +1,12 @@
+import * as zlib from 'node:zlib'
 import { describe, expect, test } from 'vitest'
+import type { Decoders } from '../compression/content-encoding.ts'
+import { nodeDecoders } from '../compression/node-decoders.ts'
+import { webDecoders } from '../compression/web-decoders.ts'
 import { memoryStore } from '../store/memory.fixture.ts'
 import { storeError } from '../store/s3-errors.ts'
 import { type Buckets, BucketUnavailableError, type ObjectStore } from '../store/store.ts'
+import { HostPaces } from './host-paces.ts'
 import { createImageSource, type ImageAsk, type ImageSourceOptions } from './image-source.ts'
 
 const { signal } = new AbortController()
@@ -225,4 +230,70 @@ test('ends with the reason of the signal, also in the middle of an object', asyn
   await expect(imageAt('s3://photos/a', gone)).rejects.toBe(reason)
   await expect.poll(() => cancelled).toBe(true)
   await expect(imageAt('data:;base64,', gone)).rejects.toBe(reason)
+})
+
+describe('an object that is stored compressed', () => {
+  const encoded = (body: Uint8Array, contentEncoding: string): Buckets => {
+    const object = { key: 'a', size: body.length, etag: '1', lastModified: 0, contentType: 'image/png' }
+    const get = async () => ({
+      ...{ ...object, contentEncoding },
+      body: new Response(body as Uint8Array<ArrayBuffer>).body!,
+    })
+    return () => ({ get }) as Partial<ObjectStore> as ObjectStore
+  }
+  const read = (body: Uint8Array, contentEncoding: string, decoders: Decoders = nodeDecoders) =>
+    source([], { buckets: encoded(body, contentEncoding), decoders }).imageAt('s3://photos/a', ask)
+
+  test.each<[string, (body: Uint8Array) => Uint8Array]>([
+    ['gzip', zlib.gzipSync],
+    ['deflate', zlib.deflateSync],
+    ['deflate', zlib.deflateRawSync],
+    ['br', zlib.brotliCompressSync],
+    ['zstd', zlib.zstdCompressSync],
+    ['aws-chunked', (body) => body],
+    ['identity', (body) => body],
+    // Only its metadata say so.
+    ['gzip', (body) => body],
+  ])('with %s is the image', async (encoding, encode) => {
+    expect(new Uint8Array(await read(encode(bytes), encoding))).toEqual(bytes)
+  })
+
+  test('is no larger than an image may be', async () => {
+    const bomb = zlib.gzipSync(new Uint8Array(1e7))
+    await expect(read(bomb, 'gzip')).rejects.toMatchObject({ code: 'image_url_too_large' })
+  })
+
+  test('and is damaged is said to be that', async () => {
+    const damaged = zlib.gzipSync(bytes).map((byte, i) => (i > 8 ? byte ^ 0x55 : byte))
+    await expect(read(damaged, 'gzip')).rejects.toMatchObject({ code: 'image_invalid', retriable: false })
+  })
+
+  test.each([
+    ['compress', nodeDecoders],
+    ['br', webDecoders],
+  ])('with %s is refused by name where it cannot be undone', async (encoding, decoders) => {
+    const refused = read(bytes, encoding, decoders)
+    await expect(refused).rejects.toMatchObject({ code: 'image_unreadable', retriable: false })
+    await expect(refused).rejects.toThrow(`Content-Encoding ${encoding}`)
+  })
+})
+
+describe('a bucket that asks for less', () => {
+  const slowDown = Object.assign(new Error('x'), { name: 'SlowDown', $metadata: { httpStatusCode: 503 } })
+  const busy = storeError(slowDown, { server: 'S3', bucket: 'photos' })
+
+  test('is asked for less, and no other', async () => {
+    const hosts = new HostPaces({ random: () => 1 })
+    const buckets: Buckets = (name) => (name === 'photos' ? failing(busy)(name) : everything)
+    const { store: everything } = memoryStore()
+    await everything.put('a', bytes)
+    const { imageAt } = source([], { buckets, hosts })
+    const now = { ...ask, waitMs: 10 }
+    await expect(imageAt('s3://photos/a', now)).rejects.toMatchObject({
+      code: 'image_unavailable',
+      status: 503,
+    })
+    await expect(imageAt('s3://photos/a', now)).rejects.toThrow('left alone')
+    expect(await imageAt('s3://others/a', now)).toEqual(bytes)
+  })
 })

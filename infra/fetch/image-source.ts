@@ -1,16 +1,31 @@
+import {
+  type Decoders,
+  decoded,
+  encodingsOf,
+  isDecodingError,
+  peeked,
+  unsupportedEncoding,
+} from '../compression/content-encoding.ts'
 import { BaseError, TurbineError } from '../errors.ts'
 import { InvalidKeyError } from '../store/key.ts'
-import { S3RequestError, s3Answer } from '../store/s3-errors.ts'
-import { type Buckets, BucketUnavailableError } from '../store/store.ts'
+import { S3RequestError, s3Answer, s3Fault } from '../store/s3-errors.ts'
+import {
+  type Buckets,
+  BucketUnavailableError,
+  type StoredObject,
+  StoreUnavailableError,
+} from '../store/store.ts'
 import { largeCharacters, nextTurn, pausableLimit } from '../timing.ts'
 import { decodeDataUrl } from './data-url.ts'
 import { imageFaults, s3Unavailable } from './faults.ts'
-import { readBody } from './read-body.ts'
-import { createWebFetcher, defaultTimeoutMs, type WebAsk, type WebOptions } from './web.ts'
+import { type ReadBodyOptions, readBody } from './read-body.ts'
+import { createWebFetcher, defaultTimeoutMs, visitOf, type WebAsk, type WebOptions } from './web.ts'
 
 export interface ImageSourceOptions extends WebOptions {
   /** For `s3://` addresses; absent where there is no S3. */
   buckets?: Buckets
+  /** Encodings of objects in buckets that are undone; default: none. */
+  decoders?: Decoders
   /** Reads a file by its path; absent where paths are refused. */
   readFile?: (path: string) => Promise<Uint8Array>
 }
@@ -55,11 +70,15 @@ export function createImageSource(options: ImageSourceOptions): ImageSource {
     ask.signal.throwIfAborted()
     const kind = kindOf(address)
     if (kind === 'data') {
+      await ask.place?.()
       if (address.length > largeCharacters) await nextTurn()
       return await decodeDataUrl(address, maxBytes)
     }
     if (address.length > maxAddressCharacters) throw addressTooLong()
-    if (readFile && !isAddress(address)) return readFile(address)
+    if (readFile && !isAddress(address)) {
+      await ask.place?.()
+      return readFile(address)
+    }
     switch (kind) {
       case 's3':
         return readObject(address, ask, options)
@@ -75,24 +94,42 @@ export function kindOf(address: string): 'data' | 's3' | 'web' {
   return scheme === 'data' || scheme === 's3' ? scheme : 'web'
 }
 
-async function readObject(
+async function readObject(uri: string, ask: ImageAsk, options: ImageSourceOptions): Promise<Uint8Array> {
+  const { bucket } = ask.granted(uri)
+  const { buckets, hosts } = options
+  if (!buckets) throw s3Unavailable('image_url')
+  const read = async () => {
+    const place = await ask.place?.()
+    try {
+      return await readObjectNow(uri, ask, { ...options, buckets })
+    } catch (error) {
+      place?.release()
+      throw error
+    }
+  }
+  // A bucket is paced as a host is: S3 limits its callers too.
+  return hosts ? hosts.visit(visitOf(ask, `s3://${bucket}`), read) : read()
+}
+
+async function readObjectNow(
   uri: string,
   { granted, signal, room }: ImageAsk,
-  { buckets, maxBytes, timeoutMs = defaultTimeoutMs }: ImageSourceOptions,
+  { buckets, decoders, maxBytes, timeoutMs = defaultTimeoutMs }: ImageSourceOptions & { buckets: Buckets },
 ): Promise<Uint8Array> {
   const { bucket, key } = granted(uri)
-  if (!buckets) throw s3Unavailable('image_url')
   const limit = pausableLimit(timeoutMs, () => lateObject(timeoutMs))
   const within = AbortSignal.any([signal, limit.signal])
   try {
     const object = await buckets(bucket).get(key, undefined, { signal: within })
     if (!object) throw imageFaults.noObject(uri)
-    const image = await readBody(object.body, {
-      size: object.size,
+    const options = {
       maxBytes,
       signal: within,
-      room: room && ((bytes) => limit.outside(room(bytes))),
-    })
+      room: room && ((bytes: number) => limit.outside(room(bytes))),
+    }
+    const encodings = encodingsOf(object.contentEncoding)
+    if (encodings.length > 0) return await readEncoded(uri, object, encodings, { decoders, ...options })
+    const image = await readBody(object.body, { size: object.size, ...options })
     if (image.length < object.size) throw cutOff()
     return image
   } catch (error) {
@@ -100,6 +137,27 @@ async function readObject(
     throw objectFault(error, { uri, bucket })
   } finally {
     limit.clear()
+  }
+}
+
+/** An object that was stored compressed, as its `Content-Encoding` says, or that only says so. */
+async function readEncoded(
+  uri: string,
+  object: StoredObject,
+  encodings: string[],
+  { decoders = {}, ...options }: Omit<ReadBodyOptions, 'size'> & Pick<ImageSourceOptions, 'decoders'>,
+): Promise<Uint8Array> {
+  const { head, whole } = await peeked(object.body)
+  const isPlain = encodings.join() === 'gzip' && !(head[0] === 0x1f && head[1] === 0x8b)
+  const unsupported = unsupportedEncoding(encodings, decoders)
+  const body = isPlain || unsupported ? whole : decoded(whole, encodings, decoders)
+  const stream = ReadableStream.from(body) as ReadableStream<Uint8Array>
+  try {
+    if (unsupported && !isPlain) throw imageFaults.encodedObject(uri, unsupported)
+    return await readBody(stream, options)
+  } catch (error) {
+    await whole.return?.()
+    throw isDecodingError(error) ? imageFaults.damaged(error) : error
   }
 }
 
@@ -123,5 +181,10 @@ function objectFault(error: unknown, { uri, bucket }: { uri: string; bucket: str
   if (error instanceof BucketUnavailableError)
     return error.fault === 'missing' ? noBucket(bucket, error) : closedBucket(bucket, error)
   if (error instanceof S3RequestError) return refusedObject(uri, error)
-  return unavailableObject(uri, error instanceof DeliveryError ? error.message : s3Answer(error), error)
+  const asksForLess =
+    s3Fault((error instanceof StoreUnavailableError ? error.cause : error) ?? {}).status === 503
+  return unavailableObject(uri, error instanceof DeliveryError ? error.message : s3Answer(error), {
+    cause: error,
+    lesson: { kind: asksForLess ? 'less' : 'silence' },
+  })
 }

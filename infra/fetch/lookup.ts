@@ -25,8 +25,9 @@ export function networkLookup(servers?: string[]): Lookup {
         ? answer.value.map((address) => ({ address, family: i === 0 ? 4 : 6 }))
         : [],
     )
-    const [first] = answers
-    if (found.length === 0 && first.status === 'rejected') throw first.reason
+    const failures = answers.flatMap((answer) => (answer.status === 'rejected' ? [answer.reason] : []))
+    // Only if both answers say so, there is no address; else a name server failed.
+    if (found.length === 0 && failures.length > 0) throw failures.find(hasFailed) ?? failures[0]
     return found
   }
   return (hostname, _, callback) => {
@@ -36,6 +37,8 @@ export function networkLookup(servers?: string[]): Lookup {
     )
   }
 }
+
+const hasFailed = ({ code }: NodeJS.ErrnoException) => code !== 'ENOTFOUND' && code !== 'ENODATA'
 
 export interface CachedLookupOptions {
   /** Time for which addresses are used again, ms; default 10,000. */

@@ -1,8 +1,9 @@
 import { once } from 'node:events'
-import { createServer, type RequestListener, type Server } from 'node:http'
+import { createServer, type IncomingHttpHeaders, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { afterEach, expect, test } from 'vitest'
-import { HostBreaker } from './host-breaker.ts'
+import * as zlib from 'node:zlib'
+import { afterEach, describe, expect, test } from 'vitest'
+import type { ImageAsk } from './image-source.ts'
 import type { Lookup } from './lookup.ts'
 import { type NodeImageSourceOptions, openImageSource } from './node.ts'
 import { isPublicAddress } from './public-address.ts'
@@ -27,7 +28,8 @@ async function serve(listener: RequestListener): Promise<string> {
 function fetcher(options: Partial<NodeImageSourceOptions> = {}) {
   const images = openImageSource({ maxBytes: 1000, allowPrivate: true, ...options })
   opened.push(images)
-  return (url: string, abort = signal) => images.imageAt(url, { granted: noGrant, signal: abort })
+  return (url: string, abort = signal, ask: Partial<ImageAsk> = {}) =>
+    images.imageAt(url, { granted: noGrant, signal: abort, ...ask })
 }
 
 function noGrant(): never {
@@ -133,8 +135,8 @@ test('follows redirects, relative ones too, but not for ever', async () => {
     if (left === 0) return image('pixels')(request, response)
     response.writeHead(left % 2 ? 301 : 308, { location: `/${left - 1}` }).end('moved')
   })
-  expect(await fetcher()(`${url}/3`)).toHaveLength(6)
-  await expect(fetcher()(`${url}/4`)).rejects.toMatchObject({ code: 'image_url_redirects' })
+  expect(await fetcher()(`${url}/10`)).toHaveLength(6)
+  await expect(fetcher()(`${url}/11`)).rejects.toMatchObject({ code: 'image_url_redirects' })
 })
 
 test('refuses what is too large, by its length or while it is read', async () => {
@@ -161,18 +163,11 @@ test.each([
   [403, 'image_forbidden', false],
   [204, 'image_url_status', false],
   [400, 'image_url_status', false],
-  [429, 'image_url_status', true],
+  [429, 'image_host_rate_limited', true],
   [503, 'image_url_status', true],
 ])('status %i is %s, retriable: %s', async (status, code, retriable) => {
   const url = await serve((_, response) => response.writeHead(status).end())
   await expect(fetcher()(url)).rejects.toMatchObject({ code, retriable })
-})
-
-test('refuses what is no image', async () => {
-  const url = await serve(image('<html>', { 'content-type': 'text/html' }))
-  const fetched = fetcher()(url)
-  await expect(fetched).rejects.toMatchObject({ code: 'image_url_content_type', retriable: false })
-  await expect(fetched).rejects.toThrow('answered with text/html')
 })
 
 test('gives up at its deadline, before the headers or in the body', async () => {
@@ -268,28 +263,60 @@ test('an image under way comes to its end when its host makes room for others', 
   expect(await slow).toHaveLength(6)
 })
 
-test('leaves a host alone that does not answer, until it does', async () => {
-  let asked = 0
-  const url = await serve((request, response) => {
-    if (++asked > 3) image('pixels')(request, response)
+describe('an answer that is compressed', () => {
+  const answering = (body: Uint8Array, encoding: string) =>
+    serve((_, response) =>
+      response.writeHead(200, { 'content-type': 'image/png', 'content-encoding': encoding }).end(body),
+    )
+
+  test.each<[string, (body: Uint8Array) => Uint8Array]>([
+    ['gzip', zlib.gzipSync],
+    ['x-gzip', zlib.gzipSync],
+    ['deflate', zlib.deflateSync],
+    ['deflate', zlib.deflateRawSync],
+    ['br', zlib.brotliCompressSync],
+    ['zstd', zlib.zstdCompressSync],
+  ])('with %s is the image, within its limit', async (encoding, encode) => {
+    const pixels = new TextEncoder().encode('pixels')
+    expect(await fetcher()(await answering(encode(pixels), encoding))).toEqual(pixels)
+    const bomb = await answering(encode(new Uint8Array(1e7)), encoding)
+    await expect(fetcher()(bomb)).rejects.toMatchObject({ code: 'image_url_too_large' })
   })
-  const clock = { now: 0 }
-  const hosts = new HostBreaker({ failures: 3, now: () => clock.now })
-  const images = fetcher({ timeoutMs: 50, hosts })
-  for (let i = 0; i < 3; i++) await expect(images(url)).rejects.toMatchObject({ code: 'image_url_timeout' })
-  for (let i = 0; i < 50; i++)
-    await expect(images(url)).rejects.toMatchObject({ code: 'image_url_unreachable', retryAfterSeconds: 5 })
-  expect(asked).toBe(3)
-  clock.now = 5_000
-  expect(await images(url)).toHaveLength(6)
+
+  test('and damaged is the fault of the image', async () => {
+    const url = await answering(new Uint8Array([1, 2, 3, 4]), 'gzip')
+    await expect(fetcher()(url)).rejects.toMatchObject({ code: 'image_invalid', retriable: false })
+  })
 })
 
-test('of a redirect the host that it leads to is left alone, not the one that redirects', async () => {
-  const silent = await serve(() => {})
-  const url = await serve((_, response) => response.writeHead(302, { location: silent }).end())
-  const hosts = new HostBreaker({ failures: 1 })
-  const images = fetcher({ timeoutMs: 50, hosts })
-  await expect(images(url)).rejects.toMatchObject({ code: 'image_url_timeout' })
-  await expect(images(silent)).rejects.toMatchObject({ code: 'image_url_unreachable' })
-  expect(hosts.failing).toBe(1)
+test('names the service, and keeps and sends no cookies', async () => {
+  const seen: IncomingHttpHeaders[] = []
+  const url = await serve((request, response) => {
+    seen.push(request.headers)
+    response.setHeader('set-cookie', 'a=b; Path=/')
+    if (request.url === '/1') response.writeHead(302, { location: '/2' }).end()
+    else image('pixels')(request, response)
+  })
+  const images = fetcher({ userAgent: 'Turbine/1.2.3 (contact: me@example.com)' })
+  for (const path of ['/1', '/2']) await images(`${url}${path}`)
+  expect(seen).toHaveLength(3)
+  for (const headers of seen) {
+    expect(headers['user-agent']).toBe('Turbine/1.2.3 (contact: me@example.com)')
+    expect(headers.cookie).toBeUndefined()
+  }
+})
+
+test('follows an address in raw UTF-8', async () => {
+  const asked: string[] = []
+  const url = await serve((request, response) => {
+    asked.push(request.url!)
+    if (asked.length > 1) return image('pixels')(request, response)
+    response.socket!.end(
+      Buffer.from(
+        'HTTP/1.1 302 Found\r\nLocation: /b\u00fccher/\u65e5\u672c.jpg\r\nContent-Length: 0\r\n\r\n',
+      ),
+    )
+  })
+  expect(await fetcher()(url)).toHaveLength(6)
+  expect(asked[1]).toBe('/b%C3%BCcher/%E6%97%A5%E6%9C%AC.jpg')
 })

@@ -1,6 +1,7 @@
 import { type LookupAddress, type LookupOptions, lookup as systemLookup } from 'node:dns'
 import { isIP } from 'node:net'
 import { buildConnector, fetch } from 'undici'
+import { nodeDecoders } from '../compression/node-decoders.ts'
 import { Connections, type ConnectionsOptions } from './connections.ts'
 import { imageFaults } from './faults.ts'
 import { createImageSource, type ImageSource, type ImageSourceOptions } from './image-source.ts'
@@ -36,6 +37,7 @@ export function openImageSource({
   const open = new Connections({ connect, ...connections })
   return {
     imageAt: createImageSource({
+      decoders: nodeDecoders,
       ...options,
       allowPrivate,
       fetch: (url, init) =>
@@ -80,7 +82,8 @@ function guardedLookup(allows: AddressPolicy, lookup: Lookup) {
       if (addresses.some(({ address }) => !allows(address))) return callback(imageFaults.refused(), [])
       if (options.all) return callback(null, addresses)
       const [first] = addresses
-      if (!first) return callback(new Error(`${hostname} has no address`), [])
+      if (!first)
+        return callback(Object.assign(new Error(`${hostname} has no address`), { code: 'ENODATA' }), [])
       callback(null, first.address, first.family)
     })
   }

@@ -1,9 +1,13 @@
+import { isDecodingError } from '../compression/content-encoding.ts'
 import { ImageError } from '../errors.ts'
+import { parseRetryAfter } from '../retry.ts'
 import { type PausableLimit, pausableLimit } from '../timing.ts'
 import { imageFaults } from './faults.ts'
-import type { HostBreaker } from './host-breaker.ts'
+import type { HostPaces, Visit } from './host-paces.ts'
 import { looksPublic } from './public-address.ts'
 import { type ReadBodyOptions, readBody } from './read-body.ts'
+import { isText, isWebPage } from './text-bytes.ts'
+import { locationOf, withoutDot } from './web-address.ts'
 
 export interface WebOptions {
   /**
@@ -15,47 +19,64 @@ export interface WebOptions {
   maxBytes: number
   /** Time for everything, redirects included, ms; default 10,000. */
   timeoutMs?: number
-  /** Default 3. */
+  /** Default 10. */
   maxRedirects?: number
   /** Allows private addresses and http; default false. */
   allowPrivate?: boolean
-  /** Leaves hosts alone that do not answer; default: every host is asked. */
-  hosts?: HostBreaker
+  /** Allows http at public addresses; default false. */
+  allowHttp?: boolean
+  /** Names the service to hosts; default `Turbine`. */
+  userAgent?: string
+  /** Asks each host as fast as it gives; default: at once. */
+  hosts?: HostPaces
 }
 
-export interface WebAsk {
+/** A place for one image. */
+export interface FetchPlace {
+  /** Idempotent. */
+  release(): void
+}
+
+export interface WebAsk extends Pick<Visit, 'priority' | 'waitMs' | 'failedSince' | 'onWait'> {
   /** On whose behalf, e.g. a tenant; default: nobody's. */
   owner?: string
+  /**
+   * Takes a place, once the host of the address may be asked. It is released when the host has failed or redirects;
+   * that of the image is left to whoever asks.
+   */
+  place?(): Promise<FetchPlace>
   /** Waits for memory for an image of so many bytes, before it is read; the time does not count as the host's. */
   room?(bytes: number): Promise<void>
+  /** When whoever asks has waited for long enough, unix ms: it is not tried again after that. */
+  until?: number
+  /** Ends the wait for a host; default: `signal`. */
+  leave?: AbortSignal
   signal: AbortSignal
 }
 
 export const defaultTimeoutMs = 10_000
 
-const headers = { 'user-agent': 'turbine', accept: 'image/*', 'accept-encoding': 'identity' }
+/** What bytes of a text are called rightly. */
+const textTypes = /^(text\/|application\/(?!octet-stream))/
 const redirectStatuses = new Set([301, 302, 303, 307, 308])
-const acceptedTypes = /^(image\/[\w.+-]+|(application|binary)\/octet-stream)$/
+/** 203: a proxy has changed the answer. */
+const imageStatuses = new Set([200, 203])
 
 /**
- * Creates a fetcher of images at https addresses. It refuses private literal addresses and names, those of redirects
- * too; what names resolve to is checked by the platform's `fetch`.
+ * Creates a fetcher of images at web addresses. It refuses private literal addresses and names, those of redirects
+ * too; what names resolve to is checked by the platform's `fetch`. What is an image is decided by the bytes.
  * @returns the bytes; throws ImageError, or the signal's reason when it aborts
  */
 export function createWebFetcher(options: WebOptions): (url: string, ask: WebAsk) => Promise<Uint8Array> {
-  const { timeoutMs = defaultTimeoutMs, maxRedirects = 3, allowPrivate = false, hosts } = options
+  const { timeoutMs = defaultTimeoutMs, maxRedirects = 10 } = options
 
   async function fetchWithin(address: string, ask: WebAsk, limit: PausableLimit): Promise<Uint8Array> {
-    let url = parseAddress(address, allowPrivate)
+    let url = parseAddress(address, options)
     for (let redirects = 0; ; redirects++) {
-      const { origin } = url
-      const from = url
-      const visit = { owner: ask.owner ?? '', origin, outside: limit.outside }
-      const fetchHop = () => hop(options, from, ask, limit)
-      const answer = await (hosts ? hosts.visit(visit, fetchHop) : fetchHop())
+      const answer = await visit(options, url, ask, limit)
       if ('image' in answer) return answer.image
       if (redirects === maxRedirects) throw imageFaults.tooManyRedirects(maxRedirects)
-      url = parseAddress(answer.location, allowPrivate, url)
+      url = parseAddress(answer.location, options, url)
     }
   }
 
@@ -69,65 +90,111 @@ export function createWebFetcher(options: WebOptions): (url: string, ask: WebAsk
   }
 }
 
+/** A visit to a host on behalf of an ask. */
+export const visitOf = ({ owner = '', leave, ...ask }: WebAsk, host: string): Visit => ({
+  ...ask,
+  signal: leave ?? ask.signal,
+  owner,
+  host,
+})
+
+type Answer = { image: Uint8Array } | { location: string }
+
+/** Fetches from one host when it may be asked; neither that wait nor the one for a place counts as the host's. */
+async function visit(options: WebOptions, url: URL, ask: WebAsk, limit: PausableLimit): Promise<Answer> {
+  const { hosts } = options
+  const fetchHop = () => hopInPlace(options, url, ask, limit)
+  return hosts ? hosts.visit({ ...visitOf(ask, url.host), outside: limit.outside }, fetchHop) : fetchHop()
+}
+
+async function hopInPlace(options: WebOptions, url: URL, ask: WebAsk, limit: PausableLimit): Promise<Answer> {
+  const place = ask.place && (await limit.outside(ask.place()))
+  let answer: Answer | undefined
+  try {
+    answer = await hop(options, url, ask, limit)
+    return answer
+  } finally {
+    if (!answer || 'location' in answer) place?.release()
+  }
+}
+
 /** Fetches from one host: the image, or where it redirects to. @throws ImageError; the reason of the ask's signal */
 async function hop(
-  { fetch, maxBytes }: WebOptions,
+  { fetch, maxBytes, userAgent = 'Turbine' }: WebOptions,
   url: URL,
   ask: WebAsk,
   limit: PausableLimit,
-): Promise<{ image: Uint8Array } | { location: string }> {
+): Promise<Answer> {
   const signal = AbortSignal.any([limit.signal, ask.signal])
+  const headers = { 'user-agent': userAgent, accept: 'image/*,*/*;q=0.5', 'accept-encoding': 'identity' }
   try {
     const response = await fetch(url, { redirect: 'manual', signal, headers })
-    const location = redirectStatuses.has(response.status) && response.headers.get('location')
+    const location = redirectStatuses.has(response.status) && locationOf(response.headers)
     if (location) {
       await discard(response)
       return { location }
     }
     const room = ask.room && ((bytes: number) => limit.outside(ask.room!(bytes)))
-    return { image: await readImage(response, { maxBytes, room, signal }) }
+    return { image: await readImage(response, url, { maxBytes, room, signal }) }
   } catch (error) {
     ask.signal.throwIfAborted()
     limit.signal.throwIfAborted()
     // `fetch` wraps what the connection says into a TypeError.
     const reason = error instanceof TypeError ? (error.cause ?? error) : error
+    if (isDecodingError(reason)) throw imageFaults.damaged(reason)
     throw reason instanceof ImageError ? reason : imageFaults.unreachable(reason)
   }
 }
 
 /** Parses an address from a caller, or from a redirect of `base`. @throws ImageError */
-function parseAddress(address: string, allowPrivate: boolean, base?: URL): URL {
+function parseAddress(
+  address: string,
+  { allowPrivate = false, allowHttp = false }: WebOptions,
+  base?: URL,
+): URL {
   const { invalid } = imageFaults
   const url = URL.parse(address, base?.href)
-  if (!url) throw invalid('The image address is not an address. It must start with https://, data: or s3://.')
-  const scheme = url.protocol.slice(0, -1)
-  if (scheme !== 'https' && !(allowPrivate && scheme === 'http'))
+  if (!url)
     throw invalid(
-      `The image address leads to ${scheme}; only https${allowPrivate ? ' and http' : ''} can be fetched.`,
+      'The image address is not an address. It must start with https://, http://, data: or s3://.',
+    )
+  const scheme = url.protocol.slice(0, -1)
+  const http = allowHttp || allowPrivate
+  if (scheme !== 'https' && !(http && scheme === 'http'))
+    throw invalid(
+      `The image address leads to ${scheme}; only https${http ? ' and http' : ''} can be fetched.`,
     )
   if (url.username || url.password)
     throw invalid('The image address has a user name or password. Leave them out.')
   if (!allowPrivate && !looksPublic(url.hostname)) throw imageFaults.refused()
-  return url
+  return withoutDot(url)
 }
 
-async function readImage(response: Response, options: Omit<ReadBodyOptions, 'size'>): Promise<Uint8Array> {
-  const fault = faultOf(response)
-  if (fault) {
+async function readImage(
+  response: Response,
+  url: URL,
+  options: Omit<ReadBodyOptions, 'size'>,
+): Promise<Uint8Array> {
+  const { status, headers, body } = response
+  if (!imageStatuses.has(status)) {
     await discard(response)
-    throw fault
+    throw imageFaults.badStatus({ status, host: url.host, afterMs: retryAfterOf(headers) })
   }
-  return response.body
-    ? readBody(response.body, { ...options, size: announcedSize(response) })
-    : new Uint8Array(0)
+  if (!body) return new Uint8Array(0)
+  const bytes = await readBody(body, { ...options, size: announcedSize(response) })
+  if (isWebPage(bytes)) throw imageFaults.webPage()
+  const [type = ''] = (headers.get('content-type') ?? '').toLowerCase().split(';')
+  if (textTypes.test(type.trim()) && isText(bytes)) throw imageFaults.badType(type.trim())
+  return bytes
 }
 
-/** Checks the head of a response. One without a content type counts as bytes. */
-function faultOf({ status, headers }: Response): ImageError | undefined {
-  if (status !== 200) return imageFaults.badStatus(status)
-  const [type = ''] = (headers.get('content-type') ?? 'application/octet-stream').split(';')
-  const name = type.trim().toLowerCase()
-  return acceptedTypes.test(name) ? undefined : imageFaults.badType(name)
+/** Longest pause that a host can ask for, ms. */
+const longestRetryAfterMs = 3_600_000
+
+/** A date is compared with the host's own clock. */
+function retryAfterOf(headers: Headers): number | undefined {
+  const now = Date.parse(headers.get('date') ?? '') || undefined
+  return parseRetryAfter(headers.get('retry-after'), { now, longestMs: longestRetryAfterMs })
 }
 
 /** Undefined without a length, and for what is decompressed on the way, whose length says nothing. */

@@ -72,9 +72,11 @@ export class S3Bucket implements ObjectStore {
     return {
       ...infoOf(key, found, range ? totalSize(found.ContentRange!) : found.ContentLength!),
       contentType: found.ContentType ?? 'application/octet-stream',
+      ...(found.ContentEncoding && { contentEncoding: found.ContentEncoding }),
       body: receivedBody(found.Body!.transformToWebStream(), {
         toError: this.#toError,
-        bytes: found.ContentLength,
+        // Some platforms decompress on the way.
+        bytes: found.ContentEncoding ? undefined : found.ContentLength,
         stallMs: this.#connection.stallMs,
         signal,
       }),

@@ -145,6 +145,15 @@ test('an object without a date, a tag and a length is given out, and read to its
   expect(await new Response(object.body).text()).toBe('pixels')
 })
 
+test('the Content-Encoding that an object was stored with is told, and its bytes are as they are stored', async () => {
+  const { store } = await fakeS3((_, response) =>
+    response.writeHead(200, { 'content-encoding': 'gzip', 'content-length': '3' }).end('abc'),
+  )
+  const object = await store.get('a')
+  expect(object).toMatchObject({ contentEncoding: 'gzip', size: 3 })
+  expect(await new Response(object!.body).text()).toBe('abc')
+})
+
 test('a key that is too long for the server is an invalid key', async () => {
   const { store } = await fakeS3((_, response) => refuse(response, 400, 'KeyTooLongError'))
   await expect(store.put('a', 'x')).rejects.toThrow(InvalidKeyError)

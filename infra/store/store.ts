@@ -11,6 +11,8 @@ export interface ObjectInfo {
 
 export interface StoredObject extends ObjectInfo {
   contentType: string
+  /** As the object's `Content-Encoding` says; absent without one. */
+  contentEncoding?: string
   /**
    * The object, or the requested range. It holds a connection or a file until it is read to the end or cancelled, or
    * until the signal of the read aborts.

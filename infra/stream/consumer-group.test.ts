@@ -117,6 +117,29 @@ describe('places shared between owners', () => {
     await eventually(() => expect(handled.slice(0, 4)).toEqual(['a0', 'a1', 'a2', 'a3']))
   })
 
+  test('a record whose work only waits leaves its place to another, as far as records may be held', async () => {
+    const taken: ConsumedRecord[] = []
+    const { handled, end, commits } = shared([...Array<string>(7).fill('a'), 'b'], {
+      sharing: {
+        ...sharing,
+        ownerOf: (record) => {
+          taken.push(record)
+          return record.key
+        },
+      },
+    })
+    await eventually(() => expect(handled).toEqual(['a0', 'a1']))
+    for (const record of taken.slice(0, 2)) {
+      record.leavePlace?.()
+      record.leavePlace?.()
+    }
+    await eventually(() => expect(handled).toEqual(['a0', 'a1', 'a2', 'a3']))
+    end('a1')
+    end('a0')
+    await eventually(() => expect(commits.at(-1)).toEqual(new Map([[0, 2n]])))
+    await eventually(() => expect(handled).toContain('b7'))
+  })
+
   test('closing waits for those that are handled, and begins no other', async () => {
     const errors: unknown[] = []
     const { handled, end, consumer, commits } = shared(['a', 'a', 'a', 'a'], {

@@ -110,6 +110,7 @@ export class GroupMember implements Consumer {
       .reserve(sharing.ownerOf(record), 1, { priority, signal })
       .catch(() => undefined)
     this.#waiting.delete(record)
+    record.leavePlace = () => place?.release()
     try {
       return place !== undefined && !signal.aborted && (await work())
     } finally {

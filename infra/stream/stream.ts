@@ -14,6 +14,11 @@ export interface ConsumedRecord extends StreamRecord {
    * the start of the process.
    */
   ownedSince?: number
+  /**
+   * Leaves its place among the records that are handled to another one, while it goes on: for work that only waits. It
+   * still counts as held. Absent without `sharing`.
+   */
+  leavePlace?(): void
   topic: string
   partition: number
   offset: bigint

@@ -47,23 +47,27 @@ async function kafka() {
   throw new UsageError('KAFKA_BROKERS is not set. Set it, e.g. KAFKA_BROKERS=kafka:9092.')
 }
 
-const readImage: ReadImage = async (location) => {
+const readImage: ReadImage = async (location, options) => {
   images ??= openImages()
-  return (await images)(location)
+  return (await images)(location, options)
 }
 let images: ReturnType<typeof openImages> | undefined
 
+/** Nobody waits for a command's window: a host that does not answer is given up before its user is. */
+const silentMs = 60_000
+const refusingMs = 10 * 60_000
+
 async function openImages() {
-  const { openImageSource } = await import('../../infra/fetch/node.ts')
+  const { openConfiguredImages } = await import('../../infra/fetch/configured.ts')
   const { readImageFile } = await import('../../infra/fetch/image-file.ts')
   const { maxBodyBytes } = await import('../../edge/contract/caption.ts')
   const { createImageReader } = await import('./caption/read-image.ts')
-  const { imageTimeoutMs, allowPrivateUrls } = loadConfig().config
-  const { imageAt } = openImageSource({
+  const { imageAt } = openConfiguredImages({
+    config: loadConfig().config,
+    version: packageJson.version,
     maxBytes: maxBodyBytes,
-    timeoutMs: imageTimeoutMs,
-    allowPrivate: allowPrivateUrls,
     readFile: readImageFile,
+    ...{ silentMs, refusingMs },
   })
   return createImageReader(imageAt)
 }

@@ -7,7 +7,14 @@ import { storeError } from '../../infra/store/s3-errors.ts'
 import { type ObjectStore, StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { createMetrics } from '../../infra/telemetry/metrics.ts'
-import { codeOf, decodeShard, fakeImages, shardKey, shardOf } from '../batches/shard/shard.fixture.ts'
+import {
+  codeOf,
+  decodeShard,
+  fakeImages,
+  inPlace,
+  shardKey,
+  shardOf,
+} from '../batches/shard/shard.fixture.ts'
 import { FakeCaptioner, type FakeCaptionerOptions } from '../cli/captioner.fixture.ts'
 import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
 import { consumed, FakeSender } from '../delivery/record.fixture.ts'
@@ -38,7 +45,7 @@ function processor({
     captioner: new FakeCaptioner(captions),
     store,
     stream: sender,
-    images: fakeImages,
+    images: inPlace(fakeImages),
     metrics,
     log: { warn: (_, message) => void warnings.push(message) },
     now: () => 1000,
@@ -352,5 +359,43 @@ describe('a manifest in a bucket of the tenant', () => {
     expect(header).toMatchObject({ completed: 0, failed: 3 })
     expect(errors.map(codeOf)).toEqual(Array(3).fill('s3_not_granted'))
     expect(errors.map(({ custom_id }) => custom_id)).toEqual([null, null, null])
+  })
+})
+
+describe('a shard whose lines wait for slow hosts', () => {
+  function waiting() {
+    const open = Promise.withResolvers<void>()
+    const fetched: string[] = []
+    const jobs = processor({
+      images: async (url, ask) => {
+        fetched.push(url)
+        ask.onWait?.(undefined)
+        await open.promise
+        await ask.place?.()
+        return fakeImages(url, ask)
+      },
+    })
+    return { ...jobs, fetched, open: () => open.resolve() }
+  }
+
+  test('leaves its place to others, and the planner hears of it', async () => {
+    const { handle, open } = waiting()
+    const leavePlace = vi.fn()
+    const handled = handle({ ...recordOf(), leavePlace }, signal)
+    await vi.waitFor(() => expect(leavePlace).toHaveBeenCalledOnce())
+    expect(announced()).toEqual([{ type: 'shard_waiting', tenant: 'acme', batch: 'batch_1', shard: 0 }])
+    open()
+    await handled
+    expect(announced().at(-1)).toEqual(done)
+  })
+
+  test('and is sent again meanwhile is not run twice', async () => {
+    const { handle, fetched, open, metrics } = waiting()
+    const both = [handle(recordOf(), signal), handle(recordOf(), signal)]
+    await vi.waitFor(() => expect(fetched).toHaveLength(3))
+    open()
+    await Promise.all(both)
+    expect(fetched).toHaveLength(3)
+    expect(await metrics.render()).toContain('turbine_shards_total{end="known"} 1')
   })
 })

@@ -20,6 +20,7 @@ import { getJson } from '../../infra/store/store.ts'
 import type { ConsumedRecord, Sharing, Stream } from '../../infra/stream/stream.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { linkTo } from '../../infra/telemetry/tracing.ts'
+import { unlessAborted } from '../../infra/timing.ts'
 import { probeKey } from '../batches/callers-bucket.ts'
 import { ManifestRevokedError } from '../batches/manifest/grants.ts'
 import type { LineOutcome } from '../batches/shard/line.ts'
@@ -31,7 +32,9 @@ import { failedShard, type ShardFault } from '../batches/shard/unrun.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
 import { ResultWrites } from '../delivery/result-writes.ts'
 
-export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 'captioner' | 'images'> {
+export interface BatchJobsOptions
+  extends SliceStores,
+    Pick<ShardRunnerOptions, 'captioner' | 'images' | 'fetches'> {
   stream: Pick<Stream, 'send'>
   metrics: Metrics
   /** Writes of results, of all lanes; default: this lane's own. */
@@ -58,10 +61,25 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   const lineMemory = new FairBudget({ size: linesBytes, perOwner: linesBytes / 2 })
   /** Batches whose input cannot be read, and since when, unix ms. */
   const inputFailures = new Map<string, number>()
+  /** Shards that run, until they end. */
+  const running = new Map<string, Promise<unknown>>()
 
+  /** A shard that runs here already, and was sent again because it takes long, is not run twice at a time. */
   async function handle(record: ConsumedRecord, signal: AbortSignal): Promise<void> {
     const job = decodeShardJob(record)
     if (isRepay(job)) return repay(job, signal)
+    const key = `${job.tenant} ${job.batch} ${job.shard}`
+    for (let other = running.get(key); other; other = running.get(key)) {
+      record.leavePlace?.()
+      await unlessAborted(other, signal)
+    }
+    const handled = handleShard(job, record, signal)
+    const ended = handled.catch(() => {}).then(() => running.delete(key))
+    running.set(key, ended)
+    return handled
+  }
+
+  async function handleShard(job: ShardJob, record: ConsumedRecord, signal: AbortSignal): Promise<void> {
     const stored = await readShard(store, job)
     if (stored && !isRetry(record)) return finish(job, stored.tally, 'known')
     const batch = await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch))
@@ -71,7 +89,7 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     if (status && !acceptsShards(status))
       return log.warn(nameOf(job), 'shard resent, but its batch has ended')
     await writes.ready(signal)
-    const results = await withLines(job, signal, () => run(job, signal))
+    const results = await withLines(job, signal, () => run(job, signal, record))
     if (!results) return metrics.onShard('cancelled')
     const tally = await writes.write(() => writeShard(store, job, results, stored), signal)
     await finish(job, tally, 'done', stored ? { replaced: true } : {})
@@ -114,10 +132,22 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
     return stored && { tally: stored.tally, lines: 0, pending: 0 }
   }
 
-  async function run(job: ShardJob, signal: AbortSignal): Promise<ShardResults | undefined> {
+  /** Gives its place to another shard while all of its lines wait for hosts, and tells the planner. */
+  function waits(job: ShardJob, record: ConsumedRecord): void {
+    record.leavePlace?.()
+    announce({ type: 'shard_waiting', ...nameOf(job) }).catch((err: unknown) =>
+      log.warn({ err, ...nameOf(job) }, 'a shard that waits is not announced'),
+    )
+  }
+
+  async function run(
+    job: ShardJob,
+    signal: AbortSignal,
+    record: ConsumedRecord,
+  ): Promise<ShardResults | undefined> {
     if (job.model !== captioner.model) return fail(job, modelGone(job.model, captioner.model))
     try {
-      const results = await runShard(job, signal)
+      const results = await runShard(job, signal, { onWaiting: () => waits(job, record) })
       inputFailures.delete(job.batch)
       return results
     } catch (error) {

@@ -1,12 +1,10 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
 import { FairBudget } from '../../infra/fair-budget.ts'
-import { HostBreaker } from '../../infra/fetch/host-breaker.ts'
-import { openImageSource } from '../../infra/fetch/node.ts'
+import type { Images } from '../../infra/fetch/configured.ts'
 import { workingMemory } from '../../infra/memory.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
@@ -37,6 +35,8 @@ export interface ProcessorOptions {
   onDeadLetter: DeadLetterOptions['onDeadLetter']
   /** Delivers a finished caption to its job's `reply-to`. */
   deliver: InteractiveJobsOptions['deliver']
+  /** Closed by whoever opened it. */
+  images: Pick<Images, 'imageAt'>
   /** What the process has in hand beside; default: only this processor's records. */
   isolation?: Isolation
   /** The only edge is in this process: it decides by `rejection`, and no job is rejected later. */
@@ -151,16 +151,8 @@ function consumeInteractive(jobs: InteractiveJobs, options: Consuming): Promise<
 }
 
 function consumeBatch(options: Consuming): Promise<Consumer> {
-  const { config, log, backends, metrics, pipeline, results, shutdown } = options
+  const { config, log, backends, metrics, pipeline, results, images } = options
   const { stream, store, buckets, ownBucket } = backends
-  const images = openImageSource({
-    maxBytes: maxBodyBytes,
-    timeoutMs: config.imageTimeoutMs,
-    allowPrivate: config.allowPrivateUrls,
-    buckets,
-    hosts: new HostBreaker(),
-  })
-  shutdown.add(() => images.close())
   const jobs = batchJobs({
     captioner: pipeline,
     stream,
@@ -168,6 +160,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     buckets,
     ownBucket,
     images: images.imageAt,
+    fetches: config.hostConcurrency,
     metrics,
     results,
     log,

@@ -1,3 +1,4 @@
+import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
@@ -10,6 +11,7 @@ import { serveNode } from '../../edge/server.ts'
 import { type NodeEdgeOptions, startEdge } from '../../edge/start-edge.ts'
 import { type Backends, openBackends } from '../../infra/backends.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
+import { type Images, openConfiguredImages } from '../../infra/fetch/configured.ts'
 import { createReadiness, storeProbe } from '../../infra/readiness.ts'
 import { Shutdown } from '../../infra/shutdown.ts'
 import { exportSpans } from '../../infra/telemetry/export-spans.ts'
@@ -50,6 +52,7 @@ type Started = Omit<RunningService, 'close'>
 interface Process extends ServiceOptions {
   backends: Backends
   metrics: Metrics
+  images: Images
   shutdown: Shutdown
   /** Called for every dead letter. */
   onDeadLetter: DeadLetterOptions['onDeadLetter']
@@ -158,12 +161,31 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
     )
     const metrics = createMetrics()
     const onDeadLetter = watchDeadLetters({ metrics, log })
-    const started = await starts[role]({ ...options, backends, shutdown, metrics, onDeadLetter })
+    const images = openImages({ ...options, backends, metrics })
+    shutdown.add(() => images.close())
+    const started = await starts[role]({ ...options, backends, shutdown, metrics, images, onDeadLetter })
     return { ...started, close: () => shutdown.run(config.shutdownMs) }
   } catch (error) {
     await shutdown.run(0).catch((err) => log.warn({ err }, 'shutdown after a failed start failed'))
     throw error
   }
+}
+
+/** The images of all parts of the process, so that a host sees one pace. */
+function openImages({
+  metrics,
+  backends: { buckets },
+  ...options
+}: Pick<Process, 'config' | 'version' | 'backends' | 'metrics'>): Images {
+  const images = openConfiguredImages({ ...options, maxBytes: maxBodyBytes, buckets })
+  metrics.gauge({
+    name: 'image_requests_waiting',
+    help: 'Image requests that wait for their turn at a host.',
+    collect() {
+      this.set(images.hosts.waiting)
+    },
+  })
+  return images
 }
 
 /** @throws ConfigError unless a fleet's stream is set */

@@ -255,6 +255,20 @@ export const benchmarks: Record<string, Benchmark> = {
     },
     load: async () => (await import('./memory.ts')).benchMemory,
   }),
+  polite: benchmark({
+    description: 'a batch from a host that limits its callers, beside one that does not',
+    options: { lines: 400, rate: 10, otherLatencyMs: 3000 },
+    smoke: { lines: 12, rate: 50, otherLatencyMs: 10 },
+    fields: {
+      completed: 'lines of the limited host that have a caption',
+      requests_over_limit_share: 'share of the requests to it that it refused',
+      rate_reached: 'images per second that it delivered, of those that it gives',
+      other_host_rate: "the other host's images per second, of those alone",
+      lines: 'of each host, as given',
+      rate: 'images per second that the limited host gives, as given',
+    },
+    load: async () => (await import('./polite.ts')).benchPolite,
+  }),
   hostile: benchmark({
     description: 'a hostile tenant beside an honest one, attack by attack',
     options: {

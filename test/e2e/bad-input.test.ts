@@ -117,7 +117,7 @@ test.each([
   [{ image_url: 'data:,', turbine: { level: 2 } }, 'unknown_parameter', 'turbine.level'],
   [{ image_url: 'data:image/png;base64,@@@' }, 'image_url_invalid', 'image_url'],
   [{ image_url: 'file:///etc/hostname' }, 'image_url_invalid', 'image_url'],
-  [{ image_url: 'http://example.com/photo.jpg' }, 'image_url_invalid', 'image_url'],
+  [{ image_url: 'http://10.0.0.1/photo.jpg' }, 'image_url_private', 'image_url'],
   [{ image_url: 'https://127.0.0.1/photo.jpg' }, 'image_url_private', 'image_url'],
   [{ image_url: 'https://localhost/photo.jpg' }, 'image_url_private', 'image_url'],
   [{ image_url: 'https://2130706433/photo.jpg' }, 'image_url_private', 'image_url'],

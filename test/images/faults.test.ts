@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { errorOf, fakeEdge, jsonRequest, pngHeader, post } from '../../edge/app.fixture.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import type { Tenant } from '../../edge/contract/tenant.ts'
+import { HostPaces } from '../../infra/fetch/host-paces.ts'
 import { readImageFile } from '../../infra/fetch/image-file.ts'
 import type { ImageSource } from '../../infra/fetch/image-source.ts'
 import { type NodeImageSourceOptions, openImageSource } from '../../infra/fetch/node.ts'
@@ -28,6 +29,7 @@ const answers: Record<string, RequestListener> = {
   '/gone': (_, response) => response.writeHead(404).end(),
   '/closed': (_, response) => response.writeHead(403).end(),
   '/broken': (_, response) => response.writeHead(500).end(),
+  '/busy': (_, response) => response.writeHead(429, { 'retry-after': '60' }).end(),
   '/page': (_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end('<html>'),
   '/circle': (_, response) => response.writeHead(302, { location: '/circle' }).end(),
   '/to-file': (_, response) => response.writeHead(302, { location: 'file:///etc/hostname' }).end(),
@@ -81,6 +83,8 @@ function openImages(options: Partial<NodeImageSourceOptions> = {}): ImageSource 
     timeoutMs: 500,
     allowPrivate: true,
     buckets: (name) => stores[name]!,
+    // Given up at once.
+    hosts: new HostPaces({ silentMs: -1, refusingMs: -1 }),
     ...options,
   })
   opened.push(images)
@@ -149,6 +153,7 @@ describe('the edge, batches and the command name a fault alike', () => {
     ['/gone', 'image_not_found'],
     ['/closed', 'image_forbidden'],
     ['/broken', 'image_url_status'],
+    ['/busy', 'image_host_rate_limited'],
     ['/page', 'image_url_content_type'],
     ['/circle', 'image_url_redirects'],
     ['/to-file', 'image_url_invalid'],

@@ -67,7 +67,19 @@ test.each(refusals)('%s is refused', async (_name, { init, query }, status, code
   expect(edge.sent).toEqual([])
 })
 
-test.each([imageFaults.refused(), imageFaults.tooLarge(10), imageFaults.timedOut(10)])(
+test.each([
+  ['asks for less', imageFaults.badStatus({ status: 429, host: 'a.com', afterMs: 7000 }), 429, '7'],
+  ['is overloaded', imageFaults.badStatus({ status: 503, host: 'a.com' }), 503, '1'],
+  ['does not answer', imageFaults.timedOut(10), 503, '5'],
+  ['refuses connections', imageFaults.unreachable({ code: 'ECONNREFUSED' }), 503, '5'],
+])('a host of an image that %s is one to ask again later', async (_, fault, status, retryAfter) => {
+  const edge = fakeEdge({ images: () => Promise.reject(fault) })
+  const response = await post(edge, jsonRequest({ image_url: 'https://example.com/a.png' }))
+  expect([response.status, response.headers.get('retry-after')]).toEqual([status, retryAfter])
+  expect(await errorOf(response)).toMatchObject({ code: fault.code, param: 'image_url' })
+})
+
+test.each([imageFaults.refused(), imageFaults.tooLarge(10), imageFaults.webPage()])(
   'an address that fails with $code is the fault of the request',
   async (fault) => {
     const { code } = fault

@@ -1,5 +1,5 @@
 import type { Context, MiddlewareHandler } from 'hono'
-import { captionEnd, captionRequestSchema } from '../../contract/caption.ts'
+import { captionEnd, captionRequestSchema, maxHoldMs } from '../../contract/caption.ts'
 import { readImageField } from '../../contract/content.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
@@ -11,7 +11,7 @@ import { findServedModel } from '../models.ts'
 import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'reading' | 'images' | 'bodies'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'reading' | 'images' | 'bodies' | 'now'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -99,7 +99,7 @@ export async function askAbout(
   { model, maxPrune = 1, prompt, maxTokens, stop, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
 ): Promise<CaptionAsk> {
   return {
-    image: imageReader(c, deps, url),
+    image: imageReader(c, deps, url, deps.now() + Math.min(deadlineMs ?? maxHoldMs, maxHoldMs)),
     model: (await findServedModel(deps, model)).id,
     prompt,
     maxTokens,

@@ -135,6 +135,26 @@ describe('a batch', () => {
     expect(world.jobs.map((job) => decodeShardJob(job).batch)).toEqual([...Array(16).fill(large), small])
   })
 
+  test('whose shards wait for slow hosts has others beside them, which may not', async () => {
+    const world = new PlannerWorld()
+    const planner = start(world)
+    const id = await world.createBatch(manifestOf(20_000))
+    world.deliver(planner)
+    await world.clock.advance(2_000)
+    const waits = (shard: number) =>
+      encodeControl({ type: 'shard_waiting', tenant: 'acme', batch: id, shard })
+    for (const shard of [0, 0, 1, 2]) world.control.push(waits(shard))
+    world.deliver(planner)
+    await world.clock.advance(2_000)
+    expect(world.jobs.map((job) => decodeShardJob(job).shard)).toEqual(
+      Array.from({ length: 19 }, (_, i) => i),
+    )
+    await world.process(3)
+    world.deliver(planner)
+    await world.clock.advance(2_000)
+    expect(world.jobs.length).toBe(16)
+  })
+
   test('that is pressed for time has more shards in the stream than one of its size that is not', async () => {
     const world = new PlannerWorld()
     const planner = start(world)

@@ -62,6 +62,10 @@ export class BatchLifecycle {
     if (control.type === 'batch_cancelled') this.#cancel()
     if (this.state.finalState) return
     if (control.type === 'shard_repaid') this.#repayment.answered(control)
+    if (control.type === 'shard_waiting') {
+      this.state.work.wait(control.shard)
+      this.state.changes.announce()
+    }
     if (control.type !== 'shard_done') return
     // Early files may have the replaced results.
     if (control.replaced) void this.#earlyFiles.drop()

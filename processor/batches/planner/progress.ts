@@ -31,6 +31,8 @@ export class BatchWork {
   /** Shards below this number were sent, or were done before they could be. */
   sent: number
   readonly done: ShardSet
+  /** Of the shards that are sent, those that wait for slow hosts, as far as this planner has heard of it. */
+  readonly waiting = new Set<number>()
   /** Sum over the shards that are done. */
   tally: ShardTally
   readonly repay: RepayWork
@@ -87,8 +89,14 @@ export class BatchWork {
     this.sent = Math.max(this.sent, (shards.at(-1) ?? -1) + 1)
   }
 
+  /** Notes that a shard waits for slow hosts. */
+  wait(shard: number): void {
+    if (!this.done.has(shard)) this.waiting.add(shard)
+  }
+
   /** Marks a shard as done; false when it was already. */
   finish(shard: number, tally: ShardTally): boolean {
+    this.waiting.delete(shard)
     if (!this.done.add(shard)) return false
     this.tally = addTallies(this.tally, tally)
     if (tally.pruned) this.repay.add(shard)

@@ -10,11 +10,15 @@ import type { BatchState } from './state.ts'
 /** Shards that are sent together at most. */
 export const sendAtOnce = 100
 
+/** Shards of a batch that wait for slow hosts beside its share of the stream: other hosts' lines are behind them. */
+const mostWaiting = 256
+
 /** The shards to send now: as many as the batch may have in the stream. */
 export function shardsToSend({ state, clock, sendWindow }: BatchContext): number[] {
   const { work } = state
   if (!state.mayRun(clock.now())) return []
-  const room = sendWindow.sizeFor(state, clock.now()) - work.outstanding.length
+  const waiting = Math.min(work.waiting.size, mostWaiting)
+  const room = sendWindow.sizeFor(state, clock.now()) + waiting - work.outstanding.length
   return work.next(Math.min(room, sendAtOnce))
 }
 

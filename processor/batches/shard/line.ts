@@ -10,6 +10,8 @@ import { BaseError } from '../../../infra/errors.ts'
 import { FairBudget, type Reservation } from '../../../infra/fair-budget.ts'
 import { FetchPlaces } from '../../../infra/fetch/fetch-places.ts'
 import { type ImageAsk, type ImageSource, kindOf } from '../../../infra/fetch/image-source.ts'
+import { fetchPatiently } from '../../../infra/fetch/patient.ts'
+import type { FetchPlace } from '../../../infra/fetch/web.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { largeCharacters, nextTurn } from '../../../infra/timing.ts'
 import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
@@ -51,6 +53,8 @@ export interface LineRun {
   fetching: AbortSignal
   /** Called when the line has a place, before it is fetched; rejects when it is not to be run any more. */
   begin?(): Promise<void>
+  /** Called when the line begins to wait for a slow host, holding nothing, and when it waits no more. */
+  onWaiting?(change: 1 | -1): void
   /** The lowest of a tenant runs first. */
   priority: number
 }
@@ -61,10 +65,6 @@ export class BatchExpiredError extends BaseError {}
 /** Runs one line of a shard; undefined for an empty line. Rejects when the whole shard is to be retried. */
 export type LineRunner = (line: ManifestLine, job: ShardJob, run: LineRun) => Promise<LineOutcome | undefined>
 
-/** Pauses before an image is tried again, ms: S3 recovers, most web servers do so soon or not at all. */
-const pausesMs = { web: [500, 2_000], s3: [500, 2_000, 5_000, 10_000], data: [] }
-/** Longest such pause where a server asks for one, ms. */
-const maxPauseMs = 60_000
 /** Characters from which on parsing a line takes noticeable time and memory. */
 const largeLine = 16 * 1024
 /** Share of the memory for images that one tenant can have. */
@@ -75,7 +75,7 @@ const memoryShare = 0.75
  * places to fetch and to caption, and memory, are shared fairly between them.
  */
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
-  const { captioner, imageBytes, now, onInFlight, assertStore, sleep } = options
+  const { captioner, imageBytes, now, onInFlight, onFetched, assertStore, sleep } = options
   const places = new FetchPlaces(options.fetches)
   const memory = new FairBudget({
     size: imageBytes,
@@ -83,14 +83,25 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   })
   const captioning = new FairBudget({ size: captioner.concurrency })
 
-  async function caption(ask: BatchLine, job: ShardJob, run: LineRun): Promise<Captioned> {
-    const { image, release } = await retry(() => fetchHeld(ask.imageUrl, job, run), {
-      tries: 1 + pausesMs[kindOf(ask.imageUrl)].length,
-      retriable: (error) => error instanceof ImageError && error.retriable,
-      pauseMs: (failures, error) => pauseOf(ask.imageUrl, failures, error),
+  /** @param trouble is told what the image's host has failed with */
+  async function caption(ask: BatchLine, job: ShardJob, run: LineRun, trouble: Trouble): Promise<Captioned> {
+    const waiting = waitingOnce(run)
+    const onWait = (fault: ImageError | undefined) => {
+      trouble.ofHost = fault
+      waiting.begin()
+    }
+    const fetch = (failedSince?: number) =>
+      fetchHeld(ask.imageUrl, job, run, { failedSince, onWait, onPlace: waiting.end }).finally(waiting.end)
+    const { image, release } = await fetchPatiently(fetch, {
       signal: run.fetching,
+      onFault: (fault) => {
+        trouble.own = fault
+        // The pause before the next try is a wait too.
+        waiting.begin()
+      },
       sleep: sleep && ((ms) => sleep(ms, run.fetching)),
-    })
+      now,
+    }).finally(waiting.end)
     try {
       return await captionImage(options, ask, job, image, run.signal)
     } finally {
@@ -99,21 +110,33 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 
   /** The place is held until the image is captioned next, so that no more images wait than are fetched at a time. */
-  async function fetchHeld(address: string, job: ShardJob, { begin, priority, ...run }: LineRun) {
+  async function fetchHeld(
+    address: string,
+    job: ShardJob,
+    { begin, priority, ...run }: LineRun,
+    { onPlace, ...waits }: Pick<ImageAsk, 'failedSince' | 'onWait'> & { onPlace(): void },
+  ) {
     const { tenant } = job
     const turn = { priority, signal: run.fetching }
-    const place = await places.take({ owner: tenant, address, ...turn })
     const held: Reservation[] = []
+    let taken: { place: FetchPlace; at: number } | undefined
     const release = () => {
       for (const each of held.splice(0)) each.release()
-      onInFlight?.(-1)
+      if (taken) onInFlight?.(-1)
     }
     const room = async (bytes: number) => void held.push(await memory.reserve(tenant, bytes, turn))
-    onInFlight?.(1)
-    try {
+    const place = async () => {
+      const place = await places.take({ owner: tenant, address, ...turn })
+      onPlace()
+      if (!taken) onInFlight?.(1)
+      taken = { place, at: now() }
       await begin?.()
       if (now() >= job.expiresAt) throw new BatchExpiredError()
-      const image = await fetchImage(options, address, { tenant, room, signal: run.fetching })
+      return place
+    }
+    try {
+      const image = await fetchImage(options, address, { tenant, room, place, ...turn, ...waits })
+      if (taken) onFetched?.((now() - taken.at) / 1000)
       checkImage(image, 'image_url')
       held[0]?.shrink(image.length)
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
@@ -124,7 +147,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       if (error instanceof ImageError && error.code === 'image_unavailable') await assertStore()
       throw error
     } finally {
-      place.release()
+      taken?.place.release()
     }
   }
 
@@ -139,11 +162,12 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const { ask } = read
     const { number } = line
     if (job.duplicates.includes(number)) return faulty(job, line, duplicateFault(ask.customId))
+    const trouble: Trouble = {}
     try {
-      return captioned(job, number, ask, await caption(ask, job, run), now())
+      return captioned(job, number, ask, await caption(ask, job, run, trouble), now())
     } catch (error) {
       if (run.signal.aborted) throw error
-      if (error instanceof BatchExpiredError) return expired(job, number, ask.customId)
+      if (error instanceof BatchExpiredError) return outOfTime(job, number, ask.customId, trouble)
       return refused(job, number, ask.customId, faultOf(error))
     }
   }
@@ -166,23 +190,26 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
   }
 }
 
-/** Pause before the next try; a longer one that the failure asks for, up to a bound. */
-function pauseOf(address: string, failures: number, error: unknown): number {
-  const asked = Math.min(retryAfterMs(error) ?? 0, maxPauseMs)
-  return Math.max(pausesMs[kindOf(address)][failures - 1] ?? 0, asked)
+/** Tells once that a line waits, and once that it does not. */
+function waitingOnce({ onWaiting }: LineRun) {
+  let waits = false
+  const set = (now: boolean) => {
+    if (now === waits) return
+    waits = now
+    onWaiting?.(now ? 1 : -1)
+  }
+  return { begin: () => set(true), end: () => set(false) }
 }
+
 async function fetchImage(
-  { images, tenantOf, ownBucket, onFetched, now }: LineRunnerOptions,
+  { images, tenantOf, ownBucket }: LineRunnerOptions,
   address: string,
-  { tenant: owner, ...ask }: { tenant: string } & Pick<ImageAsk, 'room' | 'signal'>,
+  { tenant: owner, ...ask }: { tenant: string } & Omit<ImageAsk, 'owner' | 'granted'>,
 ): Promise<Uint8Array> {
   ask.signal.throwIfAborted()
-  const startedAt = now()
   const tenant = await tenantOf(owner)
   const granted = (uri: string) => assertGranted(tenant, 'read', uri, { ownBucket, param: 'image_url' })
-  const image = await images(address, { ...ask, owner, granted })
-  onFetched?.((now() - startedAt) / 1000)
-  return image
+  return images(address, { ...ask, owner, granted })
 }
 
 /** Captions an image. Retries while the queue is full, which is no fault of the line. */
@@ -251,6 +278,21 @@ function refused(job: ShardJob, line: number, customId: string, error: TurbineEr
   return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
 }
 
+/** What a line met while it was tried, and while it waited for a host. */
+interface Trouble {
+  own?: ImageError
+  ofHost?: ImageError
+}
+
+/** Outcome of a line whose image did not come before the batch expired: it says what its host had answered. */
+function outOfTime(job: ShardJob, line: number, customId: string, { own, ofHost }: Trouble): LineOutcome {
+  if (!own) return expired(job, line, customId, ofHost)
+  const message = `The batch expired before the image came: ${own.message}`
+  const { code, status, param, type } = own
+  const error = new TurbineError(message, { code, status, type, param: param ?? undefined })
+  return refused(job, line, customId, error)
+}
+
 /** Outcome of a line that cannot be run. */
 export function faulty(
   job: ShardJob,
@@ -262,10 +304,12 @@ export function faulty(
   return { text, code, dropped: false }
 }
 
-export function expired(job: ShardJob, line: number, customId: string): LineOutcome {
+/** @param cause why it had to wait for the host of its image */
+export function expired(job: ShardJob, line: number, customId: string, cause?: ImageError): LineOutcome {
+  const why = cause ? ` It waited for the host of its image: ${cause.message}` : ''
   const error = {
     code: 'batch_expired',
-    message: 'The batch expired before this line was run. Submit it again, with a longer completion window.',
+    message: `The batch expired before this line was run. Submit it again, with a longer completion window.${why}`,
     line,
   }
   const { id } = resultIds(job.batch, line)

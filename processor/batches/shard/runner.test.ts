@@ -2,25 +2,30 @@ import { describe, expect, test } from 'vitest'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeShardJob, encodeShardJob } from '../../../edge/contract/shard.ts'
+import { imageFaults } from '../../../infra/fetch/faults.ts'
+import { HostPaces } from '../../../infra/fetch/host-paces.ts'
 import type { ImageSource } from '../../../infra/fetch/image-source.ts'
+import { visitOf } from '../../../infra/fetch/web.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { MissingSliceError } from '../../../infra/store/slices.ts'
 import { StoreUnavailableError } from '../../../infra/store/store.ts'
 import { FakeCaptioner, type FakeCaptionerOptions } from '../../cli/captioner.fixture.ts'
 import type { CaptionTask } from '../../pipeline/captioner.ts'
 import { createShardRunner, type ShardRunnerOptions } from './runner.ts'
-import { captionOf, codeOf, decodeShard, fakeImages, gif, shardOf } from './shard.fixture.ts'
+import { captionOf, codeOf, decodeShard, fakeImages, gif, inPlace, shardOf } from './shard.fixture.ts'
 
 const signal = new AbortController().signal
 
 /** A runner with its own store; the captioner's queue is never waited for in real time. */
-function setUp(options: Partial<ShardRunnerOptions> & { captions?: FakeCaptionerOptions } = {}) {
+function setUp(
+  options: Partial<ShardRunnerOptions> & { captions?: FakeCaptionerOptions; takesPlaces?: true } = {},
+) {
   const { store } = memoryStore()
-  const { captions, ...rest } = options
+  const { captions, images = fakeImages, takesPlaces, ...rest } = options
   const run = createShardRunner({
     captioner: new FakeCaptioner(captions),
     store,
-    images: fakeImages,
+    images: takesPlaces ? images : inPlace(images),
     sleep: async () => {},
     now: () => 1000,
     ...rest,
@@ -367,22 +372,70 @@ describe('an image that cannot be had now', () => {
   }
 
   test.each([
-    ['s3://photos/bad.jpg', 'image_unavailable', [500, 2000, 5000, 10_000]],
-    ['https://x/bad.jpg', 'image_url_timeout', [500, 2000]],
-  ] as const)('%s fails alone after its tries', async (url, code, pauses) => {
-    const { run, store, waits } = failing(unavailable(code))
-    const job = await shardOf(store, ['https://x/a.jpg', url, 'https://x/b.jpg'])
+    ['s3://photos/bad.jpg', 'image_unavailable'],
+    ['https://x/bad.jpg', 'image_url_timeout'],
+  ] as const)(
+    '%s comes at a later try, however many it takes, with pauses up to a minute',
+    async (url, code) => {
+      const { run, store, waits, tries } = failing(unavailable(code), 100)
+      const job = await shardOf(store, ['https://x/a.jpg', url, 'https://x/b.jpg'])
+      expect((await resultsOf(run, job)).header).toMatchObject({ completed: 3, failed: 0 })
+      expect([tries(), waits.length]).toEqual([101, 100])
+      expect(Math.max(...waits)).toBeGreaterThan(30_000)
+      expect(Math.max(...waits)).toBeLessThanOrEqual(60_000)
+    },
+  )
+
+  test('fails alone when its fault is for good', async () => {
+    const { run, store, tries } = failing(new ImageError('image_not_found', 'It is gone.'))
+    const job = await shardOf(store, ['https://x/a.jpg', 'https://x/bad.jpg', 'https://x/b.jpg'])
     const { output, errors } = await resultsOf(run, job)
     expect(output.map(({ custom_id }) => custom_id)).toEqual(['line-1', 'line-3'])
-    expect(errors.map(codeOf)).toEqual([code])
-    expect(JSON.stringify(errors)).toContain('503 SlowDown')
-    expect(waits).toEqual(pauses)
+    expect(errors.map(codeOf)).toEqual(['image_not_found'])
+    expect(tries()).toBe(1)
   })
 
-  test('comes at a later try, after as long as its host asks for', async () => {
-    const { run, store, waits, tries } = failing(unavailable('image_url_timeout', 7), 2)
-    const { header } = await resultsOf(run, await shardOf(store, ['https://x/bad.jpg']))
-    expect([header.completed, tries(), waits]).toEqual([1, 3, [7000, 7000]])
+  describe('until its batch expires', () => {
+    const limited = imageFaults.badStatus({ status: 429, host: 'cdn.example', afterMs: 40_000 })
+
+    test('fails with what its host answered', async () => {
+      const { run, store } = failing(limited, undefined, {
+        sleep: (_, stop) => new Promise((resolve) => stop.addEventListener('abort', () => resolve())),
+      })
+      const job = await shardOf(store, ['https://x/a.jpg', 'https://x/bad.jpg'], { expiresAt: 1030 })
+      const { header, errors } = await resultsOf(run, job)
+      expect(header).toMatchObject({ completed: 1, failed: 1, dropped: 0 })
+      expect(errors[0]!.response).toMatchObject({
+        status_code: 429,
+        body: {
+          error: {
+            code: 'image_host_rate_limited',
+            message: expect.stringMatching(
+              /expired.*cdn\.example answered with status 429.*Retry-After: 40 s/,
+            ),
+          },
+        },
+      })
+    })
+
+    test('is dropped, with what its host had answered to others, when it was never asked for', async () => {
+      const { run, store } = failing(limited, 0, {
+        images: async (url, ask) => {
+          if (!url.includes('bad')) return fakeImages(url, ask)
+          ask.onWait?.(limited)
+          return new Promise((_, reject) =>
+            ask.signal.addEventListener('abort', () => reject(ask.signal.reason)),
+          )
+        },
+      })
+      const job = await shardOf(store, ['https://x/a.jpg', 'https://x/bad.jpg'], { expiresAt: 1030 })
+      const { header, errors } = await resultsOf(run, job)
+      expect(header).toMatchObject({ completed: 1, failed: 0, dropped: 1 })
+      expect(errors[0]!.error).toMatchObject({
+        code: 'batch_expired',
+        message: expect.stringMatching(/cdn\.example answered with status 429.*Retry-After: 40 s/),
+      })
+    })
   })
 
   test("is no fault of the line while the service's own store is away: the shard comes again", async () => {
@@ -413,11 +466,14 @@ describe('an image that cannot be had now', () => {
 /** A server that never answers; `fetching` counts. */
 function hangingImages(hangs: (url: string) => boolean) {
   const count = { fetching: 0 }
-  const images: ImageSource = async (url, ask) => {
+  const hosts = new HostPaces({ concurrency: 4 })
+  const fetch: ImageSource = async (url, ask) => {
     if (!hangs(url)) return fakeImages(url, ask)
     count.fetching++
     return new Promise((_, reject) => ask.signal.addEventListener('abort', () => reject(ask.signal.reason)))
   }
+  const images: ImageSource = (url, ask) =>
+    hosts.visit(visitOf(ask, URL.parse(url)?.host ?? ''), () => inPlace(fetch)(url, ask))
   return { images, count }
 }
 
@@ -428,7 +484,7 @@ describe('lines whose image never comes', () => {
   /** Runs lines of a hostile tenant that end with the test. */
   async function withHanging(lines: string[], work: (world: ReturnType<typeof setUp>) => Promise<void>) {
     const { images, count } = hangingImages((url) => url.includes('hang'))
-    const world = setUp({ images, fetches: 4 })
+    const world = setUp({ images, fetches: 4, takesPlaces: true })
     const end = new AbortController()
     const job = await shardOf(world.store, lines, { tenant: 'hostile', batch: 'batch_h' })
     const running = world.run(job, end.signal)
@@ -527,7 +583,8 @@ test('no more is fetched and captioned at a time than is allowed, over all shard
   const lines = Array.from({ length: 40 }, (_, i) => `https://x/${i}.jpg`)
   const job = await shardOf(store, lines)
   await Promise.all([run(job, signal), run({ ...job, shard: 1 }, signal)])
-  expect(most).toEqual({ fetching: 3, captioning: 2, lines: 5 })
+  // A host gets half of them at most.
+  expect(most).toEqual({ fetching: 6, captioning: 2, lines: 8 })
   expect(now).toEqual({ fetching: 0, captioning: 0, lines: 0 })
 })
 
@@ -553,4 +610,29 @@ test('where shards meet, the lines of the more urgent batch go first, though it 
   // Only what was under way already is before them.
   expect(order.indexOf(urls('pressed')[9]!)).toBeLessThanOrEqual(12)
   expect(order).toHaveLength(20)
+})
+
+test('a shard tells once that all of its lines that are left wait for hosts', async () => {
+  const events: string[] = []
+  const open = Promise.withResolvers<void>()
+  const { store, run } = setUp({
+    takesPlaces: true,
+    images: async (url, ask) => {
+      if (url.includes('slow')) {
+        ask.onWait?.(undefined)
+        await open.promise
+      }
+      await ask.place?.()
+      return fakeImages(url, ask)
+    },
+    onLine: (outcome) => void events.push('captioned' in outcome ? 'line' : outcome.code),
+  })
+  const lines = ['https://slow/1.jpg', 'https://fast/2.jpg', 'nonsense:', 'https://slow/3.jpg']
+  const onWaiting = () => {
+    events.push('waits')
+    open.resolve()
+  }
+  await run(await shardOf(store, lines), signal, { onWaiting })
+  expect(events.toSorted()).toEqual(['invalid_json_line', 'line', 'line', 'line', 'waits'])
+  expect(events.indexOf('waits')).toBe(2)
 })

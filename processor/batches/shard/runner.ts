@@ -39,7 +39,14 @@ export interface ShardResults {
 }
 
 /** Runs a shard from its first line to its last; undefined when its batch is cancelled. */
-export type ShardRunner = (job: ShardJob, signal: AbortSignal) => Promise<ShardResults | undefined>
+export type ShardRunner = (
+  job: ShardJob,
+  signal: AbortSignal,
+  options?: {
+    /** Called once, when all lines that are left wait for slow hosts. */
+    onWaiting?(): void
+  },
+) => Promise<ShardResults | undefined>
 
 const leastFetches = 32
 /** Maximum share of the process's memory for images of batch lines. */
@@ -61,8 +68,14 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
   const { isCancelled, ...lookUps } = createLookUps(options)
   const runLine = createLineRunner({ ...options, ...lookUps, fetches, imageBytes })
 
-  return async (job, signal) => {
+  return async (job, signal, { onWaiting } = {}) => {
     const lines = await linesOf(job, options)
+    const left = { lines: lines.length, waiting: 0 }
+    const checkLeft = () => {
+      if (left.lines === 0 || left.waiting < left.lines) return
+      onWaiting?.()
+      onWaiting = undefined
+    }
     const stopping = new AbortController()
     const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
     const running = AbortSignal.any([signal, stopping.signal])
@@ -70,6 +83,10 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       signal: running,
       fetching: AbortSignal.any([running, expiry.signal]),
       priority: priorityOf(job.expiresAt, now()),
+      onWaiting(change) {
+        left.waiting += change
+        checkLeft()
+      },
       async begin() {
         running.throwIfAborted()
         if (await isCancelled(job)) throw new BatchCancelledError()
@@ -83,6 +100,9 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       } catch (error) {
         stopping.abort(error)
         throw error
+      } finally {
+        left.lines--
+        checkLeft()
       }
     }
     try {

@@ -17,6 +17,19 @@ export const fakeImages: ImageSource = async (url) => {
   return gif(url)
 }
 
+/** Takes a place for each image, as every image source does. */
+export const inPlace =
+  (images: ImageSource): ImageSource =>
+  async (url, ask) => {
+    const place = await ask.place?.()
+    try {
+      return await images(url, ask)
+    } catch (error) {
+      place?.release()
+      throw error
+    }
+  }
+
 const manifestKey = keys.fileContent('acme', 'manifest')
 
 /** A shard of the lines, which are put into the store. */

@@ -6,10 +6,18 @@ import { Writable } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ImageError } from '../../../edge/contract/errors.ts'
 import { readImageFile } from '../../../infra/fetch/image-file.ts'
+import { createImageSource } from '../../../infra/fetch/image-source.ts'
 import { FakeCaptioner, type FakeCaptionerOptions } from '../captioner.fixture.ts'
 import { IncompleteError, InterruptedError, UsageError } from '../errors.ts'
 import { FakeSignals } from '../signals.fixture.ts'
 import { type CaptionFlags, runCaption } from './command.ts'
+import { createImageReader } from './read-image.ts'
+
+const imageAt = createImageSource({
+  fetch: async () => new Response(),
+  maxBytes: 1e6,
+  readFile: readImageFile,
+})
 
 let folder: string
 let photos: string
@@ -58,7 +66,7 @@ async function caption(
     { out, ...flags },
     {
       openCaptioner: async () => captioner,
-      readImage: readImageFile,
+      readImage: createImageReader(imageAt),
       stdin: noInput(),
       stdout,
       stderr,
@@ -421,7 +429,7 @@ test('the first interrupt finishes what is in hand and the next run has the rest
   const stderr = collect()
   const environment = {
     openCaptioner: async () => captioner,
-    readImage: readImageFile,
+    readImage: createImageReader(imageAt),
     stdin: noInput(),
     stdout: collect(),
     stderr,

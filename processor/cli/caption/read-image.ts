@@ -1,14 +1,16 @@
 import { TurbineError } from '../../../edge/contract/errors.ts'
-import type { ImageSource } from '../../../infra/fetch/image-source.ts'
+import type { ImageAsk, ImageSource } from '../../../infra/fetch/image-source.ts'
 
-/** Reads the encoded image at a path, an https URL or a `data:` URL. @throws ImageError */
-export type ReadImage = (location: string) => Promise<Uint8Array>
+export type ReadImageOptions = Pick<ImageAsk, 'failedSince' | 'leave' | 'place'>
+
+/** Reads the encoded image at a path, a web address or a `data:` URL. @throws ImageError */
+export type ReadImage = (location: string, options?: ReadImageOptions) => Promise<Uint8Array>
 
 /** Makes a reader for a command, which has no tenant and therefore no grants on S3. */
 export const createImageReader =
   (imageAt: ImageSource): ReadImage =>
-  (location) =>
-    imageAt(location, { granted: refuseS3, signal: new AbortController().signal })
+  (location, options) =>
+    imageAt(location, { ...options, granted: refuseS3, signal: new AbortController().signal })
 
 function refuseS3(): never {
   throw new TurbineError('s3:// URLs are not supported here. Use a path, https or data:.', {

@@ -11,7 +11,7 @@ import { newTotals } from '../progress.ts'
 import type { FailureLine, OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
-import { createImageReader } from './read-image.ts'
+import { createImageReader, type ReadImage } from './read-image.ts'
 import { CaptionerFailedError, type CaptionRun, captionSources } from './run.ts'
 
 class Lines<T extends object> implements JsonlOutput<T> {
@@ -153,13 +153,14 @@ test('a full queue is waited for as long as it asks', async () => {
   expect(pauses).toEqual(new Array(10).fill(2000))
 })
 
-test('an address that fails for a moment is tried again, and is the image’s failure when it stays so', async () => {
+test('an address that fails for a moment is tried again, and is the image’s failure when it is given up', async () => {
   const address = (url: string): Source => ({ image: url, location: url })
   const tries: string[] = []
   const readImage = async (url: string) => {
     tries.push(url)
-    if (url.endsWith('slow') && tries.length > 1) return Buffer.from('slow')
-    throw imageFaults.timedOut(10)
+    if (url.endsWith('slow') && tries.length > 100) return Buffer.from('slow')
+    const fault = imageFaults.timedOut(10)
+    throw url.endsWith('dead') ? imageFaults.givenUp(fault, 60_000) : fault
   }
   const { run, output, errors } = runOf([address('https://x/slow'), address('https://x/dead')], {
     readImage,
@@ -168,7 +169,34 @@ test('an address that fails for a moment is tried again, and is the image’s fa
   await captionSources(run)
   expect(output.lines.map(({ caption }) => caption)).toEqual(['caption of slow'])
   expect(errors.lines).toMatchObject([{ image: 'https://x/dead', error: { code: 'image_url_timeout' } }])
-  expect(tries.filter((url) => url.endsWith('dead'))).toHaveLength(3)
+  expect(tries.filter((url) => url.endsWith('dead'))).toHaveLength(1)
+})
+
+test('hosts that fail for good end no run, however many images they have', async () => {
+  const fault = imageFaults.givenUp(imageFaults.badStatus({ status: 503, host: 'x' }), 60_000)
+  const readImage = () => Promise.reject(fault)
+  const many = Array.from({ length: 20 }, (_, i) => ({ image: `${i}`, location: `https://x/${i}` }))
+  const { run, errors } = runOf(many, { readImage })
+  await captionSources(run)
+  expect(errors.lines).toHaveLength(20)
+})
+
+test('images that wait for a slow host hold nothing that others need', async () => {
+  const slow = Promise.withResolvers<void>()
+  let others = 0
+  const readImage: ReadImage = async (url, options) => {
+    if (url.startsWith('https://slow')) await slow.promise
+    await options?.place?.()
+    if (url.startsWith('https://fast') && ++others === 300) slow.resolve()
+    return Buffer.from(url)
+  }
+  const many = Array.from({ length: 600 }, (_, i) => `https://${i < 300 ? 'slow' : 'fast'}/${i}`)
+  const { run, output } = runOf(
+    many.map((url) => ({ image: url, location: url })),
+    { readImage, concurrency: 2 },
+  )
+  await captionSources(run)
+  expect(output.lines.map(({ image }) => image)).toEqual(many)
 })
 
 test('an address that is about to be tried again when the run is stopped is left for the next run', async () => {

@@ -1,4 +1,6 @@
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
+import { FairBudget, type Reservation } from '../../../infra/fair-budget.ts'
+import { fetchPatiently } from '../../../infra/fetch/patient.ts'
 import type { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
@@ -8,7 +10,7 @@ import type { Totals } from '../progress.ts'
 import { entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
-import type { ReadImage } from './read-image.ts'
+import type { ReadImage, ReadImageOptions } from './read-image.ts'
 
 export interface CaptionRun {
   sources: AsyncIterable<Source>
@@ -22,7 +24,7 @@ export interface CaptionRun {
   tally: Totals
   /** Options of all images; a line's own prompt overrides the prompt. */
   task?: Pick<CaptionTask, 'level' | 'prompt'>
-  /** Images in flight; default: enough to keep the devices busy. */
+  /** Images that are read or captioned at a time; default: enough to keep the devices busy. */
   concurrency?: number
   /** Stops the run: images in flight are finished and written. */
   signal?: AbortSignal
@@ -41,6 +43,11 @@ type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
 /** Result of an entry; without caption and error when the run was stopped first. */
 type Outcome = Entry & { captioned?: Captioned; error?: unknown }
 
+/** Entries that are begun before the first of them is done: so far ahead others go on while a host is slow. */
+const entriesAhead = 8192
+/** Characters of their addresses, which can hold images. */
+const charactersAhead = 64 * 1024 * 1024
+
 const maxAttempts = 3
 /** Consecutive failures, other than of images, that end the run. */
 const maxFaults = 8
@@ -53,7 +60,11 @@ const maxFaults = 8
 export async function captionSources(run: CaptionRun): Promise<void> {
   const { captioner, tally, concurrency = 2 * captioner.concurrency, signal } = run
   let faults = 0
-  const outcomes = mapInOrder(skipDone(run), (source) => captionSource(source, run), { concurrency, signal })
+  const places = new FairBudget({ size: concurrency })
+  const caption = async ({ source, held }: Ahead) =>
+    captionSource(source, { ...run, places }).finally(() => held.release())
+  const window = { concurrency: entriesAhead, window: entriesAhead, signal }
+  const outcomes = mapInOrder(skipDone(run), caption, window)
   for await (const outcome of outcomes) {
     if (outcome.captioned) {
       await run.output.append(outputLine(outcome, outcome.captioned))
@@ -70,19 +81,36 @@ export async function captionSources(run: CaptionRun): Promise<void> {
   }
 }
 
-async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<Source> {
+/** Entry that is begun, and the memory that it takes. */
+interface Ahead {
+  source: Source
+  held: Reservation
+}
+
+async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<Ahead> {
+  const ahead = new FairBudget({ size: charactersAhead })
   for await (const source of sources) {
-    if (done.add(entryKey(source))) yield source
-    else tally.skipped++
+    if (!done.add(entryKey(source))) tally.skipped++
+    // An entry can hold its whole image.
+    else yield { source, held: await ahead.reserve('', (source.location?.length ?? 0) + 1) }
   }
 }
 
-async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> {
+/** The place is held until the image is captioned. */
+async function captionSource(
+  source: Source,
+  { places, ...run }: CaptionRun & { places: FairBudget },
+): Promise<Outcome> {
   const { image, customId, prompt, maxPrune, maxTokens, stop, location } = source
   const entry: Entry = { image, customId, prompt }
+  let taken: Reservation | undefined
+  const place = async () => {
+    taken = await places.reserve('', 1, { signal: run.signal })
+    return taken
+  }
   try {
     if (location === undefined) throw source.error
-    const bytes = await attempt(run, () => run.readImage(location)).catch((error: unknown) => {
+    const bytes = await readPatiently(run, location, place).catch((error: unknown) => {
       throw isStop(error, run) ? error : asImageError(error)
     })
     const captioned = await attempt(run, () =>
@@ -104,7 +132,19 @@ async function captionSource(source: Source, run: CaptionRun): Promise<Outcome> 
   } catch (error) {
     if (error instanceof UsageError) throw error
     return isStop(error, run) ? entry : { ...entry, error }
+  } finally {
+    taken?.release()
   }
+}
+
+/** Reads an image again for as long as its host may give it. */
+function readPatiently(
+  { readImage, signal = new AbortController().signal, sleep }: CaptionRun,
+  location: string,
+  place: ReadImageOptions['place'],
+): Promise<Uint8Array> {
+  const read = (failedSince?: number) => readImage(location, { leave: signal, failedSince, place })
+  return fetchPatiently(read, { signal, sleep })
 }
 
 /** Tests for an error of the stop signal. */
@@ -132,7 +172,8 @@ function asImageError(error: unknown): unknown {
 const isTaskFault = (error: unknown) =>
   isImageFault(error) && !isRetriable(error) && !(error instanceof ImageError)
 
-const isImageFault = (error: unknown) => error instanceof TurbineError && error.status < 500
+const isImageFault = (error: unknown) =>
+  error instanceof ImageError || (error instanceof TurbineError && error.status < 500)
 
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error))
 
