@@ -6,6 +6,7 @@ import type { SliceStores } from '../infra/store/slices.ts'
 import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { TurbineError } from './contract/errors.ts'
+import type { ImageLimits } from './contract/image.ts'
 import type { CaptionJob } from './contract/job.ts'
 import type { ModelSummary } from './contract/model.ts'
 import type { Tenant } from './contract/tenant.ts'
@@ -152,6 +153,8 @@ export interface EdgeDeps {
   metrics: EdgeMetrics
   /** Replies and metrics are served elsewhere, by `operationsApp`; default: here. */
   operationsApart?: boolean
+  /** How much of an image is accepted. Default: as the settings' defaults. */
+  imageLimits?: ImageLimits
   /** Images by URL. It alone decides which URLs are safe. */
   images: ImageSource
   /** Unix ms. */

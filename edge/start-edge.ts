@@ -14,6 +14,7 @@ import { isLoopbackHost } from './accounts/loopback.ts'
 import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
 import { maxBodyBytes } from './contract/caption.ts'
+import { imageLimitsOf } from './contract/image.ts'
 import type { EdgeDeps } from './deps.ts'
 import { createBodyMemory } from './guard/body-memory.ts'
 import { createLimiter } from './guard/limits.ts'
@@ -68,6 +69,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
       streamBytes: backends.putBytes,
     },
     metrics: createEdgeMetrics(options.metrics),
+    imageLimits: imageLimitsOf(config),
     images: inPlaces(images.imageAt, {
       places: new FetchPlaces(fetchesPerHost),
       waitMs: config.imageTimeoutMs,

@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { imageWarnings } from './image.ts'
 
 /** Maximum bytes of a request body. */
 export const maxBodyBytes = 20 * 1024 * 1024
@@ -58,6 +59,10 @@ export const pruningSchema = z
     queue_ms: z.number().openapi({ description: 'Time from acceptance to the start of the batch, ms.' }),
     inference_ms: z.number().openapi({ description: 'Run time of the batch that the image was in, ms.' }),
     model: z.string().openapi({ description: 'Model id.' }),
+    warnings: z.array(z.enum(imageWarnings)).optional().openapi({
+      description:
+        'What is to be known of the image. `truncated`: the end of its file is missing, and with it perhaps a part of the picture.',
+    }),
     repaid: z.literal(true).optional().openapi({
       description:
         'True for a batch line that was pruned while the batch was late and has been captioned again at full quality since.',

@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os'
 import { ImageError, retryLater, type TurbineError } from '../../edge/contract/errors.ts'
-import { checkImage, checkWork, maxDecodeBytes } from '../../edge/contract/image.ts'
+import {
+  checkImage,
+  defaultDecodeBytes,
+  defaultMaxPixels,
+  type ImageWarning,
+  type Truncated,
+} from '../../edge/contract/image.ts'
 import type { ImageWork } from '../../edge/contract/image-work.ts'
 import { memoryLimit } from '../../infra/memory.ts'
 import type { ImageSpec } from '../models/model.ts'
@@ -32,6 +38,10 @@ export interface DecoderBudget {
 export interface DecoderPoolOptions {
   image: ImageSpec
   budget: DecoderBudget
+  /** Maximum pixels of an image. Default: 250 million. */
+  maxPixels?: number
+  /** What is done with an image whose end is missing. Default: `refuse`. */
+  truncated?: Truncated
   /** Maximum CPU time of an image, ms. */
   timeoutMs: number
   /** Called for every decoded image. */
@@ -82,12 +92,13 @@ const heavyNiceness = 10
  * Plans decoders for a machine. What they take at most follows the memory that the process may use: a quarter of it for
  * heavy images, another for the decoders themselves.
  * @param size decoders of a lane
+ * @param decodeBytes memory for heavy images where that is set, and not to follow
  */
-export function planDecoders(size: number, memory = memoryLimit()): DecoderBudget {
+export function planDecoders(size: number, memory = memoryLimit(), decodeBytes = 0): DecoderBudget {
   const affordable = Math.floor(memory / 4 / (2 * (decoderBytes + quickBytes)))
   const perLane = Math.max(1, Math.min(size, affordable))
   const heavy = Math.max(1, perLane >> 1)
-  const heavyBytes = Math.min(memory / 4, Math.max(maxDecodeBytes, heavy * quickBytes))
+  const heavyBytes = decodeBytes || Math.min(memory / 4, Math.max(defaultDecodeBytes, heavy * quickBytes))
   return { perLane, heavy, heavyBytes }
 }
 
@@ -114,15 +125,14 @@ export class DecoderPool {
   constructor(options: DecoderPoolOptions) {
     const { image, budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
     const { perLane, heavy, heavyBytes } = budget
+    const { maxPixels = defaultMaxPixels, truncated = 'refuse' } = options
+    const start = (niceness?: number) => () =>
+      spawn({ image, preprocess: { maxPixels, truncated }, niceness })
     this.#options = options
     this.#groups = {
-      interactive: new DecoderGroup({ size: perLane, kept: 1, idleMs, spawn: () => spawn({ image }) }),
-      batch: new DecoderGroup({ size: perLane, idleMs, spawn: () => spawn({ image }) }),
-      heavy: new DecoderGroup({
-        size: heavy,
-        idleMs,
-        spawn: () => spawn({ image, niceness: heavyNiceness }),
-      }),
+      interactive: new DecoderGroup({ size: perLane, kept: 1, idleMs, spawn: start() }),
+      batch: new DecoderGroup({ size: perLane, idleMs, spawn: start() }),
+      heavy: new DecoderGroup({ size: heavy, idleMs, spawn: start(heavyNiceness) }),
     }
     this.#heavyPlaces = new HeavyPlaces(heavyBytes)
   }
@@ -144,23 +154,24 @@ export class DecoderPool {
 
   /**
    * Decodes an image into its target, as `preprocess` does; the target is unchanged if it fails.
+   * @returns what is told of the image
    * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
    * signal's reason
    */
-  async decode(task: DecodeTask): Promise<void> {
+  async decode(task: DecodeTask): Promise<ImageWarning[]> {
     const { image, lane, owner = '' } = task
-    const work = checkImage(image, 'image')
-    if (work) checkWork(work, { maxBytes: this.#options.budget.heavyBytes, param: 'image' })
+    const { budget, maxPixels = defaultMaxPixels } = this.#options
+    const work = checkImage(image, 'image', { maxPixels, maxDecodeBytes: budget.heavyBytes })
     const limits = limitsOf(work, this.#options.timeoutMs)
     if (isQuick(work) && this.#lossesOf(owner) < suspectLosses) {
       const inLane = withCpuMs(limits, Math.min(limits.cpuMs, laneCpuMs))
-      const lost = await this.#decodeWith(lane, task, inLane).then(() => undefined, lossOf)
-      if (!lost) return
+      const lost = await this.#decodeWith(lane, task, inLane).catch(lossOf)
+      if (!(lost instanceof DecoderLostError)) return lost
       // A decoder can die of something else, and a header can be wrong. Once more, where it harms nobody.
       if (lost.reason !== 'crash' && lost.reason !== 'time') throw this.#refusal(lost, owner)
       if (lost.reason === 'time') this.#countLoss(owner)
     }
-    await this.#decodeHeavy(task, limits).catch((error: unknown) => {
+    return this.#decodeHeavy(task, limits).catch((error: unknown) => {
       throw this.#refusal(lossOf(error), owner)
     })
   }
@@ -170,7 +181,7 @@ export class DecoderPool {
     await Promise.all(Object.values(this.#groups).map((group) => group.close()))
   }
 
-  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<void> {
+  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<ImageWarning[]> {
     const { lane, owner = '', signal } = task
     const { heavy, heavyBytes } = this.#options.budget
     // A place is a part of the memory, so that there are no more images than decoders.
@@ -196,7 +207,7 @@ export class DecoderPool {
     { image, target, owner = '', signal }: DecodeTask,
     limits: DecodeLimits,
     onStart?: (decoder: RunningDecoder) => void,
-  ): Promise<void> {
+  ): Promise<ImageWarning[]> {
     const { onDecoded, onLost, now = Date.now } = this.#options
     return this.#groups[kind].run(
       owner,
@@ -204,8 +215,9 @@ export class DecoderPool {
         onStart?.(decoder)
         const startedAt = now()
         try {
-          await decoder.decode(image, target(), limits)
+          const warnings = await decoder.decode(image, target(), limits)
           onDecoded?.(kind, now() - startedAt)
+          return warnings
         } catch (error) {
           const reason = reasonOf(error)
           if (reason) onLost?.(kind, reason)
@@ -249,9 +261,10 @@ const isQuick = (work: ImageWork | undefined) =>
 
 /** Limits of an image; an unreadable header gets those of a quick image. */
 function limitsOf(work: ImageWork | undefined, timeoutMs: number): DecodeLimits {
-  const { memoryBytes, cpuMs } = work ?? { memoryBytes: quickBytes, cpuMs: quickCpuMs }
+  const unknown = { memoryBytes: quickBytes, libraryBytes: 0, cpuMs: quickCpuMs }
+  const { memoryBytes, libraryBytes, cpuMs } = work ?? unknown
   const limit = Math.min(timeoutMs, Math.max(leastCpuMs, cpuSlack * cpuMs))
-  return withCpuMs({ memoryBytes: memoryBytes + spareBytes }, limit)
+  return withCpuMs({ memoryBytes: memoryBytes + libraryBytes + spareBytes }, limit)
 }
 
 const withCpuMs = ({ memoryBytes }: Pick<DecodeLimits, 'memoryBytes'>, cpuMs: number): DecodeLimits => ({

@@ -13,6 +13,7 @@ import { flatAvif, noise } from './hostile.fixture.ts'
 const image: ImageSpec = { width: 96, height: 96, resample: 'bicubic' }
 const ample: DecodeLimits = { memoryBytes: 1e9, cpuMs: 60_000, wallMs: 60_000 }
 const started: Decoder[] = []
+const fixture = (name: string) => readFile(new URL(`../../test/fixtures/formats/${name}`, import.meta.url))
 
 function start(): Decoder {
   const decoder = new Decoder({ image })
@@ -47,6 +48,10 @@ describe('Decoder', () => {
       await noise(900, 700).png().toBuffer(),
       await noise(50, 20).webp().toBuffer(),
       await noise(30, 90).jpeg().withMetadata({ orientation: 6 }).toBuffer(),
+      await fixture('grid.heic'),
+      await fixture('4-bit-rle.bmp'),
+      await fixture('lossy.jxl'),
+      await fixture('float32-to-1.tif'),
     ]
     for (const file of files) {
       const [here, there] = [pixelsOf(), pixelsOf()]
@@ -54,6 +59,14 @@ describe('Decoder', () => {
       await decoder.decode(file, there, ample)
       expect(Buffer.compare(here, there)).toBe(0)
     }
+  })
+
+  it('tells of an image whose end is missing, where that is accepted', async () => {
+    const decoder = new Decoder({ image, preprocess: { truncated: 'accept' } })
+    started.push(decoder)
+    const jpeg = await noise().jpeg().toBuffer()
+    expect(await decoder.decode(jpeg, pixelsOf(), ample)).toEqual([])
+    expect(await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).toEqual(['truncated'])
   })
 
   it('passes on the error of an image, leaves the target as it was, and goes on', async () => {

@@ -9,7 +9,7 @@ import { findModel } from '../models.ts'
 import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'images' | 'bodies'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'images' | 'bodies' | 'imageLimits'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -50,7 +50,7 @@ async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAs
   const query = parse(captionQuerySchema, queryOf(c))
   const model = findModel(await deps.models(), query.model).id
   const body = c.get('body')
-  checkImage(body.bytes)
+  checkImage(body.bytes, undefined, deps.imageLimits)
   return {
     image: async () => body.bytes,
     model,

@@ -1,7 +1,7 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
-import { checkImage } from '../../../edge/contract/image.ts'
+import { assertDecoded } from '../../../edge/contract/image.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
@@ -114,7 +114,8 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       await begin?.()
       if (now() >= job.expiresAt) throw new BatchExpiredError()
       const image = await fetchImage(options, address, { tenant, room, signal: run.fetching })
-      checkImage(image, 'image_url')
+      // Its size is checked before it is decoded.
+      assertDecoded(image, 'image_url')
       held[0]?.shrink(image.length)
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
       return { image, release }
