@@ -8,7 +8,7 @@ import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { preprocess } from '../engine/preprocess.ts'
 import type { ImageSpec } from '../models/model.ts'
 import { type DecodeLimits, Decoder } from './decoder.ts'
-import { flatAvif, noise } from './hostile.fixture.ts'
+import { flatAvif, flatBmp, noise } from './hostile.fixture.ts'
 
 const image: ImageSpec = { width: 96, height: 96, resample: 'bicubic' }
 const ample: DecodeLimits = { memoryBytes: 1e9, cpuMs: 60_000, wallMs: 60_000 }
@@ -85,13 +85,17 @@ describe('Decoder', () => {
   })
 
   it.each([
-    ['memory', { memoryBytes: 20e6 }],
-    ['time', { cpuMs: 30 }],
-    ['time', { wallMs: 50 }],
-  ])('ends when an image takes too much %s', async (reason, limits) => {
+    ['memory', { memoryBytes: 20e6 }, 'AVIF'],
+    ['time', { cpuMs: 30 }, 'AVIF'],
+    ['time', { wallMs: 50 }, 'AVIF'],
+    // Read by code that blocks its thread.
+    ['memory', { memoryBytes: 150e6 }, 'BMP'],
+    ['time', { cpuMs: 300 }, 'BMP'],
+  ])('ends when an image takes too much %s', async (reason, limits, format) => {
     const decoder = start()
     await decoder.decode(await noise().png().toBuffer(), pixelsOf(), ample)
-    const decoding = decoder.decode(await flatAvif(3500), pixelsOf(), { ...ample, ...limits })
+    const image = format === 'BMP' ? flatBmp(12_000) : await flatAvif(3500)
+    const decoding = decoder.decode(image, pixelsOf(), { ...ample, ...limits })
     await expect(decoding).rejects.toMatchObject({ name: 'DecoderLostError', reason })
     expect(decoder.usable).toBe(false)
     expect(isThere(decoder.pid!)).toBe(false)

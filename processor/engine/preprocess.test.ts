@@ -270,6 +270,17 @@ describe('preprocess refuses', () => {
     expect(target.every((value) => value === 9)).toBe(true)
   })
 
+  it('a broken file of a format that is read in a thread, and goes on', async () => {
+    const whole = await readFile(new URL('plain.heic', fixtures))
+    const broken = Buffer.from(whole).fill(0x55, whole.length >> 1)
+    for (let time = 0; time < 2; time++) {
+      const read = [broken, whole, broken.subarray(0, 40), whole].map((bytes) => refused(bytes))
+      const wrong = expect.objectContaining({ code: 'image_invalid', status: 400 })
+      const right = expect.any(Uint8Array)
+      expect(await Promise.all(read)).toEqual([expect.anything(), right, wrong, right])
+    }
+  })
+
   it('a target of the wrong size', async () => {
     const png = await plain(red).png().toBuffer()
     await expect(preprocess(png, spec, new Uint8Array(5))).rejects.toThrow(RangeError)
