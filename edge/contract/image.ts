@@ -86,7 +86,8 @@ function bmpSize(bytes: Uint8Array): ISize {
   return { width: view.getUint32(18, true), height: Math.abs(view.getInt32(22, true)) }
 }
 
-const acceptedNames = decodedFormats.map(({ name }) => name).join(', ')
+/** Names of the formats that are decoded, for messages and documents. */
+export const acceptedNames = decodedFormats.map(({ name }) => name).join(', ')
 
 /** Size of the largest picture in the header; undefined when the header is unreadable. */
 function sizeInHeader({ name }: FileFormat, bytes: Uint8Array): ISize | undefined {

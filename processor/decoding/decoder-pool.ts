@@ -284,7 +284,10 @@ function lossOf(error: unknown): DecoderLostError {
 function refusalOf(reason: LossReason, cause: unknown): ImageError {
   const complex = (message: string) =>
     new ImageError('image_too_complex', message, { status: 413, param: 'image', cause })
-  if (reason === 'time') return complex('Decoding the image takes too long. Save it as a baseline JPEG.')
+  if (reason === 'time')
+    return complex(
+      'Decoding the image takes too long (TURBINE_DECODE_TIMEOUT_MS at most). Save it as a baseline JPEG.',
+    )
   if (reason === 'memory')
     return complex('Decoding the image takes more memory than its header says. Save it as a baseline JPEG.')
   const message = 'The image ends its decoder. Save it again, as a baseline JPEG.'
