@@ -69,6 +69,16 @@ describe('Decoder', () => {
     expect(await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).toEqual(['truncated'])
   })
 
+  it('passes on pixels that are more than a pipe holds, whatever decoded them', async () => {
+    const large: ImageSpec = { width: 384, height: 384, resample: 'bicubic' }
+    const decoder = new Decoder({ image: large })
+    started.push(decoder)
+    const target = new Uint8Array(384 * 384 * 3)
+    for (const file of ['plain.heic', 'lossy.jxl', 'lossless.jp2', '24-bit.bmp', 'big.tif'])
+      await decoder.decode(await fixture(file), target, ample)
+    await decoder.decode(await noise(3000, 2000).png().toBuffer(), target, ample)
+  })
+
   it('passes on the error of an image, leaves the target as it was, and goes on', async () => {
     const decoder = start()
     const png = await noise().png().toBuffer()

@@ -54,7 +54,8 @@ function ask(task: MagickTask): Promise<Uint8Array> {
 }
 
 function start(): Worker {
-  const worker = new Worker(new URL('./magick-thread.ts', import.meta.url))
+  // Else its output is piped to that of the process, which from then on does not block; a decoder's has to.
+  const worker = new Worker(new URL('./magick-thread.ts', import.meta.url), { stdout: true, stderr: true })
   thread = worker
   worker.on('error', () => {})
   worker.once('exit', () => {
