@@ -91,7 +91,7 @@ async function shrunkOf(read: ImageRead): Promise<{ pixels: Pixels; warnings: Im
       .catch((error) => {
         throw cut(`What there is of this ${format.name} cannot be decoded. Send the complete file.`, error)
       })
-    if (shownShare(pixels) < leastShare)
+    if (shownShare(pixels, fillings[format.name] ?? []) < leastShare)
       throw cut('Less than half of the picture is there. Send the complete file.', cause)
     return { pixels, warnings: ['truncated'] }
   }
@@ -100,17 +100,24 @@ async function shrunkOf(read: ImageRead): Promise<{ pixels: Pixels; warnings: Im
 /** Share of a picture that has to be there. */
 const leastShare = 0.5
 
+/** Values of the grey with which the decoder of a format fills what is missing, as profiles may shift it. */
+const fillings: Readonly<Record<string, readonly number[]>> = {
+  JPEG: [126, 127, 128, 129, 130],
+  // Transparent is white.
+  PNG: [0, 255],
+  GIF: [0, 255],
+}
+
 /**
  * Share of a picture that is not the filling of a decoder for what is missing: lines of one colour, at the side that the
  * orientation has put them to.
  */
-function shownShare({ data, width, height }: Pixels): number {
-  const isColourAt = (index: number, like: number) =>
-    [0, 1, 2].every((channel) => data[3 * index + channel] === data[3 * like + channel])
+function shownShare({ data, width, height }: Pixels, filling: readonly number[]): number {
+  const isFilling = (index: number) =>
+    [0, 1, 2].every((channel) => filling.includes(data[3 * index + channel]!))
   const filled = (lines: number, length: number, at: (line: number, place: number) => number) => {
     let line = 0
-    const isFilled = () =>
-      Array.from({ length }, (_, place) => at(line, place)).every((index) => isColourAt(index, at(0, 0)))
+    const isFilled = () => Array.from({ length }, (_, place) => at(line, place)).every(isFilling)
     while (line < lines && isFilled()) line++
     return line / lines
   }

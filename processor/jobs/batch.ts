@@ -31,7 +31,9 @@ import { failedShard, type ShardFault } from '../batches/shard/unrun.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
 import { ResultWrites } from '../delivery/result-writes.ts'
 
-export interface BatchJobsOptions extends SliceStores, Pick<ShardRunnerOptions, 'captioner' | 'images'> {
+export interface BatchJobsOptions
+  extends SliceStores,
+    Pick<ShardRunnerOptions, 'captioner' | 'images' | 'imageLimits'> {
   stream: Pick<Stream, 'send'>
   metrics: Metrics
   /** Writes of results, of all lanes; default: this lane's own. */

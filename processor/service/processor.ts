@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { maxBodyBytes } from '../../edge/contract/caption.ts'
+import { imageLimitsOf } from '../../edge/contract/image.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
@@ -168,6 +169,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     buckets,
     ownBucket,
     images: images.imageAt,
+    imageLimits: imageLimitsOf(config),
     metrics,
     results,
     log,

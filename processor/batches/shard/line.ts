@@ -1,7 +1,7 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
-import { assertDecoded } from '../../../edge/contract/image.ts'
+import { checkImage, type ImageLimits } from '../../../edge/contract/image.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
@@ -19,6 +19,8 @@ import { errorLine, outputLine, resultIds } from './result-lines.ts'
 export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
+  /** How much of an image is accepted. Default: as the settings' defaults. */
+  imageLimits?: ImageLimits
   tenantOf(id: string): Promise<Tenant>
   /** The service's own bucket, which no line may name. */
   ownBucket?: string
@@ -114,8 +116,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       await begin?.()
       if (now() >= job.expiresAt) throw new BatchExpiredError()
       const image = await fetchImage(options, address, { tenant, room, signal: run.fetching })
-      // Its size is checked before it is decoded.
-      assertDecoded(image, 'image_url')
+      checkImage(image, 'image_url', options.imageLimits)
       held[0]?.shrink(image.length)
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
       return { image, release }
