@@ -8,6 +8,7 @@ import type { Buckets, ObjectStore } from '../infra/store/store.ts'
 import type { Stream } from '../infra/stream/stream.ts'
 import type { Reading } from './contract/batch.ts'
 import type { TurbineError } from './contract/errors.ts'
+import type { ImageLimits } from './contract/image.ts'
 import type { CaptionJob } from './contract/job.ts'
 import type { ModelSummary } from './contract/model.ts'
 import type { Tenant } from './contract/tenant.ts'
@@ -158,6 +159,8 @@ export interface EdgeDeps {
   metrics: EdgeMetrics
   /** Replies and metrics are served elsewhere, by `operationsApp`; default: here. */
   operationsApart?: boolean
+  /** How much of an image is accepted. Default: as the settings' defaults. */
+  imageLimits?: ImageLimits
   /** Images by URL. It alone decides which URLs are safe. */
   images: ImageSource
   /** Unix ms. */

@@ -13,6 +13,7 @@ import { assertExposable, createAccounts } from './accounts/accounts.ts'
 import { isLoopbackHost } from './accounts/loopback.ts'
 import { createDownloads } from './api/files/download.ts'
 import { createApp } from './app.ts'
+import { imageLimitsOf } from './contract/image.ts'
 import type { EdgeDeps } from './deps.ts'
 import { idleIgnores, readingOf } from './fleet/reading.ts'
 import { createBodyMemory } from './guard/body-memory.ts'
@@ -62,6 +63,7 @@ export async function startEdge(options: NodeEdgeOptions, shutdown: Shutdown): P
       decoders: nodeDecoders,
     },
     metrics: createEdgeMetrics(options.metrics),
+    imageLimits: imageLimitsOf(config),
     images: inPlaces(images.imageAt, {
       places: new FetchPlaces(config.hostConcurrency),
       waitMs: config.imageTimeoutMs,

@@ -192,6 +192,22 @@ const settings = {
     description: 'Maximum CPU time of decoding an image, ms. Most get less, by their size.',
     default: '10000',
   }),
+  decodeMemoryMb: integer(0, 65_536, {
+    description:
+      'Memory for decoding large images, MiB, and the most for one. 0 is a quarter of what the process may use, at most 640.',
+    default: '0',
+    placeholder: 'MB',
+  }),
+  maxPixels: integer(1, 4_294_836_225, {
+    description: 'Maximum pixels of an image; larger ones are refused with 413.',
+    default: '250000000',
+  }),
+  truncated: oneOf(['refuse', 'accept'], {
+    description:
+      'What is done with an image whose end is missing. accept captions a JPEG, PNG or GIF of which half of the picture is there, and says so in warnings.',
+    default: 'refuse',
+    placeholder: 'HOW',
+  }),
   maxBatch: integer(1, 1024, { description: 'Maximum images per inference.', default: '16' }),
   queueLimit: integer(1, 1_000_000, {
     description: 'Maximum images waiting for a device; further requests get 429.',

@@ -39,7 +39,12 @@ export async function readJson(c: Context<EdgeEnv>, example: object, limits?: Js
  */
 export function imageReader(
   c: Context<EdgeEnv>,
-  { images, ownBucket, bodies }: Pick<EdgeDeps, 'images' | 'ownBucket' | 'bodies'>,
+  {
+    images,
+    ownBucket,
+    bodies,
+    imageLimits,
+  }: Pick<EdgeDeps, 'images' | 'ownBucket' | 'bodies' | 'imageLimits'>,
   url: string,
   until: number,
 ) {
@@ -56,7 +61,7 @@ export function imageReader(
     const image = await images(address, { owner: tenant.id, granted, room, until, signal: c.req.raw.signal })
     reserved?.shrink(image.length)
     address = ''
-    checkImage(image, 'image_url')
+    checkImage(image, 'image_url', imageLimits)
     return image
   }
 }

@@ -174,7 +174,7 @@ export const jsonTooLarge = errorResponse(
 export const imageTooLarge = errorResponse(
   413,
   'image_too_large',
-  'The image has 100 megapixels; at most 64 are accepted.',
+  'The image has 300 megapixels; at most 250 are accepted (TURBINE_MAX_PIXELS).',
   'The body has too many bytes, the image too many pixels, or decoding it takes too much (`image_too_complex`).',
 )
 

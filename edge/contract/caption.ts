@@ -1,4 +1,5 @@
 import { z } from '@hono/zod-openapi'
+import { imageWarnings } from './image.ts'
 
 /** Maximum bytes of an image, and of a body that is one. */
 export const maxBodyBytes = 20 * 1024 * 1024
@@ -112,6 +113,10 @@ export const pruningSchema = z
       .array(z.string())
       .optional()
       .openapi({ description: 'Parameters of the request that the service is set to ignore. Absent: none.' }),
+    warnings: z.array(z.enum(imageWarnings)).optional().openapi({
+      description:
+        'What is to be known of the image. `truncated`: the end of its file is missing, and with it perhaps a part of the picture.',
+    }),
     repaid: z.literal(true).optional().openapi({
       description:
         'True for a batch line that was pruned while the batch was late and has been captioned again at full quality since.',

@@ -1,7 +1,12 @@
+import { gifBlocks, gifFrame } from './formats/gif-frame.ts'
+import { readTiff, tiffKind, tiffTags } from './formats/tiff-tags.ts'
+
 /** What the decoder of an image has to do, as its header says it. The decoder may find more: headers lie. */
 export interface ImageWork {
   /** Memory that the decoder needs at once, bytes. */
   memoryBytes: number
+  /** Memory that it keeps after the first image of its kind, bytes. */
+  libraryBytes: number
   /** CPU time on a slow core, ms. */
   cpuMs: number
   /** Scans of a progressive JPEG, counted up to one more than are accepted. */
@@ -35,6 +40,10 @@ interface FormatWork {
   cpuMsBeside?: number
   /** Bytes of a decoded pixel. Default: 3. */
   pixelBytes?: number
+  /** By how much the decoder shrinks each side while it reads. Default: 1. */
+  shrink?: number
+  /** Whether it is read by the decoder for formats that libvips has none for. */
+  byMagick?: boolean
   scans?: number
   frames?: number
 }
@@ -43,6 +52,10 @@ interface FormatWork {
 const linesHeld = 2048
 const lineOverhead = 1.3
 
+/** What that decoder takes before its first image: it is loaded when it is needed. */
+const magickBytes = 90_000_000
+const magickCpuMs = 130
+
 /**
  * Estimates the work of decoding an image with libvips, from its header and without decoding. The factors are measured
  * (peak memory and CPU time of images of 1 to 64 megapixels), rounded up.
@@ -50,12 +63,14 @@ const lineOverhead = 1.3
 export function imageWork(picture: Picture): ImageWork {
   const { bytes, width, height } = picture
   const read: FormatReader = readers[picture.format] ?? plain
-  const { memoryBytes, cpuMsPerMegapixel, cpuMsBeside = 0, ...rest } = read(picture)
-  const { pixelBytes = 3, scans = 1, frames = 1 } = rest
-  const lines = lineOverhead * width * Math.min(height, linesHeld) * pixelBytes
+  const work = read(picture)
+  const { cpuMsPerMegapixel, cpuMsBeside = 0, pixelBytes = 3, shrink = 1, byMagick = false } = work
+  const { scans = 1, frames = 1 } = work
+  const lines = lineOverhead * (width / shrink) * Math.min(height / shrink, linesHeld) * pixelBytes
   return {
-    memoryBytes: Math.ceil(memoryBytes + lines + bytes.length),
-    cpuMs: (cpuMsPerMegapixel * width * height) / 1e6 + cpuMsBeside,
+    memoryBytes: Math.ceil(work.memoryBytes + lines + bytes.length),
+    libraryBytes: byMagick ? magickBytes : 0,
+    cpuMs: (cpuMsPerMegapixel * width * height) / 1e6 + cpuMsBeside + (byMagick ? magickCpuMs : 0),
     scans,
     frames,
   }
@@ -69,10 +84,11 @@ const readers: Record<string, FormatReader> = {
   JPEG: jpegWork,
   PNG: pngWork,
   GIF: ({ bytes, width, height }) => ({
-    memoryBytes: 4 * width * height,
+    // A frame that is smaller than its screen is put on one.
+    memoryBytes: (gifFrame(bytes) ? 10 : 4) * width * height,
     cpuMsPerMegapixel: 15,
     pixelBytes: 4,
-    frames: gifFrames(bytes),
+    frames: gifBlocks(bytes, maxFrames + 1).frames,
   }),
   WebP: ({ bytes, width, height }) => ({
     memoryBytes: 8 * width * height,
@@ -85,6 +101,23 @@ const readers: Record<string, FormatReader> = {
     memoryBytes: (hasMoreThan8Bits(bytes) ? 24 : 17) * width * height,
     cpuMsPerMegapixel: 60,
   }),
+  HEIC: byMagick(17, 150, ({ bytes }) => (isDeepHevc(bytes) ? 1.3 : 1)),
+  BMP: byMagick(12, 35),
+  'JPEG XL': byMagick(19, 160),
+  'JPEG 2000': byMagick(20, 160),
+}
+
+/** Its memory holds the pixels of the codec, its own, and the file for libvips that is made of them. */
+function byMagick(
+  pixelBytes: number,
+  cpuMsPerMegapixel: number,
+  factor: (picture: Picture) => number = () => 1,
+): FormatReader {
+  return (picture) => ({
+    memoryBytes: pixelBytes * factor(picture) * picture.width * picture.height,
+    cpuMsPerMegapixel,
+    byMagick: true,
+  })
 }
 
 const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
@@ -92,11 +125,22 @@ const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffse
 /** A decoder keeps the coefficients of all pixels when an image has more than one scan, and passes over them for each. */
 function jpegWork({ bytes, width, height }: Picture): FormatWork {
   const { scans, samplesPerPixel } = jpegScans(bytes)
+  const shrink = jpegShrink(width, height)
   return {
     memoryBytes: scans > 1 ? 2 * samplesPerPixel * width * height : 0,
-    cpuMsPerMegapixel: 10 + (scans > 1 ? 2 * scans : 0),
+    cpuMsPerMegapixel: (shrink > 1 ? 5 : 10) + (scans > 1 ? 2 * scans : 0),
+    shrink,
     scans,
   }
+}
+
+/** Side of the largest model that shrinking is counted on for, pixels. */
+const modelSide = 1024
+
+/** The decoder leaves a factor of two to the resampling: a half, a quarter or an eighth is what it reads. */
+function jpegShrink(width: number, height: number): number {
+  const factor = Math.min(width, height) / modelSide
+  return [8, 4, 2].find((shrink) => factor >= 2 * shrink) ?? 1
 }
 
 const isStartOfFrame = (marker: number) =>
@@ -111,6 +155,14 @@ export function jpegSize(bytes: Uint8Array): { width: number; height: number } {
   for (const { marker, at } of jpegSegments(bytes))
     if (isStartOfFrame(marker)) return { height: view.getUint16(at + 5), width: view.getUint16(at + 7) }
   throw new Error('the JPEG has no frame')
+}
+
+const endOfImage = 0xd9
+
+/** Whether the marker of its end is there, behind the scans. */
+export function jpegIsComplete(bytes: Uint8Array): boolean {
+  for (const { marker } of jpegSegments(bytes)) if (marker === endOfImage) return true
+  return false
 }
 
 /** Counts scans up to the end of the image, as libjpeg finds them; where the file is broken, those before. */
@@ -149,11 +201,11 @@ function samplesOf(bytes: Uint8Array, at: number, components: number): number {
  */
 function* jpegSegments(bytes: Uint8Array): Generator<{ marker: number; at: number }> {
   let at = bytes.indexOf(0xff, 2)
-  for (let step = 0; step < maxSteps && at >= 0 && at + 3 < bytes.length; step++) {
+  for (let step = 0; step < maxSteps && at >= 0 && at + 1 < bytes.length; step++) {
     const marker = bytes[at + 1]!
-    if (marker === 0xd9) return
     // Neither data (`ff 00`) nor padding.
     if (marker !== 0 && marker !== 0xff) yield { marker, at }
+    if (marker === endOfImage) return
     if (marker === 0xff) at++
     else if (marker === 0 || isBare(marker)) at += 2
     else at += 2 + Math.max(2, (bytes[at + 2]! << 8) | bytes[at + 3]!)
@@ -197,31 +249,6 @@ function pngChunksCpuMs(bytes: Uint8Array): number {
   return cpuMs
 }
 
-/** Passes over sub-blocks, each of a length and as many bytes. @returns where they end */
-function afterSubBlocks(bytes: Uint8Array, at: number): number {
-  let end = at
-  for (let step = 0; step < maxSteps && end < bytes.length; step++) {
-    const length = bytes[end]!
-    end += 1 + length
-    if (length === 0) return end
-  }
-  return bytes.length
-}
-
-function gifFrames(bytes: Uint8Array): number {
-  const tableBytes = (packed = 0) => (packed & 0x80 ? 3 * 2 ** ((packed & 7) + 1) : 0)
-  let at = 13 + tableBytes(bytes[10])
-  let frames = 0
-  for (let step = 0; step < maxSteps && at < bytes.length && frames <= maxFrames; step++) {
-    if (bytes[at] === 0x21) at = afterSubBlocks(bytes, at + 2)
-    else if (bytes[at] === 0x2c) {
-      frames++
-      at = afterSubBlocks(bytes, at + 11 + tableBytes(bytes[at + 9]))
-    } else break
-  }
-  return frames
-}
-
 function webpFrames(bytes: Uint8Array): number {
   const view = viewOf(bytes)
   let at = 12
@@ -235,6 +262,13 @@ function webpFrames(bytes: Uint8Array): number {
   return Math.max(frames, 1)
 }
 
+/** An HEVC configuration box (`hvcC`) has the depth of luma beyond 8 bits in its 18th byte; without one it is taken to be deep. */
+function isDeepHevc(bytes: Uint8Array): boolean {
+  const head = String.fromCharCode(...bytes.subarray(0, 8192))
+  const boxes = [...head.matchAll(/hvcC/g)]
+  return boxes.length === 0 || boxes.some(({ index }) => (head.charCodeAt(index + 4 + 17) & 7) > 0)
+}
+
 /** An AV1 configuration box (`av1C`) says whether samples have more than 8 bits; a file without one is taken to. */
 function hasMoreThan8Bits(bytes: Uint8Array): boolean {
   const head = String.fromCharCode(...bytes.subarray(0, 4096))
@@ -242,65 +276,20 @@ function hasMoreThan8Bits(bytes: Uint8Array): boolean {
   return boxes.length === 0 || boxes.some(({ index }) => (head.charCodeAt(index + 6) & 0x40) !== 0)
 }
 
-const tiffTags = {
-  bitsPerSample: 258,
-  samplesPerPixel: 277,
-  rowsPerStrip: 278,
-  tileWidth: 322,
-  tileLength: 323,
-} as const
-
 /** Strips and tiles are decoded whole. */
 function tiffWork({ bytes, width, height }: Picture): FormatWork {
-  const { tag, pages } = readTiff(bytes)
+  const tiff = readTiff(bytes)
+  const tag = (id: number, otherwise: number) => tiff.tag(id) || otherwise
   const sampleBytes = Math.ceil(tag(tiffTags.bitsPerSample, 8) / 8)
   const pixelBytes = Math.max(3, tag(tiffTags.samplesPerPixel, 3) * sampleBytes)
   const tileWidth = tag(tiffTags.tileWidth, 0)
   const block = tileWidth
     ? Math.ceil(width / tileWidth) * tileWidth * tag(tiffTags.tileLength, height)
     : width * Math.min(height, tag(tiffTags.rowsPerStrip, height))
-  return { memoryBytes: 2.5 * block * pixelBytes, cpuMsPerMegapixel: 20, pixelBytes, frames: pages }
-}
-
-/** Field types of TIFF that hold an integer: SHORT, LONG, LONG8. */
-const tiffShort = 3
-const tiffLong8 = 16
-
-/** Reads the numbers of the first page, and counts pages. What lies outside of the file is absent. */
-function readTiff(bytes: Uint8Array): { tag(id: number, otherwise: number): number; pages: number } {
-  const view = viewOf(bytes)
-  const little = bytes[0] === 0x49
-  const big = view.getUint16(2, little) === 43
-  const layout = big
-    ? { first: 8, count: 8, entry: 20, value: 12, offset: 8 }
-    : { first: 4, count: 2, entry: 12, value: 8, offset: 4 }
-  const number = (at: number, size: number) => {
-    if (at + size > bytes.length) return undefined
-    if (size === 2) return view.getUint16(at, little)
-    return size === 4 ? view.getUint32(at, little) : Number(view.getBigUint64(at, little))
-  }
-  /** Entry of a tag: its type, how many values, and the first, or where it is. */
-  const valueAt = (at: number) => {
-    const type = number(at + 2, 2)
-    const size = type === tiffShort ? 2 : type === tiffLong8 ? 8 : 4
-    const inline = (number(at + 4, layout.offset) ?? 0) * size <= layout.offset
-    const place = inline ? at + layout.value : number(at + layout.value, layout.offset)
-    return place === undefined ? undefined : number(place, size)
-  }
-  const first = number(layout.first, layout.offset)
-  const values = new Map<number, number>()
-  const entries = first === undefined ? 0 : Math.min(number(first, layout.count) ?? 0, 4096)
-  for (let entry = 0; entry < entries; entry++) {
-    const at = first! + layout.count + entry * layout.entry
-    const id = number(at, 2)
-    const value = valueAt(at)
-    if (id !== undefined && value !== undefined) values.set(id, value)
-  }
-  let pages = 0
-  for (let at = first; at && pages <= maxFrames; pages++) {
-    const count = number(at, layout.count)
-    if (count === undefined) break
-    at = number(at + layout.count + count * layout.entry, layout.offset)
-  }
-  return { tag: (id, otherwise) => values.get(id) || otherwise, pages: Math.max(pages, 1) }
+  const work = { cpuMsPerMegapixel: 20, pixelBytes, frames: tiff.pages(maxFrames + 1) }
+  const memoryBytes = 2.5 * block * pixelBytes
+  // All samples at once, and a copy of the file.
+  if (tiffKind(tiff) !== 'picture')
+    return { ...work, cpuMsPerMegapixel: 200, memoryBytes: memoryBytes + 20 * width * height + bytes.length }
+  return { ...work, memoryBytes }
 }

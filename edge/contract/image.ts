@@ -1,83 +1,98 @@
 import { GIF } from 'image-size/types/gif'
 import { HEIF } from 'image-size/types/heif'
 import type { IImage, ISize } from 'image-size/types/interface'
+import { J2C } from 'image-size/types/j2c'
+import { JP2 } from 'image-size/types/jp2'
+import { JXL } from 'image-size/types/jxl'
+import { JXLStream } from 'image-size/types/jxl-stream'
 import { PNG } from 'image-size/types/png'
 import { TIFF } from 'image-size/types/tiff'
 import { WEBP } from 'image-size/types/webp'
 import { ImageError } from './errors.ts'
+import { decodedFormats, type FileFormat, formatOf } from './formats/formats.ts'
 import { type ImageWork, imageWork, jpegSize, maxFrames, maxScans } from './image-work.ts'
 
-/** Maximum pixels of an image, read from its header before it is decoded. */
-export const maxImagePixels = 64_000_000
+/** How much of an image is accepted. */
+export interface ImageLimits {
+  /** Maximum pixels, read from the header before it is decoded. */
+  maxPixels: number
+  /** Maximum memory that decoding it may take, bytes. */
+  maxDecodeBytes: number
+}
+
+/** What is done with a file whose end is missing. */
+export const truncatedChoices = ['refuse', 'accept'] as const
+export type Truncated = (typeof truncatedChoices)[number]
+
+/** What is told of an image beside its caption. `truncated`: a part of the picture may be missing. */
+export const imageWarnings = ['truncated'] as const
+export type ImageWarning = (typeof imageWarnings)[number]
+
+/** Phones have up to 200 megapixels; a JPEG of that many is shrunk while it is read. */
+export const defaultMaxPixels = 250_000_000
+/** Enough for a HEIC photo of 24 megapixels. */
+export const defaultDecodeBytes = 640 * 1024 ** 2
+export const defaultImageLimits: ImageLimits = {
+  maxPixels: defaultMaxPixels,
+  maxDecodeBytes: defaultDecodeBytes,
+}
+
+/** The limits that are set. @param decodeMemoryMb MiB; 0: that of the processor, which the edge does not know */
+export const imageLimitsOf = ({
+  maxPixels,
+  decodeMemoryMb,
+}: {
+  maxPixels: number
+  decodeMemoryMb: number
+}): ImageLimits => ({ maxPixels, maxDecodeBytes: decodeMemoryMb * 1024 ** 2 || defaultDecodeBytes })
+
 /** Maximum width and height of an image, pixels. */
 export const maxImageSide = 65_535
-/** Maximum memory that decoding an image may take, bytes. */
-export const maxDecodeBytes = 360_000_000
 
-interface ImageFormat {
-  name: string
-  matches(bytes: Uint8Array): boolean
-  header: Pick<IImage, 'calculate'>
+interface Header {
+  calculate: IImage['calculate']
   /**
    * Maximum bytes for the header's parser. Input is untrusted: AVIF boxes can be searched again for every size in them,
    * so the parser gets only as much as real files need.
    */
-  headerBytes: number
+  bytes: number
 }
 
-const startsWith =
-  (...signatures: number[][]) =>
-  (bytes: Uint8Array) =>
-    signatures.some((signature) => signature.every((byte, index) => bytes[index] === byte))
+const all = Number.POSITIVE_INFINITY
 
-const ascii = (bytes: Uint8Array, start: number, end: number) =>
-  String.fromCharCode(...bytes.subarray(start, end))
-
-/** The first box of an AVIF file is `ftyp` with the brand `avif` or `avis`. */
-const isAvif = (bytes: Uint8Array) => ascii(bytes, 4, 8) === 'ftyp' && /avi[fs]/.test(ascii(bytes, 8, 64))
-
-const isWebp = (bytes: Uint8Array) => ascii(bytes, 0, 4) === 'RIFF' && ascii(bytes, 8, 12) === 'WEBP'
-
-const littleEndianTiff = [0x49, 0x49, 0x2a, 0x00]
-const bigEndianTiff = [0x4d, 0x4d, 0x00, 0x2a]
-const littleEndianBigTiff = [0x49, 0x49, 0x2b, 0x00]
-const bigEndianBigTiff = [0x4d, 0x4d, 0x00, 0x2b]
-const isTiff = startsWith(littleEndianTiff, bigEndianTiff, littleEndianBigTiff, bigEndianBigTiff)
-
-const pngSignature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]
-
-const formats: ImageFormat[] = [
-  {
-    name: 'JPEG',
-    matches: startsWith([0xff, 0xd8, 0xff]),
-    header: { calculate: jpegSize },
-    headerBytes: Number.POSITIVE_INFINITY,
-  },
-  { name: 'PNG', matches: startsWith(pngSignature), header: PNG, headerBytes: 64 },
-  { name: 'WebP', matches: isWebp, header: WEBP, headerBytes: 64 },
-  { name: 'GIF', matches: (bytes) => /^GIF8[79]a/.test(ascii(bytes, 0, 6)), header: GIF, headerBytes: 64 },
+/** By the name of a format that is decoded. */
+const headers: Readonly<Record<string, Header>> = {
+  JPEG: { calculate: jpegSize, bytes: all },
+  PNG: { calculate: PNG.calculate, bytes: 64 },
+  WebP: { calculate: WEBP.calculate, bytes: 64 },
+  GIF: { calculate: GIF.calculate, bytes: 64 },
   // The directory of a TIFF can be anywhere, often at the end.
-  { name: 'TIFF', matches: isTiff, header: TIFF, headerBytes: Number.POSITIVE_INFINITY },
-  { name: 'AVIF', matches: isAvif, header: HEIF, headerBytes: 32 * 1024 },
-]
-
-/** Names of the accepted formats. */
-export const imageFormatNames = formats.map((format) => format.name)
-
-/** Guesses the format of rejected bytes, for the error message. */
-function refusedFormat(bytes: Uint8Array): string | undefined {
-  const head = ascii(bytes, 0, 256)
-  if (/<svg/i.test(head)) return 'an SVG drawing'
-  if (head.startsWith('%PDF')) return 'a PDF document'
-  if (/^....ftyp(hei|hev|mif1)/s.test(head)) return 'a HEIC photo'
-  if (/<!doctype html|<html/i.test(head)) return 'an HTML page'
-  return undefined
+  TIFF: { calculate: TIFF.calculate, bytes: all },
+  AVIF: { calculate: HEIF.calculate, bytes: 32 * 1024 },
+  HEIC: { calculate: HEIF.calculate, bytes: 32 * 1024 },
+  BMP: { calculate: bmpSize, bytes: 64 },
+  'JPEG XL': {
+    calculate: (bytes) => (bytes[0] === 0xff ? JXLStream : JXL).calculate(bytes),
+    bytes: 256 * 1024,
+  },
+  'JPEG 2000': { calculate: (bytes) => (bytes[0] === 0xff ? J2C : JP2).calculate(bytes), bytes: 1024 },
 }
+
+/** The oldest header has a size of 16 bits; a negative height is one from the top. */
+function bmpSize(bytes: Uint8Array): ISize {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (view.getUint32(14, true) === 12)
+    return { width: view.getUint16(18, true), height: view.getUint16(20, true) }
+  return { width: view.getUint32(18, true), height: Math.abs(view.getInt32(22, true)) }
+}
+
+/** Names of the formats that are decoded, for messages and documents. */
+export const acceptedNames = decodedFormats.map(({ name }) => name).join(', ')
 
 /** Size of the largest picture in the header; undefined when the header is unreadable. */
-function sizeInHeader(format: ImageFormat, bytes: Uint8Array): ISize | undefined {
+function sizeInHeader({ name }: FileFormat, bytes: Uint8Array): ISize | undefined {
   try {
-    const { images, ...size } = format.header.calculate(bytes.subarray(0, format.headerBytes))
+    const { images, ...size } = headers[name]!.calculate(bytes.subarray(0, headers[name]!.bytes))
     const sizes: ISize[] = [size, ...(images ?? [])]
     const largest = sizes.reduce((a, b) => (b.width * b.height > a.width * a.height ? b : a))
     return Number.isFinite(largest.width * largest.height) ? largest : undefined
@@ -96,46 +111,54 @@ function sizeInHeader(format: ImageFormat, bytes: Uint8Array): ISize | undefined
  * @throws ImageError `image_invalid` (400 when empty, 415 in another format), `image_too_large` and `image_too_complex`
  * (413)
  */
-export function checkImage(bytes: Uint8Array, param?: string): ImageWork | undefined {
-  if (bytes.length === 0)
-    throw new ImageError(
-      'image_invalid',
-      `The image is empty. Send the bytes of a ${imageFormatNames.join(', ')} file.`,
-      { param },
-    )
-  const format = formats.find((candidate) => candidate.matches(bytes))
-  if (!format) {
-    const what = refusedFormat(bytes) ?? 'not an image in an accepted format'
-    throw new ImageError(
-      'image_invalid',
-      `The bytes are ${what}. Send one of ${imageFormatNames.join(', ')}.`,
-      { status: 415, param },
-    )
-  }
+export function checkImage(
+  bytes: Uint8Array,
+  param?: string,
+  limits: ImageLimits = defaultImageLimits,
+): ImageWork | undefined {
+  const format = assertDecoded(bytes, param)
   const size = sizeInHeader(format, bytes)
   if (!size) return undefined
-  checkSize(size, param)
+  checkSize(size, limits, param)
   const work = imageWork({ format: format.name, bytes, ...size })
-  checkWork(work, { param })
+  checkWork(work, { maxBytes: limits.maxDecodeBytes, param })
   return work
 }
 
-function checkSize({ width, height }: ISize, param: string | undefined): void {
+/** What an image is. @throws ImageError `image_invalid`: 400 when empty, 415 in a format that is not decoded */
+export function assertDecoded(bytes: Uint8Array, param?: string): FileFormat {
+  if (bytes.length === 0)
+    throw new ImageError('image_invalid', `The image is empty. Send the bytes of a ${acceptedNames} file.`, {
+      param,
+    })
+  const format = formatOf(bytes)
+  if (format?.decoded) return format
+  const { what = 'not an image in an accepted format', note } = format ?? {}
+  const remedy = note ? `${note} Accepted:` : 'Send one of'
+  throw new ImageError('image_invalid', `The bytes are ${what}. ${remedy} ${acceptedNames}.`, {
+    status: 415,
+    param,
+  })
+}
+
+function checkSize({ width, height }: ISize, { maxPixels }: ImageLimits, param: string | undefined): void {
   const refuse = (what: string) => {
-    const message = `The image has ${what} are accepted. Scale it down; a caption needs far fewer.`
+    const message = `The image has ${what}. Scale it down; a caption needs far fewer.`
     throw new ImageError('image_too_large', message, { status: 413, param })
   }
   const pixels = width * height
-  if (pixels > maxImagePixels)
-    refuse(`${Math.ceil(pixels / 1e6)} megapixels; at most ${maxImagePixels / 1e6}`)
+  if (pixels > maxPixels)
+    refuse(
+      `${Math.ceil(pixels / 1e6)} megapixels; at most ${maxPixels / 1e6} are accepted (TURBINE_MAX_PIXELS)`,
+    )
   if (Math.max(width, height) > maxImageSide)
-    refuse(`${width} x ${height} pixels; at most ${maxImageSide} on each side`)
+    refuse(`${width} x ${height} pixels; at most ${maxImageSide} on each side are accepted`)
 }
 
 /** @throws ImageError `image_too_complex` 413 when decoding takes more than an image may */
 export function checkWork(
   { scans, frames, memoryBytes }: ImageWork,
-  { maxBytes = maxDecodeBytes, param }: { maxBytes?: number; param?: string },
+  { maxBytes = defaultDecodeBytes, param }: { maxBytes?: number; param?: string },
 ): void {
   const refuse = (message: string) => {
     throw new ImageError('image_too_complex', message, { status: 413, param })
@@ -146,6 +169,6 @@ export function checkWork(
     refuse(`The image has more than ${maxFrames} frames or pages. Send the first one alone.`)
   if (memoryBytes > maxBytes)
     refuse(
-      `Decoding the image takes ${megabytes(memoryBytes)}; at most ${megabytes(maxBytes)} are given. Scale it down, or save it as a baseline JPEG.`,
+      `Decoding the image takes ${megabytes(memoryBytes)}; at most ${megabytes(maxBytes)} are given (TURBINE_DECODE_MEMORY_MB). Scale it down, or save it as a baseline JPEG.`,
     )
 }

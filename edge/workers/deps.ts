@@ -7,6 +7,7 @@ import packageJson from '../../package.json' with { type: 'json' }
 import { createAccounts } from '../accounts/accounts.ts'
 import { createDownloads } from '../api/files/download.ts'
 import { maxBodyBytes } from '../contract/caption.ts'
+import { imageLimitsOf } from '../contract/image.ts'
 import { replyPath } from '../contract/reply.ts'
 import type { EdgeDeps } from '../deps.ts'
 import { idleIgnores, readingOf } from '../fleet/reading.ts'
@@ -100,6 +101,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
       log,
     ),
     metrics: requestLog(log),
+    imageLimits: imageLimitsOf(config),
     images: createImageSource({
       fetch: (url, init) => fetch(url, init),
       maxBytes: maxBodyBytes,

@@ -11,7 +11,7 @@ const opened: DecoderPool[] = []
 
 function openPool(options: Partial<DecoderPoolOptions> = {}) {
   const lost: string[] = []
-  const budget = planDecoders(1, 64 * 1024 ** 3)
+  const budget = planDecoders(1, 64 * 1024 ** 3, 360_000_000)
   const onLost = (kind: string, reason: LossReason) => lost.push(`${kind} ${reason}`)
   const pool = new DecoderPool({ image, budget, timeoutMs: 10_000, onLost, ...options })
   opened.push(pool)
@@ -44,12 +44,12 @@ function fakeDecoders() {
         return !lost
       },
       decode: () =>
-        new Promise<void>((resolve, reject) => {
+        new Promise((resolve, reject) => {
           finish = (reason) => {
             running.splice(running.indexOf(entry), 1)
             lost = reason !== undefined
             if (reason) reject(new DecoderLostError(reason))
-            else resolve()
+            else resolve([])
           }
           const entry = { finish }
           running.push(entry)
@@ -305,7 +305,12 @@ describe('DecoderPool', () => {
 
 test('decoders and their memory follow the memory of the machine', () => {
   const gib = 1024 ** 3
-  expect(planDecoders(4, 64 * gib)).toEqual({ perLane: 4, overtime: 4, heavy: 2, heavyBytes: 360_000_000 })
+  expect(planDecoders(4, 64 * gib)).toEqual({
+    perLane: 4,
+    overtime: 4,
+    heavy: 2,
+    heavyBytes: 640 * 1024 ** 2,
+  })
   expect(planDecoders(64, 1024 * gib)).toEqual({
     perLane: 64,
     overtime: 64,
@@ -313,4 +318,5 @@ test('decoders and their memory follow the memory of the machine', () => {
     heavyBytes: 32 * 64_000_000,
   })
   expect(planDecoders(8, gib)).toEqual({ perLane: 1, overtime: 0, heavy: 1, heavyBytes: gib / 4 })
+  expect(planDecoders(8, gib, gib / 2)).toEqual({ perLane: 1, overtime: 0, heavy: 1, heavyBytes: gib / 2 })
 })

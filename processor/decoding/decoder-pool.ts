@@ -1,6 +1,12 @@
 import { availableParallelism } from 'node:os'
 import { ImageError, retryLater, type TurbineError } from '../../edge/contract/errors.ts'
-import { checkImage, checkWork, maxDecodeBytes } from '../../edge/contract/image.ts'
+import {
+  checkImage,
+  defaultDecodeBytes,
+  defaultMaxPixels,
+  type ImageWarning,
+  type Truncated,
+} from '../../edge/contract/image.ts'
 import type { ImageWork } from '../../edge/contract/image-work.ts'
 import { memoryLimit } from '../../infra/memory.ts'
 import type { ImageSpec } from '../models/model.ts'
@@ -35,6 +41,10 @@ export interface DecoderBudget {
 export interface DecoderPoolOptions {
   image: ImageSpec
   budget: DecoderBudget
+  /** Maximum pixels of an image. Default: 250 million. */
+  maxPixels?: number
+  /** What is done with an image whose end is missing. Default: `refuse`. */
+  truncated?: Truncated
   /** Maximum CPU time of an image, ms. */
   timeoutMs: number
   /** Called for every decoded image. */
@@ -86,13 +96,14 @@ const maxInterruptions = 3
  * Plans decoders for a machine. What they take at most follows the memory that the process may use: a quarter of it for
  * heavy images, another for the decoders themselves.
  * @param size decoders of a lane
+ * @param decodeBytes memory for heavy images where that is set, and not to follow
  */
-export function planDecoders(size: number, memory = memoryLimit()): DecoderBudget {
+export function planDecoders(size: number, memory = memoryLimit(), decodeBytes = 0): DecoderBudget {
   const affordable = Math.floor(memory / 4 / (decoderBytes + quickBytes))
   const perLane = Math.max(1, Math.min(size, affordable >> 1))
   const overtime = Math.max(0, Math.min(perLane, Math.ceil(affordable / 2 - perLane)))
   const heavy = Math.max(1, perLane >> 1)
-  const heavyBytes = Math.min(memory / 4, Math.max(maxDecodeBytes, heavy * quickBytes))
+  const heavyBytes = decodeBytes || Math.min(memory / 4, Math.max(defaultDecodeBytes, heavy * quickBytes))
   return { perLane, overtime, heavy, heavyBytes }
 }
 
@@ -119,17 +130,16 @@ export class DecoderPool {
   constructor(options: DecoderPoolOptions) {
     const { image, budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
     const { perLane, heavy, heavyBytes } = budget
+    const { maxPixels = defaultMaxPixels, truncated = 'refuse' } = options
+    const start = (niceness?: number) => () =>
+      spawn({ image, preprocess: { maxPixels, truncated }, niceness })
     this.#options = options
     const overtime = { afterMs: patienceMs, size: budget.overtime }
-    const quick = { size: perLane, overtime, idleMs, spawn: () => spawn({ image }) }
+    const quick = { size: perLane, overtime, idleMs, spawn: start() }
     this.#groups = {
       interactive: new DecoderGroup({ ...quick, spare: 1 }),
       batch: new DecoderGroup(quick),
-      heavy: new DecoderGroup({
-        size: heavy,
-        idleMs,
-        spawn: () => spawn({ image, niceness: heavyNiceness }),
-      }),
+      heavy: new DecoderGroup({ size: heavy, idleMs, spawn: start(heavyNiceness) }),
     }
     this.#heavyPlaces = new HeavyPlaces(heavyBytes)
   }
@@ -151,23 +161,24 @@ export class DecoderPool {
 
   /**
    * Decodes an image into its target, as `preprocess` does; the target is unchanged if it fails.
+   * @returns what is told of the image
    * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
    * signal's reason
    */
-  async decode(task: DecodeTask): Promise<void> {
+  async decode(task: DecodeTask): Promise<ImageWarning[]> {
     const { image, lane, owner = '' } = task
-    const work = checkImage(image, 'image')
-    if (work) checkWork(work, { maxBytes: this.#options.budget.heavyBytes, param: 'image' })
+    const { budget, maxPixels = defaultMaxPixels } = this.#options
+    const work = checkImage(image, 'image', { maxPixels, maxDecodeBytes: budget.heavyBytes })
     const limits = limitsOf(work, this.#options.timeoutMs)
     if (isQuick(work) && this.#lossesOf(owner) < suspectLosses) {
       const inLane = withCpuMs(limits, Math.min(limits.cpuMs, laneCpuMs))
-      const lost = await this.#decodeWith(lane, task, inLane).then(() => undefined, lossOf)
-      if (!lost) return
+      const lost = await this.#decodeWith(lane, task, inLane).catch(lossOf)
+      if (!(lost instanceof DecoderLostError)) return lost
       // A decoder can die of something else, and a header can be wrong. Once more, where it harms nobody.
       if (lost.reason !== 'crash' && lost.reason !== 'time') throw this.#refusal(lost, owner)
       if (lost.reason === 'time') this.#countLoss(owner)
     }
-    await this.#decodeHeavy(task, limits).catch((error: unknown) => {
+    return this.#decodeHeavy(task, limits).catch((error: unknown) => {
       throw this.#refusal(lossOf(error), owner)
     })
   }
@@ -177,7 +188,7 @@ export class DecoderPool {
     await Promise.all(Object.values(this.#groups).map((group) => group.close()))
   }
 
-  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<void> {
+  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<ImageWarning[]> {
     const { lane, owner = '', signal } = task
     const { heavy, heavyBytes } = this.#options.budget
     // A place is a part of the memory, so that there are no more images than decoders.
@@ -203,7 +214,7 @@ export class DecoderPool {
     { image, target, owner = '', signal }: DecodeTask,
     limits: DecodeLimits,
     onStart?: (decoder: RunningDecoder) => void,
-  ): Promise<void> {
+  ): Promise<ImageWarning[]> {
     const { onDecoded, onLost, now = Date.now } = this.#options
     return this.#groups[kind].run(
       owner,
@@ -211,8 +222,9 @@ export class DecoderPool {
         onStart?.(decoder)
         const startedAt = now()
         try {
-          await decoder.decode(image, target(), limits)
+          const warnings = await decoder.decode(image, target(), limits)
           onDecoded?.(kind, now() - startedAt)
+          return warnings
         } catch (error) {
           const reason = reasonOf(error)
           if (reason) onLost?.(kind, reason)
@@ -256,9 +268,10 @@ const isQuick = (work: ImageWork | undefined) =>
 
 /** Limits of an image; an unreadable header gets those of a quick image. */
 function limitsOf(work: ImageWork | undefined, timeoutMs: number): DecodeLimits {
-  const { memoryBytes, cpuMs } = work ?? { memoryBytes: quickBytes, cpuMs: quickCpuMs }
+  const unknown = { memoryBytes: quickBytes, libraryBytes: 0, cpuMs: quickCpuMs }
+  const { memoryBytes, libraryBytes, cpuMs } = work ?? unknown
   const limit = Math.min(timeoutMs, Math.max(leastCpuMs, cpuSlack * cpuMs))
-  return withCpuMs({ memoryBytes: memoryBytes + spareBytes }, limit)
+  return withCpuMs({ memoryBytes: memoryBytes + libraryBytes + spareBytes }, limit)
 }
 
 const withCpuMs = ({ memoryBytes }: Pick<DecodeLimits, 'memoryBytes'>, cpuMs: number): DecodeLimits => ({
@@ -278,7 +291,10 @@ function lossOf(error: unknown): DecoderLostError {
 function refusalOf(reason: LossReason, cause: unknown): ImageError {
   const complex = (message: string) =>
     new ImageError('image_too_complex', message, { status: 413, param: 'image', cause })
-  if (reason === 'time') return complex('Decoding the image takes too long. Save it as a baseline JPEG.')
+  if (reason === 'time')
+    return complex(
+      'Decoding the image takes too long (TURBINE_DECODE_TIMEOUT_MS at most). Save it as a baseline JPEG.',
+    )
   if (reason === 'memory')
     return complex('Decoding the image takes more memory than its header says. Save it as a baseline JPEG.')
   const message = 'The image ends its decoder. Save it again, as a baseline JPEG.'

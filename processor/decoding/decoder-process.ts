@@ -1,7 +1,7 @@
 import { readSync, writeFileSync, writeSync } from 'node:fs'
 import { ImageError } from '../../edge/contract/errors.ts'
 import { preprocess } from '../engine/preprocess.ts'
-import type { ImageSpec } from '../models/model.ts'
+import type { DecoderSettings } from './decoder.ts'
 import { type DecodeRequest, decodeRequest, encodeReply, type ReplyKind, requestBytes } from './protocol.ts'
 
 /**
@@ -20,7 +20,7 @@ const parent = process.ppid
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
 
 preferToBeKilled()
-const image = JSON.parse(process.argv[2]!) as ImageSpec
+const { image, preprocess: options } = JSON.parse(process.argv[2]!) as DecoderSettings
 const pixels = Buffer.alloc(image.height * image.width * 3)
 const head = Buffer.alloc(requestBytes)
 /** Used again by image after image. */
@@ -40,8 +40,8 @@ async function decode({ imageBytes, memoryBytes, cpuMs }: DecodeRequest): Promis
     if (cpuTimeMs() - startedAt > cpuMs) end('time')
   }, watchMs)
   try {
-    await preprocess(bytes, image, pixels)
-    reply('pixels', pixels)
+    const warnings = await preprocess(bytes, image, pixels, options)
+    reply(warnings.includes('truncated') ? 'truncated' : 'pixels', pixels)
   } catch (error) {
     reply('refused', Buffer.from(JSON.stringify(refusal(error))))
   } finally {

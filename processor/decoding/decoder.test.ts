@@ -8,11 +8,12 @@ import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { preprocess } from '../engine/preprocess.ts'
 import type { ImageSpec } from '../models/model.ts'
 import { type DecodeLimits, Decoder } from './decoder.ts'
-import { flatAvif, noise } from './hostile.fixture.ts'
+import { flatAvif, flatBmp, noise } from './hostile.fixture.ts'
 
 const image: ImageSpec = { width: 96, height: 96, resample: 'bicubic' }
 const ample: DecodeLimits = { memoryBytes: 1e9, cpuMs: 60_000, wallMs: 60_000 }
 const started: Decoder[] = []
+const fixture = (name: string) => readFile(new URL(`../../test/fixtures/formats/${name}`, import.meta.url))
 
 function start(): Decoder {
   const decoder = new Decoder({ image })
@@ -47,6 +48,10 @@ describe('Decoder', () => {
       await noise(900, 700).png().toBuffer(),
       await noise(50, 20).webp().toBuffer(),
       await noise(30, 90).jpeg().withMetadata({ orientation: 6 }).toBuffer(),
+      await fixture('grid.heic'),
+      await fixture('4-bit-rle.bmp'),
+      await fixture('lossy.jxl'),
+      await fixture('float32-to-1.tif'),
     ]
     for (const file of files) {
       const [here, there] = [pixelsOf(), pixelsOf()]
@@ -54,6 +59,24 @@ describe('Decoder', () => {
       await decoder.decode(file, there, ample)
       expect(Buffer.compare(here, there)).toBe(0)
     }
+  })
+
+  it('tells of an image whose end is missing, where that is accepted', async () => {
+    const decoder = new Decoder({ image, preprocess: { truncated: 'accept' } })
+    started.push(decoder)
+    const jpeg = await noise().jpeg().toBuffer()
+    expect(await decoder.decode(jpeg, pixelsOf(), ample)).toEqual([])
+    expect(await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).toEqual(['truncated'])
+  })
+
+  it('passes on pixels that are more than a pipe holds, whatever decoded them', async () => {
+    const large: ImageSpec = { width: 384, height: 384, resample: 'bicubic' }
+    const decoder = new Decoder({ image: large })
+    started.push(decoder)
+    const target = new Uint8Array(384 * 384 * 3)
+    for (const file of ['plain.heic', 'lossy.jxl', 'lossless.jp2', '24-bit.bmp', 'big.tif'])
+      await decoder.decode(await fixture(file), target, ample)
+    await decoder.decode(await noise(3000, 2000).png().toBuffer(), target, ample)
   })
 
   it('passes on the error of an image, leaves the target as it was, and goes on', async () => {
@@ -72,13 +95,17 @@ describe('Decoder', () => {
   })
 
   it.each([
-    ['memory', { memoryBytes: 20e6 }],
-    ['time', { cpuMs: 30 }],
-    ['time', { wallMs: 50 }],
-  ])('ends when an image takes too much %s', async (reason, limits) => {
+    ['memory', { memoryBytes: 20e6 }, 'AVIF'],
+    ['time', { cpuMs: 30 }, 'AVIF'],
+    ['time', { wallMs: 50 }, 'AVIF'],
+    // Read by code that blocks its thread.
+    ['memory', { memoryBytes: 150e6 }, 'BMP'],
+    ['time', { cpuMs: 300 }, 'BMP'],
+  ])('ends when an image takes too much %s', async (reason, limits, format) => {
     const decoder = start()
     await decoder.decode(await noise().png().toBuffer(), pixelsOf(), ample)
-    const decoding = decoder.decode(await flatAvif(3500), pixelsOf(), { ...ample, ...limits })
+    const image = format === 'BMP' ? flatBmp(12_000) : await flatAvif(3500)
+    const decoding = decoder.decode(image, pixelsOf(), { ...ample, ...limits })
     await expect(decoding).rejects.toMatchObject({ name: 'DecoderLostError', reason })
     expect(decoder.usable).toBe(false)
     expect(isThere(decoder.pid!)).toBe(false)

@@ -4,7 +4,9 @@ import { setPriority } from 'node:os'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { ImageError } from '../../edge/contract/errors.ts'
+import type { ImageWarning } from '../../edge/contract/image.ts'
 import { BaseError } from '../../infra/errors.ts'
+import type { PreprocessOptions } from '../engine/preprocess.ts'
 import type { ImageSpec } from '../models/model.ts'
 import { decodeReply, encodeRequest, type ReplyHead, type ReplyKind, replyHeadBytes } from './protocol.ts'
 
@@ -33,8 +35,13 @@ export interface DecodeLimits {
   wallMs: number
 }
 
-export interface DecoderOptions {
+/** What a decoder is started with. */
+export interface DecoderSettings {
   image: ImageSpec
+  preprocess?: PreprocessOptions
+}
+
+export interface DecoderOptions extends DecoderSettings {
   /** Priority of its process, as of `nice`. Default: that of this process. */
   niceness?: number
 }
@@ -61,7 +68,7 @@ const keptOutput = 1000
 interface Pending {
   target: Uint8Array
   wallMs: number
-  resolve(): void
+  resolve(warnings: ImageWarning[]): void
   reject(error: Error): void
 }
 
@@ -90,8 +97,9 @@ export class Decoder {
   #idleBytes = 0
   #grownBytes = 0
 
-  constructor({ image, niceness }: DecoderOptions) {
-    this.#child = spawn(process.execPath, [...flags, program, JSON.stringify(image)], {
+  constructor({ image, preprocess, niceness }: DecoderOptions) {
+    const settings: DecoderSettings = { image, preprocess }
+    this.#child = spawn(process.execPath, [...flags, program, JSON.stringify(settings)], {
       env: environment,
       stdio: 'pipe',
     })
@@ -133,11 +141,16 @@ export class Decoder {
 
   /**
    * Decodes an image into `target`, which is unchanged if it fails.
+   * @returns what is told of the image
    * @throws ImageError; DecoderLostError when it had to be killed or died
    */
-  async decode(image: Uint8Array, target: Uint8Array, { memoryBytes, cpuMs, wallMs }: DecodeLimits) {
+  async decode(
+    image: Uint8Array,
+    target: Uint8Array,
+    { memoryBytes, cpuMs, wallMs }: DecodeLimits,
+  ): Promise<ImageWarning[]> {
     if (this.#lost) throw this.#lost
-    const decoded = Promise.withResolvers<void>()
+    const decoded = Promise.withResolvers<ImageWarning[]>()
     this.#pending = { ...decoded, target, wallMs }
     const { stdin } = this.#child
     stdin.cork()
@@ -147,7 +160,7 @@ export class Decoder {
     if (this.#ready) this.#killAfter(wallMs, 'time')
     else this.#killAfter(startMs, 'unavailable')
     try {
-      await decoded.promise
+      return await decoded.promise
     } finally {
       clearTimeout(this.#limit)
       this.#pending = undefined
@@ -201,7 +214,7 @@ export class Decoder {
       return false
     }
     this.#reply = reply
-    this.#body = reply.kind === 'pixels' ? target! : new Uint8Array(reply.bodyBytes)
+    this.#body = isPixels(reply) ? target! : new Uint8Array(reply.bodyBytes)
     return true
   }
 
@@ -220,7 +233,8 @@ export class Decoder {
       return
     }
     this.#grownBytes = rssBytes - this.#idleBytes
-    if (kind === 'pixels') this.#pending?.resolve()
+    if (kind === 'pixels') this.#pending?.resolve([])
+    else if (kind === 'truncated') this.#pending?.resolve(['truncated'])
     else this.#pending?.reject(imageError(this.#body))
   }
 
@@ -238,6 +252,8 @@ export class Decoder {
   }
 }
 
+const isPixels = ({ kind }: ReplyHead) => kind === 'pixels' || kind === 'truncated'
+
 /** Maximum bytes of an error. */
 const maxErrorBytes = 65_536
 
@@ -245,6 +261,7 @@ function isExpected({ kind, bodyBytes }: ReplyHead, target: Uint8Array | undefin
   const bytes: Record<ReplyKind, boolean> = {
     ready: target === undefined || bodyBytes === 0,
     pixels: bodyBytes === target?.length,
+    truncated: bodyBytes === target?.length,
     refused: target !== undefined && bodyBytes <= maxErrorBytes,
     memory: bodyBytes === 0,
     time: bodyBytes === 0,

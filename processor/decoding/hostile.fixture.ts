@@ -54,6 +54,21 @@ export const flatAvif = (side: number) =>
     .avif({ effort: 0 })
     .toBuffer()
 
+/** A black BMP of one bit a pixel. */
+export function flatBmp(side: number): Buffer {
+  const row = 4 * Math.ceil(side / 32)
+  const bytes = Buffer.alloc(62 + row * side)
+  bytes.write('BM')
+  bytes.writeUInt32LE(bytes.length, 2)
+  bytes.writeUInt32LE(62, 10)
+  bytes.writeUInt32LE(40, 14)
+  bytes.writeInt32LE(side, 18)
+  bytes.writeInt32LE(side, 22)
+  bytes.writeUInt16LE(1, 26)
+  bytes.writeUInt16LE(1, 28)
+  return bytes
+}
+
 /** An AVIF that says it is of this size; its picture is small. */
 export async function avifHeader(side: number): Promise<Buffer> {
   const avif = await flatAvif(100)

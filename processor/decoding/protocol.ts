@@ -8,10 +8,10 @@ export interface DecodeRequest {
 }
 
 /**
- * Kinds of replies: `ready` once, `pixels` of an image, `refused` with an error as JSON; and the last of a decoder that
- * ends itself because an image took too much `memory` or `time`.
+ * Kinds of replies: `ready` once, `pixels` of an image, `truncated` with those of one whose end is missing, `refused` with
+ * an error as JSON; and the last of a decoder that ends itself because an image took too much `memory` or `time`.
  */
-export const replyKinds = ['ready', 'pixels', 'refused', 'memory', 'time'] as const
+export const replyKinds = ['ready', 'pixels', 'truncated', 'refused', 'memory', 'time'] as const
 export type ReplyKind = (typeof replyKinds)[number]
 
 /** Head of a reply; its body follows. */

@@ -1,8 +1,11 @@
+import { readFile } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
 import type { ImageSpec } from '../models/model.ts'
-import { preprocess } from './preprocess.ts'
+import { type PreprocessOptions, preprocess } from './preprocess.ts'
+
+const fixtures = new URL('../../test/fixtures/formats/', import.meta.url)
 
 const side = 32
 const spec: ImageSpec = { height: side, width: side, resample: 'bicubic' }
@@ -217,10 +220,12 @@ describe('preprocess refuses', () => {
     ['SVG', svg, 415, 'image_invalid', /SVG/],
     ['SVG with a prolog', `<?xml version="1.0"?>\n<!-- x -->${svg}`, 415, 'image_invalid', /SVG/],
     ['PDF', '%PDF-1.7 and so on, and so on', 415, 'image_invalid', /PDF/],
-    ['HEIC', '\0\0\0\x18ftypheic\0\0\0\0mif1heic', 415, 'image_invalid', /HEIC/],
+    ['a bare HEIC signature', '\0\0\0\x18ftypheic\0\0\0\0mif1heic', 400, 'image_invalid', /corrupt/],
+    ['a video', '\0\0\0\x18ftypmp42\0\0\0\0isommp42', 415, 'image_invalid', /MP4 video.*frame/],
+    ['a camera RAW', 'II*\0\x10\0\0\0CR\x02\0', 415, 'image_invalid', /RAW.*Develop it/],
     ['HTML', '<!doctype html><html><title>404</title></html>', 415, 'image_invalid', /HTML/],
-    ['an SVG behind a GIF signature', `GIF89a\x01\0\x01\0${svg}`, 400, 'image_invalid', /corrupt/],
-    ['a bare JPEG signature', '\xff\xd8\xff', 400, 'image_invalid', /corrupt/],
+    ['an SVG behind a GIF signature', `GIF89a\x01\0\x01\0${svg}`, 400, 'image_invalid', /truncated/],
+    ['a bare JPEG signature', '\xff\xd8\xff', 400, 'image_invalid', /truncated/],
   ])('%s', async (_, text, status, code, message) => {
     expect(await refused(Buffer.from(text, 'latin1'))).toMatchObject({
       name: 'ImageError',
@@ -231,9 +236,14 @@ describe('preprocess refuses', () => {
     })
   })
 
-  it('a header that claims more than 64 megapixels', async () => {
+  it('a header that claims more than what is set', async () => {
     expect(await refused(pngHeader(60_000, 60_000))).toMatchObject({ status: 413, code: 'image_too_large' })
-    expect(await refused(pngHeader(8_001, 8_000))).toMatchObject({ status: 413, code: 'image_too_large' })
+    const options = { maxPixels: 64_000_000 }
+    const target = new Uint8Array(side * side * 3)
+    await expect(preprocess(pngHeader(8_001, 8_000), spec, target, options)).rejects.toMatchObject({
+      status: 413,
+      code: 'image_too_large',
+    })
     // The largest that passes the header check fails on its missing pixels instead.
     expect(await refused(pngHeader(8_000, 8_000))).toMatchObject({ status: 400, code: 'image_invalid' })
   })
@@ -260,8 +270,91 @@ describe('preprocess refuses', () => {
     expect(target.every((value) => value === 9)).toBe(true)
   })
 
+  it('a broken file of a format that is read in a thread, and goes on', async () => {
+    const whole = await readFile(new URL('plain.heic', fixtures))
+    const broken = Buffer.from(whole).fill(0x55, whole.length >> 1)
+    for (let time = 0; time < 2; time++) {
+      const read = [broken, whole, broken.subarray(0, 40), whole].map((bytes) => refused(bytes))
+      const wrong = expect.objectContaining({ code: 'image_invalid', status: 400 })
+      const right = expect.any(Uint8Array)
+      expect(await Promise.all(read)).toEqual([expect.anything(), right, wrong, right])
+    }
+  })
+
   it('a target of the wrong size', async () => {
     const png = await plain(red).png().toBuffer()
     await expect(preprocess(png, spec, new Uint8Array(5))).rejects.toThrow(RangeError)
+  })
+})
+
+describe('a file whose end is missing', () => {
+  const ramp = paint(200, 150, (x, y) => [x, y, (x * y) % 256])
+  const encoders: Record<string, () => Promise<Buffer>> = {
+    JPEG: () => raw(ramp, 200, 150).jpeg().toBuffer(),
+    'progressive JPEG': () => raw(ramp, 200, 150).jpeg({ progressive: true }).toBuffer(),
+    'turned JPEG': () => raw(ramp, 200, 150).withMetadata({ orientation: 6 }).jpeg().toBuffer(),
+    PNG: () => raw(ramp, 200, 150).png().toBuffer(),
+    GIF: () => raw(ramp, 200, 150).gif().toBuffer(),
+    WebP: () => raw(ramp, 200, 150).webp().toBuffer(),
+    TIFF: () => raw(ramp, 200, 150).tiff({ compression: 'lzw' }).toBuffer(),
+    AVIF: () => raw(ramp, 200, 150).avif({ effort: 0 }).toBuffer(),
+    BMP: () => readFile(new URL('24-bit.bmp', fixtures)),
+    HEIC: () => readFile(new URL('plain.heic', fixtures)),
+  }
+  const cut = async (format: string, share: number) => {
+    const bytes = await encoders[format]!()
+    return bytes.subarray(0, share < 1 ? Math.floor(bytes.length * share) : bytes.length - share)
+  }
+  const decode = async (bytes: Uint8Array, options?: PreprocessOptions) => {
+    const target = new Uint8Array(side * side * 3)
+    const warnings = await preprocess(bytes, spec, target, options)
+    return { target, warnings }
+  }
+
+  it.each(Object.keys(encoders))('is refused with what to do, a %s', async (format) => {
+    await expect(decode(await cut(format, 0.7))).rejects.toMatchObject({
+      status: 400,
+      code: 'image_invalid',
+      message: expect.stringMatching(/^The image is truncated: .*TURBINE_TRUNCATED=accept/),
+    })
+  })
+
+  it.each([
+    ['JPEG', 2],
+    ['JPEG', 0.7],
+    ['progressive JPEG', 0.7],
+    ['turned JPEG', 0.7],
+    ['PNG', 0.8],
+    ['GIF', 0.8],
+  ])('is accepted where that is set, and says so: a %s less %d', async (format, share) => {
+    const whole = await decode(await encoders[format]!(), { truncated: 'accept' })
+    expect(whole.warnings).toEqual([])
+    const part = await decode(await cut(format, share), { truncated: 'accept' })
+    expect(part.warnings).toEqual(['truncated'])
+    expectNear(pixel(part.target, side - 2, 2), pixel(whole.target, side - 2, 2) as Colour, 40)
+  })
+
+  it.each([
+    ['JPEG', 0.3, /Less than half/],
+    ['turned JPEG', 0.3, /Less than half/],
+    ['PNG', 0.3, /Less than half/],
+    ['GIF', 0.2, /Less than half/],
+    ['WebP', 0.7, /What there is of this WebP cannot be decoded/],
+    ['TIFF', 0.7, /cannot be decoded/],
+    ['AVIF', 0.7, /cannot be decoded/],
+    ['HEIC', 0.7, /cannot be decoded/],
+  ])('is refused all the same: a %s of which %d is there', async (format, share, message) => {
+    await expect(decode(await cut(format, share), { truncated: 'accept' })).rejects.toMatchObject({
+      code: 'image_invalid',
+      message: expect.stringMatching(message),
+    })
+  })
+
+  it('is another thing than a corrupt one, which no setting accepts', async () => {
+    const png = await raw(gradient, side, side).png().toBuffer()
+    png.fill(0x55, 60, 120)
+    await expect(decode(png, { truncated: 'accept' })).rejects.toMatchObject({
+      message: expect.stringMatching(/^The PNG is corrupt/),
+    })
   })
 })

@@ -34,7 +34,7 @@ import { ResultWrites } from '../delivery/result-writes.ts'
 
 export interface BatchJobsOptions
   extends SliceStores,
-    Pick<ShardRunnerOptions, 'captioner' | 'images' | 'fetches'> {
+    Pick<ShardRunnerOptions, 'captioner' | 'images' | 'fetches' | 'imageLimits'> {
   stream: Pick<Stream, 'send'>
   metrics: Metrics
   /** Writes of results, of all lanes; default: this lane's own. */

@@ -3,7 +3,7 @@ import type { Lane } from '../scheduling/level.ts'
 
 /** One image to caption. Times are unix ms. */
 export interface CaptionTask extends CaptionEnd {
-  /** Encoded as JPEG, PNG, WebP, GIF, TIFF or AVIF. */
+  /** Encoded, in a format that is decoded. */
   image: Uint8Array
   lane: Lane
   /** Tenant; tenants share decoders fairly. */

@@ -61,6 +61,9 @@ export async function openPipeline(
     queueLimit: config.queueLimit,
     decoders: config.decoders || undefined,
     decodeTimeoutMs: config.decodeTimeoutMs,
+    decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
+    maxPixels: config.maxPixels,
+    truncated: config.truncated,
     graph: { float16: precision === 'float16' },
     ...options,
   })

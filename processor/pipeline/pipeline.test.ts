@@ -4,7 +4,7 @@ import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import type { CaptionTask } from './captioner.ts'
 import type { BatchReport } from './executor.ts'
-import { Pipeline } from './pipeline.ts'
+import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
 const reports: BatchReport[] = []
@@ -16,15 +16,16 @@ const picture = (colour: string) =>
     .png()
     .toBuffer()
 
-async function start(options: { queueLimit?: number } = {}) {
+async function start(options: Partial<PipelineOptions> = {}) {
   return Pipeline.start({
     model: await openModel(tinyBlip),
     devices: [cpu],
     intraOpThreads: 1,
     buckets: [1, 2, 4],
-    queueLimit: options.queueLimit ?? 100,
+    queueLimit: 100,
     interactiveTargetMs: 10_000,
     onBatch: (report) => reports.push(report),
+    ...options,
   })
 }
 
@@ -47,6 +48,22 @@ describe('Pipeline', () => {
     })
     expect(captioned.caption.length).toBeGreaterThan(0)
     expect(captioned.turbine.inference_ms).toBeGreaterThan(0)
+  })
+
+  it('tells of an image whose end is missing, where that is accepted', async () => {
+    const accepting = await start({ truncated: 'accept' })
+    const image = (
+      await sharp(await picture('red'))
+        .jpeg()
+        .toBuffer()
+    ).subarray(0, -2)
+    const refused = pipeline.caption({ image, lane: 'batch' })
+    await expect(refused).rejects.toMatchObject({ code: 'image_invalid' })
+    const { turbine } = await accepting.caption({ image, lane: 'batch' })
+    expect(turbine.warnings).toEqual(['truncated'])
+    const whole = await accepting.caption({ image: await picture('red'), lane: 'batch' })
+    expect(whole.turbine).not.toHaveProperty('warnings')
+    await accepting.close()
   })
 
   it('answers many at once as one by one', async () => {

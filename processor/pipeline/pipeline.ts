@@ -24,7 +24,7 @@ import { seedCosts } from './seed-costs.ts'
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'>,
-    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost'> {
+    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads per operator; default: all cores on the CPU. */
@@ -39,6 +39,8 @@ export interface PipelineOptions
   decoders?: number
   /** Maximum CPU time of decoding an image, ms. */
   decodeTimeoutMs?: number
+  /** Memory for images that take much of it, bytes. Default: by the machine's. */
+  decodeBytes?: number
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
   /** Called when the measured run times could not be stored. */
@@ -85,7 +87,8 @@ export class Pipeline implements Captioner {
     costs: CostModel,
   ) {
     const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
-    const { decodeTimeoutMs = defaultDecodeTimeoutMs, onDecoded, onLost } = options
+    const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
+    const { maxPixels, truncated } = options
     this.model = model.id
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
@@ -105,8 +108,10 @@ export class Pipeline implements Captioner {
     this.#images = new PixelBuffers(model.image, 1)
     this.decoders = new DecoderPool({
       image: model.image,
-      budget: planDecoders(costs.decodersAtOnce),
+      budget: planDecoders(costs.decodersAtOnce, undefined, decodeBytes),
       timeoutMs: decodeTimeoutMs,
+      maxPixels,
+      truncated,
       onDecoded: (kind, ms) => {
         costs.observeDecoding(ms)
         onDecoded?.(kind, ms)
@@ -185,7 +190,7 @@ export class Pipeline implements Captioner {
     checkLevel(this.#model, level)
     const prompt = this.#promptIds(task.prompt)
     const enteredAt = this.#now()
-    const slot = await this.#decode(task)
+    const { slot, warnings } = await this.#decode(task)
     try {
       const queuedAt = this.#now()
       signal?.throwIfAborted()
@@ -215,6 +220,7 @@ export class Pipeline implements Captioner {
         queue_ms: run.queueMs,
         inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
+        ...(warnings.length > 0 ? { warnings } : {}),
       }
       return { caption: caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
@@ -229,7 +235,7 @@ export class Pipeline implements Captioner {
     return [{ deadline, images: this.#undecoded.size, maxLevel: this.costs.levels.length - 1 }]
   }
 
-  async #decode({ image, lane, owner, deadline, signal }: CaptionTask): Promise<PixelSlot> {
+  async #decode({ image, lane, owner, deadline, signal }: CaptionTask) {
     let slot: PixelSlot | undefined
     const target = () => {
       slot ??= this.#images.take()
@@ -238,8 +244,8 @@ export class Pipeline implements Captioner {
     const waiting = Symbol()
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
-      await this.decoders.decode({ image, target, lane, owner, signal })
-      return slot!
+      const warnings = await this.decoders.decode({ image, target, lane, owner, signal })
+      return { slot: slot!, warnings }
     } catch (error) {
       slot?.release()
       throw error

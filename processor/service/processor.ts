@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { imageLimitsOf } from '../../edge/contract/image.ts'
 import { groups, topics } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
@@ -161,6 +162,7 @@ function consumeBatch(options: Consuming): Promise<Consumer> {
     ownBucket,
     images: images.imageAt,
     fetches: config.hostConcurrency,
+    imageLimits: imageLimitsOf(config),
     metrics,
     results,
     log,

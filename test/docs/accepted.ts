@@ -3,7 +3,7 @@ import { batchRequestSchema } from '../../edge/contract/batch.ts'
 import { captionRequestSchema } from '../../edge/contract/caption.ts'
 import { imagePartForms } from '../../edge/contract/content.ts'
 import { uploadRequestSchema } from '../../edge/contract/file.ts'
-import { imageFormatNames } from '../../edge/contract/image.ts'
+import { type FileFormat, fileFormats } from '../../edge/contract/formats/formats.ts'
 import { lineForms } from '../../edge/contract/manifest-line.ts'
 import { chatParameters } from '../../edge/contract/parameters.ts'
 import { addressForms } from '../../infra/fetch/image-address.ts'
@@ -22,9 +22,17 @@ const table = (head: string[], rows: string[][]) =>
 
 const list = (rows: readonly string[]) => rows.map((row) => `- ${row}`).join('\n')
 
+const formatTable = (formats: readonly FileFormat[]) =>
+  table(
+    ['format', 'usual extensions', ''],
+    formats.map(({ name, extensions, note = '' }) => [name, extensions.map(code).join(', '), cell(note)]),
+  )
+
 /** Parts of the page, by name. */
 const parts: Record<string, () => string> = {
-  formats: () => list(imageFormatNames),
+  'accepted formats': () => formatTable(fileFormats.filter(({ decoded }) => decoded)),
+
+  'refused formats': () => formatTable(fileFormats.filter(({ decoded }) => !decoded)),
 
   addresses: () =>
     table(

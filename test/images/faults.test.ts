@@ -37,7 +37,7 @@ const answers: Record<string, RequestListener> = {
   '/slow': () => {},
   '/empty': (_, response) => response.end(),
   '/text': (_, response) => response.end('hello'),
-  '/pixels': (_, response) => response.end(pngHeader(10_000, 10_000)),
+  '/pixels': (_, response) => response.end(pngHeader(20_000, 20_000)),
 }
 
 /** May read two buckets. */

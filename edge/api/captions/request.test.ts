@@ -24,7 +24,14 @@ const refusals: [
   ['an empty body', { init: rawRequest('') }, 400, 'image_invalid', null],
   ['no body at all', { init: { method: 'POST' } }, 400, 'image_invalid', null],
   ['text as an image', { init: rawRequest(text('hello')) }, 415, 'image_invalid', null, /JPEG, PNG/],
-  ['100 megapixels', { init: rawRequest(pngHeader(10_000, 10_000)) }, 413, 'image_too_large', null, /64/],
+  [
+    '400 megapixels',
+    { init: rawRequest(pngHeader(20_000, 20_000)) },
+    413,
+    'image_too_large',
+    null,
+    /250.*TURBINE_MAX_PIXELS/,
+  ],
   ['a form', typed('application/x-www-form-urlencoded'), 415, 'content_type_unsupported', 'content-type'],
   ['a video', typed('video/mp4'), 415, 'content_type_unsupported', 'content-type', /video\/mp4/],
   ['a body of no type', typed(''), 415, 'content_type_unsupported', 'content-type', /missing/],
@@ -91,6 +98,14 @@ test.each([imageFaults.refused(), imageFaults.tooLarge(10), imageFaults.webPage(
     })
   },
 )
+
+test('the size of an image is limited by the settings, in a body and behind an address', async () => {
+  const edge = fakeEdge({ imageLimits: { maxPixels: 63, maxDecodeBytes: 1e9 }, images: async () => png })
+  const inBody = await post(edge, rawRequest(png))
+  const atAddress = await post(edge, jsonRequest({ image_url: 'https://example.com/a.png' }))
+  for (const response of [inBody, atAddress])
+    expect(await errorOf(response)).toMatchObject({ code: 'image_too_large' })
+})
 
 test('a body that announces too many bytes is refused unread', async () => {
   let pulled = 0

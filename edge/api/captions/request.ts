@@ -11,7 +11,7 @@ import { findServedModel } from '../models.ts'
 import { imageReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
-type RequestDeps = Pick<EdgeDeps, 'models' | 'reading' | 'images' | 'bodies' | 'now'>
+type RequestDeps = Pick<EdgeDeps, 'models' | 'reading' | 'images' | 'bodies' | 'now' | 'imageLimits'>
 
 const example = { image_url: 'https://example.com/photo.jpg' }
 
@@ -55,7 +55,7 @@ async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAs
   const query = parse(captionQuerySchema, fields)
   const model = (await findServedModel(deps, query.model)).id
   const body = c.get('body')
-  checkImage(body.bytes)
+  checkImage(body.bytes, undefined, deps.imageLimits)
   return {
     image: async () => body.bytes,
     model,

@@ -9,6 +9,7 @@ import {
   stopSchema,
   turbineOptionsSchema,
 } from '../../contract/caption.ts'
+import { acceptedNames } from '../../contract/image.ts'
 import { fromText } from '../read.ts'
 import {
   errorResponse,
@@ -87,7 +88,7 @@ const unavailable = errorResponse(
 export const createCaption = operation('post', '/v1/captions', 'createCaption', {
   summary: 'Caption an image',
   description:
-    'Send the bytes of a JPEG, PNG, WebP, GIF, TIFF or AVIF image, with options in the query, or JSON with the URL of the image. ' +
+    `Send the bytes of an image (${acceptedNames}), with options in the query, or JSON with the URL of the image. ` +
     'The response is held until the caption is ready or the deadline passes; after the deadline, or with `Prefer: respond-async`, it is 202 with the URL of the result. Accepted (202) requests always complete.',
   request: {
     query: captionQuerySchema,
@@ -125,7 +126,7 @@ export const createCaption = operation('post', '/v1/captions', 'createCaption', 
     415: errorResponse(
       415,
       'image_invalid',
-      'The bytes are not an image in an accepted format. Send one of JPEG, PNG, WebP, GIF, TIFF, AVIF.',
+      `The bytes are not an image in an accepted format. Send one of ${acceptedNames}.`,
       'The content type or the image format is not accepted.',
     ),
     ...idempotencyErrors,

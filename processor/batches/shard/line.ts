@@ -1,7 +1,7 @@
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion, chatStatus, withIgnored } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
-import { checkImage } from '../../../edge/contract/image.ts'
+import { checkImage, type ImageLimits } from '../../../edge/contract/image.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
@@ -21,6 +21,8 @@ import { errorLine, outputLine, resultIds } from './result-lines.ts'
 export interface LineRunnerOptions {
   captioner: Pick<Captioner, 'caption' | 'concurrency'>
   images: ImageSource
+  /** How much of an image is accepted. Default: as the settings' defaults. */
+  imageLimits?: ImageLimits
   tenantOf(id: string): Promise<Tenant>
   /** The service's own bucket, which no line may name. */
   ownBucket?: string
@@ -137,7 +139,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     try {
       const image = await fetchImage(options, address, { tenant, room, place, ...turn, ...waits })
       if (taken) onFetched?.((now() - taken.at) / 1000)
-      checkImage(image, 'image_url')
+      checkImage(image, 'image_url', options.imageLimits)
       held[0]?.shrink(image.length)
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
       return { image, release }

@@ -29,7 +29,7 @@ export type ShardRepayer = (job: RepayJob, signal: AbortSignal) => Promise<Repai
 
 export type ShardRepayerOptions = Pick<
   ShardRunnerOptions,
-  'store' | 'buckets' | 'ownBucket' | 'captioner' | 'images' | 'now' | 'sleep'
+  'store' | 'buckets' | 'ownBucket' | 'captioner' | 'images' | 'imageLimits' | 'now' | 'sleep'
 >
 
 /** Time without a caption after which the devices count as busy, ms. */

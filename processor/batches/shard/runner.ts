@@ -22,7 +22,7 @@ import { priorityOf } from './priority.ts'
 
 export interface ShardRunnerOptions
   extends SliceStores,
-    Pick<LineRunnerOptions, 'images' | 'sleep' | 'now' | 'onFetched' | 'onInFlight'> {
+    Pick<LineRunnerOptions, 'images' | 'imageLimits' | 'sleep' | 'now' | 'onFetched' | 'onInFlight'> {
   captioner: Captioner
   /** Concurrent fetches of a tenant at one host, over all shards; default: enough for slow sources and fast devices. */
   fetches?: number
