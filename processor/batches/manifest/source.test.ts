@@ -1,3 +1,4 @@
+import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import { keys } from '../../../edge/contract/keys.ts'
@@ -274,13 +275,18 @@ describe('a list of another shape is read as lines', () => {
     })
   })
 
-  test('and a picture is no list', async () => {
+  test.each([
+    ['a picture', Buffer.from([0xff, 0xd8, 0xff, 0xe0]), /a JPEG.*a line for each picture/],
+    ['compressed', gzipSync(text), /an archive\. Unpack it\./],
+    ['a page', Buffer.from('<!doctype html><title>Sign in</title>'), /HTML/],
+    ['a pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\n'), /git lfs pull/],
+  ])('and what is %s is no list, and refused by its name', async (_, content, message) => {
     const bucket = await bucketOf()
-    await bucket.put('a.jpg', Buffer.from([0xff, 0xd8, 0xff, 0xe0]))
-    const located = linesAt({ uri: 's3://theirs/a.jpg' }, { bucket })
+    await bucket.put('list.jsonl', content)
+    const located = linesAt({ uri: 's3://theirs/list.jsonl' }, { bucket })
     await expect(located).rejects.toMatchObject({
       code: 'input_invalid',
-      message: expect.stringContaining('JPEG'),
+      message: expect.stringMatching(message),
     })
   })
 

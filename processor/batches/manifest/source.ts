@@ -1,6 +1,7 @@
 import type { StoredBatch } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
-import { imageFormat, type Skipped, type SkipReason } from '../../../edge/contract/formats/file-kind.ts'
+import type { Skipped, SkipReason } from '../../../edge/contract/formats/file-kind.ts'
+import { type FileFormat, formatOf } from '../../../edge/contract/formats/formats.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import {
@@ -172,6 +173,11 @@ async function locateFile(stored: StoredBatch, options: ManifestOptions): Promis
   return { slices: await asLines(stored, found.slices, found.file.filename, options) }
 }
 
+const remedyFor = ({ decoded, note }: FileFormat) =>
+  note === undefined || decoded
+    ? 'Give a file with a line for each picture, or a prefix like s3://bucket/pictures/.'
+    : `${note} A batch takes a file with a line for each picture.`
+
 /** The lines of a list: itself, or for another shape of list its lines, written once. */
 async function asLines(
   { tenant, batch }: StoredBatch,
@@ -185,12 +191,8 @@ async function asLines(
     options,
   ))
     head.push(chunk)
-  const format = imageFormat(Buffer.concat(head))
-  if (format !== undefined)
-    throw new BatchInputError(
-      'input_invalid',
-      `The input is a picture (${format}). Give a file with a line for each picture, or a prefix like s3://bucket/pictures/.`,
-    )
+  const format = formatOf(Buffer.concat(head))
+  if (format) throw new BatchInputError('input_invalid', `The input is ${format.what}. ${remedyFor(format)}`)
   const shape = listShape(Buffer.concat(head), name)
   if (isPlainList(shape)) return slices
   return writeOnce(
