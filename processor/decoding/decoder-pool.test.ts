@@ -117,7 +117,7 @@ describe('DecoderPool with decoders', () => {
     const { pool, decode } = openPool({ idleMs: 50 })
     await Promise.all((['interactive', 'batch'] as const).map((lane) => decode(small, { lane })))
     await expect.poll(() => pool.count('batch', 'idle')).toBe(0)
-    expect(pool.count('interactive', 'idle')).toBe(1)
+    await expect.poll(() => pool.count('interactive', 'idle')).toBe(1)
     await pool.close()
     expect(pool.count('interactive', 'idle')).toBe(0)
   })
