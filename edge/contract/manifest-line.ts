@@ -209,7 +209,7 @@ function readShort(line: Fields, { endpoint, reading }: Partial<LineOptions>): A
     prompt: request.prompt ?? undefined,
     maxPrune: request.turbine?.max_prune ?? image.maxPrune,
     ...captionEnd([request.max_tokens], request.stop),
-    ...told(dropped),
+    ...told([...dropped, ...image.unused]),
   }
 }
 
@@ -311,7 +311,7 @@ function assertAddress(url: string, name: string): void {
   if (address.test(url)) return
   throw invalid(
     'image_url_invalid',
-    `"${name}" must start with https://, s3:// or data:, got ${excerpt(JSON.stringify(excerpt(url)))}.`,
+    `"${name}" must start with https://, http://, s3:// or data:, got ${excerpt(JSON.stringify(excerpt(url)))}.`,
     name,
   )
 }

@@ -140,12 +140,15 @@ function without(
   if (dropped.size === 0) return { fields: body, dropped: [] }
   return {
     fields: Object.fromEntries(Object.entries(body).filter(([name]) => !dropped.has(name))),
-    dropped: [...dropped].slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed()),
+    dropped: toldNames([...dropped]),
   }
 }
 
 /** Ignored parameters that a response names. */
 const maxTold = 20
+
+export const toldNames = (ignored: readonly string[]): string[] =>
+  ignored.slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed())
 
 /** What cannot be done, and how an operator lets it be ignored. */
 const unsupported = (name: string, why: string) =>
