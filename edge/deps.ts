@@ -155,6 +155,8 @@ export interface EdgeDeps {
    * Absent where only processors know the queue; they decide on the job.
    */
   rejection?(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
+  /** An admitted request ends without a job, e.g. since its image cannot be fetched. */
+  withdraw?(id: string): void
   readiness(): Readiness | Promise<Readiness>
   metrics: EdgeMetrics
   /** Replies and metrics are served elsewhere, by `operationsApp`; default: here. */

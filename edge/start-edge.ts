@@ -23,7 +23,8 @@ import { operationsApp } from './operations.ts'
 import { type FetchApp, serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
-export interface NodeEdgeOptions extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'readiness'> {
+export interface NodeEdgeOptions
+  extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'withdraw' | 'readiness'> {
   config: Config
   log: Logger
   version: string

@@ -13,9 +13,9 @@ import {
   stopSchema,
   turbineOptionsSchema,
 } from './caption.ts'
-import { type Content, imagePartExample, imagePartForms, readContent } from './content.ts'
+import { type Content, fieldsBeside, imagePartExample, imagePartForms, readContent } from './content.ts'
 import { excerpt, invalid } from './errors.ts'
-import { chatParameters, fixedParameters, type Ignored, readParameters } from './parameters.ts'
+import { chatParameters, fixedParameters, type Ignored, readParameters, toldNames } from './parameters.ts'
 import { parse, unknownParameter } from './parse.ts'
 
 const maxMessages = 500
@@ -42,6 +42,18 @@ const message = lenientObject({
   role: z.enum(['system', 'developer', 'user', 'assistant']),
   content: z.union([text, z.array(z.union([text, part])).max(maxParts), part, z.null()]).optional(),
 })
+
+/** Fields of a message that are used, or say who said it and what else an assistant said. */
+const messageFields = [
+  'role',
+  'content',
+  'name',
+  'refusal',
+  'annotations',
+  'audio',
+  'tool_calls',
+  'function_call',
+]
 
 /** A chat request in OpenAI's format; what becomes of each parameter is in `chatParameters`. */
 export const chatRequestSchema = z
@@ -102,6 +114,10 @@ export function readChat(body: unknown, ignored: Ignored = []): ChatAsk {
     readContent(content, `messages.${index}.content`),
   )
   const images = contents.flatMap((content) => content.images)
+  const unused = request.messages.flatMap((message, index) => [
+    ...fieldsBeside(messageFields, message, `messages.${index}`),
+    ...contents[index]!.unused,
+  ])
   if (images.length !== 1) throw wrongImages(images.length, contents)
   const stream = request.stream ?? false
   if (request.stream_options && !stream)
@@ -116,7 +132,7 @@ export function readChat(body: unknown, ignored: Ignored = []): ChatAsk {
     deadlineMs: turbine?.deadline_ms,
     stream,
     includeUsage: request.stream_options?.include_usage ?? false,
-    ignored: dropped,
+    ignored: toldNames([...dropped, ...unused]),
   }
 }
 

@@ -236,3 +236,54 @@ describe.each(Object.entries(readers))('%s', (_name, read) => {
 test.each(imagePartForms)('a form that the docs name is understood: %s', (form) => {
   expect(inChat(chatOf([JSON.parse(form)]))).toHaveProperty('imageUrl')
 })
+
+describe('what says nothing in a message is told', () => {
+  const part = { type: 'image_url', image_url: { url } }
+  test.each<[string, object, string[]]>([
+    ['nothing', { role: 'user', name: 'ann', content: [{ ...part, detail: 'low', min_pixels: null }] }, []],
+    [
+      'a field of an image',
+      { role: 'user', content: [{ ...part, min_pixels: 9 }] },
+      ['content.0.min_pixels'],
+    ],
+    [
+      'a field of its object',
+      { role: 'user', content: [{ type: 'image_url', image_url: { url, crop: 1 } }] },
+      ['content.0.image_url.crop'],
+    ],
+    [
+      'a second image in a part',
+      { role: 'user', content: [{ ...part, url: 'https://example.com/b.jpg' }] },
+      ['content.0.url'],
+    ],
+    [
+      'an image in a text',
+      { role: 'user', content: [{ type: 'text', text: 'a', image_url: url }, part] },
+      ['content.0.image_url'],
+    ],
+    ["another client's images", { role: 'user', content: [part], images: [base64] }, ['images']],
+    ["an image's own description", { role: 'user', content: [{ type: 'image', url, mimeType: 'a' }] }, []],
+    ['what an assistant did', { role: 'assistant', content: [part], tool_calls: [], refusal: 'no' }, []],
+  ])('%s', (_, message, names) => {
+    expect(readChat({ messages: [message] }).ignored).toEqual(names.map((name) => `messages.0.${name}`))
+  })
+
+  test('in lines', () => {
+    const told = (line: object, endpoint: LineOptions['endpoint'] = '/v1/captions') =>
+      parseBatchLine({ number: 1, text: JSON.stringify(line) }, { endpoint, model: 'blip' })
+    expect(told({ image_url: { url, crop: 1 } })).toMatchObject({ ask: { ignored: ['image_url.crop'] } })
+    const body = chatOf([{ type: 'image_url', image_url: { url, crop: 1 } }])
+    expect(told({ body }, '/v1/chat/completions')).toMatchObject({
+      ask: { ignored: ['messages.0.content.0.image_url.crop'] },
+    })
+  })
+
+  test('briefly', () => {
+    const fields = Object.fromEntries(
+      Array.from({ length: 90 }, (_, index) => [`${'x'.repeat(99)}${index}`, 1]),
+    )
+    const { ignored } = readChat({ messages: [{ role: 'user', content: [part], ...fields }] })
+    expect(ignored).toHaveLength(20)
+    expect(ignored[0]!.length).toBeLessThan(70)
+  })
+})

@@ -7,12 +7,16 @@ export interface ContentImage {
   url: string
   /** Maximum share of its tokens that may be merged; absent: any. */
   maxPrune?: number
+  /** Fields beside it that say nothing here. */
+  unused: string[]
 }
 
 /** Content of a message. */
 export interface Content {
   text: string
   images: ContentImage[]
+  /** Fields that say nothing here. */
+  unused: string[]
 }
 
 type Fields = Record<string, unknown>
@@ -46,16 +50,19 @@ export const imagePartForms = [
  */
 export function readContent(content: unknown, at: string): Content {
   if (Array.isArray(content)) return join(content.map((part, index) => readPart(part, `${at}.${index}`)))
-  return content === undefined || content === null ? { text: '', images: [] } : readPart(content, at)
+  return content === undefined || content === null ? nothing : readPart(content, at)
 }
+
+const nothing: Content = { text: '', images: [], unused: [] }
 
 const join = (contents: Content[]): Content => ({
   text: contents.map(({ text }) => text).join(''),
   images: contents.flatMap(({ images }) => images),
+  unused: contents.flatMap(({ unused }) => unused),
 })
 
 function readPart(part: unknown, at: string): Content {
-  if (typeof part === 'string') return { text: part, images: [] }
+  if (typeof part === 'string') return { ...nothing, text: part }
   if (!isFields(part))
     throw invalid(
       'invalid_type',
@@ -63,10 +70,15 @@ function readPart(part: unknown, at: string): Content {
       at,
     )
   const { type = guessed(part) } = part
-  if (textTypes.includes(type as string)) return { text: readText(part, at), images: [] }
-  if (imageTypes.includes(type as string)) return { text: '', images: [readImage(part, at)] }
+  if (textTypes.includes(type as string)) {
+    return { ...nothing, text: readText(part, at), unused: fieldsBeside(textFields, part, at) }
+  }
+  if (imageTypes.includes(type as string)) {
+    const image = readImage(part, at)
+    return { ...nothing, images: [image], unused: image.unused }
+  }
   // What an assistant said earlier.
-  if (type === 'refusal') return { text: '', images: [] }
+  if (type === 'refusal') return nothing
   if (type === undefined)
     throw invalid(
       'missing_required_parameter',
@@ -80,6 +92,19 @@ function readPart(part: unknown, at: string): Content {
     `${at}.type`,
   )
 }
+
+/** Fields of a text, and of an image, that are used, or say what it is. */
+const textFields = ['type', 'text']
+const describedImage = ['type', 'source_type', 'media_type', 'mime_type', 'mediaType', 'mimeType', 'detail']
+
+/**
+ * The other fields of an object, for the caller to know that nothing came of them. Null fields count as absent.
+ * @param at name of the object in errors
+ */
+export const fieldsBeside = (known: readonly string[], fields: Fields, at: string): string[] =>
+  Object.keys(fields)
+    .filter((name) => !known.includes(name) && (fields[name] ?? undefined) !== undefined)
+    .map((name) => `${at}.${name}`)
 
 /** The type of a part without one, where its fields say it. */
 function guessed(part: Fields): string | undefined {
@@ -110,8 +135,12 @@ function readImage(part: Fields, at: string): ContentImage {
     )
   }
   const value = part[name]
-  if (isFields(value)) return readObject(value, `${at}.${name}`, { detail: part.detail, at })
-  return { url: readUrl(value, `${at}.${name}`, isBytes(name)), ...seen(part.detail, at) }
+  const unused = fieldsBeside([...describedImage, name], part, at)
+  if (isFields(value)) {
+    const image = readObject(value, `${at}.${name}`, { detail: part.detail, at })
+    return { ...image, unused: [...unused, ...image.unused] }
+  }
+  return { url: readUrl(value, `${at}.${name}`, isBytes(name)), ...seen(part.detail, at), unused }
 }
 
 /** An image in an object: `{"url", "detail"}`, or Anthropic's source of an image. */
@@ -119,7 +148,8 @@ function readObject(source: Fields, at: string, beside: { detail?: unknown; at: 
   const name = (['url', 'data', 'base64'] as const).find((field) => source[field] !== undefined) ?? 'url'
   const url = readUrl(source[name], `${at}.${name}`, isBytes(name), source.media_type)
   const inner = source.detail ?? undefined
-  return { url, ...(inner === undefined ? seen(beside.detail, beside.at) : seen(inner, at)) }
+  const unused = fieldsBeside([...describedImage, name], source, at)
+  return { url, ...(inner === undefined ? seen(beside.detail, beside.at) : seen(inner, at)), unused }
 }
 
 const isBytes = (field: string) => field === 'data' || field === 'base64'
@@ -131,7 +161,7 @@ const isBytes = (field: string) => field === 'data' || field === 'base64'
  * @throws TurbineError `missing_required_parameter`, `invalid_type`, `invalid_value`
  */
 function readUrl(value: unknown, at: string, isBase64 = false, mediaType?: unknown): string {
-  const must = 'It must be an https, s3 or data URL, like "https://example.com/photo.jpg".'
+  const must = 'It must be an https, http, s3 or data URL, like "https://example.com/photo.jpg".'
   if (value === undefined || value === null)
     throw invalid('missing_required_parameter', `"${at}" is missing. ${must}`, at)
   if (typeof value !== 'string')
@@ -151,7 +181,7 @@ function readUrl(value: unknown, at: string, isBase64 = false, mediaType?: unkno
  * @throws TurbineError `missing_required_parameter`, `invalid_type`, `invalid_value`
  */
 export const readImageField = (value: unknown, at: string): ContentImage =>
-  isFields(value) ? readObject(value, at, { at }) : { url: readUrl(value, at) }
+  isFields(value) ? readObject(value, at, { at }) : { url: readUrl(value, at), unused: [] }
 
 /** What may be merged of an image that is to be seen in this detail. */
 function seen(detail: unknown, at: string): Pick<ContentImage, 'maxPrune'> {

@@ -60,6 +60,11 @@ describe('what can be used', () => {
     })
     const caption = openAi({ image_url: url }, { url: '/v1/captions' })
     expect(asked(JSON.stringify(caption))).toMatchObject({ customId: 'a', imageUrl: url })
+    const nulls = openAi(
+      { image_url: url, model: null, prompt: null, turbine: null },
+      { url: '/v1/captions' },
+    )
+    expect(asked(JSON.stringify(nulls))).toEqual({ customId: 'a', imageUrl: url })
   })
 
   test.each(['', '  ', '\r', '\uFEFF'])('an empty line is nothing: %j', (text) => {

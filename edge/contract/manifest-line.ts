@@ -9,7 +9,7 @@ import { parseJson } from './json.ts'
 import { type ManifestLine, maxLineBytes } from './lines.ts'
 import { isImageField } from './lists/image-fields.ts'
 import { modelOf } from './model.ts'
-import { type Ignored, withoutUnknown } from './parameters.ts'
+import { type Ignored, withoutNulls, withoutUnknown } from './parameters.ts'
 import { parse } from './parse.ts'
 
 /** Content of a valid line. */
@@ -209,7 +209,7 @@ function readShort(line: Fields, { endpoint, reading }: Partial<LineOptions>): A
     prompt: request.prompt ?? undefined,
     maxPrune: request.turbine?.max_prune ?? image.maxPrune,
     ...captionEnd([request.max_tokens], request.stop),
-    ...told(dropped),
+    ...told([...dropped, ...image.unused]),
   }
 }
 
@@ -290,8 +290,8 @@ function assertEndpoint(url: unknown, body: Fields, endpoint: BatchEndpoint | un
 const captionFields = Object.keys(captionRequestSchema.shape)
 
 function readCaption(body: Fields, ignored: Ignored): Ask {
-  if (body.image_url === undefined) throw noImage(body)
-  const { fields, dropped } = withoutUnknown(body, ignored, captionFields)
+  if ((body.image_url ?? undefined) === undefined) throw noImage(body)
+  const { fields, dropped } = withoutUnknown(withoutNulls(body), ignored, captionFields)
   const { image_url, model, prompt, turbine, max_tokens, stop } = parse(captionRequestSchema, fields)
   assertNoDeadline(turbine?.deadline_ms, 'turbine.deadline_ms')
   const image = readImageField(image_url, 'image_url')
@@ -311,7 +311,7 @@ function assertAddress(url: string, name: string): void {
   if (address.test(url)) return
   throw invalid(
     'image_url_invalid',
-    `"${name}" must start with https://, s3:// or data:, got ${excerpt(JSON.stringify(excerpt(url)))}.`,
+    `"${name}" must start with https://, http://, s3:// or data:, got ${excerpt(JSON.stringify(excerpt(url)))}.`,
     name,
   )
 }

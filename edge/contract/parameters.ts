@@ -71,6 +71,9 @@ export const chatParameters: Readonly<Record<string, Parameter>> = {
   user: fixed('null', nothingElse, 'Callers are known by their API keys.', label),
   safety_identifier: fixed('null', nothingElse, 'Callers are known by their API keys.', label),
   prompt_cache_key: fixed('null', nothingElse, 'There is no cache of prompts.', label),
+  prompt_cache_retention: fixed('null', nothingElse, 'There is no cache of prompts.'),
+  prompt_cache_options: fixed('null', nothingElse, 'There is no cache of prompts.'),
+  moderation: fixed('null', nothingElse, 'Nothing is moderated.'),
 
   // Of other servers with this API.
   top_k: fixed('-1, 0 or 1', z.union([z.literal(-1), z.literal(0), z.literal(1)]), greedy),
@@ -132,6 +135,10 @@ export function readParameters(body: Fields, ignored: Ignored): { fields: Fields
 export const withoutUnknown = (body: Fields, ignored: Ignored, known: readonly string[]) =>
   without(body, (name) => (!known.includes(name) && ignores(ignored, name) ? 'drop' : 'keep'))
 
+/** The fields that are there: as in a chat, null is left out. */
+export const withoutNulls = (fields: Fields): Fields =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== null))
+
 function without(
   body: Fields,
   decide: (name: string, value: unknown) => 'keep' | 'drop',
@@ -140,12 +147,15 @@ function without(
   if (dropped.size === 0) return { fields: body, dropped: [] }
   return {
     fields: Object.fromEntries(Object.entries(body).filter(([name]) => !dropped.has(name))),
-    dropped: [...dropped].slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed()),
+    dropped: toldNames([...dropped]),
   }
 }
 
 /** Ignored parameters that a response names. */
 const maxTold = 20
+
+export const toldNames = (ignored: readonly string[]): string[] =>
+  ignored.slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed())
 
 /** What cannot be done, and how an operator lets it be ignored. */
 const unsupported = (name: string, why: string) =>

@@ -74,9 +74,15 @@ test.each([
   )
 })
 
+test('of a list that is too long the length is told', () => {
+  expect(() => parse(captionRequestSchema, { image_url: 'x', stop: ['a', 'b', 'c', 'd', 'e'] })).toThrow(
+    '"stop" must be an array of at most 4 items, got an array of 5 items.',
+  )
+})
+
 test('a value that is no object is refused as the request', () => {
   expect(() => parse(captionRequestSchema, [1])).toThrow(
-    'The request must be an object with the fields image_url, model, prompt, max_tokens, stop, turbine, got an array.',
+    'The request must be an object with the fields image_url, model, prompt, max_tokens, stop, turbine, got an array of 1 item.',
   )
 })
 

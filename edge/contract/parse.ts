@@ -165,6 +165,9 @@ function describeValue(value: unknown): string {
     const shown = value.length > 40 ? undefined : JSON.stringify(value)
     return shown === undefined || shown.length > 60 ? `a string of ${value.length} characters` : shown
   }
-  if (Array.isArray(value)) return value.length === 0 ? 'an empty array' : 'an array'
+  if (Array.isArray(value)) {
+    if (value.length === 0) return 'an empty array'
+    return `an array of ${value.length} item${value.length > 1 ? 's' : ''}`
+  }
   return typeof value === 'object' && value !== null ? 'an object' : String(value)
 }

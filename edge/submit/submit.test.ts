@@ -185,6 +185,22 @@ test('what is rejected costs no write, no record and no image', async () => {
   expect(await submitCaption(deps, submission, asked)).toMatchObject({ status: 'queued' })
 })
 
+test('an admitted request that ends without a job is withdrawn', async () => {
+  const gone = async () => Promise.reject(new TurbineError('gone', { status: 400, code: 'image_not_found' }))
+  const full = { send: async () => Promise.reject(new StreamUnavailableError('full')) }
+  const { deps } = fakeEdge()
+  const withdrawn = async (image: Submission['image'], other: Partial<SubmitDeps> = {}) => {
+    const withdraw = vi.fn()
+    await submitCaption({ ...deps, ...other, withdraw }, { ...submission, image }, held).catch(
+      () => undefined,
+    )
+    return withdraw.mock.calls.flat()
+  }
+  expect(await withdrawn(gone)).toEqual(['cap_1'])
+  expect(await withdrawn(submission.image, { stream: full })).toEqual(['cap_2'])
+  expect(await withdrawn(submission.image)).toEqual([])
+})
+
 test('a job whose answer may have been lost goes out again before its address is promised', async () => {
   const lost = { ...emptyMailbox, open: (id: string) => ({ ...emptyMailbox.open(id), lost: true }) }
   const { deps, sent } = fakeEdge({ mailbox: lost })

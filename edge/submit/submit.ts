@@ -39,7 +39,7 @@ export interface HoldOptions {
 
 export type SubmitDeps = Pick<
   EdgeDeps,
-  'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs' | 'rejection'
+  'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs' | 'rejection' | 'withdraw'
 >
 
 /** Minimum time for the stream to acknowledge, whatever the deadline, ms. */
@@ -72,9 +72,24 @@ export async function submitCaption(
   const { id, tenant, acceptedAt } = head
   const rejection = respondAsync ? undefined : deps.rejection?.(head)
   if (rejection) throw rejection
-  let bytes: Uint8Array | undefined = image instanceof Uint8Array ? image : await image()
+  const orWithdraw = async <T>(step: Promise<T>): Promise<T> => {
+    try {
+      return await step
+    } catch (error) {
+      deps.withdraw?.(id)
+      throw error
+    }
+  }
+  let bytes: Uint8Array | undefined = image instanceof Uint8Array ? image : await orWithdraw(image())
   const enqueue = (more: Pick<CaptionJob, 'replyTo' | 'repeatable'>) =>
-    send(deps, { ...head, acceptedAt: deps.now(), ...more }, bytes!, remainingHoldMs(submission, deps.now()))
+    orWithdraw(
+      send(
+        deps,
+        { ...head, acceptedAt: deps.now(), ...more },
+        bytes!,
+        remainingHoldMs(submission, deps.now()),
+      ),
+    )
   const sent = () => {
     bytes = undefined
     onSent?.()

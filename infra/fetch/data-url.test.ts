@@ -41,6 +41,8 @@ describe('forms that clients send', () => {
     ['in lines as mail has them', `data:image/png;base64,${wrapped('\r\n', 64)}`],
     ['in lines with indents', `data:image/png;base64,\n${wrapped('\n\t  ')}\n`],
     ['with a space at the comma', `data:image/png;base64, ${base64}`],
+    ['in lines that spaces end', `data:image/png;base64,${wrapped(' ', 20)}`],
+    ['from a form, with spaces for each plus', `data:image/png;base64,${base64.replaceAll('+', ' ')}`],
     ['in the alphabet of URLs', `data:image/png;base64,${base64url}`],
     ['without padding', `data:image/png;base64,${base64.replace(/=+$/, '')}`],
     ['in base64 with percent signs', `data:image/png;base64,${encodeURIComponent(base64)}`],
@@ -54,6 +56,12 @@ describe('forms that clients send', () => {
     ['without a prefix, in lines', imageAddress(`\n${wrapped('\n')}\n`)],
     ['without a prefix, in the alphabet of URLs', imageAddress(base64url)],
   ])('%s', async (_name, url) => expect(await decodeDataUrl(url)).toEqual(picture))
+})
+
+test('lines that spaces end stay lines where no plus is in them', async () => {
+  const bytes = new Uint8Array(90).fill(0x55)
+  const lines = Buffer.from(bytes).toString('base64').replace(/.{32}/g, '$& ')
+  expect(await decodeDataUrl(`data:image/png;base64,${lines}`)).toEqual(bytes)
 })
 
 test.each([

@@ -12,7 +12,7 @@ const maxHeadCharacters = 256
 /**
  * The bytes in a `data:` URL (RFC 2397) of an image, in base64 or percent-encoded. What clients really send is understood:
  * lines that are wrapped, base64's alphabet for URLs, missing padding, percent signs in base64, `;base64` in capitals or
- * missing, any media type or none: the bytes say what they are. Long ones are decoded in several turns of the event loop.
+ * missing, any media type or none: the bytes say what they are; spaces where a form has decoded each `+`. Long ones are decoded in several turns of the event loop.
  * @param maxBytes of the image
  * @throws ImageError `image_url_invalid` when it is malformed; `image_url_too_large`
  */
@@ -52,7 +52,9 @@ function* decoding(url: string, maxBytes: number): Generator<void, Uint8Array> {
     : decodingText(data, maxBytes)
 }
 
-function* decodingBase64(text: string, maxBytes: number): Generator<void, Uint8Array> {
+function* decodingBase64(data: string, maxBytes: number): Generator<void, Uint8Array> {
+  const lostPlus = hasLostPlus(data)
+  const text = lostPlus ? data.trim() : data
   const bytes = Buffer.allocUnsafeSlow(Math.min(Math.ceil((text.length * 3) / 4), maxBytes))
   let size = 0
   const append = (base64: string) => {
@@ -72,13 +74,33 @@ function* decodingBase64(text: string, maxBytes: number): Generator<void, Uint8A
     const part = left + text.slice(at, at + stepCharacters)
     const isLast = at + stepCharacters >= text.length
     const [whole, cut] = isLast ? [part, ''] : beforeEscape(part)
-    const base64 = withoutSpace(whole.includes('%') ? percentDecoded(whole).toString('latin1') : whole)
+    const unescaped = whole.includes('%') ? percentDecoded(whole).toString('latin1') : whole
+    const base64 = lostPlus ? unescaped.replaceAll(' ', '+') : withoutSpace(unescaped)
     // The padding is at the end of all, so the last group of four stays until then.
     const end = isLast ? base64.length : Math.max(0, 4 * Math.floor((base64.length - 4) / 4))
     append(base64.slice(0, end))
     left = base64.slice(end) + cut
   }
   return new Uint8Array(bytes.buffer, 0, size)
+}
+
+/** Enough to see whether lines are wrapped, at least and at most; the least is less than any image has. */
+const sample = { least: 64, most: 10_000 }
+
+/**
+ * Whether a form or a query has decoded each `+` to a space: then there is none left, and the spaces do not stand at equal
+ * distances, as those between wrapped lines do. Left out, they would leave another picture.
+ */
+function hasLostPlus(text: string): boolean {
+  if (
+    text.length < sample.least ||
+    !text.includes(' ') ||
+    ['+', '-', '%', '\n', '\r', '\t'].some((other) => text.includes(other))
+  )
+    return false
+  const lines = text.slice(0, sample.most).trim().split(' ')
+  const width = lines[0]!.length
+  return lines.some((line, index) => (index < lines.length - 1 ? line.length !== width : line.length > width))
 }
 
 function* decodingText(text: string, maxBytes: number): Generator<void, Uint8Array> {

@@ -111,10 +111,10 @@ export const imageFaults = {
 
   /** It cannot be connected to, or broke off: one that may pass, or a fault of its name, certificate or protocol. */
   unreachable: (cause: unknown) => {
-    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : undefined
-    const reason = code === undefined ? '' : ` (${excerpt(code)})`
+    const says = reasonOf(cause)
+    const reason = says === undefined ? '' : ` (${excerpt(says)})`
     const message = `The image address cannot be reached${reason}. Check that it opens from outside of your network.`
-    return code !== undefined && lastingCodes.test(code)
+    return says !== undefined && (lastingCodes.test(says) || lastingMessages.test(says))
       ? fault('image_url_unreachable', message, { cause })
       : new HostFault('image_url_unreachable', message, {
           ...{ lesson: { kind: 'silence' }, retryAfterSeconds: laterSeconds, cause },
@@ -196,7 +196,17 @@ const isPassingStatus = (status: number) =>
  * connection that is refused or reset, may recover.
  */
 const lastingCodes =
-  /^(ENOTFOUND|ENODATA|ENONAME|EBADNAME|EAI_NONAME|EAI_NODATA|EPROTO$|EADDRNOTAVAIL|CERT_|ERR_TLS_|ERR_SSL_|ERR_INVALID_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH|INVALID_PURPOSE|HPE_|UND_ERR_INVALID_ARG|UND_ERR_NOT_SUPPORTED)/
+  /^(ENOTFOUND|ENODATA|ENONAME|EBADNAME|EAI_NONAME|EAI_NODATA|EPROTO$|EADDRNOTAVAIL|CERT_|ERR_TLS_|ERR_SSL_|ERR_INVALID_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_|HOSTNAME_MISMATCH|INVALID_CA|PATH_LENGTH|INVALID_PURPOSE|HPE_|UND_ERR_HEADERS_OVERFLOW|UND_ERR_INVALID_ARG|UND_ERR_NOT_SUPPORTED)/
+
+/** Errors that `fetch` gives no code: a port that browsers refuse, and what is not HTTP. */
+const lastingMessages = /^(bad port|too many content-encodings|Response does not match the HTTP)/
+
+/** The code of an error, or what it says where that is known. */
+function reasonOf(cause: unknown): string | undefined {
+  if (!(cause instanceof Error)) return undefined
+  if ('code' in cause && cause.code !== undefined) return String(cause.code)
+  return lastingMessages.test(cause.message) ? cause.message : undefined
+}
 
 /** Error of a service that runs without S3. */
 export const s3Unavailable = (param: string) =>

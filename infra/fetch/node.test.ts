@@ -209,6 +209,30 @@ test('a name that does not resolve is unreachable', async () => {
   await expect(fetched).rejects.toMatchObject({ code: 'image_url_unreachable' })
 })
 
+test.each([
+  ['what is not HTTP', 'does not match the HTTP', ({ socket }) => void socket.end('SSH-2.0-x\r\n\r\n')],
+  [
+    'a length that is none',
+    'does not match the HTTP',
+    ({ socket }) => void socket.end('HTTP/1.1 200 OK\r\ncontent-length: -4\r\n\r\n'),
+  ],
+  ['too long headers', 'HEADERS_OVERFLOW', image('x', { 'x-long': 'x'.repeat(100_000) })],
+  ['too many encodings', 'too many', image('x', { 'content-encoding': Array(20).fill('gzip').join() })],
+] satisfies [string, string, RequestListener][])(
+  '%s is unreachable for good, and told',
+  async (_, says, listener) => {
+    const fetched = fetcher()(await serve(listener))
+    await expect(fetched).rejects.toMatchObject({ code: 'image_url_unreachable', retriable: false })
+    await expect(fetched).rejects.toThrow(says)
+  },
+)
+
+test('a port that is closed to browsers is unreachable for good', async () => {
+  const fetched = fetcher()('http://127.0.0.1:9/')
+  await expect(fetched).rejects.toMatchObject({ code: 'image_url_unreachable', retriable: false })
+  await expect(fetched).rejects.toThrow('bad port')
+})
+
 /** A server whose open connections are counted, under any name. */
 async function serveAnyName() {
   const server = createServer(image('pixels')).listen(0, '127.0.0.1')

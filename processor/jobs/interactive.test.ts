@@ -314,6 +314,8 @@ it('counts what the edge was told it takes until its record comes, or its time i
   })
   expect(jobs.rejection(job)).toBeUndefined()
   expect(jobs.rejection({ ...job, id: 'cap_2' })).toBeUndefined()
+  expect(jobs.rejection({ ...job, id: 'cap_gone' })).toBeUndefined()
+  jobs.withdraw('cap_gone')
   expect(jobs.inTransit()).toEqual([2450, 2450])
   clock = 2000
   await jobs.handle(recordOf(), new AbortController().signal)

@@ -34,6 +34,8 @@ export interface InteractiveJobsOptions {
 export interface InteractiveJobs extends RecordHandler {
   /** The 429 of a request whose caller waits and that would miss its deadline; undefined if admitted. */
   rejection(job: Omit<CaptionJob, 'image'>): TurbineError | undefined
+  /** No record of an admitted request will come. */
+  withdraw(id: string): void
   /** Deadlines of admitted requests whose records have not arrived yet, unix ms. */
   inTransit(): number[]
   /** Jobs of a tenant being handled. */
@@ -106,6 +108,9 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
       const error = rejectionOf(options, { ...timed, deadline: timed.deadline - transitTime.ms })
       if (!error) inTransit.set(job.id, timed.deadline)
       return error
+    },
+    withdraw(id) {
+      inTransit.delete(id)
     },
     inTransit() {
       for (const [id, deadline] of inTransit) if (deadline <= options.now()) inTransit.delete(id)

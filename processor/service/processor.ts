@@ -56,6 +56,7 @@ export interface RunningProcessor {
   /** Further interactive records wait in the stream: there are too many, or too many bytes. */
   full(): boolean
   rejection: InteractiveJobs['rejection']
+  withdraw: InteractiveJobs['withdraw']
 }
 
 /** Concurrent shards: while the last lines of one are slow, the others keep the devices busy. */
@@ -133,7 +134,7 @@ export async function startProcessor(
   shutdown.add((drainMs) => Promise.all([interactive?.close(drainMs), batch?.close(drainMs)]))
   const inFlight = () => interactive?.inFlight ?? 0
   return {
-    ...{ pipeline, model, warmUp: { caption, image }, rejection: jobs.rejection },
+    ...{ pipeline, model, warmUp: { caption, image }, rejection: jobs.rejection, withdraw: jobs.withdraw },
     inFlight,
     inFlightOf: jobs.runningOf,
     full: () => interactive?.full ?? false,

@@ -77,6 +77,7 @@ async function startAll(process: Process): Promise<Started> {
     models: () => [model()],
     roomIn: (held, tenant) => roomIn(processor, held, tenant, config),
     rejection: edgeDecides ? processor.rejection : undefined,
+    withdraw: processor.withdraw,
   })
   log.debug({ url }, 'listening')
   return { url, warmUp: processor.warmUp }
@@ -96,7 +97,7 @@ async function startEdgeAlone(process: Process): Promise<Started> {
 async function openEdge(
   process: Process,
   { mailbox, listenAt }: Replies,
-  options: Pick<NodeEdgeOptions, 'models' | 'roomIn' | 'rejection'>,
+  options: Pick<NodeEdgeOptions, 'models' | 'roomIn' | 'rejection' | 'withdraw'>,
 ): Promise<string> {
   const readiness = readinessOf(process)
   const { url, operations } = await startEdge(

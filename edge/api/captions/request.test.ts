@@ -99,6 +99,13 @@ test.each([imageFaults.refused(), imageFaults.tooLarge(10), imageFaults.webPage(
   },
 )
 
+test('null is left out, as in a chat', async () => {
+  const edge = fakeEdge()
+  const nothing = { model: null, prompt: null, max_tokens: null, stop: null, turbine: null }
+  expect((await post(edge, jsonRequest({ image_url: dataUrl, ...nothing }))).status).toBe(200)
+  expect(edge.sent).toHaveLength(1)
+})
+
 test('the size of an image is limited by the settings, in a body and behind an address', async () => {
   const edge = fakeEdge({ imageLimits: { maxPixels: 63, maxDecodeBytes: 1e9 }, images: async () => png })
   const inBody = await post(edge, rawRequest(png))

@@ -3,7 +3,7 @@ import { captionEnd, captionRequestSchema, maxHoldMs } from '../../contract/capt
 import { readImageField } from '../../contract/content.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
 import { checkImage } from '../../contract/image.ts'
-import { ignoredHeader, ignoredNames, withoutUnknown } from '../../contract/parameters.ts'
+import { ignoredHeader, ignoredNames, withoutNulls, withoutUnknown } from '../../contract/parameters.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
@@ -71,7 +71,7 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
   const body = await readJson(c, example)
   const ignored = deps.reading.ignored ?? []
   const { fields, dropped } = isFields(body)
-    ? withoutUnknown(body, ignored, Object.keys(captionRequestSchema.shape))
+    ? withoutUnknown(withoutNulls(body), ignored, Object.keys(captionRequestSchema.shape))
     : { fields: body, dropped: [] }
   tellIgnored(c, dropped)
   const { image_url, turbine, model, prompt, max_tokens, stop } = parse(captionRequestSchema, fields)
