@@ -82,18 +82,17 @@ export function batchJobs(options: BatchJobsOptions): RecordHandler {
   async function handleShard(job: ShardJob, record: ConsumedRecord, signal: AbortSignal): Promise<void> {
     const stored = await readShard(store, job)
     if (stored && !isRetry(record)) return finish(job, stored.tally, 'known')
-    const batch = await getJson<StoredBatch>(store, keys.batch(job.tenant, job.batch))
-    const status = batch?.batch.status
+    const batch = await batchOf(job)
     linkTo(batch?.traceparent)
-    // Its results would never be deleted: those of the batch have been joined and deleted.
-    if (status && !acceptsShards(status))
-      return log.warn(nameOf(job), 'shard resent, but its batch has ended')
+    if (hasEnded(batch)) return log.warn(nameOf(job), 'shard resent, but its batch has ended')
     await writes.ready(signal)
     const results = await withLines(job, signal, () => run(job, signal, record))
-    if (!results) return metrics.onShard('cancelled')
+    if (!results || (results.cancelled && hasEnded(await batchOf(job)))) return metrics.onShard('cancelled')
     const tally = await writes.write(() => writeShard(store, job, results, stored), signal)
     await finish(job, tally, 'done', stored ? { replaced: true } : {})
   }
+
+  const batchOf = ({ tenant, batch }: ShardJob) => getJson<StoredBatch>(store, keys.batch(tenant, batch))
 
   async function repay(job: RepayJob, signal: AbortSignal): Promise<void> {
     const repaid =
@@ -213,7 +212,11 @@ export const shardSharing: Pick<Sharing, 'ownerOf' | 'priorityOf'> = {
 }
 
 /** Before the results of the batch are joined. */
-const acceptsShards = (status: BatchStatus) => status === 'validating' || status === 'in_progress'
+const openStatuses: readonly BatchStatus[] = ['validating', 'in_progress', 'cancelling']
+
+/** Results of its shards would never be deleted: those of the batch have been joined and deleted. */
+const hasEnded = (stored: StoredBatch | undefined) =>
+  stored !== undefined && !openStatuses.includes(stored.batch.status)
 
 const isRepay = (job: ShardJob): job is RepayJob => job.repay !== undefined
 

@@ -356,6 +356,25 @@ describe('cancel', () => {
     expect(leftovers(world)).toEqual([keys.batchCancel('acme', id)])
   })
 
+  test('keeps the lines that are done of shards in hand, which makes it no completed batch', async () => {
+    const world = new PlannerWorld()
+    const planner = start(world)
+    const id = await world.createBatch(manifestOf(10))
+    world.deliver(planner)
+    await world.clock.advance(1_000)
+    await world.cancelBatch(id)
+    world.processors.linesInHand = 4
+    await world.process()
+    world.deliver(planner)
+    await world.clock.advance(1_000)
+    const batch = await world.finish(planner, id)
+    expect(batch).toMatchObject({
+      status: 'cancelled',
+      request_counts: { total: 10, completed: 4, failed: 0 },
+    })
+    expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(4))
+  })
+
   test('is seen without a word from the stream', async () => {
     const world = new PlannerWorld()
     const planner = start(world)

@@ -217,6 +217,12 @@ export class BatchLifecycle {
     await outages.outlast(() => record.save(), signal)
   }
 
+  /** Whether shards ended with the cancellation, before all of their lines were done. */
+  get #isCut(): boolean {
+    const { cancelled, work } = this.#context.state
+    return cancelled && !work.repay.begun && work.linesLeft > 0
+  }
+
   /** Waits until no more lines are to be run. */
   async #untilOver(): Promise<FinalState> {
     const { state, clock, signal } = this.#context
@@ -226,7 +232,7 @@ export class BatchLifecycle {
         await this.#untilQuiet(cancelGraceMs)
         return { ending: 'failed', errors: state.errors }
       }
-      if (work.complete) {
+      if (work.complete && !this.#isCut) {
         await this.#repay()
         return { ending: 'completed', errors: [] }
       }

@@ -27,6 +27,8 @@ export class TestProcessors {
   readonly #store: ObjectStore
   readonly #buckets: Buckets
   readonly #repayShard: ShardRepayer
+  /** Lines of a shard that are done when its batch is cancelled. */
+  linesInHand = 0
 
   constructor(store: ObjectStore, clock: Clock, buckets: Buckets) {
     this.#store = store
@@ -48,14 +50,16 @@ export class TestProcessors {
   /** Does a shard; what the planner is told of it. */
   async handle(job: ShardJob): Promise<Control | undefined> {
     const { tenant, batch, shard } = job
-    if (await this.#store.head(keys.batchCancel(tenant, batch))) return undefined
+    const cancelled = (await this.#store.head(keys.batchCancel(tenant, batch))) !== undefined
+    if (cancelled && this.linesInHand === 0) return undefined
     if (job.repay) {
       const repaid = await this.#repayShard(job as RepayJob, new AbortController().signal)
       const { tally, pending = 0 } = repaid ?? {}
       return tally && { type: 'shard_repaid', tenant, batch, shard, tally, pending }
     }
     const lines = await linesOf(job, { store: this.#store, buckets: this.#buckets })
-    const results = encodeResults(lines.map((line) => this.#run(job, line)))
+    const run = cancelled ? lines.slice(0, this.linesInHand) : lines
+    const results = encodeResults(run.map((line) => this.#run(job, line)))
     const tally = await writeShard(this.#store, job, results)
     return { type: 'shard_done', tenant, batch, shard, tally }
   }

@@ -264,7 +264,7 @@ describe('a batch that ends while its lines are run', () => {
     expect(errors.map(codeOf)).toEqual(['batch_expired'])
   })
 
-  test('cancelled: nothing comes of it, and its lines are run no further', async () => {
+  test('cancelled: what was done and is in hand is kept, and its lines are run no further', async () => {
     let tasks = 0
     let now = 1000
     const { store, run } = setUp({
@@ -279,8 +279,32 @@ describe('a batch that ends while its lines are run', () => {
       now: () => now,
     })
     const lines = Array.from({ length: 100 }, (_, i) => `https://x/${i}.jpg`)
-    expect(await run(await shardOf(store, lines), signal)).toBeUndefined()
+    const results = await run(await shardOf(store, lines), signal)
+    expect(results).toMatchObject({ cancelled: true, tally: { completed: tasks, failed: 0, dropped: 0 } })
+    expect(tasks).toBeGreaterThanOrEqual(3)
     expect(tasks).toBeLessThan(10)
+  })
+
+  test('cancelled: lines whose hosts let them wait notice it', async () => {
+    const { store, run } = setUp({
+      takesPlaces: true,
+      images: async (url, ask) => {
+        if (url.endsWith('fast.jpg')) return fakeImages(url, ask)
+        ask.onWait?.(undefined)
+        void store.put(keys.batchCancel('acme', 'batch_1'), '{}')
+        return new Promise((_, reject) => {
+          ask.signal.addEventListener('abort', () => reject(ask.signal.reason))
+        })
+      },
+    })
+    const job = await shardOf(store, ['https://x/slow.jpg', 'https://x/fast.jpg'])
+    expect(await run(job, signal)).toMatchObject({ cancelled: true, tally: { completed: 1, failed: 0 } })
+  })
+
+  test('cancelled before anything is done: nothing comes of it', async () => {
+    const { store, run } = setUp()
+    await store.put(keys.batchCancel('acme', 'batch_1'), '{}')
+    expect(await run(await shardOf(store, ['https://x/a.jpg']), signal)).toBeUndefined()
   })
 })
 

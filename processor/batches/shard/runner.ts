@@ -36,9 +36,11 @@ export interface ShardResults {
   tally: ShardTally
   /** Encoded by `encodeShard`. */
   object: Uint8Array
+  /** Its batch was cancelled: lines that were not begun are not in it. */
+  cancelled?: boolean
 }
 
-/** Runs a shard from its first line to its last; undefined when its batch is cancelled. */
+/** Runs a shard from its first line to its last, or until its batch is cancelled; undefined when nothing was done by then. */
 export type ShardRunner = (
   job: ShardJob,
   signal: AbortSignal,
@@ -78,10 +80,16 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
     }
     const stopping = new AbortController()
     const expiry = timeLimit(job.expiresAt - now(), () => new BatchExpiredError())
+    const cancelling = new AbortController()
     const running = AbortSignal.any([signal, stopping.signal])
+    const checkCancelled = async () => {
+      if (await isCancelled(job)) cancelling.abort(new BatchCancelledError())
+    }
+    // Lines that wait for a host begin nothing, and would not notice.
+    const watch = setInterval(() => left.waiting > 0 && void checkCancelled().catch(() => {}), cancelCacheMs)
     const lineRun: LineRun = {
       signal: running,
-      fetching: AbortSignal.any([running, expiry.signal]),
+      fetching: AbortSignal.any([running, expiry.signal, cancelling.signal]),
       priority: priorityOf(job.expiresAt, now()),
       onWaiting(change) {
         left.waiting += change
@@ -89,7 +97,8 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       },
       async begin() {
         running.throwIfAborted()
-        if (await isCancelled(job)) throw new BatchCancelledError()
+        await checkCancelled()
+        cancelling.signal.throwIfAborted()
       },
     }
     const run = async (line: ManifestLine) => {
@@ -98,6 +107,8 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
         if (outcome) onLine?.(outcome)
         return outcome
       } catch (error) {
+        // What is in hand is finished.
+        if (error instanceof BatchCancelledError) return undefined
         stopping.abort(error)
         throw error
       } finally {
@@ -106,12 +117,13 @@ export function createShardRunner(options: ShardRunnerOptions): ShardRunner {
       }
     }
     try {
-      return encodeResults(await settled(lines.map(run)))
+      const outcomes = await settled(lines.map(run))
+      if (!cancelling.signal.aborted) return encodeResults(outcomes)
+      return outcomes.some(Boolean) ? { ...encodeResults(outcomes), cancelled: true } : undefined
     } catch (error) {
-      const first: unknown = signal.aborted ? error : (stopping.signal.reason ?? error)
-      if (first instanceof BatchCancelledError) return undefined
-      throw first
+      throw signal.aborted ? error : (stopping.signal.reason ?? error)
     } finally {
+      clearInterval(watch)
       expiry.clear()
     }
   }
