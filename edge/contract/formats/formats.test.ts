@@ -54,6 +54,9 @@ describe('by its bytes', () => {
     ['Photoshop', latin1('8BPS\0\x01')],
     ['icon', latin1('\0\0\x01\0\x01\0')],
     ['portable pixmap', latin1('P6\n9 9\n255\n')],
+    ['portable pixmap', latin1('P5 # by a program\n# of ours\n9 9 255 ')],
+    ['portable pixmap', latin1('Pf\n9 9\n-1.0\n')],
+    ['portable pixmap', latin1('P7\nWIDTH 9\n')],
     ['OpenEXR', latin1('\x76\x2f\x31\x01')],
     ['DICOM', at(128, 'DICM')],
     ['Targa', at(400, 'TRUEVISION-XFILE.\0')],
@@ -72,6 +75,7 @@ describe('by its bytes', () => {
   it.each([
     ['nothing', ''],
     ['text', 'hello <svg> <html>'],
+    ['a list of names', 'P1 front.jpg\nP2 back.jpg\n'],
     ['text of a B and an M', 'BMW is a car, and this is text'],
     ['a few bytes', '\0'],
     ['sound', 'ID3\x03'],

@@ -295,7 +295,9 @@ export const fileFormats: readonly FileFormat[] = [
       'image/x-portable-anymap',
     ],
     {
-      matches: (bytes) => /^P[1-7Ff]\s/.test(ascii(bytes, 0, 3)),
+      // More than its two letters: a list of names can begin like them.
+      matches: (bytes) =>
+        /^P(?:[1-6Ff]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s|7\n[A-Z#])/.test(ascii(bytes, 0, 1024)),
       note: 'Save it as PNG.',
     },
   ),
