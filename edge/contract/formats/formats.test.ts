@@ -59,6 +59,7 @@ describe('by its bytes', () => {
     ['portable pixmap', latin1('P7\nWIDTH 9\n')],
     ['OpenEXR', latin1('\x76\x2f\x31\x01')],
     ['DICOM', at(128, 'DICM')],
+    ['Targa', Buffer.concat([latin1('\0\0\x02\0\0\0\0\0'), at(400, 'TRUEVISION-XFILE.\0')])],
     ['Targa', at(400, 'TRUEVISION-XFILE.\0')],
     ['MOV', ftyp('qt  ')],
     ['MOV', latin1('\0\0\0\x08wide\0\0\0\0mdat')],

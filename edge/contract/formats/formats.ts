@@ -261,7 +261,8 @@ export const fileFormats: readonly FileFormat[] = [
     note: 'It is a program that can refer to other files. Export it as PNG.',
   }),
   refused('picture', 'icon', 'a Windows icon', ['ico', 'cur'], ['image/x-icon', 'image/vnd.microsoft.icon'], {
-    matches: startsWith([0, 0, 1, 0], [0, 0, 2, 0]),
+    // With a number of pictures: a Targa file can begin like a cursor that has none.
+    matches: (bytes) => startsWith([0, 0, 1, 0], [0, 0, 2, 0])(bytes) && bytes[4] !== 0,
     note: 'Save its largest picture as PNG.',
   }),
   refused('picture', 'Apple icon', 'an Apple icon', ['icns'], ['image/icns'], {
