@@ -12,7 +12,7 @@ if (cache !== undefined) enableCompileCache(cache)
 
 const { describeConfig, loadConfig } = await import('../../infra/config.ts')
 const { bundledModel } = await import('../../infra/starter-model/bundled.ts')
-const { isClosedPipe, UsageError } = await import('./errors.ts')
+const { describeError, isClosedPipe, UsageError } = await import('./errors.ts')
 const { runProgram } = await import('./program.ts')
 
 // A reader like `head` may exit. Commands that need to know notice it by the failed write.
@@ -142,7 +142,7 @@ let exitCode = await runProgram(process.argv.slice(2), {
 // A failed write is told after it.
 await setImmediate()
 if (exitCode === 0 && failedWrite) {
-  process.stderr.write(`turbine: Not all of the output was written: ${failedWrite.message}.\n`)
+  process.stderr.write(`turbine: Not all of the output was written: ${describeError(failedWrite)}\n`)
   exitCode = 1
 }
 // Standard input and keep-alive connections must not keep the process alive.
