@@ -77,6 +77,11 @@ test.each([1, 2, 3, 500])('%i zeros that a power failure left are no UTF-16', (z
     expect(listShape(Buffer.from(text + '\0'.repeat(zeros)))).toEqual({ form: 'lines', encoding: 'utf-8' })
 })
 
+test('zeros between names are no UTF-16', () => {
+  for (const text of ['a.jpg\0b.jpg\0', './a.jpg\0./b.jpg\0', 'ab.jpg\0cd.jpg\0'])
+    expect(listShape(Buffer.from(text)).encoding).toBe('utf-8')
+})
+
 test('carriage returns alone end lines', async () => {
   expect(await linesOf(Buffer.from('a.jpg\rb.jpg\r'))).toEqual(['a.jpg', 'b.jpg', ''])
   expect(await linesOf(Buffer.from('\uFEFFa.jpg\rb.jpg', 'utf16le'))).toEqual(['a.jpg', 'b.jpg'])

@@ -45,25 +45,25 @@ export function listShape(head: Uint8Array, name = ''): ListShape {
 export const isPlainList = ({ form, encoding }: ListShape) => form === 'lines' && encoding === 'utf-8'
 
 /**
- * By the byte order mark. Without one, UTF-16 has a zero beside each character of ASCII, of which even lists in other
- * scripts have line ends, dots and extensions; the zeros that a power failure leaves are at both sides.
+ * By the byte order mark. Without one, UTF-16 has a zero beside each character of ASCII, and even lists in other scripts
+ * have runs of them, as `.jpg`. Zeros between names, or left by a power failure, do not alternate with other bytes.
  */
 function encodingOf(head: Uint8Array): ListShape['encoding'] {
   const [first, second] = head
   if (first === 0xff && second === 0xfe) return 'utf-16le'
   if (first === 0xfe && second === 0xff) return 'utf-16be'
-  const [even, odd] = zerosBySide(head)
-  const least = Math.max(2, head.length / 16)
+  const [even, odd] = alternatingZeros(head)
+  const least = Math.max(2, head.length / 32)
   if (odd >= 3 * even + least) return 'utf-16le'
   return even >= 3 * odd + least ? 'utf-16be' : 'utf-8'
 }
 
-/** Zeros at even and at odd places. */
-function zerosBySide(bytes: Uint8Array): [even: number, odd: number] {
+/** Zeros with another two bytes before, and none between, at even and at odd places. */
+function alternatingZeros(bytes: Uint8Array): [even: number, odd: number] {
   let even = 0
   let odd = 0
   bytes.forEach((byte, at) => {
-    if (byte !== 0) return
+    if (byte !== 0 || bytes[at - 1] === 0 || bytes[at - 2] !== 0) return
     if (at % 2 === 0) even++
     else odd++
   })
