@@ -141,6 +141,13 @@ test('names that begin like a format are a list', async () => {
   expect(await imagesOf([join(folder, 'list.txt')])).toEqual(['P1 front.jpg', 'P2 back.jpg'])
 })
 
+test.each(['-', '/dev/stdin', '/dev/fd/0'])(
+  'standard input is a list by any of its names: %s',
+  async (name) => {
+    expect(await imagesOf([name], 'a.jpg\n')).toEqual(['a.jpg'])
+  },
+)
+
 test('what does not exist is refused before any work', async () => {
   await expect(resolveInputs([join(folder, 'nothing')])).rejects.toThrow(UsageError)
 })
