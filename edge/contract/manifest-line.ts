@@ -124,7 +124,7 @@ const tooLong = () =>
     'line_too_long',
     `The line has more than ${maxLineBytes / 2 ** 20} MiB. Send the image's URL instead of its bytes.`,
   )
-const notUtf8 = () => invalid('invalid_json_line', 'The line is not in UTF-8.')
+const notUtf8 = () => invalid('invalid_json_line', 'The line is not in UTF-8. Save the list as UTF-8.')
 
 const address = /^(?:https?|s3|data):/i
 

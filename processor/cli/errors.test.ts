@@ -20,3 +20,14 @@ test('an error is one line; stacks and causes are for debugging', () => {
   expect(debug).toContain('errors.test.ts')
   expect(debug).toContain('caused by Error: the reason')
 })
+
+test.each([
+  ['ENOSPC', 'write', /write\. Make room, and run the command again\.$/],
+  ['EACCES', 'open', /Check the permissions/],
+  ['EROFS', 'open', /can be written/],
+  ['ENOTDIR', 'open', /A part of the path is a file/],
+  ['EEXIST', 'mkdir', /A part of the path is a file/],
+])('a failure of the file system names its remedy: %s', (code, syscall, message) => {
+  const error = Object.assign(new Error(`${code}: it failed, ${syscall}`), { code, syscall })
+  expect(describeError(error)).toMatch(message)
+})

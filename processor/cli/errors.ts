@@ -39,10 +39,31 @@ export function exitCodeOf(error: unknown): number {
   return isClosedPipe(error) ? 141 : 1
 }
 
+/** What to do about failures of the file system, which say only what happened. */
+const remedies = new Map(
+  Object.entries({
+    ENOSPC: 'Make room, and run the command again.',
+    EDQUOT: 'Make room within your quota, and run the command again.',
+    EROFS: 'Choose a place that can be written.',
+    EACCES: 'Check the permissions, or choose another place.',
+    EPERM: 'Check the permissions, or choose another place.',
+    ENOTDIR: 'A part of the path is a file. Choose another path.',
+    EEXIST: 'A part of the path is a file. Choose another path.',
+    EMFILE: 'Raise the limit of open files, e.g. with "ulimit -n 4096".',
+  }),
+)
+
+function remedyOf(error: unknown): string | undefined {
+  const { code, syscall } = error as { code?: unknown; syscall?: unknown }
+  return typeof code === 'string' && typeof syscall === 'string' ? remedies.get(code) : undefined
+}
+
 /** Formats an error as one line, followed by the stack with its causes when debugging. */
 export function describeError(error: unknown, { debug = false } = {}): string {
   const message = error instanceof Error ? error.message : String(error)
-  const line = message.trim().replace(/\s*\n\s*/g, ' ')
+  const remedy = error instanceof Error ? remedyOf(error) : undefined
+  const said = message.trim().replace(/\s*\n\s*/g, ' ')
+  const line = remedy === undefined ? said : `${said}. ${remedy}`
   return debug && error instanceof Error ? `${line}\n${stackOf(error)}` : line
 }
 

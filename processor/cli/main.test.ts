@@ -1,9 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { closeSync, existsSync, openSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 
 const cli = fileURLToPath(new URL('./main.ts', import.meta.url))
+
+const fullDisk = '/dev/full'
 
 async function turbine(args: string[], env: Record<string, string> = {}) {
   const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, ...env } })
@@ -53,4 +56,17 @@ test('the bundled model is listed', async () => {
   const { code, stdout } = await turbine(['models', 'list'])
   expect(code).toBe(0)
   expect(stdout).toMatch(/^starter \(bundled\) +[\d.]+ MB /)
+})
+
+test.skipIf(!existsSync(fullDisk))('output that could not be written is a failure', async () => {
+  const file = openSync(fullDisk, 'w')
+  const child = spawn(process.execPath, [cli, '--version'], { stdio: ['ignore', file, 'pipe'] })
+  let stderr = ''
+  child.stderr!.on('data', (text) => {
+    stderr += text
+  })
+  const [code] = await once(child, 'close')
+  closeSync(file)
+  expect(code).toBe(1)
+  expect(stderr).toMatch(/^turbine: Not all of the output was written: ENOSPC: .*\n$/)
 })

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { enableCompileCache } from 'node:module'
+import { setImmediate } from 'node:timers/promises'
 import type { Config, ConfigSources } from '../../infra/config.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { ReadImage } from './caption/read-image.ts'
@@ -11,11 +12,14 @@ if (cache !== undefined) enableCompileCache(cache)
 
 const { describeConfig, loadConfig } = await import('../../infra/config.ts')
 const { bundledModel } = await import('../../infra/starter-model/bundled.ts')
-const { UsageError } = await import('./errors.ts')
+const { describeError, isClosedPipe, UsageError } = await import('./errors.ts')
 const { runProgram } = await import('./program.ts')
 
-// A reader like `head` may exit. Commands notice it by the failed write.
-process.stdout.on('error', () => {})
+// A reader like `head` may exit. Commands that need to know notice it by the failed write.
+let failedWrite: Error | undefined
+process.stdout.on('error', (error) => {
+  if (!isClosedPipe(error)) failedWrite ??= error
+})
 process.stderr.on('error', () => {})
 
 /** Each is told once, though settings are loaded several times. */
@@ -73,7 +77,7 @@ async function openImages() {
 }
 
 // Commands import lazily: onnxruntime and sharp are slow to load.
-const exitCode = await runProgram(process.argv.slice(2), {
+let exitCode = await runProgram(process.argv.slice(2), {
   version: packageJson.version,
   settings: describeConfig(),
   debug: /^(debug|trace)$/.test(process.env.TURBINE_LOG_LEVEL ?? ''),
@@ -135,5 +139,11 @@ const exitCode = await runProgram(process.argv.slice(2), {
     return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })
   },
 })
+// A failed write is told after it.
+await setImmediate()
+if (exitCode === 0 && failedWrite) {
+  process.stderr.write(`turbine: Not all of the output was written: ${describeError(failedWrite)}\n`)
+  exitCode = 1
+}
 // Standard input and keep-alive connections must not keep the process alive.
 process.exit(exitCode)

@@ -16,7 +16,8 @@ async function identityOf(file: string | number): Promise<string | undefined> {
 /** File that a command writes, by the option that names it. */
 export interface NamedOutput {
   option: string
-  path: string
+  /** Its path, or the descriptor of standard output. */
+  path: string | number
 }
 
 /**
@@ -34,9 +35,10 @@ export async function assertNotInput(
     const identity = await identityOf(output.path)
     if (identity === undefined) continue
     const { option, path } = output
+    const name = typeof path === 'number' ? 'The file at standard output' : path
     if (read.has(identity))
       throw new UsageError(
-        `${path} is read by this command and would be written by it too. Name another file with ${option}.`,
+        `${name} is read by this command and would be written by it too. Name another file with ${option}.`,
       )
     const other = written.get(identity)
     if (other) throw new UsageError(`${other.option} and ${option} are the same file. Use different files.`)

@@ -261,7 +261,8 @@ export const fileFormats: readonly FileFormat[] = [
     note: 'It is a program that can refer to other files. Export it as PNG.',
   }),
   refused('picture', 'icon', 'a Windows icon', ['ico', 'cur'], ['image/x-icon', 'image/vnd.microsoft.icon'], {
-    matches: startsWith([0, 0, 1, 0], [0, 0, 2, 0]),
+    // With a number of pictures: a Targa file can begin like a cursor that has none.
+    matches: (bytes) => startsWith([0, 0, 1, 0], [0, 0, 2, 0])(bytes) && bytes[4] !== 0,
     note: 'Save its largest picture as PNG.',
   }),
   refused('picture', 'Apple icon', 'an Apple icon', ['icns'], ['image/icns'], {
@@ -295,7 +296,9 @@ export const fileFormats: readonly FileFormat[] = [
       'image/x-portable-anymap',
     ],
     {
-      matches: (bytes) => /^P[1-7Ff]\s/.test(ascii(bytes, 0, 3)),
+      // More than its two letters: a list of names can begin like them.
+      matches: (bytes) =>
+        /^P(?:[1-6Ff]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s|7\n[A-Z#])/.test(ascii(bytes, 0, 1024)),
       note: 'Save it as PNG.',
     },
   ),

@@ -34,6 +34,13 @@ describe('the shape of a list', () => {
     ['file_name;text\n', 'list.txt', 'table'],
     ['a, b.jpg\n', 'list.txt', 'lines'],
     ['', 'list.txt', 'lines'],
+    ['a.jpg\rb.jpg\r', 'list.txt', 'return_lines'],
+    ['{"image": "a.jpg"}\r{"image": "b.jpg"}', 'list.jsonl', 'return_lines'],
+    ['a.jpg\r\nb.jpg\r\n', 'list.txt', 'lines'],
+    ['a.jpg\r', 'list.txt', 'lines'],
+    ['image,custom_id\ra.jpg,1\r', 'list.csv', 'table'],
+    ['{\n  "image": "a.jpg"\n}\n', 'list.json', 'objects'],
+    ['{\r\n  "image": "a.jpg"\r\n}\r\n', 'list.jsonl', 'objects'],
   ])('%j in %s is %s', (text, name, form) => {
     expect(listShape(Buffer.from(text), name)).toEqual({ form, encoding: 'utf-8' })
     for (const [encoding, bytes] of [
@@ -57,6 +64,34 @@ test.each([
   ['without a mark, big end first', utf16be('café.jpg\r\n😀.jpg')],
 ])('UTF-16 %s', async (_, bytes) => {
   expect(await linesOf(bytes)).toEqual(['café.jpg', '😀.jpg'])
+})
+
+test.each(['utf-16le', 'utf-16be'])('%s without a mark in another script', (encoding) => {
+  const text = '写真/一番目の写真.jpg\n写真/二番目の写真.jpg\n'
+  const bytes = encoding === 'utf-16le' ? Buffer.from(text, 'utf16le') : utf16be(text)
+  expect(listShape(bytes)).toEqual({ form: 'lines', encoding })
+})
+
+test.each([1, 2, 3, 500])('%i zeros that a power failure left are no UTF-16', (zeros) => {
+  for (const text of ['a.jpg\n', 'ab.jpg\n'])
+    expect(listShape(Buffer.from(text + '\0'.repeat(zeros)))).toEqual({ form: 'lines', encoding: 'utf-8' })
+})
+
+test('zeros between names are no UTF-16', () => {
+  for (const text of ['a.jpg\0b.jpg\0', './a.jpg\0./b.jpg\0', 'ab.jpg\0cd.jpg\0'])
+    expect(listShape(Buffer.from(text)).encoding).toBe('utf-8')
+})
+
+test('carriage returns alone end lines', async () => {
+  expect(await linesOf(Buffer.from('a.jpg\rb.jpg\r'))).toEqual(['a.jpg', 'b.jpg', ''])
+  expect(await linesOf(Buffer.from('\uFEFFa.jpg\rb.jpg', 'utf16le'))).toEqual(['a.jpg', 'b.jpg'])
+})
+
+test.each(['\n', '\r\n'])('objects over several lines are a line each: %j', async (lineEnd) => {
+  const objects = [{ image: 'a{}\n,.jpg', turbine: { max_prune: 0.5 } }, { image: 'b.jpg' }]
+  const text = objects.map((object) => JSON.stringify(object, undefined, 2)).join('\n')
+  const lines = await linesOf(Buffer.from(`${text}\n`.replaceAll('\n', lineEnd)), 'list.jsonl')
+  expect(lines.filter(Boolean).map((line) => JSON.parse(line))).toEqual(objects)
 })
 
 test('an array is a line for each item, whatever is in its strings', async () => {

@@ -2,15 +2,19 @@ import { Readable } from 'node:stream'
 import { parse as parseTable, type Options as TableOptions } from 'csv-parse'
 import { BaseError } from '../../../infra/errors.ts'
 import { kindOfName } from '../formats/file-kind.ts'
+import { type FileFormat, formatOf } from '../formats/formats.ts'
 import { isImageField } from './image-fields.ts'
 
-/** How a list of images is written: a line for each, an array of JSON, or a table as of a spreadsheet. */
+/**
+ * How a list of images is written: a line for each, ended by line feeds or, as of old editors, by carriage returns alone; an
+ * array of JSON; objects of JSON over several lines each; or a table as of a spreadsheet.
+ */
 export interface ListShape {
-  form: 'lines' | 'array' | 'table'
+  form: 'lines' | 'return_lines' | 'array' | 'objects' | 'table'
   encoding: 'utf-8' | 'utf-16le' | 'utf-16be'
 }
 
-/** A list that breaks off in a way that hides what follows; the message names the line. */
+/** A file that is no list, or breaks off in a way that hides what follows; the message names what it is, or the line. */
 export class ListFileError extends BaseError {}
 
 /** First bytes of a list from which its shape is told. */
@@ -40,22 +44,41 @@ export function listShape(head: Uint8Array, name = ''): ListShape {
 /** Lines in UTF-8 are read as they are. */
 export const isPlainList = ({ form, encoding }: ListShape) => form === 'lines' && encoding === 'utf-8'
 
-/** By the byte order mark; without one, ASCII has zeros at every second byte of UTF-16. */
+/**
+ * By the byte order mark. Without one, UTF-16 has a zero beside each character of ASCII, and even lists in other scripts
+ * have runs of them, as `.jpg`. Zeros between names, or left by a power failure, do not alternate with other bytes.
+ */
 function encodingOf(head: Uint8Array): ListShape['encoding'] {
-  const [first, second, third, fourth] = head
+  const [first, second] = head
   if (first === 0xff && second === 0xfe) return 'utf-16le'
   if (first === 0xfe && second === 0xff) return 'utf-16be'
-  if (first && second === 0 && third && fourth === 0) return 'utf-16le'
-  return first === 0 && second && third === 0 && fourth ? 'utf-16be' : 'utf-8'
+  const [even, odd] = alternatingZeros(head)
+  const least = Math.max(2, head.length / 32)
+  if (odd >= 3 * even + least) return 'utf-16le'
+  return even >= 3 * odd + least ? 'utf-16be' : 'utf-8'
+}
+
+/** Zeros with another two bytes before, and none between, at even and at odd places. */
+function alternatingZeros(bytes: Uint8Array): [even: number, odd: number] {
+  let even = 0
+  let odd = 0
+  bytes.forEach((byte, at) => {
+    if (byte !== 0 || bytes[at - 1] === 0 || bytes[at - 2] !== 0) return
+    if (at % 2 === 0) even++
+    else odd++
+  })
+  return [even, odd]
 }
 
 function formOf(text: string, name: string): ListShape['form'] {
+  const lines = /^[^\n]*\r[^\n]+$/.test(text) ? 'return_lines' : 'lines'
   if (/^\[\s*(?:["{\]]|$)/.test(text)) return 'array'
-  if (text.startsWith('{')) return 'lines'
+  if (/^\{[ \t]*\r?\n/.test(text)) return 'objects'
+  if (text.startsWith('{')) return lines
   if (/\.(?:csv|tsv)$/i.test(name)) return 'table'
   const cells = text.split(/\r?\n|\r/, 1)[0]!.split(/[,;\t]/)
   const isHeader = cells.length > 1 && cells.some((cell) => isImageField(columnName(cell)))
-  return isHeader && cells.every((cell) => /^"?[\w ]*"?$/.test(cell.trim())) ? 'table' : 'lines'
+  return isHeader && cells.every((cell) => /^"?[\w ]*"?$/.test(cell.trim())) ? 'table' : lines
 }
 
 const columnName = (cell: string) =>
@@ -67,7 +90,7 @@ const columnName = (cell: string) =>
 
 /**
  * Rewrites a list as lines of UTF-8, one for each image: of a table `{"image": ..., "custom_id": ...}`, at the same line
- * where no row has several; of an array its nth item at the nth line.
+ * where no row has several; of an array, and of objects, the nth item at the nth line.
  * @throws ListFileError for a table that cannot be read on
  */
 export async function* listLines(
@@ -75,14 +98,16 @@ export async function* listLines(
   { form, encoding }: ListShape,
 ): AsyncGenerator<Uint8Array> {
   const text = encoding === 'utf-8' ? bytes : decoded(bytes, encoding)
-  if (form === 'array') yield* arrayLines(text)
+  if (form === 'array') yield* itemLines(text, 1)
+  else if (form === 'objects') yield* itemLines(text, 0)
+  else if (form === 'return_lines') yield* returnLines(text)
   else if (form === 'table') yield* tableLines(text)
   else yield* text
 }
 
 /**
  * Rewrites a list of any shape as lines, by its first bytes.
- * @throws as `listLines`
+ * @throws ListFileError as `listLines`, and for what is no list
  */
 export async function* readList(bytes: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
   const chunks = bytes[Symbol.asyncIterator]()
@@ -93,6 +118,8 @@ export async function* readList(bytes: AsyncIterable<Uint8Array>, name: string):
     if (done) break
     head = Buffer.concat([head, value])
   }
+  const format = formatOf(head)
+  if (format) throw new ListFileError(`This is ${format.what}, not a list.${remedyFor(format)}`)
   async function* all(): AsyncGenerator<Uint8Array> {
     yield head
     yield* { [Symbol.asyncIterator]: () => chunks }
@@ -100,14 +127,25 @@ export async function* readList(bytes: AsyncIterable<Uint8Array>, name: string):
   yield* listLines(all(), listShape(head.subarray(0, listHeadBytes), name))
 }
 
+const remedyFor = ({ decoded: isDecoded, note }: FileFormat) =>
+  note === undefined || isDecoded ? ' A list has a line for each picture.' : ` ${note}`
+
 async function* decoded(bytes: AsyncIterable<Uint8Array>, encoding: string): AsyncGenerator<Uint8Array> {
   const decoder = new TextDecoder(encoding)
   for await (const chunk of bytes) yield Buffer.from(decoder.decode(chunk, { stream: true }))
   yield Buffer.from(decoder.decode())
 }
 
-/** Makes a line of each item: line ends between the tokens become spaces, and the outer commas line ends. */
-async function* arrayLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* returnLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks)
+    yield Buffer.from(chunk).map((byte) => (byte === carriageReturn ? lineFeed : byte))
+}
+
+/**
+ * Makes a line of each item: line ends between the tokens become spaces, and what separates the items line ends.
+ * @param items depth of the items: 1 in an array, 0 without one
+ */
+async function* itemLines(chunks: AsyncIterable<Uint8Array>, items: 0 | 1): AsyncGenerator<Uint8Array> {
   let depth = 0
   let inString = false
   let escaped = false
@@ -120,10 +158,11 @@ async function* arrayLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
         else if (byte === backslash) escaped = true
         else if (byte === quote) inString = false
       } else if (byte === quote) inString = true
-      else if (byte === lineFeed || byte === carriageReturn) bytes[at] = space
-      else if (byte === comma && depth === 1) bytes[at] = lineFeed
-      else if (opening.has(byte) && depth++ === 0) bytes[at] = space
-      else if (closing.has(byte) && --depth === 0) bytes[at] = lineFeed
+      else if (byte === carriageReturn) bytes[at] = space
+      else if (byte === lineFeed) bytes[at] = depth <= 0 && items === 0 ? lineFeed : space
+      else if (byte === comma && depth === items) bytes[at] = lineFeed
+      else if (opening.has(byte) && depth++ < items) bytes[at] = space
+      else if (closing.has(byte) && --depth < items) bytes[at] = lineFeed
     }
     yield bytes
   }

@@ -152,6 +152,7 @@ test.each([
   ['\n \n', [], /manifest\.jsonl is empty/],
   ['photos/a.jpg\n', [], /Line 1 of .* is not a URL.*npx turbine caption/],
   ['\xFF\xD8\0\0', [], /is not text/],
+  ['<!doctype html><title>Sign in</title>', [], /manifest\.jsonl: This is an HTML page, not a list/],
   ['{"url": "/v1/embeddings"}', [], /is for \/v1\/embeddings\. Batches support/],
   ['{"url": "/v1/chat/completions"}', ['--endpoint', '/v1/captions'], /Omit --endpoint/],
   [short, ['--endpoint', '/v1/images'], /must be .v1.chat.completions or/],

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises'
 import { type BatchEndpoint, batchEndpoints } from '../../../edge/contract/batch.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
-import { readList } from '../../../edge/contract/lists/list-file.ts'
+import { ListFileError, readList } from '../../../edge/contract/lists/list-file.ts'
 import { isAddress } from '../caption/manifest.ts'
 import { UsageError } from '../errors.ts'
 import { quoteForShell } from '../format.ts'
@@ -54,7 +54,10 @@ async function inspectFile(path: string, name: string): Promise<BatchInput> {
       `${path} is a local folder, which the service cannot read. Caption it here with ` +
         `"npx turbine caption ${quoteForShell(path)}", or submit s3://bucket/prefix/ for all images under it.`,
     )
-  const line = await firstLine(path)
+  const line = await firstLine(path).catch((error: unknown) => {
+    if (error instanceof ListFileError) throw new UsageError(`${name}: ${error.message}`, { cause: error })
+    throw error
+  })
   if (!line)
     throw new UsageError(`${name} is empty. A line is {"image_url": "https://...", "custom_id": "..."}.`)
   return { path, filename: basename(path), bytes: found.size, endpoint: endpointOf(line, name) }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { appendFile, link, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { appendFile, link, mkdir, mkdtemp, open, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Writable } from 'node:stream'
@@ -55,10 +55,10 @@ async function* noInput(): AsyncGenerator<Uint8Array> {}
 /** Runs the command over the photos; what happened, whether it threw or not. */
 async function caption(
   flags: Partial<CaptionFlags> = {},
-  options: FakeCaptionerOptions & { inputs?: string[] } = {},
+  options: FakeCaptionerOptions & { inputs?: string[]; stdoutFd?: number } = {},
 ) {
   const captioner = new FakeCaptioner(options)
-  const stdout = collect()
+  const stdout = Object.assign(collect(), { fd: options.stdoutFd })
   const stderr = collect()
   const signals = new FakeSignals()
   const error: unknown = await runCaption(
@@ -241,6 +241,23 @@ describe('what is read or foreign is never written', () => {
     for (const name of ['list.jsonl', 'symbolic.jsonl', 'hard.jsonl', 'photos/../list.jsonl']) {
       await expectRefused(path, { out: join(folder, name) }, [path])
       await expectRefused(path, { errors: join(folder, name) }, [path])
+    }
+  })
+
+  test('a manifest to which standard output is appended', async () => {
+    const path = join(folder, 'list.jsonl')
+    await writeFile(path, manifest)
+    const file = await open(path, 'a')
+    try {
+      for (const standardOutput of ['-', '/dev/stdout']) {
+        const { error } = await caption({ out: standardOutput }, { inputs: [path], stdoutFd: file.fd })
+        expect(error).toBeInstanceOf(UsageError)
+        expect((error as Error).message).toContain('The file at standard output is read by this command')
+      }
+      // Nothing but the counts goes there.
+      expect((await caption({}, { inputs: [path], stdoutFd: file.fd })).error).toBeUndefined()
+    } finally {
+      await file.close()
     }
   })
 

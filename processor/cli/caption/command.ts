@@ -93,12 +93,14 @@ export async function runCaption(
   flags: CaptionFlags,
   environment: CaptionEnvironment,
 ): Promise<void> {
-  const { stderr, stdin } = environment
+  const { stderr } = environment
+  const { fd: stdin } = environment.stdin as { fd?: number }
+  const { fd: stdout } = environment.stdout as { fd?: number }
   const { overwrite = false, retryErrors = false } = flags
   const files = await captionFiles(flags)
   assertEarlierRun(flags, files)
   const inputs = await resolveInputs(args)
-  await assertSafe(files, { inputs, stdin: (stdin as { fd?: number }).fd, overwrite })
+  await assertSafe(files, { inputs, stdin, stdout, overwrite })
   const earlier = await readEarlierRun(overwrite ? {} : { ...files, retryErrors })
   for (const note of damageNotes(files, earlier)) printNote(stderr, note)
   const captioner = await openCaptioner(flags, environment)

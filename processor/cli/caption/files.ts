@@ -61,16 +61,25 @@ function besideOutput(out: string): string {
   return `${extension ? out.slice(0, -extension.length) : out}.errors${extension || '.jsonl'}`
 }
 
+interface SafetyOptions {
+  inputs: readonly Input[]
+  /** Descriptors of the standard streams. */
+  stdin?: number
+  stdout?: number
+  overwrite: boolean
+}
+
 /**
  * Checks that nothing is written that is read, and that `overwrite` replaces nothing but files of earlier runs.
  * @throws UsageError
  */
 export async function assertSafe(
-  { out, errors }: CaptionFiles,
-  { inputs, stdin, overwrite }: { inputs: readonly Input[]; stdin?: number; overwrite: boolean },
+  { out, errors, pipes }: CaptionFiles,
+  { inputs, stdin, stdout, overwrite }: SafetyOptions,
 ): Promise<void> {
   const outputs: NamedOutput[] = []
-  if (out !== undefined) outputs.push({ option: '--out', path: out })
+  const written = out ?? (pipes.out === undefined ? stdout : undefined)
+  if (written !== undefined) outputs.push({ option: '--out', path: written })
   if (errors !== undefined) outputs.push({ option: '--errors', path: errors })
   const read = inputs.flatMap((input) => {
     if (input.kind === 'stdin') return stdin ?? []

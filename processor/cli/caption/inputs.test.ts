@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
+import { gzipSync } from 'node:zlib'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import { UsageError } from '../errors.ts'
@@ -124,6 +125,28 @@ test('a manifest, standard input, a file of any name and an address are taken in
     'p.jpg',
   ])
 })
+
+test.each([
+  ['compressed', gzipSync('a.jpg\n'), /list\.txt: This is an archive, not a list\. Unpack it\./],
+  ['a page', Buffer.from('<!doctype html><title>Sign in</title>\n<p>\n'), /HTML/],
+  ['a pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\noid sha256:0\n'), /git lfs pull/],
+])('what is %s is no list, and refused by its name', async (_, content, message) => {
+  await writeFile(join(folder, 'list.txt'), content)
+  await expect(imagesOf([join(folder, 'list.txt')])).rejects.toThrow(message)
+  await expect(imagesOf([join(folder, 'list.txt')])).rejects.toThrow(UsageError)
+})
+
+test('names that begin like a format are a list', async () => {
+  await writeFile(join(folder, 'list.txt'), 'P1 front.jpg\nP2 back.jpg\n')
+  expect(await imagesOf([join(folder, 'list.txt')])).toEqual(['P1 front.jpg', 'P2 back.jpg'])
+})
+
+test.each(['-', '/dev/stdin', '/dev/fd/0'])(
+  'standard input is a list by any of its names: %s',
+  async (name) => {
+    expect(await imagesOf([name], 'a.jpg\n')).toEqual(['a.jpg'])
+  },
+)
 
 test('what does not exist is refused before any work', async () => {
   await expect(resolveInputs([join(folder, 'nothing')])).rejects.toThrow(UsageError)

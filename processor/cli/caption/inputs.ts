@@ -28,6 +28,8 @@ export const listExtensions: ReadonlySet<string> = new Set([
   '.tsv',
 ])
 
+const standardInput = new Set(['-', '/dev/stdin', '/dev/fd/0', '/proc/self/fd/0'])
+
 /** Finds the kind of each argument; `-` is a manifest on standard input. @throws UsageError for a missing file */
 export async function resolveInputs(args: string[]): Promise<Input[]> {
   const inputs = await Promise.all(args.map(resolveArgument))
@@ -35,7 +37,7 @@ export async function resolveInputs(args: string[]): Promise<Input[]> {
 }
 
 async function resolveArgument(arg: string): Promise<Input[]> {
-  if (arg === '-') return [{ kind: 'stdin' }]
+  if (standardInput.has(arg)) return [{ kind: 'stdin' }]
   if (isAddress(arg)) return [{ kind: 'address', url: arg }]
   return Promise.all((await namesWithBytes(arg)).map(resolvePath))
 }

@@ -33,6 +33,12 @@ test('a data: URL is named by the hash of its bytes', () => {
   })
 })
 
+test('what is too long for a name is named by its hash, so that outputs have short lines', () => {
+  const text = 'x'.repeat(9000)
+  for (const line of [text, JSON.stringify({ image: text })])
+    expect(parse(line)).toEqual({ image: `sha256:${hash('sha256', text)}`, location: text })
+})
+
 test('what is not of this command is ignored: outputs, errors and tables of others are manifests too', () => {
   const turbine = { prune_level: 1, model: 'other', max_prune: 0.5 }
   const line = { image: 'a.jpg', caption: 'a cat', turbine, url: 'https://example.com/', prompt: null }

@@ -9,7 +9,7 @@ import { decodeDataUrlNow } from '../../../infra/fetch/data-url.ts'
 
 /** Image to caption, or the error of an invalid entry. */
 export interface Source extends CaptionEnd {
-  /** Name in the output: the path or URL as given, or `sha256:...` for a `data:` URL. */
+  /** Name in the output: the path or URL as given, or `sha256:...` for a `data:` URL and for what is too long for either. */
   image: string
   customId?: string
   /** Prompt that the caption continues. */
@@ -54,19 +54,24 @@ export function lineSource(
   }
 }
 
+/** More than any path or address has. */
+const maxNameCharacters = 8192
+
 /** Makes a source of a path, relative to `folder`, or a URL. */
 export function locate(image: string, folder = ''): Source {
   if (/^data:/i.test(image)) return { image: nameOfData(image), location: image }
+  if (image.length > maxNameCharacters) return { image: hashName(image), location: image }
   if (isAddress(image) || isAbsolute(image)) return { image, location: image }
   return { image, location: join(folder, image) }
 }
 
 /** Names a `data:` URL by the hash of its bytes, and one that cannot be read by that of its text. */
 function nameOfData(url: string): string {
-  const named = (content: string | Uint8Array) => `sha256:${hash('sha256', content)}`
   try {
-    return named(decodeDataUrlNow(url))
+    return hashName(decodeDataUrlNow(url))
   } catch {
-    return named(url)
+    return hashName(url)
   }
 }
+
+const hashName = (content: string | Uint8Array) => `sha256:${hash('sha256', content)}`
