@@ -276,6 +276,18 @@ describe('DecoderPool', () => {
     expect(spawned()).toBe(2)
   })
 
+  it('measures the shortest decoding, too', async () => {
+    const { spawn, running } = fakeDecoders()
+    const times: number[] = []
+    const { decode } = openPool({ spawn, now: () => 0, onDecoded: (_, ms) => times.push(ms) })
+    const decoded = decode(small)
+    await expect.poll(() => running.length).toBe(1)
+    running[0]!.finish()
+    await decoded
+    expect(times).toEqual([expect.any(Number)])
+    expect(times[0]).toBeGreaterThan(0)
+  })
+
   it('asks for the pixels of an image when it is its turn', async () => {
     const { spawn, running } = fakeDecoders()
     const { decode } = openPool({ spawn })

@@ -215,15 +215,15 @@ export class DecoderPool {
     limits: DecodeLimits,
     onStart?: (decoder: RunningDecoder) => void,
   ): Promise<ImageWarning[]> {
-    const { onDecoded, onLost, now = Date.now } = this.#options
+    const { onDecoded, onLost } = this.#options
     return this.#groups[kind].run(
       owner,
       async (decoder) => {
         onStart?.(decoder)
-        const startedAt = now()
+        const startedAt = performance.now()
         try {
           const warnings = await decoder.decode(image, target(), limits)
-          onDecoded?.(kind, now() - startedAt)
+          onDecoded?.(kind, performance.now() - startedAt)
           return warnings
         } catch (error) {
           const reason = reasonOf(error)

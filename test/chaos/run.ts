@@ -18,6 +18,7 @@ const hostileTenant = 'mallory'
 const pictureCount = 24
 /** Of an attack's full size: several run at a time, on a machine that does much else. */
 const attackShare = 0.1
+const hostileStorage = '400MB'
 /** For two cores that do everything else as well. */
 const load = { rate: 3, batchLines: [10, 50] } as const
 /** How long the last answers are waited for after the storm, ms. */
@@ -124,6 +125,8 @@ export class Run {
       keys[tenant] = await fleet.keyOf(tenant)
       await fleet.command(['tenants', 'grant', tenant, '--read', `s3://${bucket}/`])
     }
+    // The disk of the S3 server is small: without a limit of its storage one tenant fills it.
+    await fleet.command(['tenants', 'limit', hostileTenant, '--max-storage', hostileStorage])
     for (const right of ['--read', '--write'])
       await fleet.command(['tenants', 'grant', hostileTenant, right, `s3://${refusedBucket}/`])
     const { [hostileTenant]: hostileKey, ...honestKeys } = keys
