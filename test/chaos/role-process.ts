@@ -6,6 +6,13 @@ import { fileURLToPath } from 'node:url'
 import { apart, endWithThisProcess } from '../servers/tools.ts'
 import type { Role } from './plan.ts'
 
+/** As in the container: memory goes back to the system. */
+const containerMalloc = {
+  MALLOC_MMAP_THRESHOLD_: '32768',
+  MALLOC_TRIM_THRESHOLD_: '1048576',
+  MALLOC_ARENA_MAX: '2',
+}
+
 const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 
 /** One of the processes of a fleet that runs. */
@@ -41,7 +48,7 @@ export async function startRoleProcess(
 ): Promise<RoleProcess> {
   const { role, name, env, folder } = options
   const child = spawn(process.execPath, [cli, role], {
-    env: { ...neutralEnv(), ...env },
+    env: { ...neutralEnv(), ...containerMalloc, ...env },
     ...apart,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
