@@ -1,17 +1,20 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createWriteStream } from 'node:fs'
+import { createWriteStream, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { apart, endWithThisProcess } from '../servers/tools.ts'
 import type { Role } from './plan.ts'
 
-/** As in the container: memory goes back to the system. */
-const containerMalloc = {
-  MALLOC_MMAP_THRESHOLD_: '32768',
-  MALLOC_TRIM_THRESHOLD_: '1048576',
-  MALLOC_ARENA_MAX: '2',
-}
+const dockerfile = new URL('../../infra/deploy/Dockerfile', import.meta.url)
+
+/** What the container sets for the allocator, so that memory goes back to the system. */
+const containerMalloc: Record<string, string> = Object.fromEntries(
+  [...readFileSync(dockerfile, 'utf8').matchAll(/\b(MALLOC_\w+)=(\S+)/g)].map(([, name, value]) => [
+    name,
+    value,
+  ]),
+)
 
 const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 
