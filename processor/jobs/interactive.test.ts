@@ -175,6 +175,23 @@ it('lets a repeat wait for the one that is being captioned', async () => {
   expect(delivered).toHaveLength(2)
 })
 
+it.each([
+  ['a caller who waits', {}],
+  ['a caller who has a 202', { replyTo: undefined }],
+])('two processors that have a record at once give one result: %s', async (_, change) => {
+  const runs = [Promise.withResolvers<Captioned>(), Promise.withResolvers<Captioned>()]
+  const handled = runs.map(({ promise }) => {
+    const captioner = { model: 'tiny', concurrency: 1, close: async () => {}, caption: () => promise }
+    return handle(recordOf({ repeatable: true, ...change }), captioned, { captioner })
+  })
+  for (const [index, { resolve }] of runs.entries()) {
+    resolve({ ...captioned, turbine: { ...captioned.turbine, queue_ms: index } })
+    await handled[index]
+  }
+  expect(await stored()).toMatchObject({ turbine: { queue_ms: 0 } })
+  expect(delivered).toEqual('replyTo' in change ? [] : [await stored(), await stored()])
+})
+
 it('captions what was only marked as queued before the start', async () => {
   await store.put(keys.caption('default', 'cap_1'), JSON.stringify({ status: 'queued' }))
   await handle(recordOf({}, startedAt - 1))

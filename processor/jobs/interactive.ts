@@ -3,7 +3,7 @@ import { retryLater, TurbineError } from '../../edge/contract/errors.ts'
 import { type CaptionJob, decodeJob } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import type { FairBudget, Reservation } from '../../infra/fair-budget.ts'
-import { putJson } from '../../infra/store/json.ts'
+import { getVersioned, swapJson } from '../../infra/store/json.ts'
 import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
@@ -79,13 +79,13 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
     const known = mayHaveRun ? await finishedCaption(options.store, job, record) : undefined
     const timed = withReplyTime(job)
     const error = known || options.decided || !job.replyTo ? undefined : rejectionOf(options, timed)
-    if (error) await reject(options, job, error)
+    if (error) await reject(options, job, error, record)
     else {
       if (inTransit.delete(job.id)) transitTime.observe(options.now() - job.acceptedAt)
       if (!known) await results.ready(signal)
-      const caption = known ?? (await captionOf(options, timed, record, signal))
+      const made = known ?? (await captionOf(options, timed, record, signal))
       const captionedAt = options.now()
-      if (!known) await results.write(() => keep(options, job, caption), signal)
+      const caption = known ?? (await results.write(() => keep(options, job, made, record), signal))
       if (job.replyTo) void options.deliver(job.replyTo, caption)
       if (!known) replyTime.observe(options.now() - captionedAt)
     }
@@ -120,9 +120,8 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
     async onDead(record, cause) {
       const job = jobOf(record)
       if (!job) return
-      const known = await finishedCaption(options.store, job, record)
-      const caption = known ?? failed(job, cause instanceof TurbineError ? cause : internal(cause))
-      if (!known) await keep(options, job, caption)
+      const error = cause instanceof TurbineError ? cause : internal(cause)
+      const caption = await keep(options, job, failed(job, error), record)
       if (job.replyTo) void options.deliver(job.replyTo, caption)
     },
   }
@@ -137,18 +136,19 @@ function jobOf(record: ConsumedRecord): CaptionJob | undefined {
   }
 }
 
+type StoredCaption = FinishedCaption | { status: 'queued' }
+
 async function finishedCaption(
   store: ObjectStore,
   job: CaptionJob,
   record: ConsumedRecord,
 ): Promise<FinishedCaption | undefined> {
-  const stored = await getJson<FinishedCaption | { status: 'queued' }>(
-    store,
-    keys.caption(job.tenant, job.id),
-  )
-  if (!stored || stored.status === 'queued') return undefined
-  return isRepeatable(stored, record) ? undefined : stored
+  const stored = await getJson<StoredCaption>(store, keys.caption(job.tenant, job.id))
+  return stored && isFinal(stored, record) ? stored : undefined
 }
+
+const isFinal = (stored: StoredCaption, record: ConsumedRecord): stored is FinishedCaption =>
+  stored.status !== 'queued' && !isRepeatable(stored, record)
 
 /** A rejected job did not start; a failed one can be resent by the operator. */
 const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
@@ -173,15 +173,38 @@ function rejectionOf(
 }
 
 /** Stores a rejection only if it may be looked up: by a retry, or by a caller who may have a 202. */
-async function reject(options: InteractiveJobsOptions, job: CaptionJob, error: TurbineError) {
+async function reject(
+  options: InteractiveJobsOptions,
+  job: CaptionJob,
+  error: TurbineError,
+  record: ConsumedRecord,
+) {
   const caption = failed(job, error)
-  if (job.repeatable) await keep(options, job, caption)
+  if (job.repeatable) await keep(options, job, caption, record)
   const answered = await options.deliver(job.replyTo!, caption)
-  if (!answered && !job.repeatable) await keep(options, job, caption)
+  if (!answered && !job.repeatable) await keep(options, job, caption, record)
 }
 
-const keep = ({ store }: InteractiveJobsOptions, job: CaptionJob, caption: FinishedCaption) =>
-  putJson(store, keys.caption(job.tenant, job.id), caption)
+/**
+ * Stores the result of a job, unless another processor that had the record too was first (one that lost its partition
+ * while it worked): whoever asks gets the same result, whenever.
+ * @returns the result that holds
+ */
+async function keep(
+  { store }: InteractiveJobsOptions,
+  job: CaptionJob,
+  caption: FinishedCaption,
+  record: ConsumedRecord,
+): Promise<FinishedCaption> {
+  const key = keys.caption(job.tenant, job.id)
+  // Where no caller waits there is a mark that the job is queued.
+  let found = job.replyTo ? undefined : await getVersioned<StoredCaption>(store, key)
+  for (;;) {
+    if (found && isFinal(found.value, record)) return found.value
+    if (await swapJson(store, key, caption, found?.etag)) return caption
+    found = await getVersioned<StoredCaption>(store, key)
+  }
+}
 
 async function captionOf(
   { captioner, store, memory }: InteractiveJobsOptions,
