@@ -66,6 +66,27 @@ test('a body that is too large is refused without being sent whole', async () =>
   expect(status).toBe(413)
 })
 
+test('large bodies of one sender that are refused are answered one after the other, and others beside them', async () => {
+  const { server } = await serve()
+  const answered: string[] = []
+  const refused = (sender: string) => {
+    const headers = {
+      'content-type': 'image/png',
+      'content-length': 20 * maxBodyBytes,
+      authorization: `Bearer ${sender}`,
+    }
+    const request = nodeRequest(`${server.address}/v1/captions`, { method: 'POST', headers })
+    request.on('error', () => {}).flushHeaders()
+    return once(request, 'response').then(() => {
+      answered.push(sender)
+      request.destroy()
+    })
+  }
+  await refused('a')
+  await Promise.all([refused('a'), refused('b')])
+  expect(answered).toEqual(['a', 'b', 'a'])
+})
+
 test('a caller who hangs up is waited for no longer', async () => {
   const { stream, arrived } = watchedStream()
   const mailbox = createMailbox()

@@ -1,10 +1,12 @@
 import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
-import { valueWithin } from '../infra/timing.ts'
+import { sleep, valueWithin } from '../infra/timing.ts'
+import { maxBodyBytes } from './contract/caption.ts'
 import { shuttingDown } from './contract/errors.ts'
 import type { RequestPlatform } from './deps.ts'
 import { FairStarts } from './fair-starts.ts'
+import { UnreadBodies } from './unread-bodies.ts'
 
 export interface ServeOptions {
   host: string
@@ -63,14 +65,22 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
   const { proxies = 0, releaseWaiting } = options
   let draining = false
   const starts = new FairStarts()
+  const unread = new UnreadBodies()
   const server = createAdaptorServer({
     fetch: async (request, { incoming, outgoing }) => {
       const platform = {
         ...platformOf(incoming as IncomingMessage, proxies),
         cutOff: () => void outgoing.destroy(),
       }
-      await starts.enter(incoming.headers.authorization ?? platform.address ?? '')
+      const sender = incoming.headers.authorization ?? platform.address ?? ''
+      await starts.enter(sender)
       const response = draining ? rejectWhileDraining() : await app.fetch(request, platform)
+      const unreadBytes = bytesToCome(incoming as IncomingMessage)
+      if (unreadBytes > 0) {
+        const delayMs = unread.delay(sender, unreadBytes)
+        if (delayMs === undefined) platform.cutOff()
+        else if (delayMs > 0) await sleep(delayMs, request.signal)
+      }
       // From now on the response is written; until then its connection may be silent.
       outgoing.setTimeout(unreadMs, platform.cutOff)
       // The client's next request uses a new connection, to another server.
@@ -106,6 +116,16 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
       await closed
     },
   }
+}
+
+/** Bodies up to this size are taken in whole with the head of the request, or nearly, bytes. */
+const smallBodyBytes = 128 * 1024
+
+/** Bytes of a body that was left unread, as far as they are known to be many; else 0. */
+function bytesToCome({ complete, headers }: IncomingMessage): number {
+  if (complete) return 0
+  const announced = Number(headers['content-length'] ?? maxBodyBytes)
+  return announced > smallBodyBytes ? announced : 0
 }
 
 function platformOf(incoming: IncomingMessage, proxies: number): RequestPlatform {
