@@ -8,7 +8,8 @@ import {
   type ImageWarning,
   type Truncated,
 } from '../../edge/contract/image.ts'
-import type { ImageSpec, Resample } from '../models/model.ts'
+import type { ImageSpec } from '../models/model.ts'
+import type { Resample } from '../models/pictures.ts'
 import { openPicture, type Picture } from './picture.ts'
 import { isTruncated } from './truncated.ts'
 
@@ -45,7 +46,7 @@ export interface PreprocessOptions {
  * @returns what is told of the image beside its caption
  * @throws ImageError `image_invalid` 400, or 415 for another format; `image_too_large` 413 (from the header, before
  * decoding). `target` is unchanged then.
- * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
+ * @example await preprocess(await readFile('photo.jpg'), model.picture, slot.pixels)
  */
 export async function preprocess(
   bytes: Uint8Array,

@@ -1,11 +1,11 @@
 import type { CaptionEnd, FinishReason } from '../../edge/contract/caption.ts'
-import type { CaptionTokenizer } from '../engine/tokenizer.ts'
 
 export interface EndOptions extends Pick<CaptionEnd, 'stop'> {
-  tokenizer: Pick<CaptionTokenizer, 'decode'>
-  /** Ids of the start and the prompt, which lead the caption's. */
-  promptLength: number
-  endId: number
+  decode(ids: number[]): string
+  /** Ids of the caption's beginning, which were given and lead it. */
+  begun: number
+  /** Whether the model ended it. */
+  ended: boolean
 }
 
 export interface EndedCaption {
@@ -18,23 +18,17 @@ export interface EndedCaption {
 /**
  * The text of a caption, up to the first of the texts that end it, which the prompt may hold. Without one it ends at its
  * end id, or else at its limit.
- * @param ids as generated: start, prompt, caption, end
+ * @param ids of the caption: its beginning, then those made, the end id included
  */
-export function endCaption(
-  ids: number[],
-  { tokenizer, promptLength, endId, stop = [] }: EndOptions,
-): EndedCaption {
-  const text = tokenizer.decode(ids)
-  const from = stop.length > 0 ? tokenizer.decode(ids.slice(0, promptLength)).length : 0
+export function endCaption(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {
+  const text = decode(ids)
+  const from = stop.length > 0 ? decode(ids.slice(0, begun)).length : 0
   const cut = firstOf(text, stop, from)
-  if (cut === undefined) {
-    const ended = ids.length > promptLength && ids.at(-1) === endId
-    return { text, finishReason: ended ? 'stop' : 'length', tokens: ids.length - promptLength }
-  }
+  if (cut === undefined) return { text, finishReason: ended ? 'stop' : 'length', tokens: ids.length - begun }
   // The caption was complete with the id that completed the text.
-  let last = promptLength + 1
-  while (last < ids.length && firstOf(tokenizer.decode(ids.slice(0, last)), stop, from) === undefined) last++
-  return { text: text.slice(0, cut), finishReason: 'stop', tokens: last - promptLength }
+  let last = begun + 1
+  while (last < ids.length && firstOf(decode(ids.slice(0, last)), stop, from) === undefined) last++
+  return { text: text.slice(0, cut), finishReason: 'stop', tokens: last - begun }
 }
 
 /** Where the first of these texts begins; undefined when there is none. */

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { retryLater } from '../../edge/contract/errors.ts'
+import type { RowResult, RunRow } from '../engine/batch.ts'
 import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
-import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
 import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
@@ -49,8 +49,7 @@ export interface BatchReport {
 
 /** Result of an image's run. */
 export interface RunResult {
-  /** As generated, start and end id included. */
-  ids: number[]
+  row: RowResult
   level: number
   /** From acceptance to the start of the batch. */
   queueMs: number
@@ -60,12 +59,8 @@ export interface RunResult {
 
 /** Payload of an image in the queue. */
 interface Work {
-  /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
-  slot: PixelSlot
-  /** Start id and prompt. */
-  prompt: number[]
-  /** Maximum ids of the caption; absent: the model's own. */
-  maxTokens?: number
+  /** Its pixels must stay until the run is over. */
+  row: RunRow
   attempts: number
   resolve(result: RunResult): void
   reject(error: unknown): void
@@ -79,7 +74,6 @@ const quietMs = 10_000
 /** Keeps the devices of one model busy: a free device gets the best batch of the waiting images at once. */
 export class Executor {
   readonly #options: ExecutorOptions
-  readonly #buffers: PixelBuffers
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
   readonly #idle: Set<Device>
@@ -89,9 +83,8 @@ export class Executor {
   readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
 
   constructor(options: ExecutorOptions) {
-    const { model, pool, costs, queueLimit, interactiveTargetMs } = options
+    const { pool, costs, queueLimit, interactiveTargetMs } = options
     this.#options = options
-    this.#buffers = new PixelBuffers(model.image, pool.maxBatch)
     this.#queue = new ImageQueue({
       levels: costs.levels,
       limits: { interactive: queueLimit, batch: queueLimit },
@@ -160,15 +153,15 @@ export class Executor {
    */
   run(
     image: Omit<QueuedImage<Work>, 'id' | 'group' | 'payload'>,
-    work: Pick<Work, 'slot' | 'prompt' | 'maxTokens'>,
+    row: RunRow,
     signal?: AbortSignal,
   ): Promise<RunResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
     const queued: QueuedImage<Work> = {
       ...image,
       id: randomUUID(),
-      group: String(work.prompt.length),
-      payload: { ...work, attempts: 0, resolve, reject },
+      group: groupOf(row),
+      payload: { row, attempts: 0, resolve, reject },
     }
     const onAbort = () => {
       if (this.#queue.remove(queued.id)) reject(signal?.reason)
@@ -210,38 +203,26 @@ export class Executor {
     this.#freeAt.delete(device)
     this.#feedDevices()
     if (answer === undefined) return
-    const { ids, inferenceMs } = answer
+    const { rows, inferenceMs } = answer
     batch.images.forEach(({ enqueuedAt, payload }, i) => {
       const queueMs = Math.max(0, startedAt - enqueuedAt)
-      payload.resolve({ ids: ids[i]!, level: batch.level, queueMs, inferenceMs })
+      payload.resolve({ row: rows[i]!, level: batch.level, queueMs, inferenceMs })
     })
   }
 
   async #execute(device: Device, batch: DeviceBatch<Work>): Promise<DeviceResult> {
     const { model, costs } = this.#options
     const { images, bucket, level } = batch
-    const slot = this.#buffers.take()
     const from = this.#options.now()
     this.#ledAt[batch.lane] = from
-    try {
-      images.forEach(({ payload }, i) => {
-        slot.row(i).set(payload.slot.pixels)
-      })
-      const result = await device.run({
-        pixels: slot.pixels,
-        count: images.length,
-        prompt: images.map(({ payload }) => payload.prompt),
-        limits: images.map(({ payload }) => payload.maxTokens),
-        schedule: model.levels[level]!,
-      })
-      // A batch of captions that are all cut short says nothing of others.
-      if (images.some(({ payload }) => payload.maxTokens === undefined))
-        costs.observe({ bucket, level, ms: result.inferenceMs })
-      this.#report(device, batch, { inferenceMs: result.inferenceMs, from })
-      return result
-    } finally {
-      slot.release()
-    }
+    const rows = images.map(({ payload }) => payload.row)
+    const result = await device.run({ rows, schedule: model.levels[level]! })
+    const { inferenceMs } = result
+    // A batch of captions that are all cut short says nothing of others.
+    if (rows.some(({ settings }) => settings.maxTokens >= model.generation.maxTokens))
+      costs.observe({ bucket, level, ms: inferenceMs })
+    this.#report(device, batch, { inferenceMs, from })
+    return result
   }
 
   #retry(image: QueuedImage<Work>, cause: unknown): void {
@@ -276,6 +257,9 @@ export class Executor {
     })
   }
 }
+
+/** Rows of one batch have prompts of one length. */
+const groupOf = ({ prompt }: RunRow) => String(prompt.ids.length)
 
 /** Counts images by lane: batch images fill the free rows of interactive batches. */
 function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {

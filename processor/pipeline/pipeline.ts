@@ -8,13 +8,15 @@ import {
   defaultDecoders,
   planDecoders,
 } from '../decoding/decoder-pool.ts'
+import { captionIds, plainRow, type RunRow } from '../engine/batch.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
-import { preprocess } from '../engine/preprocess.ts'
-import { type CaptionTokenizer, loadTokenizer } from '../engine/tokenizer.ts'
-import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import { readPicture } from '../engine/read-picture.ts'
+import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/model.ts'
+import { pictureBytes, wholePicture } from '../models/pictures.ts'
+import { type EncodedPrompt, PromptError, type PromptRequest } from '../models/prompts.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
@@ -71,8 +73,7 @@ export class Pipeline implements Captioner {
   readonly #model: CaptionModel
   readonly #now: () => number
   readonly #pool: DevicePool
-  readonly #tokenizer: CaptionTokenizer
-  readonly #images: PixelBuffers
+  readonly #buffers = new PixelBuffers()
   readonly #open = new Set<Promise<unknown>>()
   readonly #level: number | undefined
   /** Deadlines of interactive images that are not decoded yet, unix ms. */
@@ -80,12 +81,7 @@ export class Pipeline implements Captioner {
   readonly #targetMs: number
   #closing = false
 
-  private constructor(
-    options: PipelineOptions,
-    pool: DevicePool,
-    tokenizer: CaptionTokenizer,
-    costs: CostModel,
-  ) {
+  private constructor(options: PipelineOptions, pool: DevicePool, costs: CostModel) {
     const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
     const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
     const { maxPixels, truncated } = options
@@ -104,10 +100,8 @@ export class Pipeline implements Captioner {
     this.#model = model
     this.#now = now
     this.#pool = pool
-    this.#tokenizer = tokenizer
-    this.#images = new PixelBuffers(model.image, 1)
     this.decoders = new DecoderPool({
-      image: model.image,
+      image: model.picture,
       budget: planDecoders(costs.decodersAtOnce, undefined, decodeBytes),
       timeoutMs: decodeTimeoutMs,
       maxPixels,
@@ -129,23 +123,21 @@ export class Pipeline implements Captioner {
       options
     const { decoders, interactiveTargetMs } = options
     checkLevel(model, level)
-    const tokenizer = await loadTokenizer(model.folder)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,
       relativeCost: flopShare,
       exact: quality?.exact,
     }))
-    const pixels = new Uint8Array(model.image.height * model.image.width * 3)
-    await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
+    const row = plainRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
     const decodersAtOnce = planDecoders(decoders ?? defaultDecoders(onCpu)).perLane
     const costs = await seedCosts(pool.devices[0]!, {
-      ...{ model, buckets, pixels, levels, decodersAtOnce },
+      ...{ model, buckets, row, levels, decodersAtOnce },
       gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
-    const pipeline = new Pipeline(options, pool, tokenizer, costs)
+    const pipeline = new Pipeline(options, pool, costs)
     // Where no interactive images come, as in a run over files, those of batches do.
     pipeline.decoders.warm(Number.isFinite(interactiveTargetMs) ? 'interactive' : 'batch')
     return pipeline
@@ -188,7 +180,8 @@ export class Pipeline implements Captioner {
     const { maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
     signal?.throwIfAborted()
     checkLevel(this.#model, level)
-    const prompt = this.#promptIds(task.prompt)
+    const shape = wholePicture
+    const prompt = this.#encode({ text: task.prompt ?? '', pictures: [shape] })
     const enteredAt = this.#now()
     const { slot, warnings } = await this.#decode(task)
     try {
@@ -196,15 +189,21 @@ export class Pipeline implements Captioner {
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
-      const { maxTokens, stop } = task
-      const run = await this.executor.run(queued, { slot, prompt, maxTokens }, signal)
-      const caption = endCaption(run.ids, {
-        ...this.#model,
-        promptLength: prompt.length,
-        stop,
-        tokenizer: this.#tokenizer,
+      const { generation } = this.#model
+      const maxTokens = Math.min(task.maxTokens ?? generation.maxTokens, generation.maxTokens)
+      const row: RunRow = {
+        pictures: [{ pixels: slot.pixels, shape }],
+        prompt,
+        settings: { ...generation, maxTokens },
+      }
+      const run = await this.executor.run(queued, row, signal)
+      const caption = endCaption(captionIds(prompt, run.row), {
+        begun: captionIds(prompt, { ids: [] }).length,
+        ended: run.row.ended,
+        stop: task.stop,
+        decode: this.#model.decode,
       })
-      const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
+      const { tokensIn, tokensOut } = pictureTokens(this.#model, [shape], run.level)
       if (task.lane === 'interactive') {
         const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)
         addSpan('decode', enteredAt, queuedAt)
@@ -213,8 +212,8 @@ export class Pipeline implements Captioner {
       }
       const turbine = {
         prune_level: run.level,
-        prune_ratio: pruneRatio,
-        tokens_in: this.#model.encoder.tokens,
+        prune_ratio: this.#model.levels[run.level]!.pruneRatio,
+        tokens_in: tokensIn,
         tokens_out: tokensOut,
         output_tokens: caption.tokens,
         queue_ms: run.queueMs,
@@ -238,7 +237,7 @@ export class Pipeline implements Captioner {
   async #decode({ image, lane, owner, deadline, signal }: CaptionTask) {
     let slot: PixelSlot | undefined
     const target = () => {
-      slot ??= this.#images.take()
+      slot ??= this.#buffers.take(pictureBytes(this.#model.picture, wholePicture))
       return slot.pixels
     }
     const waiting = Symbol()
@@ -254,17 +253,14 @@ export class Pipeline implements Captioner {
     }
   }
 
-  /** Start id, then the prompt's ids. */
-  #promptIds(prompt: string | undefined): number[] {
-    const { startId, maxPromptLength } = this.#model
-    const ids = prompt ? this.#tokenizer.encodePrompt(prompt) : []
-    if (ids.length > maxPromptLength)
-      throw invalid(
-        'prompt_too_long',
-        `The prompt has ${ids.length} tokens; this model accepts at most ${maxPromptLength}. Shorten it.`,
-        'prompt',
-      )
-    return [startId, ...ids]
+  /** @throws TurbineError `prompt_too_long` */
+  #encode(request: PromptRequest): EncodedPrompt {
+    try {
+      return this.#model.encode(request)
+    } catch (error) {
+      if (error instanceof PromptError) throw invalid(error.code, error.message, 'prompt')
+      throw error
+    }
   }
 }
 

@@ -273,12 +273,11 @@ function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
     created: 0,
     owned_by: 'turbine',
     turbine: {
-      image_size: model.image.width,
+      image_size: model.picture.width,
       device: pipeline.devices.join(', '),
       state: 'ready',
       tokens_in: model.encoder.tokens,
-      // Without the start id.
-      max_output_tokens: model.maxLength - 1,
+      max_output_tokens: model.generation.maxTokens,
       prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({
         level,
         prune_ratio: pruneRatio,
