@@ -36,7 +36,7 @@ const model: CaptionModel = {
   patch: 1,
   encoder: { tokens: 5, layers: 2, width: 1, mlpWidth: 1, heads: 1 },
   levels: [],
-  follows: 'beginning',
+  follows: 'none',
   maxPictures: 1,
   encode: () => ({ ids: [1], places: [] }),
   decode: String,

@@ -57,7 +57,7 @@ export async function openBlip(folder: string): Promise<BlipModel> {
     patch: vision.patch_size,
     encoder,
     levels: await readLevels(folder, encoder),
-    follows: 'beginning',
+    follows: 'none',
     maxPictures: 1,
     encode: (request) => encode(request, { tokenizer, startId, maxIds: maxPromptLength(config) }),
     decode: tokenizer.decode,

@@ -63,11 +63,8 @@ export interface CaptionerPlan {
   endId: number
 }
 
-/**
- * What a model does with text: `beginning` (its answer continues it), `instruction`, `task` (one of those that it was trained
- * on), or `nothing`.
- */
-export type FollowedText = 'beginning' | 'instruction' | 'task' | 'nothing'
+/** What a model does with text: what it says, the one of its tasks that it names, or nothing but to continue a beginning. */
+export type FollowedText = 'instructions' | 'tasks' | 'none'
 
 /** A captioning model as the engine runs it, whatever its family. */
 export interface CaptionModel {
@@ -85,6 +82,9 @@ export interface CaptionModel {
   /** Ascending in tokens merged; level 0 is none, and the only one of a model without a place for Turbo. */
   levels: PruneLevel[]
   follows: FollowedText
+  /** Names of its tasks, and of those that read a text beside. */
+  tasks?: readonly string[]
+  textTasks?: readonly string[]
   /** Maximum pictures of one prompt. */
   maxPictures: number
   /** Ids, of the caller's text and pictures and of what is around them. @throws PromptError */

@@ -10,13 +10,13 @@ export type PictureRule =
 export interface PictureShape {
   /** Tiles, or patches. */
   count: number
-  /** Grid of tiles without the one of the whole image, or of patches; 0 where it is not split. */
+  /** Of tiles without that of the whole image, 0 where it was not split; of patches; else 1. */
   rows: number
   cols: number
 }
 
 /** A picture that is neither split nor cut into patches. */
-export const wholePicture: PictureShape = { count: 1, rows: 0, cols: 0 }
+export const wholePicture: PictureShape = { count: 1, rows: 1, cols: 1 }
 
 /** Bytes of an image's pixels, `uint8 [count, H, W, 3]`. */
 export const pictureBytes = (rule: PictureRule, { count }: PictureShape): number =>

@@ -40,3 +40,29 @@ test.each([
   [whole, { stop: ['cat'] }, { text: 'a red fishes and a ', finishReason: 'stop', tokens: 7 }],
   [whole, { stop: ['A', 'RED'] }, { text: 'a red fishes and a cat', finishReason: 'length', tokens: 7 }],
 ])('%s with %j', (text, options, expected) => expect(end(text, options)).toEqual(expected))
+
+test.each([
+  ['a loop', { endLoops: true }, 'The image shows a dog and', 'stop', true],
+  ['a loop that is left', {}, `The image shows a dog${' and a dog'.repeat(5)}`, 'stop', undefined],
+  ['an opening', { openings: ['the image shows'] }, `A dog${' and a dog'.repeat(5)}`, 'stop', undefined],
+  ['both', { endLoops: true, openings: ['the image shows'] }, 'A dog and', 'stop', true],
+  ['a stop before', { endLoops: true, stop: ['and'] }, 'The image shows a dog ', 'stop', undefined],
+])('by its rules, %s', (_, rules, text, finishReason, repeated) => {
+  const words = `The image shows a dog${' and a dog'.repeat(5)}`.split(' ')
+  const decode = (ids: number[]) => ids.map((id) => words[id]).join(' ')
+  const ids = words.map((_, index) => index)
+  expect(endCaption(ids, { decode, begun: 0, ended: true, ...rules })).toMatchObject({
+    text,
+    finishReason,
+    ...(repeated && { repeated }),
+  })
+})
+
+test.each([
+  ['cut by its limit', false, 'A dog.', 'length'],
+  ['that ended', true, 'A dog. A cat sits', 'stop'],
+])('whole sentences of a caption %s', (_, ended, text, finishReason) => {
+  const decode = (ids: number[]) => (ids.length > 0 ? 'A dog. A cat sits' : '')
+  const caption = endCaption([1, 2, 3], { decode, begun: 0, ended, wholeSentences: true })
+  expect(caption).toEqual({ text, finishReason, tokens: 3 })
+})

@@ -1,6 +1,17 @@
 import type { CaptionEnd, FinishReason } from '../../edge/contract/caption.ts'
+import { wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
 
-export interface EndOptions extends Pick<CaptionEnd, 'stop'> {
+/** What is done with captions, so that many can be used unseen. */
+export interface CaptionRules {
+  /** Ends a caption that repeats itself. */
+  endLoops?: boolean
+  /** Texts that captions commonly begin with, which are left out. */
+  openings?: readonly string[]
+  /** Ends a caption that a maximum of tokens cut at its last whole sentence. */
+  wholeSentences?: boolean
+}
+
+export interface EndOptions extends Pick<CaptionEnd, 'stop'>, CaptionRules {
   decode(ids: number[]): string
   /** Ids of the caption's beginning, which were given and lead it. */
   begun: number
@@ -11,16 +22,26 @@ export interface EndOptions extends Pick<CaptionEnd, 'stop'> {
 export interface EndedCaption {
   text: string
   finishReason: FinishReason
+  /** Whether it repeated itself, and was ended there. */
+  repeated?: true
   /** Ids behind the prompt, up to the end. */
   tokens: number
 }
 
 /**
- * The text of a caption, up to the first of the texts that end it, which the prompt may hold. Without one it ends at its
- * end id, or else at its limit.
+ * A caption's text by its rules: up to the first of the texts that end it, which the prompt may hold, or to where it begins to
+ * repeat itself. Without either it ends at its end id, or else at its limit.
  * @param ids of the caption: its beginning, then those made, the end id included
  */
-export function endCaption(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {
+export function endCaption(ids: number[], options: EndOptions): EndedCaption {
+  const { endLoops = false, openings = [], wholeSentences: whole = false } = options
+  const ended = endOf(ids, options)
+  const looped = endLoops ? withoutLoop(ended.text) : undefined
+  const cut = looped ?? (whole && ended.finishReason === 'length' ? wholeSentences(ended.text) : ended.text)
+  return { ...ended, text: withoutOpening(cut, openings), ...(looped !== undefined && { repeated: true }) }
+}
+
+function endOf(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {
   const text = decode(ids)
   const from = stop.length > 0 ? decode(ids.slice(0, begun)).length : 0
   const cut = firstOf(text, stop, from)
