@@ -44,10 +44,12 @@ export interface SessionGraph {
 export type SessionGraphs = Readonly<Record<string, SessionGraph>>
 
 /**
- * How a device runs the sessions of a model; a copy of it goes to the device's thread. Rows of one run have to agree in the
- * length of their prompts where `lengths` is `equal`.
+ * How a device runs the sessions of a model; a copy of it goes to the device's thread.
  */
 export type RunnerPlan = CaptionerPlan
+
+/** Whether the prompts of one batch have to be equally long, or shorter ones are padded. */
+export type PromptLengths = 'equal' | 'padded'
 
 /**
  * One session `caption` from `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]`, `limit int64 [B, 1]` (maximum ids behind
@@ -57,7 +59,7 @@ export type RunnerPlan = CaptionerPlan
  */
 export interface CaptionerPlan {
   kind: 'captioner'
-  lengths: 'equal'
+  lengths: PromptLengths
   height: number
   width: number
   endId: number

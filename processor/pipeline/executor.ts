@@ -3,7 +3,7 @@ import { retryLater } from '../../edge/contract/errors.ts'
 import type { RowResult, RunRow } from '../engine/batch.ts'
 import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
-import type { CaptionModel } from '../models/model.ts'
+import type { CaptionModel, RunnerPlan } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
 import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
@@ -160,7 +160,7 @@ export class Executor {
     const queued: QueuedImage<Work> = {
       ...image,
       id: randomUUID(),
-      group: groupOf(row),
+      group: groupOf(this.#options.model.runner, row),
       payload: { row, attempts: 0, resolve, reject },
     }
     const onAbort = () => {
@@ -258,8 +258,17 @@ export class Executor {
   }
 }
 
-/** Rows of one batch have prompts of one length. */
-const groupOf = ({ prompt }: RunRow) => String(prompt.ids.length)
+/**
+ * What rows of one batch share: the length of their prompts, or its power of two where shorter ones can be padded, so that rows of
+ * a batch cost about the same.
+ */
+export function groupOf(
+  { lengths }: Pick<RunnerPlan, 'lengths'>,
+  { prompt }: Pick<RunRow, 'prompt'>,
+): string {
+  const { length } = prompt.ids
+  return lengths === 'equal' ? String(length) : `up to ${2 ** Math.ceil(Math.log2(Math.max(1, length)))}`
+}
 
 /** Counts images by lane: batch images fill the free rows of interactive batches. */
 function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {

@@ -8,7 +8,7 @@ import {
   defaultDecoders,
   planDecoders,
 } from '../decoding/decoder-pool.ts'
-import { captionIds, plainRow, type RunRow } from '../engine/batch.ts'
+import { captionIds, plainRow, type RunPicture } from '../engine/batch.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
@@ -16,13 +16,13 @@ import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/model.ts'
 import { pictureBytes, wholePicture } from '../models/pictures.ts'
-import { type EncodedPrompt, PromptError, type PromptRequest } from '../models/prompts.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { endCaption } from './end-caption.ts'
+import { type CaptionRules, endCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
+import { checkImages, taskRow } from './task-row.ts'
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'>,
@@ -45,6 +45,8 @@ export interface PipelineOptions
   decodeBytes?: number
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
+  /** What is done with captions. Default: those that repeat themselves are ended, of models that follow text. */
+  rules?: CaptionRules
   /** Called when the measured run times could not be stored. */
   onCacheError?(error: unknown): void
   /** Called when a device's thread crashed; it restarts by itself. */
@@ -79,6 +81,7 @@ export class Pipeline implements Captioner {
   /** Deadlines of interactive images that are not decoded yet, unix ms. */
   readonly #undecoded = new Map<symbol, number>()
   readonly #targetMs: number
+  readonly #rules: CaptionRules
   #closing = false
 
   private constructor(options: PipelineOptions, pool: DevicePool, costs: CostModel) {
@@ -90,6 +93,7 @@ export class Pipeline implements Captioner {
     this.costs = costs
     this.#level = level
     this.#targetMs = interactiveTargetMs
+    this.#rules = { endLoops: model.follows !== 'none', ...options.rules }
     this.executor = new Executor({
       ...options,
       pool,
@@ -153,8 +157,8 @@ export class Pipeline implements Captioner {
   }
 
   /**
-   * Captions one image.
-   * @throws TurbineError `image_*`, `prompt_too_long`, `level_unknown`, `queue_full`, `shutting_down`,
+   * Makes one caption.
+   * @throws TurbineError `image_*`, `prompt_too_long`, `too_many_images`, `task_unknown`, `level_unknown`, `queue_full`, `shutting_down`,
    * `inference_failed`; the signal's reason when it aborts
    */
   caption(task: CaptionTask): Promise<Captioned> {
@@ -180,30 +184,29 @@ export class Pipeline implements Captioner {
     const { maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
     signal?.throwIfAborted()
     checkLevel(this.#model, level)
-    const shape = wholePicture
-    const prompt = this.#encode({ text: task.prompt ?? '', pictures: [shape] })
+    const { images = [task.image] } = task
+    checkImages(this.#model, images)
     const enteredAt = this.#now()
-    const { slot, warnings } = await this.#decode(task)
+    const { pictures, warnings, release } = await this.#decodeAll(task, images)
     try {
       const queuedAt = this.#now()
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
-      const { generation } = this.#model
-      const maxTokens = Math.min(task.maxTokens ?? generation.maxTokens, generation.maxTokens)
-      const row: RunRow = {
-        pictures: [{ pixels: slot.pixels, shape }],
-        prompt,
-        settings: { ...generation, maxTokens },
-      }
+      const row = taskRow(this.#model, task, pictures)
       const run = await this.executor.run(queued, row, signal)
-      const caption = endCaption(captionIds(prompt, run.row), {
-        begun: captionIds(prompt, { ids: [] }).length,
+      const caption = endCaption(captionIds(row.prompt, run.row), {
+        ...this.#rules,
+        begun: captionIds(row.prompt, { ids: [] }).length,
         ended: run.row.ended,
         stop: task.stop,
         decode: this.#model.decode,
       })
-      const { tokensIn, tokensOut } = pictureTokens(this.#model, [shape], run.level)
+      const { tokensIn, tokensOut } = pictureTokens(
+        this.#model,
+        pictures.map(({ shape }) => shape),
+        run.level,
+      )
       if (task.lane === 'interactive') {
         const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)
         addSpan('decode', enteredAt, queuedAt)
@@ -215,16 +218,34 @@ export class Pipeline implements Captioner {
         prune_ratio: this.#model.levels[run.level]!.pruneRatio,
         tokens_in: tokensIn,
         tokens_out: tokensOut,
+        ...(row.prompt.places.length > 0 && { prompt_tokens: row.prompt.ids.length }),
         output_tokens: caption.tokens,
         queue_ms: run.queueMs,
         inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
-        ...(warnings.length > 0 ? { warnings } : {}),
+        ...(caption.repeated && { finish_reason: 'repetition' as const }),
+        ...(warnings.length > 0 && { warnings }),
       }
       return { caption: caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
-      slot.release()
+      release()
     }
+  }
+
+  /** Decodes all images of a task; of several, those that are left are lost with the first that fails. */
+  async #decodeAll(task: CaptionTask, images: readonly Uint8Array[]) {
+    const settled = await Promise.allSettled(images.map((image) => this.#decode({ ...task, image })))
+    const decoded = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
+    const release = () => {
+      for (const { slot } of decoded) slot.release()
+    }
+    const failed = settled.find((each) => each.status === 'rejected')
+    if (failed) {
+      release()
+      throw failed.reason
+    }
+    const pictures = decoded.map(({ slot, shape }): RunPicture => ({ pixels: slot.pixels, shape }))
+    return { pictures, warnings: [...new Set(decoded.flatMap(({ warnings }) => warnings))], release }
   }
 
   /** Interactive images being decoded. Planners publish those of batches. */
@@ -244,22 +265,12 @@ export class Pipeline implements Captioner {
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
       const warnings = await this.decoders.decode({ image, target, lane, owner, signal })
-      return { slot: slot!, warnings }
+      return { slot: slot!, shape: wholePicture, warnings }
     } catch (error) {
       slot?.release()
       throw error
     } finally {
       this.#undecoded.delete(waiting)
-    }
-  }
-
-  /** @throws TurbineError `prompt_too_long` */
-  #encode(request: PromptRequest): EncodedPrompt {
-    try {
-      return this.#model.encode(request)
-    } catch (error) {
-      if (error instanceof PromptError) throw invalid(error.code, error.message, 'prompt')
-      throw error
     }
   }
 }
