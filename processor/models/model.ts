@@ -1,4 +1,5 @@
 import type { EncoderShape } from '../turbo/flops.ts'
+import type { GenerateMetadata } from './exported/graph.ts'
 import type { GenerationSettings } from './generation.ts'
 import type { PruneLevel } from './levels.ts'
 import type { PictureRule, PictureShape, Resample } from './pictures.ts'
@@ -46,10 +47,47 @@ export type SessionGraphs = Readonly<Record<string, SessionGraph>>
 /**
  * How a device runs the sessions of a model; a copy of it goes to the device's thread.
  */
-export type RunnerPlan = CaptionerPlan
+export type RunnerPlan = CaptionerPlan | VisionLanguagePlan | EncoderDecoderPlan | TaggerPlan
 
 /** Whether the prompts of one batch have to be equally long, or shorter ones are padded. */
 export type PromptLengths = 'equal' | 'padded'
+
+/**
+ * Session `vision` from `pixels uint8 [N, ...unit]`, with `r int64 [layers]`, `weight float32 [layers]` and `grid int64 [n, 3]`
+ * where it has them, to `features float32`: the rows of all pictures, one behind the other. `trace` is as of a captioner, `grid`
+ * has 1, rows and columns of patches of each picture.
+ */
+export interface VisionPlan {
+  /** Shape of a picture, tile or patch. */
+  unit: readonly number[]
+}
+
+/** Session `vision`, then a session `generate` of `decoderGraph`. */
+export interface VisionLanguagePlan {
+  kind: 'vision-language'
+  lengths: PromptLengths
+  vision: VisionPlan
+  generate: GenerateMetadata
+}
+
+/** Session `vision`, then a session `generate` of `encoderGraph`. */
+export interface EncoderDecoderPlan {
+  kind: 'encoder-decoder'
+  lengths: PromptLengths
+  vision: VisionPlan
+  generate: GenerateMetadata
+  /** First ids of captions: the start id, then one that is forced. */
+  startIds: number[]
+  /** Id that a caption ends with that reaches its most ids. */
+  forcedEndId?: number
+}
+
+/** Session `vision` whose `scores float32 [N, tags]` are from 0 to 1. */
+export interface TaggerPlan {
+  kind: 'tagger'
+  lengths: 'equal'
+  vision: VisionPlan
+}
 
 /**
  * One session `caption` from `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]`, `limit int64 [B, 1]` (maximum ids behind
