@@ -123,7 +123,12 @@ export class CostModel {
     this.#relativeError += errorWeight * (Math.abs(ms / predicted - 1) - this.#relativeError)
     this.#steps.observe(sample)
     this.#size += sizeWeight * (size - this.#size)
-    const step = Math.log(Math.min(Math.max(firstMs({ ...sample, stepsMs: sample.stepsMs ?? stepsMs }) / first, 1 / outlierFactor), outlierFactor))
+    const step = Math.log(
+      Math.min(
+        Math.max(firstMs({ ...sample, stepsMs: sample.stepsMs ?? stepsMs }) / first, 1 / outlierFactor),
+        outlierFactor,
+      ),
+    )
     this.#cells[level]![this.buckets.indexOf(bucket)]! *= Math.exp(cellWeight * step)
     this.#pace *= Math.exp(paceWeight * step)
     this.#derived = undefined

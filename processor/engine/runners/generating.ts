@@ -85,12 +85,15 @@ export function cutFeatures(
     end += shareOf(row)
     return features.subarray(begin * width, end * width)
   })
-  if (end !== all) throw new RangeError(`The prompts of the batch have ${end} places for ${all} rows of features.`)
+  if (end !== all)
+    throw new RangeError(`The prompts of the batch have ${end} places for ${all} rows of features.`)
   return cut
 }
 
 /** Steps behind the first, and their time as far as it is known: of a lone call it is not. */
-export function stepsOf(calls: readonly { ms: number; ids: number }[]): Pick<RunnerResult, 'steps' | 'stepsMs'> {
+export function stepsOf(
+  calls: readonly { ms: number; ids: number }[],
+): Pick<RunnerResult, 'steps' | 'stepsMs'> {
   const [first, ...others] = calls
   if (first === undefined) return {}
   const later = others.reduce((sum, { ids }) => sum + ids, 0)

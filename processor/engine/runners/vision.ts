@@ -22,7 +22,9 @@ export class VisionRun {
     const count = pictures.reduce((sum, { shape }) => sum + shape.count, 0)
     const pixels = this.#pixels.join(pictures.map(({ pixels }) => pixels))
     if (pixels.length !== count * unitBytes)
-      throw new RangeError(`The pictures of the batch have ${pixels.length} bytes of pixels, not ${count * unitBytes}.`)
+      throw new RangeError(
+        `The pictures of the batch have ${pixels.length} bytes of pixels, not ${count * unitBytes}.`,
+      )
     const feeds: Record<string, () => Tensor> = {
       pixels: () => new Tensor('uint8', pixels, [count, ...unit]),
       r: () => new Tensor('int64', BigInt64Array.from(r, BigInt), [r.length]),
