@@ -7,7 +7,7 @@ import type { WorkerData } from './device-worker.ts'
 import { PixelBuffers } from './pixel-buffers.ts'
 
 const endId = 3
-const image = { height: 2, width: 2, resample: 'bicubic' } as const
+const image = { kind: 'squash', height: 2, width: 2, resample: 'bicubic' } as const
 
 /** "Captions" an image with its prompt, its first pixel's three values and, for each layer, r's entry of a table. */
 function tinyGraph({ trace = false }: GraphOptions = {}): Uint8Array {

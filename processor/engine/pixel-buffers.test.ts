@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { PixelBuffers } from './pixel-buffers.ts'
 
-const image = { height: 2, width: 3, resample: 'bicubic' } as const
+const image = { kind: 'squash', height: 2, width: 3, resample: 'bicubic' } as const
 
 describe('PixelBuffers', () => {
   it('lends shared memory for a batch, an image a row', () => {

@@ -48,7 +48,7 @@ it('says what it is', () => {
   expect(model).toMatchObject({
     id: 'tiny-blip',
     folder: tinyBlip,
-    image: { height: 64, width: 64, resample: 'bicubic' },
+    image: { kind: 'squash', height: 64, width: 64, resample: 'bicubic' },
     patch: 8,
     encoder: { tokens: tokensIn, layers: 3, width: 32, mlpWidth: 48, heads: 4 },
     maxLength: 20,

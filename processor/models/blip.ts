@@ -31,7 +31,7 @@ export async function openBlip(folder: string): Promise<CaptionModel> {
   return {
     id: basename(resolve(folder)),
     folder,
-    image: { height: vision.image_size, width: vision.image_size, resample: config.resample },
+    image: { kind: 'squash', height: vision.image_size, width: vision.image_size, resample: config.resample },
     patch: vision.patch_size,
     encoder,
     maxLength: config.maxLength,

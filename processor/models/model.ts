@@ -1,16 +1,9 @@
 import type { EncoderShape } from '../turbo/flops.ts'
 import type { PruneLevel } from './levels.ts'
+import type { SquashRule } from './pictures.ts'
 
-/** Kernels that a Hugging Face `preprocessor_config.json` can name. */
-export type Resample = 'nearest' | 'lanczos3' | 'bilinear' | 'bicubic'
-
-/** Input image of the graph: `uint8 [height, width, 3]`, RGB. The graph normalises it. */
-export interface ImageSpec {
-  height: number
-  width: number
-  /** Resize kernel. */
-  resample: Resample
-}
+/** Input image of BLIP's graph: `uint8 [height, width, 3]`, RGB. The graph normalises it. */
+export type ImageSpec = SquashRule
 
 /** Settings that are fixed in a graph; everything else is a run-time input. */
 export interface GraphOptions {

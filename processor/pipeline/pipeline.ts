@@ -244,7 +244,7 @@ export class Pipeline implements Captioner {
     const waiting = Symbol()
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
-      const warnings = await this.decoders.decode({ image, target, lane, owner, signal })
+      const { warnings } = await this.decoders.decode({ image, target, lane, owner, signal })
       return { slot: slot!, warnings }
     } catch (error) {
       slot?.release()

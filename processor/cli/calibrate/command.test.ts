@@ -21,7 +21,7 @@ let folder: string
 let pictures: string
 let out: string
 
-const image = { height: 8, width: 8, resample: 'bicubic' } as const
+const image = { kind: 'squash', height: 8, width: 8, resample: 'bicubic' } as const
 const imageBytes = 8 * 8 * 3
 
 beforeAll(async () => {
