@@ -64,6 +64,22 @@ export const plainRow = (
   settings: model.generation,
 })
 
+/** Steps of a run that measures a model which generates text step by step: enough to know how long one takes. */
+const measuredTokens = 32
+
+/** The row to measure a model with. */
+export function measuredRow(
+  model: Pick<CaptionModel, 'encode' | 'generation' | 'runner'>,
+  picture: RunPicture,
+): RunRow {
+  const row = plainRow(model, picture)
+  if (model.runner.lengths === 'equal') return row
+  return {
+    ...row,
+    settings: { ...row.settings, maxTokens: Math.min(measuredTokens, row.settings.maxTokens) },
+  }
+}
+
 /** Ids of a caption: those of its prompt that are part of it, then those that were made. */
 export const captionIds = ({ ids, answer = ids.length }: EncodedPrompt, result: Pick<RowResult, 'ids'>) => [
   ...ids.slice(answer),

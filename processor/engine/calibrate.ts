@@ -28,8 +28,8 @@ export async function calibrate(
     const schedule = model.levels[level]!
     const run = () => device.run({ rows, schedule })
     for (let warmUp = 0; warmUp < warmUps; warmUp++) await run()
-    const { inferenceMs } = await run()
-    return { bucket, level, ms: inferenceMs }
+    const { inferenceMs, steps, stepsMs } = await run()
+    return { bucket, level, ms: inferenceMs, ...(steps !== undefined && { steps, stepsMs }) }
   }
   const start = performance.now()
   await measure(buckets[0]!, 0)

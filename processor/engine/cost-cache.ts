@@ -27,7 +27,15 @@ export interface CostCacheOptions {
 }
 
 const samplesSchema = z
-  .array(z.object({ bucket: z.int().min(1), level: z.int().min(0), ms: z.number().positive() }))
+  .array(
+    z.object({
+      bucket: z.int().min(1),
+      level: z.int().min(0),
+      ms: z.number().positive(),
+      steps: z.number().nonnegative().optional(),
+      stepsMs: z.number().nonnegative().optional(),
+    }),
+  )
   .min(1)
 
 /**

@@ -93,8 +93,8 @@ export class Device {
         reply.kind === 'failed' ? reply.reason : 'unexpected message from its thread',
       )
     }
-    const { rows, outputs, inferenceMs } = reply
-    return { rows, outputs, inferenceMs }
+    const { kind: _, ...result } = reply
+    return result
   }
 
   async #exchange(batch: RunnerBatch): Promise<FromWorker> {

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest'
+import { blankPicture } from '../engine/batch.fixture.ts'
+import { plainRow } from '../engine/batch.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
@@ -16,8 +18,10 @@ const samples = [
 
 /** An executor of one idle device, with ten images upstream that any level may prune. */
 async function executorAt(level?: number): Promise<Executor> {
+  const model = await openModel(tinyBlip)
   return new Executor({
-    model: await openModel(tinyBlip),
+    model,
+    measured: plainRow(model, blankPicture(model.picture)),
     pool: { devices: [{}], maxBatch: 1 } as unknown as DevicePool,
     costs: new CostModel({ levels, buckets: [1], samples }),
     queueLimit: 100,

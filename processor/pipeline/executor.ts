@@ -5,7 +5,7 @@ import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import type { CaptionModel, RunnerPlan } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
-import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
+import { Batcher, type DeviceBatch, sizeOf } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
@@ -14,6 +14,8 @@ export interface ExecutorOptions {
   model: CaptionModel
   pool: DevicePool
   costs: CostModel
+  /** Row that they were measured with. */
+  measured: RunRow
   /** Maximum waiting images per lane. */
   queueLimit: number
   /** Latency target of interactive images, ms; Infinity if nobody waits. */
@@ -161,6 +163,7 @@ export class Executor {
       ...image,
       id: randomUUID(),
       group: groupOf(this.#options.model.runner, row),
+      size: this.#sizeOf(row),
       payload: { row, attempts: 0, resolve, reject },
     }
     const onAbort = () => {
@@ -170,6 +173,12 @@ export class Executor {
     signal?.addEventListener('abort', onAbort, { once: true })
     this.#feedDevices()
     return promise.finally(() => signal?.removeEventListener('abort', onAbort))
+  }
+
+  /** What a row costs up to its first step follows its prompt, where the images have their places. */
+  #sizeOf(row: RunRow): number | undefined {
+    const { model, measured } = this.#options
+    return model.runner.lengths === 'equal' ? undefined : row.prompt.ids.length / measured.prompt.ids.length
   }
 
   #enqueue(image: QueuedImage<Work>): void {
@@ -217,10 +226,10 @@ export class Executor {
     this.#ledAt[batch.lane] = from
     const rows = images.map(({ payload }) => payload.row)
     const result = await device.run({ rows, schedule: model.levels[level]! })
-    const { inferenceMs } = result
-    // A batch of captions that are all cut short says nothing of others.
-    if (rows.some(({ settings }) => settings.maxTokens >= model.generation.maxTokens))
-      costs.observe({ bucket, level, ms: inferenceMs })
+    const { inferenceMs, steps, stepsMs } = result
+    // A batch of captions that are all cut short says nothing of others, where steps are not known apart.
+    if (steps !== undefined || rows.some(({ settings }) => settings.maxTokens >= model.generation.maxTokens))
+      costs.observe({ bucket, level, ms: inferenceMs, size: sizeOf(images), steps, stepsMs })
     this.#report(device, batch, { inferenceMs, from })
     return result
   }

@@ -8,7 +8,7 @@ import {
   defaultDecoders,
   planDecoders,
 } from '../decoding/decoder-pool.ts'
-import { captionIds, plainRow, type RunPicture } from '../engine/batch.ts'
+import { captionIds, measuredRow, type RunPicture, type RunRow } from '../engine/batch.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
@@ -84,7 +84,10 @@ export class Pipeline implements Captioner {
   readonly #rules: CaptionRules
   #closing = false
 
-  private constructor(options: PipelineOptions, pool: DevicePool, costs: CostModel) {
+  private constructor(
+    options: PipelineOptions,
+    { pool, costs, measured }: { pool: DevicePool; costs: CostModel; measured: RunRow },
+  ) {
     const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
     const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
     const { maxPixels, truncated } = options
@@ -98,6 +101,7 @@ export class Pipeline implements Captioner {
       ...options,
       pool,
       costs,
+      measured,
       now,
       upstream: (lane, at) => [...this.#beingDecoded(lane), ...(upstream?.(lane, at) ?? [])],
     })
@@ -133,7 +137,7 @@ export class Pipeline implements Captioner {
       relativeCost: flopShare,
       exact: quality?.exact,
     }))
-    const row = plainRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
+    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
     const decodersAtOnce = planDecoders(decoders ?? defaultDecoders(onCpu)).perLane
     const costs = await seedCosts(pool.devices[0]!, {
@@ -141,7 +145,7 @@ export class Pipeline implements Captioner {
       gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
-    const pipeline = new Pipeline(options, pool, costs)
+    const pipeline = new Pipeline(options, { pool, costs, measured: row })
     // Where no interactive images come, as in a run over files, those of batches do.
     pipeline.decoders.warm(Number.isFinite(interactiveTargetMs) ? 'interactive' : 'batch')
     return pipeline

@@ -3,7 +3,7 @@ import { availableParallelism, cpus } from 'node:os'
 import type { Caption } from '../../edge/contract/caption.ts'
 import type { Config } from '../../infra/config.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
-import { bucketsUpTo, plainRow } from '../engine/batch.ts'
+import { bucketsUpTo, measuredRow } from '../engine/batch.ts'
 import { calibrate } from '../engine/calibrate.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import { resolveDevices } from '../engine/devices.ts'
@@ -78,7 +78,7 @@ async function measureRuns(
     graph: { float16 },
   })
   try {
-    const row = plainRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
+    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const samples: CostSample[] = []
     for (let round = 1; round <= rounds; round++) {
       const budgetMs = Number.POSITIVE_INFINITY

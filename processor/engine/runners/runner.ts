@@ -18,6 +18,9 @@ export interface RawOutput {
 export interface RunnerResult {
   /** In the order of the batch's rows. */
   rows: RowResult[]
+  /** Steps of text behind the first, of the longest row, and their time, ms; absent where they are not known apart. */
+  steps?: number
+  stepsMs?: number
   /** Of a traced graph: its other outputs, padding rows included. */
   outputs?: Record<string, RawOutput>
 }
