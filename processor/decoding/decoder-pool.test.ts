@@ -1,12 +1,12 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { afterEach, describe, expect, it, test } from 'vitest'
 import { pngHeader } from '../../edge/app.fixture.ts'
-import type { ImageSpec } from '../models/model.ts'
+import type { SquashRule } from '../models/pictures.ts'
 import { Decoder, DecoderLostError, type LossReason, type RunningDecoder } from './decoder.ts'
 import { DecoderPool, type DecoderPoolOptions, type DecodeTask, planDecoders } from './decoder-pool.ts'
 import { avifHeader, flatAvif, gifOfFrames, hiddenAvif, jpegOfScans, noise } from './hostile.fixture.ts'
 
-const image: ImageSpec = { kind: 'squash', width: 96, height: 96, resample: 'bicubic' }
+const image: SquashRule = { kind: 'squash', width: 96, height: 96, resample: 'bicubic' }
 const opened: DecoderPool[] = []
 
 function openPool(options: Partial<DecoderPoolOptions> = {}) {

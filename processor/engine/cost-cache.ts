@@ -18,7 +18,7 @@ export interface CostCache {
 export interface CostCacheOptions {
   /** Created when missing. */
   folder: string
-  model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder'>
+  model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder' | 'weightFiles'>
   /** Name of the device, e.g. `cpu`. */
   device: string
   buckets: number[]
@@ -27,7 +27,15 @@ export interface CostCacheOptions {
 }
 
 const samplesSchema = z
-  .array(z.object({ bucket: z.int().min(1), level: z.int().min(0), ms: z.number().positive() }))
+  .array(
+    z.object({
+      bucket: z.int().min(1),
+      level: z.int().min(0),
+      ms: z.number().positive(),
+      steps: z.number().nonnegative().optional(),
+      stepsMs: z.number().nonnegative().optional(),
+    }),
+  )
   .min(1)
 
 /**
@@ -59,10 +67,10 @@ async function nameOf({
   buckets,
   settings,
 }: Omit<CostCacheOptions, 'folder'>): Promise<string> {
-  const weights = await stat(join(model.folder, 'model.safetensors'))
+  const weights = await Promise.all(model.weightFiles.map((file) => stat(join(model.folder, file))))
   const schedules = model.levels.map(({ r, weight }) => ({ r, weight }))
   const identity = {
-    model: [model.id, model.encoder, schedules, weights.size, weights.mtimeMs],
+    model: [model.id, model.encoder, schedules, ...weights.flatMap(({ size, mtimeMs }) => [size, mtimeMs])],
     machine: [hostname(), cpus()[0]?.model, availableParallelism(), device],
     runtime: [createRequire(import.meta.url)('onnxruntime-node/package.json').version, buckets, settings],
   }

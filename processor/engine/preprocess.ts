@@ -39,7 +39,7 @@ export interface Preprocessed {
  *
  * @throws ImageError `image_invalid` 400, or 415 for another format; `image_too_large` 413 (from the header, before
  * decoding). `target` is unchanged then.
- * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
+ * @example await preprocess(await readFile('photo.jpg'), model.picture, slot.pixels)
  */
 export async function preprocess(
   bytes: Uint8Array,

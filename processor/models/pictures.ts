@@ -67,6 +67,9 @@ export interface PictureShape {
   cols: number
 }
 
+/** A picture that is neither split nor cut into patches. */
+export const wholePicture: PictureShape = { count: 1, rows: 1, cols: 1 }
+
 interface Size {
   width: number
   height: number
@@ -105,7 +108,7 @@ export function shapeOf(rule: PictureRule, width: number, height: number): Pictu
     const [rows, cols] = [size.height / rule.patch, size.width / rule.patch]
     return { count: rows * cols, rows, cols }
   }
-  return { count: 1, rows: 1, cols: 1 }
+  return wholePicture
 }
 
 /** Pixels of one picture, tile or patch, `[height, width]`. */
