@@ -3,6 +3,7 @@ import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import { unitOf } from '../models/pictures.ts'
 import { perLayer, semanticWeights } from '../turbo/schedule.ts'
 import type { Inspector, Trace, TraceOptions } from './inspect.ts'
 
@@ -34,10 +35,11 @@ export async function openInspector({ model, device, intraOpThreads }: Inspector
       const run = { rows: [row], schedule: scheduleOf(options, model) }
       const { rows, outputs = {} } = await pool.devices[0]!.run(run)
       const ids = captionIds(prompt, rows[0]!)
+      const [height, width] = unitOf(model.picture)
       return {
         pixels: picture.pixels,
-        height: model.picture.height,
-        width: model.picture.width,
+        height,
+        width,
         patch: model.patch,
         tokens: outputs.tokens!.data as Float32Array,
         dim: model.encoder.width,

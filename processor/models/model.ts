@@ -2,16 +2,8 @@ import type { EncoderShape } from '../turbo/flops.ts'
 import type { GenerateMetadata } from './exported/graph.ts'
 import type { GenerationSettings } from './generation.ts'
 import type { PruneLevel } from './levels.ts'
-import type { PictureRule, PictureShape, Resample } from './pictures.ts'
+import type { PictureRule, PictureShape } from './pictures.ts'
 import type { EncodedPrompt, PromptRequest } from './prompts.ts'
-
-/** Pixels of a whole picture, `uint8 [height, width, 3]`, RGB. */
-export interface ImageSpec {
-  height: number
-  width: number
-  /** Resize kernel. */
-  resample: Resample
-}
 
 /** Settings that are fixed in a graph; everything else is a run-time input. */
 export interface GraphOptions {

@@ -15,7 +15,7 @@ import type { DeviceTarget } from '../engine/device-target.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/model.ts'
-import { pictureBytes, wholePicture } from '../models/pictures.ts'
+import { type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
@@ -261,15 +261,15 @@ export class Pipeline implements Captioner {
 
   async #decode({ image, lane, owner, deadline, signal }: CaptionTask) {
     let slot: PixelSlot | undefined
-    const target = () => {
-      slot ??= this.#buffers.take(pictureBytes(this.#model.picture, wholePicture))
+    const target = (shape: PictureShape) => {
+      slot ??= this.#buffers.take(pictureBytes(this.#model.picture, shape))
       return slot.pixels
     }
     const waiting = Symbol()
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
-      const warnings = await this.decoders.decode({ image, target, lane, owner, signal })
-      return { slot: slot!, shape: wholePicture, warnings }
+      const { shape, warnings } = await this.decoders.decode({ image, target, lane, owner, signal })
+      return { slot: slot!, shape, warnings }
     } catch (error) {
       slot?.release()
       throw error
