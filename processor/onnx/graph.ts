@@ -61,7 +61,9 @@ export class Graph extends Operators {
 
   constructor(parent?: Graph) {
     super()
-    this.#model = parent ? parent.#model : { names: 0, initializers: [], shared: new Set(), constants: new Map() }
+    this.#model = parent
+      ? parent.#model
+      : { names: 0, initializers: [], shared: new Set(), constants: new Map() }
     this.#isBody = parent !== undefined
   }
 
