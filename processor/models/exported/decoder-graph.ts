@@ -107,7 +107,7 @@ export function decoderGraph({
     { name: 'mask', value: mask, shape: ['B', 'm'] },
     ...(position ? [{ name: 'position', value: position, shape: positionShape.map(lower) }] : []),
     { name: 'last', value: last, shape: ['B', 1] },
-    ...carriedState({ ended: noneEnded(g, rows.limit), left: rows.limit, history: rows.history }),
+    ...carriedState({ ended: endedFromStart(g, rows.limit), left: rows.limit, history: rows.history }),
     ...caches.map(({ input }, i) => ({
       name: input.name,
       value: pasts[i]!,
@@ -177,7 +177,8 @@ export function decoderGraph({
 export const borderType = (type: DataType): DataType =>
   type === 'float16' || type === 'bfloat16' ? 'float32' : type
 
-const noneEnded = (g: Graph, limit: Int) => g.lessOrEqual(limit, g.ints(0))
+/** Rows that may make no id at all. */
+export const endedFromStart = (g: Graph, limit: Int) => g.lessOrEqual(limit, g.ints(0))
 
 /** One behind the position of each row's last id. */
 function nextPosition(g: Graph, position: Int, last: Int, coordinates: 0 | 1 | 3): Int {
@@ -196,7 +197,7 @@ function cachesOf(decoder: ExportedPart): { input: Port; output: Port }[] {
 }
 
 /** Sizes of a cache: batch first, `length` where keys grow. */
-function cacheShape(
+export function cacheShape(
   decoder: ExportedPart,
   { name, dims }: Port,
   length: string,

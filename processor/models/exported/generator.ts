@@ -328,46 +328,68 @@ function byLength(rows: RunningRow[]): RunningRow[][] {
   return [...Map.groupBy(rows, ({ row }) => row.ids.length).values()]
 }
 
-/** Encoder-decoders: one run for all ids. */
+/** Encoder-decoders: one run for all ids of rows that begin with equally many. */
 async function generateWhole(
-  { session, metadata, startIds = [], forcedEndId, chooseSeed = randomSeed }: GeneratorOptions,
+  options: GeneratorOptions,
   rows: GenerateRow[],
   { onTokens }: GenerateOptions,
 ): Promise<RowResult[]> {
-  const forced = startIds.slice(1)
-  const running = rows.map((row) => {
-    const started = startRow(row, chooseSeed)
-    advanceRow(started, forced)
-    return started
+  const { metadata, startIds = [], chooseSeed = randomSeed } = options
+  const forced = metadata.form === 'encoder' ? startIds.slice(1) : []
+  const started = rows.map((row, at) => {
+    const first = metadata.form === 'encoder' ? [...startIds, ...(row.beginning ?? [])] : row.ids
+    const maxTokens = row.settings.maxTokens - forced.length
+    const running = startRow({ ...row, settings: { ...row.settings, maxTokens } }, chooseSeed)
+    return { at, running, first: first.length > 0 ? first : startIds }
   })
-  const steps = Math.max(0, ...running.map(idsLeft))
-  const made =
-    steps > 0 ? await wholeRun({ session, metadata }, running, startIds, steps) : rows.map(() => [])
-  return running.map((row, at) => {
-    const { ids, ended } = upToEnd(made[at]!.slice(0, Math.max(0, idsLeft(row))), metadata.endIds)
-    const isForced = !ended && forcedEndId !== undefined && ids.length > 0 && ids.length === idsLeft(row)
-    const result = { ids: [...forced, ...(isForced ? [...ids.slice(0, -1), forcedEndId] : ids)], ended }
-    onTokens?.(at, result.ids)
-    return result
-  })
+  const results: RowResult[] = []
+  for (const group of Map.groupBy(started, ({ first }) => first.length).values()) {
+    const running = group.map((each) => each.running)
+    const steps = Math.max(0, ...running.map(idsLeft))
+    const made =
+      steps > 0
+        ? await wholeRun(
+            options,
+            running,
+            group.map(({ first }) => first),
+            steps,
+          )
+        : []
+    for (const [i, { at, running: row }] of group.entries()) {
+      results[at] = wholeResult(row, made[i] ?? [], forced, options)
+      onTokens?.(at, results[at].ids)
+    }
+  }
+  return results
+}
+
+function wholeResult(
+  row: RunningRow,
+  made: number[],
+  forced: number[],
+  { metadata, forcedEndId }: GeneratorOptions,
+): RowResult {
+  const most = Math.max(0, idsLeft(row))
+  const { ids, ended } = upToEnd(made.slice(0, most), metadata.endIds)
+  if (!ended && forcedEndId !== undefined && ids.length > 0 && ids.length === most)
+    ids[ids.length - 1] = forcedEndId
+  return { ids: [...forced, ...ids], ended }
 }
 
 async function wholeRun(
   { session, metadata }: Pick<Run, 'session' | 'metadata'>,
   rows: RunningRow[],
-  startIds: number[],
+  first: number[][],
   steps: number,
 ): Promise<number[][]> {
   const prompts = rows.map(({ row }) => row)
   const padded = metadata.form === 'encoder' ? padPrompts(prompts, metadata) : undefined
+  const firstOf = new Map(rows.map((row, at) => [row, first[at]!]))
   const feeds = {
     ...(padded && { input_ids: padded.inputIds, places: padded.places, attention_mask: padded.mask }),
     features: featuresOf(prompts, metadata.width),
-    decoder_input_ids: int64(
-      prompts.flatMap(() => startIds),
-      [rows.length, startIds.length],
-    ),
-    ...rowFeeds(rows, () => startIds.slice(0, 1), steps),
+    decoder_input_ids: int64(first.flat(), [rows.length, first[0]!.length]),
+    ...rowFeeds(rows, (row) => firstOf.get(row)!, steps),
   }
   return rowsOf((await session.run(feeds, ['ids'])).ids!)
 }

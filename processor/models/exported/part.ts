@@ -86,16 +86,19 @@ export class ExportedPart {
     graph: GraphProto = this.graph,
   ): (name: string) => string {
     const weights = new Map<string, TensorProto>()
-    for (const tensor of this.graph.initializer ?? []) weights.set(tensor.name, tensor)
-    for (const tensor of graph.initializer ?? []) weights.set(tensor.name, tensor)
-    const named = (name: string) => {
-      if (Object.hasOwn(bind, name)) return bind[name]!.name
-      return weights.has(name) ? `${this.#tag}:${name}` : prefix + name
+    const take = (tensors: TensorProto[] = [], scope: string) => {
+      for (const tensor of tensors)
+        weights.set(tensor.name, { ...tensor, name: `${this.#tag}:${scope}${tensor.name}` })
     }
+    take(this.graph.initializer, '')
+    // Two branches may have the same name for different weights.
+    if (graph !== this.graph) take(graph.initializer, prefix)
+    const named = (name: string) =>
+      Object.hasOwn(bind, name) ? bind[name]!.name : (weights.get(name)?.name ?? prefix + name)
     const { node, sparseInitializer = [] } = renameGraph({ ...graph, initializer: [] }, named)
     if (sparseInitializer.length > 0)
       this.fail('has sparse weights, which cannot be joined. Export the model again.')
-    for (const tensor of weights.values()) g.share({ ...tensor, name: `${this.#tag}:${tensor.name}` })
+    for (const tensor of weights.values()) g.share(tensor)
     g.append(node)
     return named
   }

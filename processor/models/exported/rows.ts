@@ -4,8 +4,13 @@ import { seededUniforms } from './random.ts'
 
 /** What one caption is made from. */
 export interface GenerateRow {
-  /** Ids of the prompt, image places included. An encoder-decoder encodes them; a captioner without text has none. */
+  /**
+   * Ids of the prompt, image places included. An encoder-decoder encodes them; of a captioner without text they are the
+   * first ids of the caption, the start id included.
+   */
   ids: number[]
+  /** First ids of an encoder-decoder's caption, behind the start ids. */
+  beginning?: number[]
   /** Indexes of ids that image features replace, in order. */
   places: number[]
   /** `[places.length, D]`; of a captioner without text all features of the picture, `[n, D]`. */
