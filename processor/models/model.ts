@@ -1,3 +1,4 @@
+import type { SessionOptions } from '../onnx/session.ts'
 import type { EncoderShape } from '../turbo/flops.ts'
 import type { GenerateMetadata } from './exported/graph.ts'
 import type { GenerationSettings } from './generation.ts'
@@ -35,6 +36,12 @@ export interface SessionGraph {
 
 /** Graphs of a model's sessions, by the name that its runner knows them by. */
 export type SessionGraphs = Readonly<Record<string, SessionGraph>>
+
+/** How the sessions of a self-test are opened. */
+export interface SelfTestOptions {
+  graph?: GraphOptions
+  session?: SessionOptions
+}
 
 /**
  * How a device runs the sessions of a model; a copy of it goes to the device's thread.
@@ -133,6 +140,11 @@ export interface CaptionModel {
   /** Files whose identity is that of the weights. */
   weightFiles: readonly string[]
   buildSessions(options?: GraphOptions): Promise<SessionGraphs>
+  /**
+   * Compares its sessions with its own files run as they are; absent where graphs are not made of exported files.
+   * @throws ModelFolderError for what differs
+   */
+  selfTest?(options: SelfTestOptions): Promise<void>
 }
 
 /** Tokens of pictures that enter and leave the vision encoder at a level. */
