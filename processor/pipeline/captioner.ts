@@ -28,6 +28,8 @@ export interface CaptionTask extends CaptionEnd {
   level?: number
   /** Run only on idle devices, after everything that waits. Default: false. */
   idle?: boolean
+  /** Called with the caption so far, as it grows, by models that make it step by step. What was shown stays. */
+  onText?(text: string): void
   signal?: AbortSignal
 }
 

@@ -6,7 +6,7 @@ import type { CaptionModel } from '../models/model.ts'
 import { PromptError } from '../models/prompts.ts'
 import type { CaptionTask } from './captioner.ts'
 
-type RowModel = Pick<CaptionModel, 'encode' | 'generation' | 'maxPictures'>
+type RowModel = Pick<CaptionModel, 'encode' | 'generation' | 'runner'>
 
 /** Seeds that are drawn for callers who give none. */
 const seeds = 2 ** 31
@@ -23,6 +23,10 @@ export function taskRow(model: RowModel, task: CaptionTask, pictures: readonly R
       pictures,
       prompt: model.encode({ beginning: prompt, text: '', ...request, pictures: shapes }),
       settings: settingsOf(model.generation, task),
+      ...(model.runner.kind === 'vision-language' && {
+        streamed: task.onText !== undefined,
+        leaves: new Int32Array(new SharedArrayBuffer(4)),
+      }),
     }
   } catch (error) {
     if (error instanceof PromptError) throw invalid(error.code, error.message, 'prompt')

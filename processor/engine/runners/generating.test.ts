@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { decoderGraph } from '../../models/exported/decoder-graph.ts'
 import { greedy } from '../../models/generation.ts'
 import { openSession } from '../../onnx/session.ts'
-import type { RunRow } from '../batch.ts'
+import type { MadeIds, RunRow } from '../batch.ts'
 import { cutFeatures, GeneratingRunner, stepsOf } from './generating.ts'
 
 const folder = fileURLToPath(new URL('../../../test/fixtures/models/smolvlm', import.meta.url))
@@ -122,6 +122,28 @@ describe('GeneratingRunner', () => {
     const { steps, stepsMs } = await runner.run({ rows: [rowOf(long!)], bucket: 1, schedule })
     expect(steps).toBeGreaterThanOrEqual(long!.ids.length - 1)
     expect(stepsMs).toBeGreaterThan(0)
+  })
+
+  it('tells ids as they are made, and lets a row leave that nobody waits for', async () => {
+    const plain = reference.cases.filter(({ options }) => Object.keys(options).length === 0)
+    const long = plain.filter(({ ids }) => ids.length > 12).slice(0, 2)
+    const leaves = new Int32Array(new SharedArrayBuffer(4))
+    const rows = [
+      { ...rowOf(long[0]!), streamed: true },
+      { ...rowOf(long[1]!), leaves },
+    ]
+    const told: MadeIds[] = []
+    const result = await runner.run({ rows, bucket: 2, schedule }, (made) => {
+      told.push(made)
+      if (made.row === 1) Atomics.store(leaves, 0, 1)
+    })
+    const ofFirst = told.filter(({ row }) => row === 0)
+    expect(ofFirst.length).toBeGreaterThan(3)
+    for (const { ids } of ofFirst) expect(long[0]!.ids.slice(0, ids.length)).toEqual(ids)
+    expect(ofFirst.at(-1)).toEqual({ row: 0, ids: long[0]!.ids, ended: long[0]!.ended })
+    expect(result.rows[0]!.ids).toEqual(long[0]!.ids)
+    expect(result.rows[1]!.ids.length).toBeLessThan(long[1]!.ids.length)
+    expect(told.filter(({ row }) => row === 1).at(-1)).toMatchObject({ ended: false })
   })
 
   it('refuses pictures that have other places than the prompt, and goes on', async () => {

@@ -2,17 +2,18 @@ import type { InferenceSession, Tensor } from 'onnxruntime-node'
 import { type Generator, openGenerator } from '../../models/exported/generator.ts'
 import type { GenerateRow } from '../../models/exported/rows.ts'
 import type { EncoderDecoderPlan, VisionLanguagePlan } from '../../models/model.ts'
-import type { RowResult, RunRow } from '../batch.ts'
+import type { MadeIds, RowResult, RunRow } from '../batch.ts'
 import type { Runner, RunnerBatch, RunnerResult } from './runner.ts'
 import { VisionRun } from './vision.ts'
 
 type GeneratingPlan = VisionLanguagePlan | EncoderDecoderPlan
 
 /**
- * Ids of one run of the session, behind which rows that ended leave the batch. Fewer would carry the caches out and in
- * again more often.
+ * Ids of one run of the session, behind which rows that ended leave the batch; fewer where a caller sees them come. Fewer carry
+ * the caches out and in again more often.
  */
 const chunk = 16
+const streamedChunk = 4
 
 /** Runs a vision session and a session that generates: pictures to features, features and prompts to ids. */
 export class GeneratingRunner implements Runner {
@@ -35,14 +36,33 @@ export class GeneratingRunner implements Runner {
     this.#generator = openGenerator({ session, metadata: plan.generate, startIds, forcedEndId })
   }
 
-  async run({ rows, schedule }: RunnerBatch): Promise<RunnerResult> {
+  async run({ rows, schedule }: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult> {
     this.#calls = []
     const features = await this.#features(rows, schedule)
     const prompted = rows.map(
       ({ prompt, settings }, index): GenerateRow => ({ ...prompt, settings, features: features[index]! }),
     )
-    const made = await this.#generator.generate(prompted, { chunk })
+    const made = await this.#generator.generate(prompted, {
+      chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
+      onTokens: this.#plan.kind === 'vision-language' ? this.#teller(rows, onMade) : undefined,
+    })
     return { rows: made as RowResult[], ...stepsOf(this.#calls) }
+  }
+
+  /** Tells ids as they are made, and which rows are to leave. */
+  #teller(rows: readonly RunRow[], onMade?: (made: MadeIds) => void) {
+    const { endIds } = this.#plan.generate
+    const made = rows.map((): number[] => [])
+    return (row: number, ids: number[]): boolean => {
+      const all = made[row]!
+      all.push(...ids)
+      const { settings, leaves } = rows[row]!
+      const isLeaving = leaves !== undefined && Atomics.load(leaves, 0) !== 0
+      const hasEnded = all.length > 0 && endIds.includes(all.at(-1)!)
+      const isDone = isLeaving || hasEnded || all.length >= settings.maxTokens
+      onMade?.({ row, ids: [...all], ...(isDone && { ended: hasEnded }) })
+      return !isLeaving
+    }
   }
 
   async close(): Promise<void> {
