@@ -18,6 +18,8 @@ export interface EncodedPrompt {
   ids: number[]
   /** Indexes of the ids that are rows of image features, in order. */
   places: number[]
+  /** Ids that the answer of an encoder-decoder begins with: those that start it, and the caller's first words. */
+  start?: number[]
   /** Index of the first id that is part of the answer, as its beginning is. Default: behind the prompt. */
   answer?: number
 }
@@ -26,7 +28,7 @@ export interface EncodedPrompt {
 export class PromptError extends Error {
   override readonly name = 'PromptError'
   readonly retriable = false
-  readonly code: 'prompt_too_long' | 'too_many_images' | 'task_unknown'
+  readonly code: 'prompt_too_long' | 'prompt_refused' | 'too_many_images' | 'task_unknown'
 
   constructor(code: PromptError['code'], message: string) {
     super(message)
