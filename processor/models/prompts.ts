@@ -20,6 +20,8 @@ export interface EncodedPrompt {
   places: number[]
   /** Three coordinates of each id's position, `[3][ids.length]`, for models that have them. Default: 0, 1, ... */
   positions?: number[][]
+  /** Ids that the answer of an encoder-decoder begins with: those that start it, and the caller's first words. */
+  start?: number[]
   /** Index of the first id that is part of the answer, as its beginning is. Default: behind the prompt. */
   answer?: number
 }
@@ -28,7 +30,7 @@ export interface EncodedPrompt {
 export class PromptError extends Error {
   override readonly name = 'PromptError'
   readonly retriable = false
-  readonly code: 'prompt_too_long' | 'too_many_images' | 'task_unknown'
+  readonly code: 'prompt_too_long' | 'prompt_refused' | 'too_many_images' | 'task_unknown'
 
   constructor(code: PromptError['code'], message: string) {
     super(message)
