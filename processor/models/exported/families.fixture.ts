@@ -30,7 +30,7 @@ export interface ReferenceCase {
   }
   maxNewTokens: number
   inputIds: number[]
-  positionIds?: number[][]
+  positions?: number[][]
   ids: number[]
   ended: boolean
 }
@@ -65,13 +65,13 @@ export function openFamily(name: string): Family {
     name,
     folder,
     reference,
-    async row({ views, inputIds, options, maxNewTokens, positionIds }) {
+    async row({ views, inputIds, options, maxNewTokens, positions }) {
       const parts = await Promise.all(views.map(featuresOf))
       return {
         ids: inputIds,
         places: inputIds.flatMap((id, at) => (id === reference.ids.image ? [at] : [])),
         features: Float32Array.from(parts.flatMap((part) => Array.from(part))),
-        ...(positionIds && { positions: positionIds }),
+        ...(positions && { positions }),
         settings: {
           maxTokens: maxNewTokens,
           temperature: 0,

@@ -12,7 +12,7 @@ import type { GenerateMetadata } from './graph.ts'
 import type { GenerateRow } from './rows.ts'
 import { stepByStep } from './step-by-step.ts'
 
-const names = ['smolvlm', 'llava', 'vit-gpt2']
+const names = ['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2']
 
 describe.each(names)('%s', (name) => {
   let family: Family
