@@ -14,6 +14,7 @@ import {
   onePosition,
   rowInputs,
   stateOf,
+  vocabularyOf,
 } from './graph.ts'
 import { ExportedPart, joinOpsets, type Port } from './part.ts'
 
@@ -164,6 +165,7 @@ export function decoderGraph({
       endIds,
       padId,
       width,
+      vocabulary: vocabularyOf(parts.decoder),
       positions,
       caches: caches.map(({ input, output }) => ({ input: input.name, output: output.name })),
       contiguous: parts.decoder.operators().has('GroupQueryAttention'),

@@ -14,6 +14,7 @@ import {
   onePosition,
   rowInputs,
   stateOf,
+  vocabularyOf,
 } from './graph.ts'
 import { ExportedPart, joinOpsets, type Port } from './part.ts'
 
@@ -138,6 +139,7 @@ export function encoderGraph(options: EncoderGraphOptions): GenerateGraph {
       endIds,
       padId,
       width: encoded.width,
+      vocabulary: vocabularyOf(decoder),
       positions: 0,
       caches: [],
       contiguous: false,

@@ -18,6 +18,8 @@ export interface GenerateMetadata {
   padId: number
   /** Numbers in a row of features. */
   width: number
+  /** Ids are below; undefined when the file does not tell. */
+  vocabulary?: number
   /** Coordinates of a position; 0: the decoder counts by itself. */
   positions: 0 | 1 | 3
   /** Caches that come back, so that a call can go on where another ended; empty: each call is a whole one. */
@@ -34,6 +36,12 @@ export interface GenerateGraph {
   /** An ONNX model whose weights are external data in the folder's files. */
   model: Uint8Array
   metadata: GenerateMetadata
+}
+
+/** Number of logits, where a decoder tells it. */
+export function vocabularyOf(decoder: ExportedPart): number | undefined {
+  const size = decoder.output('logits').dims.at(-1)
+  return typeof size === 'number' ? size : undefined
 }
 
 /** Ids that a model ends with, and fills rows with that ended. */

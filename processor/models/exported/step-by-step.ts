@@ -69,6 +69,8 @@ export interface StepOptions {
   steps: number
   /** First ids of an encoder-decoder. */
   startIds?: number[]
+  /** Width of an attention head, for files that do not tell it. */
+  headWidth?: number
 }
 
 /**
@@ -84,7 +86,7 @@ export async function stepByStep(
   const { decoder } = originals
   const first =
     encoded.prompt ?? (row.ids.length > 0 && !originals.encoder ? row.ids : (options.startIds ?? []))
-  let caches = emptyCaches(decoder)
+  let caches = emptyCaches(decoder, options.headWidth)
   let fed = first
   let length = 0
   const made: Steps = { ids: [], logits: [] }
@@ -180,11 +182,12 @@ function lastLogits({ dims, data }: Tensor): Float32Array {
   return Float32Array.from((data as Float32Array).subarray((dims[1]! - 1) * size, dims[1]! * size))
 }
 
-function emptyCaches({ inputs }: OriginalSession): Record<string, Tensor> {
+function emptyCaches({ inputs }: OriginalSession, headWidth = 0): Record<string, Tensor> {
   const caches = [...inputs.values()].filter(({ name }) => name.startsWith('past'))
   return Object.fromEntries(
     caches.map(({ name, dims }) => {
-      const sizes = dims.map((size, axis) => (axis === 0 ? 1 : typeof size === 'number' ? size : 0))
+      const unknown = [1, 0, 0, headWidth]
+      const sizes = dims.map((size, axis) => (typeof size === 'number' && axis > 0 ? size : unknown[axis]!))
       return [name, float32(new Float32Array(sizes.reduce((a, b) => a * b, 1)), sizes)]
     }),
   )
