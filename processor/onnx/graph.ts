@@ -23,6 +23,8 @@ const opset = 20
 
 /** Names and initializers that every scope of one model shares. */
 interface Model {
+  /** What generated names begin with. */
+  prefix: string
   names: number
   initializers: TensorProto[]
   constants: Map<string, Value>
@@ -42,13 +44,14 @@ export class Graph extends Operators {
   readonly #model: Model
   /** Branches and loop bodies have a graph around them. */
   readonly #isBody: boolean
-  readonly #nodes: NodeProto[] = []
+  #nodes: NodeProto[] = []
   readonly #inputs: ValueInfoProto[] = []
   readonly #outputs: ValueInfoProto[] = []
 
-  constructor(parent?: Graph) {
+  /** @param prefix of generated names, for nodes that are put into a graph that has names of its own */
+  constructor(parent?: Graph, prefix = '') {
     super()
-    this.#model = parent ? parent.#model : { names: 0, initializers: [], constants: new Map() }
+    this.#model = parent ? parent.#model : { prefix, names: 0, initializers: [], constants: new Map() }
     this.#isBody = parent !== undefined
   }
 
@@ -161,6 +164,18 @@ export class Graph extends Operators {
     return this.op('Loop', [trips, undefined, ...carried], types, { body: { graph: this.#body(body) } })
   }
 
+  /** Nodes since the last call, to be put into another graph. */
+  takeNodes(): NodeProto[] {
+    const nodes = this.#nodes
+    this.#nodes = []
+    return nodes
+  }
+
+  /** Tensors that the nodes of this graph and of all its bodies use. */
+  get initializers(): TensorProto[] {
+    return this.#model.initializers
+  }
+
   /** Encodes the model as an `.onnx` file. */
   toModel(): Uint8Array {
     return encodeModel({
@@ -203,7 +218,7 @@ export class Graph extends Operators {
 
   /** A name that no other value of the model has. */
   uniqueName(prefix: string): string {
-    return `${prefix}_${this.#model.names++}`
+    return `${this.#model.prefix}${prefix}_${this.#model.names++}`
   }
 }
 

@@ -174,6 +174,10 @@ export abstract class Operators {
   mean<V extends Float>(x: V, axis: number, keep = false): V {
     return this.#reduce('ReduceMean', x, axis, keep)
   }
+  /** Mean over several axes, which are gone then. */
+  meanOver<V extends Float>(x: V, axes: number[]): V {
+    return this.op('ReduceMean', [x, this.ints(axes)], [x.type], { keepdims: 0 })[0] as V
+  }
   /** True where all are true along every axis: a scalar. */
   all(x: Bool): Bool {
     const least = this.op('ReduceMin', [this.cast(x, 'int32')], ['int32'], { keepdims: 0 })[0]

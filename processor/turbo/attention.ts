@@ -1,5 +1,5 @@
 import type { Graph } from '../onnx/graph.ts'
-import type { Float, Value } from '../onnx/operators.ts'
+import type { Bool, Float, Value } from '../onnx/operators.ts'
 
 export interface AttentionSettings {
   heads: number
@@ -66,4 +66,48 @@ export function proportionalAttention<V extends Float>(
     const keys = body.concat([split(k), forEveryHead], 3)
     return body.attention(join(queries), join(keys), v, heads, scale)
   }
+}
+
+/**
+ * The same over merged tokens, and the mean attention that each token receives, over heads and queries: what stands for
+ * the semantic value in encoders without CLS. The attention is then computed step by step, for fused kernels do not
+ * show it; where it is not `needed`, they are used, and the values are zeros.
+ *
+ * @param needed scalar
+ * @returns `attended [B, N, width]` and `received float32 [B, N]`
+ */
+export function attentionWithReceived<V extends Float>(
+  g: Graph,
+  { q, k, v }: { q: V; k: V; v: V },
+  sizes: Value<'float32'>,
+  tokens: number,
+  settings: AttentionSettings & { needed: Bool },
+): { attended: V; received: Value<'float32'> } {
+  const { heads, headWidth, scale, width } = settings
+  const write = (body: Graph, result: V, received: Value<'float32'>) => {
+    body.output(body.uniqueName('attended'), result, ['B', 'N', width])
+    body.output(body.uniqueName('received'), received, ['B', 'N'])
+  }
+  const [attended, received] = g.branch(
+    settings.needed,
+    [q.type, 'float32'],
+    (body) => {
+      const perHead = (x: V, columns: number, perm: number[]) =>
+        body.transpose(body.reshape(x, [0, 0, heads, columns]), perm)
+      const logits = body.matmul(
+        body.mul(perHead(q, headWidth, [0, 2, 1, 3]), body.scalar(scale, q)),
+        perHead(k, headWidth, [0, 2, 3, 1]),
+      )
+      const logSizes = body.cast(body.transpose(body.log(sizes), [0, 2, 1]), q.type) as V
+      const attention = body.softmax(body.add(logits, body.unsqueeze(logSizes, 1)))
+      const values = body.matmul(attention, perHead(v, width / heads, [0, 2, 1, 3]))
+      const joined = body.reshape(body.transpose(values, [0, 2, 1, 3]), [0, 0, width])
+      write(body, joined, body.meanOver(body.cast(attention, 'float32'), [1, 2]))
+    },
+    (body) => {
+      const none = body.expand(body.floats([0]), body.shape(q, 0, 2))
+      write(body, proportionalAttention(body, { q, k, v }, sizes, tokens, settings), none)
+    },
+  ) as unknown as [V, Value<'float32'>]
+  return { attended, received }
 }
