@@ -29,13 +29,13 @@ export class Probe {
   }
 
   /** Sizes of every tensor that a node of the main graph makes, of the initializers and of the inputs. */
-  async shapes(): Promise<Map<string, number[]>> {
+  async shapes(): Promise<Map<string, readonly number[]>> {
     const { graph } = this.#model
     const names = graph.node.flatMap(({ output }) => output.filter((name) => name !== ''))
     const sizes = await this.#run(names, (input, output) => [
       { opType: 'Shape', input: [input], output: [output] },
     ])
-    return new Map([
+    return new Map<string, readonly number[]>([
       ...Object.entries(this.#feeds).map(([name, { dims }]) => [name, [...dims]] as const),
       ...(graph.initializer ?? []).map(({ name, dims }) => [name, dims.map(Number)] as const),
       ...[...sizes].map(([name, { data }]) => [name, data] as const),
