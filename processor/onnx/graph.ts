@@ -164,6 +164,16 @@ export class Graph extends Operators {
     return this.op('Loop', [trips, undefined, ...carried], types, { body: { graph: this.#body(body) } })
   }
 
+  /** Gives a value a name that another graph knows. */
+  alias(value: Value, name: string): void {
+    this.#nodes.push({ opType: 'Identity', input: [value.name], output: [name], name })
+  }
+
+  /** Inputs declared so far. */
+  get inputs(): readonly ValueInfoProto[] {
+    return this.#inputs
+  }
+
   /** Nodes since the last call, to be put into another graph. */
   takeNodes(): NodeProto[] {
     const nodes = this.#nodes

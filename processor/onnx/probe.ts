@@ -1,5 +1,6 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
-import { dataTypes, encodeModel, type ModelProto, type NodeProto } from './proto.ts'
+import { neededNodes } from './order.ts'
+import { encodeModel, type ModelProto, type NodeProto } from './proto.ts'
 import { openSession } from './session.ts'
 
 /** Inputs of one run, by name. */
@@ -49,12 +50,19 @@ export class Probe {
     ])
   }
 
-  /** The first element of each tensor, for its type. */
-  firsts(names: Iterable<string>): Promise<Map<string, Small>> {
-    return this.#run([...names], (input, output) => [
-      { opType: 'Reshape', input: [input, 'probe/list'], output: [`${output}/list`] },
-      { opType: 'Gather', input: [`${output}/list`, 'probe/first'], output: [output] },
-    ])
+  /** Element types of tensors; nothing runs for them. */
+  async types(names: Iterable<string>): Promise<Map<string, Tensor.Type>> {
+    const wanted = [...names]
+    const session = await this.#open(wanted, [])
+    try {
+      return new Map(
+        session.outputMetadata.flatMap((output) =>
+          output.isTensor ? [[output.name, output.type] as const] : [],
+        ),
+      )
+    } finally {
+      await session.release()
+    }
   }
 
   /** The largest magnitude in each tensor of numbers. */
@@ -81,37 +89,33 @@ export class Probe {
     measure: (input: string, output: string) => NodeProto[],
   ): Promise<Map<string, Small>> {
     if (names.length === 0) return new Map()
-    const { graph } = this.#model
     const outputs = names.map((_, i) => `probe/${i}`)
-    const vectors = { list: -1, first: 0 }
-    const model: ModelProto = {
-      ...this.#model,
-      graph: {
-        ...graph,
-        valueInfo: [],
-        node: [...graph.node, ...names.flatMap((name, i) => measure(name, outputs[i]!))],
-        initializer: [
-          ...(graph.initializer ?? []),
-          ...Object.entries(vectors).map(([name, value]) => ({
-            name: `probe/${name}`,
-            dataType: dataTypes.int64,
-            dims: [1],
-            rawData: new Uint8Array(BigInt64Array.of(BigInt(value)).buffer),
-          })),
-        ],
-        output: outputs.map((name) => ({ name })),
-      },
-    }
-    // Optimised, tensors would be gone; nothing runs twice, so it would not pay either.
-    const session = await openSession(encodeModel(model), this.#folder, {
-      graphOptimizationLevel: 'disabled',
-    })
+    const session = await this.#open(
+      outputs,
+      names.flatMap((name, i) => measure(name, outputs[i]!)),
+    )
     try {
       const results = await session.run(this.#feedsOf(session))
       return new Map(names.map((name, i) => [name, small(results[outputs[i]!]!)]))
     } finally {
       await session.release()
     }
+  }
+
+  /** The part of the model that the outputs need, with more nodes. */
+  #open(outputs: string[], nodes: NodeProto[]): Promise<InferenceSession> {
+    const { graph } = this.#model
+    const model: ModelProto = {
+      ...this.#model,
+      graph: {
+        ...graph,
+        valueInfo: [],
+        node: neededNodes([...graph.node, ...nodes], outputs),
+        output: outputs.map((name) => ({ name })),
+      },
+    }
+    // Optimised, tensors would be gone; nothing runs twice, so it would not pay either.
+    return openSession(encodeModel(model), this.#folder, { graphOptimizationLevel: 'disabled' })
   }
 
   #feedsOf({ inputNames }: InferenceSession): Feeds {

@@ -55,16 +55,26 @@ export function proportionalAttention<V extends Float>(
   }
 
   function withChannel(body: Graph): V {
-    const split = (x: V) => body.reshape(x, [0, 0, heads, headWidth])
     const join = (x: V) => body.reshape(x, [0, 0, heads * (headWidth + 1)])
-    const logSizes = body.cast(body.unsqueeze(body.log(sizes), 2), k.type) as V
-    const forEveryHead = body.mul(
-      logSizes,
-      body.scalars(new Array<number>(heads).fill(1), [1, 1, heads, 1], k),
-    )
-    const queries = body.appendConstant(split(q), 4, body.scalar(1 / scale, q))
-    const keys = body.concat([split(k), forEveryHead], 3)
+    const { queries, keys } = withSizeChannel(body, q, k, sizes, { heads, headWidth, scale })
     return body.attention(join(queries), join(keys), v, heads, scale)
+  }
+}
+
+/** Queries and keys with one more channel, whose product is log(size) once it is scaled: `[B, N, heads, headWidth + 1]`. */
+function withSizeChannel<V extends Float>(
+  g: Graph,
+  q: V,
+  k: V,
+  sizes: Value<'float32'>,
+  { heads, headWidth, scale }: { heads: number; headWidth: number; scale: number },
+): { queries: V; keys: V } {
+  const split = (x: V) => g.reshape(x, [0, 0, heads, headWidth])
+  const logSizes = g.cast(g.unsqueeze(g.log(sizes), 2), k.type) as V
+  const forEveryHead = g.mul(logSizes, g.scalars(new Array<number>(heads).fill(1), [1, 1, heads, 1], k))
+  return {
+    queries: g.appendConstant(split(q), 4, g.scalar(1 / scale, q)),
+    keys: g.concat([split(k), forEveryHead], 3),
   }
 }
 
@@ -83,7 +93,7 @@ export function attentionWithReceived<V extends Float>(
   tokens: number,
   settings: AttentionSettings & { needed: Bool },
 ): { attended: V; received: Value<'float32'> } {
-  const { heads, headWidth, scale, width } = settings
+  const { heads, scale, width } = settings
   const write = (body: Graph, result: V, received: Value<'float32'>) => {
     body.output(body.uniqueName('attended'), result, ['B', 'N', width])
     body.output(body.uniqueName('received'), received, ['B', 'N'])
@@ -92,17 +102,13 @@ export function attentionWithReceived<V extends Float>(
     settings.needed,
     [q.type, 'float32'],
     (body) => {
-      const perHead = (x: V, columns: number, perm: number[]) =>
-        body.transpose(body.reshape(x, [0, 0, heads, columns]), perm)
-      const logits = body.matmul(
-        body.mul(perHead(q, headWidth, [0, 2, 1, 3]), body.scalar(scale, q)),
-        perHead(k, headWidth, [0, 2, 3, 1]),
-      )
-      const logSizes = body.cast(body.transpose(body.log(sizes), [0, 2, 1]), q.type) as V
-      const attention = body.softmax(body.add(logits, body.unsqueeze(logSizes, 1)))
-      const values = body.matmul(attention, perHead(v, width / heads, [0, 2, 1, 3]))
-      const joined = body.reshape(body.transpose(values, [0, 2, 1, 3]), [0, 0, width])
-      write(body, joined, body.meanOver(body.cast(attention, 'float32'), [1, 2]))
+      const { queries, keys } = withSizeChannel(body, q, k, sizes, settings)
+      const scaled = body.mul(queries, body.scalar(scale, q))
+      const logits = body.matmul(body.transpose(scaled, [0, 2, 1, 3]), body.transpose(keys, [0, 2, 3, 1]))
+      const attention = body.softmax(logits)
+      const values = body.transpose(body.reshape(v, [0, 0, heads, width / heads]), [0, 2, 1, 3])
+      const joined = body.transpose(body.matmul(attention, values), [0, 2, 1, 3])
+      write(body, body.reshape(joined, [0, 0, width]), meanReceived(body, attention))
     },
     (body) => {
       const none = body.expand(body.floats([0]), body.shape(q, 0, 2))
@@ -110,4 +116,31 @@ export function attentionWithReceived<V extends Float>(
     },
   ) as unknown as [V, Value<'float32'>]
   return { attended, received }
+}
+
+/** Mean of attention `[B, H, Q, N]` over heads and queries, `[B, N]`. */
+export function meanReceived(g: Graph, attention: Float): Value<'float32'> {
+  // Summed as a product: a mean over axes in the middle is slow.
+  const queries = g.shape(attention, 2, 3)
+  const ones = g.expand(g.scalar(1, attention), g.concat([g.ints([1]), queries], 0))
+  const sums = g.cast(g.matmul(ones, attention) as Float, 'float32')
+  return g.div(g.meanOver(sums, [1, 2]), g.cast(queries, 'float32'))
+}
+
+/**
+ * Softmax over the last axis of logits `[B, H, Q, N]` or `[B * H, Q, N]`, in which a token counts as often as the
+ * patches that it stands for. `sizes` is `[B, N, 1]`.
+ *
+ * @param rank number of axes of the logits
+ */
+export function proportionalSoftmax<V extends Float>(
+  g: Graph,
+  logits: V,
+  sizes: Value<'float32'>,
+  rank: number,
+): V {
+  const logSizes = g.unsqueeze(g.cast(g.transpose(g.log(sizes), [0, 2, 1]), logits.type), 1) as V
+  if (rank === 4) return g.softmax(g.add(logits, logSizes))
+  const ofImage = g.concat([g.shape(sizes, 0, 1), g.ints([-1]), g.shape(logits, 1)], 0)
+  return g.softmax(g.reshape(g.add(g.reshape(logits, ofImage), logSizes), g.shape(logits)))
 }

@@ -14,8 +14,10 @@ export type Layout = 'heads' | 'flat' | 'joined'
 export interface Attention {
   /** Its last node, whose output is `output`. */
   last: NodeProto
-  /** Its nodes. */
+  /** Its nodes, in order. */
   inside: NodeProto[]
+  /** The one of them that makes probabilities, where they are visible. */
+  softmax?: NodeProto
   layout: Layout
   keysTransposed: boolean
   q: string
@@ -31,9 +33,17 @@ export interface Attention {
   masks: string[]
 }
 
-/** Every attention of image tokens to one another, in order. @throws PlugRefusal for one that cannot be read. */
+/** True when an attention's node adds one of its masks. */
+export const addsMask = ({ masks, inside }: Attention, node: NodeProto): boolean =>
+  node.opType === 'Add' && inside.includes(node) && node.input.some((name) => masks.includes(name))
+
+/**
+ * Every attention of image tokens to one another, in order; those that cannot be read are left to whoever follows the
+ * tokens, which is a reason to refuse them.
+ * @throws PlugRefusal when there is none that can be read
+ */
 export function findAttentions(encoder: Encoder): Attention[] {
-  return encoder.view.graph.node.flatMap((node) => {
+  const found = encoder.view.graph.node.flatMap((node) => {
     if (!node.output[0] || !encoder.isPixels(node.output[0])) return []
     if (isStandard(node) && node.opType === 'Softmax') return fromSoftmax(encoder, node)
     if (isStandard(node) && node.opType === 'Attention') return fromAttention(encoder, node)
@@ -41,7 +51,18 @@ export function findAttentions(encoder: Encoder): Attention[] {
       return fromMultiHead(encoder, node)
     return []
   })
+  if (found.length > 0) return found
+  const unreadable = encoder.view.graph.node.find((node) => isWeighing(encoder, node))
+  throw new PlugRefusal(
+    unreadable
+      ? `its attention is no softmax(q k) v with one scale (${nameOf(unreadable)})`
+      : 'it has no attention of image tokens to one another',
+  )
 }
+
+/** A softmax that may be one over tokens. */
+const isWeighing = (encoder: Encoder, { opType, output }: NodeProto): boolean =>
+  opType === 'Softmax' && encoder.isPixels(output[0]!) && encoder.shape(output[0]!).length > 2
 
 /** Operators between probabilities and their product that change nothing that counts. */
 const passing = new Set(['Cast', 'CastLike', 'Identity', 'Dropout', 'Where'])
@@ -66,7 +87,8 @@ function fromSoftmax(encoder: Encoder, softmax: NodeProto): Attention[] {
   return [
     {
       last: after.product,
-      inside: [product, ...inside, softmax, ...after.inside, after.product],
+      inside: [product, ...inside.toReversed(), softmax, ...after.inside, after.product],
+      softmax,
       layout: shape.length === 4 ? 'heads' : 'flat',
       keysTransposed: transposed,
       q,

@@ -20,7 +20,6 @@ const longestWay = 40
 /** The blocks in which tokens can merge. @throws PlugRefusal when there is none, or one does not allow it. */
 export async function findBlocks(encoder: Encoder): Promise<Block[]> {
   const attentions = findAttentions(encoder)
-  if (attentions.length === 0) throw new PlugRefusal('it has no attention of image tokens to one another')
   const blocks = attentions.map((attention) => blockOf(encoder, attention))
   const [first] = blocks as [Block]
   const [, tokens, width] = encoder.shape(first.stream)

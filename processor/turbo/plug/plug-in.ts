@@ -7,7 +7,7 @@ import { type Block, findBlocks, prefixOf } from './blocks.ts'
 import { Encoder } from './encoder.ts'
 import { plainGraph } from './plain.ts'
 import { PlugRefusal } from './refusal.ts'
-import { NeedsSource, rewrite } from './rewrite.ts'
+import { NeedsMore, type RewriteOptions, rewrite } from './rewrite.ts'
 
 export interface PlugOptions {
   /** Inputs of a run that shows the encoder's tensors, best with two images; the image size is fixed by it. */
@@ -67,10 +67,9 @@ export async function plugTurbo(original: ModelProto, options: PlugOptions): Pro
   const [, tokensIn, width] = encoder.shape(stream) as [number, number, number]
   const prefix = options.prefix ?? prefixOf(encoder, stream)
   const types = await floatTypes(encoder, blocks)
-  const settings = { ...options, prefix, tokens: tokensIn, width, types }
-  const { graph, unmerged } = withSource(settings.trace || settings.unmergeAtOutput || false, (source) =>
-    rewrite(encoder, blocks, { ...settings, source }),
-  )
+  const keepAttentions = model.graph.node.some(({ opType }) => opType === 'DynamicQuantizeLinear')
+  const settings = { ...options, prefix, tokens: tokensIn, width, types, keepAttentions }
+  const { graph, unmerged } = rewritten(encoder, blocks, settings)
   return {
     model: finished(model, graph, blocks.length),
     layers: blocks.length,
@@ -111,18 +110,25 @@ async function floatTypes(encoder: Encoder, blocks: Block[]): Promise<Map<string
     .filter(({ opType }) => weighing.has(opType))
     .map(({ input }) => input[0]!)
     .filter((name) => encoder.isPixels(name))
-  const firsts = await encoder.probe.firsts(new Set([...inBlocks, ...read]))
-  return new Map([...firsts].map(([name, { type }]) => [name, type]))
+  return encoder.probe.types(new Set([...inBlocks, ...read]))
 }
 
-/** Where tokens went costs a little, so it is followed only where it is needed. */
-function withSource<R>(wanted: boolean, build: (source: boolean) => R): R {
-  if (wanted) return build(true)
-  try {
-    return build(false)
-  } catch (error) {
-    if (error instanceof NeedsSource) return build(true)
-    throw error
+/** Where tokens went costs a little, so it is followed only where it turns out to be needed. */
+function rewritten(
+  encoder: Encoder,
+  blocks: Block[],
+  settings: Omit<RewriteOptions, 'source' | 'unmergeAt'>,
+): ReturnType<typeof rewrite> {
+  let source = settings.trace || settings.unmergeAtOutput || false
+  const unmergeAt = new Set<string>()
+  for (;;) {
+    try {
+      return rewrite(encoder, blocks, { ...settings, source, unmergeAt })
+    } catch (error) {
+      if (!(error instanceof NeedsMore)) throw error
+      source = true
+      if (error.unmergeAt) unmergeAt.add(error.unmergeAt)
+    }
   }
 }
 

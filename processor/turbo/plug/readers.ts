@@ -2,6 +2,7 @@ import { intOf, intsOf } from '../../onnx/attributes.ts'
 import type { Graph } from '../../onnx/graph.ts'
 import type { Float, Int, Value } from '../../onnx/operators.ts'
 import type { NodeProto } from '../../onnx/proto.ts'
+import { proportionalSoftmax } from '../attention.ts'
 import type { Encoder } from './encoder.ts'
 import { type Followed, type Stage, TokenReader } from './followed.ts'
 
@@ -144,16 +145,9 @@ function readSoftmax(reading: Reading): Read {
   if (((intOf(node, 'axis') ?? -1) + rank) % rank !== axis) return along(reading, axis)
   if (axis !== rank - 1 || flat || rank < 3 || rank > 4) throw new TokenReader('softmax over tokens')
   const logits = { name: now(name), type: typeOf(name) } as Float
-  const logSizes = g.cast(g.transpose(g.log(stage.sizes), [0, 2, 1]), logits.type) as Float
-  const shape = g.shape(logits)
-  // `[B * H, queries, N]` has heads between the images.
-  const perHead = g.reshape(
-    logits,
-    g.concat([g.shape(stage.sizes, 0, 1), g.ints([-1]), g.shape(logits, rank - 2)], 0),
-  )
-  const weighted = g.reshape(g.add(perHead, g.unsqueeze(logSizes, 1)), shape)
+  const probabilities = proportionalSoftmax(g, logits, stage.sizes, rank)
   return {
-    node: { ...node, input: [weighted.name] },
+    node: { opType: 'Identity', name: node.name, input: [probabilities.name], output: node.output },
     followed: new Map([[node.output[0]!, { stage, axis, flat, probabilities: true }]]),
   }
 }

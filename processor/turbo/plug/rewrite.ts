@@ -1,5 +1,5 @@
 import { Graph } from '../../onnx/graph.ts'
-import type { Float, Int, Value } from '../../onnx/operators.ts'
+import type { Bool, Float, Int, Value } from '../../onnx/operators.ts'
 import {
   type DataType,
   dataTypes,
@@ -8,10 +8,15 @@ import {
   type ValueInfoProto,
 } from '../../onnx/proto.ts'
 import { readBy } from '../../onnx/view.ts'
-import { attentionWithReceived, proportionalAttention } from '../attention.ts'
+import {
+  attentionWithReceived,
+  meanReceived,
+  proportionalAttention,
+  proportionalSoftmax,
+} from '../attention.ts'
 import { mergingCount, type Places, sharedPlaces, type Tokens, turboMerge } from '../merge.ts'
 import { defaultThreshold } from '../schedule.ts'
-import { type Attention, beforeHeads } from './attentions.ts'
+import { type Attention, addsMask, beforeHeads } from './attentions.ts'
 import type { Block } from './blocks.ts'
 import type { Encoder } from './encoder.ts'
 import { type Followed, type Stage, TokenReader } from './followed.ts'
@@ -26,18 +31,31 @@ export interface RewriteOptions {
   types: ReadonlyMap<string, string>
   /** Follows where every token goes. */
   source: boolean
+  /** Tensors from which on every token has its row again. */
+  unmergeAt: ReadonlySet<string>
+  /**
+   * Leaves attentions as they are written, and only weighs their probabilities. Rounding to integers turns the least
+   * difference into a visible one, so quantised activations need the very operators of the file.
+   */
+  keepAttentions: boolean
   threshold?: number
   unmergeAtOutput?: boolean
   trace?: boolean
   gpu?: boolean
 }
 
-/** Tokens have to be unmerged, and nobody followed where they went. */
-export class NeedsSource extends Error {
-  override readonly name = 'NeedsSource'
+/** Tokens have to be unmerged, and nobody followed where they went, or they must be where they still lie in rows. */
+export class NeedsMore extends Error {
+  override readonly name = 'NeedsMore'
+  readonly unmergeAt?: string
+
+  constructor(unmergeAt?: string) {
+    super('the graph has to be written once more')
+    this.unmergeAt = unmergeAt
+  }
 }
 
-/** The graph with Turbo in every block. @throws PlugRefusal, NeedsSource */
+/** The graph with Turbo in every block. @throws PlugRefusal, NeedsMore */
 export function rewrite(
   encoder: Encoder,
   blocks: Block[],
@@ -80,7 +98,7 @@ class Rewriter {
       const [attention, residual] = [attentions.get(node), residuals.get(node)]
       if (attention !== undefined) this.#attend(attention)
       else if (residual !== undefined) this.#merge(residual)
-      else if (inside.has(node)) this.#nodes.push(this.#renamed(node))
+      else if (inside.has(node)) this.#passOver(node)
       else this.#read(node)
       this.#nodes.push(...this.#g.takeNodes())
     }
@@ -96,6 +114,11 @@ class Rewriter {
       },
       unmerged: this.#unmerged,
     }
+  }
+
+  /** A node of an attention, which is written when its last one comes; unless someone else needs it, it goes. */
+  #passOver(node: NodeProto): void {
+    if (!this.#options.keepAttentions) this.#nodes.push(this.#renamed(node))
   }
 
   #renamed(node: NodeProto): NodeProto {
@@ -133,7 +156,7 @@ class Rewriter {
         typeOf: this.#typeOf,
       })
       this.#nodes.push(...this.#g.takeNodes(), ...(read ? [read] : []))
-      for (const [name, each] of followed) this.#followed.set(name, each)
+      for (const [name, each] of followed) this.#follow(name, each)
     } catch (error) {
       if (!(error instanceof TokenReader)) throw error
       this.#g.takeNodes()
@@ -162,10 +185,9 @@ class Rewriter {
   #unmerge(name: string, { stage, axis, flat, probabilities }: Followed): string {
     const known = this.#unmergedNames.get(name)
     if (known) return known
-    if (!stage.source) throw new NeedsSource()
+    if (!stage.source) throw new NeedsMore()
     const shape = this.#encoder.shape(name)
-    if (flat || probabilities || shape.length !== 3 || axis === 0)
-      throw new PlugRefusal(`it reads every token in a form that cannot be unmerged (${name})`)
+    if (flat || probabilities || shape.length !== 3 || axis === 0) throw this.#needsRows(name)
     const g = this.#g
     const x = this.#value(name)
     const rows = axis === 1 ? x : g.transpose(x, [0, 2, 1])
@@ -178,14 +200,39 @@ class Rewriter {
     return unmerged
   }
 
+  #follow(name: string, followed: Followed): void {
+    if (this.#options.unmergeAt.has(name)) this.#names.set(name, this.#unmerge(name, followed))
+    else this.#followed.set(name, followed)
+    this.#nodes.push(...this.#g.takeNodes())
+  }
+
+  /** Tokens that a tensor comes from, where they last were rows, behind the last block. */
+  #needsRows(tensor: string): Error {
+    const { view } = this.#encoder
+    const made = view.ancestors([tensor])
+    const rows = [...this.#followed].filter(([name, { axis, flat, probabilities }]) => {
+      const node = view.producer(name)
+      const isRows = axis === 1 && !flat && !probabilities && this.#encoder.shape(name).length === 3
+      return isRows && node && made.has(node) && !this.#before.has(node)
+    })
+    const last = rows.at(-1)?.[0]
+    return last && !this.#options.unmergeAt.has(last)
+      ? new NeedsMore(last)
+      : new PlugRefusal(`it reads every token in a form that cannot be unmerged (${tensor})`)
+  }
+
   #attend(layer: number): void {
     const g = this.#g
     const { attention, stream } = this.#blocks[layer]!
     this.#tokens ??= this.#entering(stream)
     const { sizes } = this.#tokens
+    if (this.#options.keepAttentions && attention.softmax) {
+      this.#keep(layer)
+      return
+    }
     const { q, k, v, scale } = this.#joined(layer)
     const { heads, headWidth, valueWidth } = attention
-    const { threshold = defaultThreshold, prefix, gpu, tokens } = this.#options
+    const { prefix, gpu, tokens } = this.#options
     const settings = { heads, headWidth, scale, width: heads * valueWidth, gpu }
     const merged = layer === 0 ? false : undefined
     if (prefix > 0) {
@@ -193,16 +240,83 @@ class Rewriter {
       this.#attended(attention, attended)
       return
     }
-    const { r, weight } = this.#schedule!
-    const merging = mergingCount(g, g.shape(q, 1, 2), r[layer]!, threshold, prefix)
-    const idle = g.or(g.equal(merging, g.ints([0])), g.equal(weight[layer]!, g.floats([0])))
     const { attended, received } = attentionWithReceived(g, { q, k, v }, sizes, tokens, {
       ...settings,
       merged,
-      needed: g.not(idle),
+      needed: this.#needsReceived(layer),
     })
     this.#received = received
     this.#attended(attention, attended)
+  }
+
+  /** True when tokens merge in a block, and by what attention they receive as well. */
+  #needsReceived(layer: number): Bool {
+    const g = this.#g
+    const { r, weight } = this.#schedule!
+    const { threshold = defaultThreshold, prefix } = this.#options
+    const count = g.shape(this.#tokens!.sizes, 1, 2)
+    const merging = mergingCount(g, count, r[layer]!, threshold, prefix)
+    return g.not(g.or(g.equal(merging, g.ints([0])), g.equal(weight[layer]!, g.floats([0]))))
+  }
+
+  /** An attention as it is written, with its probabilities weighed. */
+  #keep(layer: number): void {
+    const { attention } = this.#blocks[layer]!
+    const { layout, output, softmax } = attention
+    for (const node of attention.inside) {
+      if (addsMask(attention, node))
+        this.#names.set(
+          node.output[0]!,
+          this.#now(node.input.find((name) => !attention.masks.includes(name))!),
+        )
+      else if (node === softmax) this.#weigh(layer, node)
+      else this.#nodes.push(this.#renamed(node))
+    }
+    const stage = this.#stage()
+    if (stage) this.#followed.set(output, { stage, axis: layout === 'heads' ? 2 : 1, flat: false })
+  }
+
+  #weigh(layer: number, softmax: NodeProto): void {
+    const g = this.#g
+    const { tokens, prefix } = this.#options
+    const { sizes } = this.#tokens!
+    const logits = this.#value(softmax.input[0]!)
+    const rank = this.#encoder.shape(softmax.input[0]!).length
+    const shape = rank === 4 ? ['B', 'H', 'N', 'N'] : ['BH', 'N', 'N']
+    const write = (body: Graph, result: Value, sized = shape) =>
+      body.output(body.uniqueName('weighed'), result, sized)
+    const [probabilities] = g.branch(
+      g.equal(g.shape(sizes, 1, 2), g.ints([tokens])),
+      [logits.type],
+      (body) => write(body, body.softmax(logits)),
+      (body) => write(body, proportionalSoftmax(body, logits, sizes, rank)),
+    ) as unknown as [Float]
+    this.#names.set(softmax.output[0]!, probabilities.name)
+    if (prefix === 0) this.#received = this.#receivedOf(layer, probabilities, rank, write)
+    this.#nodes.push(...g.takeNodes())
+  }
+
+  #receivedOf(
+    layer: number,
+    probabilities: Float,
+    rank: number,
+    write: (body: Graph, result: Value, shape: string[]) => void,
+  ): Value<'float32'> {
+    const { sizes } = this.#tokens!
+    const [received] = this.#g.branch(
+      this.#needsReceived(layer),
+      ['float32'],
+      (body) => {
+        const shape = body.concat(
+          [body.shape(sizes, 0, 1), body.ints([-1]), body.shape(probabilities, rank - 2)],
+          0,
+        )
+        const perHead = rank === 4 ? probabilities : body.reshape(probabilities, shape)
+        write(body, meanReceived(body, perHead), ['B', 'N'])
+      },
+      (body) => write(body, body.expand(body.floats([0]), body.shape(sizes, 0, 2)), ['B', 'N']),
+    )
+    return received
   }
 
   /** Tokens as they come into the first block; each is one patch. */
@@ -336,7 +450,7 @@ class Rewriter {
       const unmerge = followed && this.#options.unmergeAtOutput
       const now = unmerge ? this.#unmerge(name, followed) : this.#now(name)
       this.#nodes.push(...this.#g.takeNodes())
-      if (unmerge) this.#moveOutput(name, now)
+      if (now !== name && this.#nodes.some((node) => node.output.includes(name))) this.#moveOutput(name, now)
       else if (now !== name) this.#nodes.push({ opType: 'Identity', input: [now], output: [name] })
       return followed && !unmerge ? withFreeAxis(output, followed.axis) : output
     })
