@@ -34,6 +34,8 @@ export interface ModelOptions {
 
 /** Names and initializers that every scope of one model shares. */
 interface Model {
+  /** What generated names begin with. */
+  prefix: string
   names: number
   initializers: TensorProto[]
   /** Names of tensors of exported graphs. */
@@ -55,15 +57,16 @@ export class Graph extends Operators {
   readonly #model: Model
   /** Branches and loop bodies have a graph around them. */
   readonly #isBody: boolean
-  readonly #nodes: NodeProto[] = []
+  #nodes: NodeProto[] = []
   readonly #inputs: ValueInfoProto[] = []
   readonly #outputs: ValueInfoProto[] = []
 
-  constructor(parent?: Graph) {
+  /** @param prefix of generated names, for nodes that are put into a graph that has names of its own */
+  constructor(parent?: Graph, prefix = '') {
     super()
     this.#model = parent
       ? parent.#model
-      : { names: 0, initializers: [], shared: new Set(), constants: new Map() }
+      : { prefix, names: 0, initializers: [], shared: new Set(), constants: new Map() }
     this.#isBody = parent !== undefined
   }
 
@@ -188,6 +191,28 @@ export class Graph extends Operators {
     this.#model.initializers.push(tensor)
   }
 
+  /** Gives a value a name that another graph knows. */
+  alias(value: Value, name: string): void {
+    this.#nodes.push({ opType: 'Identity', input: [value.name], output: [name], name })
+  }
+
+  /** Inputs declared so far. */
+  get inputs(): readonly ValueInfoProto[] {
+    return this.#inputs
+  }
+
+  /** Nodes since the last call, to be put into another graph. */
+  takeNodes(): NodeProto[] {
+    const nodes = this.#nodes
+    this.#nodes = []
+    return nodes
+  }
+
+  /** Tensors that the nodes of this graph and of all its bodies use. */
+  get initializers(): TensorProto[] {
+    return this.#model.initializers
+  }
+
   /** Encodes the model as an `.onnx` file. */
   toModel({ opsets = [], irVersion = 9, functions = [] }: ModelOptions = {}): Uint8Array {
     const versions = new Map([
@@ -234,7 +259,7 @@ export class Graph extends Operators {
 
   /** A name that no other value of the model has. */
   uniqueName(prefix: string): string {
-    return `${prefix}_${this.#model.names++}`
+    return `${this.#model.prefix}${prefix}_${this.#model.names++}`
   }
 }
 

@@ -191,6 +191,10 @@ export abstract class Operators {
   allAlong(x: Bool, axis: number): Bool {
     return this.cast(this.#reduce('ReduceMin', this.cast(x, 'int32'), axis, false), 'bool')
   }
+  /** Mean over several axes, which are gone then. */
+  meanOver<V extends Float>(x: V, axes: number[]): V {
+    return this.op('ReduceMean', [x, this.ints(axes)], [x.type], { keepdims: 0 })[0] as V
+  }
   /** True where all are true along every axis: a scalar. */
   all(x: Bool): Bool {
     const least = this.op('ReduceMin', [this.cast(x, 'int32')], ['int32'], { keepdims: 0 })[0]
