@@ -5,6 +5,7 @@ import type { GenerationSettings } from './generation.ts'
 import type { PruneLevel } from './levels.ts'
 import type { PictureRule, PictureShape } from './pictures.ts'
 import type { EncodedPrompt, PromptRequest } from './prompts.ts'
+import type { ScoredTag } from './wd-tagger.ts'
 
 /** Settings that are fixed in a graph; everything else is a run-time input. */
 export interface GraphOptions {
@@ -53,12 +54,14 @@ export type PromptLengths = 'equal' | 'padded'
 
 /**
  * Session `vision` from `pixels uint8 [N, ...unit]`, with `r int64 [layers]`, `weight float32 [layers]` and `grid int64 [n, 3]`
- * where it has them, to `features float32`: the rows of all pictures, one behind the other. `trace` is as of a captioner, `grid`
+ * where it has them, to features `float32`: the rows of all pictures, one behind the other. `trace` is as of a captioner, `grid`
  * has 1, rows and columns of patches of each picture.
  */
 export interface VisionPlan {
   /** Shape of a picture, tile or patch. */
   unit: readonly number[]
+  /** Name of the output that is read. */
+  output: string
 }
 
 /** Session `vision`, then a session `generate` of `decoderGraph`. */
@@ -81,7 +84,7 @@ export interface EncoderDecoderPlan {
   forcedEndId?: number
 }
 
-/** Session `vision` whose `scores float32 [N, tags]` are from 0 to 1. */
+/** Session `vision` whose output `float32 [N, tags]` are scores from 0 to 1. */
 export interface TaggerPlan {
   kind: 'tagger'
   lengths: 'equal'
@@ -130,10 +133,14 @@ export interface CaptionModel {
   encode(request: PromptRequest): EncodedPrompt
   /** Text of ids, without special ones. */
   decode(ids: number[]): string
+  /** Of a tagger: what its scores say. */
+  describe?(scores: Float32Array): { caption: string; tags: readonly ScoredTag[] }
   /** Ids of which each ends an answer. */
   endIds: readonly number[]
-  /** Settings where a caller has none; `maxTokens` is the most that there can be. */
+  /** Settings where a caller has none. */
   generation: GenerationSettings
+  /** Maximum ids of an answer; of a model that reads prompt and answer as one, of both. */
+  maxTokens: number
   /** Settings that callers can change. */
   honours: readonly (keyof GenerationSettings)[]
   runner: RunnerPlan

@@ -211,6 +211,7 @@ export class Pipeline implements Captioner {
       }
       const run = await this.executor.run(queued, { row, onIds }, signal)
       const caption = endCaption(captionIds(row.prompt, run.row), { ...rules, ended: run.row.ended })
+      const tagged = run.row.scores && this.#model.describe?.(run.row.scores)
       const { tokensIn, tokensOut } = pictureTokens(
         this.#model,
         pictures.map(({ shape }) => shape),
@@ -232,10 +233,11 @@ export class Pipeline implements Captioner {
         queue_ms: run.queueMs,
         inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
+        ...(tagged && { tags: [...tagged.tags] }),
         ...(caption.repeated && { finish_reason: 'repetition' as const }),
         ...(warnings.length > 0 && { warnings }),
       }
-      return { caption: caption.text, finish_reason: caption.finishReason, turbine }
+      return { caption: tagged?.caption ?? caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
       release()
     }

@@ -87,7 +87,12 @@ beforeAll(async () => {
   const generate = await openSession(model, onnx, { intraOpNumThreads: 1 })
   runner = new GeneratingRunner(
     { vision: await visionOf(join(onnx, 'vision_encoder.onnx')), generate },
-    { kind: 'vision-language', lengths: 'padded', vision: { unit: [64, 64, 3] }, generate: metadata },
+    {
+      kind: 'vision-language',
+      lengths: 'padded',
+      vision: { unit: [64, 64, 3], output: 'features' },
+      generate: metadata,
+    },
   )
 })
 afterAll(() => runner.close())

@@ -40,13 +40,26 @@ export class GeneratingRunner implements Runner {
     this.#calls = []
     const features = await this.#features(rows, schedule)
     const prompted = rows.map(
-      ({ prompt, settings }, index): GenerateRow => ({ ...prompt, settings, features: features[index]! }),
+      (row, index): GenerateRow => ({
+        ...this.#promptOf(row),
+        features: features[index]!,
+        settings: row.settings,
+      }),
     )
     const made = await this.#generator.generate(prompted, {
       chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
       onTokens: this.#plan.kind === 'vision-language' ? this.#teller(rows, onMade) : undefined,
     })
     return { rows: made as RowResult[], ...stepsOf(this.#calls) }
+  }
+
+  /** The first ids of an encoder-decoder's answer are its prompt where it reads no text, and else stand behind the start ids. */
+  #promptOf({ prompt: { ids, places, positions, start } }: RunRow) {
+    const plan = this.#plan
+    if (plan.kind === 'vision-language') return { ids, places, positions }
+    return plan.generate.form === 'features'
+      ? { ids: start ?? plan.startIds, places: [] }
+      : { ids, places, beginning: start?.slice(plan.startIds.length) }
   }
 
   /** Tells ids as they are made, and which rows are to leave. */
@@ -73,8 +86,8 @@ export class GeneratingRunner implements Runner {
   async #features(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<Float32Array[]> {
     const pictures = rows.flatMap((row) => row.pictures)
     if (pictures.length === 0) return rows.map(() => new Float32Array(0))
-    const { features } = await this.#vision.run(pictures, schedule)
-    return cutFeatures(features!.data as Float32Array, rows, this.#plan.generate)
+    const features = await this.#vision.run(pictures, schedule)
+    return cutFeatures(features.data as Float32Array, rows, this.#plan.generate)
   }
 
   async #timed(feeds: Record<string, Tensor>, fetches: string[]) {

@@ -13,12 +13,12 @@ export class TaggerRunner implements Runner {
 
   async run({ rows, bucket, schedule }: RunnerBatch): Promise<RunnerResult> {
     const padded = Array.from({ length: bucket }, (_, index) => rows[index] ?? rows[0]!)
-    const { scores } = await this.#vision.run(
+    const scores = await this.#vision.run(
       padded.flatMap(({ pictures }) => pictures),
       schedule,
     )
-    const tags = scores!.dims[1]!
-    const data = scores!.data as Float32Array
+    const tags = scores.dims[1]!
+    const data = scores.data as Float32Array
     return {
       rows: rows.map((_, index) => ({
         ids: [],

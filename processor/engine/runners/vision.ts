@@ -15,9 +15,9 @@ export class VisionRun {
     this.#plan = plan
   }
 
-  /** Outputs for these pictures, their tiles or patches one behind the other. */
-  run(pictures: readonly RunPicture[], { r, weight }: Schedule): Promise<InferenceSession.OnnxValueMapType> {
-    const { unit } = this.#plan
+  /** What is read of these pictures, their tiles or patches one behind the other. */
+  async run(pictures: readonly RunPicture[], { r, weight }: Schedule): Promise<Tensor> {
+    const { unit, output } = this.#plan
     const unitBytes = unit.reduce((product, size) => product * size, 1)
     const count = pictures.reduce((sum, { shape }) => sum + shape.count, 0)
     const pixels = this.#pixels.join(pictures.map(({ pixels }) => pixels))
@@ -25,15 +25,17 @@ export class VisionRun {
       throw new RangeError(
         `The pictures of the batch have ${pixels.length} bytes of pixels, not ${count * unitBytes}.`,
       )
+    const grid = () => new Tensor('int64', gridOf(pictures), [pictures.length, 3])
     const feeds: Record<string, () => Tensor> = {
       pixels: () => new Tensor('uint8', pixels, [count, ...unit]),
       r: () => new Tensor('int64', BigInt64Array.from(r, BigInt), [r.length]),
       weight: () => new Tensor('float32', Float32Array.from(weight), [weight.length]),
-      grid: () => new Tensor('int64', gridOf(pictures), [pictures.length, 3]),
+      // As Qwen2-VL has it, and its successors.
+      grid_thw: () => grid(),
+      image_grid_thw: () => grid(),
     }
-    return this.#session.run(
-      Object.fromEntries(this.#session.inputNames.map((name) => [name, feeds[name]!()])),
-    )
+    const inputs = Object.fromEntries(this.#session.inputNames.map((name) => [name, feeds[name]!()]))
+    return (await this.#session.run(inputs, [output]))[output]!
   }
 
   async close(): Promise<void> {
