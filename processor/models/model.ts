@@ -144,6 +144,8 @@ export interface CaptionModel {
   /** Settings that callers can change. */
   honours: readonly (keyof GenerationSettings)[]
   runner: RunnerPlan
+  /** Type of the weights in its files, which is not changed; absent where graphs compute in either. */
+  dtype?: string
   /** Files whose identity is that of the weights. */
   weightFiles: readonly string[]
   buildSessions(options?: GraphOptions): Promise<SessionGraphs>

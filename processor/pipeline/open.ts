@@ -81,6 +81,7 @@ export async function openPipeline(
 
 /** Resolves the precision of the configured model on a device, with the reason. */
 export async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
+  if (model.dtype) return { precision: 'float32' as const, reason: `${model.dtype}, as its files are` }
   if (precision !== 'auto') return { precision, reason: `${precision}, as configured` }
   return choosePrecision({
     model,

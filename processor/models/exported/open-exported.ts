@@ -76,6 +76,7 @@ export async function openExported(folder: string): Promise<CaptionModel> {
     maxTokens: family.maxContext,
     honours,
     runner: planOf(family, { unit, output: vision.output }, generate, defaults),
+    dtype: [...new Set(Object.values(files).map(({ dtype }) => dtype))].join(', '),
     weightFiles: Object.values(files).map(({ file }) => relative(folder, file)),
     buildSessions: async (options) => ({
       vision: { graph: await vision.build(options), folder: weights },

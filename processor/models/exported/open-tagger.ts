@@ -44,6 +44,7 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
       lengths: 'equal',
       vision: { unit: [picture.side, picture.side, 3], output: vision.output },
     },
+    dtype: 'fp32',
     weightFiles: [relative(folder, file)],
     buildSessions: async (options) => ({ vision: { graph: await vision.build(options), folder: weights } }),
     selfTest: () => vision.test(),
