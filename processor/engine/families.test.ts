@@ -15,7 +15,7 @@ import {
 import { preprocess } from './preprocess.ts'
 
 const kinds = ['squash', 'crop', 'pad', 'tiles', 'patches'] as const
-const families = ['smolvlm', 'llava', 'qwen2-vl', 'florence-2', 'vit-gpt2'].filter(hasReference)
+const families = ['smolvlm', 'llava', 'qwen2-vl', 'florence-2', 'florence2', 'vit-gpt2'].filter(hasReference)
 
 let scratch: string
 beforeAll(async () => {
