@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { isTagger } from './exported/open-family.ts'
+import { referenceOf } from './reference.fixture.ts'
 import { openWdTagger } from './wd-tagger.ts'
 
 let folder: string
@@ -30,6 +31,32 @@ const tags = `tag_id,name,category,count
 13200,o_o,0,100
 `
 
+interface TaggerCase {
+  name: string
+  scores: number[]
+  rating: string
+  general: string[]
+  characters: string[]
+}
+
+describe('a tagger', () => {
+  const { folder, cases } = referenceOf('wd-tagger')
+  const tagger = openWdTagger(folder)
+
+  it.each((cases as unknown as TaggerCase[]).map((given) => [given.name, given] as const))(
+    'describes %s as its reference does',
+    async (_, { scores, rating, general, characters }) => {
+      const described = (await tagger).describe(Float32Array.from(scores))
+      const of = (wanted: string) =>
+        described.tags.flatMap(({ name, category }) => (category === wanted ? [name] : []))
+      expect(of('general')).toEqual(general)
+      expect(of('character')).toEqual(characters)
+      expect(described.rating?.name).toBe(rating)
+      expect(described.caption).toBe([...characters, ...general].join(', '))
+    },
+  )
+})
+
 describe('openWdTagger', () => {
   it('describes a picture by its tags', async () => {
     const tagger = await openWdTagger(folder)
@@ -42,7 +69,7 @@ describe('openWdTagger', () => {
     expect(tagger.normalise).toMatchObject({ channels: 'bgr', rescale: 1 })
     const scores = Float32Array.of(0.2, 0.7, 0.9, 0.36, 0.5, 0.86, 1, 0.3)
     const described = tagger.describe(scores)
-    expect(described.caption).toBe('hakurei reimu (a,b), 1girl, >_<, long hair')
+    expect(described.caption).toBe('hakurei_reimu_(a,b), 1girl, >_<, long_hair')
     expect(described.tags[1]).toEqual({ name: '1girl', category: 'general', score: Math.fround(0.9) })
     expect(described.rating).toMatchObject({ name: 'sensitive', score: Math.fround(0.7) })
     expect(tagger.describe(scores, { general: 0.6, character: 0.9 }).caption).toBe('1girl')
