@@ -15,7 +15,6 @@ const configSchema = z.object({
     .prefault({}),
   text_config: z
     .object({
-      vocab_size: z.int().positive().default(51_289),
       max_position_embeddings: z.int().positive().default(1024),
       bos_token_id: tokenId.default(0),
       pad_token_id: tokenId.default(1),
@@ -125,7 +124,7 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
     decode: tokenizer.decode,
     endIds: text.eos_token_id,
     padId: text.pad_token_id,
-    vocabulary: text.vocab_size,
+    vocabulary: tokenizer.size,
     maxContext,
   }
 }

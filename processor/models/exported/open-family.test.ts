@@ -192,6 +192,19 @@ describe('openFamily', () => {
 
   const picture = { count: 1, rows: 0, cols: 0 }
 
+  it.each([
+    ['qwen2-vl', 4096, { maxPixels: 4096 }],
+    ['qwen2-vl', 1e6, { maxPixels: 9216 }],
+    ['smolvlm', 128 * 128, { longestEdge: 128 }],
+    ['llava', 1, { shortest: 64 }],
+  ])('shows a %s no more than %d pixels', async (family, picturePixels, rule) => {
+    await copy(family)
+    expect((await openFamily(folder, { picturePixels })).picture).toMatchObject(rule)
+    expect((await openFamily(folder)).picture).toEqual(
+      (await openFamily(folder, { picturePixels: 1e9 })).picture,
+    )
+  })
+
   it('writes to templates that take text alone', async () => {
     await copy('smolvlm')
     await change(
