@@ -6,7 +6,14 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { preprocess } from '../engine/preprocess.ts'
-import type { SquashRule } from '../models/pictures.ts'
+import {
+  limitPixels,
+  type PictureRule,
+  type PictureShape,
+  pictureBytes,
+  type SquashRule,
+  shapeOf,
+} from '../models/pictures.ts'
 import { type DecodeLimits, Decoder } from './decoder.ts'
 import { flatAvif, flatBmp, noise } from './hostile.fixture.ts'
 
@@ -77,6 +84,40 @@ describe('Decoder', () => {
     for (const file of ['plain.heic', 'lossy.jxl', 'lossless.jp2', '24-bit.bmp', 'big.tif'])
       await decoder.decode(await fixture(file), target, ample)
     await decoder.decode(await noise(3000, 2000).png().toBuffer(), target, ample)
+  })
+
+  it.each([
+    { kind: 'tiles', longestEdge: 192, tile: 64, split: true, resample: 'lanczos3' },
+    { kind: 'patches', patch: 8, merge: 2, minPixels: 1024, maxPixels: 90_000, resample: 'bicubic' },
+    { kind: 'crop', shortest: 64, height: 48, width: 56, resample: 'bicubic' },
+    { kind: 'pad', side: 64, resample: 'bicubic', background: [255, 255, 255] },
+  ] as PictureRule[])('decodes pictures of any size: $kind', async (rule) => {
+    const decoder = new Decoder({ image: rule })
+    started.push(decoder)
+    const decode = async (file: Uint8Array, pictureLimit?: number) => {
+      let pixels = new Uint8Array(0)
+      const target = (shape: PictureShape) => {
+        pixels = new Uint8Array(pictureBytes(rule, shape))
+        return pixels
+      }
+      const decoded = await decoder.decode(file, target, { ...ample, pictureLimit })
+      return { ...decoded, pixels }
+    }
+    const turned = await noise(300, 200).jpeg().withMetadata({ orientation: 6 }).toBuffer()
+    for (const file of [
+      await noise(900, 700).png().toBuffer(),
+      turned,
+      await noise(40, 30).png().toBuffer(),
+    ]) {
+      const there = await decode(file)
+      const here = new Uint8Array(there.pixels.length)
+      const { warnings, ...expected } = await preprocess(file, rule, here)
+      expect(there).toMatchObject({ ...expected, warnings: [] })
+      expect(Buffer.compare(here, there.pixels)).toBe(0)
+    }
+    const limited = await decode(turned, 64 * 64)
+    expect(limited).toMatchObject({ width: 200, height: 300 })
+    expect(limited.shape).toEqual(shapeOf(limitPixels(rule, 64 * 64), 200, 300))
   })
 
   it('passes on the error of an image, leaves the target as it was, and goes on', async () => {

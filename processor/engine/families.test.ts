@@ -6,16 +6,16 @@ import { openFamily } from '../models/exported/open-family.ts'
 import { type PictureRule, pictureBytes, readPictureConfig } from '../models/pictures.ts'
 import type { PromptRequest } from '../models/prompts.ts'
 import {
-  hasReference,
   type Reference,
   type ReferenceCase,
   type ReferenceView,
   referenceOf,
 } from '../models/reference.fixture.ts'
+import { openWdTagger } from '../models/wd-tagger.ts'
 import { preprocess } from './preprocess.ts'
 
 const kinds = ['squash', 'crop', 'pad', 'tiles', 'patches'] as const
-const families = ['smolvlm', 'llava', 'qwen2-vl', 'florence-2', 'vit-gpt2'].filter(hasReference)
+const families = ['smolvlm', 'llava', 'qwen2-vl', 'florence2', 'vit-gpt2']
 
 let scratch: string
 beforeAll(async () => {
@@ -39,6 +39,17 @@ function requestOf({ views }: Reference, given: ReferenceCase): PromptRequest {
   const pictures = given.views.map((name) => views[name]!.shape)
   return { system: textOf('system'), text: textOf('user'), beginning: given.beginning, pictures }
 }
+
+describe('wd-tagger', () => {
+  const reference = referenceOf('wd-tagger')
+
+  it.each(Object.entries(reference.views))("makes the pixels of its authors' script: %s", async (_, view) => {
+    const { picture } = await openWdTagger(reference.folder)
+    const pixels = new Uint8Array(pictureBytes(picture, view.shape))
+    await preprocess(reference.picture(view), picture, pixels)
+    expect(Buffer.compare(pixels, reference.pixels(view))).toBe(0)
+  })
+})
 
 describe.each(families)('%s', (name) => {
   const reference = referenceOf(name)

@@ -15,7 +15,6 @@ const configSchema = z.object({
     .prefault({}),
   text_config: z
     .object({
-      vocab_size: z.int().positive().default(51_289),
       max_position_embeddings: z.int().positive().default(1024),
       bos_token_id: tokenId.default(0),
       pad_token_id: tokenId.default(1),
@@ -31,6 +30,11 @@ const processorSchema = z.looseObject({
   image_seq_length: z.int().min(1).max(65_536).nullish(),
   task_prompts_without_inputs: taskSchema,
   task_prompts_with_input: taskSchema,
+})
+
+const generationSchema = z.looseObject({
+  decoder_start_token_id: tokenId.nullish(),
+  forced_bos_token_id: tokenId.nullish(),
 })
 
 /** What a task asks, in Florence-2's `processing_florence2.py`. */
@@ -72,6 +76,7 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
   const config = await requireModelJson(folder, 'config.json', configSchema)
   const processor = (await readModelJson(folder, 'preprocessor_config.json', processorSchema)) ?? {}
   const { text_config: text } = config
+  const generation = (await readModelJson(folder, 'generation_config.json', generationSchema)) ?? {}
   const { rule, normalise } = await readPictureConfig(folder, ['squash'])
   const stride = config.vision_config.patch_stride.reduce((product, each) => product * each, 1)
   const [height, width] = unitOf(rule)
@@ -83,7 +88,10 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
     withText: new Map(Object.entries(processor.task_prompts_with_input ?? tasksWithText)),
   }
   const imageId = config.image_token_id ?? text.pad_token_id
-  const start = [text.decoder_start_token_id, text.forced_bos_token_id].filter((id) => id !== null)
+  const start = [
+    generation.decoder_start_token_id ?? text.decoder_start_token_id,
+    generation.forced_bos_token_id ?? text.forced_bos_token_id,
+  ].filter((id) => id !== null)
   const places = Array.from({ length: rows }, (_, index) => index)
   const maxContext = text.max_position_embeddings
   const encode = (request: PromptRequest): EncodedPrompt => {
@@ -116,7 +124,7 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
     decode: tokenizer.decode,
     endIds: text.eos_token_id,
     padId: text.pad_token_id,
-    vocabulary: text.vocab_size,
+    vocabulary: tokenizer.size,
     maxContext,
   }
 }

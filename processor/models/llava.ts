@@ -20,7 +20,6 @@ const configSchema = z.object({
     .object({ model_type: z.string().default('clip_vision_model'), patch_size: z.int().min(1).default(14) })
     .prefault({}),
   text_config: z.object({
-    vocab_size: z.int().positive().default(32_000),
     max_position_embeddings: z.int().positive().default(2048),
     eos_token_id: idList.nullish(),
     pad_token_id: tokenId.nullish(),
@@ -71,7 +70,7 @@ export async function openLlava(folder: string): Promise<ExportedFamily> {
     decode: tokenizer.decode,
     endIds: text.eos_token_id ?? [],
     padId: config.pad_token_id ?? text.pad_token_id ?? 0,
-    vocabulary: text.vocab_size,
+    vocabulary: tokenizer.size,
     maxContext,
   }
 }

@@ -10,7 +10,6 @@ import { openChat } from './text/chat.ts'
 import { loadTokenizer } from './tokenizer.ts'
 
 const textSchema = z.object({
-  vocab_size: z.int().positive(),
   max_position_embeddings: z.int().positive().default(32_768),
   eos_token_id: idList.nullish(),
   pad_token_id: tokenId.nullish(),
@@ -71,7 +70,7 @@ export async function openQwen2Vl(folder: string): Promise<ExportedFamily> {
     decode: tokenizer.decode,
     endIds: config.eos_token_id ?? text.eos_token_id ?? [],
     padId: config.pad_token_id ?? text.pad_token_id ?? 0,
-    vocabulary: text.vocab_size,
+    vocabulary: tokenizer.size,
     maxContext,
   }
 }

@@ -20,7 +20,6 @@ const configSchema = z.object({
     })
     .prefault({}),
   text_config: z.object({
-    vocab_size: z.int().positive(),
     max_position_embeddings: z.int().positive().default(2048),
     eos_token_id: idList.nullish(),
     pad_token_id: tokenId.nullish(),
@@ -87,7 +86,7 @@ export async function openSmolvlm(folder: string): Promise<ExportedFamily> {
     decode: tokenizer.decode,
     endIds: text.eos_token_id ?? [],
     padId: config.pad_token_id ?? text.pad_token_id ?? 0,
-    vocabulary: text.vocab_size,
+    vocabulary: tokenizer.size,
     maxContext,
   }
 }

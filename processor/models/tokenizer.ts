@@ -14,6 +14,8 @@ export interface CaptionTokenizer {
   encodeTemplate(text: string): number[]
   /** Callers' texts, in the order in which a template has them, so that no special token is in them nor made of them. */
   shield(texts: readonly string[]): string[]
+  /** Ids that there can be: one more than the largest. */
+  size: number
   /** Id of a token; undefined for one that there is not. */
   idOf(token: string): number | undefined
   /** Decodes a caption without special and unknown ids. */
@@ -42,14 +44,25 @@ function adapt(tokenizer: Tokenizer): CaptionTokenizer {
     encodePrompt: (text) => shield([text]).flatMap(encodeTemplate),
     encodeTemplate,
     shield,
+    size: sizeOf(tokenizer),
     idOf: (token) => tokenizer.token_to_id(token),
     decode: (ids) => (ids.length === 0 ? '' : tokenizer.decode(ids, { skip_special_tokens: true })),
   }
 }
 
+function sizeOf(tokenizer: Tokenizer): number {
+  let size = 0
+  for (const id of tokenizer.get_vocab().values()) size = Math.max(size, id + 1)
+  for (const id of tokenizer.get_added_tokens_decoder().keys()) size = Math.max(size, id + 1)
+  return size
+}
+
 function build(folder: string, tokenizer: object, config: object): Tokenizer {
   try {
-    return new Tokenizer(tokenizer, config)
+    const built = new Tokenizer(tokenizer, config)
+    // Some parts are read when they are needed.
+    built.encode('A picture, 1.')
+    return built
   } catch (cause) {
     throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported tokenizer type.`, {
       cause,

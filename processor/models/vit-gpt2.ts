@@ -14,7 +14,6 @@ const configSchema = z.object({
   }),
   decoder: z.object({
     model_type: z.literal('gpt2'),
-    vocab_size: z.int().positive().default(50_257),
     n_positions: z.int().positive().default(1024),
     bos_token_id: tokenId.default(50_256),
     eos_token_id: idList.default([50_256]),
@@ -65,7 +64,7 @@ export async function openVitGpt2(folder: string): Promise<ExportedFamily> {
     decode: tokenizer.decode,
     endIds,
     padId: config.pad_token_id ?? decoder.pad_token_id ?? endIds[0]!,
-    vocabulary: decoder.vocab_size,
+    vocabulary: tokenizer.size,
     maxContext,
   }
 }

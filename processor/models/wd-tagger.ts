@@ -42,7 +42,7 @@ export interface ScoredTag {
 
 /** What a tagger says of a picture. */
 export interface TaggedPicture {
-  /** Its tags, the most certain first: characters, then general ones. */
+  /** Its tags, as `selected_tags.csv` has them: characters, then general ones, the most certain first. */
   caption: string
   tags: ScoredTag[]
   /** The most certain rating; undefined where a model has none. */
@@ -113,12 +113,9 @@ async function readTags(folder: string): Promise<Tag[]> {
         `${file}: line ${index + 2} needs a name and a category. Pull the model again.`,
       )
     const { name, category } = parsed.data
-    return { name: readable(name), category: categories[Number(category) as keyof typeof categories] }
+    return { name, category: categories[Number(category) as keyof typeof categories] }
   })
 }
-
-/** Words are apart, except in faces: `long_hair`, but `>_<`. */
-const readable = (name: string) => (/[a-z0-9]{2}|[a-z]_[a-z]/i.test(name) ? name.replaceAll('_', ' ') : name)
 
 /** @throws RangeError for scores that are not of these tags */
 export function describeTags(

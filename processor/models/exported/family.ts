@@ -28,7 +28,7 @@ export interface ExportedFamily {
   /** Ids of which each ends an answer, where generation_config.json has none. */
   endIds: readonly number[]
   padId: number
-  /** Ids of the vocabulary, as the logits have them. */
+  /** Ids that the tokenizer knows, at most as many as the logits have. */
   vocabulary: number
   /** Maximum ids of a prompt and its answer; of an encoder-decoder, of each. */
   maxContext: number
