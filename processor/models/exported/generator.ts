@@ -126,7 +126,7 @@ async function generateInChunks(
       Math.max(1, ...rows.map(({ settings }) => settings.maxTokens)),
     )
 
-  let batch = merge(await join(first, stepsOf(first)), caches, metadata)
+  let batch = merge(await join(first, stepsOf(first)), caches)
   for (;;) {
     const newcomers = more?.(batch.rows.length) ?? []
     // One step each: those that run already wait for it.
@@ -307,7 +307,7 @@ function take(batch: Batch, staying: number[], inputs: InputMetadata[]): Batch {
 }
 
 /** Batches as one: gaps of their growing caches are closed. */
-function merge(batches: Batch[], inputs: InputMetadata[], _metadata: GenerateMetadata): Batch {
+function merge(batches: Batch[], inputs: InputMetadata[]): Batch {
   const running = batches.filter(({ rows }) => rows.length > 0)
   if (running.length < 2) return running[0] ?? { rows: [], caches: {}, masks: [] }
   const masks = running.flatMap((batch) => batch.masks)

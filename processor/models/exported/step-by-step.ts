@@ -92,7 +92,7 @@ export async function stepByStep(
   const made: Steps = { ids: [], logits: [] }
   while (made.ids.length < options.steps) {
     const isFirst = length === 0
-    const x = isFirst && encoded.x ? encoded.x : await embed(originals, fed)
+    const x = isFirst && encoded.x ? encoded.x : await embed(originals, [fed])
     length += fed.length
     const outputs = await decoder.run({
       ...only(decoder, {
@@ -116,16 +116,17 @@ export async function stepByStep(
   return made
 }
 
-type Feed = Tensor | (() => Tensor)
+export type Feed = Tensor | (() => Tensor)
 
-const only = ({ inputs }: OriginalSession, feeds: Record<string, Feed>): Record<string, Tensor> =>
+/** The feeds that a session has inputs for. */
+export const only = ({ inputs }: OriginalSession, feeds: Record<string, Feed>): Record<string, Tensor> =>
   Object.fromEntries(
     Object.entries(feeds)
       .filter(([name]) => inputs.has(name))
       .map(([name, feed]) => [name, typeof feed === 'function' ? feed() : feed]),
   )
 
-interface Encoded {
+export interface Encoded {
   /** Ids that the decoder is given first. */
   prompt?: number[]
   /** Their embeddings with the picture in them. */
@@ -133,12 +134,12 @@ interface Encoded {
   states: Record<string, Feed>
 }
 
-async function encode(originals: Originals, row: GenerateRow): Promise<Encoded> {
+export async function encode(originals: Originals, row: GenerateRow): Promise<Encoded> {
   if (!originals.embed) {
     const count = row.features.length / widthOf(originals.decoder.inputs.get('encoder_hidden_states')!)
     return { states: statesOf(new Tensor('float32', row.features, [1, count, row.features.length / count])) }
   }
-  const x = (await embed(originals, row.ids)).inputs_embeds as Tensor
+  const x = (await embed(originals, [row.ids])).inputs_embeds as Tensor
   const width = x.dims[2]!
   const data = (x.data as Float32Array).slice()
   for (const [at, place] of row.places.entries())
@@ -158,8 +159,9 @@ const statesOf = (states: Tensor): Record<string, Feed> => ({
   encoder_attention_mask: () => int64(new Array<number>(states.dims[1]!).fill(1), [1, states.dims[1]!]),
 })
 
-async function embed(originals: Originals, ids: number[]): Promise<Record<string, Feed>> {
-  const inputIds = int64(ids, [1, ids.length])
+/** What the decoder takes of ids `[rows][ids]`. */
+export async function embed(originals: Originals, ids: number[][]): Promise<Record<string, Tensor>> {
+  const inputIds = int64(ids.flat(), [ids.length, ids[0]!.length])
   if (!originals.decoder.inputs.has('inputs_embeds')) return { input_ids: inputIds }
   return { inputs_embeds: (await originals.embed!.run({ input_ids: inputIds })).inputs_embeds! }
 }
@@ -177,12 +179,14 @@ function positionsOf({ inputs }: OriginalSession, row: GenerateRow, length: numb
   return int64(lines.flat(), axes === 3 ? [3, 1, count] : [1, count])
 }
 
-function lastLogits({ dims, data }: Tensor): Float32Array {
-  const size = dims.at(-1)!
-  return Float32Array.from((data as Float32Array).subarray((dims[1]! - 1) * size, dims[1]! * size))
+/** Logits `[B, S, V]` of a row's last position. */
+export function lastLogits({ dims, data }: Tensor, row = 0): Float32Array {
+  const [, length, size] = dims as [number, number, number]
+  const end = (row + 1) * length * size
+  return Float32Array.from((data as Float32Array).subarray(end - size, end))
 }
 
-function emptyCaches({ inputs }: OriginalSession, headWidth = 0): Record<string, Tensor> {
+export function emptyCaches({ inputs }: OriginalSession, headWidth = 0): Record<string, Tensor> {
   const caches = [...inputs.values()].filter(({ name }) => name.startsWith('past'))
   return Object.fromEntries(
     caches.map(({ name, dims }) => {
@@ -194,7 +198,7 @@ function emptyCaches({ inputs }: OriginalSession, headWidth = 0): Record<string,
 }
 
 /** What comes of the encoder comes in the first run alone. */
-function nextCaches(
+export function nextCaches(
   before: Record<string, Tensor>,
   outputs: Record<string, Tensor>,
   isFirst: boolean,
