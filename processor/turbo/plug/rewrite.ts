@@ -20,6 +20,7 @@ import { type Attention, addsMask, beforeHeads } from './attentions.ts'
 import type { Block } from './blocks.ts'
 import type { Encoder } from './encoder.ts'
 import { type Followed, type Stage, TokenReader } from './followed.ts'
+import { findGelus } from './gelu.ts'
 import { readTokens } from './readers.ts'
 import { nameOf, PlugRefusal } from './refusal.ts'
 
@@ -94,7 +95,9 @@ class Rewriter {
     const attentions = new Map(this.#blocks.map((block, layer) => [block.attention.last, layer]))
     const residuals = new Map(this.#blocks.map((block, layer) => [block.residual, layer]))
     const inside = new Set(this.#blocks.flatMap(({ attention }) => attention.inside))
-    for (const node of this.#encoder.view.graph.node) {
+    const gelus = this.#options.keepAttentions ? new Map<NodeProto, NodeProto>() : findGelus(this.#encoder)
+    for (const original of this.#encoder.view.graph.node) {
+      const node = gelus.get(original) ?? original
       const [attention, residual] = [attentions.get(node), residuals.get(node)]
       if (attention !== undefined) this.#attend(attention)
       else if (residual !== undefined) this.#merge(residual)
