@@ -164,7 +164,7 @@ async function testGenerating(
   const original = (name: string | undefined) =>
     name === undefined ? undefined : openOriginal(files[name]!.file, weights, options.session)
   const { metadata, model } = generate
-  const { startIds, forcedEndId } = defaults
+  const { startIds } = defaults
   const session = await openSession(model, weights, options.session)
   const originals = {
     embed: await original(sessions.embed),
@@ -172,7 +172,7 @@ async function testGenerating(
     decoder: (await original(sessions.decoder))!,
   }
   try {
-    const generator = openGenerator({ session: session as never, metadata, startIds, forcedEndId })
+    const generator = openGenerator({ session: session as never, metadata, startIds })
     const featureRows = imageRows({ count: 1, rows: 0, cols: 0 })
     await selfTest({ folder, generator, metadata, originals, startIds, featureRows })
   } finally {

@@ -38,7 +38,11 @@ export interface VisionGraph {
 export async function visionGraph(options: VisionGraphOptions): Promise<VisionGraph> {
   const { file, folder, picture, normalise, unmerge = true } = options
   const original = readOnnx(file, { folder })
-  const layout: PixelLayout = { ...normalise, ...layoutOf(original, picture, normalise) }
+  const layout: PixelLayout = {
+    ...normalise,
+    ...layoutOf(original, picture, normalise),
+    input: inputOf(original),
+  }
   const output = original.graph.output[0]?.name
   if (output === undefined) throw new ModelFolderError(`${file} has no outputs. Pull the model again.`)
   const feeds = madeUpFeeds(layout, picture)
@@ -82,6 +86,13 @@ async function plugged(
     if (error instanceof PlugRefusal) return { plugged: undefined, refused: error.message }
     throw error
   }
+}
+
+/** Name of the image's input: taggers have no common one. */
+function inputOf({ graph }: ModelProto): string | undefined {
+  const weights = new Set(graph.initializer?.map(({ name }) => name))
+  const names = graph.input.map(({ name }) => name).filter((name) => !weights.has(name))
+  return names.length === 1 ? names[0] : undefined
 }
 
 function layoutOf(

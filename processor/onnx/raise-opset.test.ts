@@ -1,7 +1,7 @@
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, it } from 'vitest'
-import { opsetOf, raiseOpset } from './opset.ts'
 import { type AttributeProto, dataTypes, encodeModel, type ModelProto, type NodeProto } from './proto.ts'
+import { opsetOf, raiseOpset } from './raise-opset.ts'
 import { openSession } from './session.ts'
 
 const ints = (name: string, values: number[]): AttributeProto => ({ name, type: 7, ints: values })
