@@ -8,7 +8,7 @@ import { type ReferenceCase, referenceOf } from '../models/reference.fixture.ts'
 import { Pipeline } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
-const families = ['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2', 'florence2']
+const families = ['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2']
 
 type Case = ReferenceCase & { ids: number[]; ended: boolean; maxNewTokens: number; options: object }
 
