@@ -202,6 +202,11 @@ const settings = {
     description: 'Maximum pixels of an image; larger ones are refused with 413.',
     default: '250000000',
   }),
+  picturePixels: integer(784, 17_000_000, {
+    description:
+      'Pixels that a model sees of an image at most, where it takes pictures of any size (Qwen2-VL) or in tiles (SmolVLM); fewer are fewer tokens. A folder can ask for less.',
+    default: '4194304',
+  }),
   truncated: oneOf(['refuse', 'accept'], {
     description:
       'What is done with an image whose end is missing. accept captions a JPEG, PNG or GIF of which half of the picture is there, and says so in warnings.',

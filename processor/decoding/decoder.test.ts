@@ -6,11 +6,18 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { preprocess } from '../engine/preprocess.ts'
-import type { ImageSpec } from '../models/model.ts'
+import {
+  limitPixels,
+  type PictureRule,
+  type PictureShape,
+  pictureBytes,
+  type SquashRule,
+  shapeOf,
+} from '../models/pictures.ts'
 import { type DecodeLimits, Decoder } from './decoder.ts'
 import { flatAvif, flatBmp, noise } from './hostile.fixture.ts'
 
-const image: ImageSpec = { width: 96, height: 96, resample: 'bicubic' }
+const image: SquashRule = { kind: 'squash', width: 96, height: 96, resample: 'bicubic' }
 const ample: DecodeLimits = { memoryBytes: 1e9, cpuMs: 60_000, wallMs: 60_000 }
 const started: Decoder[] = []
 const fixture = (name: string) => readFile(new URL(`../../test/fixtures/formats/${name}`, import.meta.url))
@@ -65,18 +72,52 @@ describe('Decoder', () => {
     const decoder = new Decoder({ image, preprocess: { truncated: 'accept' } })
     started.push(decoder)
     const jpeg = await noise().jpeg().toBuffer()
-    expect(await decoder.decode(jpeg, pixelsOf(), ample)).toEqual([])
-    expect(await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).toEqual(['truncated'])
+    expect((await decoder.decode(jpeg, pixelsOf(), ample)).warnings).toEqual([])
+    expect((await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).warnings).toEqual(['truncated'])
   })
 
   it('passes on pixels that are more than a pipe holds, whatever decoded them', async () => {
-    const large: ImageSpec = { width: 384, height: 384, resample: 'bicubic' }
+    const large: SquashRule = { kind: 'squash', width: 384, height: 384, resample: 'bicubic' }
     const decoder = new Decoder({ image: large })
     started.push(decoder)
     const target = new Uint8Array(384 * 384 * 3)
     for (const file of ['plain.heic', 'lossy.jxl', 'lossless.jp2', '24-bit.bmp', 'big.tif'])
       await decoder.decode(await fixture(file), target, ample)
     await decoder.decode(await noise(3000, 2000).png().toBuffer(), target, ample)
+  })
+
+  it.each([
+    { kind: 'tiles', longestEdge: 192, tile: 64, split: true, resample: 'lanczos3' },
+    { kind: 'patches', patch: 8, merge: 2, minPixels: 1024, maxPixels: 90_000, resample: 'bicubic' },
+    { kind: 'crop', shortest: 64, height: 48, width: 56, resample: 'bicubic' },
+    { kind: 'pad', side: 64, resample: 'bicubic', background: [255, 255, 255] },
+  ] as PictureRule[])('decodes pictures of any size: $kind', async (rule) => {
+    const decoder = new Decoder({ image: rule })
+    started.push(decoder)
+    const decode = async (file: Uint8Array, pictureLimit?: number) => {
+      let pixels = new Uint8Array(0)
+      const target = (shape: PictureShape) => {
+        pixels = new Uint8Array(pictureBytes(rule, shape))
+        return pixels
+      }
+      const decoded = await decoder.decode(file, target, { ...ample, pictureLimit })
+      return { ...decoded, pixels }
+    }
+    const turned = await noise(300, 200).jpeg().withMetadata({ orientation: 6 }).toBuffer()
+    for (const file of [
+      await noise(900, 700).png().toBuffer(),
+      turned,
+      await noise(40, 30).png().toBuffer(),
+    ]) {
+      const there = await decode(file)
+      const here = new Uint8Array(there.pixels.length)
+      const { warnings, ...expected } = await preprocess(file, rule, here)
+      expect(there).toMatchObject({ ...expected, warnings: [] })
+      expect(Buffer.compare(here, there.pixels)).toBe(0)
+    }
+    const limited = await decode(turned, 64 * 64)
+    expect(limited).toMatchObject({ width: 200, height: 300 })
+    expect(limited.shape).toEqual(shapeOf(limitPixels(rule, 64 * 64), 200, 300))
   })
 
   it('passes on the error of an image, leaves the target as it was, and goes on', async () => {

@@ -2,7 +2,7 @@ import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import { defaultBuckets } from './batch.ts'
 import { Device, type DeviceOptions } from './device.ts'
 import type { DeviceTarget } from './device-target.ts'
-import { sessionOptions } from './session-options.ts'
+import { anyShapes, sessionOptions } from './session-options.ts'
 
 export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {
   model: CaptionModel
@@ -35,16 +35,17 @@ export class DevicePool {
     const { model, devices, intraOpThreads, graph, onCrash, spawn, pause } = options
     const buckets = [...(options.buckets ?? defaultBuckets)].sort((a, b) => a - b)
     const started = await Promise.allSettled(
-      devices.map((target) =>
+      devices.map(async (target) =>
         Device.start({
           target,
-          model,
           buckets,
           worker: {
-            graph: model.buildGraph({ ...graph, gpu: target.provider === 'cuda' }),
-            folder: model.folder,
-            options: sessionOptions(target, intraOpThreads),
-            image: model.image,
+            plan: model.runner,
+            sessions: await model.buildSessions({ ...graph, gpu: target.provider === 'cuda' }),
+            options: {
+              ...sessionOptions(target, intraOpThreads),
+              ...(model.runner.kind !== 'captioner' && anyShapes),
+            },
           },
           onCrash,
           spawn,

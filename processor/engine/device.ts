@@ -1,24 +1,19 @@
 import { Worker } from 'node:worker_threads'
 import { backoffMs } from '../../infra/retry.ts'
 import { sleep } from '../../infra/timing.ts'
-import type { CaptionModel } from '../models/model.ts'
-import { captionRows, type DeviceRun, type PaddedRun, padBatch } from './batch.ts'
+import { bucketFor, type DeviceRun } from './batch.ts'
 import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
 import type { DeviceTarget } from './device-target.ts'
-import type { FromWorker, RawOutput, ToWorker, WorkerData } from './device-worker.ts'
+import type { FromWorker, ToWorker, WorkerData } from './device-worker.ts'
+import type { RunnerBatch, RunnerResult } from './runners/runner.ts'
 
-export interface DeviceResult {
-  /** Generated ids of each image: start id, prompt, caption, end id. */
-  ids: number[][]
-  /** Time of the session's run alone. */
+export interface DeviceResult extends RunnerResult {
+  /** Time of the run in the device's thread. */
   inferenceMs: number
-  /** Raw outputs of the graph, padding rows included. */
-  outputs: Record<string, RawOutput>
 }
 
 export interface DeviceOptions {
   target: DeviceTarget
-  model: Pick<CaptionModel, 'image' | 'endId' | 'maxLength'>
   buckets: number[]
   worker: WorkerData
   /** Called after every crash; the device restarts on its own. */
@@ -33,6 +28,7 @@ const spawnWorker = (data: WorkerData, name: string): Worker =>
   new Worker(new URL('./device-worker.ts', import.meta.url), { workerData: data, name })
 
 interface Pending {
+  onMade: DeviceRun['onMade']
   resolve(message: FromWorker): void
   reject(error: Error): void
 }
@@ -88,11 +84,9 @@ export class Device {
     await ended
   }
 
-  async #run(run: DeviceRun): Promise<DeviceResult> {
-    const { buckets, model } = this.#options
-    const { height, width } = model.image
-    const padded = padBatch(run, buckets, { imageBytes: height * width * 3, maxLength: model.maxLength })
-    const reply = await this.#exchange(padded)
+  async #run({ onMade, ...run }: DeviceRun): Promise<DeviceResult> {
+    const bucket = bucketFor(run.rows.length, this.#options.buckets)
+    const reply = await this.#exchange({ ...run, bucket }, onMade)
     this.#crashes = 0
     if (reply.kind !== 'done') {
       throw new DeviceRunError(
@@ -100,22 +94,17 @@ export class Device {
         reply.kind === 'failed' ? reply.reason : 'unexpected message from its thread',
       )
     }
-    const { outputs, inferenceMs } = reply
-    const ids = outputs.ids!.data as BigInt64Array
-    return {
-      ids: captionRows(ids, { ...padded, count: run.count, endId: model.endId }),
-      inferenceMs,
-      outputs,
-    }
+    const { kind: _, ...result } = reply
+    return result
   }
 
-  async #exchange(run: PaddedRun): Promise<FromWorker> {
+  async #exchange(batch: RunnerBatch, onMade: DeviceRun['onMade']): Promise<FromWorker> {
     const worker = await this.#worker.catch((cause: unknown) => {
       throw new DeviceCrashedError(this.name, cause)
     })
     return new Promise((resolve, reject) => {
-      this.#pending = { resolve, reject }
-      worker.postMessage({ kind: 'run', run } satisfies ToWorker)
+      this.#pending = { onMade, resolve, reject }
+      worker.postMessage({ kind: 'run', batch } satisfies ToWorker)
     })
   }
 
@@ -133,7 +122,8 @@ export class Device {
         if (message.kind === 'ready') {
           ready = true
           resolve(worker)
-        } else this.#settle(message)
+        } else if (message.kind === 'made') this.#pending?.onMade?.(message.made)
+        else this.#settle(message)
       })
       worker.on('exit', (code) => {
         cause ??= new Error(`its thread exited with code ${code}`)

@@ -1,10 +1,15 @@
 import type { CaptionEnd, FinishReason, Pruning } from '../../edge/contract/caption.ts'
+import type { GenerationSettings } from '../models/generation.ts'
+import type { PromptRequest } from '../models/prompts.ts'
+import type { ScoredTag } from '../models/wd-tagger.ts'
 import type { Lane } from '../scheduling/level.ts'
 
-/** One image to caption. Times are unix ms. */
+/** One caption to make, of one image where the model takes no more. Times are unix ms. */
 export interface CaptionTask extends CaptionEnd {
   /** Encoded, in a format that is decoded. */
   image: Uint8Array
+  /** All images of the caption, `image` the first of them; default: it alone. */
+  images?: readonly Uint8Array[]
   lane: Lane
   /** Tenant; tenants share decoders fairly. */
   owner?: string
@@ -16,18 +21,34 @@ export interface CaptionTask extends CaptionEnd {
   maxPrune?: number
   /** Text that the caption continues. */
   prompt?: string
+  /** What the model is asked. */
+  request?: Partial<Omit<PromptRequest, 'pictures'>>
+  /** How the words are chosen, where that is not as the model's defaults are. */
+  settings?: Partial<GenerationSettings>
   /** Pins a prune level instead of letting the load decide. */
   level?: number
   /** Run only on idle devices, after everything that waits. Default: false. */
   idle?: boolean
+  /** Called with the caption so far, as it grows, by models that make it step by step. What was shown stays. */
+  onText?(text: string): void
   signal?: AbortSignal
+}
+
+/** What callers are told beside a caption. */
+export interface CaptionPruning extends Pruning {
+  /** Why Turbine ended the caption: it repeated itself. */
+  finish_reason?: 'repetition'
+  /** Of a tagger, the likeliest first. */
+  tags?: ScoredTag[]
+  /** Ids that the caption was made from, those of the images included. */
+  prompt_tokens?: number
 }
 
 export interface Captioned {
   caption: string
   finish_reason: FinishReason
   /** Pruning and cost, as returned to callers. */
-  turbine: Pruning
+  turbine: CaptionPruning
 }
 
 /** Images in, captions out: decoding, queue, batches and devices behind one call. */

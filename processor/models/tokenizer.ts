@@ -1,14 +1,23 @@
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { z } from 'zod'
-import { readModelJson, readModelText } from '../models/model-file.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
+import { readModelJson, readModelText } from './model-file.ts'
+import { shieldMark, shieldOf } from './text/special-tokens.ts'
 import { wordPieceTokenizer } from './word-piece.ts'
 
 /** Tokenizer of a captioning model. */
 export interface CaptionTokenizer {
-  /** Encodes a prompt, without start and end tokens. */
+  /** Encodes a caller's text, without start and end tokens. Special tokens in it are text like any other. */
   encodePrompt(text: string): number[]
+  /** Encodes a template's text, in which special tokens count; callers' texts in it have to be shielded. */
+  encodeTemplate(text: string): number[]
+  /** Callers' texts, in the order in which a template has them, so that no special token is in them nor made of them. */
+  shield(texts: readonly string[]): string[]
+  /** Ids that there can be: one more than the largest. */
+  size: number
+  /** Id of a token; undefined for one that there is not. */
+  idOf(token: string): number | undefined
   /** Decodes a caption without special and unknown ids. */
   decode(ids: number[]): string
 }
@@ -28,15 +37,32 @@ export async function loadTokenizer(folder: string): Promise<CaptionTokenizer> {
 }
 
 function adapt(tokenizer: Tokenizer): CaptionTokenizer {
+  const shield = shieldOf([...tokenizer.get_added_tokens_decoder().values()])
+  const encode = (text: string) => (text ? tokenizer.encode(text, { add_special_tokens: false }).ids : [])
+  const encodeTemplate = (text: string) => text.split(shieldMark).flatMap(encode)
   return {
-    encodePrompt: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+    encodePrompt: (text) => shield([text]).flatMap(encodeTemplate),
+    encodeTemplate,
+    shield,
+    size: sizeOf(tokenizer),
+    idOf: (token) => tokenizer.token_to_id(token),
     decode: (ids) => (ids.length === 0 ? '' : tokenizer.decode(ids, { skip_special_tokens: true })),
   }
 }
 
+function sizeOf(tokenizer: Tokenizer): number {
+  let size = 0
+  for (const id of tokenizer.get_vocab().values()) size = Math.max(size, id + 1)
+  for (const id of tokenizer.get_added_tokens_decoder().keys()) size = Math.max(size, id + 1)
+  return size
+}
+
 function build(folder: string, tokenizer: object, config: object): Tokenizer {
   try {
-    return new Tokenizer(tokenizer, config)
+    const built = new Tokenizer(tokenizer, config)
+    // Some parts are read when they are needed.
+    built.encode('A picture, 1.')
+    return built
   } catch (cause) {
     throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported tokenizer type.`, {
       cause,
