@@ -134,7 +134,6 @@ async function generateInChunks(
       batch = merge(
         [batch, ...(await join(newcomers, batch.rows.length > 0 ? 1 : stepsOf(newcomers)))],
         caches,
-        metadata,
       )
     if (batch.rows.length === 0) {
       if (newcomers.length === 0) return results
