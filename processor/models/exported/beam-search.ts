@@ -184,5 +184,6 @@ export async function beamSearch(
   }
   const forced = originals.encoder ? options.startIds.slice(1) : []
   const ids = search.finished[0]?.ids ?? search.beams.ids[0]!
-  return { ids: [...forced, ...ids], ended: options.endIds.includes(ids.at(-1)!) }
+  const isForced = options.forcedEndId !== undefined && forced.length + ids.length === row.settings.maxTokens
+  return { ids: [...forced, ...ids], ended: !isForced && options.endIds.includes(ids.at(-1)!) }
 }

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { gunzipSync } from 'node:zlib'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { openSession } from '../../onnx/session.ts'
+import { readGenerationDefaults } from '../generation.ts'
 import { decoderGraph } from './decoder-graph.ts'
 import { encoderGraph } from './encoder-graph.ts'
 import { type GeneratorOptions, openGenerator } from './generator.ts'
@@ -26,11 +27,11 @@ export interface ReferenceCase {
     no_repeat_ngram_size?: number
     num_beams?: number
     early_stopping?: boolean
-    length_penalty?: number
+    forced_eos_token_id?: null
   }
   maxNewTokens: number
   inputIds: number[]
-  positions?: number[][]
+  positionIds?: number[][]
   ids: number[]
   ended: boolean
 }
@@ -65,22 +66,21 @@ export function openFamily(name: string): Family {
     name,
     folder,
     reference,
-    async row({ views, inputIds, options, maxNewTokens, positions }) {
+    async row({ views, inputIds, options, maxNewTokens, positionIds }) {
       const parts = await Promise.all(views.map(featuresOf))
+      const { settings } = await readGenerationDefaults(folder)
       return {
         ids: inputIds,
         places: inputIds.flatMap((id, at) => (id === reference.ids.image ? [at] : [])),
         features: Float32Array.from(parts.flatMap((part) => Array.from(part))),
-        ...(positions && { positions }),
+        ...(positionIds && { positions: positionIds }),
         settings: {
+          ...settings,
           maxTokens: maxNewTokens,
-          temperature: 0,
-          topP: 1,
-          repetitionPenalty: options.repetition_penalty ?? 1,
-          noRepeatNgram: options.no_repeat_ngram_size ?? 0,
-          beams: options.num_beams ?? 1,
-          earlyStopping: options.early_stopping ?? false,
-          lengthPenalty: options.length_penalty ?? 1,
+          repetitionPenalty: options.repetition_penalty ?? settings.repetitionPenalty,
+          noRepeatNgram: options.no_repeat_ngram_size ?? settings.noRepeatNgram,
+          beams: options.num_beams ?? settings.beams ?? 1,
+          earlyStopping: options.early_stopping ?? settings.earlyStopping ?? false,
         },
       }
     },
@@ -155,8 +155,11 @@ export function generateGraph({ folder, reference, name }: Family, suffix = ''):
   return decoderGraph({ ...shared, embed })
 }
 
-export async function openFamilyGenerator(family: Family, options: Partial<GeneratorOptions> = {}) {
-  const { model, metadata } = generateGraph(family)
+export async function openFamilyGenerator(
+  family: Family,
+  { suffix = '', ...options }: Partial<GeneratorOptions> & { suffix?: string } = {},
+) {
+  const { model, metadata } = generateGraph(family, suffix)
   const session = await openSession(model, join(family.folder, 'onnx'), { intraOpNumThreads: 1 })
   const generator = openGenerator({ session, metadata, startIds: startIds(family), ...options })
   return { generator, metadata, session, model }
@@ -165,9 +168,10 @@ export async function openFamilyGenerator(family: Family, options: Partial<Gener
 export const startIds = ({ reference }: Family): number[] =>
   [reference.ids.start, reference.ids.forcedStart].filter((id) => id !== undefined)
 
-export async function openOriginals({ folder, name }: Family): Promise<Originals> {
+export async function openOriginals({ folder, name }: Family, suffix = ''): Promise<Originals> {
   const onnx = join(folder, 'onnx')
-  const open = (file: string) => openOriginal(join(onnx, `${file}.onnx`), onnx, { intraOpNumThreads: 1 })
+  const open = (file: string) =>
+    openOriginal(join(onnx, `${file}${suffix}.onnx`), onnx, { intraOpNumThreads: 1 })
   return {
     ...(name !== 'vit-gpt2' && { embed: await open('embed_tokens') }),
     ...(name === 'florence2' && { encoder: await open('encoder_model') }),

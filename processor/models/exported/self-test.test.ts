@@ -38,7 +38,7 @@ async function edit({ folder }: Family, file: string, change: (model: ModelProto
 const decoder = 'decoder_model_merged.onnx'
 
 describe('selfTest', () => {
-  it.each(['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2'])('passes %s', async (name) => {
+  it.each(['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2', 'florence2'])('passes %s', async (name) => {
     const family = openFamily(name)
     const { generator, metadata } = await openFamilyGenerator(family)
     const originals = await openOriginals(family)
