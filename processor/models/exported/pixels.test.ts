@@ -1,9 +1,13 @@
+import { readFileSync } from 'node:fs'
+import { gunzipSync } from 'node:zlib'
 import { Tensor } from 'onnxruntime-node'
 import { describe, expect, it } from 'vitest'
 import { Graph } from '../../onnx/graph.ts'
 import type { Shape } from '../../onnx/operators.ts'
 import { type DataType, decodeModel, encodeModel, type ModelProto } from '../../onnx/proto.ts'
 import { openSession } from '../../onnx/session.ts'
+import { plugTurbo } from '../../turbo/plug/plug-in.ts'
+import { selfTest } from '../../turbo/plug/self-test.ts'
 import { type PixelLayout, withUint8Pixels } from './pixels.ts'
 
 /** A session that gives back what it is given. */
@@ -91,6 +95,20 @@ describe('withUint8Pixels', () => {
       )
     expect(out.pixel_values_out!.dims).toEqual([2, 12])
     close(out.pixel_values_out!.data, [...row(0), ...row(1)])
+  })
+
+  it('goes together with Turbo, and the mask of padding is gone then', async () => {
+    const file = new URL('../../../test/fixtures/models/encoders/idefics3-ts17.onnx.gz', import.meta.url)
+    const model = decodeModel(gunzipSync(readFileSync(file)))
+    const plan: PixelLayout = { ...clip, layout: 'tiles', mask: 'pixel_attention_mask' }
+    const original = withUint8Pixels(model, plan)
+    const bytes = Uint8Array.from({ length: 2 * 64 * 64 * 3 }, (_, i) => (i * 7919) % 251)
+    const feeds = { pixels: new Tensor('uint8', bytes, [2, 64, 64, 3]) }
+    const plugged = await plugTurbo(original, { feeds, folder: '.' })
+    expect(await selfTest(original, plugged, feeds, '.')).toMatchObject({ passes: true })
+    expect(plugged.model.graph.input.map(({ name }) => name)).toEqual(['pixels', 'r', 'weight'])
+    const masked = plugged.model.graph.node.filter(({ opType }) => opType === 'Where')
+    expect(masked.every(({ name }) => name?.startsWith('turbo/'))).toBe(true)
   })
 
   it('names the input that is missing', () => {

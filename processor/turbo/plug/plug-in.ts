@@ -10,7 +10,10 @@ import { PlugRefusal } from './refusal.ts'
 import { NeedsMore, type RewriteOptions, rewrite } from './rewrite.ts'
 
 export interface PlugOptions {
-  /** Inputs of a run that shows the encoder's tensors, best with two images; the image size is fixed by it. */
+  /**
+   * Inputs of a run that shows the encoder's tensors, best with two images; the image size is fixed by it. Masks that
+   * hide nothing in it are taken out: images have no padding.
+   */
   feeds: Feeds
   /** Name of the input that holds the image. Default: the one among `feeds` of most elements. */
   pixels?: string
@@ -61,7 +64,7 @@ export async function plugTurbo(original: ModelProto, options: PlugOptions): Pro
   const { feeds, folder } = options
   const model = await readable(original, feeds, folder)
   const pixels = options.pixels ?? largest(feeds)
-  const encoder = await Encoder.open(model, feeds, pixels, folder)
+  const encoder = await opened(model, feeds, pixels, folder)
   const blocks = await findBlocks(encoder)
   const [{ stream, attention }] = blocks as [Block]
   const [, tokensIn, width] = encoder.shape(stream) as [number, number, number]
@@ -80,6 +83,15 @@ export async function plugTurbo(original: ModelProto, options: PlugOptions): Pro
     prefix,
     unmerged,
     blocks: blocks.map(({ residual }) => residual.name || residual.output[0]!),
+  }
+}
+
+async function opened(model: ModelProto, feeds: Feeds, pixels: string, folder: string): Promise<Encoder> {
+  try {
+    return await Encoder.open(model, feeds, pixels, folder)
+  } catch (cause) {
+    const [line] = (cause as Error).message.split('\n')
+    throw new PlugRefusal(`its tensors cannot be looked at: ${line}`, { cause })
   }
 }
 

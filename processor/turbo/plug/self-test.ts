@@ -30,7 +30,8 @@ export async function selfTest(
     weight: new Tensor('float32', new Float32Array(layers), [layers]),
   }
   const expected = await outputsOf(original, feeds, folder)
-  const actual = await outputsOf(model, { ...feeds, ...schedule }, folder)
+  // What ONNX Runtime refuses to run passes as little as what it runs to other numbers.
+  const actual: Feeds = await outputsOf(model, { ...feeds, ...schedule }, folder).catch(() => ({}))
   const error = Math.max(
     ...Object.entries(expected).map(([name, tensor]) => difference(tensor, actual[name])),
   )
