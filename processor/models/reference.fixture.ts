@@ -29,7 +29,8 @@ export interface ReferenceCase {
   beginning?: string
   views: string[]
   inputIds: number[]
-  positions?: number[][]
+  /** Of time, height and width, `[3][ids]`. */
+  positionIds?: number[][]
   [key: string]: unknown
 }
 
