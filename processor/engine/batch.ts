@@ -26,6 +26,20 @@ export interface RunRow {
   pictures: readonly RunPicture[]
   prompt: EncodedPrompt
   settings: GenerationSettings
+  /** Whether its ids are wanted as they are made. */
+  streamed?: boolean
+  /** Set to 1 when no more ids of it are wanted, while it runs. */
+  leaves?: Int32Array<SharedArrayBuffer>
+}
+
+/** Ids that a row of a batch has got. */
+export interface MadeIds {
+  /** Index of the row. */
+  row: number
+  /** All so far. */
+  ids: number[]
+  /** Given when it gets no more. */
+  ended?: boolean
 }
 
 /** Batch for a device. */
@@ -33,6 +47,8 @@ export interface DeviceRun {
   /** At least one, and no more than the largest bucket. */
   rows: readonly RunRow[]
   schedule: Schedule
+  /** Called while a batch runs whose model makes ids step by step. */
+  onMade?(made: MadeIds): void
 }
 
 /** What a row's run made. */

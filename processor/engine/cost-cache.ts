@@ -1,12 +1,11 @@
-import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+import { randomUUID } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { availableParallelism, cpus, hostname } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { privateDirectory, privateFile } from '../../infra/durable.ts'
-import type { CaptionModel } from '../models/model.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
+import { type IdentifiedModel, modelIdentity } from './model-identity.ts'
 
 /** File of run times measured at an earlier start. */
 export interface CostCache {
@@ -18,7 +17,7 @@ export interface CostCache {
 export interface CostCacheOptions {
   /** Created when missing. */
   folder: string
-  model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder' | 'weightFiles'>
+  model: IdentifiedModel
   /** Name of the device, e.g. `cpu`. */
   device: string
   buckets: number[]
@@ -42,8 +41,10 @@ const samplesSchema = z
  * Opens the file of run times for a model, device and version: a restart on the same machine with the same weights, levels
  * and version of ONNX Runtime finds it.
  */
-export async function openCostCache({ folder, ...measured }: CostCacheOptions): Promise<CostCache> {
-  const file = join(folder, `${await nameOf(measured)}.json`)
+export async function openCostCache(options: CostCacheOptions): Promise<CostCache> {
+  const { folder, model, device, buckets, settings } = options
+  const machine = [hostname(), cpus()[0]?.model, availableParallelism()]
+  const file = join(folder, `${await modelIdentity(model, { machine, device, buckets, settings })}.json`)
   return {
     async read() {
       try {
@@ -59,20 +60,4 @@ export async function openCostCache({ folder, ...measured }: CostCacheOptions): 
       await rename(part, file)
     },
   }
-}
-
-async function nameOf({
-  model,
-  device,
-  buckets,
-  settings,
-}: Omit<CostCacheOptions, 'folder'>): Promise<string> {
-  const weights = await Promise.all(model.weightFiles.map((file) => stat(join(model.folder, file))))
-  const schedules = model.levels.map(({ r, weight }) => ({ r, weight }))
-  const identity = {
-    model: [model.id, model.encoder, schedules, ...weights.flatMap(({ size, mtimeMs }) => [size, mtimeMs])],
-    machine: [hostname(), cpus()[0]?.model, availableParallelism(), device],
-    runtime: [createRequire(import.meta.url)('onnxruntime-node/package.json').version, buckets, settings],
-  }
-  return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 32)
 }

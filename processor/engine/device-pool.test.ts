@@ -42,6 +42,7 @@ const model: CaptionModel = {
   decode: String,
   endIds: [endId],
   generation: greedy(8),
+  maxTokens: 8,
   honours: ['maxTokens'],
   runner: { kind: 'captioner', lengths: 'equal', height: 2, width: 2, endId },
   weightFiles: [],

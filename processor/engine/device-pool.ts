@@ -2,7 +2,7 @@ import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import { defaultBuckets } from './batch.ts'
 import { Device, type DeviceOptions } from './device.ts'
 import type { DeviceTarget } from './device-target.ts'
-import { sessionOptions } from './session-options.ts'
+import { anyShapes, sessionOptions } from './session-options.ts'
 
 export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {
   model: CaptionModel
@@ -42,7 +42,10 @@ export class DevicePool {
           worker: {
             plan: model.runner,
             sessions: await model.buildSessions({ ...graph, gpu: target.provider === 'cuda' }),
-            options: sessionOptions(target, intraOpThreads),
+            options: {
+              ...sessionOptions(target, intraOpThreads),
+              ...(model.runner.kind !== 'captioner' && anyShapes),
+            },
           },
           onCrash,
           spawn,

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { RunnerPlan, SessionGraphs } from '../models/model.ts'
 import type { SessionOptions } from '../onnx/session.ts'
+import type { MadeIds } from './batch.ts'
 import { openRunner } from './runners/open-runner.ts'
 import type { Runner, RunnerBatch, RunnerResult } from './runners/runner.ts'
 
@@ -15,6 +16,7 @@ export type ToWorker = { kind: 'run'; batch: RunnerBatch } | { kind: 'close' }
 
 export type FromWorker =
   | { kind: 'ready' }
+  | { kind: 'made'; made: MadeIds }
   | ({ kind: 'done'; inferenceMs: number } & RunnerResult)
   | { kind: 'failed'; reason: string }
 
@@ -33,15 +35,19 @@ async function serve(): Promise<void> {
       port.close()
       return
     }
-    post(await runBatch(runner, message.batch))
+    post(await runBatch(runner, message.batch, (made) => post({ kind: 'made', made })))
   })
   post({ kind: 'ready' })
 }
 
-async function runBatch(runner: Runner, batch: RunnerBatch): Promise<FromWorker> {
+async function runBatch(
+  runner: Runner,
+  batch: RunnerBatch,
+  onMade: (made: MadeIds) => void,
+): Promise<FromWorker> {
   const start = performance.now()
   try {
-    const result = await runner.run(batch)
+    const result = await runner.run(batch, onMade)
     return { kind: 'done', inferenceMs: performance.now() - start, ...result }
   } catch (error) {
     return { kind: 'failed', reason: error instanceof Error ? error.message : String(error) }

@@ -28,6 +28,7 @@ const spawnWorker = (data: WorkerData, name: string): Worker =>
   new Worker(new URL('./device-worker.ts', import.meta.url), { workerData: data, name })
 
 interface Pending {
+  onMade: DeviceRun['onMade']
   resolve(message: FromWorker): void
   reject(error: Error): void
 }
@@ -83,9 +84,9 @@ export class Device {
     await ended
   }
 
-  async #run(run: DeviceRun): Promise<DeviceResult> {
+  async #run({ onMade, ...run }: DeviceRun): Promise<DeviceResult> {
     const bucket = bucketFor(run.rows.length, this.#options.buckets)
-    const reply = await this.#exchange({ ...run, bucket })
+    const reply = await this.#exchange({ ...run, bucket }, onMade)
     this.#crashes = 0
     if (reply.kind !== 'done') {
       throw new DeviceRunError(
@@ -97,12 +98,12 @@ export class Device {
     return result
   }
 
-  async #exchange(batch: RunnerBatch): Promise<FromWorker> {
+  async #exchange(batch: RunnerBatch, onMade: DeviceRun['onMade']): Promise<FromWorker> {
     const worker = await this.#worker.catch((cause: unknown) => {
       throw new DeviceCrashedError(this.name, cause)
     })
     return new Promise((resolve, reject) => {
-      this.#pending = { resolve, reject }
+      this.#pending = { onMade, resolve, reject }
       worker.postMessage({ kind: 'run', batch } satisfies ToWorker)
     })
   }
@@ -121,7 +122,8 @@ export class Device {
         if (message.kind === 'ready') {
           ready = true
           resolve(worker)
-        } else this.#settle(message)
+        } else if (message.kind === 'made') this.#pending?.onMade?.(message.made)
+        else this.#settle(message)
       })
       worker.on('exit', (code) => {
         cause ??= new Error(`its thread exited with code ${code}`)

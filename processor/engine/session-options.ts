@@ -7,6 +7,12 @@ function defaultIntraOpThreads(target: DeviceTarget): number {
   return target.provider === 'cpu' ? availableParallelism() : 1
 }
 
+/**
+ * Options of models whose prompts have any length: memory is planned anew for each, where a plan for every shape that was ever
+ * run would be kept.
+ */
+export const anyShapes: SessionOptions = { enableMemPattern: false }
+
 /** Session options of exactly this device, without a fallback to another execution provider. */
 export function sessionOptions(
   target: DeviceTarget,

@@ -63,6 +63,7 @@ export async function openBlip(folder: string): Promise<BlipModel> {
     decode: tokenizer.decode,
     endIds: [endId],
     generation: greedy(Math.max(1, config.maxLength - 1)),
+    maxTokens: Math.max(1, config.maxLength - 1),
     honours: ['maxTokens'],
     runner: { kind: 'captioner', lengths: 'equal', height: side, width: side, endId },
     weightFiles: ['model.safetensors'],

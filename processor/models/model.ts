@@ -1,8 +1,11 @@
+import type { SessionOptions } from '../onnx/session.ts'
 import type { EncoderShape } from '../turbo/flops.ts'
+import type { GenerateMetadata } from './exported/graph.ts'
 import type { GenerationSettings } from './generation.ts'
 import type { PruneLevel } from './levels.ts'
 import type { PictureRule, PictureShape } from './pictures.ts'
 import type { EncodedPrompt, PromptRequest } from './prompts.ts'
+import type { ScoredTag } from './wd-tagger.ts'
 
 /** Settings that are fixed in a graph; everything else is a run-time input. */
 export interface GraphOptions {
@@ -35,13 +38,58 @@ export interface SessionGraph {
 /** Graphs of a model's sessions, by the name that its runner knows them by. */
 export type SessionGraphs = Readonly<Record<string, SessionGraph>>
 
+/** How the sessions of a self-test are opened. */
+export interface SelfTestOptions {
+  graph?: GraphOptions
+  session?: SessionOptions
+}
+
 /**
  * How a device runs the sessions of a model; a copy of it goes to the device's thread.
  */
-export type RunnerPlan = CaptionerPlan
+export type RunnerPlan = CaptionerPlan | VisionLanguagePlan | EncoderDecoderPlan | TaggerPlan
 
 /** Whether the prompts of one batch have to be equally long, or shorter ones are padded. */
 export type PromptLengths = 'equal' | 'padded'
+
+/**
+ * Session `vision` from `pixels uint8 [N, ...unit]`, with `r int64 [layers]`, `weight float32 [layers]` and `grid int64 [n, 3]`
+ * where it has them, to features `float32`: the rows of all pictures, one behind the other. `trace` is as of a captioner, `grid`
+ * has 1, rows and columns of patches of each picture.
+ */
+export interface VisionPlan {
+  /** Shape of a picture, tile or patch. */
+  unit: readonly number[]
+  /** Name of the output that is read. */
+  output: string
+}
+
+/** Session `vision`, then a session `generate` of `decoderGraph`. */
+export interface VisionLanguagePlan {
+  kind: 'vision-language'
+  lengths: PromptLengths
+  vision: VisionPlan
+  generate: GenerateMetadata
+}
+
+/** Session `vision`, then a session `generate` of `encoderGraph`. */
+export interface EncoderDecoderPlan {
+  kind: 'encoder-decoder'
+  lengths: PromptLengths
+  vision: VisionPlan
+  generate: GenerateMetadata
+  /** First ids of captions: the start id, then one that is forced. */
+  startIds: number[]
+  /** Id that a caption ends with that reaches its most ids. */
+  forcedEndId?: number
+}
+
+/** Session `vision` whose output `float32 [N, tags]` are scores from 0 to 1. */
+export interface TaggerPlan {
+  kind: 'tagger'
+  lengths: 'equal'
+  vision: VisionPlan
+}
 
 /**
  * One session `caption` from `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]`, `limit int64 [B, 1]` (maximum ids behind
@@ -85,16 +133,27 @@ export interface CaptionModel {
   encode(request: PromptRequest): EncodedPrompt
   /** Text of ids, without special ones. */
   decode(ids: number[]): string
+  /** Of a tagger: what its scores say. */
+  describe?(scores: Float32Array): { caption: string; tags: readonly ScoredTag[] }
   /** Ids of which each ends an answer. */
   endIds: readonly number[]
-  /** Settings where a caller has none; `maxTokens` is the most that there can be. */
+  /** Settings where a caller has none. */
   generation: GenerationSettings
+  /** Maximum ids of an answer; of a model that reads prompt and answer as one, of both. */
+  maxTokens: number
   /** Settings that callers can change. */
   honours: readonly (keyof GenerationSettings)[]
   runner: RunnerPlan
+  /** Type of the weights in its files, which is not changed; absent where graphs compute in either. */
+  dtype?: string
   /** Files whose identity is that of the weights. */
   weightFiles: readonly string[]
   buildSessions(options?: GraphOptions): Promise<SessionGraphs>
+  /**
+   * Compares its sessions with its own files run as they are; absent where graphs are not made of exported files.
+   * @throws ModelFolderError for what differs
+   */
+  selfTest?(options: SelfTestOptions): Promise<void>
 }
 
 /** Tokens of pictures that enter and leave the vision encoder at a level. */

@@ -18,6 +18,8 @@ export interface EncodedPrompt {
   ids: number[]
   /** Indexes of the ids that are rows of image features, in order. */
   places: number[]
+  /** Three coordinates of each id's position, `[3][ids.length]`, for models that have them. Default: 0, 1, ... */
+  positions?: number[][]
   /** Ids that the answer of an encoder-decoder begins with: those that start it, and the caller's first words. */
   start?: number[]
   /** Index of the first id that is part of the answer, as its beginning is. Default: behind the prompt. */

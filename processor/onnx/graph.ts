@@ -13,18 +13,33 @@ import {
   type DataType,
   dataTypes,
   encodeModel,
+  type FunctionProto,
   type GraphProto,
   type NodeProto,
+  type OperatorSetIdProto,
   type TensorProto,
   type ValueInfoProto,
 } from './proto.ts'
 
-const opset = 20
+/** Version of ONNX's operators that the builder writes. */
+export const builderOpset = 20
+
+/** What a graph needs that has parts of exported ones. */
+export interface ModelOptions {
+  /** Operator sets beside the builder's own; the newer version of each counts. */
+  opsets?: OperatorSetIdProto[]
+  irVersion?: number
+  functions?: FunctionProto[]
+}
 
 /** Names and initializers that every scope of one model shares. */
 interface Model {
+  /** What generated names begin with. */
+  prefix: string
   names: number
   initializers: TensorProto[]
+  /** Names of tensors of exported graphs. */
+  shared: Set<string>
   constants: Map<string, Value>
 }
 
@@ -42,13 +57,16 @@ export class Graph extends Operators {
   readonly #model: Model
   /** Branches and loop bodies have a graph around them. */
   readonly #isBody: boolean
-  readonly #nodes: NodeProto[] = []
+  #nodes: NodeProto[] = []
   readonly #inputs: ValueInfoProto[] = []
   readonly #outputs: ValueInfoProto[] = []
 
-  constructor(parent?: Graph) {
+  /** @param prefix of generated names, for nodes that are put into a graph that has names of its own */
+  constructor(parent?: Graph, prefix = '') {
     super()
-    this.#model = parent ? parent.#model : { names: 0, initializers: [], constants: new Map() }
+    this.#model = parent
+      ? parent.#model
+      : { prefix, names: 0, initializers: [], shared: new Set(), constants: new Map() }
     this.#isBody = parent !== undefined
   }
 
@@ -161,16 +179,54 @@ export class Graph extends Operators {
     return this.op('Loop', [trips, undefined, ...carried], types, { body: { graph: this.#body(body) } })
   }
 
+  /** Adds nodes of an exported graph as they are; no other value of the model may have their names. */
+  append(nodes: NodeProto[]): void {
+    this.#nodes.push(...nodes)
+  }
+
+  /** Adds a tensor of an exported graph as it is, once for each name. */
+  share(tensor: TensorProto): void {
+    if (this.#model.shared.has(tensor.name)) return
+    this.#model.shared.add(tensor.name)
+    this.#model.initializers.push(tensor)
+  }
+
+  /** Gives a value a name that another graph knows. */
+  alias(value: Value, name: string): void {
+    this.#nodes.push({ opType: 'Identity', input: [value.name], output: [name], name })
+  }
+
+  /** Inputs declared so far. */
+  get inputs(): readonly ValueInfoProto[] {
+    return this.#inputs
+  }
+
+  /** Nodes since the last call, to be put into another graph. */
+  takeNodes(): NodeProto[] {
+    const nodes = this.#nodes
+    this.#nodes = []
+    return nodes
+  }
+
+  /** Tensors that the nodes of this graph and of all its bodies use. */
+  get initializers(): TensorProto[] {
+    return this.#model.initializers
+  }
+
   /** Encodes the model as an `.onnx` file. */
-  toModel(): Uint8Array {
+  toModel({ opsets = [], irVersion = 9, functions = [] }: ModelOptions = {}): Uint8Array {
+    const versions = new Map([
+      ['', builderOpset],
+      [runtimeDomain, 1],
+    ])
+    for (const { domain = '', version } of opsets)
+      versions.set(domain, Math.max(version, versions.get(domain) ?? 0))
     return encodeModel({
-      irVersion: 9,
+      irVersion: Math.max(irVersion, 9),
       producerName: 'turbine',
-      opsetImport: [
-        { domain: '', version: opset },
-        { domain: runtimeDomain, version: 1 },
-      ],
+      opsetImport: [...versions].map(([domain, version]) => ({ domain, version })),
       graph: { ...this.#toGraph('graph'), initializer: this.#model.initializers },
+      functions,
     })
   }
 
@@ -203,7 +259,7 @@ export class Graph extends Operators {
 
   /** A name that no other value of the model has. */
   uniqueName(prefix: string): string {
-    return `${prefix}_${this.#model.names++}`
+    return `${this.#model.prefix}${prefix}_${this.#model.names++}`
   }
 }
 

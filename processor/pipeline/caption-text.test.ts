@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { loopEnd, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
+import { loopEnd, settledText, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
 
 describe('withoutLoop', () => {
   test.each([
@@ -118,3 +118,52 @@ test.each([
   ['一只猫。一只狗在', '一只猫。'],
   ['', ''],
 ])('whole sentences of "%s"', (text, expected) => expect(wholeSentences(text)).toBe(expected))
+
+describe('settledText', () => {
+  const openings = ['The image shows', 'In this image,', 'we can see']
+  const shown = (text: string, stop?: string[]) => settledText(text, { openings, stop })
+
+  test.each([
+    ['The im', ''],
+    ['The image shows', ''],
+    ['The image shows a', 'A'],
+    ['In this image, we can', ''],
+    ['In this image, we can see a dog', 'A dog'],
+    ['There', 'There'],
+    ['a d\uFFFD', 'a d'],
+    ['', ''],
+  ])('of "%s"', (text, expected) => expect(shown(text)).toBe(expected))
+
+  test('holds back what may end it', () => {
+    expect(shown('A dog. EN', ['END'])).toBe('A dog. ')
+    expect(shown('A dog. ENT', ['END'])).toBe('A dog. ENT')
+  })
+
+  test('never shows what is taken back', () => {
+    const part = fc.constantFrom(
+      'The image shows',
+      ' the image shows',
+      'In this image,',
+      ' we can see',
+      ' a',
+      ' dog',
+      '.',
+      ' EN',
+      'D',
+      '🐶',
+    )
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 8 }), (parts) => {
+        const text = parts.join('')
+        const cut = text.indexOf('END')
+        const final = withoutOpening(cut < 0 ? text : text.slice(0, cut), openings)
+        for (let end = 0; end <= text.length; end++) {
+          const so = text.slice(0, end)
+          if (!so.includes('END'))
+            expect(final.startsWith(shown(so, ['END'])) || shown(so, ['END']) === '').toBe(true)
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})

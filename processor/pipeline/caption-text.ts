@@ -66,7 +66,7 @@ export function withoutLoop(text: string): string | undefined {
  */
 export function withoutOpening(text: string, openings: readonly string[]): string {
   const stripped = stripOpenings(text.trimStart(), openings)
-  if (stripped === undefined || !/[\p{L}\p{N}]/u.test(stripped)) return text
+  if (stripped === undefined || !hasWords(stripped)) return text
   const wasCapital = /^\s*\p{Lu}/u.test(text)
   return wasCapital ? capitalised(stripped) : stripped
 }
@@ -88,6 +88,31 @@ function beginsWith(text: string, opening: string): boolean {
   if (head.toLowerCase() !== opening.toLowerCase()) return false
   const partsWords = /[\p{Lu}\p{Ll}\p{N}]$/u.test(head)
   return !partsWords || !/^[\p{L}\p{N}]/u.test(text.slice(opening.length))
+}
+
+/**
+ * What is settled of a text that still grows: nothing while it may be an opening, and not what may be the begin of a text that
+ * ends it, nor half a character.
+ */
+export function settledText(
+  text: string,
+  { openings = [], stop = [] }: { openings?: readonly string[]; stop?: readonly string[] },
+): string {
+  const decoded = text.replace(/\uFFFD+$/u, '')
+  const whole = decoded.slice(0, decoded.length - Math.max(0, ...stop.map((each) => overlap(decoded, each))))
+  const rest = stripOpenings(whole.trimStart(), openings) ?? whole.trimStart()
+  const mayBeOpening = openings.some((opening) => opening.toLowerCase().startsWith(rest.toLowerCase()))
+  if (openings.length > 0 && (mayBeOpening || !hasWords(rest))) return ''
+  return withoutOpening(whole, openings)
+}
+
+const hasWords = (text: string) => /[\p{L}\p{N}]/u.test(text)
+
+/** Characters at the end of a text that are the begin of another. */
+function overlap(text: string, other: string): number {
+  let length = Math.min(text.length, other.length - 1)
+  while (length > 0 && !text.endsWith(other.slice(0, length))) length--
+  return length
 }
 
 const capitalised = (text: string) =>

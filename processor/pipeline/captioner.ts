@@ -1,6 +1,7 @@
 import type { CaptionEnd, FinishReason, Pruning } from '../../edge/contract/caption.ts'
 import type { GenerationSettings } from '../models/generation.ts'
 import type { PromptRequest } from '../models/prompts.ts'
+import type { ScoredTag } from '../models/wd-tagger.ts'
 import type { Lane } from '../scheduling/level.ts'
 
 /** One caption to make, of one image where the model takes no more. Times are unix ms. */
@@ -28,6 +29,8 @@ export interface CaptionTask extends CaptionEnd {
   level?: number
   /** Run only on idle devices, after everything that waits. Default: false. */
   idle?: boolean
+  /** Called with the caption so far, as it grows, by models that make it step by step. What was shown stays. */
+  onText?(text: string): void
   signal?: AbortSignal
 }
 
@@ -35,6 +38,8 @@ export interface CaptionTask extends CaptionEnd {
 export interface CaptionPruning extends Pruning {
   /** Why Turbine ended the caption: it repeated itself. */
   finish_reason?: 'repetition'
+  /** Of a tagger, the likeliest first. */
+  tags?: ScoredTag[]
   /** Ids that the caption was made from, those of the images included. */
   prompt_tokens?: number
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { type EndOptions, endCaption } from './end-caption.ts'
+import { type EndOptions, endCaption, growingCaption } from './end-caption.ts'
 
 const vocabulary = ['[PAD]', '[START]', '[END]', 'a', 'red', 'fish', '##es', 'and', 'cat']
 
@@ -65,4 +65,15 @@ test.each([
   const decode = (ids: number[]) => (ids.length > 0 ? 'A dog. A cat sits' : '')
   const caption = endCaption([1, 2, 3], { decode, begun: 0, ended, wholeSentences: true })
   expect(caption).toEqual({ text, finishReason, tokens: 3 })
+})
+
+test('a caption that grows is over where its rules end it', () => {
+  const words = 'A dog and a cat and a cat and a cat and a cat'.split(' ')
+  const decode = (ids: number[]) => ids.map((id) => words[id]).join(' ')
+  const grown = (count: number, rules = {}) =>
+    growingCaption([...words.keys()].slice(0, count), { decode, begun: 0, ...rules })
+  expect(grown(2)).toEqual({ text: 'A dog', isOver: false })
+  expect(grown(5, { stop: ['cat'] })).toEqual({ text: 'A dog and a ', isOver: true })
+  expect(grown(14, { endLoops: true })).toEqual({ text: 'A dog and a cat', isOver: true })
+  expect(grown(2, { wholeSentences: true })).toEqual({ text: 'A dog', isOver: false })
 })

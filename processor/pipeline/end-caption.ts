@@ -1,5 +1,5 @@
 import type { CaptionEnd, FinishReason } from '../../edge/contract/caption.ts'
-import { wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
+import { settledText, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
 
 /** What is done with captions, so that many can be used unseen. */
 export interface CaptionRules {
@@ -38,7 +38,26 @@ export function endCaption(ids: number[], options: EndOptions): EndedCaption {
   const ended = endOf(ids, options)
   const looped = endLoops ? withoutLoop(ended.text) : undefined
   const cut = looped ?? (whole && ended.finishReason === 'length' ? wholeSentences(ended.text) : ended.text)
-  return { ...ended, text: withoutOpening(cut, openings), ...(looped !== undefined && { repeated: true }) }
+  const text = withoutOpening(cut, openings)
+  return looped === undefined ? { ...ended, text } : { ...ended, text, finishReason: 'stop', repeated: true }
+}
+
+/**
+ * What can be shown of a caption that still grows, and whether its rules end it here.
+ * @param ids so far, the caption's beginning included
+ */
+export function growingCaption(
+  ids: number[],
+  options: Omit<EndOptions, 'ended'>,
+): { text: string; isOver: boolean } {
+  const { text, finishReason, repeated } = endCaption(ids, {
+    ...options,
+    ended: false,
+    wholeSentences: false,
+    openings: [],
+  })
+  const isOver = finishReason === 'stop' || repeated === true
+  return { text: isOver ? withoutOpening(text, options.openings ?? []) : settledText(text, options), isOver }
 }
 
 function endOf(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {

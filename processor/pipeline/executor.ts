@@ -63,7 +63,11 @@ export interface RunResult {
 interface Work {
   /** Its pixels must stay until the run is over. */
   row: RunRow
+  /** Called with all ids so far, where the model makes them step by step; when a run failed they begin again. */
+  onIds?(ids: number[]): void
   attempts: number
+  /** Whether it has its result; the batch may go on. */
+  done: boolean
   resolve(result: RunResult): void
   reject(error: unknown): void
 }
@@ -155,19 +159,20 @@ export class Executor {
    */
   run(
     image: Omit<QueuedImage<Work>, 'id' | 'group' | 'payload'>,
-    row: RunRow,
+    work: Pick<Work, 'row' | 'onIds'>,
     signal?: AbortSignal,
   ): Promise<RunResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
+    const { row } = work
     const queued: QueuedImage<Work> = {
       ...image,
       id: randomUUID(),
       group: groupOf(this.#options.model.runner, row),
       size: this.#sizeOf(row),
-      payload: { row, attempts: 0, resolve, reject },
+      payload: { ...work, attempts: 0, done: false, resolve, reject },
     }
     const onAbort = () => {
-      if (this.#queue.remove(queued.id)) reject(signal?.reason)
+      if (this.#queue.remove(queued.id) || leave(row)) reject(signal?.reason)
     }
     this.#enqueue(queued)
     signal?.addEventListener('abort', onAbort, { once: true })
@@ -205,7 +210,7 @@ export class Executor {
   async #runBatch(device: Device, batch: DeviceBatch<Work>): Promise<void> {
     const startedAt = this.#options.now()
     const answer = await this.#execute(device, batch).catch((error: unknown) => {
-      for (const image of batch.images) this.#retry(image, error)
+      for (const image of batch.images) if (!image.payload.done) this.#retry(image, error)
     })
     // The device gets its next batch before the captions of this one are processed.
     this.#idle.add(device)
@@ -213,9 +218,8 @@ export class Executor {
     this.#feedDevices()
     if (answer === undefined) return
     const { rows, inferenceMs } = answer
-    batch.images.forEach(({ enqueuedAt, payload }, i) => {
-      const queueMs = Math.max(0, startedAt - enqueuedAt)
-      payload.resolve({ row: rows[i]!, level: batch.level, queueMs, inferenceMs })
+    batch.images.forEach((image, i) => {
+      finish(image, { row: rows[i]!, level: batch.level, inferenceMs }, startedAt)
     })
   }
 
@@ -225,7 +229,17 @@ export class Executor {
     const from = this.#options.now()
     this.#ledAt[batch.lane] = from
     const rows = images.map(({ payload }) => payload.row)
-    const result = await device.run({ rows, schedule: model.levels[level]! })
+    const result = await device.run({
+      rows,
+      schedule: model.levels[level]!,
+      onMade: ({ row, ids, ended }) => {
+        const image = images[row]!
+        image.payload.onIds?.(ids)
+        if (ended === undefined) return
+        const inferenceMs = this.#options.now() - from
+        finish(image, { row: { ids, ended }, level, inferenceMs }, from)
+      },
+    })
     const { inferenceMs, steps, stepsMs } = result
     // A batch of captions that are all cut short says nothing of others, where steps are not known apart.
     if (steps !== undefined || rows.some(({ settings }) => settings.maxTokens >= model.generation.maxTokens))
@@ -265,6 +279,23 @@ export class Executor {
       predictedMs,
     })
   }
+}
+
+/** Gives an image its result, which a row has that ended before its batch. */
+function finish(
+  { enqueuedAt, payload }: QueuedImage<Work>,
+  result: Omit<RunResult, 'queueMs'>,
+  startedAt: number,
+): void {
+  payload.done = true
+  payload.resolve({ ...result, queueMs: Math.max(0, startedAt - enqueuedAt) })
+}
+
+/** Lets a row leave its batch while it runs. @returns false for one that cannot */
+export function leave({ leaves }: RunRow): boolean {
+  if (leaves === undefined) return false
+  Atomics.store(leaves, 0, 1)
+  return true
 }
 
 /**

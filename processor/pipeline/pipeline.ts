@@ -19,8 +19,8 @@ import { type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { type CaptionRules, endCaption } from './end-caption.ts'
-import { Executor, type ExecutorOptions } from './executor.ts'
+import { type CaptionRules, endCaption, growingCaption } from './end-caption.ts'
+import { Executor, type ExecutorOptions, leave } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
 import { checkImages, taskRow } from './task-row.ts'
 
@@ -198,14 +198,20 @@ export class Pipeline implements Captioner {
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
       const row = taskRow(this.#model, task, pictures)
-      const run = await this.executor.run(queued, row, signal)
-      const caption = endCaption(captionIds(row.prompt, run.row), {
+      const rules = {
         ...this.#rules,
         begun: captionIds(row.prompt, { ids: [] }).length,
-        ended: run.row.ended,
         stop: task.stop,
         decode: this.#model.decode,
-      })
+      }
+      const onIds = (ids: number[]) => {
+        const { text, isOver } = growingCaption(captionIds(row.prompt, { ids }), rules)
+        if (isOver) leave(row)
+        task.onText?.(text)
+      }
+      const run = await this.executor.run(queued, { row, onIds }, signal)
+      const caption = endCaption(captionIds(row.prompt, run.row), { ...rules, ended: run.row.ended })
+      const tagged = run.row.scores && this.#model.describe?.(run.row.scores)
       const { tokensIn, tokensOut } = pictureTokens(
         this.#model,
         pictures.map(({ shape }) => shape),
@@ -227,10 +233,11 @@ export class Pipeline implements Captioner {
         queue_ms: run.queueMs,
         inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
+        ...(tagged && { tags: [...tagged.tags] }),
         ...(caption.repeated && { finish_reason: 'repetition' as const }),
         ...(warnings.length > 0 && { warnings }),
       }
-      return { caption: caption.text, finish_reason: caption.finishReason, turbine }
+      return { caption: tagged?.caption ?? caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
       release()
     }

@@ -12,7 +12,8 @@ function rowOf(task: Partial<CaptionTask>, generation = greedy(20)) {
   const requests: PromptRequest[] = []
   const model = {
     generation,
-    maxPictures: 2,
+    maxTokens: 20,
+    runner: { kind: 'captioner' } as never,
     encode: (request: PromptRequest) => {
       requests.push(request)
       return { ids: [1], places: [] }
@@ -53,7 +54,12 @@ test("a prompt that the model refuses is the request's fault", () => {
   const refuse = () => {
     throw new PromptError('prompt_too_long', 'Too long.')
   }
-  const model = { generation: greedy(20), maxPictures: 1, encode: refuse }
+  const model = {
+    generation: greedy(20),
+    maxTokens: 20,
+    runner: { kind: 'captioner' } as never,
+    encode: refuse,
+  }
   expect(() => taskRow(model, { image, lane: 'batch' }, [picture])).toThrow(
     expect.objectContaining({ code: 'prompt_too_long', status: 400, param: 'prompt' }),
   )

@@ -6,7 +6,7 @@ import type { CaptionModel } from '../models/model.ts'
 import { PromptError } from '../models/prompts.ts'
 import type { CaptionTask } from './captioner.ts'
 
-type RowModel = Pick<CaptionModel, 'encode' | 'generation' | 'maxPictures'>
+type RowModel = Pick<CaptionModel, 'encode' | 'generation' | 'maxTokens' | 'runner'>
 
 /** Seeds that are drawn for callers who give none. */
 const seeds = 2 ** 31
@@ -19,10 +19,17 @@ export function taskRow(model: RowModel, task: CaptionTask, pictures: readonly R
   const { prompt = '', request = {} } = task
   const shapes = pictures.map(({ shape }) => shape)
   try {
+    const encoded = model.encode({ beginning: prompt, text: '', ...request, pictures: shapes })
+    // Prompt and answer of these are one sequence.
+    const taken = model.runner.kind === 'vision-language' ? encoded.ids.length : 0
     return {
       pictures,
-      prompt: model.encode({ beginning: prompt, text: '', ...request, pictures: shapes }),
-      settings: settingsOf(model.generation, task),
+      prompt: encoded,
+      settings: settingsOf(model.generation, task, Math.max(1, model.maxTokens - taken)),
+      ...(model.runner.kind === 'vision-language' && {
+        streamed: task.onText !== undefined,
+        leaves: new Int32Array(new SharedArrayBuffer(4)),
+      }),
     }
   } catch (error) {
     if (error instanceof PromptError) throw invalid(error.code, error.message, 'prompt')
@@ -47,7 +54,8 @@ export function checkImages(
 function settingsOf(
   defaults: GenerationSettings,
   { settings = {}, maxTokens = defaults.maxTokens }: Pick<CaptionTask, 'settings' | 'maxTokens'>,
+  most: number,
 ): GenerationSettings {
-  const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens, defaults.maxTokens) }
+  const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens, most) }
   return merged.temperature > 0 && merged.seed === undefined ? { ...merged, seed: randomInt(seeds) } : merged
 }

@@ -118,11 +118,17 @@ export class CostModel {
     const { bucket, level, ms, size = 1, steps = 0 } = sample
     const first = this.#predictFirst(bucket, level, size)
     checkDuration(ms, 'A run')
-    const predicted = first + this.#steps.predict(bucket, steps)
+    const stepsMs = this.#steps.predict(bucket, steps)
+    const predicted = first + stepsMs
     this.#relativeError += errorWeight * (Math.abs(ms / predicted - 1) - this.#relativeError)
     this.#steps.observe(sample)
     this.#size += sizeWeight * (size - this.#size)
-    const step = Math.log(Math.min(Math.max(firstMs(sample) / first, 1 / outlierFactor), outlierFactor))
+    const step = Math.log(
+      Math.min(
+        Math.max(firstMs({ ...sample, stepsMs: sample.stepsMs ?? stepsMs }) / first, 1 / outlierFactor),
+        outlierFactor,
+      ),
+    )
     this.#cells[level]![this.buckets.indexOf(bucket)]! *= Math.exp(cellWeight * step)
     this.#pace *= Math.exp(paceWeight * step)
     this.#derived = undefined

@@ -34,7 +34,7 @@ test('one slow run moves the time of a step by a tenth', () => {
 })
 
 test('without steps there is nothing to add', () => {
-  const steps = new StepCost(buckets, [{ bucket: 1, level: 0, ms: 10 }])
+  const steps = new StepCost(buckets, [{ bucket: 1 }])
   steps.observe({ bucket: 1 })
   expect(steps.predict(1)).toBe(0)
   expect(steps.sampleOf(1)).toEqual({})

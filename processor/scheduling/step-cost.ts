@@ -4,7 +4,7 @@ export interface StepSample {
   bucket: number
   /** Steps behind the first, of the longest text; default: none. */
   steps?: number
-  /** Their time, ms. */
+  /** Their time, ms; absent where it is not known apart, and taken to be as before. */
   stepsMs?: number
 }
 
@@ -25,7 +25,7 @@ export class StepCost {
 
   constructor(buckets: readonly number[], samples: readonly StepSample[]) {
     this.#buckets = buckets
-    const withSteps = samples.filter(({ steps = 0 }) => steps > 0)
+    const withSteps = samples.filter(({ steps = 0, stepsMs }) => steps > 0 && stepsMs !== undefined)
     this.#steps = mean(withSteps.map(({ steps }) => steps!)) ?? 0
     this.#msPerStep = buckets.map((bucket) =>
       mean(
@@ -36,9 +36,10 @@ export class StepCost {
     )
   }
 
-  observe({ bucket, steps = 0, stepsMs = 0 }: StepSample): void {
+  observe({ bucket, steps = 0, stepsMs }: StepSample): void {
     if (steps <= 0) return
     this.#steps = this.#steps > 0 ? this.#steps + weight * (steps - this.#steps) : steps
+    if (stepsMs === undefined) return
     const index = this.#buckets.indexOf(bucket)
     const before = this.#msPerStep[index]
     const ms = stepsMs / steps

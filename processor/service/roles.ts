@@ -278,7 +278,7 @@ function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
       device: pipeline.devices.join(', '),
       state: 'ready',
       tokens_in: model.encoder.tokens,
-      max_output_tokens: model.generation.maxTokens,
+      max_output_tokens: model.maxTokens,
       prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({
         level,
         prune_ratio: pruneRatio,

@@ -25,18 +25,25 @@ async function openModule(score: Score, threshold: number, { layer = 1, gpu = fa
   const r = g.input('r', 'int64', [1])
   const weight = g.input('weight', 'float32', [1])
   const half = g.mul(x, g.floats(0.5))
-  const merged = turboMerge(g, { x: half, sizes, source }, { update: half, keys, clsQuery }, r, weight, {
-    places: sharedPlaces(g, x, { tokens: entered }),
-    heads,
-    headWidth,
-    scale,
-    width,
-    layer,
-    tokens: entered,
-    score,
-    threshold,
-    gpu,
-  })
+  const merged = turboMerge(
+    g,
+    { x: half, sizes, source },
+    { update: half, keys, meaning: { clsQuery } },
+    r,
+    weight,
+    {
+      places: sharedPlaces(g, x, { tokens: entered }),
+      heads,
+      headWidth,
+      scale,
+      width,
+      layer,
+      tokens: entered,
+      score,
+      threshold,
+      gpu,
+    },
+  )
   g.output('xOut', merged.x, ['B', 'M', width])
   g.output('sizesOut', merged.sizes, ['B', 'M', 1])
   g.output('sourceOut', merged.source!, ['B', entered])

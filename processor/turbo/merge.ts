@@ -43,6 +43,11 @@ export interface MergeSettings {
   scale: number
   /** Width of the hidden state. */
   width: number
+  /**
+   * Tokens at the front that stand for no patch, CLS first: they stay where they are, do not merge, and nothing merges
+   * into them. Default 1.
+   */
+  prefix?: number
   /** Number of the layer; decides the scores of `random`. */
   layer: number
   /** Tokens that enter the encoder, CLS included. */
@@ -80,9 +85,12 @@ export interface BlockAttention {
   keys: Float
   /** Their bias, `[heads * headWidth]`, where `keys` come without it: attention itself does not need it. */
   keyBias?: Value<'float32'>
-  /** Query of the CLS token, `[B, 1, heads * headWidth]`. */
-  clsQuery: Float
+  /** What the semantic values come from. */
+  meaning: Meaning
 }
+
+/** The query of the CLS token, `[B, 1, heads * headWidth]`, or the values themselves where there is no CLS, `[B, N]`. */
+export type Meaning = { clsQuery: Float } | { value: Value<'float32'> }
 
 /**
  * Adds the Turbo module to a graph, between a block's attention, whose update it adds, and its MLP: merges the `r` even
@@ -110,8 +118,7 @@ export function turboMerge(
     return fixed.merging === 0 ? same : mergeTokens(g, same, attention, counts, weight, settings)
   }
   const n = g.shape(tokens.x, 1, 2)
-  const cap = g.div(g.sub(n, g.ints([1])), g.ints([2]))
-  const merging = g.where(g.less(n, g.ints([threshold])), g.ints([0]), g.min(r, cap))
+  const merging = mergingCount(g, n, r, threshold, settings.prefix)
   const write = (body: Graph, result: Tokens) => {
     body.output(body.uniqueName('x'), result.x, ['B', `N${layer}`, width])
     body.output(body.uniqueName('sizes'), result.sizes, ['B', `N${layer}`, 1])
@@ -129,6 +136,19 @@ export function turboMerge(
       ),
   ) as unknown as [Float, Value<'float32'>, Int?]
   return { x, sizes, source }
+}
+
+/**
+ * Tokens that a block merges, `int64 [1]`: r, at most `floor((N - 1) / 2)` and the even tokens behind the prefix, and
+ * none of fewer tokens than the threshold.
+ *
+ * @param n tokens that enter the block, `int64 [1]`
+ */
+export function mergingCount(g: Graph, n: Int, r: Int, threshold: number, prefix = 1): Int {
+  // Beyond two tokens of prefix there are fewer even tokens than floor((N - 1) / 2).
+  const protectedOnes = Math.max(1, 2 * Math.ceil(prefix / 2) - 1)
+  const cap = g.div(g.sub(n, g.ints([protectedOnes])), g.ints([2]))
+  return g.where(g.less(n, g.ints([threshold])), g.ints([0]), g.min(r, cap))
 }
 
 const attended = (g: Graph, tokens: Tokens, { update }: BlockAttention): Tokens => ({
@@ -155,13 +175,22 @@ function mergeTokens(
   const spread = (row: Int, count: Int) => g.expand(row, g.concat([places.batch, count], 0))
   const odds = g.slice(g.ints(evenNumbers(settings.tokens).map((even) => even + 1)), 0, 0, g.div(n, two))
   const moves = {
-    stay: g.concat([g.mul(kept, two), spread(odds, g.div(n, two))], 1),
+    stay: prefixFirst(g, g.mul(kept, two), spread(odds, g.div(n, two)), settings),
     merge: g.mul(merged, two),
     into: g.add(g.gatherElements(target, merged, 1), g.sub(evenCount, r)),
     left,
   }
   const source = tokens.source && follow(g, tokens.source, moves, spread(g.range(g.toScalar(left)), left))
   return { ...moveTokens(g, tokens, moves, n, settings), source }
+}
+
+/** Kept even tokens and then all odd ones, but the odd tokens of the prefix right behind its even ones. */
+function prefixFirst(g: Graph, kept: Int, odds: Int, { prefix = 1 }: MergeSettings): Int {
+  if (prefix < 2) return g.concat([kept, odds], 1)
+  const [evenPrefix, rest] = g.splitAt(kept, Math.ceil(prefix / 2), 1)
+  const [oddPrefix, others] = g.splitAt(odds, Math.floor(prefix / 2), 1)
+  const front = g.smallest(g.concat([evenPrefix, oddPrefix], 1), g.ints([prefix]))
+  return g.concat([front, rest, others], 1)
 }
 
 /** Destinations of tokens. */
@@ -186,10 +215,11 @@ function rankByMask(
   g: Graph,
   score: Value<'float32'>,
   { evenCount, r }: { evenCount: Int; r: Int },
-  { places, tokens }: MergeSettings,
+  { places, tokens, prefix = 1 }: MergeSettings,
 ): Ranking {
   // CLS is the first even token: it is no candidate, so it never merges away.
-  const merged = g.add(g.topK(g.slice(score, 1, 1), r).indices, g.ints(1))
+  const first = Math.ceil(prefix / 2)
+  const merged = g.add(g.topK(g.slice(score, 1, first), r).indices, g.ints(first))
   const mask = g.scatterElements(
     g.slice(places.all, 1, 0, evenCount),
     merged,
@@ -206,11 +236,11 @@ function rankBySorting(
   g: Graph,
   score: Value<'float32'>,
   { evenCount, r }: { evenCount: Int; r: Int },
-  { tokens }: MergeSettings,
+  { tokens, prefix = 1 }: MergeSettings,
 ): Ranking {
   // CLS is the first even token: it ranks last, so it never merges away.
-  const cls = [-(2 ** 60), ...new Array<number>(Math.ceil(tokens / 2) - 1).fill(0)]
-  const candidates = g.add(score, g.slice(g.floats(cls), 0, 0, evenCount))
+  const last = evenNumbers(tokens).map((even) => (even < prefix ? -(2 ** 60) : 0))
+  const candidates = g.add(score, g.slice(g.floats(last), 0, 0, evenCount))
   const ranked = g.topK(candidates, evenCount, { sorted: true }).indices
   const [merged, rest] = g.splitAt(ranked, r, 1)
   return { merged, kept: g.smallest(rest, g.sub(evenCount, r)) }
@@ -228,9 +258,20 @@ function redundancyOf(g: Graph, { keys, keyBias }: BlockAttention, settings: Mer
   // Of length 1: the root mean square of a vector is its length over the root of its width.
   const unit = g.floats(new Array<number>(headWidth).fill(headWidth ** -0.5))
   const metric = g.rmsNorm(bias ? g.add(mean, bias) : mean, unit)
-  const similarity = g.matmul(even(g, metric), g.transpose(odd(g, metric), [0, 2, 1]))
+  const similarity = shunPrefix(
+    g,
+    g.matmul(even(g, metric), g.transpose(odd(g, metric), [0, 2, 1])),
+    settings,
+  )
   if (gpu) return largestByPooling(g, similarity, settings)
   return { redundancy: g.max(similarity, -1), target: g.argmax(similarity, -1) }
+}
+
+/** The odd tokens of the prefix are nobody's most similar token. */
+function shunPrefix(g: Graph, similarity: Value<'float32'>, { prefix = 1, tokens }: MergeSettings) {
+  if (prefix < 2) return similarity
+  const shunned = evenNumbers(tokens - 1).map((even) => (even + 1 < prefix ? -4 : 0))
+  return g.add(similarity, g.slice(g.floats(shunned), 0, 0, g.shape(similarity, 2, 3)))
 }
 
 /** The same as a maximum and its index over the last axis: one pass on a GPU, where those two are slow. */
@@ -264,7 +305,12 @@ function scoreOf(
   settings: MergeSettings,
 ): Value<'float32'> {
   if (settings.score === 'random') return randomScore(g, redundancy, settings)
-  const value = even(g, semanticValue(g, attention, tokens.sizes, settings))
+  const { meaning } = attention
+  const values =
+    'value' in meaning
+      ? meaning.value
+      : semanticValue(g, attention.keys, meaning.clsQuery, tokens.sizes, settings)
+  const value = even(g, values)
   if (settings.score === 'attention') return g.sub(g.floats(0), value)
   return g.sub(redundancy, g.mul(weight, value))
 }
@@ -272,7 +318,8 @@ function scoreOf(
 /** Attention that CLS pays to each token, mean over heads, with proportional attention: `[B, N]`. */
 function semanticValue(
   g: Graph,
-  { keys, clsQuery }: BlockAttention,
+  keys: Float,
+  clsQuery: Float,
   sizes: Value<'float32'>,
   { heads, headWidth, scale, gpu }: MergeSettings,
 ): Value<'float32'> {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { greedy } from '../../models/generation.ts'
 import { wholePicture } from '../../models/pictures.ts'
-import { JoinedPixels, paddedRows, rowResults } from './captioner.ts'
+import { paddedRows, rowResults } from './captioner.ts'
 
 const rowOf = (...ids: number[]) => ({
   pictures: [{ pixels: new Uint8Array(new SharedArrayBuffer(3)).fill(ids.at(-1)!), shape: wholePicture }],
@@ -23,25 +23,6 @@ describe('paddedRows', () => {
     ['nothing', []],
   ])('refuses %s', (_, rows) => {
     expect(() => paddedRows({ rows, bucket: 2 })).toThrow(RangeError)
-  })
-})
-
-describe('JoinedPixels', () => {
-  const picture = (value: number) => new Uint8Array(3).fill(value)
-
-  it('puts pictures one behind the other, batch after batch', () => {
-    const joined = new JoinedPixels()
-    expect([...joined.join([7, 8, 9].map(picture), 3)]).toEqual([7, 7, 7, 8, 8, 8, 9, 9, 9])
-    expect([...joined.join([5, 6].map(picture), 3)]).toEqual([5, 5, 5, 6, 6, 6])
-  })
-
-  it('does not copy a lone picture', () => {
-    const lone = picture(4)
-    expect(new JoinedPixels().join([lone], 3)).toBe(lone)
-  })
-
-  it('refuses a picture of another size', () => {
-    expect(() => new JoinedPixels().join([picture(1), picture(2)], 4)).toThrow(RangeError)
   })
 })
 

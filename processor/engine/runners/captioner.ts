@@ -1,6 +1,7 @@
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
 import type { CaptionerPlan } from '../../models/model.ts'
 import type { RowResult, RunRow } from '../batch.ts'
+import { JoinedPixels } from './joined-pixels.ts'
 import type { RawOutput, Runner, RunnerBatch, RunnerResult } from './runner.ts'
 
 /** Runs the one session of a captioner, pixels to ids. */
@@ -20,10 +21,7 @@ export class CaptionerRunner implements Runner {
     const { rows, promptLength } = paddedRows(batch)
     const prompt = rows.flatMap(({ prompt }) => prompt.ids)
     const limits = rows.map(({ settings }) => settings.maxTokens)
-    const pixels = this.#pixels.join(
-      rows.map(({ pictures }) => pictures[0]!.pixels),
-      height * width * 3,
-    )
+    const pixels = this.#pixels.join(rows.map(({ pictures }) => pictures[0]!.pixels))
     const results = await this.#session.run({
       pixels: new Tensor('uint8', pixels, [bucket, height, width, 3]),
       prompt: new Tensor('int64', BigInt64Array.from(prompt, BigInt), [bucket, promptLength]),
@@ -60,22 +58,6 @@ export function paddedRows({ rows, bucket }: Pick<RunnerBatch, 'rows' | 'bucket'
   if (promptLength === 0 || rows.some(({ prompt }) => prompt.ids.length !== promptLength))
     throw new RangeError('The rows of a batch need prompts of one length, 1 or more.')
   return { rows: Array.from({ length: bucket }, (_, index) => rows[index] ?? rows[0]!), promptLength }
-}
-
-/** Memory for the pixels of a batch, used again by the next. */
-export class JoinedPixels {
-  #joined = new Uint8Array(0)
-
-  /** Pictures one behind the other; that of a batch of one is not copied. @throws RangeError when one has another size */
-  join(pictures: readonly Uint8Array[], pictureBytes: number): Uint8Array {
-    if (pictures.some(({ length }) => length !== pictureBytes))
-      throw new RangeError(`A picture has ${pictureBytes} bytes of pixels.`)
-    if (pictures.length === 1) return pictures[0]!
-    const bytes = pictures.length * pictureBytes
-    if (this.#joined.length < bytes) this.#joined = new Uint8Array(bytes)
-    for (const [index, picture] of pictures.entries()) this.#joined.set(picture, index * pictureBytes)
-    return this.#joined.subarray(0, bytes)
-  }
 }
 
 /** Rows of `ids int64 [B, T]` behind their prompts, each up to its end id, or to its limit. */

@@ -1,8 +1,8 @@
 import type { Tensor } from 'onnxruntime-node'
-import type { DeviceRun, RowResult } from '../batch.ts'
+import type { DeviceRun, MadeIds, RowResult } from '../batch.ts'
 
 /** Batch for a device's thread. */
-export interface RunnerBatch extends DeviceRun {
+export interface RunnerBatch extends Omit<DeviceRun, 'onMade'> {
   /** Rows to run: those behind the batch's own are padding. */
   bucket: number
 }
@@ -28,6 +28,6 @@ export interface RunnerResult {
 /** A model's sessions, open on one device. */
 export interface Runner {
   /** Runs one batch; a second one must not begin before. */
-  run(batch: RunnerBatch): Promise<RunnerResult>
+  run(batch: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult>
   close(): Promise<void>
 }

@@ -1,0 +1,182 @@
+import { basename, join, relative, resolve } from 'node:path'
+import { openSession } from '../../onnx/session.ts'
+import type { EncoderShape } from '../../turbo/flops.ts'
+import { type GenerationDefaults, type GenerationSettings, readGenerationDefaults } from '../generation.ts'
+import { type PruneLevel, readLevels } from '../levels.ts'
+import type { CaptionModel, RunnerPlan, SelfTestOptions, VisionPlan } from '../model.ts'
+import { unitOf } from '../pictures.ts'
+import type { PromptRequest } from '../prompts.ts'
+import { decoderGraph } from './decoder-graph.ts'
+import { encoderGraph } from './encoder-graph.ts'
+import type { ExportedFamily } from './family.ts'
+import { openGenerator } from './generator.ts'
+import type { GenerateGraph } from './graph.ts'
+import { openFamily } from './open-family.ts'
+import { selfTest } from './self-test.ts'
+import { type SessionFile, sessionFiles } from './sessions.ts'
+import { openOriginal } from './step-by-step.ts'
+import { type VisionGraph, visionGraph } from './vision-graph.ts'
+
+/** Settings that callers of a model with a loop of its own can change. */
+const honours: readonly (keyof GenerationSettings)[] = [
+  'maxTokens',
+  'minTokens',
+  'temperature',
+  'topP',
+  'topK',
+  'seed',
+  'repetitionPenalty',
+  'noRepeatNgram',
+  'frequencyPenalty',
+  'presencePenalty',
+]
+
+type Files = Record<string, SessionFile>
+
+/**
+ * Opens a folder of exported sessions, as transformers.js has them: vision encoder with Turbo inside where it has a place, and
+ * the text model in a loop.
+ * @throws ModelFolderError
+ */
+export async function openExported(folder: string): Promise<CaptionModel> {
+  const family = await openFamily(folder)
+  const { sessions, picture, normalise } = family
+  const files: Files = await sessionFiles(
+    folder,
+    Object.values(sessions).filter((name) => name !== undefined),
+  )
+  const weights = join(folder, 'onnx')
+  const defaults = await readGenerationDefaults(folder, { encoderDecoder: isEncoderDecoder(family) })
+  const vision = await visionGraph({
+    file: files[sessions.vision]!.file,
+    folder: weights,
+    picture,
+    normalise,
+    unmerge: sessions.embed !== undefined,
+  })
+  const generate = generateGraph(family, files, defaults)
+  const encoder = encoderOf(family, vision)
+  const unit = unitBytesOf(family)
+  return {
+    id: basename(resolve(folder)),
+    folder,
+    family: family.family,
+    picture,
+    patch: 1,
+    encoder,
+    levels: vision.plugged ? await readLevels(folder, encoder) : [unpruned(encoder)],
+    follows: family.follows,
+    ...(family.tasks && { tasks: family.tasks }),
+    ...(family.textTasks && { textTasks: family.textTasks }),
+    maxPictures: family.maxPictures,
+    encode: (request) => encode(family, request),
+    decode: family.decode,
+    endIds: defaults.endIds,
+    generation: defaults.settings,
+    maxTokens: family.maxContext,
+    honours,
+    runner: planOf(family, { unit, output: vision.output }, generate, defaults),
+    dtype: [...new Set(Object.values(files).map(({ dtype }) => dtype))].join(', '),
+    weightFiles: Object.values(files).map(({ file }) => relative(folder, file)),
+    buildSessions: async (options) => ({
+      vision: { graph: await vision.build(options), folder: weights },
+      generate: { graph: generate.model, folder: weights },
+    }),
+    selfTest: async (options) => {
+      await vision.test()
+      await testGenerating(family, { files, generate, defaults, options })
+    },
+  }
+}
+
+const isEncoderDecoder = ({ sessions }: ExportedFamily) =>
+  sessions.encoder !== undefined || sessions.embed === undefined
+
+function generateGraph(
+  family: ExportedFamily,
+  files: Files,
+  { endIds, padId }: GenerationDefaults,
+): GenerateGraph {
+  const { folder, sessions } = family
+  const fileOf = (name: string | undefined) => files[name!]!.file
+  const ends = { folder: join(folder, 'onnx'), endIds, padId, decoder: fileOf(sessions.decoder) }
+  if (!isEncoderDecoder(family)) return decoderGraph({ ...ends, embed: fileOf(sessions.embed) })
+  return encoderGraph({
+    ...ends,
+    ...(sessions.encoder && { text: { embed: fileOf(sessions.embed), encoder: fileOf(sessions.encoder) } }),
+  })
+}
+
+function planOf(
+  family: ExportedFamily,
+  vision: VisionPlan,
+  { metadata }: GenerateGraph,
+  { startIds, forcedEndId }: GenerationDefaults,
+): RunnerPlan {
+  const lengths = metadata.equalLengths ? 'equal' : 'padded'
+  if (!isEncoderDecoder(family)) return { kind: 'vision-language', lengths, vision, generate: metadata }
+  return { kind: 'encoder-decoder', lengths, vision, generate: metadata, startIds, forcedEndId }
+}
+
+function encode(family: ExportedFamily, request: PromptRequest) {
+  const prompt = family.encode(request)
+  return family.positions
+    ? { ...prompt, positions: family.positions(prompt, request.pictures).positions }
+    : prompt
+}
+
+/** Sizes of the encoder, of one tile or patch; where Turbo has no place, only the tokens that the text model reads are known. */
+function encoderOf({ picture, imageRows }: ExportedFamily, { plugged }: VisionGraph): EncoderShape {
+  if (plugged) {
+    const { tokensIn: tokens, layers, width, heads } = plugged
+    return { tokens, layers, width, heads, mlpWidth: 4 * width }
+  }
+  const tokens = picture.kind === 'patches' ? 1 : imageRows({ count: 1, rows: 0, cols: 0 })
+  return { tokens, layers: 0, width: 1, heads: 1, mlpWidth: 1 }
+}
+
+const unpruned = ({ tokens, layers }: EncoderShape): PruneLevel => ({
+  r: new Array<number>(layers).fill(0),
+  weight: new Array<number>(layers).fill(0),
+  tokensOut: tokens,
+  pruneRatio: 0,
+  flopShare: 1,
+})
+
+function unitBytesOf({ picture }: ExportedFamily): number[] {
+  const [height, width] = unitOf(picture)
+  return picture.kind === 'patches' ? [3 * height * width] : [height, width, 3]
+}
+
+interface GeneratingTest {
+  files: Files
+  generate: GenerateGraph
+  defaults: GenerationDefaults
+  options: SelfTestOptions
+}
+
+async function testGenerating(
+  family: ExportedFamily,
+  { files, generate, defaults, options }: GeneratingTest,
+): Promise<void> {
+  const { folder, sessions, imageRows } = family
+  const weights = join(folder, 'onnx')
+  const original = (name: string | undefined) =>
+    name === undefined ? undefined : openOriginal(files[name]!.file, weights, options.session)
+  const { metadata, model } = generate
+  const { startIds, forcedEndId } = defaults
+  const session = await openSession(model, weights, options.session)
+  const originals = {
+    embed: await original(sessions.embed),
+    encoder: await original(sessions.encoder),
+    decoder: (await original(sessions.decoder))!,
+  }
+  try {
+    const generator = openGenerator({ session: session as never, metadata, startIds, forcedEndId })
+    const featureRows = imageRows({ count: 1, rows: 0, cols: 0 })
+    await selfTest({ folder, generator, metadata, originals, startIds, featureRows })
+  } finally {
+    await session.release()
+    for (const each of Object.values(originals)) await each?.close()
+  }
+}

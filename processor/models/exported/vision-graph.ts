@@ -1,0 +1,117 @@
+import { Tensor } from 'onnxruntime-node'
+import type { Feeds } from '../../onnx/probe.ts'
+import { encodeModel, type ModelProto } from '../../onnx/proto.ts'
+import { readOnnx } from '../../onnx/read.ts'
+import { ModelFolderError } from '../../onnx/weights.ts'
+import { type Plugged, plugTurbo } from '../../turbo/plug/plug-in.ts'
+import { PlugRefusal } from '../../turbo/plug/refusal.ts'
+import { selfTest } from '../../turbo/plug/self-test.ts'
+import type { GraphOptions } from '../model.ts'
+import { type Normalisation, type PictureRule, unitOf } from '../pictures.ts'
+import { type PixelLayout, withUint8Pixels } from './pixels.ts'
+import { seededUniforms } from './random.ts'
+
+export interface VisionGraphOptions {
+  file: string
+  /** Folder that the session will read weights from. */
+  folder: string
+  picture: PictureRule
+  normalise: Normalisation
+  /** Gives a row for each token at the output, for text models that read a fixed number. Default: true. */
+  unmerge?: boolean
+}
+
+/** A vision session of an exported file, with Turbo where it has a place for it. */
+export interface VisionGraph {
+  /** Undefined where there is no place. */
+  plugged: Plugged | undefined
+  /** Why there is none. */
+  refused?: string
+  /** Name of the output that is read. */
+  output: string
+  build(options?: GraphOptions): Promise<Uint8Array>
+  /** @throws ModelFolderError when an encoder in which nothing merges is not the file's */
+  test(): Promise<void>
+}
+
+/** @throws ModelFolderError */
+export async function visionGraph(options: VisionGraphOptions): Promise<VisionGraph> {
+  const { file, folder, picture, normalise, unmerge = true } = options
+  const original = readOnnx(file, { folder })
+  const layout: PixelLayout = { ...normalise, ...layoutOf(original, picture, normalise) }
+  const output = original.graph.output[0]?.name
+  if (output === undefined) throw new ModelFolderError(`${file} has no outputs. Pull the model again.`)
+  const feeds = madeUpFeeds(layout, picture)
+  const plug = (graph: GraphOptions = {}) => plugged(original, { feeds, folder, graph, unmerge })
+  const usual = await plug()
+  return {
+    ...usual,
+    output,
+    async build(graph = {}) {
+      const isUsual = graph.threshold === undefined && !graph.trace && !graph.gpu
+      const found = isUsual ? usual.plugged : graph.mode === 'none' ? undefined : (await plug(graph)).plugged
+      return encodeModel(withUint8Pixels(found?.model ?? original, layout))
+    },
+    async test() {
+      if (usual.plugged === undefined || feeds === undefined) return
+      const { error, passes } = await selfTest(original, usual.plugged, feeds, folder)
+      if (!passes)
+        throw new ModelFolderError(
+          `${file}: with Turbo in it, the encoder differs by ${error.toPrecision(2)} where nothing merges. Use another dtype, or export the model again.`,
+        )
+    },
+  }
+}
+
+async function plugged(
+  original: ModelProto,
+  {
+    feeds,
+    folder,
+    graph,
+    unmerge,
+  }: { feeds: Feeds | undefined; folder: string; graph: GraphOptions; unmerge: boolean },
+): Promise<Pick<VisionGraph, 'plugged' | 'refused'>> {
+  if (feeds === undefined) return { plugged: undefined, refused: 'its positions are rotary' }
+  const { threshold, trace, gpu } = graph
+  try {
+    return {
+      plugged: await plugTurbo(original, { feeds, folder, unmergeAtOutput: unmerge, threshold, trace, gpu }),
+    }
+  } catch (error) {
+    if (error instanceof PlugRefusal) return { plugged: undefined, refused: error.message }
+    throw error
+  }
+}
+
+function layoutOf(
+  { graph }: ModelProto,
+  { kind }: PictureRule,
+  { channels }: Normalisation,
+): Pick<PixelLayout, 'layout' | 'mask'> {
+  if (kind === 'patches') return { layout: 'patches' }
+  if (kind === 'tiles') {
+    const mask = graph.input.find(({ name }) => name === 'pixel_attention_mask')?.name
+    return { layout: 'tiles', ...(mask && { mask }) }
+  }
+  return { layout: channels === 'bgr' ? 'bgr' : 'image' }
+}
+
+/** Two images of noise, as the file takes them; undefined for patches. */
+function madeUpFeeds(
+  { layout, mask, input = 'pixel_values' }: PixelLayout,
+  rule: PictureRule,
+): Feeds | undefined {
+  if (layout === 'patches') return undefined
+  const [height, width] = unitOf(rule)
+  const dims = layout === 'bgr' ? [2, height, width, 3] : [2, 3, height, width]
+  const uniform = seededUniforms(1)
+  const values = Float32Array.from({ length: 6 * height * width }, () => 2 * uniform() - 1)
+  const whole = layout === 'tiles' ? [1, ...dims] : dims
+  return {
+    [input]: new Tensor('float32', values, whole),
+    ...(mask && {
+      [mask]: new Tensor('bool', new Uint8Array(2 * height * width).fill(1), [1, 2, height, width]),
+    }),
+  }
+}

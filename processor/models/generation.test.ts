@@ -1,0 +1,162 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { ModelFolderError } from '../onnx/weights.ts'
+import { readGenerationDefaults } from './generation.ts'
+
+let folder: string
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'turbine-generation-'))
+})
+afterEach(() => rm(folder, { recursive: true }))
+
+async function files(generation: unknown, config: unknown = {}): Promise<string> {
+  if (generation !== undefined)
+    await writeFile(join(folder, 'generation_config.json'), JSON.stringify(generation))
+  await writeFile(join(folder, 'config.json'), JSON.stringify(config))
+  return folder
+}
+
+const greedy = {
+  maxTokens: 256,
+  temperature: 0,
+  topP: 1,
+  repetitionPenalty: 1,
+  noRepeatNgram: 0,
+  beams: 1,
+  lengthPenalty: 1,
+  earlyStopping: false,
+}
+
+describe('readGenerationDefaults', () => {
+  it('is greedy when nothing else is said', async () => {
+    expect(await readGenerationDefaults(await files({ eos_token_id: 7 }))).toEqual({
+      settings: greedy,
+      endIds: [7],
+      padId: 7,
+      startIds: [],
+    })
+  })
+
+  it('reads what generate knows', async () => {
+    const json = {
+      eos_token_id: [7, 8],
+      pad_token_id: 1,
+      bos_token_id: 0,
+      max_new_tokens: 40,
+      min_new_tokens: 3,
+      do_sample: true,
+      temperature: 0.7,
+      top_p: 0.9,
+      top_k: 20,
+      repetition_penalty: 1.1,
+      no_repeat_ngram_size: 3,
+      num_beams: 4,
+      length_penalty: 0.5,
+      early_stopping: true,
+      transformers_version: '4.57.1',
+    }
+    expect(await readGenerationDefaults(await files(json))).toEqual({
+      settings: {
+        maxTokens: 40,
+        minTokens: 3,
+        temperature: 0.7,
+        topP: 0.9,
+        topK: 20,
+        repetitionPenalty: 1.1,
+        noRepeatNgram: 3,
+        beams: 4,
+        lengthPenalty: 0.5,
+        earlyStopping: true,
+      },
+      endIds: [7, 8],
+      padId: 1,
+      startIds: [],
+    })
+  })
+
+  it('draws only when do_sample says so', async () => {
+    const { settings } = await readGenerationDefaults(
+      await files({ eos_token_id: 7, temperature: 0.7, top_p: 0.9, top_k: 20 }),
+    )
+    expect(settings).toEqual(greedy)
+  })
+
+  it('takes null for what is not set, and negative ids for none', async () => {
+    const json = {
+      eos_token_id: 7,
+      pad_token_id: -1,
+      forced_bos_token_id: null,
+      max_new_tokens: null,
+      temperature: null,
+    }
+    expect(await readGenerationDefaults(await files(json))).toMatchObject({
+      settings: greedy,
+      padId: 7,
+      startIds: [],
+    })
+  })
+
+  it('takes ids that are missing from config.json, of the text before those of the whole', async () => {
+    const config = { pad_token_id: 2, text_config: { eos_token_id: 9, pad_token_id: 3, num_beams: 5 } }
+    expect(await readGenerationDefaults(await files({ max_new_tokens: 9 }, config))).toMatchObject({
+      settings: { ...greedy, maxTokens: 9 },
+      endIds: [9],
+      padId: 2,
+    })
+    expect(await readGenerationDefaults(await files({ eos_token_id: 4 }, config))).toMatchObject({
+      endIds: [4],
+    })
+  })
+
+  it('takes the settings of config.json too when there is no generation_config.json', async () => {
+    const text_config = { eos_token_id: 2, num_beams: 3, no_repeat_ngram_size: 3 }
+    expect(await readGenerationDefaults(await files(undefined, { text_config }))).toMatchObject({
+      settings: { ...greedy, beams: 3, noRepeatNgram: 3 },
+      endIds: [2],
+    })
+  })
+
+  it('counts the start id of an encoder-decoder in max_length, and no prompt of a decoder', async () => {
+    const json = {
+      eos_token_id: 2,
+      decoder_start_token_id: 2,
+      forced_bos_token_id: 0,
+      forced_eos_token_id: 2,
+      max_length: 16,
+    }
+    const read = await files(json)
+    expect(await readGenerationDefaults(read, { encoderDecoder: true })).toMatchObject({
+      settings: { maxTokens: 15 },
+      startIds: [2, 0],
+      forcedEndId: 2,
+    })
+    expect((await readGenerationDefaults(read, { maxTokens: 99 })).settings.maxTokens).toBe(99)
+  })
+
+  it.each<[string, unknown, unknown, RegExp]>([
+    ['no end id', {}, {}, /generation_config\.json: eos_token_id is missing/],
+    ['an end id that is a word', { eos_token_id: '</s>' }, {}, /generation_config\.json: eos_token_id: /],
+    ['no end ids', { eos_token_id: [] }, {}, /eos_token_id/],
+    ['a fraction', { eos_token_id: 1.5 }, {}, /eos_token_id/],
+    ['a temperature below 0', { eos_token_id: 1, temperature: -1 }, {}, /temperature/],
+    ['a penalty of 0', { eos_token_id: 1, repetition_penalty: 0 }, {}, /repetition_penalty/],
+    ['more beams than any device holds', { eos_token_id: 1, num_beams: 1e6 }, {}, /num_beams/],
+    ['a list', [], {}, /generation_config\.json: the file/],
+    ['null', null, {}, /generation_config\.json: the file/],
+    ['a text that is no object', { max_new_tokens: 1 }, { text_config: 5 }, /config\.json: text_config/],
+  ])('refuses %s in one line', async (_, generation, config, message) => {
+    const read = readGenerationDefaults(await files(generation, config))
+    await expect(read).rejects.toThrow(ModelFolderError)
+    await expect(readGenerationDefaults(folder)).rejects.toThrow(message)
+    const error = await readGenerationDefaults(folder).catch((thrown: Error) => thrown)
+    expect((error as Error).message).not.toContain('\n')
+  })
+
+  it('refuses what is no JSON', async () => {
+    await files({}, {})
+    await writeFile(join(folder, 'generation_config.json'), '{"eos_token_id": 2,')
+    await expect(readGenerationDefaults(folder)).rejects.toThrow(/is not JSON/)
+  })
+})

@@ -1,0 +1,128 @@
+import type { InferenceSession, Tensor } from 'onnxruntime-node'
+import { neededNodes } from './order.ts'
+import { encodeModel, type ModelProto, type NodeProto } from './proto.ts'
+import { openSession } from './session.ts'
+
+/** Inputs of one run, by name. */
+export type Feeds = Record<string, Tensor>
+
+/** Elements of a small tensor. */
+export interface Small {
+  type: Tensor.Type
+  dims: readonly number[]
+  data: number[]
+}
+
+/**
+ * Runs a model to learn about the tensors inside: sizes and small values leave the session, never the tensors
+ * themselves, so that it costs little more memory than a plain run.
+ */
+export class Probe {
+  readonly #model: ModelProto
+  readonly #feeds: Feeds
+  readonly #folder: string
+
+  /** @param folder that external data is relative to */
+  constructor(model: ModelProto, feeds: Feeds, folder: string) {
+    this.#model = model
+    this.#feeds = feeds
+    this.#folder = folder
+  }
+
+  /** Sizes of every tensor that a node of the main graph makes, of the initializers and of the inputs. */
+  async shapes(): Promise<Map<string, readonly number[]>> {
+    const { graph } = this.#model
+    const names = graph.node.flatMap(({ output }) => output.filter((name) => name !== ''))
+    const sizes = await this.#run(names, (input, output) => [
+      { opType: 'Shape', input: [input], output: [output] },
+    ])
+    return new Map<string, readonly number[]>([
+      ...Object.entries(this.#feeds).map(([name, { dims }]) => [name, [...dims]] as const),
+      ...(graph.initializer ?? []).map(({ name, dims }) => [name, dims.map(Number)] as const),
+      ...[...sizes].map(([name, { data }]) => [name, data] as const),
+    ])
+  }
+
+  /** Values of small tensors. */
+  values(names: Iterable<string>): Promise<Map<string, Small>> {
+    return this.#run([...names], (input, output) => [
+      { opType: 'Identity', input: [input], output: [output] },
+    ])
+  }
+
+  /** Element types of tensors; nothing runs for them. */
+  async types(names: Iterable<string>): Promise<Map<string, Tensor.Type>> {
+    const wanted = [...names]
+    const session = await this.#open(wanted, [])
+    try {
+      return new Map(
+        session.outputMetadata.flatMap((output) =>
+          output.isTensor ? [[output.name, output.type] as const] : [],
+        ),
+      )
+    } finally {
+      await session.release()
+    }
+  }
+
+  /** The largest magnitude in each tensor of numbers. */
+  magnitudes(names: Iterable<string>): Promise<Map<string, Small>> {
+    return this.#run([...names], (input, output) => [
+      {
+        opType: 'Cast',
+        input: [input],
+        output: [`${output}/float`],
+        attribute: [{ name: 'to', type: 2, i: 1 }],
+      },
+      { opType: 'Abs', input: [`${output}/float`], output: [`${output}/abs`] },
+      {
+        opType: 'ReduceMax',
+        input: [`${output}/abs`],
+        output: [output],
+        attribute: [{ name: 'keepdims', type: 2, i: 0 }],
+      },
+    ])
+  }
+
+  async #run(
+    names: readonly string[],
+    measure: (input: string, output: string) => NodeProto[],
+  ): Promise<Map<string, Small>> {
+    if (names.length === 0) return new Map()
+    const outputs = names.map((_, i) => `probe/${i}`)
+    const session = await this.#open(
+      outputs,
+      names.flatMap((name, i) => measure(name, outputs[i]!)),
+    )
+    try {
+      const results = await session.run(this.#feedsOf(session))
+      return new Map(names.map((name, i) => [name, small(results[outputs[i]!]!)]))
+    } finally {
+      await session.release()
+    }
+  }
+
+  /** The part of the model that the outputs need, with more nodes. */
+  #open(outputs: string[], nodes: NodeProto[]): Promise<InferenceSession> {
+    const { graph } = this.#model
+    const model: ModelProto = {
+      ...this.#model,
+      graph: {
+        ...graph,
+        valueInfo: [],
+        node: neededNodes([...graph.node, ...nodes], outputs),
+        output: outputs.map((name) => ({ name })),
+      },
+    }
+    // Optimised, tensors would be gone; nothing runs twice, so it would not pay either.
+    return openSession(encodeModel(model), this.#folder, { graphOptimizationLevel: 'disabled' })
+  }
+
+  #feedsOf({ inputNames }: InferenceSession): Feeds {
+    return Object.fromEntries(Object.entries(this.#feeds).filter(([name]) => inputNames.includes(name)))
+  }
+}
+
+function small({ type, dims, data }: Tensor): Small {
+  return { type, dims, data: Array.from(data as ArrayLike<number | bigint | boolean>, Number) }
+}
