@@ -84,9 +84,10 @@ describe.each(families)('%s', (name) => {
         expect(prompt.places).toEqual(given.inputIds.flatMap((id, at) => (id === image ? [at] : [])))
       if (given.beginning && prompt.answer !== undefined)
         expect(given.beginning.trim()).toBe((await family).decode(prompt.ids.slice(prompt.answer)).trim())
-      if (given.positions) {
-        const { positions: axes, next } = positions!(prompt, request.pictures)
-        expect(axes).toEqual(given.positions)
+      expect(positions !== undefined).toBe(given.positionIds !== undefined)
+      if (positions) {
+        const { positions: axes, next } = positions(prompt, request.pictures)
+        expect(axes).toEqual(given.positionIds)
         expect(next).toBe(prompt.ids.length + Number(given.ropeDelta))
       }
     },

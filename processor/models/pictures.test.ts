@@ -105,6 +105,12 @@ describe('shapeOf', () => {
   })
 })
 
+it('counts the tiles of a side that is rounded up to an even number', () => {
+  const odd: PictureRule = { kind: 'tiles', longestEdge: 343, tile: 343, split: true, resample: 'lanczos3' }
+  expect(shapeOf(odd, 14, 14)).toEqual({ count: 5, rows: 2, cols: 2 })
+  expect(pictureBytes(odd, shapeOf(odd, 14, 14))).toBeLessThanOrEqual(mostPictureBytes(odd))
+})
+
 describe('limitPixels', () => {
   it.each([
     [qwen, 300_000, { maxPixels: 300_000 }],

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { gunzipSync } from 'node:zlib'
 import type { PictureShape } from './pictures.ts'
@@ -29,7 +29,8 @@ export interface ReferenceCase {
   beginning?: string
   views: string[]
   inputIds: number[]
-  positions?: number[][]
+  /** Of time, height and width, `[3][ids]`. */
+  positionIds?: number[][]
   [key: string]: unknown
 }
 
@@ -42,6 +43,8 @@ export interface Reference {
   pixels(view: ReferenceView): Uint8Array
   picture(view: ReferenceView): Uint8Array
 }
+
+export const hasReference = (family: string) => existsSync(new URL(`${family}/reference.json`, models))
 
 export function referenceOf(family: string): Reference {
   const folder = new URL(`${family}/`, models)

@@ -120,7 +120,6 @@ function expandPictures(
       'too_many_images',
       `The model's chat template writes ${imageToken} ${picture} times for ${pictures.length} pictures.`,
     )
-  if (answer === ids.length) answerAt = expanded.length
   return answerAt === undefined ? { ids: expanded, places } : { ids: expanded, places, answer: answerAt }
 }
 
