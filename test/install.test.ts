@@ -21,8 +21,8 @@ it('installs without the download of CUDA libraries, whatever version npm has', 
   // file. Where `npm update` has put the mark of onnxruntime-node back, delete its line.
   expect(scripted).not.toContain('node_modules/onnxruntime-node')
   expect(allowScripts['onnxruntime-node']).toBe(false)
-  const reviewed = Object.keys(allowScripts).map((name) => `node_modules/${name}`)
-  expect(reviewed).toEqual(expect.arrayContaining(scripted))
+  const names = scripted.map((path) => path.split('node_modules/').at(-1))
+  expect(Object.keys(allowScripts)).toEqual(expect.arrayContaining(names))
 })
 
 it('has no setting that npm does not know', async () => {

@@ -72,6 +72,7 @@ interface Loaded {
   tokenizer: PreTrainedTokenizer
 }
 
+const session_options = { intraOpNumThreads: 1, interOpNumThreads: 1 }
 const noBeams = { beams: 'no beams', 'beams-and-guard': 'no beams', 'as-the-folder-says': 'no beams' }
 const oneImage = 'expands the first image only'
 
@@ -174,10 +175,7 @@ describe.each(families)('transformers.js on $name', (family) => {
     loaded = {
       folder,
       reference,
-      model: await Model.from_pretrained(family.name, {
-        dtype: 'fp32',
-        session_options: { intraOpNumThreads: 1, interOpNumThreads: 1 },
-      }),
+      model: await Model.from_pretrained(family.name, { dtype: 'fp32', session_options }),
       processor: await AutoProcessor.from_pretrained(family.name),
       tokenizer: await AutoTokenizer.from_pretrained(family.name),
     }
@@ -209,6 +207,31 @@ describe.each(families)('transformers.js on $name', (family) => {
     const text = 'Häuser 10 🌳 \n\t x  y'
     const ids = loaded.tokenizer.encode(text, { add_special_tokens: false })
     expect(loaded.tokenizer.decode(ids, { clean_up_tokenization_spaces: false })).toBe(text)
+  })
+})
+
+describe('transformers.js on smolvlm in other dtypes', () => {
+  const folder = join(models, 'smolvlm')
+  const reference: Reference = readJson(join(folder, 'reference.json'))
+  const stepByStep: Record<string, Record<string, number[]>> = readJson(join(folder, 'reference/dtypes.json'))
+  const { feeds } = families.find(({ name }) => name === 'smolvlm')!
+
+  it.each([
+    ['fp16', 'fp16'],
+    ['q4', 'q4'],
+    ['q8', 'quantized'],
+  ] as const)('answers in %s as the files do step by step', async (dtype, suffix) => {
+    const model = await AutoModelForImageTextToText.from_pretrained('smolvlm', { dtype, session_options })
+    for (const given of reference.cases.filter(({ name }) => name in stepByStep[suffix]!)) {
+      const pixels = given.views.map((view) => pixelsOf(folder, reference.views[view]!))
+      const ids = stepByStep[suffix]![given.name]!
+      const settings = { do_sample: false, max_new_tokens: ids.length }
+      const output = (await model.generate({
+        ...feeds(reference, given, pixels),
+        ...settings,
+      } as never)) as Tensor
+      expect(output.tolist()[0].slice(given.inputIds.length).map(Number), given.name).toEqual(ids)
+    }
   })
 })
 

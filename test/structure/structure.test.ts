@@ -94,6 +94,17 @@ describe('of planted imports', () => {
     await plant('infra/first.ts', ['infra/second.ts'], type)
     await plant('infra/second.ts', ['infra/third.ts'])
     await plant('infra/third.ts', ['infra/first.ts'])
+    await plant('node_modules/only-for-tests/index.ts', [])
+    await writeFile(
+      join(folder, 'node_modules/only-for-tests/package.json'),
+      JSON.stringify({ name: 'only-for-tests', version: '1.0.0', main: 'index.ts' }),
+    )
+    await writeFile(
+      join(folder, 'package.json'),
+      JSON.stringify({ devDependencies: { 'only-for-tests': '1.0.0' } }),
+    )
+    await writeFile(join(folder, 'infra/developed.ts'), "import 'only-for-tests'\n")
+    await writeFile(join(folder, 'infra/developed.test.ts'), "import 'only-for-tests'\n")
     violations = await checkImports(folder)
   })
   afterAll(() => rm(folder, { recursive: true }))
@@ -131,6 +142,13 @@ describe('of planted imports', () => {
     )
     expect(found('no-test-in-product', 'infra/tested.ts must not import test/helper.ts.')).toBe(true)
     expect(violations.filter(({ message }) => message.startsWith('infra/free.test.ts'))).toEqual([])
+  })
+
+  test('product code imports no package that only developers install', () => {
+    const broken = violations.filter(({ rule }) => rule === 'no-development-package')
+    expect(broken.map(({ message }) => message)).toEqual([
+      'infra/developed.ts must not import node_modules/only-for-tests/index.ts.',
+    ])
   })
 
   test('a circle is found, one of types too', () => {

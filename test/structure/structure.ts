@@ -99,6 +99,7 @@ function rules(): IForbiddenRuleType[] {
     ...rows,
     { name: 'no-circle', severity, from: product, to: { circular: true } },
     { name: 'no-test-in-product', severity, from: product, to: { path: tests } },
+    { name: 'no-development-package', severity, from: product, to: { dependencyTypes: ['npm-dev'] } },
   ]
 }
 
