@@ -88,8 +88,8 @@ let exitCode = await runProgram(process.argv.slice(2), {
   signals: process,
   readImage,
   reading: () => {
-    const { ignoreParameters: ignored, modelAliases: aliases } = loadConfig().config
-    return { ignored, aliases }
+    const { ignoreParameters: ignored, modelAliases: aliases, maxText, maxImages } = loadConfig().config
+    return { ignored, aliases, maxText, maxImages }
   },
   bundledModel,
   dataDir: async () => settle().dataDir,

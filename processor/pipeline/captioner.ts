@@ -1,4 +1,5 @@
-import type { CaptionEnd, FinishReason, Pruning } from '../../edge/contract/caption.ts'
+import type { CaptionEnd, CaptionText, FinishReason, Pruning } from '../../edge/contract/caption.ts'
+import type { Capabilities } from '../../edge/contract/model.ts'
 import type { Lane } from '../scheduling/level.ts'
 
 /** One image to caption. Times are unix ms. */
@@ -36,6 +37,10 @@ export interface Captioner {
   readonly model: string
   /** Concurrent calls that keep all devices busy. */
   readonly concurrency: number
+  /** What the model can; default: what BLIP can. */
+  readonly can?: Capabilities
+  /** What it is asked by requests that ask nothing; default: nothing. */
+  readonly byDefault?: CaptionText
   /**
    * @throws TurbineError `image_*` for an image that cannot be captioned, `queue_full` with `retryAfterSeconds`,
    * `shutting_down`
