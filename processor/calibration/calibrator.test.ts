@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { loadTokenizer } from '../engine/tokenizer.ts'
 import { openModel } from '../models/open-model.ts'
+import { pictureBytes, wholePicture } from '../models/pictures.ts'
 import { editJson, readExpected, tinyBlip, withCopy } from '../models/tiny-blip.fixture.ts'
 import { perLayer } from '../turbo/schedule.ts'
 import { type Calibrator, startCalibrator } from './calibrator.ts'
@@ -24,11 +24,15 @@ afterAll(() => calibrator.close())
 
 it('captions batches, those that are not full too', async () => {
   const { pixels, ids } = await readExpected()
-  const { decode } = await loadTokenizer(tinyBlip)
-  const { image, encoder } = calibrator.model
-  const bytes = image.height * image.width * 3
-  const pictures = ids.map((_, i) => ({ pixels: pixels.subarray(i * bytes, (i + 1) * bytes) }))
-  const [batch] = toBatches(pictures, { image, size: calibrator.batch })
+  const { decode } = await openModel(tinyBlip)
+  const { picture, encoder } = calibrator.model
+  const bytes = pictureBytes(picture, wholePicture)
+  const pictures = ids.map((_, i) => {
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes))
+    shared.set(pixels.subarray(i * bytes, (i + 1) * bytes))
+    return { pixels: shared, shape: wholePicture }
+  })
+  const [batch] = toBatches(pictures, calibrator.batch)
   const none = perLayer(0, encoder.layers)
   const { captions, inferenceMs } = await calibrator.run(batch!, { r: none, weight: none })
   expect(captions).toEqual(ids.map(decode))

@@ -2,17 +2,17 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
+import { captionIds, plainRow } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import type { Precision } from '../engine/precision.ts'
-import { loadTokenizer } from '../engine/tokenizer.ts'
 import type { CaptionModel } from '../models/model.ts'
 import type { Schedule } from '../turbo/schedule.ts'
 import type { PictureBatch } from './pictures.ts'
 
 /** A model that is open for calibration, on one device. */
 export interface Calibrator {
-  readonly model: Pick<CaptionModel, 'id' | 'folder' | 'image' | 'encoder'>
+  readonly model: Pick<CaptionModel, 'id' | 'folder' | 'picture' | 'encoder'>
   /** SHA-256 of the model's weights and configuration, hexadecimal. */
   readonly modelDigest: string
   /** Device and precision, e.g. `cpu, float32`. */
@@ -36,7 +36,7 @@ export interface CalibratorOptions {
 /** Opens a model on a device. @throws ModelFolderError, DeviceOpenError */
 export async function startCalibrator(options: CalibratorOptions): Promise<Calibrator> {
   const { model, device: target, precision, batch, intraOpThreads } = options
-  const [tokenizer, modelDigest] = await Promise.all([loadTokenizer(model.folder), digestOf(model.folder)])
+  const modelDigest = await digestOf(model)
   const pool = await DevicePool.start({
     model,
     devices: [target],
@@ -50,18 +50,19 @@ export async function startCalibrator(options: CalibratorOptions): Promise<Calib
     modelDigest,
     device: `${target.name}, ${precision}`,
     batch,
-    async run({ pixels, count }, schedule) {
-      const prompt = Array.from({ length: count }, () => [model.startId])
-      const { ids, inferenceMs } = await device.run({ pixels, count, prompt, schedule })
-      return { captions: ids.map(tokenizer.decode), inferenceMs }
+    async run({ pictures }, schedule) {
+      const rows = pictures.map((picture) => plainRow(model, picture))
+      const { rows: results, inferenceMs } = await device.run({ rows, schedule })
+      const captions = results.map((result, index) => model.decode(captionIds(rows[index]!.prompt, result)))
+      return { captions, inferenceMs }
     },
     close: () => pool.close(),
   }
 }
 
-async function digestOf(folder: string): Promise<string> {
+async function digestOf({ folder, weightFiles }: CaptionModel): Promise<string> {
   const hash = createHash('sha256')
-  for (const name of ['config.json', 'model.safetensors'])
+  for (const name of ['config.json', ...weightFiles])
     await pipeline(createReadStream(join(folder, name)), hash, { end: false })
   return hash.digest('hex')
 }

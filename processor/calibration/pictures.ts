@@ -1,31 +1,22 @@
-import type { ImageSpec } from '../models/model.ts'
+import type { RunPicture } from '../engine/batch.ts'
 
 /** Preprocessed picture. */
-export interface Picture {
+export interface Picture extends RunPicture {
   /** SHA-256 of the file's bytes, hexadecimal. */
   digest: string
-  /** `uint8 [H, W, 3]`, of the model's size. */
-  pixels: Uint8Array
 }
 
 /** Batch of pictures. */
 export interface PictureBatch {
-  /** `uint8 [size, H, W, 3]`, with room for a full batch. */
-  pixels: Uint8Array<SharedArrayBuffer>
+  pictures: readonly RunPicture[]
   /** Pictures in it. */
   count: number
 }
 
-/** Puts pictures into batches of up to `size`, in memory that a device's thread shares. */
-export function toBatches(
-  pictures: readonly Pick<Picture, 'pixels'>[],
-  { image, size }: { image: ImageSpec; size: number },
-): PictureBatch[] {
-  const imageBytes = image.height * image.width * 3
+/** Puts pictures into batches of up to `size`. */
+export function toBatches(pictures: readonly RunPicture[], size: number): PictureBatch[] {
   return Array.from({ length: Math.ceil(pictures.length / size) }, (_, i) => {
     const chosen = pictures.slice(i * size, (i + 1) * size)
-    const pixels = new Uint8Array(new SharedArrayBuffer(size * imageBytes))
-    for (const [row, picture] of chosen.entries()) pixels.set(picture.pixels, row * imageBytes)
-    return { pixels, count: chosen.length }
+    return { pictures: chosen, count: chosen.length }
   })
 }

@@ -1,9 +1,9 @@
+import { captionIds, type RunRow } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
-import { PixelBuffers } from '../engine/pixel-buffers.ts'
-import { preprocess } from '../engine/preprocess.ts'
-import { loadTokenizer } from '../engine/tokenizer.ts'
+import { readPicture } from '../engine/read-picture.ts'
 import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import { unitOf } from '../models/pictures.ts'
 import { perLayer, semanticWeights } from '../turbo/schedule.ts'
 import type { Inspector, Trace, TraceOptions } from './inspect.ts'
 
@@ -15,8 +15,6 @@ export interface InspectorOptions {
 
 /** Opens a model for inspection, one image at a time. @throws ModelFolderError, DeviceOpenError */
 export async function openInspector({ model, device, intraOpThreads }: InspectorOptions): Promise<Inspector> {
-  const tokenizer = await loadTokenizer(model.folder)
-  const slot = new PixelBuffers(model.image, 1).take()
   const pools = new Map<string, Promise<DevicePool>>()
   // Mode and threshold are fixed in the graph; ToMe is Turbo with a weight of 0.
   const poolFor = (graph: GraphOptions) => {
@@ -31,21 +29,24 @@ export async function openInspector({ model, device, intraOpThreads }: Inspector
     async trace(image: Uint8Array, options: TraceOptions): Promise<Trace> {
       const mode = options.mode === 'tome' ? 'turbo' : options.mode
       const pool = await poolFor({ trace: true, mode, threshold: options.threshold })
-      await preprocess(image, model.image, slot.row(0))
-      const prompt = [model.startId, ...tokenizer.encodePrompt(options.prompt ?? '')]
-      const run = { pixels: slot.pixels, count: 1, prompt: [prompt], schedule: scheduleOf(options, model) }
-      const { ids, outputs } = await pool.devices[0]!.run(run)
+      const picture = await readPicture(image, model.picture)
+      const prompt = model.encode({ text: options.prompt ?? '', pictures: [picture.shape] })
+      const row: RunRow = { pictures: [picture], prompt, settings: model.generation }
+      const run = { rows: [row], schedule: scheduleOf(options, model) }
+      const { rows, outputs = {} } = await pool.devices[0]!.run(run)
+      const ids = captionIds(prompt, rows[0]!)
+      const [height, width] = unitOf(model.picture)
       return {
-        pixels: slot.row(0).slice(),
-        height: model.image.height,
-        width: model.image.width,
+        pixels: picture.pixels,
+        height,
+        width,
         patch: model.patch,
         tokens: outputs.tokens!.data as Float32Array,
         dim: model.encoder.width,
         sizes: outputs.sizes!.data as Float32Array,
         source: outputs.source!.data as BigInt64Array,
-        ids: BigInt64Array.from(ids[0]!, BigInt),
-        caption: tokenizer.decode(ids[0]!),
+        ids: BigInt64Array.from(ids, BigInt),
+        caption: model.decode(ids),
       }
     },
     async close() {

@@ -4,12 +4,12 @@ import {
   checkImage,
   defaultDecodeBytes,
   defaultMaxPixels,
-  type ImageWarning,
   type Truncated,
 } from '../../edge/contract/image.ts'
 import type { ImageWork } from '../../edge/contract/image-work.ts'
 import { memoryLimit } from '../../infra/memory.ts'
-import type { ImageSpec } from '../models/model.ts'
+import type { PixelTarget, Preprocessed } from '../engine/preprocess.ts'
+import { limitPixels, mostPictureBytes, type PictureRule } from '../models/pictures.ts'
 import { type Lane, lanes } from '../scheduling/level.ts'
 import {
   type DecodeLimits,
@@ -39,7 +39,8 @@ export interface DecoderBudget {
 }
 
 export interface DecoderPoolOptions {
-  image: ImageSpec
+  /** What an image becomes. */
+  image: PictureRule
   budget: DecoderBudget
   /** Maximum pixels of an image. Default: 250 million. */
   maxPixels?: number
@@ -61,8 +62,10 @@ export interface DecoderPoolOptions {
 
 export interface DecodeTask {
   image: Uint8Array
-  /** Called when it is the image's turn, so that those that wait hold no pixels: `uint8 [height, width, 3]`. */
-  target(): Uint8Array
+  /** Called when pixels come, so that images that wait hold none. */
+  target: PixelTarget
+  /** Pixels that the model sees of the image at most, where that is a choice. Default: as its folder says. */
+  pictureLimit?: number
   lane: Lane
   /** Who shares decoders fairly with others, e.g. a tenant. Default: everybody. */
   owner?: string
@@ -118,7 +121,7 @@ export const defaultDecoders = (onCpu: boolean, cores = availableParallelism()):
  *
  * @example
  * const pool = new DecoderPool({ image: model.image, budget: planDecoders(4), timeoutMs: 10_000 })
- * await pool.decode({ image, target: () => slot.row(0), lane: 'batch', owner: 'acme' })
+ * await pool.decode({ image, target: slot.row(0), lane: 'batch', owner: 'acme' })
  */
 export class DecoderPool {
   readonly #options: DecoderPoolOptions
@@ -161,15 +164,15 @@ export class DecoderPool {
 
   /**
    * Decodes an image into its target, as `preprocess` does; the target is unchanged if it fails.
-   * @returns what is told of the image
    * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
    * signal's reason
    */
-  async decode(task: DecodeTask): Promise<ImageWarning[]> {
-    const { image, lane, owner = '' } = task
+  async decode(task: DecodeTask): Promise<Preprocessed> {
+    const { image, lane, owner = '', pictureLimit } = task
     const { budget, maxPixels = defaultMaxPixels } = this.#options
     const work = checkImage(image, 'image', { maxPixels, maxDecodeBytes: budget.heavyBytes })
-    const limits = limitsOf(work, this.#options.timeoutMs)
+    const rule = limitPixels(this.#options.image, pictureLimit)
+    const limits = { ...limitsOf(work, rule, this.#options.timeoutMs), pictureLimit }
     if (isQuick(work) && this.#lossesOf(owner) < suspectLosses) {
       const inLane = withCpuMs(limits, Math.min(limits.cpuMs, laneCpuMs))
       const lost = await this.#decodeWith(lane, task, inLane).catch(lossOf)
@@ -188,7 +191,7 @@ export class DecoderPool {
     await Promise.all(Object.values(this.#groups).map((group) => group.close()))
   }
 
-  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<ImageWarning[]> {
+  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<Preprocessed> {
     const { lane, owner = '', signal } = task
     const { heavy, heavyBytes } = this.#options.budget
     // A place is a part of the memory, so that there are no more images than decoders.
@@ -214,7 +217,7 @@ export class DecoderPool {
     { image, target, owner = '', signal }: DecodeTask,
     limits: DecodeLimits,
     onStart?: (decoder: RunningDecoder) => void,
-  ): Promise<ImageWarning[]> {
+  ): Promise<Preprocessed> {
     const { onDecoded, onLost } = this.#options
     return this.#groups[kind].run(
       owner,
@@ -222,9 +225,9 @@ export class DecoderPool {
         onStart?.(decoder)
         const startedAt = performance.now()
         try {
-          const warnings = await decoder.decode(image, target(), limits)
+          const decoded = await decoder.decode(image, target, limits)
           onDecoded?.(kind, performance.now() - startedAt)
-          return warnings
+          return decoded
         } catch (error) {
           const reason = reasonOf(error)
           if (reason) onLost?.(kind, reason)
@@ -267,15 +270,17 @@ const isQuick = (work: ImageWork | undefined) =>
   !work || (work.memoryBytes <= quickBytes && work.cpuMs <= quickCpuMs)
 
 /** Limits of an image; an unreadable header gets those of a quick image. */
-function limitsOf(work: ImageWork | undefined, timeoutMs: number): DecodeLimits {
+function limitsOf(work: ImageWork | undefined, rule: PictureRule, timeoutMs: number): DecodeLimits {
   const unknown = { memoryBytes: quickBytes, libraryBytes: 0, cpuMs: quickCpuMs }
   const { memoryBytes, libraryBytes, cpuMs } = work ?? unknown
   const limit = Math.min(timeoutMs, Math.max(leastCpuMs, cpuSlack * cpuMs))
-  return withCpuMs({ memoryBytes: memoryBytes + libraryBytes + spareBytes }, limit)
+  // Resampled in steps, each of which has its pixels.
+  const pictures = rule.kind === 'squash' ? 0 : 4 * mostPictureBytes(rule)
+  return withCpuMs({ memoryBytes: memoryBytes + libraryBytes + pictures + spareBytes }, limit)
 }
 
-const withCpuMs = ({ memoryBytes }: Pick<DecodeLimits, 'memoryBytes'>, cpuMs: number): DecodeLimits => ({
-  memoryBytes,
+const withCpuMs = (limits: Omit<DecodeLimits, 'cpuMs' | 'wallMs'>, cpuMs: number): DecodeLimits => ({
+  ...limits,
   cpuMs,
   wallMs: wallSlack * cpuMs,
 })

@@ -1,6 +1,7 @@
 import { readSync, writeFileSync, writeSync } from 'node:fs'
 import { ImageError } from '../../edge/contract/errors.ts'
 import { preprocess } from '../engine/preprocess.ts'
+import { limitPixels, type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { DecoderSettings } from './decoder.ts'
 import { type DecodeRequest, decodeRequest, encodeReply, type ReplyKind, requestBytes } from './protocol.ts'
 
@@ -21,14 +22,14 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 preferToBeKilled()
 const { image, preprocess: options } = JSON.parse(process.argv[2]!) as DecoderSettings
-const pixels = Buffer.alloc(image.height * image.width * 3)
 const head = Buffer.alloc(requestBytes)
 /** Used again by image after image. */
 let input = Buffer.alloc(512 * 1024)
+let output = Buffer.alloc(0)
 reply('ready')
 while (read(head)) await decode(decodeRequest(head))
 
-async function decode({ imageBytes, memoryBytes, cpuMs }: DecodeRequest): Promise<void> {
+async function decode({ imageBytes, memoryBytes, cpuMs, pictureLimit }: DecodeRequest): Promise<void> {
   if (input.length < imageBytes) input = Buffer.allocUnsafeSlow(imageBytes)
   const bytes = input.subarray(0, imageBytes)
   if (!read(bytes)) return
@@ -40,8 +41,16 @@ async function decode({ imageBytes, memoryBytes, cpuMs }: DecodeRequest): Promis
     if (cpuTimeMs() - startedAt > cpuMs) end('time')
   }, watchMs)
   try {
-    const warnings = await preprocess(bytes, image, pixels, options)
-    reply(warnings.includes('truncated') ? 'truncated' : 'pixels', pixels)
+    const rule = limitPixels(image, pictureLimit || undefined)
+    let pixels = output
+    const target = (shape: PictureShape) => {
+      const size = pictureBytes(rule, shape)
+      if (output.length < size) output = Buffer.allocUnsafeSlow(size)
+      pixels = output.subarray(0, size)
+      return pixels
+    }
+    const { warnings, ...size } = await preprocess(bytes, rule, target, options)
+    reply(warnings.includes('truncated') ? 'truncated' : 'pixels', pixels, size)
   } catch (error) {
     reply('refused', Buffer.from(JSON.stringify(refusal(error))))
   } finally {
@@ -76,8 +85,13 @@ function read(into: Buffer): boolean {
   return true
 }
 
-function reply(kind: ReplyKind, body: Buffer = Buffer.alloc(0)): void {
-  const bytes = [encodeReply({ kind, bodyBytes: body.length, rssBytes: process.memoryUsage.rss() }), body]
+function reply(
+  kind: ReplyKind,
+  body: Buffer = Buffer.alloc(0),
+  { width, height } = { width: 0, height: 0 },
+): void {
+  const rssBytes = process.memoryUsage.rss()
+  const bytes = [encodeReply({ kind, bodyBytes: body.length, rssBytes, width, height }), body]
   for (const part of bytes) for (let at = 0; at < part.length; ) at += writeSync(replies, part, at)
 }
 

@@ -6,11 +6,11 @@ import { fileURLToPath } from 'node:url'
 import { afterEach, describe, expect, it } from 'vitest'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { preprocess } from '../engine/preprocess.ts'
-import type { ImageSpec } from '../models/model.ts'
+import type { SquashRule } from '../models/pictures.ts'
 import { type DecodeLimits, Decoder } from './decoder.ts'
 import { flatAvif, flatBmp, noise } from './hostile.fixture.ts'
 
-const image: ImageSpec = { width: 96, height: 96, resample: 'bicubic' }
+const image: SquashRule = { kind: 'squash', width: 96, height: 96, resample: 'bicubic' }
 const ample: DecodeLimits = { memoryBytes: 1e9, cpuMs: 60_000, wallMs: 60_000 }
 const started: Decoder[] = []
 const fixture = (name: string) => readFile(new URL(`../../test/fixtures/formats/${name}`, import.meta.url))
@@ -65,12 +65,12 @@ describe('Decoder', () => {
     const decoder = new Decoder({ image, preprocess: { truncated: 'accept' } })
     started.push(decoder)
     const jpeg = await noise().jpeg().toBuffer()
-    expect(await decoder.decode(jpeg, pixelsOf(), ample)).toEqual([])
-    expect(await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).toEqual(['truncated'])
+    expect((await decoder.decode(jpeg, pixelsOf(), ample)).warnings).toEqual([])
+    expect((await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).warnings).toEqual(['truncated'])
   })
 
   it('passes on pixels that are more than a pipe holds, whatever decoded them', async () => {
-    const large: ImageSpec = { width: 384, height: 384, resample: 'bicubic' }
+    const large: SquashRule = { kind: 'squash', width: 384, height: 384, resample: 'bicubic' }
     const decoder = new Decoder({ image: large })
     started.push(decoder)
     const target = new Uint8Array(384 * 384 * 3)

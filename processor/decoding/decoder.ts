@@ -4,10 +4,16 @@ import { setPriority } from 'node:os'
 import process from 'node:process'
 import { fileURLToPath } from 'node:url'
 import { ImageError } from '../../edge/contract/errors.ts'
-import type { ImageWarning } from '../../edge/contract/image.ts'
+import { maxImageSide } from '../../edge/contract/image.ts'
 import { BaseError } from '../../infra/errors.ts'
-import type { PreprocessOptions } from '../engine/preprocess.ts'
-import type { ImageSpec } from '../models/model.ts'
+import type { PixelTarget, Preprocessed, PreprocessOptions } from '../engine/preprocess.ts'
+import {
+  limitPixels,
+  type PictureRule,
+  type PictureShape,
+  pictureBytes,
+  shapeOf,
+} from '../models/pictures.ts'
 import { decodeReply, encodeRequest, type ReplyHead, type ReplyKind, replyHeadBytes } from './protocol.ts'
 
 /**
@@ -33,11 +39,13 @@ export interface DecodeLimits {
   cpuMs: number
   /** Time from when the decoder has started, ms. */
   wallMs: number
+  /** Pixels that the model sees of the image at most, where that is a choice. Default: as its folder says. */
+  pictureLimit?: number
 }
 
 /** What a decoder is started with. */
 export interface DecoderSettings {
-  image: ImageSpec
+  image: PictureRule
   preprocess?: PreprocessOptions
 }
 
@@ -66,9 +74,11 @@ export const heavyNiceness = 10
 const keptOutput = 1000
 
 interface Pending {
-  target: Uint8Array
+  target: PixelTarget
+  /** With the limit of this image. */
+  rule: PictureRule
   wallMs: number
-  resolve(warnings: ImageWarning[]): void
+  resolve(decoded: Preprocessed): void
   reject(error: Error): void
 }
 
@@ -80,6 +90,7 @@ export type RunningDecoder = Pick<
 
 /** Process that decodes one image at a time and can be killed. It ends with this process, however that ends. */
 export class Decoder {
+  readonly #rule: PictureRule
   readonly #child: ChildProcessWithoutNullStreams
   readonly #ended: Promise<unknown>
   readonly #head = Buffer.alloc(replyHeadBytes)
@@ -99,6 +110,7 @@ export class Decoder {
 
   constructor({ image, preprocess, niceness }: DecoderOptions) {
     const settings: DecoderSettings = { image, preprocess }
+    this.#rule = image
     this.#child = spawn(process.execPath, [...flags, program, JSON.stringify(settings)], {
       env: environment,
       stdio: 'pipe',
@@ -141,20 +153,21 @@ export class Decoder {
 
   /**
    * Decodes an image into `target`, which is unchanged if it fails.
-   * @returns what is told of the image
    * @throws ImageError; DecoderLostError when it had to be killed or died
    */
   async decode(
     image: Uint8Array,
-    target: Uint8Array,
-    { memoryBytes, cpuMs, wallMs }: DecodeLimits,
-  ): Promise<ImageWarning[]> {
+    target: PixelTarget,
+    { memoryBytes, cpuMs, wallMs, pictureLimit }: DecodeLimits,
+  ): Promise<Preprocessed> {
     if (this.#lost) throw this.#lost
-    const decoded = Promise.withResolvers<ImageWarning[]>()
-    this.#pending = { ...decoded, target, wallMs }
+    const decoded = Promise.withResolvers<Preprocessed>()
+    this.#pending = { ...decoded, target, rule: limitPixels(this.#rule, pictureLimit), wallMs }
     const { stdin } = this.#child
     stdin.cork()
-    stdin.write(encodeRequest({ imageBytes: image.length, memoryBytes, cpuMs }))
+    stdin.write(
+      encodeRequest({ imageBytes: image.length, memoryBytes, cpuMs, pictureLimit: pictureLimit ?? 0 }),
+    )
     stdin.write(image)
     stdin.uncork()
     if (this.#ready) this.#killAfter(wallMs, 'time')
@@ -208,17 +221,17 @@ export class Decoder {
     this.#headBytes = 0
     this.#bodyBytes = 0
     const reply = decodeReply(this.#head)
-    const target = this.#pending?.target
-    if (!reply || !isExpected(reply, target)) {
+    const body = reply && bodyOf(reply, this.#pending)
+    if (!body) {
       this.kill('crash')
       return false
     }
     this.#reply = reply
-    this.#body = isPixels(reply) ? target! : new Uint8Array(reply.bodyBytes)
+    this.#body = body
     return true
   }
 
-  #complete({ kind, rssBytes }: ReplyHead): void {
+  #complete({ kind, rssBytes, width, height }: ReplyHead): void {
     this.#reply = undefined
     if (kind === 'memory' || kind === 'time') {
       this.#loss = kind
@@ -233,9 +246,11 @@ export class Decoder {
       return
     }
     this.#grownBytes = rssBytes - this.#idleBytes
-    if (kind === 'pixels') this.#pending?.resolve([])
-    else if (kind === 'truncated') this.#pending?.resolve(['truncated'])
-    else this.#pending?.reject(imageError(this.#body))
+    if (kind === 'refused') this.#pending?.reject(imageError(this.#body))
+    else if (this.#pending) {
+      const shape = shapeOf(this.#pending.rule, width, height)
+      this.#pending.resolve({ warnings: kind === 'truncated' ? ['truncated'] : [], width, height, shape })
+    }
   }
 
   #setPriority(niceness: number): void {
@@ -252,21 +267,34 @@ export class Decoder {
   }
 }
 
-const isPixels = ({ kind }: ReplyHead) => kind === 'pixels' || kind === 'truncated'
-
 /** Maximum bytes of an error. */
 const maxErrorBytes = 65_536
 
-function isExpected({ kind, bodyBytes }: ReplyHead, target: Uint8Array | undefined): boolean {
-  const bytes: Record<ReplyKind, boolean> = {
-    ready: target === undefined || bodyBytes === 0,
-    pixels: bodyBytes === target?.length,
-    truncated: bodyBytes === target?.length,
-    refused: target !== undefined && bodyBytes <= maxErrorBytes,
+/** Where the body of a reply goes; undefined for what is no reply to what was asked. */
+function bodyOf({ kind, bodyBytes, width, height }: ReplyHead, pending: Pending | undefined) {
+  if (kind === 'pixels' || kind === 'truncated') {
+    const shape = pending && shapeIn(pending.rule, width, height)
+    if (!shape || bodyBytes !== pictureBytes(pending.rule, shape)) return undefined
+    const target = typeof pending.target === 'function' ? pending.target(shape) : pending.target
+    return target.length === bodyBytes ? target : undefined
+  }
+  const expected: Record<Exclude<ReplyKind, 'pixels' | 'truncated'>, boolean> = {
+    ready: bodyBytes === 0,
+    refused: pending !== undefined && bodyBytes <= maxErrorBytes,
     memory: bodyBytes === 0,
     time: bodyBytes === 0,
   }
-  return bytes[kind]
+  return expected[kind] ? new Uint8Array(bodyBytes) : undefined
+}
+
+/** Undefined for a size that no picture has. */
+function shapeIn(rule: PictureRule, width: number, height: number): PictureShape | undefined {
+  if (width < 1 || height < 1 || Math.max(width, height) > maxImageSide) return undefined
+  try {
+    return shapeOf(rule, width, height)
+  } catch {
+    return undefined
+  }
 }
 
 function imageError(body: Uint8Array): Error {

@@ -1,3 +1,7 @@
+import type { GenerationSettings } from '../models/generation.ts'
+import type { CaptionModel } from '../models/model.ts'
+import type { PictureShape } from '../models/pictures.ts'
+import type { EncodedPrompt } from '../models/prompts.ts'
 import type { Schedule } from '../turbo/schedule.ts'
 
 /** Batch sizes of a session: few, since its memory grows with every new shape. */
@@ -10,37 +14,39 @@ export function bucketsUpTo(most: number): number[] {
   return [...buckets, most]
 }
 
+/** Preprocessed picture, in memory that the device's thread shares. */
+export interface RunPicture {
+  /** As the model's picture rule gives them, e.g. `uint8 [count, H, W, 3]`. */
+  pixels: Uint8Array<SharedArrayBuffer>
+  shape: PictureShape
+}
+
+/** One caption of a batch. */
+export interface RunRow {
+  pictures: readonly RunPicture[]
+  prompt: EncodedPrompt
+  settings: GenerationSettings
+}
+
 /** Batch for a device. */
 export interface DeviceRun {
-  /** `uint8 [capacity, H, W, 3]` in shared memory, with room for the bucket of `count`. */
-  pixels: Uint8Array<SharedArrayBuffer>
-  /** Images in the batch; the rows behind them are overwritten. */
-  count: number
-  /** For each image the start id and then its prompt's ids, all of one length. */
-  prompt: number[][]
-  /** Maximum ids of each image's caption, its prompt not counted; default: the model's own. */
-  limits?: (number | undefined)[]
+  /** At least one, and no more than the largest bucket. */
+  rows: readonly RunRow[]
   schedule: Schedule
 }
 
-/** Batch for the device's thread, padded to its bucket. */
-export interface PaddedRun {
-  /** `uint8 [bucket, H, W, 3]` */
-  pixels: Uint8Array<SharedArrayBuffer>
-  bucket: number
-  /** `int64 [bucket, promptLength]` */
-  prompt: BigInt64Array
-  promptLength: number
-  /** `int64 [bucket, 1]` */
-  limit: BigInt64Array
-  /** `int64 [layers]` */
-  r: BigInt64Array
-  /** `float32 [layers]` */
-  weight: Float32Array
+/** What a row's run made. */
+export interface RowResult {
+  /** Ids behind the prompt, the end id included. */
+  ids: number[]
+  /** Whether the model ended it; else its maximum of tokens did. */
+  ended: boolean
+  /** Of a tagger: a score for each of its tags, 0 to 1. */
+  scores?: Float32Array
 }
 
 /** The smallest bucket with room for `count` images. @throws RangeError when there is none. */
-export function bucketFor(count: number, buckets: number[]): number {
+export function bucketFor(count: number, buckets: readonly number[]): number {
   const fitting = buckets.filter((bucket) => bucket >= count)
   if (count < 1 || fitting.length === 0) {
     throw new RangeError(`a batch of ${count} images does not fit the batch sizes ${buckets.join(', ')}`)
@@ -48,64 +54,34 @@ export function bucketFor(count: number, buckets: number[]): number {
   return Math.min(...fitting)
 }
 
-/**
- * Pads a batch with copies of its first image, whose caption ends no later than the batch's longest.
- * @param imageBytes bytes of one image, `H * W * 3`
- * @param maxLength maximum ids of a caption
- * @throws RangeError when prompts differ in length or number, or the pixels have no room.
- */
-export function padBatch(
-  run: DeviceRun,
-  buckets: number[],
-  { imageBytes, maxLength }: { imageBytes: number; maxLength: number },
-): PaddedRun {
-  const { count, prompt, limits = [], schedule } = run
-  const bucket = bucketFor(count, buckets)
-  const promptLength = prompt[0]?.length ?? 0
-  if (prompt.length !== count || prompt.some((ids) => ids.length !== promptLength) || promptLength === 0) {
-    throw new RangeError(`a batch of ${count} images needs ${count} prompts of one length, 1 or more`)
-  }
-  if (run.pixels.length < bucket * imageBytes) {
-    throw new RangeError(
-      `pixels have ${run.pixels.length} bytes, a batch of ${bucket} ${bucket * imageBytes}`,
-    )
-  }
-  const pixels = run.pixels.subarray(0, bucket * imageBytes)
-  const rows = [...prompt]
-  const limitOf = (index: number) => Math.min(limits[index] ?? maxLength, maxLength)
-  for (let i = count; i < bucket; i++) {
-    pixels.copyWithin(i * imageBytes, 0, imageBytes)
-    rows.push(prompt[0]!)
-  }
+/** The row of a picture that nobody asks anything about. */
+export const plainRow = (
+  model: Pick<CaptionModel, 'encode' | 'generation'>,
+  picture: RunPicture,
+): RunRow => ({
+  pictures: [picture],
+  prompt: model.encode({ text: '', pictures: [picture.shape] }),
+  settings: model.generation,
+})
+
+/** Steps of a run that measures a model which generates text step by step: enough to know how long one takes. */
+const measuredTokens = 32
+
+/** The row to measure a model with. */
+export function measuredRow(
+  model: Pick<CaptionModel, 'encode' | 'generation' | 'runner'>,
+  picture: RunPicture,
+): RunRow {
+  const row = plainRow(model, picture)
+  if (model.runner.lengths === 'equal') return row
   return {
-    pixels,
-    bucket,
-    prompt: BigInt64Array.from(rows.flat(), BigInt),
-    promptLength,
-    limit: BigInt64Array.from(rows, (_, index) => BigInt(limitOf(index < count ? index : 0))),
-    r: BigInt64Array.from(schedule.r, BigInt),
-    weight: Float32Array.from(schedule.weight),
+    ...row,
+    settings: { ...row.settings, maxTokens: Math.min(measuredTokens, row.settings.maxTokens) },
   }
 }
 
-/**
- * First `count` rows of `ids int64 [bucket, T]`, each up to its end id, which is searched behind the prompt, or to its
- * limit.
- */
-export function captionRows(
-  ids: BigInt64Array,
-  {
-    count,
-    bucket,
-    promptLength,
-    limit,
-    endId,
-  }: { count: number; endId: number } & Pick<PaddedRun, 'bucket' | 'promptLength' | 'limit'>,
-): number[][] {
-  const length = ids.length / bucket
-  return Array.from({ length: count }, (_, i) => {
-    const row = Array.from(ids.subarray(i * length, (i + 1) * length), Number)
-    const end = row.indexOf(endId, promptLength)
-    return row.slice(0, end < 0 ? promptLength + Number(limit[i]) : end + 1)
-  })
-}
+/** Ids of a caption: those of its prompt that are part of it, then those that were made. */
+export const captionIds = ({ ids, answer = ids.length }: EncodedPrompt, result: Pick<RowResult, 'ids'>) => [
+  ...ids.slice(answer),
+  ...result.ids,
+]

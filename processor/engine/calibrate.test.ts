@@ -2,14 +2,15 @@ import { beforeAll, expect, it } from 'vitest'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
-import type { DeviceRun } from './batch.ts'
+import { blankPicture } from './batch.fixture.ts'
+import { type DeviceRun, plainRow, type RunRow } from './batch.ts'
 import { calibrate } from './calibrate.ts'
 
 let model: CaptionModel
-let pixels: Uint8Array
+let row: RunRow
 beforeAll(async () => {
   model = await openModel(tinyBlip)
-  pixels = new Uint8Array(model.image.height * model.image.width * 3).fill(7)
+  row = plainRow(model, blankPicture(model.picture))
 })
 
 /** A device that takes no time; the n-th run says that it took n ms. */
@@ -17,14 +18,14 @@ function deviceOf(runs: DeviceRun[]) {
   return {
     async run(run: DeviceRun) {
       runs.push(run)
-      return { ids: [], inferenceMs: runs.length, outputs: {} }
+      return { rows: [], inferenceMs: runs.length }
     },
   }
 }
 
 it('measures the corners first, then everything between, once each', async () => {
   const runs: DeviceRun[] = []
-  const samples = await calibrate(deviceOf(runs), { model, pixels, buckets: [1, 2, 4], budgetMs: 60_000 })
+  const samples = await calibrate(deviceOf(runs), { model, row, buckets: [1, 2, 4], budgetMs: 60_000 })
   const maxLevel = model.levels.length - 1
   // The first run sets up memory and does not count.
   expect(samples.slice(0, 4)).toEqual([
@@ -40,7 +41,7 @@ it('measures the corners first, then everything between, once each', async () =>
 it('runs each cell as often as asked before the run that counts', async () => {
   const runs: DeviceRun[] = []
   const single = { ...model, levels: model.levels.slice(0, 1) }
-  const options = { model: single, pixels, buckets: [1, 2], budgetMs: 60_000, warmUps: 2 }
+  const options = { model: single, row, buckets: [1, 2], budgetMs: 60_000, warmUps: 2 }
   expect(await calibrate(deviceOf(runs), options)).toEqual([
     { bucket: 1, level: 0, ms: 6 },
     { bucket: 2, level: 0, ms: 9 },
@@ -49,7 +50,7 @@ it('runs each cell as often as asked before the run that counts', async () => {
 
 it('measures one run however small the budget is', async () => {
   const runs: DeviceRun[] = []
-  const samples = await calibrate(deviceOf(runs), { model, pixels, buckets: [1, 2], budgetMs: -1 })
+  const samples = await calibrate(deviceOf(runs), { model, row, buckets: [1, 2], budgetMs: -1 })
   expect(samples).toEqual([{ bucket: 1, level: 0, ms: 2 }])
 })
 
@@ -57,6 +58,6 @@ it('measures a single batch size and a single level once', async () => {
   const runs: DeviceRun[] = []
   const single = { ...model, levels: model.levels.slice(0, 1) }
   expect(
-    await calibrate(deviceOf(runs), { model: single, pixels, buckets: [1], budgetMs: 60_000 }),
+    await calibrate(deviceOf(runs), { model: single, row, buckets: [1], budgetMs: 60_000 }),
   ).toHaveLength(1)
 })

@@ -1,14 +1,14 @@
 import type { CaptionModel } from '../models/model.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
+import type { RunRow } from './batch.ts'
 import type { Device } from './device.ts'
-import { PixelBuffers } from './pixel-buffers.ts'
 
 export interface CalibrateOptions {
-  model: CaptionModel
+  model: Pick<CaptionModel, 'levels'>
   /** Batch sizes, ascending. */
   buckets: number[]
-  /** Image to run on, `uint8 [H, W, 3]`, with a caption of usual length. */
-  pixels: Uint8Array
+  /** Row to run, with a caption of usual length. */
+  row: RunRow
   /** No further run begins after this long, ms. At least one is measured. */
   budgetMs: number
   /** Runs before the one that counts, for each batch size and level; default 0. */
@@ -21,18 +21,15 @@ export interface CalibrateOptions {
  */
 export async function calibrate(
   device: Pick<Device, 'run'>,
-  { model, buckets, pixels: image, budgetMs, warmUps = 0 }: CalibrateOptions,
+  { model, buckets, row, budgetMs, warmUps = 0 }: CalibrateOptions,
 ): Promise<CostSample[]> {
-  const slot = new PixelBuffers(model.image, buckets.at(-1)!).take()
-  for (let row = 0; row < buckets.at(-1)!; row++) slot.row(row).set(image)
-  const { pixels } = slot
   const measure = async (bucket: number, level: number): Promise<CostSample> => {
-    const prompt = Array.from({ length: bucket }, () => [model.startId])
+    const rows = new Array<RunRow>(bucket).fill(row)
     const schedule = model.levels[level]!
-    const run = () => device.run({ pixels, count: bucket, prompt, schedule })
+    const run = () => device.run({ rows, schedule })
     for (let warmUp = 0; warmUp < warmUps; warmUp++) await run()
-    const { inferenceMs } = await run()
-    return { bucket, level, ms: inferenceMs }
+    const { inferenceMs, steps, stepsMs } = await run()
+    return { bucket, level, ms: inferenceMs, ...(steps !== undefined && { steps, stepsMs }) }
   }
   const start = performance.now()
   await measure(buckets[0]!, 0)

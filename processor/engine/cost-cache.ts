@@ -1,12 +1,11 @@
-import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
+import { randomUUID } from 'node:crypto'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { availableParallelism, cpus, hostname } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { privateDirectory, privateFile } from '../../infra/durable.ts'
-import type { CaptionModel } from '../models/model.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
+import { type IdentifiedModel, modelIdentity } from './model-identity.ts'
 
 /** File of run times measured at an earlier start. */
 export interface CostCache {
@@ -18,7 +17,7 @@ export interface CostCache {
 export interface CostCacheOptions {
   /** Created when missing. */
   folder: string
-  model: Pick<CaptionModel, 'id' | 'folder' | 'levels' | 'encoder'>
+  model: IdentifiedModel
   /** Name of the device, e.g. `cpu`. */
   device: string
   buckets: number[]
@@ -27,15 +26,25 @@ export interface CostCacheOptions {
 }
 
 const samplesSchema = z
-  .array(z.object({ bucket: z.int().min(1), level: z.int().min(0), ms: z.number().positive() }))
+  .array(
+    z.object({
+      bucket: z.int().min(1),
+      level: z.int().min(0),
+      ms: z.number().positive(),
+      steps: z.number().nonnegative().optional(),
+      stepsMs: z.number().nonnegative().optional(),
+    }),
+  )
   .min(1)
 
 /**
  * Opens the file of run times for a model, device and version: a restart on the same machine with the same weights, levels
  * and version of ONNX Runtime finds it.
  */
-export async function openCostCache({ folder, ...measured }: CostCacheOptions): Promise<CostCache> {
-  const file = join(folder, `${await nameOf(measured)}.json`)
+export async function openCostCache(options: CostCacheOptions): Promise<CostCache> {
+  const { folder, model, device, buckets, settings } = options
+  const machine = [hostname(), cpus()[0]?.model, availableParallelism()]
+  const file = join(folder, `${await modelIdentity(model, { machine, device, buckets, settings })}.json`)
   return {
     async read() {
       try {
@@ -51,20 +60,4 @@ export async function openCostCache({ folder, ...measured }: CostCacheOptions): 
       await rename(part, file)
     },
   }
-}
-
-async function nameOf({
-  model,
-  device,
-  buckets,
-  settings,
-}: Omit<CostCacheOptions, 'folder'>): Promise<string> {
-  const weights = await stat(join(model.folder, 'model.safetensors'))
-  const schedules = model.levels.map(({ r, weight }) => ({ r, weight }))
-  const identity = {
-    model: [model.id, model.encoder, schedules, weights.size, weights.mtimeMs],
-    machine: [hostname(), cpus()[0]?.model, availableParallelism(), device],
-    runtime: [createRequire(import.meta.url)('onnxruntime-node/package.json').version, buckets, settings],
-  }
-  return createHash('sha256').update(JSON.stringify(identity)).digest('hex').slice(0, 32)
 }

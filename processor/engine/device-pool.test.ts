@@ -1,13 +1,16 @@
 import { Worker } from 'node:worker_threads'
 import { afterEach, describe, expect, it } from 'vitest'
+import { greedy } from '../models/generation.ts'
 import type { CaptionModel, GraphOptions } from '../models/model.ts'
 import { Graph } from '../onnx/graph.ts'
+import { blankPicture } from './batch.fixture.ts'
+import { captionIds, type RunRow } from './batch.ts'
+import type { Device } from './device.ts'
 import { DevicePool, type DevicePoolOptions } from './device-pool.ts'
 import type { WorkerData } from './device-worker.ts'
-import { PixelBuffers } from './pixel-buffers.ts'
 
 const endId = 3
-const image = { height: 2, width: 2, resample: 'bicubic' } as const
+const picture = { kind: 'squash', height: 2, width: 2, resample: 'bicubic' } as const
 
 /** "Captions" an image with its prompt, its first pixel's three values and, for each layer, r's entry of a table. */
 function tinyGraph({ trace = false }: GraphOptions = {}): Uint8Array {
@@ -28,29 +31,39 @@ function tinyGraph({ trace = false }: GraphOptions = {}): Uint8Array {
 const model: CaptionModel = {
   id: 'tiny',
   folder: '.',
-  image,
+  family: 'tiny',
+  picture,
   patch: 1,
   encoder: { tokens: 5, layers: 2, width: 1, mlpWidth: 1, heads: 1 },
-  maxLength: 8,
-  maxPromptLength: 2,
-  startId: 1,
-  endId,
-  padId: 0,
   levels: [],
-  buildGraph: tinyGraph,
+  follows: 'none',
+  maxPictures: 1,
+  encode: () => ({ ids: [1], places: [] }),
+  decode: String,
+  endIds: [endId],
+  generation: greedy(8),
+  honours: ['maxTokens'],
+  runner: { kind: 'captioner', lengths: 'equal', height: 2, width: 2, endId },
+  weightFiles: [],
+  buildSessions: async (options) => ({ caption: { graph: tinyGraph(options), folder: '.' } }),
 }
 
 const target = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
 const schedule = { r: [0, 1], weight: [1, 2] }
-const buffers = new PixelBuffers(image, 4)
 
-/** Pixels of a batch: image i has the value `values[i]` everywhere. */
-function pixelsOf(values: number[]) {
-  const slot = buffers.take()
-  values.forEach((value, i) => {
-    slot.row(i).fill(value)
-  })
-  return slot.pixels
+/** A row for each value: a picture of it, and a prompt. */
+const rowsOf = (values: number[], ids = [1]): RunRow[] =>
+  values.map((value) => ({
+    pictures: [blankPicture(picture, value)],
+    prompt: { ids, places: [], answer: 0 },
+    settings: greedy(8),
+  }))
+
+/** Captions of a batch with their prompts. */
+async function captionsOf(device: Pick<Device, 'run'>, values: number[], ids?: number[]) {
+  const rows = rowsOf(values, ids)
+  const result = await device.run({ rows, schedule })
+  return rows.map(({ prompt }, index) => captionIds(prompt, result.rows[index]!))
 }
 
 const pools: DevicePool[] = []
@@ -74,9 +87,10 @@ afterEach(async () => {
 function spawner(graphs: Record<number, Uint8Array> = {}) {
   const workers: Worker[] = []
   const spawn = (data: WorkerData) => {
-    const graph = graphs[workers.length] ?? data.graph
+    const graph = graphs[workers.length]
+    const sessions = graph ? { caption: { graph, folder: '.' } } : data.sessions
     const worker = new Worker(new URL('./device-worker.ts', import.meta.url), {
-      workerData: { ...data, graph },
+      workerData: { ...data, sessions },
     })
     workers.push(worker)
     return worker
@@ -89,55 +103,56 @@ describe('DevicePool', () => {
     const { pool, device } = await start()
     expect(pool.buckets).toEqual([1, 4])
     expect(pool.maxBatch).toBe(4)
-    const prompt = [1, 1].map((id) => [id, 9])
-    const result = await device.run({ pixels: pixelsOf([7, 8]), count: 2, prompt, schedule })
-    expect(result.ids).toEqual([
+    expect(await captionsOf(device, [7, 8], [1, 9])).toEqual([
       [1, 9, 7, 7, 7, 50, 51],
       [1, 9, 8, 8, 8, 50, 51],
     ])
-    expect(result.outputs.ids!.dims).toEqual([4, 7])
-    expect(result.inferenceMs).toBeGreaterThan(0)
+    const { rows, inferenceMs } = await device.run({ rows: rowsOf([7, 8, 9]), schedule })
+    expect(rows).toHaveLength(3)
+    expect(inferenceMs).toBeGreaterThan(0)
   })
 
   it('ends a caption at the end id', async () => {
     const { device } = await start()
-    const { ids } = await device.run({ pixels: pixelsOf([endId]), count: 1, prompt: [[1]], schedule })
-    expect(ids).toEqual([[1, endId]])
+    expect(await captionsOf(device, [endId])).toEqual([[1, endId]])
   })
 
   it('hands over what else the graph puts out', async () => {
     const { device } = await start({ graph: { trace: true } })
-    const { outputs } = await device.run({ pixels: pixelsOf([5]), count: 1, prompt: [[1]], schedule })
-    expect(outputs.sizes).toMatchObject({ type: 'float32', dims: [2], data: Float32Array.of(1, 4) })
+    const { outputs } = await device.run({ rows: rowsOf([5]), schedule })
+    expect(outputs?.sizes).toMatchObject({ type: 'float32', dims: [2], data: Float32Array.of(1, 4) })
   })
 
   it('takes the runs of one device one after the other, and finishes them before it closes', async () => {
     const { pool, device } = await start()
-    const runs = [4, 5, 6].map((value) =>
-      device.run({ pixels: pixelsOf([value]), count: 1, prompt: [[1]], schedule }),
-    )
+    const runs = [4, 5, 6].map((value) => captionsOf(device, [value]))
     await pool.close()
     const results = await Promise.all(runs)
-    expect(results.map(({ ids }) => ids[0]![1])).toEqual([4, 5, 6])
-    await expect(
-      device.run({ pixels: pixelsOf([4]), count: 1, prompt: [[1]], schedule }),
-    ).rejects.toMatchObject({ name: 'DeviceClosedError', retriable: true })
+    expect(results.map(([ids]) => ids![1])).toEqual([4, 5, 6])
+    await expect(captionsOf(device, [4])).rejects.toMatchObject({
+      name: 'DeviceClosedError',
+      retriable: true,
+    })
     await pool.close()
   })
 
   it('rejects a batch that the runtime refuses, and goes on', async () => {
     const { device } = await start()
-    const batch = { pixels: pixelsOf([4]), count: 1, prompt: [[1]] }
-    await expect(device.run({ ...batch, schedule: { r: [0, 99], weight: [1, 1] } })).rejects.toMatchObject({
+    await expect(
+      device.run({ rows: rowsOf([4]), schedule: { r: [0, 99], weight: [1, 1] } }),
+    ).rejects.toMatchObject({
       name: 'DeviceRunError',
       retriable: true,
       message: expect.stringMatching(/^Device cpu could not run the batch: .*Gather/),
     })
-    await expect(device.run({ ...batch, schedule })).resolves.toMatchObject({ ids: [[1, 4, 4, 4, 50, 51]] })
+    expect(await captionsOf(device, [4])).toEqual([[1, 4, 4, 4, 50, 51]])
   })
 
   it('refuses to start with a graph that cannot be opened', async () => {
-    const broken = { ...model, buildGraph: () => new Uint8Array([1, 2, 3]) }
+    const broken = {
+      ...model,
+      buildSessions: async () => ({ caption: { graph: new Uint8Array([1, 2, 3]), folder: '.' } }),
+    }
     await expect(start({ model: broken })).rejects.toMatchObject({
       name: 'DeviceOpenError',
       message: expect.stringMatching(/^Device cpu could not open the model: /),
@@ -153,12 +168,11 @@ describe('DevicePool', () => {
       pause: async (ms) => pauses.push(ms),
       onCrash: (error) => crashes.push(error.message),
     })
-    const batch = { pixels: pixelsOf([4]), count: 1, prompt: [[1]], schedule }
-    const running = device.run(batch)
+    const running = captionsOf(device, [4])
     const ended = workers[0]!.terminate()
     await expect(running).rejects.toMatchObject({ name: 'DeviceCrashedError', retriable: true })
     await ended
-    expect(await device.run(batch)).toMatchObject({ ids: [[1, 4, 4, 4, 50, 51]] })
+    expect(await captionsOf(device, [4])).toEqual([[1, 4, 4, 4, 50, 51]])
     expect(crashes).toEqual(['Device cpu crashed and is being restarted; retry the batch.'])
     expect(pauses).toEqual([100])
     expect(workers).toHaveLength(2)
@@ -168,13 +182,12 @@ describe('DevicePool', () => {
     const { workers, spawn } = spawner({ 1: new Uint8Array([1]) })
     const pauses: number[] = []
     const { device } = await start({ spawn, pause: async (ms) => pauses.push(ms) })
-    const batch = { pixels: pixelsOf([4]), count: 1, prompt: [[1]], schedule }
     await workers[0]!.terminate()
-    await expect(device.run(batch)).rejects.toMatchObject({
+    await expect(captionsOf(device, [4])).rejects.toMatchObject({
       name: 'DeviceCrashedError',
       cause: expect.objectContaining({ name: 'DeviceOpenError' }),
     })
-    expect(await device.run(batch)).toMatchObject({ ids: [[1, 4, 4, 4, 50, 51]] })
+    expect(await captionsOf(device, [4])).toEqual([[1, 4, 4, 4, 50, 51]])
     expect(pauses).toEqual([100, 200])
   })
 
@@ -184,7 +197,7 @@ describe('DevicePool', () => {
     const crashed = new Promise((resolve) => workers[0]!.once('exit', resolve))
     void workers[0]!.terminate()
     await crashed
-    const waiting = device.run({ pixels: pixelsOf([4]), count: 1, prompt: [[1]], schedule })
+    const waiting = captionsOf(device, [4])
     await Promise.all([pool.close(), expect(waiting).rejects.toMatchObject({ retriable: true })])
     expect(workers).toHaveLength(1)
   })

@@ -35,16 +35,14 @@ export class DevicePool {
     const { model, devices, intraOpThreads, graph, onCrash, spawn, pause } = options
     const buckets = [...(options.buckets ?? defaultBuckets)].sort((a, b) => a - b)
     const started = await Promise.allSettled(
-      devices.map((target) =>
+      devices.map(async (target) =>
         Device.start({
           target,
-          model,
           buckets,
           worker: {
-            graph: model.buildGraph({ ...graph, gpu: target.provider === 'cuda' }),
-            folder: model.folder,
+            plan: model.runner,
+            sessions: await model.buildSessions({ ...graph, gpu: target.provider === 'cuda' }),
             options: sessionOptions(target, intraOpThreads),
-            image: model.image,
           },
           onCrash,
           spawn,

@@ -1,24 +1,19 @@
 import { Worker } from 'node:worker_threads'
 import { backoffMs } from '../../infra/retry.ts'
 import { sleep } from '../../infra/timing.ts'
-import type { CaptionModel } from '../models/model.ts'
-import { captionRows, type DeviceRun, type PaddedRun, padBatch } from './batch.ts'
+import { bucketFor, type DeviceRun } from './batch.ts'
 import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
 import type { DeviceTarget } from './device-target.ts'
-import type { FromWorker, RawOutput, ToWorker, WorkerData } from './device-worker.ts'
+import type { FromWorker, ToWorker, WorkerData } from './device-worker.ts'
+import type { RunnerBatch, RunnerResult } from './runners/runner.ts'
 
-export interface DeviceResult {
-  /** Generated ids of each image: start id, prompt, caption, end id. */
-  ids: number[][]
-  /** Time of the session's run alone. */
+export interface DeviceResult extends RunnerResult {
+  /** Time of the run in the device's thread. */
   inferenceMs: number
-  /** Raw outputs of the graph, padding rows included. */
-  outputs: Record<string, RawOutput>
 }
 
 export interface DeviceOptions {
   target: DeviceTarget
-  model: Pick<CaptionModel, 'image' | 'endId' | 'maxLength'>
   buckets: number[]
   worker: WorkerData
   /** Called after every crash; the device restarts on its own. */
@@ -89,10 +84,8 @@ export class Device {
   }
 
   async #run(run: DeviceRun): Promise<DeviceResult> {
-    const { buckets, model } = this.#options
-    const { height, width } = model.image
-    const padded = padBatch(run, buckets, { imageBytes: height * width * 3, maxLength: model.maxLength })
-    const reply = await this.#exchange(padded)
+    const bucket = bucketFor(run.rows.length, this.#options.buckets)
+    const reply = await this.#exchange({ ...run, bucket })
     this.#crashes = 0
     if (reply.kind !== 'done') {
       throw new DeviceRunError(
@@ -100,22 +93,17 @@ export class Device {
         reply.kind === 'failed' ? reply.reason : 'unexpected message from its thread',
       )
     }
-    const { outputs, inferenceMs } = reply
-    const ids = outputs.ids!.data as BigInt64Array
-    return {
-      ids: captionRows(ids, { ...padded, count: run.count, endId: model.endId }),
-      inferenceMs,
-      outputs,
-    }
+    const { kind: _, ...result } = reply
+    return result
   }
 
-  async #exchange(run: PaddedRun): Promise<FromWorker> {
+  async #exchange(batch: RunnerBatch): Promise<FromWorker> {
     const worker = await this.#worker.catch((cause: unknown) => {
       throw new DeviceCrashedError(this.name, cause)
     })
     return new Promise((resolve, reject) => {
       this.#pending = { resolve, reject }
-      worker.postMessage({ kind: 'run', run } satisfies ToWorker)
+      worker.postMessage({ kind: 'run', batch } satisfies ToWorker)
     })
   }
 

@@ -26,7 +26,7 @@ describe('decodes as the reference does', () => {
     const { data, info } = await reference.toBuffer({ resolveWithObject: true })
     const pixels = new Uint8Array(data.length)
     const { width, height } = info
-    await preprocess(await fileOf(name), { width, height, resample: 'bicubic' }, pixels)
+    await preprocess(await fileOf(name), { kind: 'squash', width, height, resample: 'bicubic' }, pixels)
     const difference = pixels.reduce((sum, value, index) => sum + Math.abs(value - data[index]!), 0)
     expect(difference / data.length).toBeLessThan(tolerances[name] ?? 0.5)
   })
@@ -44,7 +44,7 @@ describe('refuses by its name', () => {
     ['jpeg2000.tif', /JPEG 2000.*Save it/],
     ['jpegxl.tif', /JPEG XL.*Save it/],
   ])('%s', async (name, message) => {
-    const spec = { width: 9, height: 9, resample: 'bicubic' } as const
+    const spec = { kind: 'squash', width: 9, height: 9, resample: 'bicubic' } as const
     await expect(preprocess(await fileOf(name), spec, new Uint8Array(9 * 9 * 3))).rejects.toMatchObject({
       code: 'image_invalid',
       status: 415,

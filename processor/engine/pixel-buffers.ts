@@ -1,56 +1,74 @@
-import type { ImageSpec } from '../models/model.ts'
-
-/** Pixels of one batch in shared memory, so that a batch reaches its device without a copy. */
+/** Pixels of one picture in shared memory, so that they reach a device's thread without a copy. */
 export interface PixelSlot {
-  /** `uint8 [capacity, H, W, 3]` */
   readonly pixels: Uint8Array<SharedArrayBuffer>
-  /** Pixels of one image, `uint8 [H, W, 3]`. */
-  row(index: number): Uint8Array<SharedArrayBuffer>
   /** Returns the slot to the pool; idempotent. */
   release(): void
 }
 
+/** Free memory that is kept, bytes. */
+const defaultKeptBytes = 256 * 1024 ** 2
+
 /**
- * Pool of slots: as many as were ever in use at once.
+ * Pool of slots of any size. Memory of a free slot is used again for pictures of about the same size; beyond `keptBytes` it is
+ * let go.
  *
  * @example
- * const slot = buffers.take()
- * await preprocess(bytes, model.image, slot.row(0))
- * await device.run({ pixels: slot.pixels, count: 1, prompt, schedule }).finally(slot.release)
+ * const slot = buffers.take(pictureBytes(model.picture, shape))
+ * await preprocess(bytes, model.picture, slot.pixels)
+ * await device.run({ rows: [plainRow(model, { pixels: slot.pixels, shape })], schedule }).finally(slot.release)
  */
 export class PixelBuffers {
-  readonly #imageBytes: number
-  readonly #capacity: number
-  readonly #free: Uint8Array<SharedArrayBuffer>[] = []
+  readonly #keptBytes: number
+  /** Free memory by its size. */
+  readonly #free = new Map<number, SharedArrayBuffer[]>()
+  #freeBytes = 0
   #allocated = 0
 
-  /** `capacity`: images per slot, the largest batch. */
-  constructor(image: ImageSpec, capacity: number) {
-    this.#imageBytes = image.height * image.width * 3
-    this.#capacity = capacity
+  constructor({ keptBytes = defaultKeptBytes } = {}) {
+    this.#keptBytes = keptBytes
   }
 
-  /** Slots in use or free. */
+  /** Slots allocated so far. */
   get allocated(): number {
     return this.#allocated
   }
 
-  take(): PixelSlot {
-    const pixels = this.#free.pop() ?? this.#allocate()
-    const size = this.#imageBytes
+  take(bytes: number): PixelSlot {
+    const size = sizeClass(bytes)
+    const buffer = this.#reuse(size) ?? this.#allocate(size)
     let taken = true
     return {
-      pixels,
-      row: (index) => pixels.subarray(index * size, (index + 1) * size),
+      pixels: new Uint8Array(buffer, 0, bytes),
       release: () => {
-        if (taken) this.#free.push(pixels)
+        if (taken) this.#keep(buffer)
         taken = false
       },
     }
   }
 
-  #allocate(): Uint8Array<SharedArrayBuffer> {
-    this.#allocated++
-    return new Uint8Array(new SharedArrayBuffer(this.#capacity * this.#imageBytes))
+  #reuse(size: number): SharedArrayBuffer | undefined {
+    const buffer = this.#free.get(size)?.pop()
+    if (buffer) this.#freeBytes -= size
+    return buffer
   }
+
+  #allocate(size: number): SharedArrayBuffer {
+    this.#allocated++
+    return new SharedArrayBuffer(size)
+  }
+
+  #keep(buffer: SharedArrayBuffer): void {
+    const size = buffer.byteLength
+    if (this.#freeBytes + size > this.#keptBytes) return
+    const free = this.#free.get(size) ?? []
+    free.push(buffer)
+    this.#free.set(size, free)
+    this.#freeBytes += size
+  }
+}
+
+/** Sizes of which each is at most an eighth larger than what it is for: the next of eight steps to the next power of two. */
+export function sizeClass(bytes: number): number {
+  const step = 2 ** Math.max(0, Math.floor(Math.log2(Math.max(1, bytes))) - 3)
+  return Math.ceil(Math.max(1, bytes) / step) * step
 }

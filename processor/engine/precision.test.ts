@@ -1,5 +1,6 @@
 import sharp from 'sharp'
 import { expect, it } from 'vitest'
+import { openBlip } from '../models/blip.ts'
 import type { GraphOptions } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
@@ -22,13 +23,13 @@ it('finds that float16 agrees on an easy picture', async () => {
 })
 
 it('finds a graph whose float16 captions differ', async () => {
-  const model = await openModel(tinyBlip)
+  const model = await openBlip(tinyBlip)
   // Stands for a model that float16 does not suit: it merges other tokens.
   const altered = {
     ...model,
-    buildGraph: ({ float16 }: GraphOptions = {}) => model.buildGraph(float16 ? { mode: 'random' } : {}),
+    buildSessions: ({ float16 }: GraphOptions = {}) => model.buildSessions(float16 ? { mode: 'random' } : {}),
   }
-  const width = model.image.width
+  const width = model.picture.width
   const noise = Uint8Array.from({ length: width * width * 3 }, (_, i) => Math.imul(i + 1, 2654435761) >>> 24)
   const picture = await sharp(noise, { raw: { width, height: width, channels: 3 } })
     .png()

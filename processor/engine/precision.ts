@@ -1,8 +1,8 @@
 import type { CaptionModel } from '../models/model.ts'
+import { plainRow } from './batch.ts'
 import { DevicePool } from './device-pool.ts'
 import type { DeviceTarget } from './device-target.ts'
-import { PixelBuffers } from './pixel-buffers.ts'
-import { preprocess } from './preprocess.ts'
+import { readPicture } from './read-picture.ts'
 
 /** Data type that a graph computes in. */
 export type Precision = 'float32' | 'float16'
@@ -35,14 +35,13 @@ export async function agreeInFloat16({ model, device, images }: PrecisionOptions
   const levels = [model.levels[0]!, model.levels.at(-1)!]
   const idsIn = async (float16: boolean): Promise<string> => {
     const pool = await DevicePool.start({ model, devices: [device], buckets: [1], graph: { float16 } })
-    const slot = new PixelBuffers(model.image, 1).take()
     const ids: number[][] = []
     try {
       for (const image of images) {
-        await preprocess(image, model.image, slot.row(0))
+        const rows = [plainRow(model, await readPicture(image, model.picture))]
         for (const schedule of levels) {
-          const run = { pixels: slot.pixels, count: 1, prompt: [[model.startId]], schedule }
-          ids.push(...(await pool.devices[0]!.run(run)).ids)
+          const result = await pool.devices[0]!.run({ rows, schedule })
+          ids.push(...result.rows.map(({ ids }) => ids))
         }
       }
     } finally {

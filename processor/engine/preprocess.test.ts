@@ -2,13 +2,13 @@ import { readFile } from 'node:fs/promises'
 import { crc32 } from 'node:zlib'
 import sharp from 'sharp'
 import { describe, expect, it } from 'vitest'
-import type { ImageSpec } from '../models/model.ts'
+import type { SquashRule } from '../models/pictures.ts'
 import { type PreprocessOptions, preprocess } from './preprocess.ts'
 
 const fixtures = new URL('../../test/fixtures/formats/', import.meta.url)
 
 const side = 32
-const spec: ImageSpec = { height: side, width: side, resample: 'bicubic' }
+const spec: SquashRule = { kind: 'squash', height: side, width: side, resample: 'bicubic' }
 
 type Colour = [number, number, number]
 const red: Colour = [230, 20, 30]
@@ -62,6 +62,7 @@ describe('preprocess', () => {
   it('squashes to the size of the model, wide and high', async () => {
     const halves = paint(90, 40, (x) => (x < 45 ? red : blue))
     const out = await run(await raw(halves, 90, 40).png().toBuffer(), {
+      kind: 'squash',
       height: 20,
       width: 30,
       resample: 'bicubic',
@@ -74,6 +75,7 @@ describe('preprocess', () => {
   it('samples enlarged pixels at their centres, as Pillow does', async () => {
     const ramp = paint(8, 8, (x) => [x * 30, x * 30, x * 30])
     const out = await run(await raw(ramp, 8, 8).png().toBuffer(), {
+      kind: 'squash',
       height: 16,
       width: 16,
       resample: 'bicubic',
@@ -88,6 +90,7 @@ describe('preprocess', () => {
   it('samples at centres where one axis shrinks and the other grows', async () => {
     const ramp = paint(64, 8, (_, y) => [y * 30, y * 30, y * 30])
     const out = await run(await raw(ramp, 64, 8).png().toBuffer(), {
+      kind: 'squash',
       height: 16,
       width: 16,
       resample: 'bicubic',
@@ -104,8 +107,8 @@ describe('preprocess', () => {
     )
       .png()
       .toBuffer()
-    const values = async (resample: ImageSpec['resample']) =>
-      new Set(await run(edge, { height: 16, width: 16, resample })).size
+    const values = async (resample: SquashRule['resample']) =>
+      new Set(await run(edge, { kind: 'squash', height: 16, width: 16, resample })).size
     expect(await values('nearest')).toBe(2)
     expect(await values('bilinear')).toBeGreaterThan(2)
   })
@@ -135,7 +138,7 @@ describe('preprocess', () => {
   it('takes the size after the orientation: a turned image of the right size is not resampled', async () => {
     const tall = paint(10, 20, (x, y) => [x * 20, y * 10, 90])
     const bytes = await raw(tall, 10, 20).withMetadata({ orientation: 6 }).png().toBuffer()
-    const out = await run(bytes, { height: 10, width: 20, resample: 'bicubic' })
+    const out = await run(bytes, { kind: 'squash', height: 10, width: 20, resample: 'bicubic' })
     expect(pixel(out, 19, 3, 20)).toEqual([60, 0, 90])
   })
 
@@ -307,7 +310,7 @@ describe('a file whose end is missing', () => {
   }
   const decode = async (bytes: Uint8Array, options?: PreprocessOptions) => {
     const target = new Uint8Array(side * side * 3)
-    const warnings = await preprocess(bytes, spec, target, options)
+    const { warnings } = await preprocess(bytes, spec, target, options)
     return { target, warnings }
   }
 

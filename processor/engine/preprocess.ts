@@ -1,4 +1,4 @@
-import sharp, { type KernelEnum, type Sharp } from 'sharp'
+import type { SharpOptions } from 'sharp'
 import { ImageError, TurbineError } from '../../edge/contract/errors.ts'
 import type { FileFormat } from '../../edge/contract/formats/formats.ts'
 import {
@@ -8,28 +8,12 @@ import {
   type ImageWarning,
   type Truncated,
 } from '../../edge/contract/image.ts'
-import type { ImageSpec, Resample } from '../models/model.ts'
-import { openPicture, type Picture } from './picture.ts'
+import { type PictureRule, type PictureShape, pictureBytes, shapeOf } from '../models/pictures.ts'
+import { layOut, scalingOf } from './layout.ts'
+import { openPicture } from './picture.ts'
+import type { Pixels } from './resample.ts'
+import { finish, type Shrunk, shrink } from './scale.ts'
 import { isTruncated } from './truncated.ts'
-
-// One thread per image: parallel images keep the cores busy and leave the device its share.
-sharp.concurrency(1)
-// No image is decoded twice, so a cache would only use memory.
-sharp.cache(false)
-
-const kernels = {
-  nearest: 'nearest',
-  bilinear: 'linear',
-  bicubic: 'cubic',
-  lanczos3: 'lanczos3',
-} as const satisfies Record<Resample, keyof KernelEnum>
-
-/** Interleaved RGB, `uint8 [height, width, 3]`. */
-interface Pixels {
-  data: Uint8Array
-  width: number
-  height: number
-}
 
 export interface PreprocessOptions {
   maxPixels?: number
@@ -37,63 +21,81 @@ export interface PreprocessOptions {
   truncated?: Truncated
 }
 
+/** Where pixels go: what `pictureBytes` says of their shape. */
+export type PixelTarget = Uint8Array | ((shape: PictureShape) => Uint8Array)
+
+/** What is told of a decoded image. */
+export interface Preprocessed {
+  warnings: ImageWarning[]
+  /** Of the picture, its orientation applied, pixels. */
+  width: number
+  height: number
+  shape: PictureShape
+}
+
 /**
- * Decodes an image into `target`, `uint8 [height, width, 3]` RGB, as the BLIP image processor of Hugging Face does:
- * orientation applied, transparency on white, 8-bit sRGB, the first frame of an animation, squashed to the model's size (an
- * image of that size is not resampled). Works on libuv's threads, one per image.
+ * Decodes an image into `target` as the model's rule says: orientation applied, transparency on white, 8-bit sRGB, the
+ * first frame of an animation. Works on libuv's threads, one per image.
  *
- * @returns what is told of the image beside its caption
  * @throws ImageError `image_invalid` 400, or 415 for another format; `image_too_large` 413 (from the header, before
  * decoding). `target` is unchanged then.
- * @example await preprocess(await readFile('photo.jpg'), model.image, slot.row(0))
+ * @example await preprocess(await readFile('photo.jpg'), model.picture, slot.pixels)
  */
 export async function preprocess(
   bytes: Uint8Array,
-  image: ImageSpec,
-  target: Uint8Array,
+  rule: PictureRule,
+  target: PixelTarget,
   { maxPixels = defaultMaxPixels, truncated = 'refuse' }: PreprocessOptions = {},
-): Promise<ImageWarning[]> {
-  const { width, height } = image
-  if (target.length !== height * width * 3) {
-    throw new RangeError(`target must have ${height * width * 3} bytes, got ${target.length}`)
-  }
+): Promise<Preprocessed> {
   // The decoder's own detection would also accept SVG, which can reference other files. Memory is limited from outside.
   checkImage(bytes, 'image', { maxPixels, maxDecodeBytes: Number.POSITIVE_INFINITY })
   const format = assertDecoded(bytes, 'image')
-  const { pixels, warnings } = await shrunkOf({ bytes, format, image, maxPixels, truncated })
-  if (pixels.width === width && pixels.height === height) target.set(pixels.data)
-  else await enlarge(pixels, image, target)
-  return warnings
+  const { shrunk, warnings, ...size } = await shrunkOf({ bytes, format, rule, maxPixels, truncated })
+  const shape = shapeOf(rule, size.width, size.height)
+  const into = typeof target === 'function' ? target(shape) : target
+  const expected = pictureBytes(rule, shape)
+  if (into.length !== expected) throw new RangeError(`target must have ${expected} bytes, got ${into.length}`)
+  await layOut(await finish(shrunk), rule, size, into)
+  return { warnings, shape, ...size }
 }
 
 interface ImageRead {
   bytes: Uint8Array
   format: FileFormat
-  image: ImageSpec
+  rule: PictureRule
   maxPixels: number
   truncated: Truncated
 }
 
+interface Read {
+  shrunk: Shrunk
+  warnings: ImageWarning[]
+  width: number
+  height: number
+}
+
 /** Decodes and shrinks; of a truncated file what is there, where that is accepted and enough. */
-async function shrunkOf(read: ImageRead): Promise<{ pixels: Pixels; warnings: ImageWarning[] }> {
-  const { bytes, format, image, maxPixels, truncated } = read
+async function shrunkOf({ bytes, format, rule, maxPixels, truncated }: ImageRead): Promise<Read> {
   // Fails on truncated and corrupt pixels, and tolerates what 'warning' rejects without need.
   const strict = { failOn: 'error', limitInputPixels: maxPixels, autoOrient: true } as const
+  const read = async (options: SharpOptions, warnings: ImageWarning[] = []): Promise<Read> => {
+    const picture = await openPicture(bytes, format, options)
+    const { width, height } = picture
+    return { shrunk: await shrink(picture, scalingOf(rule, picture)), warnings, width, height }
+  }
   try {
-    return { pixels: await decode(shrink(await openPicture(bytes, format, strict), image)), warnings: [] }
+    return await read(strict)
   } catch (cause) {
     if (cause instanceof TurbineError) throw cause
     if (/pixel limit/i.test(String(cause))) throw tooLarge(maxPixels)
     if (!isTruncated(format.name, bytes)) throw corrupt(format, cause)
     if (truncated === 'refuse') throw cut('Send the complete file, or set TURBINE_TRUNCATED=accept.', cause)
-    const pixels = await openPicture(bytes, format, { ...strict, failOn: 'none' })
-      .then((source) => decode(shrink(source, image)))
-      .catch((error) => {
-        throw cut(`What there is of this ${format.name} cannot be decoded. Send the complete file.`, error)
-      })
-    if (shownShare(pixels, fillings[format.name] ?? []) < leastShare)
+    const part = await read({ ...strict, failOn: 'none' }, ['truncated']).catch((error) => {
+      throw cut(`What there is of this ${format.name} cannot be decoded. Send the complete file.`, error)
+    })
+    if (shownShare(part.shrunk.pixels, fillings[format.name] ?? []) < leastShare)
       throw cut('Less than half of the picture is there. Send the complete file.', cause)
-    return { pixels, warnings: ['truncated'] }
+    return part
   }
 }
 
@@ -131,48 +133,6 @@ function shownShare({ data, width, height }: Pixels, filling: readonly number[])
       filled(width, height, (line, y) => y * width + line),
     )
   )
-}
-
-/** Flattens on white and shrinks each axis to the model's size. */
-function shrink({ pipeline, ...source }: Picture, image: ImageSpec): Sharp {
-  const width = Math.min(source.width, image.width)
-  const height = Math.min(source.height, image.height)
-  const rgb = pipeline.flatten({ background: 'white' })
-  if (width === source.width && height === source.height) return rgb
-  return rgb.resize({ width, height, fit: 'fill', kernel: kernels[image.resample], fastShrinkOnLoad: false })
-}
-
-/**
- * Enlarges an image to the model's size. libvips samples an enlarged pixel at its upper left corner, Pillow at
- * its centre: the centres are the odd pixels of an image of twice the size.
- */
-async function enlarge(small: Pixels, image: ImageSpec, target: Uint8Array): Promise<void> {
-  const { data, ...size } = small
-  const twice = await decode(
-    sharp(data, { raw: { ...size, channels: 3 } }).resize({
-      width: 2 * image.width,
-      height: 2 * image.height,
-      fit: 'fill',
-      kernel: kernels[image.resample],
-    }),
-  )
-  for (let y = 0, to = 0; y < image.height; y++) {
-    let from = ((2 * y + 1) * twice.width + 1) * 3
-    for (let x = 0; x < image.width; x++, from += 6) {
-      target[to++] = twice.data[from]!
-      target[to++] = twice.data[from + 1]!
-      target[to++] = twice.data[from + 2]!
-    }
-  }
-}
-
-/** Decodes to 8-bit sRGB, sharp's default colour space. */
-async function decode(pipeline: Sharp): Promise<Pixels> {
-  const { data, info } = await pipeline
-    .removeAlpha()
-    .raw({ depth: 'uchar' })
-    .toBuffer({ resolveWithObject: true })
-  return { data, width: info.width, height: info.height }
 }
 
 function tooLarge(maxPixels: number): ImageError {

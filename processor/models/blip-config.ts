@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
-import type { Resample } from './model.ts'
 import { readModelJson, requireModelJson } from './model-file.ts'
+import type { Resample } from './pictures.ts'
 
 // Defaults are those of Hugging Face's BlipConfig: a saved config.json leaves out what equals them.
 const visionSchema = z.object({

@@ -6,8 +6,8 @@ import { type SafetensorsType, writeSafetensors } from '../onnx/safetensors.ts'
 import { openSession } from '../onnx/session.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { perLayer } from '../turbo/schedule.ts'
-import { openBlip } from './blip.ts'
-import type { CaptionModel, GraphOptions } from './model.ts'
+import { type BlipModel, openBlip } from './blip.ts'
+import type { GraphOptions } from './model.ts'
 import {
   type Expected,
   editJson,
@@ -25,7 +25,7 @@ const images = 3
 const tokensIn = 65
 const total = (sizes: number[]) => sizes.reduce((sum, size) => sum + size, 0)
 
-let model: CaptionModel
+let model: BlipModel
 let expected: Expected
 beforeAll(async () => {
   model = await openBlip(tinyBlip)
@@ -48,7 +48,7 @@ it('says what it is', () => {
   expect(model).toMatchObject({
     id: 'tiny-blip',
     folder: tinyBlip,
-    image: { height: 64, width: 64, resample: 'bicubic' },
+    picture: { kind: 'squash', height: 64, width: 64, resample: 'bicubic' },
     patch: 8,
     encoder: { tokens: tokensIn, layers: 3, width: 32, mlpWidth: 48, heads: 4 },
     maxLength: 20,

@@ -5,8 +5,25 @@ import { type BlipConfig, readBlipConfig } from './blip-config.ts'
 import { BlipDecoder } from './blip-decoder.ts'
 import { BlipEncoder } from './blip-encoder.ts'
 import { BlipLayers } from './blip-layers.ts'
+import { greedy } from './generation.ts'
 import { readLevels } from './levels.ts'
 import type { CaptionModel, GraphOptions } from './model.ts'
+import type { PictureRule } from './pictures.ts'
+import { type EncodedPrompt, PromptError, type PromptRequest } from './prompts.ts'
+import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts'
+
+/** A BLIP captioner, with what its one graph takes. */
+export interface BlipModel extends CaptionModel {
+  picture: Extract<PictureRule, { kind: 'squash' }>
+  /** Maximum ids of a caption without a prompt, start and end id included. */
+  maxLength: number
+  /** Maximum ids of the caller's text. */
+  maxPromptLength: number
+  startId: number
+  endId: number
+  padId: number
+  buildGraph(options?: GraphOptions): Uint8Array
+}
 
 /**
  * Opens a Hugging Face BLIP captioning folder of any size.
@@ -14,7 +31,7 @@ import type { CaptionModel, GraphOptions } from './model.ts'
  * Li et al., "BLIP", ICML 2022; tensor names and defaults as in Hugging Face's `BlipForConditionalGeneration`.
  * @throws ModelFolderError when a file or a tensor is missing, or does not fit the configuration.
  */
-export async function openBlip(folder: string): Promise<CaptionModel> {
+export async function openBlip(folder: string): Promise<BlipModel> {
   const config = await readBlipConfig(folder)
   const weights = await Weights.open(join(folder, 'model.safetensors'))
   const { vision, text } = config
@@ -26,22 +43,56 @@ export async function openBlip(folder: string): Promise<CaptionModel> {
     heads: vision.num_attention_heads,
   }
   const buildGraph = (options: GraphOptions = {}) => blipGraph(config, weights, options)
+  const tokenizer = await loadTokenizer(folder)
   // Building checks every tensor's name and shape, before anything is loaded.
   buildGraph()
+  const startId = text.bos_token_id
+  const endId = text.sep_token_id
+  const { image_size: side } = vision
   return {
     id: basename(resolve(folder)),
     folder,
-    image: { height: vision.image_size, width: vision.image_size, resample: config.resample },
+    family: 'blip',
+    picture: { kind: 'squash', height: side, width: side, resample: config.resample },
     patch: vision.patch_size,
     encoder,
+    levels: await readLevels(folder, encoder),
+    follows: 'none',
+    maxPictures: 1,
+    encode: (request) => encode(request, { tokenizer, startId, maxIds: maxPromptLength(config) }),
+    decode: tokenizer.decode,
+    endIds: [endId],
+    generation: greedy(Math.max(1, config.maxLength - 1)),
+    honours: ['maxTokens'],
+    runner: { kind: 'captioner', lengths: 'equal', height: side, width: side, endId },
+    weightFiles: ['model.safetensors'],
+    buildSessions: async (options) => ({ caption: { graph: buildGraph(options), folder } }),
     maxLength: config.maxLength,
     maxPromptLength: maxPromptLength(config),
-    startId: text.bos_token_id,
-    endId: text.sep_token_id,
+    startId,
+    endId,
     padId: text.pad_token_id,
-    levels: await readLevels(folder, encoder),
     buildGraph,
   }
+}
+
+interface BlipPrompts {
+  tokenizer: CaptionTokenizer
+  startId: number
+  /** Maximum ids of the caller's text. */
+  maxIds: number
+}
+
+/** Start id, then the ids of the text, which the caption continues. */
+function encode({ text, beginning = '' }: PromptRequest, blip: BlipPrompts): EncodedPrompt {
+  const begun = [text, beginning].filter(Boolean).join(' ')
+  const ids = begun ? blip.tokenizer.encodePrompt(begun) : []
+  if (ids.length > blip.maxIds)
+    throw new PromptError(
+      'prompt_too_long',
+      `The prompt has ${ids.length} tokens; this model accepts at most ${blip.maxIds}. Shorten it.`,
+    )
+  return { ids: [blip.startId, ...ids], places: [], answer: 0 }
 }
 
 /** Prompt ids that leave room for the start token and one id more. */

@@ -1,16 +1,10 @@
+import type { SessionOptions } from '../onnx/session.ts'
 import type { EncoderShape } from '../turbo/flops.ts'
+import type { GenerateMetadata } from './exported/graph.ts'
+import type { GenerationSettings } from './generation.ts'
 import type { PruneLevel } from './levels.ts'
-
-/** Kernels that a Hugging Face `preprocessor_config.json` can name. */
-export type Resample = 'nearest' | 'lanczos3' | 'bilinear' | 'bicubic'
-
-/** Input image of the graph: `uint8 [height, width, 3]`, RGB. The graph normalises it. */
-export interface ImageSpec {
-  height: number
-  width: number
-  /** Resize kernel. */
-  resample: Resample
-}
+import type { PictureRule, PictureShape } from './pictures.ts'
+import type { EncodedPrompt, PromptRequest } from './prompts.ts'
 
 /** Settings that are fixed in a graph; everything else is a run-time input. */
 export interface GraphOptions {
@@ -33,31 +27,132 @@ export interface GraphOptions {
   r?: number[]
 }
 
+/** Graph of a session, with its weights as external data in files of `folder`. */
+export interface SessionGraph {
+  /** A serialised ONNX model. */
+  graph: Uint8Array
+  folder: string
+}
+
+/** Graphs of a model's sessions, by the name that its runner knows them by. */
+export type SessionGraphs = Readonly<Record<string, SessionGraph>>
+
+/** How the sessions of a self-test are opened. */
+export interface SelfTestOptions {
+  graph?: GraphOptions
+  session?: SessionOptions
+}
+
 /**
- * A captioning model as the engine runs it. One session run goes from
- * `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]` (start token, then prompt ids), `limit int64 [B, 1]` (maximum ids
- * behind the prompt, beside the model's own), `r int64 [layers]` and `weight float32 [layers]` to `ids int64 [B, T]` (prompt included; rows that ended are filled with `padId`).
- * With `trace` also `tokens float32 [B, N', D]`, `sizes float32 [B, N']` and `source int64 [B, N]`.
+ * How a device runs the sessions of a model; a copy of it goes to the device's thread.
  */
+export type RunnerPlan = CaptionerPlan | VisionLanguagePlan | EncoderDecoderPlan | TaggerPlan
+
+/** Whether the prompts of one batch have to be equally long, or shorter ones are padded. */
+export type PromptLengths = 'equal' | 'padded'
+
+/**
+ * Session `vision` from `pixels uint8 [N, ...unit]`, with `r int64 [layers]`, `weight float32 [layers]` and `grid int64 [n, 3]`
+ * where it has them, to `features float32`: the rows of all pictures, one behind the other. `trace` is as of a captioner, `grid`
+ * has 1, rows and columns of patches of each picture.
+ */
+export interface VisionPlan {
+  /** Shape of a picture, tile or patch. */
+  unit: readonly number[]
+}
+
+/** Session `vision`, then a session `generate` of `decoderGraph`. */
+export interface VisionLanguagePlan {
+  kind: 'vision-language'
+  lengths: PromptLengths
+  vision: VisionPlan
+  generate: GenerateMetadata
+}
+
+/** Session `vision`, then a session `generate` of `encoderGraph`. */
+export interface EncoderDecoderPlan {
+  kind: 'encoder-decoder'
+  lengths: PromptLengths
+  vision: VisionPlan
+  generate: GenerateMetadata
+  /** First ids of captions: the start id, then one that is forced. */
+  startIds: number[]
+  /** Id that a caption ends with that reaches its most ids. */
+  forcedEndId?: number
+}
+
+/** Session `vision` whose `scores float32 [N, tags]` are from 0 to 1. */
+export interface TaggerPlan {
+  kind: 'tagger'
+  lengths: 'equal'
+  vision: VisionPlan
+}
+
+/**
+ * One session `caption` from `pixels uint8 [B, H, W, 3]`, `prompt int64 [B, P]`, `limit int64 [B, 1]` (maximum ids behind
+ * the prompt, beside the model's own), `r int64 [layers]` and `weight float32 [layers]` to `ids int64 [B, T]` (prompt
+ * included; rows that ended are padded). With `trace` also `tokens float32 [B, N', D]`, `sizes float32 [B, N']` and
+ * `source int64 [B, N]`.
+ */
+export interface CaptionerPlan {
+  kind: 'captioner'
+  lengths: PromptLengths
+  height: number
+  width: number
+  endId: number
+}
+
+/** What a model does with text: what it says, the one of its tasks that it names, or nothing but to continue a beginning. */
+export type FollowedText = 'instructions' | 'tasks' | 'none'
+
+/** A captioning model as the engine runs it, whatever its family. */
 export interface CaptionModel {
   /** Model id of the API. */
   id: string
   /** Folder in the Hugging Face layout. */
   folder: string
-  image: ImageSpec
+  /** As the `model_type` of its configuration, e.g. `blip`. */
+  family: string
+  picture: PictureRule
   /** Side of a square patch, pixels. */
   patch: number
-  /** Sizes of the vision encoder. */
+  /** Sizes of the vision encoder, with the tokens of one picture or tile. */
   encoder: EncoderShape
-  /** Maximum ids of a caption without a prompt, start and end token included. */
-  maxLength: number
-  /** Maximum prompt ids of a caller. */
-  maxPromptLength: number
-  startId: number
-  endId: number
-  padId: number
-  /** Ascending in tokens merged; level 0 is none. */
+  /** Ascending in tokens merged; level 0 is none, and the only one of a model without a place for Turbo. */
   levels: PruneLevel[]
-  /** A serialised ONNX model whose weights are external data in the folder's `model.safetensors`. */
-  buildGraph(options?: GraphOptions): Uint8Array
+  follows: FollowedText
+  /** Names of its tasks, and of those that read a text beside. */
+  tasks?: readonly string[]
+  textTasks?: readonly string[]
+  /** Maximum pictures of one prompt. */
+  maxPictures: number
+  /** Ids, of the caller's text and pictures and of what is around them. @throws PromptError */
+  encode(request: PromptRequest): EncodedPrompt
+  /** Text of ids, without special ones. */
+  decode(ids: number[]): string
+  /** Ids of which each ends an answer. */
+  endIds: readonly number[]
+  /** Settings where a caller has none; `maxTokens` is the most that there can be. */
+  generation: GenerationSettings
+  /** Settings that callers can change. */
+  honours: readonly (keyof GenerationSettings)[]
+  runner: RunnerPlan
+  /** Files whose identity is that of the weights. */
+  weightFiles: readonly string[]
+  buildSessions(options?: GraphOptions): Promise<SessionGraphs>
+  /**
+   * Compares its sessions with its own files run as they are; absent where graphs are not made of exported files.
+   * @throws ModelFolderError for what differs
+   */
+  selfTest?(options: SelfTestOptions): Promise<void>
+}
+
+/** Tokens of pictures that enter and leave the vision encoder at a level. */
+export function pictureTokens(
+  { encoder, levels }: Pick<CaptionModel, 'encoder' | 'levels'>,
+  pictures: readonly PictureShape[],
+  level: number,
+): { tokensIn: number; tokensOut: number } {
+  const count = pictures.reduce((sum, picture) => sum + picture.count, 0)
+  return { tokensIn: count * encoder.tokens, tokensOut: count * levels[level]!.tokensOut }
 }

@@ -6,7 +6,8 @@ import * as ort from 'onnxruntime-node'
 import { readSafetensorsHeader, type SafetensorsType } from '../onnx/safetensors.ts'
 import { openSession } from '../onnx/session.ts'
 import { perLayer, type SemanticSettings, semanticWeights } from '../turbo/schedule.ts'
-import type { CaptionModel, GraphOptions } from './model.ts'
+import type { BlipModel } from './blip.ts'
+import type { GraphOptions } from './model.ts'
 
 /** A random-weight BLIP of 65 image tokens, with the answers of Hugging Face; see make-tiny-blip.py beside it. */
 export const tinyBlip = fileURLToPath(new URL('../../test/fixtures/tiny-blip', import.meta.url))
@@ -99,7 +100,7 @@ export interface RunOutputs {
 }
 
 /** Opens a traced graph and returns a function that runs it on pictures. */
-export async function openTraced(model: CaptionModel, options: GraphOptions = {}) {
+export async function openTraced(model: BlipModel, options: GraphOptions = {}) {
   const graph = model.buildGraph({ ...options, trace: true })
   const session = await openSession(graph, model.folder, { intraOpNumThreads: 1 })
   return async ({
@@ -109,7 +110,7 @@ export async function openTraced(model: CaptionModel, options: GraphOptions = {}
     r = 0,
     ...semantic
   }: RunInputs): Promise<RunOutputs> => {
-    const { height, width } = model.image
+    const { height, width } = model.picture
     const batch = pixels.length / (height * width * 3)
     const schedule = perLayer(r, model.encoder.layers)
     const prompts = Array.from({ length: batch }, () => prompt).flat()

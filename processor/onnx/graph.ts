@@ -13,18 +13,31 @@ import {
   type DataType,
   dataTypes,
   encodeModel,
+  type FunctionProto,
   type GraphProto,
   type NodeProto,
+  type OperatorSetIdProto,
   type TensorProto,
   type ValueInfoProto,
 } from './proto.ts'
 
-const opset = 20
+/** Version of ONNX's operators that the builder writes. */
+export const builderOpset = 20
+
+/** What a graph needs that has parts of exported ones. */
+export interface ModelOptions {
+  /** Operator sets beside the builder's own; the newer version of each counts. */
+  opsets?: OperatorSetIdProto[]
+  irVersion?: number
+  functions?: FunctionProto[]
+}
 
 /** Names and initializers that every scope of one model shares. */
 interface Model {
   names: number
   initializers: TensorProto[]
+  /** Names of tensors of exported graphs. */
+  shared: Set<string>
   constants: Map<string, Value>
 }
 
@@ -48,7 +61,9 @@ export class Graph extends Operators {
 
   constructor(parent?: Graph) {
     super()
-    this.#model = parent ? parent.#model : { names: 0, initializers: [], constants: new Map() }
+    this.#model = parent
+      ? parent.#model
+      : { names: 0, initializers: [], shared: new Set(), constants: new Map() }
     this.#isBody = parent !== undefined
   }
 
@@ -161,16 +176,32 @@ export class Graph extends Operators {
     return this.op('Loop', [trips, undefined, ...carried], types, { body: { graph: this.#body(body) } })
   }
 
+  /** Adds nodes of an exported graph as they are; no other value of the model may have their names. */
+  append(nodes: NodeProto[]): void {
+    this.#nodes.push(...nodes)
+  }
+
+  /** Adds a tensor of an exported graph as it is, once for each name. */
+  share(tensor: TensorProto): void {
+    if (this.#model.shared.has(tensor.name)) return
+    this.#model.shared.add(tensor.name)
+    this.#model.initializers.push(tensor)
+  }
+
   /** Encodes the model as an `.onnx` file. */
-  toModel(): Uint8Array {
+  toModel({ opsets = [], irVersion = 9, functions = [] }: ModelOptions = {}): Uint8Array {
+    const versions = new Map([
+      ['', builderOpset],
+      [runtimeDomain, 1],
+    ])
+    for (const { domain = '', version } of opsets)
+      versions.set(domain, Math.max(version, versions.get(domain) ?? 0))
     return encodeModel({
-      irVersion: 9,
+      irVersion: Math.max(irVersion, 9),
       producerName: 'turbine',
-      opsetImport: [
-        { domain: '', version: opset },
-        { domain: runtimeDomain, version: 1 },
-      ],
+      opsetImport: [...versions].map(([domain, version]) => ({ domain, version })),
       graph: { ...this.#toGraph('graph'), initializer: this.#model.initializers },
+      functions,
     })
   }
 

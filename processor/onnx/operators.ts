@@ -72,6 +72,12 @@ export abstract class Operators {
   less(a: Value, b: Value): Bool {
     return this.op('Less', [a, b], ['bool'])[0]
   }
+  lessOrEqual(a: Value, b: Value): Bool {
+    return this.op('LessOrEqual', [a, b], ['bool'])[0]
+  }
+  and(a: Bool, b: Bool): Bool {
+    return this.#same('And', a, b)
+  }
   or(a: Bool, b: Bool): Bool {
     return this.#same('Or', a, b)
   }
@@ -171,8 +177,19 @@ export abstract class Operators {
   max<V extends Value>(x: V, axis: number, keep = false): V {
     return this.#reduce('ReduceMax', x, axis, keep)
   }
+  sum<V extends Value>(x: V, axis: number, keep = false): V {
+    return this.#reduce('ReduceSum', x, axis, keep)
+  }
+  /** Running sums along an axis; exclusive ones leave the element itself out. */
+  cumsum<V extends Value>(x: V, axis: number, { exclusive = false } = {}): V {
+    return this.op('CumSum', [x, this.ints(axis)], [x.type], { exclusive: exclusive ? 1 : 0 })[0] as V
+  }
   mean<V extends Float>(x: V, axis: number, keep = false): V {
     return this.#reduce('ReduceMean', x, axis, keep)
+  }
+  /** True where all are true along an axis. */
+  allAlong(x: Bool, axis: number): Bool {
+    return this.cast(this.#reduce('ReduceMin', this.cast(x, 'int32'), axis, false), 'bool')
   }
   /** True where all are true along every axis: a scalar. */
   all(x: Bool): Bool {
@@ -236,6 +253,14 @@ export abstract class Operators {
   gather<V extends Value>(x: V, indices: Int, axis = 0): V {
     return this.op('Gather', [x, indices], [x.type], { axis })[0] as V
   }
+  /** The slices of `x [B, S, ...]` at `indices [B, n]` of each row: `[B, n, ...]`. */
+  gatherRows<V extends Value>(x: V, indices: Int): V {
+    return this.op('GatherND', [x, this.unsqueeze(indices, 2)], [x.type], { batch_dims: 1 })[0] as V
+  }
+  /** `x` with the slices at `indices [n, rank]` replaced by `updates [n, ...]`. */
+  scatterSlices<V extends Value>(x: V, indices: Int, updates: V): V {
+    return this.op('ScatterND', [x, indices, updates], [x.type])[0] as V
+  }
   gatherElements<V extends Value>(x: V, indices: Int, axis: number): V {
     return this.op('GatherElements', [x, indices], [x.type], { axis })[0] as V
   }
@@ -274,6 +299,9 @@ export abstract class Operators {
   maxPool<V extends Float>(x: V, width: number): { values: V; indices: Int } {
     const [values, indices] = this.op('MaxPool', [x], [x.type, 'int64'], { kernel_shape: [width] })
     return { values: values as V, indices }
+  }
+  squeeze<V extends Value>(x: V, axis: number): V {
+    return this.op('Squeeze', [x, this.ints([axis])], [x.type])[0] as V
   }
   /** A vector of one element as a scalar. */
   toScalar<V extends Value>(x: V): V {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { type AnyTask, ask, type CaptionAsk } from './ask.ts'
-import type { Captioned, Captioner } from './captioner.ts'
+import { ask, type CaptionAsk } from './ask.ts'
+import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
 
 const turbine = {
   prune_level: 0,
@@ -14,11 +14,11 @@ const turbine = {
 
 /** Asks a captioner that numbers its captions. */
 async function asked(wanted: Partial<CaptionAsk>, more: Partial<Captioner> & { answer?: object } = {}) {
-  const tasks: AnyTask[] = []
+  const tasks: CaptionTask[] = []
   const { answer = {}, ...rest } = more
   const captioner = {
     ...rest,
-    caption: async (task: AnyTask): Promise<Captioned> => {
+    caption: async (task: CaptionTask): Promise<Captioned> => {
       tasks.push(task)
       const caption = `caption ${tasks.length}`
       return {
@@ -83,7 +83,7 @@ test('without a seed the captioner draws them', async () => {
 
 test('one caption that fails is the failure of all, once all have ended', async () => {
   let running = 0
-  const caption = async ({ settings }: AnyTask): Promise<Captioned> => {
+  const caption = async ({ settings }: CaptionTask): Promise<Captioned> => {
     running++
     await Promise.resolve()
     running--

@@ -52,14 +52,11 @@ const nextSeed = (seed: number, by: number) =>
     ? Number.MIN_SAFE_INTEGER + (by - 1 - (Number.MAX_SAFE_INTEGER - seed))
     : seed + by
 
-/** A task of any captioner. */
-export type AnyTask = CaptionTask & Pick<CaptionAsk, 'images' | 'request' | 'settings'>
-
 /** As captioners take it that read one image and the beginning of a caption, and as those do that follow a request. */
 const taskOf = (
   { images, request = {}, ...rest }: Omit<CaptionAsk, 'n' | 'warnings' | 'settings'>,
   settings: Generation,
-): AnyTask => ({ ...rest, image: images[0]!, images, prompt: request.beginning, request, settings })
+): CaptionTask => ({ ...rest, image: images[0]!, images, prompt: request.beginning, request, settings })
 
 /** The first caption, with the others beside it. */
 function joined(answers: Captioned[]): Answer {

@@ -1,11 +1,15 @@
 import type { CaptionEnd, CaptionText, FinishReason, Pruning } from '../../edge/contract/caption.ts'
 import type { Capabilities } from '../../edge/contract/model.ts'
+import type { GenerationSettings } from '../models/generation.ts'
+import type { PromptRequest } from '../models/prompts.ts'
 import type { Lane } from '../scheduling/level.ts'
 
-/** One image to caption. Times are unix ms. */
+/** One caption to make, of one image where the model takes no more. Times are unix ms. */
 export interface CaptionTask extends CaptionEnd {
   /** Encoded, in a format that is decoded. */
   image: Uint8Array
+  /** All images of the caption, `image` the first of them; default: it alone. */
+  images?: readonly Uint8Array[]
   lane: Lane
   /** Tenant; tenants share decoders fairly. */
   owner?: string
@@ -17,6 +21,10 @@ export interface CaptionTask extends CaptionEnd {
   maxPrune?: number
   /** Text that the caption continues. */
   prompt?: string
+  /** What the model is asked. */
+  request?: Partial<Omit<PromptRequest, 'pictures'>>
+  /** How the words are chosen, where that is not as the model's defaults are. */
+  settings?: Partial<GenerationSettings>
   /** Pins a prune level instead of letting the load decide. */
   level?: number
   /** Run only on idle devices, after everything that waits. Default: false. */
@@ -40,7 +48,7 @@ export interface Captioner {
   /** What the model can; default: what BLIP can. */
   readonly can?: Capabilities
   /** What it is asked by requests that ask nothing; default: nothing. */
-  readonly byDefault?: CaptionText
+  readonly byDefault?: CaptionText | undefined
   /**
    * @throws TurbineError `image_*` for an image that cannot be captioned, `queue_full` with `retryAfterSeconds`,
    * `shutting_down`

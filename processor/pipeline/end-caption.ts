@@ -1,40 +1,55 @@
 import type { CaptionEnd, FinishReason } from '../../edge/contract/caption.ts'
-import type { CaptionTokenizer } from '../engine/tokenizer.ts'
+import { wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
 
-export interface EndOptions extends Pick<CaptionEnd, 'stop'> {
-  tokenizer: Pick<CaptionTokenizer, 'decode'>
-  /** Ids of the start and the prompt, which lead the caption's. */
-  promptLength: number
-  endId: number
+/** What is done with captions, so that many can be used unseen. */
+export interface CaptionRules {
+  /** Ends a caption that repeats itself. */
+  endLoops?: boolean
+  /** Texts that captions commonly begin with, which are left out. */
+  openings?: readonly string[]
+  /** Ends a caption that a maximum of tokens cut at its last whole sentence. */
+  wholeSentences?: boolean
+}
+
+export interface EndOptions extends Pick<CaptionEnd, 'stop'>, CaptionRules {
+  decode(ids: number[]): string
+  /** Ids of the caption's beginning, which were given and lead it. */
+  begun: number
+  /** Whether the model ended it. */
+  ended: boolean
 }
 
 export interface EndedCaption {
   text: string
   finishReason: FinishReason
+  /** Whether it repeated itself, and was ended there. */
+  repeated?: true
   /** Ids behind the prompt, up to the end. */
   tokens: number
 }
 
 /**
- * The text of a caption, up to the first of the texts that end it, which the prompt may hold. Without one it ends at its
- * end id, or else at its limit.
- * @param ids as generated: start, prompt, caption, end
+ * A caption's text by its rules: up to the first of the texts that end it, which the prompt may hold, or to where it begins to
+ * repeat itself. Without either it ends at its end id, or else at its limit.
+ * @param ids of the caption: its beginning, then those made, the end id included
  */
-export function endCaption(
-  ids: number[],
-  { tokenizer, promptLength, endId, stop = [] }: EndOptions,
-): EndedCaption {
-  const text = tokenizer.decode(ids)
-  const from = stop.length > 0 ? tokenizer.decode(ids.slice(0, promptLength)).length : 0
+export function endCaption(ids: number[], options: EndOptions): EndedCaption {
+  const { endLoops = false, openings = [], wholeSentences: whole = false } = options
+  const ended = endOf(ids, options)
+  const looped = endLoops ? withoutLoop(ended.text) : undefined
+  const cut = looped ?? (whole && ended.finishReason === 'length' ? wholeSentences(ended.text) : ended.text)
+  return { ...ended, text: withoutOpening(cut, openings), ...(looped !== undefined && { repeated: true }) }
+}
+
+function endOf(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {
+  const text = decode(ids)
+  const from = stop.length > 0 ? decode(ids.slice(0, begun)).length : 0
   const cut = firstOf(text, stop, from)
-  if (cut === undefined) {
-    const ended = ids.length > promptLength && ids.at(-1) === endId
-    return { text, finishReason: ended ? 'stop' : 'length', tokens: ids.length - promptLength }
-  }
+  if (cut === undefined) return { text, finishReason: ended ? 'stop' : 'length', tokens: ids.length - begun }
   // The caption was complete with the id that completed the text.
-  let last = promptLength + 1
-  while (last < ids.length && firstOf(tokenizer.decode(ids.slice(0, last)), stop, from) === undefined) last++
-  return { text: text.slice(0, cut), finishReason: 'stop', tokens: last - promptLength }
+  let last = begun + 1
+  while (last < ids.length && firstOf(decode(ids.slice(0, last)), stop, from) === undefined) last++
+  return { text: text.slice(0, cut), finishReason: 'stop', tokens: last - begun }
 }
 
 /** Where the first of these texts begins; undefined when there is none. */

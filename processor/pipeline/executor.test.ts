@@ -1,9 +1,11 @@
 import { expect, test } from 'vitest'
+import { blankPicture } from '../engine/batch.fixture.ts'
+import { plainRow } from '../engine/batch.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
-import { Executor } from './executor.ts'
+import { Executor, groupOf } from './executor.ts'
 
 const levels = [
   { pruneRatio: 0, relativeCost: 1 },
@@ -16,8 +18,10 @@ const samples = [
 
 /** An executor of one idle device, with ten images upstream that any level may prune. */
 async function executorAt(level?: number): Promise<Executor> {
+  const model = await openModel(tinyBlip)
   return new Executor({
-    model: await openModel(tinyBlip),
+    model,
+    measured: plainRow(model, blankPicture(model.picture)),
     pool: { devices: [{}], maxBatch: 1 } as unknown as DevicePool,
     costs: new CostModel({ levels, buckets: [1], samples }),
     queueLimit: 100,
@@ -35,4 +39,16 @@ test('an image is admitted where pruning can hold the load', async () => {
 test('a pinned level counts for what is upstream, which it keeps from being pruned', async () => {
   const pinned = await executorAt(0)
   expect(pinned.admission({ deadline: 500 })).toMatchObject({ admitted: false, reason: 'late' })
+})
+
+test.each([
+  ['equal', [1, 2, 3], ['1', '2', '3']],
+  [
+    'padded',
+    [1, 2, 3, 4, 5, 100, 128, 129],
+    ['1', '2', '4', '4', '8', '128', '128', '256'].map((most) => `up to ${most}`),
+  ],
+] as const)('rows with %s prompts share a batch by their length', (lengths, given, groups) => {
+  const rows = given.map((length) => ({ prompt: { ids: new Array<number>(length).fill(1), places: [] } }))
+  expect(rows.map((row) => groupOf({ lengths }, row))).toEqual(groups)
 })

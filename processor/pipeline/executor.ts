@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import { retryLater } from '../../edge/contract/errors.ts'
+import type { RowResult, RunRow } from '../engine/batch.ts'
 import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
-import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
-import type { CaptionModel } from '../models/model.ts'
+import type { CaptionModel, RunnerPlan } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
-import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
+import { Batcher, type DeviceBatch, sizeOf } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
@@ -14,6 +14,8 @@ export interface ExecutorOptions {
   model: CaptionModel
   pool: DevicePool
   costs: CostModel
+  /** Row that they were measured with. */
+  measured: RunRow
   /** Maximum waiting images per lane. */
   queueLimit: number
   /** Latency target of interactive images, ms; Infinity if nobody waits. */
@@ -49,8 +51,7 @@ export interface BatchReport {
 
 /** Result of an image's run. */
 export interface RunResult {
-  /** As generated, start and end id included. */
-  ids: number[]
+  row: RowResult
   level: number
   /** From acceptance to the start of the batch. */
   queueMs: number
@@ -60,12 +61,8 @@ export interface RunResult {
 
 /** Payload of an image in the queue. */
 interface Work {
-  /** Holds the pixels, `uint8 [H, W, 3]`, until the run is over. */
-  slot: PixelSlot
-  /** Start id and prompt. */
-  prompt: number[]
-  /** Maximum ids of the caption; absent: the model's own. */
-  maxTokens?: number
+  /** Its pixels must stay until the run is over. */
+  row: RunRow
   attempts: number
   resolve(result: RunResult): void
   reject(error: unknown): void
@@ -79,7 +76,6 @@ const quietMs = 10_000
 /** Keeps the devices of one model busy: a free device gets the best batch of the waiting images at once. */
 export class Executor {
   readonly #options: ExecutorOptions
-  readonly #buffers: PixelBuffers
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
   readonly #idle: Set<Device>
@@ -89,9 +85,8 @@ export class Executor {
   readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
 
   constructor(options: ExecutorOptions) {
-    const { model, pool, costs, queueLimit, interactiveTargetMs } = options
+    const { pool, costs, queueLimit, interactiveTargetMs } = options
     this.#options = options
-    this.#buffers = new PixelBuffers(model.image, pool.maxBatch)
     this.#queue = new ImageQueue({
       levels: costs.levels,
       limits: { interactive: queueLimit, batch: queueLimit },
@@ -160,15 +155,16 @@ export class Executor {
    */
   run(
     image: Omit<QueuedImage<Work>, 'id' | 'group' | 'payload'>,
-    work: Pick<Work, 'slot' | 'prompt' | 'maxTokens'>,
+    row: RunRow,
     signal?: AbortSignal,
   ): Promise<RunResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
     const queued: QueuedImage<Work> = {
       ...image,
       id: randomUUID(),
-      group: String(work.prompt.length),
-      payload: { ...work, attempts: 0, resolve, reject },
+      group: groupOf(this.#options.model.runner, row),
+      size: this.#sizeOf(row),
+      payload: { row, attempts: 0, resolve, reject },
     }
     const onAbort = () => {
       if (this.#queue.remove(queued.id)) reject(signal?.reason)
@@ -177,6 +173,12 @@ export class Executor {
     signal?.addEventListener('abort', onAbort, { once: true })
     this.#feedDevices()
     return promise.finally(() => signal?.removeEventListener('abort', onAbort))
+  }
+
+  /** What a row costs up to its first step follows its prompt, where the images have their places. */
+  #sizeOf(row: RunRow): number | undefined {
+    const { model, measured } = this.#options
+    return model.runner.lengths === 'equal' ? undefined : row.prompt.ids.length / measured.prompt.ids.length
   }
 
   #enqueue(image: QueuedImage<Work>): void {
@@ -210,38 +212,26 @@ export class Executor {
     this.#freeAt.delete(device)
     this.#feedDevices()
     if (answer === undefined) return
-    const { ids, inferenceMs } = answer
+    const { rows, inferenceMs } = answer
     batch.images.forEach(({ enqueuedAt, payload }, i) => {
       const queueMs = Math.max(0, startedAt - enqueuedAt)
-      payload.resolve({ ids: ids[i]!, level: batch.level, queueMs, inferenceMs })
+      payload.resolve({ row: rows[i]!, level: batch.level, queueMs, inferenceMs })
     })
   }
 
   async #execute(device: Device, batch: DeviceBatch<Work>): Promise<DeviceResult> {
     const { model, costs } = this.#options
     const { images, bucket, level } = batch
-    const slot = this.#buffers.take()
     const from = this.#options.now()
     this.#ledAt[batch.lane] = from
-    try {
-      images.forEach(({ payload }, i) => {
-        slot.row(i).set(payload.slot.pixels)
-      })
-      const result = await device.run({
-        pixels: slot.pixels,
-        count: images.length,
-        prompt: images.map(({ payload }) => payload.prompt),
-        limits: images.map(({ payload }) => payload.maxTokens),
-        schedule: model.levels[level]!,
-      })
-      // A batch of captions that are all cut short says nothing of others.
-      if (images.some(({ payload }) => payload.maxTokens === undefined))
-        costs.observe({ bucket, level, ms: result.inferenceMs })
-      this.#report(device, batch, { inferenceMs: result.inferenceMs, from })
-      return result
-    } finally {
-      slot.release()
-    }
+    const rows = images.map(({ payload }) => payload.row)
+    const result = await device.run({ rows, schedule: model.levels[level]! })
+    const { inferenceMs, steps, stepsMs } = result
+    // A batch of captions that are all cut short says nothing of others, where steps are not known apart.
+    if (steps !== undefined || rows.some(({ settings }) => settings.maxTokens >= model.generation.maxTokens))
+      costs.observe({ bucket, level, ms: inferenceMs, size: sizeOf(images), steps, stepsMs })
+    this.#report(device, batch, { inferenceMs, from })
+    return result
   }
 
   #retry(image: QueuedImage<Work>, cause: unknown): void {
@@ -275,6 +265,18 @@ export class Executor {
       predictedMs,
     })
   }
+}
+
+/**
+ * What rows of one batch share: the length of their prompts, or its power of two where shorter ones can be padded, so that rows of
+ * a batch cost about the same.
+ */
+export function groupOf(
+  { lengths }: Pick<RunnerPlan, 'lengths'>,
+  { prompt }: Pick<RunRow, 'prompt'>,
+): string {
+  const { length } = prompt.ids
+  return lengths === 'equal' ? String(length) : `up to ${2 ** Math.ceil(Math.log2(Math.max(1, length)))}`
 }
 
 /** Counts images by lane: batch images fill the free rows of interactive batches. */

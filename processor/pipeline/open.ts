@@ -6,6 +6,7 @@ import { openCostCache } from '../engine/cost-cache.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import { resolveDevices } from '../engine/devices.ts'
 import { choosePrecision } from '../engine/precision.ts'
+import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
@@ -31,7 +32,7 @@ export interface OpenPipelineOptions
     | 'onCacheError'
     | 'onCrash'
   > {
-  /** Folder for measured run times, reused at the next start; default: none. */
+  /** Folder for measured run times and passed self-tests, reused at the next start; default: none. */
   costFolder?: string
 }
 
@@ -47,9 +48,17 @@ export async function openPipeline(
   const model = await openModel(config.model)
   const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
   const intraOpThreads = config.intraOpThreads || undefined
+  const graph = { float16: precision === 'float16' }
   const buckets = bucketsUpTo(config.maxBatch)
   const device = devices[0]!.name
   const settings = { precision, intraOpThreads }
+  await testOnce(model, {
+    device: devices[0]!,
+    graph,
+    intraOpThreads,
+    folder: costFolder,
+    onNoteError: options.onCacheError,
+  })
   const pipeline = await Pipeline.start({
     model,
     devices,
@@ -64,7 +73,9 @@ export async function openPipeline(
     decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
     maxPixels: config.maxPixels,
     truncated: config.truncated,
-    graph: { float16: precision === 'float16' },
+    prompt: config.prompt,
+    rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
+    graph,
     ...options,
   })
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }

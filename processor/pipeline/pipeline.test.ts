@@ -78,6 +78,17 @@ describe('Pipeline', () => {
     expect(reports.reduce((sum, report) => sum + report.images.batch, 0)).toBe(images.length)
   })
 
+  it('ends a caption by its rules, and says so', async () => {
+    // Random weights say a word again and again.
+    const model = await openModel(tinyBlip)
+    const decode = (ids: number[]) => ids.map(() => 'red').join(' ')
+    const ruled = await start({ model: { ...model, decode }, rules: { endLoops: true, openings: ['re'] } })
+    const { caption, turbine } = await ruled.caption({ image: await picture('red'), lane: 'batch' })
+    expect(caption).toBe('red')
+    expect(turbine.finish_reason).toBe('repetition')
+    await ruled.close()
+  })
+
   it('runs a pinned level and says so', async () => {
     const { turbine } = await pipeline.caption({ image: await picture('red'), lane: 'batch', level: 1 })
     expect(turbine.prune_level).toBe(1)
@@ -117,6 +128,7 @@ describe('Pipeline', () => {
   it.each([
     ['a level that is not there', { level: 99 }, 'level_unknown'],
     ['a prompt that fills the caption', { prompt: 'a '.repeat(30) }, 'prompt_too_long'],
+    ['more images than the model takes', { images: [Buffer.alloc(1), Buffer.alloc(1)] }, 'too_many_images'],
     ['bytes that are no image', { image: Buffer.from('hello') }, 'image_invalid'],
     ['nothing', { image: Buffer.alloc(0) }, 'image_invalid'],
   ])('refuses %s and goes on', async (_, change, code) => {

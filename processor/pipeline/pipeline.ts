@@ -1,5 +1,7 @@
 import { readFile } from 'node:fs/promises'
+import type { CaptionText } from '../../edge/contract/caption.ts'
 import { invalid, shuttingDown } from '../../edge/contract/errors.ts'
+import type { Capabilities } from '../../edge/contract/model.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { addSpan } from '../../infra/telemetry/tracing.ts'
 import {
@@ -8,19 +10,22 @@ import {
   defaultDecoders,
   planDecoders,
 } from '../decoding/decoder-pool.ts'
+import { captionIds, measuredRow, type RunPicture, type RunRow } from '../engine/batch.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
-import { preprocess } from '../engine/preprocess.ts'
-import { type CaptionTokenizer, loadTokenizer } from '../engine/tokenizer.ts'
-import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import { readPicture } from '../engine/read-picture.ts'
+import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/model.ts'
+import { type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
+import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { endCaption } from './end-caption.ts'
+import { type CaptionRules, endCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions } from './executor.ts'
 import { seedCosts } from './seed-costs.ts'
+import { checkImages, taskRow } from './task-row.ts'
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'onBatch'>,
@@ -29,6 +34,8 @@ export interface PipelineOptions
   devices: DeviceTarget[]
   /** Threads per operator; default: all cores on the CPU. */
   intraOpThreads?: number
+  /** What requests that ask nothing ask; default: nothing. */
+  prompt?: string
   /** Batch sizes, ascending. */
   buckets: number[]
   /** Pins every image to this prune level, within what the image allows; default: the load decides. */
@@ -43,6 +50,8 @@ export interface PipelineOptions
   decodeBytes?: number
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
+  /** What is done with captions. Default: those that repeat themselves are ended, of models that follow text. */
+  rules?: CaptionRules
   /** Called when the measured run times could not be stored. */
   onCacheError?(error: unknown): void
   /** Called when a device's thread crashed; it restarts by itself. */
@@ -64,6 +73,8 @@ const defaultDecodeTimeoutMs = 10_000
  */
 export class Pipeline implements Captioner {
   readonly model: string
+  readonly can: Capabilities
+  readonly byDefault: CaptionText | undefined
   readonly concurrency: number
   readonly costs: CostModel
   readonly executor: Executor
@@ -71,43 +82,43 @@ export class Pipeline implements Captioner {
   readonly #model: CaptionModel
   readonly #now: () => number
   readonly #pool: DevicePool
-  readonly #tokenizer: CaptionTokenizer
-  readonly #images: PixelBuffers
+  readonly #buffers = new PixelBuffers()
   readonly #open = new Set<Promise<unknown>>()
   readonly #level: number | undefined
   /** Deadlines of interactive images that are not decoded yet, unix ms. */
   readonly #undecoded = new Map<symbol, number>()
   readonly #targetMs: number
+  readonly #rules: CaptionRules
   #closing = false
 
   private constructor(
     options: PipelineOptions,
-    pool: DevicePool,
-    tokenizer: CaptionTokenizer,
-    costs: CostModel,
+    { pool, costs, measured }: { pool: DevicePool; costs: CostModel; measured: RunRow },
   ) {
     const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
     const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
     const { maxPixels, truncated } = options
     this.model = model.id
+    this.can = capabilitiesOf(model)
+    this.byDefault = askedByDefault({ id: model.id, can: this.can }, options.prompt)
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
     this.#level = level
     this.#targetMs = interactiveTargetMs
+    this.#rules = { endLoops: model.follows !== 'none', ...options.rules }
     this.executor = new Executor({
       ...options,
       pool,
       costs,
+      measured,
       now,
       upstream: (lane, at) => [...this.#beingDecoded(lane), ...(upstream?.(lane, at) ?? [])],
     })
     this.#model = model
     this.#now = now
     this.#pool = pool
-    this.#tokenizer = tokenizer
-    this.#images = new PixelBuffers(model.image, 1)
     this.decoders = new DecoderPool({
-      image: model.image,
+      image: model.picture,
       budget: planDecoders(costs.decodersAtOnce, undefined, decodeBytes),
       timeoutMs: decodeTimeoutMs,
       maxPixels,
@@ -129,23 +140,21 @@ export class Pipeline implements Captioner {
       options
     const { decoders, interactiveTargetMs } = options
     checkLevel(model, level)
-    const tokenizer = await loadTokenizer(model.folder)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,
       relativeCost: flopShare,
       exact: quality?.exact,
     }))
-    const pixels = new Uint8Array(model.image.height * model.image.width * 3)
-    await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
+    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
     const decodersAtOnce = planDecoders(decoders ?? defaultDecoders(onCpu)).perLane
     const costs = await seedCosts(pool.devices[0]!, {
-      ...{ model, buckets, pixels, levels, decodersAtOnce },
+      ...{ model, buckets, row, levels, decodersAtOnce },
       gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
-    const pipeline = new Pipeline(options, pool, tokenizer, costs)
+    const pipeline = new Pipeline(options, { pool, costs, measured: row })
     // Where no interactive images come, as in a run over files, those of batches do.
     pipeline.decoders.warm(Number.isFinite(interactiveTargetMs) ? 'interactive' : 'batch')
     return pipeline
@@ -161,8 +170,8 @@ export class Pipeline implements Captioner {
   }
 
   /**
-   * Captions one image.
-   * @throws TurbineError `image_*`, `prompt_too_long`, `level_unknown`, `queue_full`, `shutting_down`,
+   * Makes one caption.
+   * @throws TurbineError `image_*`, `prompt_too_long`, `too_many_images`, `task_unknown`, `level_unknown`, `queue_full`, `shutting_down`,
    * `inference_failed`; the signal's reason when it aborts
    */
   caption(task: CaptionTask): Promise<Captioned> {
@@ -188,23 +197,29 @@ export class Pipeline implements Captioner {
     const { maxPrune = 1, acceptedAt = this.#now(), level = this.#level, signal } = task
     signal?.throwIfAborted()
     checkLevel(this.#model, level)
-    const prompt = this.#promptIds(task.prompt)
+    const { images = [task.image] } = task
+    checkImages(this.#model, images)
     const enteredAt = this.#now()
-    const { slot, warnings } = await this.#decode(task)
+    const { pictures, warnings, release } = await this.#decodeAll(task, images)
     try {
       const queuedAt = this.#now()
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
-      const { maxTokens, stop } = task
-      const run = await this.executor.run(queued, { slot, prompt, maxTokens }, signal)
-      const caption = endCaption(run.ids, {
-        ...this.#model,
-        promptLength: prompt.length,
-        stop,
-        tokenizer: this.#tokenizer,
+      const row = taskRow(this.#model, task, pictures)
+      const run = await this.executor.run(queued, row, signal)
+      const caption = endCaption(captionIds(row.prompt, run.row), {
+        ...this.#rules,
+        begun: captionIds(row.prompt, { ids: [] }).length,
+        ended: run.row.ended,
+        stop: task.stop,
+        decode: this.#model.decode,
       })
-      const { pruneRatio, tokensOut } = this.#model.levels[run.level]!
+      const { tokensIn, tokensOut } = pictureTokens(
+        this.#model,
+        pictures.map(({ shape }) => shape),
+        run.level,
+      )
       if (task.lane === 'interactive') {
         const startedAt = Math.max(queuedAt, acceptedAt + run.queueMs)
         addSpan('decode', enteredAt, queuedAt)
@@ -213,19 +228,37 @@ export class Pipeline implements Captioner {
       }
       const turbine = {
         prune_level: run.level,
-        prune_ratio: pruneRatio,
-        tokens_in: this.#model.encoder.tokens,
+        prune_ratio: this.#model.levels[run.level]!.pruneRatio,
+        tokens_in: tokensIn,
         tokens_out: tokensOut,
+        ...(row.prompt.places.length > 0 && { prompt_tokens: row.prompt.ids.length }),
         output_tokens: caption.tokens,
         queue_ms: run.queueMs,
         inference_ms: Math.round(10 * run.inferenceMs) / 10,
         model: this.model,
-        ...(warnings.length > 0 ? { warnings } : {}),
+        ...(caption.repeated && { finish_reason: 'repetition' as const }),
+        ...(warnings.length > 0 && { warnings }),
       }
       return { caption: caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
-      slot.release()
+      release()
     }
+  }
+
+  /** Decodes all images of a task; of several, those that are left are lost with the first that fails. */
+  async #decodeAll(task: CaptionTask, images: readonly Uint8Array[]) {
+    const settled = await Promise.allSettled(images.map((image) => this.#decode({ ...task, image })))
+    const decoded = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
+    const release = () => {
+      for (const { slot } of decoded) slot.release()
+    }
+    const failed = settled.find((each) => each.status === 'rejected')
+    if (failed) {
+      release()
+      throw failed.reason
+    }
+    const pictures = decoded.map(({ slot, shape }): RunPicture => ({ pixels: slot.pixels, shape }))
+    return { pictures, warnings: [...new Set(decoded.flatMap(({ warnings }) => warnings))], release }
   }
 
   /** Interactive images being decoded. Planners publish those of batches. */
@@ -237,34 +270,21 @@ export class Pipeline implements Captioner {
 
   async #decode({ image, lane, owner, deadline, signal }: CaptionTask) {
     let slot: PixelSlot | undefined
-    const target = () => {
-      slot ??= this.#images.take()
+    const target = (shape: PictureShape) => {
+      slot ??= this.#buffers.take(pictureBytes(this.#model.picture, shape))
       return slot.pixels
     }
     const waiting = Symbol()
     if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
-      const warnings = await this.decoders.decode({ image, target, lane, owner, signal })
-      return { slot: slot!, warnings }
+      const { shape, warnings } = await this.decoders.decode({ image, target, lane, owner, signal })
+      return { slot: slot!, shape, warnings }
     } catch (error) {
       slot?.release()
       throw error
     } finally {
       this.#undecoded.delete(waiting)
     }
-  }
-
-  /** Start id, then the prompt's ids. */
-  #promptIds(prompt: string | undefined): number[] {
-    const { startId, maxPromptLength } = this.#model
-    const ids = prompt ? this.#tokenizer.encodePrompt(prompt) : []
-    if (ids.length > maxPromptLength)
-      throw invalid(
-        'prompt_too_long',
-        `The prompt has ${ids.length} tokens; this model accepts at most ${maxPromptLength}. Shorten it.`,
-        'prompt',
-      )
-    return [startId, ...ids]
   }
 }
 

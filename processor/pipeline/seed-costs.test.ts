@@ -1,5 +1,6 @@
 import { beforeAll, expect, test } from 'vitest'
-import type { DeviceRun } from '../engine/batch.ts'
+import { blankPicture } from '../engine/batch.fixture.ts'
+import { type DeviceRun, plainRow } from '../engine/batch.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
@@ -21,7 +22,7 @@ function deviceOf(msPerImage: number) {
     runs,
     async run(run: DeviceRun) {
       runs.push(run)
-      return { ids: [], inferenceMs: run.count * msPerImage, outputs: {} }
+      return { rows: [], inferenceMs: run.rows.length * msPerImage }
     },
   }
 }
@@ -37,9 +38,9 @@ function cacheOf(kept?: CostSample[]) {
   }
 }
 
-const pixels = () => new Uint8Array(model.image.height * model.image.width * 3)
+const row = () => plainRow(model, blankPicture(model.picture))
 const seed = (device: ReturnType<typeof deviceOf>, cache?: ReturnType<typeof cacheOf>) =>
-  seedCosts(device, { model, buckets, levels, pixels: pixels(), cache })
+  seedCosts(device, { model, buckets, levels, row: row(), cache })
 
 test('a first start measures, and keeps what it measured', async () => {
   const cache = cacheOf()
@@ -68,14 +69,15 @@ test('what does not hold any more is measured anew', async () => {
 test('the slow first runs of each shape on a GPU do not hide that large batches cost little more', async () => {
   const seen = new Map<string, number>()
   const gpu = {
-    async run({ count, schedule }: DeviceRun) {
+    async run({ rows, schedule }: DeviceRun) {
+      const count = rows.length
       const shape = `${count} ${schedule.r}`
       const before = seen.get(shape) ?? 0
       seen.set(shape, before + 1)
-      return { ids: [], inferenceMs: before < 2 ? 2600 : 45 + count, outputs: {} }
+      return { rows: [], inferenceMs: before < 2 ? 2600 : 45 + count }
     },
   }
-  const costs = await seedCosts(gpu, { model, buckets, levels, pixels: pixels(), gpu: true })
+  const costs = await seedCosts(gpu, { model, buckets, levels, row: row(), gpu: true })
   expect(costs.predict(4, 0)).toBeCloseTo(49)
   expect(costs.best(0).bucket).toBe(4)
 })
@@ -88,7 +90,7 @@ test('a cache that cannot be written costs nothing but the next start', async ()
     model,
     buckets,
     levels,
-    pixels: pixels(),
+    row: row(),
     cache,
     onCacheError,
   })

@@ -4,7 +4,7 @@ import type { Device } from '../engine/device.ts'
 import { CostModel, type CostModelOptions, type CostSample } from '../scheduling/cost-model.ts'
 
 export interface SeedCostsOptions
-  extends Pick<CalibrateOptions, 'model' | 'buckets' | 'pixels'>,
+  extends Pick<CalibrateOptions, 'model' | 'buckets' | 'row'>,
     Pick<CostModelOptions, 'levels' | 'decodersAtOnce'> {
   /** Whether the device is a GPU. */
   gpu?: boolean
@@ -32,9 +32,9 @@ const staleFactor = 1.5
  * which is stored for the next start.
  */
 export async function seedCosts(device: Pick<Device, 'run'>, options: SeedCostsOptions): Promise<CostModel> {
-  const { model, buckets, pixels, gpu = false, levels, decodersAtOnce, cache, onCacheError } = options
+  const { model, buckets, row, gpu = false, levels, decodersAtOnce, cache, onCacheError } = options
   const warmUps = gpu ? gpuWarmUps : 0
-  const measure = (budgetMs: number) => calibrate(device, { model, buckets, pixels, budgetMs, warmUps })
+  const measure = (budgetMs: number) => calibrate(device, { model, buckets, row, budgetMs, warmUps })
   const seeded = (samples: CostSample[]) => new CostModel({ levels, buckets, samples, decodersAtOnce })
   const known = await cache?.read()
   if (known) {

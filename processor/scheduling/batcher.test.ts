@@ -350,3 +350,15 @@ test('grows from the least allowed only where that gains', () => {
   expect(batchSize(whole, { images: 16, level: 0, fits, smallest: 4 })).toBe(16)
   expect(batchSize(linear, { images: 16, level: 0, fits, smallest: 4 })).toBe(4)
 })
+
+test('a batch is predicted by the size of its rows', () => {
+  const large = several(4, { size: 3 })
+  expect(batcherOf([image('a', { size: 3 })]).nextBatch(0)?.predictedMs).toBeCloseTo(3 * 82)
+  expect(batcherOf([...large.slice(1), image('b', { size: 1 })]).nextBatch(0)?.predictedMs).toBeCloseTo(
+    2.5 * 88,
+  )
+  // Five times as long, a full batch leaves no room for the interactive images that come in meanwhile.
+  const work = (size?: number) => several(50, { lane: 'batch', deadline: undefined, size })
+  expect(batcherOf(work()).nextBatch(0)).toMatchObject({ bucket: 16 })
+  expect(batcherOf(work(5)).nextBatch(0)?.bucket).toBeLessThan(16)
+})

@@ -135,7 +135,8 @@ export class Batcher<T> {
     // A small batch to save the head would cost those behind it more, so an infeasible queue is served at the best rate.
     const budgetMs = demand.feasible ? timeForRun(sameLevel, level, options) : () => Number.POSITIVE_INFINITY
     const fits = (ms: number, rows: number) => ms <= budgetMs(rows)
-    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, fits })
+    const { size } = head.image
+    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, size, fits })
     const entries = [...sameLevel, ...higherLevel].slice(0, bucket)
     const isLastInteractive = entries.length === this.#queue.size('interactive')
     const hasRoom = entries.length < (isLastInteractive ? this.#costs.buckets.at(-1)! : bucket)
@@ -145,6 +146,7 @@ export class Batcher<T> {
     const filledBucket = batchSize(this.#costs, {
       images: entries.length + batchFill.length,
       level,
+      size,
       fits: (ms, rows) => isLastInteractive && fits(ms, rows) && this.#leavesRoom(ms, 0, snapshot),
       smallest: bucket,
     })
@@ -157,13 +159,14 @@ export class Batcher<T> {
     const { sameLevel, higherLevel } = this.#candidates(head, level, demand)
     const waiting = this.#queue.size('interactive')
     const fits = (ms: number) => this.#leavesRoom(ms, waiting, snapshot)
-    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, fits })
+    const { size } = head.image
+    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, size, fits })
     return this.#batch('batch', [...sameLevel, ...higherLevel].slice(0, bucket), bucket, level)
   }
 
   #batch(lane: Lane, entries: readonly ImageEntry<T>[], bucket: number, level: number): DeviceBatch<T> {
-    const predictedMs = this.#costs.predict(bucket, level)
-    return { lane, images: entries.map(({ image }) => image), bucket, level, predictedMs }
+    const images = entries.map(({ image }) => image)
+    return { lane, images, bucket, level, predictedMs: this.#costs.predict(bucket, level, sizeOf(images)) }
   }
 
   #interactiveDemand({ now, upstream }: Snapshot): Demand {
@@ -249,10 +252,18 @@ function ownLevel(entry: QueueEntry, demand: Demand): number {
   return Math.max(entry.minLevel, Math.min(entry.maxLevel, demanded))
 }
 
+/** Mean size of the rows of a batch; undefined where they have none. */
+export function sizeOf(images: readonly Pick<QueuedImage<unknown>, 'size'>[]): number | undefined {
+  if (images.every(({ size }) => size === undefined)) return undefined
+  return images.reduce((sum, { size = 1 }) => sum + size, 0) / images.length
+}
+
 export interface BatchSizeOptions {
   /** Candidates; more than the largest bucket is fine. */
   images: number
   level: number
+  /** Size of the rows; default: as usual. */
+  size?: number
   /** True when a run may take this long. */
   fits(ms: number, bucket: number): boolean
   /** Buckets below this one are not considered; it is the answer when none fits. Default: the smallest. */
@@ -262,12 +273,12 @@ export interface BatchSizeOptions {
 /** The bucket that serves the most images per ms of those that fit; of buckets about as good, the smallest. */
 export function batchSize(
   costs: CostModel,
-  { images, level, fits, smallest = costs.buckets[0]! }: BatchSizeOptions,
+  { images, level, size, fits, smallest = costs.buckets[0]! }: BatchSizeOptions,
 ): number {
   let chosen = smallest
   let chosenRate = 0
   for (const bucket of costs.buckets) {
-    const ms = costs.predict(bucket, level)
+    const ms = costs.predict(bucket, level, size)
     if (bucket < chosen || !fits(ms, bucket)) continue
     const rate = Math.min(images, bucket) / ms
     if (rate > chosenRate * (1 + worthwhileGain)) {

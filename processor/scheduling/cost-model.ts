@@ -1,4 +1,5 @@
 import type { Level } from './level.ts'
+import { StepCost, type StepSample } from './step-cost.ts'
 
 export interface CostModelOptions {
   levels: readonly Level[]
@@ -27,10 +28,15 @@ const paceWeight = 0.2
 /** A run counts as at most this many times slower or faster than predicted. */
 const outlierFactor = 2
 const errorWeight = 0.05
+/** Weight of a run in the usual size of rows. */
+const sizeWeight = 0.05
 
 /**
- * Predicts run times, `cell[level][bucket] * pace` in ms, and the rate at which decoding can supply a device. Each observed
- * run moves its cell and the pace that all cells share (a hot device, a noisy neighbour), in log space. An outlier, a slow
+ * Predicts run times, `cell[level][bucket] * pace` in ms, and the rate at which decoding can supply a device. For models that
+ * generate text step by step, a cell is the time up to the first step, in proportion to the size of the rows, and the usual
+ * number of steps is added. Of a queue it does not know the sizes, nor how long each text will be: it takes the usual ones.
+ *
+ * Each observed run moves its cell and the pace that all cells share (a hot device, a noisy neighbour), in log space. An outlier, a slow
  * first run among them, is forgotten in a few runs; a lasting change is followed in about ten.
  */
 export class CostModel {
@@ -39,7 +45,10 @@ export class CostModel {
   readonly decodersAtOnce: number
   readonly #cells: number[][]
   readonly #decoding = new DecodingCost()
+  readonly #steps: StepCost
   #pace = 1
+  /** Usual size of rows. */
+  #size = 1
   #relativeError = 0
   /** Derived from the cells; dropped when a run changes them. */
   #derived: Derived | undefined
@@ -53,16 +62,25 @@ export class CostModel {
     this.buckets = buckets
     this.decodersAtOnce = decodersAtOnce
     this.#cells = seedCells(levels, buckets, samples)
+    this.#steps = new StepCost(buckets, samples)
   }
 
-  /** Expected time of one run, ms. @throws RangeError when there is no such bucket or level. */
-  predict(bucket: number, level: number): number {
+  /**
+   * Expected time of one run, ms.
+   * @param size of its rows, in those of the row that was calibrated with; default: as usual
+   * @throws RangeError when there is no such bucket or level
+   */
+  predict(bucket: number, level: number, size = this.#size): number {
+    return this.#predictFirst(bucket, level, size) + this.#steps.predict(bucket)
+  }
+
+  #predictFirst(bucket: number, level: number, size: number): number {
     const ms = this.#cells[level]?.[this.buckets.indexOf(bucket)]
     if (ms === undefined)
       throw new RangeError(
         `No cell for batch size ${bucket} at level ${level}: batch sizes are ${this.buckets.join(', ')}, levels 0 to ${this.#cells.length - 1}.`,
       )
-    return ms * this.#pace
+    return ms * this.#pace * size
   }
 
   /** The batch size with the highest rate at this level; of sizes about as good, the smallest. */
@@ -96,11 +114,21 @@ export class CostModel {
   }
 
   /** Corrects the model by a run. @throws RangeError when there is no such bucket or level, or `ms` is no duration. */
-  observe({ bucket, level, ms }: CostSample): void {
-    const predicted = this.predict(bucket, level)
+  observe(sample: CostSample): void {
+    const { bucket, level, ms, size = 1, steps = 0 } = sample
+    const first = this.#predictFirst(bucket, level, size)
     checkDuration(ms, 'A run')
+    const stepsMs = this.#steps.predict(bucket, steps)
+    const predicted = first + stepsMs
     this.#relativeError += errorWeight * (Math.abs(ms / predicted - 1) - this.#relativeError)
-    const step = Math.log(Math.min(Math.max(ms / predicted, 1 / outlierFactor), outlierFactor))
+    this.#steps.observe(sample)
+    this.#size += sizeWeight * (size - this.#size)
+    const step = Math.log(
+      Math.min(
+        Math.max(firstMs({ ...sample, stepsMs: sample.stepsMs ?? stepsMs }) / first, 1 / outlierFactor),
+        outlierFactor,
+      ),
+    )
     this.#cells[level]![this.buckets.indexOf(bucket)]! *= Math.exp(cellWeight * step)
     this.#pace *= Math.exp(paceWeight * step)
     this.#derived = undefined
@@ -130,20 +158,29 @@ export class CostModel {
   /** Present cells as samples: they seed a model that knows what this one has learned. */
   samples(): CostSample[] {
     return this.#cells.flatMap((row, level) =>
-      row.map((ms, index) => ({ bucket: this.buckets[index]!, level, ms: ms * this.#pace })),
+      row.map((first, index) => {
+        const bucket = this.buckets[index]!
+        const steps = this.#steps.sampleOf(bucket)
+        return { bucket, level, ms: first * this.#pace + (steps.stepsMs ?? 0), ...steps }
+      }),
     )
   }
 
   #follows(): Derived {
-    this.#derived ??= derive(this.#cells, this.buckets, this.#pace)
+    this.#derived ??= derive(
+      this.#cells.map((row) =>
+        row.map((ms, index) => ms * this.#pace * this.#size + this.#steps.predict(this.buckets[index]!)),
+      ),
+      this.buckets,
+    )
     return this.#derived
   }
 }
 
 type Derived = ReturnType<typeof derive>
 
-function derive(cells: readonly number[][], buckets: readonly number[], pace: number) {
-  const runs = cells.map((row) => row.map((ms) => ms * pace))
+/** @param runs expected ms of a run for each level and batch size */
+function derive(runs: readonly (readonly number[])[], buckets: readonly number[]) {
   const best = runs.map((times) => bestRun(times, buckets))
   return {
     runs,
@@ -198,12 +235,16 @@ function checkDuration(ms: number, what: string): void {
   )
 }
 
-/** One measured run: `bucket` rows at a prune level took `ms`. */
-export interface CostSample {
-  bucket: number
+/** One measured run: `bucket` rows at a prune level took `ms`, `stepsMs` included. */
+export interface CostSample extends StepSample {
   level: number
   ms: number
+  /** Size of its rows, in those of the row that was calibrated with; default 1. */
+  size?: number
 }
+
+/** Time of a run up to its first step, ms. */
+const firstMs = ({ ms, stepsMs = 0 }: CostSample): number => Math.max(ms - stepsMs, ms / 1000)
 
 interface Point {
   x: number
@@ -241,7 +282,7 @@ function seedCells(
 function medians(samples: readonly CostSample[]): Point[] {
   return [...Map.groupBy(samples, ({ bucket }) => bucket)]
     .map(([x, runs]) => {
-      const times = runs.map(({ ms }) => ms).sort((a, b) => a - b)
+      const times = runs.map((run) => firstMs(run) / (run.size ?? 1)).sort((a, b) => a - b)
       return { x, y: times[times.length >> 1]! }
     })
     .sort((a, b) => a.x - b.x)

@@ -15,6 +15,8 @@ export interface QueuedImage<T> {
   level?: number
   /** Images of one batch share their group, e.g. the length of their prompts. */
   group: string
+  /** Size of the row, in those of the row that was calibrated with; that of its group is about the same. Default 1. */
+  size?: number
   payload: T
 }
 

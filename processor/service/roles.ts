@@ -24,6 +24,7 @@ import { Isolation } from '../delivery/isolation.ts'
 import { watchFleet } from '../fleet/load.ts'
 import { announceModel } from '../fleet/models.ts'
 import type { CaptionModel } from '../models/model.ts'
+import { unitOf } from '../models/pictures.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
 import { startSweeper } from '../sweeper/sweeper.ts'
 import { type RunningProcessor, startProcessor } from './processor.ts'
@@ -273,12 +274,12 @@ function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
     created: 0,
     owned_by: 'turbine',
     turbine: {
-      image_size: model.image.width,
+      image_size: unitOf(model.picture)[1],
       device: pipeline.devices.join(', '),
       state: 'ready',
+      ...pipeline.can,
       tokens_in: model.encoder.tokens,
-      // Without the start id.
-      max_output_tokens: model.maxLength - 1,
+      max_output_tokens: model.generation.maxTokens,
       prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({
         level,
         prune_ratio: pruneRatio,

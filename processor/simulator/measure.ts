@@ -3,11 +3,11 @@ import { availableParallelism, cpus } from 'node:os'
 import type { Caption } from '../../edge/contract/caption.ts'
 import type { Config } from '../../infra/config.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
-import { bucketsUpTo } from '../engine/batch.ts'
+import { bucketsUpTo, measuredRow } from '../engine/batch.ts'
 import { calibrate } from '../engine/calibrate.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import { resolveDevices } from '../engine/devices.ts'
-import { preprocess } from '../engine/preprocess.ts'
+import { readPicture } from '../engine/read-picture.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import { precisionOf } from '../pipeline/open.ts'
@@ -78,12 +78,11 @@ async function measureRuns(
     graph: { float16 },
   })
   try {
-    const pixels = new Uint8Array(model.image.height * model.image.width * 3)
-    await preprocess(await readFile(bundledPictures[0]!), model.image, pixels)
+    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const samples: CostSample[] = []
     for (let round = 1; round <= rounds; round++) {
       const budgetMs = Number.POSITIVE_INFINITY
-      samples.push(...(await calibrate(pool.devices[0]!, { model, buckets, pixels, budgetMs })))
+      samples.push(...(await calibrate(pool.devices[0]!, { model, buckets, row, budgetMs })))
       onProgress?.(`runs: round ${round} of ${rounds}`)
     }
     return samples
@@ -93,13 +92,12 @@ async function measureRuns(
 }
 
 /** Decoding of one image, ms, over the bundled pictures. */
-async function measureDecoding({ image }: CaptionModel): Promise<number> {
-  const pixels = new Uint8Array(image.height * image.width * 3)
+async function measureDecoding({ picture }: CaptionModel): Promise<number> {
   const times: number[] = []
   for (const file of [...bundledPictures, ...bundledPictures]) {
     const bytes = await readFile(file)
     const start = performance.now()
-    await preprocess(bytes, image, pixels)
+    await readPicture(bytes, picture)
     times.push(performance.now() - start)
   }
   return lowerQuartile(times)

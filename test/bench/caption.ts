@@ -1,6 +1,5 @@
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
-import type { CaptionModel } from '../../processor/models/model.ts'
-import { openModel } from '../../processor/models/open-model.ts'
+import { type BlipModel, openBlip } from '../../processor/models/blip.ts'
 import { perLayer, type Schedule, semanticWeights } from '../../processor/turbo/schedule.ts'
 import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
@@ -21,16 +20,16 @@ export interface CaptionBenchOptions {
 /** Whole captioning, pixels to ids: BLIP-base sizes at r = 40, and the starter model at every level and batch size. */
 export async function benchCaption(options: CaptionBenchOptions): Promise<void> {
   const { rounds, batch, sizes = blipBase, batchSizes = [1, 2, 4, 8, 16] } = options
-  const base = await benchBase(await openModel(await randomBlip(benchFolder, sizes)), { rounds, batch })
-  const starter = await benchStarter(await openModel(bundledModel), { rounds, batchSizes })
+  const base = await benchBase(await openBlip(await randomBlip(benchFolder, sizes)), { rounds, batch })
+  const starter = await benchStarter(await openBlip(bundledModel), { rounds, batchSizes })
   printResult('caption', { ...base, batch, rounds, starter_images_per_second: starter })
 }
 
 /** Random weights never end a caption, so every row is decoded to its full length, with and without Turbo. */
-async function benchBase(model: CaptionModel, { rounds, batch }: { rounds: number; batch: number }) {
+async function benchBase(model: BlipModel, { rounds, batch }: { rounds: number; batch: number }) {
   const plain = await openBareSession(model, { mode: 'none' })
   const turbo = await openBareSession(model)
-  const pixels = smoothPixels(batch, model.image)
+  const pixels = smoothPixels(batch, model.picture)
   const schedule = (value: number): Schedule => {
     const r = perLayer(value, model.encoder.layers)
     return { r, weight: semanticWeights(r) }
@@ -60,7 +59,7 @@ async function benchBase(model: CaptionModel, { rounds, batch }: { rounds: numbe
 
 /** Images per second on held-out scenes: one row for each level, one column for each batch size. */
 async function benchStarter(
-  model: CaptionModel,
+  model: BlipModel,
   { rounds, batchSizes }: { rounds: number; batchSizes: number[] },
 ): Promise<number[][]> {
   const session = await openBareSession(model)

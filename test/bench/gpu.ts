@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import type { DeviceTarget } from '../../processor/engine/device-target.ts'
 import { resolveDevices } from '../../processor/engine/devices.ts'
 import { sessionOptions } from '../../processor/engine/session-options.ts'
-import { openBlip } from '../../processor/models/blip.ts'
-import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
+import { type BlipModel, openBlip } from '../../processor/models/blip.ts'
+import type { GraphOptions } from '../../processor/models/model.ts'
 import { perLayer, type Schedule, semanticWeights } from '../../processor/turbo/schedule.ts'
 import { benchFolder } from './folders.ts'
 import { interleave, median, printResult } from './measure.ts'
@@ -58,7 +58,7 @@ async function benchSize(name: string, device: DeviceTarget, options: GpuOptions
   const none: Schedule = { r: perLayer(0, layers), weight: perLayer(0, layers) }
   const some: Schedule = { r: perLayer(r, layers), weight: semanticWeights(perLayer(r, layers)) }
   const gpu = device.provider !== 'cpu'
-  const open = async (of: CaptionModel, graph: GraphOptions) => {
+  const open = async (of: BlipModel, graph: GraphOptions) => {
     const start = performance.now()
     const session = await openBareSession(of, { float16, gpu, ...graph }, sessionOptions(device))
     console.log(`opened ${JSON.stringify(graph)} in ${(performance.now() - start).toFixed(0)} ms`)
@@ -76,7 +76,7 @@ async function benchSize(name: string, device: DeviceTarget, options: GpuOptions
   )
   const rows: Record<string, unknown>[] = []
   for (const batch of batches) {
-    const pixels = repeated(smoothPixels(Math.min(batch, 8), model.image), batch)
+    const pixels = repeated(smoothPixels(Math.min(batch, 8), model.picture), batch)
     const run = (session: BareSession, schedule: Schedule) => () => session.run(pixels, schedule)
     const times = await interleave(
       {
@@ -113,7 +113,7 @@ function repeated(pictures: Uint8Array, count: number): Uint8Array {
 }
 
 /** The model with captions of just so many ids. */
-async function openWithIds(folder: string, count: number): Promise<CaptionModel> {
+async function openWithIds(folder: string, count: number): Promise<BlipModel> {
   const file = join(folder, 'generation_config.json')
   await writeFile(file, JSON.stringify({ max_new_tokens: count }))
   const model = await openBlip(folder)

@@ -1,7 +1,6 @@
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
-import { loadTokenizer } from '../../processor/engine/tokenizer.ts'
-import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
-import { openModel } from '../../processor/models/open-model.ts'
+import { type BlipModel, openBlip } from '../../processor/models/blip.ts'
+import type { GraphOptions } from '../../processor/models/model.ts'
 import { flopShare } from '../../processor/turbo/flops.ts'
 import {
   perLayer,
@@ -40,7 +39,7 @@ const seed = 20_261
  * the model's own prune levels, which were chosen on other scenes.
  */
 export async function benchQuality({ scenes: count }: { scenes: number }): Promise<void> {
-  const model = await openModel(bundledModel)
+  const model = await openBlip(bundledModel)
   const scenes = await drawScenes(seed, count)
   const r0 = perLayer(0, model.encoder.layers)
   const none: Setting = { mode: 'tome', note: 'none', schedule: { r: r0, weight: r0 } }
@@ -67,7 +66,7 @@ export async function benchQuality({ scenes: count }: { scenes: number }): Promi
 }
 
 /** Every mode at the same schedules; the two highest levels' are among them. */
-function comparisons({ encoder: { layers }, levels }: CaptionModel): Setting[] {
+function comparisons({ encoder: { layers }, levels }: BlipModel): Setting[] {
   const none = perLayer(0, layers)
   const byMode = [...compared, ...levels.slice(-2).map(({ r }) => r)].flatMap((r): Setting[] => [
     turbo(r, starterAlpha),
@@ -88,11 +87,10 @@ const header = `${'mode'.padEnd(10)}${'setting'.padEnd(12)}${'tokens'.padStart(6
 
 /** Measures settings, one session for each kind of graph, and prints a line for each. */
 async function measureSettings(
-  model: CaptionModel,
+  model: BlipModel,
   scenes: DrawnScenes,
   settings: Setting[],
 ): Promise<Outcome[]> {
-  const tokenizer = await loadTokenizer(model.folder)
   const imageBytes = scenes.pixels.length / scenes.captions.length
   const outcomes = new Map<Setting, Outcome>()
   const graphOf = ({ mode }: Setting): NonNullable<GraphOptions['mode']> => (mode === 'tome' ? 'turbo' : mode)
@@ -102,7 +100,7 @@ async function measureSettings(
       let exact = 0
       for (let at = 0; at < scenes.captions.length; at += batch) {
         const pixels = scenes.pixels.subarray(at * imageBytes, (at + batch) * imageBytes)
-        const captions = (await session.caption(pixels, setting.schedule)).map(tokenizer.decode)
+        const captions = (await session.caption(pixels, setting.schedule)).map(model.decode)
         exact += captions.filter((caption, i) => caption === scenes.captions[at + i]).length
       }
       const { r } = setting.schedule

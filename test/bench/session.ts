@@ -1,5 +1,6 @@
 import * as ort from 'onnxruntime-node'
-import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
+import type { BlipModel } from '../../processor/models/blip.ts'
+import type { GraphOptions } from '../../processor/models/model.ts'
 import { openSession, type SessionOptions } from '../../processor/onnx/session.ts'
 import type { Schedule } from '../../processor/turbo/schedule.ts'
 
@@ -13,12 +14,12 @@ export interface BareSession {
 }
 
 export async function openBareSession(
-  model: CaptionModel,
+  model: BlipModel,
   options: GraphOptions = {},
   sessionOptions?: SessionOptions,
 ): Promise<BareSession> {
   const session = await openSession(model.buildGraph(options), model.folder, sessionOptions)
-  const { height, width } = model.image
+  const { height, width } = model.picture
   const run = (pixels: Uint8Array, { r, weight }: Schedule) => {
     const batch = pixels.length / (height * width * 3)
     return session.run({

@@ -1,6 +1,6 @@
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
-import { openBlip } from '../../processor/models/blip.ts'
-import type { CaptionModel, GraphOptions } from '../../processor/models/model.ts'
+import { type BlipModel, openBlip } from '../../processor/models/blip.ts'
+import type { GraphOptions } from '../../processor/models/model.ts'
 import { perLayer, semanticWeights } from '../../processor/turbo/schedule.ts'
 import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
@@ -37,15 +37,11 @@ export async function benchTurbo({ sizes = blipBase, ...options }: TurboBenchOpt
   })
 }
 
-async function measure(
-  model: CaptionModel,
-  rs: number[],
-  { rounds, batch }: { rounds: number; batch: number },
-) {
+async function measure(model: BlipModel, rs: number[], { rounds, batch }: { rounds: number; batch: number }) {
   const encoder = (mode: GraphOptions['mode']) => openBareSession(model, { mode, decoder: false })
   const plain = await encoder('none')
   const turbo = await encoder('turbo')
-  const pixels = smoothPixels(batch, model.image)
+  const pixels = smoothPixels(batch, model.picture)
   const run = (session: BareSession, r: number) => () => {
     const perLayerR = perLayer(r, model.encoder.layers)
     return session.run(pixels, { r: perLayerR, weight: semanticWeights(perLayerR) })

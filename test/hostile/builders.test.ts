@@ -8,7 +8,7 @@ import { hostileImages } from './images.ts'
 import { hostileForms, hostileJson, jsonRequests, jsonRoutes } from './json.ts'
 import { slowRequests } from './slow-bodies.ts'
 
-const model = { width: 224, height: 224, resample: 'bicubic' } as const
+const model = { kind: 'squash', width: 224, height: 224, resample: 'bicubic' } as const
 const decode = (bytes: Uint8Array) =>
   preprocess(bytes, model as Parameters<typeof preprocess>[1], new Uint8Array(224 * 224 * 3))
 

@@ -119,7 +119,9 @@ async function commandCode(location: string, images: ImageSource): Promise<strin
   const errors: FailureLine[] = []
   class Decoding extends FakeCaptioner {
     override async caption(...[task]: Parameters<FakeCaptioner['caption']>) {
-      const size = { width: 8, height: 8, resample: 'bicubic' } as Parameters<typeof preprocess>[1]
+      const size = { kind: 'squash', width: 8, height: 8, resample: 'bicubic' } as Parameters<
+        typeof preprocess
+      >[1]
       await preprocess(task.image, size, new Uint8Array(8 * 8 * 3))
       return super.caption(task)
     }

@@ -34,7 +34,13 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
 
   'processor/onnx': [],
   'processor/turbo': below('turbo'),
-  'processor/models': [...below('models'), 'infra/file-body.ts', 'infra/retry.ts', 'infra/timing.ts'],
+  'processor/models': [
+    ...below('models'),
+    contract,
+    'infra/file-body.ts',
+    'infra/retry.ts',
+    'infra/timing.ts',
+  ],
   [scheduling]: [],
   'processor/decoding': [
     ...below('decoding'),

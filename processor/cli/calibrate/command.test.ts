@@ -21,7 +21,7 @@ let folder: string
 let pictures: string
 let out: string
 
-const image = { height: 8, width: 8, resample: 'bicubic' } as const
+const picture = { kind: 'squash', height: 8, width: 8, resample: 'bicubic' } as const
 const imageBytes = 8 * 8 * 3
 
 beforeAll(async () => {
@@ -43,13 +43,13 @@ const greyPicture = (number: number) =>
     .toBuffer()
 
 /** A model as a pure function of the pictures' numbers, whose speed follows the FLOPs. */
-const runFake: Calibrator['run'] = async ({ pixels, count }, schedule) => ({
-  captions: Array.from({ length: count }, (_, row) => fakeCaption(pixels[row * imageBytes]!, schedule)),
+const runFake: Calibrator['run'] = async ({ pictures }, schedule) => ({
+  captions: pictures.map(({ pixels }) => fakeCaption(pixels[0]!, schedule)),
   inferenceMs: 10 * flopShare(fakeEncoder, schedule.r),
 })
 
 const fakeCalibrator = (run = runFake): Calibrator => ({
-  model: { id: 'fake', folder: out, image, encoder: fakeEncoder },
+  model: { id: 'fake', folder: out, picture, encoder: fakeEncoder },
   modelDigest: 'digest',
   device: 'cpu, float32',
   batch: 4,

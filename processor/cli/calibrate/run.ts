@@ -6,9 +6,9 @@ import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { type Picture, toBatches } from '../../calibration/pictures.ts'
 import { plannedCaptions } from '../../calibration/search.ts'
 import { sample, splitPictures } from '../../calibration/split.ts'
-import { preprocess } from '../../engine/preprocess.ts'
+import { readPicture } from '../../engine/read-picture.ts'
 import { levelsFile, readLevels, readLevelTable, writeLevelTable } from '../../models/levels.ts'
-import type { ImageSpec } from '../../models/model.ts'
+import type { PictureRule } from '../../models/pictures.ts'
 import { perLayer } from '../../turbo/schedule.ts'
 import { readSources, resolveInputs } from '../caption/inputs.ts'
 import type { Source } from '../caption/manifest.ts'
@@ -72,13 +72,13 @@ async function prepare(
   given: Pick<CalibrationRun, 'calibrator' | 'flags' | 'environment' | 'signal'>,
 ): Promise<CalibrationRun> {
   const { calibrator, flags, environment, signal } = given
-  const { image } = calibrator.model
+  const { picture: rule } = calibrator.model
   const { count, seed } = flags
   const { pictures, unreadable, skipped } = await readPictures(flags.images, {
     ...environment,
     count,
     seed,
-    image,
+    rule,
     signal,
   })
   signal.throwIfAborted()
@@ -98,8 +98,8 @@ async function prepare(
     pictures: { search: search.length, heldOut: heldOut.length },
     digests: [...search, ...heldOut].map(({ digest }) => digest),
     batches: {
-      search: toBatches(search, { image, size }),
-      heldOut: toBatches(heldOut, { image, size }),
+      search: toBatches(search, size),
+      heldOut: toBatches(heldOut, size),
     },
   }
 }
@@ -136,7 +136,7 @@ async function remeasure(run: CalibrationRun): Promise<void> {
 }
 
 type PictureOptions = Pick<CalibrateFlags, 'count' | 'seed'> &
-  Pick<CalibrateEnvironment, 'readImage' | 'stdin'> & { image: ImageSpec; signal: AbortSignal }
+  Pick<CalibrateEnvironment, 'readImage' | 'stdin'> & { rule: PictureRule; signal: AbortSignal }
 
 /** Reads at most `count` pictures, chosen at random by the seed. @throws UsageError for a missing file */
 async function readPictures(args: string[], options: PictureOptions) {
@@ -144,7 +144,7 @@ async function readPictures(args: string[], options: PictureOptions) {
   const skipped: Skipped = {}
   const sources = readSources(await resolveInputs(args), { stdin: options.stdin, skipped })
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
-  const read = mapInOrder(chosen, (source) => readPicture(source, options), { concurrency: 4, signal })
+  const read = mapInOrder(chosen, (source) => readSource(source, options), { concurrency: 4, signal })
   const pictures: Picture[] = []
   const unreadable: string[] = []
   for await (const result of read)
@@ -154,16 +154,14 @@ async function readPictures(args: string[], options: PictureOptions) {
 }
 
 /** @returns the picture, or a line that says why it cannot be read */
-async function readPicture(
+async function readSource(
   { image: name, location, error }: Source,
-  { image, readImage }: PictureOptions,
+  { rule, readImage }: PictureOptions,
 ): Promise<Picture | string> {
   try {
     if (location === undefined) throw error
     const bytes = await readImage(location)
-    const pixels = new Uint8Array(image.height * image.width * 3)
-    await preprocess(bytes, image, pixels)
-    return { digest: hash('sha256', bytes), pixels }
+    return { digest: hash('sha256', bytes), ...(await readPicture(bytes, rule)) }
   } catch (cause) {
     return `${name}: ${describeError(cause)}`
   }

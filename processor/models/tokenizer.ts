@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { z } from 'zod'
-import { readModelJson, readModelText } from '../models/model-file.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
+import { readModelJson, readModelText } from './model-file.ts'
 import { wordPieceTokenizer } from './word-piece.ts'
 
 /** Tokenizer of a captioning model. */

@@ -1,0 +1,203 @@
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { Graph } from '../../onnx/graph.ts'
+import { openSession, type SessionOptions } from '../../onnx/session.ts'
+import { borderType, pastOf } from './decoder-graph.ts'
+import { ExportedPart, joinOpsets, type Port } from './part.ts'
+import { float32, type GenerateRow, int64 } from './rows.ts'
+
+/** The files of an exported model as sessions of their own. */
+export interface Originals {
+  embed?: OriginalSession
+  encoder?: OriginalSession
+  decoder: OriginalSession
+}
+
+export interface OriginalSession {
+  inputs: ReadonlyMap<string, Port>
+  run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>
+  close(): Promise<void>
+}
+
+/**
+ * Opens an exported file as it is; one that takes float16, which onnxruntime-node cannot give, with casts around it.
+ * @throws ModelFolderError when the file cannot be used
+ */
+export async function openOriginal(
+  file: string,
+  folder: string,
+  options: SessionOptions = {},
+): Promise<OriginalSession> {
+  const part = new ExportedPart(file, 'original', { folder })
+  const ports = [...part.inputs.values(), ...part.outputs.values()]
+  const isPlain = ports.every(({ type }) => borderType(type) === type)
+  const session = isPlain
+    ? await InferenceSession.create(file, { logSeverityLevel: 3, ...options })
+    : await openSession(castAround(part), folder, options)
+  return {
+    inputs: part.inputs,
+    run: (feeds) => session.run(feeds) as Promise<Record<string, Tensor>>,
+    close: () => session.release(),
+  }
+}
+
+function castAround(part: ExportedPart): Uint8Array {
+  const options = joinOpsets([part])
+  const g = new Graph()
+  const bind = [...part.inputs.values()].map(({ name, type, dims }) => {
+    const value = g.input(
+      name,
+      borderType(type),
+      dims.map((size) => size),
+    )
+    return [name, g.cast(value, type)] as const
+  })
+  const named = part.inline(g, 'original/', Object.fromEntries(bind))
+  for (const { name, type, dims } of part.outputs.values())
+    g.output(name, g.cast({ name: named(name), type }, borderType(type)), dims)
+  return g.toModel(options)
+}
+
+/** Greedy ids of one row, and the logits that each was chosen by. */
+export interface Steps {
+  ids: number[]
+  logits: Float32Array[]
+}
+
+export interface StepOptions {
+  endIds: number[]
+  /** Most ids. */
+  steps: number
+  /** First ids of an encoder-decoder. */
+  startIds?: number[]
+}
+
+/**
+ * Makes ids greedily as a program outside of the graph does: one run of the decoder for each, caches fed back. No guards,
+ * one row. It is what a generate graph must equal.
+ */
+export async function stepByStep(
+  originals: Originals,
+  row: GenerateRow,
+  options: StepOptions,
+): Promise<Steps> {
+  const encoded = await encode(originals, row)
+  const { decoder } = originals
+  const first =
+    encoded.prompt ?? (row.ids.length > 0 && !originals.encoder ? row.ids : (options.startIds ?? []))
+  let caches = emptyCaches(decoder)
+  let fed = first
+  let length = 0
+  const made: Steps = { ids: [], logits: [] }
+  while (made.ids.length < options.steps) {
+    const isFirst = length === 0
+    const x = isFirst && encoded.x ? encoded.x : await embed(originals, fed)
+    length += fed.length
+    const outputs = await decoder.run({
+      ...only(decoder, {
+        ...x,
+        ...encoded.states,
+        attention_mask: () => int64(new Array<number>(length).fill(1), [1, length]),
+        position_ids: () => positionsOf(decoder, row, length, fed.length),
+        num_logits_to_keep: () => int64([0], []),
+        use_cache_branch: () => new Tensor('bool', [!isFirst], [1]),
+      }),
+      ...caches,
+    })
+    const logits = lastLogits(outputs.logits!)
+    const id = logits.indexOf(logits.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY))
+    made.logits.push(logits)
+    made.ids.push(id)
+    if (options.endIds.includes(id)) break
+    caches = nextCaches(caches, outputs, isFirst)
+    fed = [id]
+  }
+  return made
+}
+
+type Feed = Tensor | (() => Tensor)
+
+const only = ({ inputs }: OriginalSession, feeds: Record<string, Feed>): Record<string, Tensor> =>
+  Object.fromEntries(
+    Object.entries(feeds)
+      .filter(([name]) => inputs.has(name))
+      .map(([name, feed]) => [name, typeof feed === 'function' ? feed() : feed]),
+  )
+
+interface Encoded {
+  /** Ids that the decoder is given first. */
+  prompt?: number[]
+  /** Their embeddings with the picture in them. */
+  x?: Record<string, Feed>
+  states: Record<string, Feed>
+}
+
+async function encode(originals: Originals, row: GenerateRow): Promise<Encoded> {
+  if (!originals.embed) {
+    const count = row.features.length / widthOf(originals.decoder.inputs.get('encoder_hidden_states')!)
+    return { states: statesOf(new Tensor('float32', row.features, [1, count, row.features.length / count])) }
+  }
+  const x = (await embed(originals, row.ids)).inputs_embeds as Tensor
+  const width = x.dims[2]!
+  const data = (x.data as Float32Array).slice()
+  for (const [at, place] of row.places.entries())
+    data.set(row.features.subarray(at * width, (at + 1) * width), place * width)
+  const mixed = new Tensor('float32', data, x.dims)
+  if (!originals.encoder) return { prompt: row.ids, x: { inputs_embeds: mixed }, states: {} }
+  const mask = int64(
+    row.ids.map(() => 1),
+    [1, row.ids.length],
+  )
+  const outputs = await originals.encoder.run({ inputs_embeds: mixed, attention_mask: mask })
+  return { states: statesOf(outputs.last_hidden_state!) }
+}
+
+const statesOf = (states: Tensor): Record<string, Feed> => ({
+  encoder_hidden_states: states,
+  encoder_attention_mask: () => int64(new Array<number>(states.dims[1]!).fill(1), [1, states.dims[1]!]),
+})
+
+async function embed(originals: Originals, ids: number[]): Promise<Record<string, Feed>> {
+  const inputIds = int64(ids, [1, ids.length])
+  if (!originals.decoder.inputs.has('inputs_embeds')) return { input_ids: inputIds }
+  return { inputs_embeds: (await originals.embed!.run({ input_ids: inputIds })).inputs_embeds! }
+}
+
+const widthOf = ({ dims }: Port) => Number(dims.at(-1))
+
+function positionsOf({ inputs }: OriginalSession, row: GenerateRow, length: number, count: number): Tensor {
+  const axes = inputs.get('position_ids')!.dims.length === 3 ? 3 : 1
+  const lines = Array.from({ length: axes }, (_, axis) => {
+    const prompt = row.positions?.[axis] ?? row.ids.map((_, at) => at)
+    if (length <= prompt.length) return prompt
+    const end = Math.max(...(row.positions ?? [prompt]).map((line) => line.at(-1)!))
+    return [end + length - prompt.length]
+  })
+  return int64(lines.flat(), axes === 3 ? [3, 1, count] : [1, count])
+}
+
+function lastLogits({ dims, data }: Tensor): Float32Array {
+  const size = dims.at(-1)!
+  return Float32Array.from((data as Float32Array).subarray((dims[1]! - 1) * size, dims[1]! * size))
+}
+
+function emptyCaches({ inputs }: OriginalSession): Record<string, Tensor> {
+  const caches = [...inputs.values()].filter(({ name }) => name.startsWith('past'))
+  return Object.fromEntries(
+    caches.map(({ name, dims }) => {
+      const sizes = dims.map((size, axis) => (axis === 0 ? 1 : typeof size === 'number' ? size : 0))
+      return [name, float32(new Float32Array(sizes.reduce((a, b) => a * b, 1)), sizes)]
+    }),
+  )
+}
+
+/** What comes of the encoder comes in the first run alone. */
+function nextCaches(
+  before: Record<string, Tensor>,
+  outputs: Record<string, Tensor>,
+  isFirst: boolean,
+): Record<string, Tensor> {
+  const fresh = Object.entries(outputs)
+    .filter(([name]) => name.startsWith('present') && (isFirst || !name.includes('.encoder.')))
+    .map(([name, tensor]) => [pastOf(name), tensor] as const)
+  return { ...before, ...Object.fromEntries(fresh) }
+}

@@ -1,0 +1,111 @@
+/** Words and marks of a text, as they follow each other. */
+interface Unit {
+  /** In lower case. */
+  text: string
+  /** Where it begins and ends. */
+  from: number
+  to: number
+}
+
+const words = new Intl.Segmenter('und', { granularity: 'word' })
+const sentences = new Intl.Segmenter('und', { granularity: 'sentence' })
+
+/** Words that a phrase repeats beside its first occurrence, of which fewer are no loop: "very, very, very large". */
+const leastRepeated = 6
+const sentenceMark = /^[.!?。！？]$/u
+/** Units of a whole sentence that is a loop when it comes twice. */
+const leastSentence = 4
+
+/**
+ * Where a text that repeats a phrase over and over, as models do that are caught in a loop, has said it once; undefined for one
+ * that does not. A phrase counts with its punctuation, in any script.
+ * @example loopEnd('a dog and a dog and a dog and a dog and a dog') // 9, behind "a dog and"
+ */
+export function loopEnd(text: string): number | undefined {
+  const units = unitsOf(text)
+  for (let from = 0; from < units.length; from++) {
+    const length = loopLength(units, from)
+    if (length !== undefined) {
+      // The mark that ends what is before ends the phrase too.
+      const end = length > 1 && sentenceMark.test(units[from]!.text) ? from + length : from + length - 1
+      return units[end]!.to
+    }
+  }
+  return undefined
+}
+
+function unitsOf(text: string): Unit[] {
+  return [...words.segment(text)]
+    .filter(({ segment }) => segment.trim() !== '')
+    .map(({ segment, index }) => ({ text: segment.toLowerCase(), from: index, to: index + segment.length }))
+}
+
+/** Units of the shortest phrase that is repeated from here on; undefined when there is none. */
+function loopLength(units: readonly Unit[], from: number): number | undefined {
+  const most = (units.length - from) >> 1
+  for (let length = 1; length <= most; length++) {
+    let repeated = 0
+    while (units[from + length + repeated]?.text === units[from + repeated]!.text) repeated++
+    if (repeated < length) continue
+    const isSentence = length >= leastSentence && sentenceMark.test(units[from + length - 1]!.text)
+    if (repeated >= leastRepeated || isSentence) return length
+  }
+  return undefined
+}
+
+/** A text up to where it begins to repeat itself; undefined for one that does not. */
+export function withoutLoop(text: string): string | undefined {
+  const end = loopEnd(text)
+  return end === undefined ? undefined : text.slice(0, end).replace(/[\s,;:–—-]+$/u, '')
+}
+
+/**
+ * A text without what captions commonly begin with, the rest with a capital letter where the text had one. Openings are compared
+ * regardless of case; several may follow each other. A text that is nothing else is left alone.
+ * @example withoutOpening('The image shows a dog.', ['the image shows']) // 'A dog.'
+ */
+export function withoutOpening(text: string, openings: readonly string[]): string {
+  const stripped = stripOpenings(text.trimStart(), openings)
+  if (stripped === undefined || !/[\p{L}\p{N}]/u.test(stripped)) return text
+  const wasCapital = /^\s*\p{Lu}/u.test(text)
+  return wasCapital ? capitalised(stripped) : stripped
+}
+
+/** Of openings that are there the longest is taken, until there is none. */
+function stripOpenings(text: string, openings: readonly string[]): string | undefined {
+  const found = openings
+    .map((opening) => opening.trim().replace(/\s*(…|\.\.\.)$/u, ''))
+    .filter((opening) => opening !== '' && beginsWith(text, opening))
+    .toSorted((a, b) => b.length - a.length)[0]
+  if (found === undefined) return undefined
+  const rest = text.slice(found.length).replace(/^[\s,:;–—-]+/u, '')
+  return stripOpenings(rest, openings) ?? rest
+}
+
+/** Whether a text begins with these words, and not with a part of a longer one, in scripts that part words. */
+function beginsWith(text: string, opening: string): boolean {
+  const head = text.slice(0, opening.length)
+  if (head.toLowerCase() !== opening.toLowerCase()) return false
+  const partsWords = /[\p{Lu}\p{Ll}\p{N}]$/u.test(head)
+  return !partsWords || !/^[\p{L}\p{N}]/u.test(text.slice(opening.length))
+}
+
+const capitalised = (text: string) =>
+  text.replace(/^(\P{L}*)(\p{Ll})/u, (_, before: string, letter: string) =>
+    /\p{N}/u.test(before) ? before + letter : before + letter.toUpperCase(),
+  )
+
+/** Ends of a sentence: a mark, perhaps in quotes or brackets. */
+const sentenceEnd = /[.!?…。！？][\p{Pe}\p{Pf}\p{Po}"']*\s*$/u
+
+/** A text that was cut, up to its last whole sentence; all of it where it has none. */
+export function wholeSentences(text: string): string {
+  const parts = [...sentences.segment(text)].map(({ segment }) => segment)
+  const last = parts.findLastIndex((part) => sentenceEnd.test(part))
+  return last < 0
+    ? text
+    : parts
+        .slice(0, last + 1)
+        .join('')
+        .trimEnd()
+}
