@@ -93,6 +93,11 @@ let exitCode = await runProgram(process.argv.slice(2), {
   },
   bundledModel,
   dataDir: async () => settle().dataDir,
+  deviceKind: async () => {
+    const { resolveDevices } = await import('../engine/devices.ts')
+    const { devices } = await resolveDevices(settle().device)
+    return devices[0]!.provider === 'cpu' ? 'cpu' : 'gpu'
+  },
   openStore: async () => {
     const { openStores } = await import('../../infra/backends.ts')
     return (await openStores(settle(), { guest: true })).store

@@ -3,7 +3,7 @@ import { join, relative } from 'node:path'
 import { Command, Option } from 'commander'
 import { type Dtype, dtypes } from '../models/layout.ts'
 import type { PullPlan } from '../models/pull.ts'
-import { UsageError } from './errors.ts'
+import { IncompleteError, UsageError } from './errors.ts'
 import { formatBytes, formatTable, quoteForShell } from './format.ts'
 import { type Terminal, TransferLine } from './progress.ts'
 
@@ -52,6 +52,12 @@ export function modelsCommand(environment: ModelsEnvironment): Command {
     .description('list the bundled and the pulled models')
     .action(() => runModelList(environment))
   command
+    .command('show')
+    .description('show what a model folder holds and can')
+    .argument('[folder]', 'model folder (default: the bundled model)')
+    .option('--json', 'print JSON')
+    .action((folder: string | undefined, flags: ShowFlags) => runShow(folder, flags, environment))
+  command
     .command('pull')
     .description('download a captioning model or a tagger')
     .argument('<id>', 'organisation/name on the hub')
@@ -99,6 +105,29 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
   stdout.write(`npx turbine serve --model ${quoteForShell(folder)}\n`)
 }
 
+export interface ShowFlags {
+  json?: boolean
+}
+
+/** Shows a folder; one that cannot be served with its reason, and exit code 1. @throws UsageError, IncompleteError */
+export async function runShow(
+  folder: string | undefined,
+  { json = false }: ShowFlags,
+  { bundledModel, stdout }: ModelsEnvironment,
+): Promise<void> {
+  const { describeModel } = await import('../models/describe.ts')
+  const { capabilitiesOf } = await import('../pipeline/capabilities.ts')
+  const { showModel, shownModel } = await import('./show-model.ts')
+  const shown = folder ?? bundledModel
+  if (!(await stat(shown).catch(() => undefined))?.isDirectory())
+    throw new UsageError(
+      `There is no folder "${shown}". \`npx turbine models list\` lists those that there are.`,
+    )
+  const described = shownModel(await describeModel(shown), capabilitiesOf)
+  stdout.write(json ? `${JSON.stringify(described, undefined, 2)}\n` : showModel(described))
+  if (described.refused !== undefined) throw new IncompleteError('The model cannot be served.')
+}
+
 /** What is loaded, before it is. */
 function planLine(id: string, { family, names, sessions, totalBytes }: PullPlan): string {
   const types = [...new Set(Object.values(sessions ?? {}))]
@@ -135,7 +164,7 @@ const weights = /^(model\.safetensors|model\.onnx|onnx\/[\w.-]+\.onnx(_data(_\d+
 
 /** Bytes of a model's files; undefined for one that cannot be served, or is not whole. */
 async function sizeOfModel(folder: string): Promise<number | undefined> {
-  const entries = await readdir(folder, { recursive: true }).catch(() => [])
+  const entries = await readdir(folder, { recursive: true }).catch((): string[] => [])
   const described = entries.includes('config.json') || entries.includes('selected_tags.csv')
   const heavy = entries.filter((name) => weights.test(name.replaceAll('\\', '/')))
   if (!described || heavy.length === 0 || entries.some((name) => name.endsWith('.part'))) return undefined
