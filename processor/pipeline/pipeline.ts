@@ -140,6 +140,7 @@ export class Pipeline implements Captioner {
       options
     const { decoders, interactiveTargetMs } = options
     checkLevel(model, level)
+    askedByDefault({ id: model.id, can: capabilitiesOf(model) }, options.prompt)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,

@@ -19,7 +19,9 @@ const can: Capabilities = {
 function asked(args: string[], model: Capabilities = can) {
   const command = new Command().exitOverride().configureOutput({ writeErr: () => {} })
   for (const option of askedOptions()) command.addOption(option)
-  return askedBy(command.parse(args, { from: 'user' }).opts(), { model: 'm', can: model }, {})
+  return askedBy(command.parse(args, { from: 'user' }).opts(), { model: 'm', can: model }, {
+    ignored: ['*'],
+  } as object)
 }
 
 describe('flags are what every image is captioned with', () => {

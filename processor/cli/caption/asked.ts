@@ -54,11 +54,11 @@ export function askedOptions(): Option[] {
   ]
 }
 
-/** What every image is captioned with by this captioner. @throws UsageError for what it cannot do */
+/** What every image is captioned with by this captioner. Whoever names a flag is not ignored. @throws UsageError for what it cannot do */
 export function askedBy(
   flags: AskedFlags,
   { model: id, can = blipCapabilities }: Pick<Captioner, 'model' | 'can'>,
-  limits: Pick<LineReading, 'maxText'>,
+  { maxText }: Pick<LineReading, 'maxText'>,
 ): Pick<CaptionAsk, 'request' | 'settings' | 'maxTokens' | 'warnings'> {
   const { prompt, system, task, maxTokens } = flags
   const generation: GenerationValues = Object.fromEntries(
@@ -66,7 +66,7 @@ export function askedBy(
   )
   try {
     const asked = { prompt, system, task, maxTokens, generation, imageUrls: [''] }
-    const { ignored, ...fit } = fitAsk(asked, { id, can }, limits)
+    const { ignored, ...fit } = fitAsk(asked, { id, can }, { maxText })
     return fit
   } catch (error) {
     throw error instanceof TurbineError ? new UsageError(error.message, { cause: error }) : error
