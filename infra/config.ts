@@ -103,6 +103,21 @@ const names = (allowed: string, rest: Rest<readonly string[]>) =>
     rest,
   )
 
+/** Texts, separated by bars. */
+const texts = (allowed: string, rest: Rest<readonly string[]>) =>
+  setting(
+    allowed,
+    z
+      .string()
+      .max(10_000)
+      .transform((text) =>
+        text.trim() === 'none'
+          ? []
+          : text.split('|').flatMap((each) => (each.trim() === '' ? [] : [each.trim()])),
+      ),
+    rest,
+  )
+
 /** Names that stand for others. */
 const aliases = (rest: Rest<Readonly<Record<string, string>>>) =>
   setting(
@@ -263,6 +278,29 @@ const settings = {
       'Models by other names, e.g. gpt-4o-mini=blip-base,*=blip-base: requests and lines of batches may name them.',
     default: '',
     placeholder: 'ALIAS=MODEL,...',
+  }),
+  prompt: optional('a text', {
+    description:
+      "What a model is asked by requests and lines that ask nothing: an instruction, the name of a task, or, for one that follows no text, the beginning of captions. Default: the model's own.",
+    placeholder: 'TEXT',
+  }),
+  stripOpenings: texts('texts, separated by | ; none', {
+    description:
+      'Openings that captions are given without, e.g. "The image shows|This is a picture of"; in any case of letters.',
+    default: 'none',
+    placeholder: 'TEXT|...',
+  }),
+  wholeSentences: onOff({
+    description:
+      'Cuts captions that a maximum of tokens ended behind their last whole sentence, where they have one.',
+  }),
+  maxText: integer(1, 100_000, {
+    description: 'Maximum characters of the system and user text of a request, for models that follow text.',
+    default: '8192',
+  }),
+  maxImages: integer(1, 16, {
+    description: 'Maximum images of a request, for models that take several.',
+    default: '8',
   }),
   ignoreParameters: names('names of parameters, comma-separated; * for all; none', {
     description:

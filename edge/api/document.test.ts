@@ -50,7 +50,7 @@ test('the limits that validate are the limits in the document', () => {
   expect(document.components.schemas.CaptionRequest).toMatchObject({
     additionalProperties: false,
     required: ['image_url'],
-    properties: { prompt: { type: 'string', maxLength: 200 } },
+    properties: { prompt: { type: 'string', maxLength: 100_000 } },
   })
 })
 

@@ -3,7 +3,7 @@ import { getJson } from '../../infra/store/store.ts'
 import { errorOf, fakeEdge, jsonRequest, starter } from '../app.fixture.ts'
 import type { StoredBatch } from '../contract/batch.ts'
 import { keys } from '../contract/keys.ts'
-import { modelListSchema, modelSchema } from '../contract/model.ts'
+import { blipCapabilities, modelListSchema, modelSchema } from '../contract/model.ts'
 import { resourceEdge } from './resources.fixture.ts'
 
 const image_url = 'https://example.com/a.png'
@@ -104,7 +104,7 @@ test.each(['ready', 'waiting', 'stopped'] as const)(
       const { id, model: named } = (await response.json()) as { id: string; model: string }
       expect(named).toBe('starter')
       const stored = await getJson<StoredBatch>(edge.deps.store, keys.batch('default', id))
-      expect(stored?.reading).toEqual(reading)
+      expect(stored?.reading).toEqual({ ...reading, can: blipCapabilities })
     }
     const unknown = await edge.call('POST', '/v1/batches', { json: { ...ask, model: 'never' } })
     expect(unknown.status).toBe(404)

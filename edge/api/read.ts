@@ -2,6 +2,8 @@ import { z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import type { Reservation } from '../../infra/fair-budget.ts'
 import { largeCharacters, nextTurn } from '../../infra/timing.ts'
+import { imagesTooLarge } from '../contract/ask.ts'
+import { maxBodyBytes } from '../contract/caption.ts'
 import { invalid, TurbineError } from '../contract/errors.ts'
 import { checkImage } from '../contract/image.ts'
 import { decodeJson, type JsonLimits, parseJson } from '../contract/json.ts'
@@ -63,6 +65,36 @@ export function imageReader(
     address = ''
     checkImage(image, 'image_url', imageLimits)
     return image
+  }
+}
+
+/**
+ * Makes a reader of the images at several URLs, one after the other, which have together at most as many bytes as one may
+ * have.
+ * @returns a function to call once, which throws TurbineError `images_too_large`, and what `imageReader` throws
+ */
+export function imagesReader(
+  c: Context<EdgeEnv>,
+  deps: Parameters<typeof imageReader>[1],
+  urls: readonly string[],
+  until: number,
+) {
+  const readers = urls.map((url) => imageReader(c, deps, url, until))
+  return async (): Promise<Uint8Array[]> => {
+    const images: Uint8Array[] = []
+    let left = maxBodyBytes
+    for (const read of readers) {
+      const image = await read()
+      left -= image.length
+      if (left < 0) throw imagesTooLarge()
+      images.push(image)
+    }
+    // They are put together for the job.
+    if (images.length > 1) {
+      const room = await deps.bodies.memory.reserve(c.get('tenant').id, maxBodyBytes - left, c.req.raw)
+      c.get('body').hold(room)
+    }
+    return images
   }
 }
 

@@ -2,7 +2,7 @@ import { z } from '@hono/zod-openapi'
 import { modelIdSchema } from './caption.ts'
 import { excerpt, invalid } from './errors.ts'
 import { expiresAfterSchema, fileIdSchema } from './file.ts'
-import type { ModelAliases } from './model.ts'
+import type { Capabilities, ModelAliases } from './model.ts'
 import type { Ignored } from './parameters.ts'
 import { s3UriSchema } from './tenant.ts'
 
@@ -28,7 +28,7 @@ export const isFinal = (status: BatchStatus) =>
 const stamp = z.int().nullable()
 
 const usageSchema = z.object({
-  input_tokens: z.int().openapi({ description: 'Image and prompt tokens.' }),
+  input_tokens: z.int().openapi({ description: 'Tokens of images and of texts.' }),
   input_tokens_details: z.object({ cached_tokens: z.int() }),
   output_tokens: z.int(),
   output_tokens_details: z.object({ reasoning_tokens: z.int() }),
@@ -185,10 +185,20 @@ export interface Reading {
   /** Parameters that are dropped instead of refused. */
   ignored?: Ignored
   aliases?: ModelAliases
+  /** Maximum characters of the text that a model follows. Default: 8192. */
+  maxText?: number
+  /** Maximum images of a request. Default: 8. */
+  maxImages?: number
+}
+
+/** How the lines of a batch are read. */
+export interface LineReading extends Reading {
+  /** What the batch's model can; default: what earlier versions served. */
+  can?: Capabilities
 }
 
 /** How the lines of a batch of an earlier version are read, which ignored what it did not honour. */
-export const earlierReading: Reading = { ignored: ['*'] }
+export const earlierReading: LineReading = { ignored: ['*'] }
 
 /** Batch as stored under `keys.batch`: created by the edge, then written by its coordinator alone. */
 export interface StoredBatch {
@@ -197,7 +207,7 @@ export interface StoredBatch {
   /** Seconds after the batch's creation at which its output files expire, if they do. */
   outputExpiresAfter?: number
   /** How its lines are read; absent: as `earlierReading` says. */
-  reading?: Reading
+  reading?: LineReading
   /** Trace of the request that created it; traces of its shards link to it. */
   traceparent?: string
 }

@@ -1,20 +1,30 @@
 import { z } from '@hono/zod-openapi'
+import type { Asked } from './ask.ts'
 import {
-  type CaptionEnd,
+  type Choice,
   type CompletedCaption,
   captionEnd,
   type FinishReason,
   finishReasonSchema,
-  maxPromptCharacters,
   maxTokensSchema,
   modelIdSchema,
+  mostImages,
   type Pruning,
+  promptTokens,
   pruningSchema,
   stopSchema,
   turbineOptionsSchema,
 } from './caption.ts'
-import { type Content, fieldsBeside, imagePartExample, imagePartForms, readContent } from './content.ts'
+import {
+  type Content,
+  type ContentImage,
+  fieldsBeside,
+  imagePartExample,
+  imagePartForms,
+  readContent,
+} from './content.ts'
 import { excerpt, invalid } from './errors.ts'
+import { generationFields, generationIn, maxCaptions } from './generation.ts'
 import { chatParameters, fixedParameters, type Ignored, readParameters, toldNames } from './parameters.ts'
 import { parse, unknownParameter } from './parse.ts'
 
@@ -59,6 +69,7 @@ const messageFields = [
 export const chatRequestSchema = z
   .strictObject({
     ...(fixedParameters as Record<never, never>),
+    ...generationFields,
     model: modelIdSchema.nullish().openapi({ description: chatParameters.model!.says }),
     messages: z
       .array(message)
@@ -83,25 +94,20 @@ export const chatRequestSchema = z
   .openapi('ChatCompletionRequest')
 
 /** Chat request, as far as a captioner uses it. */
-export interface ChatAsk extends CaptionEnd {
+export interface ChatAsk extends Asked {
   model?: string
-  imageUrl: string
-  /** Text that the caption continues: a last assistant message. */
-  prompt?: string
   maxPrune?: number
   deadlineMs?: number
   stream: boolean
   includeUsage: boolean
-  /** Parameters that were ignored. */
   ignored: string[]
 }
 
 /**
- * Reads a chat request. User and system text is accepted but not followed, since a captioner takes no instructions; a
- * last assistant message is the beginning of the caption.
+ * Reads a chat request. What becomes of its text and of the parameters that only some models honour says `fitAsk`; a last
+ * message of the assistant is the beginning of the caption.
  * @param ignored parameters that are dropped instead of refused
- * @throws TurbineError of `parse`, `readParameters` and `readContent`, `image_missing`, `too_many_images`,
- * `prompt_too_long`
+ * @throws TurbineError of `parse`, `readParameters` and `readContent`, `image_missing`, `too_many_images`
  */
 export function readChat(body: unknown, ignored: Ignored = []): ChatAsk {
   const { fields, dropped } = isFields(body) ? readParameters(body, ignored) : { fields: body, dropped: [] }
@@ -118,45 +124,72 @@ export function readChat(body: unknown, ignored: Ignored = []): ChatAsk {
     ...fieldsBeside(messageFields, message, `messages.${index}`),
     ...contents[index]!.unused,
   ])
-  if (images.length !== 1) throw wrongImages(images.length, contents)
+  if (images.length < 1 || images.length > mostImages) throw wrongImages(images.length, contents)
   const stream = request.stream ?? false
   if (request.stream_options && !stream)
     throw invalid('invalid_value', '"stream_options" may only be sent with "stream": true.', 'stream_options')
-  const { turbine, messages } = request
+  const { turbine } = request
+  const said = request.messages.map(({ role }, index) => ({ role, text: contents[index]!.text }))
   return {
     model: request.model ?? undefined,
-    imageUrl: images[0]!.url,
-    prompt: messages.at(-1)!.role === 'assistant' ? promptOf(contents.at(-1)!) : undefined,
+    imageUrls: images.map(({ url }) => url),
+    ...textsOf(said),
+    ...(turbine?.task !== undefined && { task: turbine.task }),
+    generation: generationIn(request),
     ...captionEnd([request.max_tokens, request.max_completion_tokens], request.stop),
-    maxPrune: turbine?.max_prune ?? images[0]!.maxPrune,
+    maxPrune: turbine?.max_prune ?? leastPruned(images),
     deadlineMs: turbine?.deadline_ms,
     stream,
     includeUsage: request.stream_options?.include_usage ?? false,
-    ignored: toldNames([...dropped, ...unused]),
+    ignored: toldNames([...dropped, ...unused, ...earlierAnswers(said)]),
   }
 }
 
+/** What may be merged of all images of a request. */
+const leastPruned = (images: readonly ContentImage[]): number | undefined =>
+  images.reduce<number | undefined>(
+    (least, { maxPrune }) => (maxPrune === undefined ? least : Math.min(least ?? 1, maxPrune)),
+    undefined,
+  )
+
+interface Said {
+  role: 'system' | 'developer' | 'user' | 'assistant'
+  text: string
+}
+
+const systemRoles: readonly string[] = ['system', 'developer']
+
+/** The text of the messages of a role, in paragraphs. */
+function textsOf(said: readonly Said[]) {
+  const join = (is: (role: string) => boolean) =>
+    said.flatMap(({ role, text }) => (is(role) && text !== '' ? [text] : [])).join('\n')
+  const texts = {
+    system: join((role) => systemRoles.includes(role)),
+    text: join((role) => role === 'user'),
+    beginning: said.at(-1)!.role === 'assistant' ? said.at(-1)!.text : '',
+  }
+  return Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== '')) as Partial<typeof texts>
+}
+
+/** Answers that an assistant gave before: a captioner has no conversation. */
+const earlierAnswers = (said: readonly Said[]): string[] =>
+  said
+    .slice(0, -1)
+    .flatMap(({ role, text }, index) =>
+      role === 'assistant' && text !== '' ? [`messages.${index}.content`] : [],
+    )
+
 const isFields = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
-
-/** @throws TurbineError `prompt_too_long` */
-function promptOf({ text: prompt }: Content): string | undefined {
-  if (prompt.length <= maxPromptCharacters) return prompt || undefined
-  throw invalid(
-    'prompt_too_long',
-    `The last assistant message has ${prompt.length} characters; at most ${maxPromptCharacters} are allowed. Shorten it.`,
-    'messages',
-  )
-}
 
 /** An address in a text, which is no image. */
 const addressInText = /\b(https?:\/\/|s3:\/\/|data:image)/i
 
 function wrongImages(count: number, contents: Content[]) {
-  if (count > 1)
+  if (count > 0)
     return invalid(
       'too_many_images',
-      `The messages hold ${count} images. Send one image per request.`,
+      `The messages hold ${count} images; at most ${mostImages} are read in one request, and as many as the model takes.`,
       'messages',
     )
   const hint = contents.some(({ text }) => addressInText.test(excerpt(text, 10_000)))
@@ -170,7 +203,7 @@ function wrongImages(count: number, contents: Content[]) {
 }
 
 const usageSchema = z.object({
-  prompt_tokens: z.int().openapi({ description: 'Image tokens that enter the encoder.' }),
+  prompt_tokens: z.int().openapi({ description: 'Tokens of the images and of the text.' }),
   completion_tokens: z.int(),
   total_tokens: z.int(),
 })
@@ -185,7 +218,10 @@ export const chatCompletionSchema = z
     model: z.string(),
     choices: z.array(
       z.object({
-        index: z.literal(0),
+        index: z
+          .int()
+          .min(0)
+          .max(maxCaptions - 1),
         message: z.object({ role: z.literal('assistant'), content: z.string(), refusal: z.null() }),
         logprobs: z.null(),
         finish_reason: finishReasonSchema,
@@ -197,15 +233,14 @@ export const chatCompletionSchema = z
   .openapi('ChatCompletion')
 export type ChatCompletion = z.output<typeof chatCompletionSchema>
 
-/** Image tokens count as prompt tokens. */
-const chatUsage = ({ tokens_in, output_tokens }: Pruning): ChatUsage => ({
-  prompt_tokens: tokens_in,
-  completion_tokens: output_tokens,
-  total_tokens: tokens_in + output_tokens,
+const chatUsage = (turbine: Pruning): ChatUsage => ({
+  prompt_tokens: promptTokens(turbine),
+  completion_tokens: turbine.output_tokens,
+  total_tokens: promptTokens(turbine) + turbine.output_tokens,
 })
 
 /** What the request of a completion leaves in it. */
-export interface Asked {
+export interface Answered {
   /** Name of the model in the request, which may be an alias; default: the model's own. */
   model?: string
   /** Parameters that were ignored. */
@@ -226,24 +261,25 @@ export function chatCompletion(
     id,
     created,
     caption,
-    finish_reason = 'stop',
+    finish_reason,
+    captions = [{ caption, finish_reason }],
     turbine,
-  }: Pick<CompletedCaption, 'id' | 'created' | 'caption' | 'finish_reason' | 'turbine'>,
-  { model = turbine.model, ignored }: Asked = {},
+  }: Pick<CompletedCaption, 'id' | 'created' | 'caption' | 'finish_reason' | 'turbine'> & {
+    captions?: readonly Pick<Choice, 'caption' | 'finish_reason'>[]
+  },
+  { model = turbine.model, ignored }: Answered = {},
 ): ChatCompletion {
   return {
     id,
     object: 'chat.completion',
     created,
     model,
-    choices: [
-      {
-        index: 0,
-        message: { role: 'assistant', content: caption, refusal: null },
-        logprobs: null,
-        finish_reason,
-      },
-    ],
+    choices: captions.map(({ caption: content, finish_reason = 'stop' }, index) => ({
+      index,
+      message: { role: 'assistant', content, refusal: null },
+      logprobs: null,
+      finish_reason,
+    })),
     usage: chatUsage(turbine),
     turbine: withIgnored(turbine, ignored),
   }
@@ -256,7 +292,7 @@ export interface ChatChunk {
   created: number
   model: string
   choices: {
-    index: 0
+    index: number
     delta: { role?: 'assistant'; content?: string }
     logprobs: null
     finish_reason: FinishReason | null
@@ -265,7 +301,7 @@ export interface ChatChunk {
   turbine?: Pruning
 }
 
-/** Splits a chat completion into the chunks that are streamed; the caption is one chunk. */
+/** Splits a chat completion into the chunks that are streamed; each caption is one chunk. */
 export function chatChunks(completion: ChatCompletion, includeUsage: boolean): ChatChunk[] {
   const { id, created, model, usage, turbine, choices } = completion
   const chunk = (chosen: ChatChunk['choices']): ChatChunk => ({
@@ -276,12 +312,19 @@ export function chatChunks(completion: ChatCompletion, includeUsage: boolean): C
     choices: chosen,
     ...(includeUsage ? { usage: null } : {}),
   })
-  const choice = (delta: ChatChunk['choices'][0]['delta'], finish_reason: FinishReason | null = null) =>
-    chunk([{ index: 0, delta, logprobs: null, finish_reason }])
+  const choice = (
+    index: number,
+    delta: ChatChunk['choices'][0]['delta'],
+    reason: FinishReason | null = null,
+  ) => chunk([{ index, delta, logprobs: null, finish_reason: reason }])
+  const parts = choices.flatMap(({ index, message, finish_reason }) => [
+    choice(index, { role: 'assistant', content: '' }),
+    choice(index, { content: message.content }),
+    choice(index, {}, finish_reason),
+  ])
   return [
-    choice({ role: 'assistant', content: '' }),
-    choice({ content: choices[0]!.message.content }),
-    { ...choice({}, choices[0]!.finish_reason), turbine },
+    ...parts.slice(0, -1),
+    { ...parts.at(-1)!, turbine },
     ...(includeUsage ? [{ ...chunk([]), usage }] : []),
   ]
 }

@@ -1,8 +1,10 @@
 import { describe, expect, test } from 'vitest'
+import { fitAsk } from './ask.ts'
 import { readChat } from './chat.ts'
 import { imagePartForms } from './content.ts'
 import { TurbineError } from './errors.ts'
 import { type LineOptions, parseBatchLine, parseLocalLine } from './manifest-line.ts'
+import { blipCapabilities } from './model.ts'
 
 const url = 'https://example.com/a.jpg'
 const base64 = 'iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAAAAAAAAAAA='
@@ -13,8 +15,10 @@ const chatOf = (content: unknown) => ({ messages: [{ role: 'user', content }] })
 
 const inChat = (body: object) => {
   try {
-    const { imageUrl, maxPrune } = readChat(body)
-    return { imageUrl, maxPrune }
+    const chat = readChat(body)
+    fitAsk(chat, { id: 'blip', can: blipCapabilities })
+    const { imageUrls, maxPrune } = chat
+    return { imageUrl: imageUrls[0], maxPrune }
   } catch (error) {
     if (!(error instanceof TurbineError)) throw error
     return { code: error.code, param: error.param, message: error.message }
@@ -25,7 +29,7 @@ const inChat = (body: object) => {
 const inLine = (read: typeof parseLocalLine | typeof parseBatchLine) => (body: object) => {
   const text = JSON.stringify({ custom_id: 'a', method: 'POST', url: '/v1/chat/completions', body })
   const line = read({ number: 1, text }, chatLine)!
-  if ('ask' in line) return { imageUrl: line.ask.imageUrl, maxPrune: line.ask.maxPrune }
+  if ('ask' in line) return { imageUrl: line.ask.imageUrls[0], maxPrune: line.ask.maxPrune }
   const { code, param, message } = line.fault
   return { code, param: param?.replace(/^body\./, ''), message }
 }

@@ -1,6 +1,11 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type CaptionJob, decodeJob, encodeJob } from './job.ts'
+import { type CaptionJob, decodeJob, encodeJob, imagesOf, packImages } from './job.ts'
+
+const words = fc.string({ unit: 'grapheme' })
+const request = fc
+  .record({ system: words, text: words, beginning: words, task: words }, { requiredKeys: [] })
+  .filter((fields) => Object.keys(fields).length > 0)
 
 const job: fc.Arbitrary<CaptionJob> = fc.record(
   {
@@ -11,7 +16,17 @@ const job: fc.Arbitrary<CaptionJob> = fc.record(
     acceptedAt: fc.double({ min: 0, max: 1e14, noNaN: true }),
     deadline: fc.integer({ min: 0, max: 1e14 }),
     maxPrune: fc.double({ min: 0, max: 1, noNaN: true }),
-    prompt: fc.string({ unit: 'grapheme' }),
+    request,
+    settings: fc.record(
+      {
+        temperature: fc.double({ min: 0, max: 2, noNaN: true }),
+        topK: fc.integer({ min: 1, max: 99 }),
+        seed: fc.maxSafeInteger(),
+      },
+      { requiredKeys: ['seed'] },
+    ),
+    n: fc.integer({ min: 1, max: 8 }),
+    warnings: fc.constant(['text_ignored'] as const),
     maxTokens: fc.integer({ min: 1 }),
     stop: fc.array(fc.string({ minLength: 1, maxLength: 99, unit: 'grapheme' }), { maxLength: 4 }),
     replyTo: fc.string(),
@@ -59,6 +74,11 @@ test('any headers are a job or a named header', () => {
     ...Object.keys(encodeJob(example).headers),
     'image-key',
     'prompt',
+    'request',
+    'settings',
+    'n',
+    'warnings',
+    'image-sizes',
     'max-tokens',
     'stop',
     '__proto__',
@@ -77,6 +97,59 @@ test('any headers are a job or a named header', () => {
         })
       }
     }),
+  )
+})
+
+test('several images travel in one record', () => {
+  const images = [new Uint8Array([1]), new Uint8Array([2, 3]), new Uint8Array([4, 5, 6])]
+  const { bytes, imageSizes } = packImages(images)
+  const read = decodeJob(encodeJob({ ...example, image: bytes, imageSizes }))
+  expect(imagesOf(read, bytes)).toEqual(images)
+  expect(packImages([images[0]!])).toEqual({ bytes: images[0] })
+})
+
+test.each(['1', '1,3', '2,2', '4', '0,3', '-1,4', '1.5,1.5', 'x,3', '3,', '1e0,2', '9'.repeat(400)])(
+  'sizes %s of three bytes are no images',
+  (sizes) => {
+    const record = encodeJob(example)
+    const headers = { ...record.headers, 'image-sizes': sizes }
+    expect(() => decodeJob({ ...record, headers })).toThrow(
+      expect.objectContaining({ code: 'record_unreadable', param: 'image-sizes' }),
+    )
+  },
+)
+
+test('stored images that are cut off are unreadable', () => {
+  const key = 'captions/default/cap_1.image'
+  const read = decodeJob(encodeJob({ ...example, image: { key }, imageSizes: [1, 2] }))
+  expect(() => imagesOf(read, new Uint8Array(2))).toThrow(expect.objectContaining({ param: 'image-sizes' }))
+})
+
+test('the record of an earlier version is read: its prompt is the beginning of the caption', () => {
+  const headers = { ...encodeJob(example).headers, prompt: 'a photo of', 'max-tokens': '7' }
+  expect(decodeJob({ value: example.image as Uint8Array, headers })).toMatchObject({
+    request: { beginning: 'a photo of' },
+    maxTokens: 7,
+  })
+  expect(encodeJob({ ...example, request: { beginning: 'a photo of' } }).headers).toMatchObject({
+    prompt: 'a photo of',
+  })
+})
+
+test.each([
+  ['request', '{"text": 5}'],
+  ['request', '{"texts": "a"}'],
+  ['request', '['],
+  ['settings', '{"temperature": 3}'],
+  ['settings', '{"temperature": "1"}'],
+  ['settings', `{"seed": ${'9'.repeat(3000)}}`],
+  ['settings', `[${'0,'.repeat(500)}0]`],
+  ['n', '9'],
+  ['n', '0'],
+])('a header %s of %s is unreadable', (header, value) => {
+  const record = encodeJob(example)
+  expect(() => decodeJob({ ...record, headers: { ...record.headers, [header]: value } })).toThrow(
+    expect.objectContaining({ code: 'record_unreadable', param: header }),
   )
 })
 

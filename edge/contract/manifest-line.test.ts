@@ -34,7 +34,7 @@ describe('what can be used', () => {
   test.each([url, `  ${url}\r`, `\uFEFF${url}`, 's3://bucket/a.jpg', 'data:image/png;base64,AAAA'])(
     'a bare address: %s',
     (text) => {
-      expect(asked(text)).toEqual({ customId: 'line-7', imageUrl: text.trim() })
+      expect(asked(text)).toEqual({ customId: 'line-7', imageUrls: [text.trim()] })
     },
   )
 
@@ -42,8 +42,8 @@ describe('what can be used', () => {
     const line = { custom_id: 'x', image_url: url, prompt: 'a', model: 'blip', turbine: { max_prune: 0.5 } }
     expect(asked(JSON.stringify(line))).toEqual({
       customId: 'x',
-      imageUrl: url,
-      prompt: 'a',
+      imageUrls: [url],
+      request: { beginning: 'a' },
       model: 'blip',
       maxPrune: 0.5,
     })
@@ -55,16 +55,16 @@ describe('what can be used', () => {
     const body = { model: 'blip', max_tokens: 20, messages: [...messages(image), assistant] }
     expect(asked(JSON.stringify(openAi(body)), chat)).toMatchObject({
       customId: 'a',
-      imageUrl: url,
-      prompt: 'a photo of',
+      imageUrls: [url],
+      request: { beginning: 'a photo of' },
     })
     const caption = openAi({ image_url: url }, { url: '/v1/captions' })
-    expect(asked(JSON.stringify(caption))).toMatchObject({ customId: 'a', imageUrl: url })
+    expect(asked(JSON.stringify(caption))).toMatchObject({ customId: 'a', imageUrls: [url] })
     const nulls = openAi(
       { image_url: url, model: null, prompt: null, turbine: null },
       { url: '/v1/captions' },
     )
-    expect(asked(JSON.stringify(nulls))).toEqual({ customId: 'a', imageUrl: url })
+    expect(asked(JSON.stringify(nulls))).toEqual({ customId: 'a', imageUrls: [url] })
   })
 
   test.each(['', '  ', '\r', '\uFEFF'])('an empty line is nothing: %j', (text) => {

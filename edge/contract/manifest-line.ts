@@ -1,24 +1,31 @@
 import { z } from '@hono/zod-openapi'
 import { imageAddress } from '../../infra/fetch/image-address.ts'
-import { type BatchEndpoint, batchEndpoints, type Reading } from './batch.ts'
-import { type CaptionEnd, captionEnd, captionRequestSchema, turbineOptionsSchema } from './caption.ts'
+import { type Asked, type Fitted, fitAsk } from './ask.ts'
+import { type BatchEndpoint, batchEndpoints, type LineReading } from './batch.ts'
+import { captionEnd, captionRequestSchema, turbineOptionsSchema } from './caption.ts'
 import { readChat } from './chat.ts'
 import { readImageField } from './content.ts'
 import { excerpt, invalid, TurbineError } from './errors.ts'
+import { generationFields, generationIn } from './generation.ts'
 import { parseJson } from './json.ts'
 import { type ManifestLine, maxLineBytes } from './lines.ts'
 import { isImageField } from './lists/image-fields.ts'
-import { modelOf } from './model.ts'
+import { blipCapabilities, modelOf } from './model.ts'
 import { type Ignored, withoutNulls, withoutUnknown } from './parameters.ts'
 import { parse } from './parse.ts'
 
 /** Content of a valid line. */
-interface Ask extends CaptionEnd {
-  /** An https, `data:` or `s3://` URL; on the command line also a path. */
-  imageUrl: string
+interface LineAsk extends Asked {
   /** As the line names it: it can be an alias. */
   model?: string
-  prompt?: string
+  maxPrune?: number
+}
+
+/** Content of a valid line, as its model makes a caption of it. */
+interface Ask extends Omit<Fitted, 'ignored'> {
+  /** https, `data:` or `s3://` URLs; on the command line also paths. */
+  imageUrls: readonly [string, ...string[]]
+  model?: string
   maxPrune?: number
   /** Parameters that were ignored; absent: none. */
   ignored?: string[]
@@ -46,7 +53,7 @@ export interface LineOptions {
   endpoint: BatchEndpoint
   /** Model of the batch; a line may name it or its aliases, but no other. */
   model: string
-  reading?: Reading
+  reading?: LineReading
 }
 
 type Line = Pick<ManifestLine, 'number' | 'text' | 'unreadable'>
@@ -108,12 +115,42 @@ function parseLine<Unnamed extends string | null>(
     customId = id
     const openAi = isOpenAi(fields)
     const ask = openAi ? readOpenAi(fields, options) : readShort(fields, options)
-    if (options.endpoint !== undefined) assertAddress(ask.imageUrl, openAi ? 'image_url' : imageField(fields))
+    if (options.endpoint !== undefined)
+      for (const url of ask.imageUrls) assertAddress(url, openAi ? 'image_url' : imageField(fields))
     assertModel(ask.model, options)
-    return { ask: { customId: id, ...ask } }
+    return { ask: { customId: id, ...fitted(ask, options, openAi ? 'body.' : '') } }
   } catch (error) {
     if (!(error instanceof TurbineError)) throw error
     return { fault: { customId, code: error.code, message: error.message, param: error.param } }
+  }
+}
+
+/**
+ * What the model of the line makes of it.
+ * @param at where its fields are, for errors
+ */
+function fitted(ask: LineAsk, { model: id = '', reading = {} }: Partial<LineOptions>, at: string): Ask {
+  const { model, maxPrune, ...asked } = ask
+  const [first, ...others] = asked.imageUrls
+  const { ignored, ...fit } = within(at, () =>
+    fitAsk(asked, { id, can: reading.can ?? blipCapabilities }, reading),
+  )
+  return {
+    imageUrls: [first!, ...others],
+    ...(model !== undefined && { model }),
+    ...(maxPrune !== undefined && { maxPrune }),
+    ...fit,
+    ...(ignored.length > 0 && { ignored }),
+  }
+}
+
+/** @throws the error of what is read, whose field is at this place */
+function within<T>(at: string, read: () => T): T {
+  try {
+    return read()
+  } catch (error) {
+    if (!(error instanceof TurbineError) || at === '') throw error
+    throw invalid(error.code, error.message, error.param === null ? at.slice(0, -1) : `${at}${error.param}`)
   }
 }
 
@@ -190,13 +227,14 @@ const shortSchema = z.strictObject({
   prompt: prompt.nullable(),
   max_tokens,
   stop,
+  ...generationFields,
   turbine: turbineOptionsSchema.nullish(),
 })
 const shortFields = Object.keys(shortSchema.shape)
 const localSchema = z.object({ ...shortSchema.shape, turbine: turbineOptionsSchema.strip().nullish() })
 
 /** Reads a caption request whose image field may have other names. Null fields count as absent. */
-function readShort(line: Fields, { endpoint, reading }: Partial<LineOptions>): Ask {
+function readShort(line: Fields, { endpoint, reading }: Partial<LineOptions>): LineAsk {
   const name = imageField(line)
   if ((line[name] ?? undefined) === undefined) throw noImage(line)
   const image = readImageField(line[name], name)
@@ -204,16 +242,16 @@ function readShort(line: Fields, { endpoint, reading }: Partial<LineOptions>): A
   const request = parse(endpoint === undefined ? localSchema : shortSchema, fields)
   assertNoDeadline(request.turbine?.deadline_ms, 'turbine.deadline_ms')
   return {
-    imageUrl: image.url,
+    imageUrls: [image.url],
     model: request.model ?? undefined,
     prompt: request.prompt ?? undefined,
+    task: request.turbine?.task,
+    generation: generationIn(request),
     maxPrune: request.turbine?.max_prune ?? image.maxPrune,
     ...captionEnd([request.max_tokens], request.stop),
-    ...told([...dropped, ...image.unused]),
+    ignored: [...dropped, ...image.unused],
   }
 }
-
-const told = (ignored: string[]) => (ignored.length > 0 ? { ignored } : {})
 
 const imageField = (fields: Fields) =>
   imageFields.find((name) => (fields[name] ?? undefined) !== undefined) ?? 'image_url'
@@ -252,20 +290,15 @@ function endpointOf(url: unknown): string | undefined {
   return path && `/${path.toLowerCase()}`
 }
 
-function readOpenAi(line: Fields, { endpoint, reading }: Partial<LineOptions>): Ask {
+function readOpenAi(line: Fields, { endpoint, reading }: Partial<LineOptions>): LineAsk {
   const ignored = reading?.ignored ?? []
   const { fields, dropped } = withoutUnknown(line, ignored, openAiFields)
   const { url, method, body } = parse(openAiSchema, fields)
   assertMethod(method)
   const asked = assertEndpoint(url, body, endpoint)
-  try {
-    const ask = asked === '/v1/captions' ? readCaption(body, ignored) : readChatBody(body, ignored)
-    return { ...ask, ...told([...dropped, ...(ask.ignored ?? [])]) }
-  } catch (error) {
-    if (!(error instanceof TurbineError)) throw error
-    const param = error.param === null ? 'body' : `body.${error.param}`
-    throw invalid(error.code, error.message, param)
-  }
+  const read = asked === '/v1/captions' ? readCaption : readChatBody
+  const ask = within('body.', () => read(body, ignored))
+  return { ...ask, ignored: [...dropped, ...(ask.ignored ?? [])] }
 }
 
 function assertMethod(method: unknown): void {
@@ -289,21 +322,31 @@ function assertEndpoint(url: unknown, body: Fields, endpoint: BatchEndpoint | un
 
 const captionFields = Object.keys(captionRequestSchema.shape)
 
-function readCaption(body: Fields, ignored: Ignored): Ask {
+function readCaption(body: Fields, ignored: Ignored): LineAsk {
   if ((body.image_url ?? undefined) === undefined) throw noImage(body)
   const { fields, dropped } = withoutUnknown(withoutNulls(body), ignored, captionFields)
-  const { image_url, model, prompt, turbine, max_tokens, stop } = parse(captionRequestSchema, fields)
+  const { image_url, model, prompt, turbine, max_tokens, stop, ...others } = parse(
+    captionRequestSchema,
+    fields,
+  )
   assertNoDeadline(turbine?.deadline_ms, 'turbine.deadline_ms')
   const image = readImageField(image_url, 'image_url')
-  const end = captionEnd([max_tokens], stop)
-  const maxPrune = turbine?.max_prune ?? image.maxPrune
-  return { imageUrl: image.url, model, prompt, maxPrune, ...end, ...told(dropped) }
+  return {
+    imageUrls: [image.url],
+    model,
+    prompt,
+    task: turbine?.task,
+    generation: generationIn(others),
+    maxPrune: turbine?.max_prune ?? image.maxPrune,
+    ...captionEnd([max_tokens], stop),
+    ignored: dropped,
+  }
 }
 
-function readChatBody(body: Fields, ignored: Ignored): Ask {
-  const { stream, includeUsage, deadlineMs, ignored: dropped, ...ask } = readChat(body, ignored)
+function readChatBody(body: Fields, ignored: Ignored): LineAsk {
+  const { stream, includeUsage, deadlineMs, ...ask } = readChat(body, ignored)
   assertNoDeadline(deadlineMs, 'turbine.deadline_ms')
-  if (!stream) return { ...ask, ...told(dropped) }
+  if (!stream) return ask
   throw invalid('streaming_unsupported', 'Batches do not support streaming. Remove "stream".', 'stream')
 }
 

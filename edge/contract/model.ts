@@ -1,7 +1,48 @@
 import { z } from '@hono/zod-openapi'
+import { excerpt } from './errors.ts'
 
 const modelStates = ['ready', 'waiting', 'stopped'] as const
 export type ModelState = (typeof modelStates)[number]
+
+/** What a model does with text: nothing, one of its own tasks, or what the text asks. */
+const followed = ['none', 'tasks', 'instructions'] as const
+
+/** What a model can, of what a request may ask. */
+export const capabilitiesSchema = z.object({
+  family: z.string().max(100).openapi({ description: 'Kind of the model, e.g. `blip`.' }),
+  follows_text: z.enum(followed).openapi({
+    description:
+      'What becomes of the text of a request. `instructions`: the model follows it. `tasks`: it names one of `tasks`. `none`: it is not read, and a `prompt` is the beginning of the caption.',
+  }),
+  tasks: z
+    .array(z.string().max(100))
+    .max(100)
+    .optional()
+    .openapi({ description: 'Tasks that the model was trained on, by the names that a request has.' }),
+  text_tasks: z
+    .array(z.string().max(100))
+    .max(100)
+    .optional()
+    .openapi({ description: 'Those of them that read a text, too. Absent: none.' }),
+  max_images: z.int().min(1).openapi({ description: 'Maximum images of one request.' }),
+  parameters: z
+    .array(z.string().max(100))
+    .max(100)
+    .openapi({ description: 'Generation parameters that are honoured.' }),
+  output: z.enum(['caption', 'tags']).openapi({
+    description: '`tags`: the caption is made of the tags in `turbine.tags`.',
+  }),
+})
+export type Capabilities = z.infer<typeof capabilitiesSchema>
+
+/** What a model can that was announced without it: earlier versions served one family. */
+export const blipCapabilities: Capabilities = {
+  family: 'blip',
+  follows_text: 'none',
+  max_images: 1,
+  parameters: [],
+  output: 'caption',
+}
 
 /** Served model in OpenAI's format, with its prune levels. `created` is in unix seconds. */
 export const modelSchema = z
@@ -27,6 +68,7 @@ export const modelSchema = z
         description: 'The model that this name stands for; absent for a model.',
       }),
       tokens_in: z.int().openapi({ description: 'Tokens that enter the encoder, CLS included.' }),
+      ...capabilitiesSchema.partial().shape,
       prune_levels: z
         .array(
           z.object({
@@ -41,6 +83,16 @@ export const modelSchema = z
   .openapi('Model')
 
 export type ModelSummary = z.infer<typeof modelSchema>
+
+/** What an announced model can. */
+export const capabilitiesOf = ({ turbine }: ModelSummary): Capabilities => {
+  const read = capabilitiesSchema.safeParse(turbine)
+  return read.success ? read.data : blipCapabilities
+}
+
+/** A model in errors: what it is called, and what it is. */
+export const modelInWords = (id: string, { family }: Capabilities) =>
+  `the model "${excerpt(id)}" (${excerpt(family, 40)})`
 
 export const modelListSchema = z
   .object({ object: z.literal('list'), data: z.array(modelSchema) })

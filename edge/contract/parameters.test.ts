@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest'
+import { fitAsk } from './ask.ts'
 import { chatRequestSchema, readChat } from './chat.ts'
 import { TurbineError } from './errors.ts'
+import { generationNames, generationParameters } from './generation.ts'
+import { blipCapabilities } from './model.ts'
 import { chatParameters, ignoredByDefault } from './parameters.ts'
 
 const chat = {
@@ -10,9 +13,10 @@ const chat = {
 }
 
 /** What becomes of a chat with these parameters. */
-function read(parameters: object, ignored?: readonly string[]) {
+function read(parameters: object, ignored?: readonly string[], can = blipCapabilities) {
   try {
-    return { read: readChat({ ...chat, ...parameters }, ignored) }
+    const asked = readChat({ ...chat, ...parameters }, ignored)
+    return { read: { ...asked, ...fitAsk(asked, { id: 'blip', can }, { ignored }) } }
   } catch (error) {
     if (!(error instanceof TurbineError)) throw error
     return { code: error.code, param: error.param, message: error.message }
@@ -45,6 +49,8 @@ const harmless: Record<string, unknown[]> = {
   top_k: [-1, 0, 1],
   min_p: [0],
   repetition_penalty: [1],
+  no_repeat_ngram_size: [0],
+  num_beams: [1],
   length_penalty: [1],
   best_of: [1],
   use_beam_search: [false],
@@ -87,6 +93,8 @@ const wanted: Record<string, unknown[]> = {
   top_k: [40],
   min_p: [0.1],
   repetition_penalty: [1.1],
+  no_repeat_ngram_size: [3],
+  num_beams: [4],
   length_penalty: [0.8],
   best_of: [3],
   use_beam_search: [true],
@@ -134,7 +142,7 @@ describe('parameters that are not honoured', () => {
       'prompt_cache_key',
     ])
     expect(read({ temperature: 0.7, top_p: 0.9, user: 'me', n: 1 }, ignoredByDefault)).toMatchObject({
-      read: { ignored: ['temperature', 'top_p', 'user'] },
+      read: { ignored: ['user', 'temperature', 'top_p'] },
     })
   })
 
@@ -150,6 +158,76 @@ describe('parameters that are not honoured', () => {
       code: expect.stringMatching(/^invalid_/),
       param: name,
     })
+  })
+})
+
+describe('parameters that some models honour', () => {
+  const can = { ...blipCapabilities, parameters: generationNames }
+
+  test.each(generationNames.filter((name) => name !== 'n'))(
+    '%s is honoured by a model that names it',
+    (name) => {
+      const value = wanted[name]?.[0] ?? 7
+      const { setting } = generationParameters[name]
+      expect(read({ [name]: value }, [], can)).toMatchObject({
+        read: { settings: { [setting]: value }, ignored: [] },
+      })
+      expect(read({ [name]: null }, [], can).read).not.toHaveProperty('settings')
+      // What the model has by default need not be what others do.
+      const [harmlessly] = harmless[name]!
+      if (name !== 'top_k')
+        expect(read({ [name]: harmlessly }, [], can)).toMatchObject({
+          read: { settings: { [setting]: harmlessly } },
+        })
+    },
+  )
+
+  test('several captions are no setting of one', () => {
+    expect(read({ n: 3 }, [], can).read).toMatchObject({ n: 3 })
+    expect(read({ n: 1 }, [], can).read).not.toHaveProperty('n')
+  })
+
+  test.each([0, -1])('top_k %d is no limit', (top_k) => {
+    expect(read({ top_k }, [], can).read).not.toHaveProperty('settings')
+  })
+
+  test('the error names the parameter, the model, and what it honours', () => {
+    const some = { ...can, family: 'tiny', parameters: ['temperature', 'seed'] }
+    expect(read({ num_beams: 4 }, [], some)).toMatchObject({
+      code: 'unsupported_parameter',
+      param: 'num_beams',
+      message: expect.stringContaining(
+        'the model "blip" (tiny) honours max_tokens, stop, temperature, seed;',
+      ),
+    })
+  })
+
+  test.each([
+    [{ num_beams: 4, temperature: 0.5 }, 'temperature'],
+    [{ num_beams: 4, n: 2 }, '"n"'],
+  ])('%j go not together', (parameters, other) => {
+    expect(read(parameters, [], can)).toMatchObject({
+      code: 'invalid_value',
+      param: 'num_beams',
+      message: expect.stringContaining(other),
+    })
+  })
+
+  test.each([
+    ['n', 0],
+    ['n', 9],
+    ['n', 1.5],
+    ['top_k', -2],
+    ['seed', 0.5],
+    ['seed', '1'],
+    ['frequency_penalty', 3],
+    ['presence_penalty', -2.5],
+    ['repetition_penalty', 0],
+    ['no_repeat_ngram_size', -1],
+    ['min_tokens', 1e9],
+    ['num_beams', 100],
+  ])('%s: %j is malformed, whatever is ignored', (name, value) => {
+    expect(read({ [name]: value }, ['*'], can)).toMatchObject({ param: name })
   })
 })
 

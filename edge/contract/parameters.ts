@@ -1,14 +1,19 @@
 import { z } from '@hono/zod-openapi'
 import { excerpt, invalid } from './errors.ts'
+import { type GenerationName, generationParameters } from './generation.ts'
 
 /** Parameter of a chat request that the service knows. */
 interface Parameter {
   /** What it does here, or why it cannot be done; for the docs and for the error. */
   says: string
-  /** Of a parameter that is not honoured: the values that ask for what is done anyway. `null` always does. */
+  /** Where it is not honoured: the values that ask for what is done anyway. `null` always does. */
   same?: { schema: z.ZodType; words: string }
-  /** Of a parameter that is ignored by default: any value that is well-formed. */
+  /** Any value that is well-formed; default: those of `same`. */
   form?: z.ZodType
+  /** Usual clients send it unasked, so that it is ignored by default where it is not honoured. */
+  unasked?: true
+  /** It is honoured by some of the models: those that name it. */
+  byModel?: true
 }
 
 const honoured = (says: string): Parameter => ({ says })
@@ -16,10 +21,15 @@ const honoured = (says: string): Parameter => ({ says })
 const fixed = (words: string, schema: z.ZodType, says: string, form?: z.ZodType): Parameter => ({
   says,
   same: { schema, words },
-  form,
+  ...(form && { form, unasked: true as const }),
 })
 
-const greedy = 'Captions are decoded greedily, without sampling.'
+const byModel = (name: GenerationName, more: Pick<Parameter, 'unasked'> = {}): Parameter => {
+  const { says, same, form } = generationParameters[name]
+  return { says, same, form, byModel: true, ...more }
+}
+
+const unbiased = 'Words are chosen by their probability alone.'
 const words = 'A caption is made of words alone.'
 const noTools = 'A captioner calls no tools.'
 const unstored = 'Chats are not stored for later retrieval.'
@@ -35,22 +45,22 @@ const label = z.string().max(1024)
 export const chatParameters: Readonly<Record<string, Parameter>> = {
   model: honoured('A model of `GET /v1/models`, or an alias of one. Default: the served model.'),
   messages: honoured(
-    'One image in one of them. Text is accepted but not followed: captioning models take no instructions. A last message of the assistant is the beginning of the caption.',
+    'Images, and the text of system and user messages, for models that follow it (`turbine.follows_text`). A last message of the assistant is the beginning of the caption.',
   ),
   max_tokens: honoured("Maximum tokens of the caption, beside the model's own maximum."),
   max_completion_tokens: honoured('The same; with both, the lesser one holds.'),
   stop: honoured('Up to 4 texts; the caption ends before the first one that it comes to.'),
   stream: honoured('The caption comes as one chunk, when it is complete.'),
   stream_options: honoured('`include_usage`; with `stream` only.'),
-  turbine: honoured('`max_prune` and `deadline_ms`.'),
+  turbine: honoured('`max_prune`, `deadline_ms` and `task`.'),
 
-  n: fixed('1', z.literal(1), 'There is one caption for each request.'),
-  temperature: fixed('0', z.literal(0), greedy, z.number().min(0).max(2)),
-  top_p: fixed('1', z.literal(1), greedy, z.number().min(0).max(1)),
-  seed: fixed('any integer', z.int(), 'The same image gets the same caption.'),
-  frequency_penalty: fixed('0', z.literal(0), greedy),
-  presence_penalty: fixed('0', z.literal(0), greedy),
-  logit_bias: fixed('{}', z.strictObject({}), greedy),
+  n: byModel('n'),
+  temperature: byModel('temperature', { unasked: true }),
+  top_p: byModel('top_p', { unasked: true }),
+  seed: byModel('seed'),
+  frequency_penalty: byModel('frequency_penalty'),
+  presence_penalty: byModel('presence_penalty'),
+  logit_bias: fixed('{}', z.strictObject({}), unbiased),
   logprobs: fixed('false', z.literal(false), 'Probabilities are not given out.'),
   top_logprobs: fixed('0', z.literal(0), 'Probabilities are not given out.'),
   response_format: fixed('{"type": "text"}', z.strictObject({ type: z.literal('text') }), words),
@@ -76,29 +86,31 @@ export const chatParameters: Readonly<Record<string, Parameter>> = {
   moderation: fixed('null', nothingElse, 'Nothing is moderated.'),
 
   // Of other servers with this API.
-  top_k: fixed('-1, 0 or 1', z.union([z.literal(-1), z.literal(0), z.literal(1)]), greedy),
-  min_p: fixed('0', z.literal(0), greedy),
-  repetition_penalty: fixed('1', z.literal(1), greedy),
-  length_penalty: fixed('1', z.literal(1), greedy),
-  best_of: fixed('1', z.literal(1), greedy),
-  use_beam_search: fixed('false', z.literal(false), greedy),
-  min_tokens: fixed('0', z.literal(0), 'A caption ends where the model ends it.'),
+  top_k: byModel('top_k'),
+  min_p: fixed('0', z.literal(0), 'Words are sampled by `top_p` and `top_k`.'),
+  repetition_penalty: byModel('repetition_penalty'),
+  no_repeat_ngram_size: byModel('no_repeat_ngram_size'),
+  num_beams: byModel('num_beams'),
+  length_penalty: fixed('1', z.literal(1), 'Beams are compared by the mean of their words.'),
+  best_of: fixed('1', z.literal(1), 'Every caption that is made is given out.'),
+  use_beam_search: fixed('false', z.literal(false), '`num_beams` asks for it.'),
+  min_tokens: byModel('min_tokens'),
   ignore_eos: fixed('false', z.literal(false), 'A caption ends where the model ends it.'),
   echo: fixed('false', z.literal(false), 'The response has the caption alone.'),
   skip_special_tokens: fixed('true', z.literal(true), words),
 }
 
-/** Parameters that are ignored unless the service is set otherwise: usual clients send them unasked. */
-export const ignoredByDefault = Object.keys(chatParameters).filter((name) => chatParameters[name]!.form)
+/** Parameters that are ignored unless the service is set otherwise, where they are not honoured. */
+export const ignoredByDefault = Object.keys(chatParameters).filter((name) => chatParameters[name]!.unasked)
 
 /** In a way that JSON Schema understands, of whatever type the schema is. */
 const orNull = (schema: z.ZodType) =>
   (schema === nothingElse ? schema : z.union([schema, z.null()])).optional()
 
-/** Schemas of the parameters that are not honoured, for the request's schema. */
+/** Schemas of the parameters that no model honours, for the request's schema. */
 export const fixedParameters: Record<string, z.ZodType> = Object.fromEntries(
-  Object.entries(chatParameters).flatMap(([name, { says, same, form }]) =>
-    same ? [[name, orNull(form ?? same.schema).openapi({ description: says })]] : [],
+  Object.entries(chatParameters).flatMap(([name, { says, same, form, byModel }]) =>
+    same && !byModel ? [[name, orNull(form ?? same.schema).openapi({ description: says })]] : [],
   ),
 )
 
@@ -107,10 +119,10 @@ type Fields = Record<string, unknown>
 /** Parameters that a service drops, by name; `*` stands for all that it does not honour. */
 export type Ignored = readonly string[]
 
-const ignores = (ignored: Ignored, name: string) => ignored.includes(name) || ignored.includes('*')
+export const ignores = (ignored: Ignored, name: string) => ignored.includes(name) || ignored.includes('*')
 
 /**
- * Checks the parameters of a chat request that are not honoured.
+ * Checks the parameters of a chat request that no model honours. Those that some do are left for `fitAsk`.
  * @returns the other parameters, not yet validated, and the names of those that were ignored
  * @throws TurbineError `unsupported_parameter`
  * @example readParameters({ messages, temperature: 0.7 }, ['temperature']) // { fields: { messages }, dropped: ['temperature'] }
@@ -119,8 +131,9 @@ export function readParameters(body: Fields, ignored: Ignored): { fields: Fields
   return without(body, (name, value) => {
     const known = Object.hasOwn(chatParameters, name) ? chatParameters[name]! : undefined
     if (!known) return ignores(ignored, name) ? 'drop' : 'keep'
-    const { same, form, says } = known
-    const isFine = !same || value === null || value === undefined || same.schema.safeParse(value).success
+    const { same, form, says, byModel } = known
+    const isFine =
+      !same || byModel || value === null || value === undefined || same.schema.safeParse(value).success
     // The request's schema refuses what is malformed.
     if (isFine || (form && !form.safeParse(value).success)) return 'keep'
     if (ignores(ignored, name)) return 'drop'
@@ -158,7 +171,7 @@ export const toldNames = (ignored: readonly string[]): string[] =>
   ignored.slice(0, maxTold).map((name) => excerpt(name, 60).toWellFormed())
 
 /** What cannot be done, and how an operator lets it be ignored. */
-const unsupported = (name: string, why: string) =>
+export const unsupported = (name: string, why: string) =>
   invalid(
     'unsupported_parameter',
     `"${name}" is not supported: ${lowerFirst(why)}; or ask the operator to set TURBINE_IGNORE_PARAMETERS=${name}.`,

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { captionRequestSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
+import { generationNames } from './generation.ts'
 import { parse } from './parse.ts'
 
 const image_url = 'data:image/png;base64,AAAA'
@@ -45,28 +46,28 @@ test.each([
     '"turbine.deadline_ms" must be an integer from 1 to 86400000, got 1.5.',
   ],
   [
-    { image_url, prompt: 'x'.repeat(201) },
+    { image_url, prompt: 'x'.repeat(100_001) },
     'prompt',
     'invalid_value',
-    '"prompt" must be a string of at most 200 characters, got a string of 201 characters.',
+    '"prompt" must be a string of at most 100000 characters, got a string of 100001 characters.',
   ],
   [
     { image_url, turbine: [] },
     'turbine',
     'invalid_type',
-    '"turbine" must be an object with the fields max_prune, deadline_ms, got an empty array.',
+    '"turbine" must be an object with the fields max_prune, deadline_ms, task, got an empty array.',
   ],
   [
     { image_url, max_prune: 1 },
     'max_prune',
     'unknown_parameter',
-    'Unknown field "max_prune". Allowed: image_url, model, prompt, max_tokens, stop, turbine.',
+    `Unknown field "max_prune". Allowed: image_url, model, prompt, max_tokens, stop, ${generationNames.join(', ')}, turbine.`,
   ],
   [
     { image_url, turbine: { prune: 1 } },
     'turbine.prune',
     'unknown_parameter',
-    'Unknown field "turbine.prune". Allowed: max_prune, deadline_ms.',
+    'Unknown field "turbine.prune". Allowed: max_prune, deadline_ms, task.',
   ],
 ])('%j is refused at %s', (value, param, code, message) => {
   expect(() => parse(captionRequestSchema, value)).toThrow(
@@ -82,7 +83,7 @@ test('of a list that is too long the length is told', () => {
 
 test('a value that is no object is refused as the request', () => {
   expect(() => parse(captionRequestSchema, [1])).toThrow(
-    'The request must be an object with the fields image_url, model, prompt, max_tokens, stop, turbine, got an array of 1 item.',
+    `The request must be an object with the fields image_url, model, prompt, max_tokens, stop, ${generationNames.join(', ')}, turbine, got an array of 1 item.`,
   )
 })
 

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { earlierReading } from './batch.ts'
 import { keys } from './keys.ts'
+import { blipCapabilities } from './model.ts'
 import {
   type Control,
   decodeControl,
@@ -18,7 +19,16 @@ const job: ShardJob = {
   shard: 0,
   endpoint: '/v1/captions',
   model: 'blip',
-  reading: { ignored: ['user'], aliases: { 'gpt-4o-mini': 'blip' } },
+  reading: {
+    ...{ ignored: ['user'], aliases: { 'gpt-4o-mini': 'blip' }, maxText: 100, maxImages: 2 },
+    can: {
+      ...blipCapabilities,
+      follows_text: 'tasks',
+      tasks: ['<OD>'],
+      text_tasks: [],
+      parameters: ['seed'],
+    },
+  },
   maxPrune: 1,
   expiresAt: 2,
   createdAt: 1,

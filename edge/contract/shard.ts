@@ -1,11 +1,18 @@
 import { z } from 'zod'
 import type { Slice } from '../../infra/store/slices.ts'
-import { type BatchEndpoint, batchEndpoints, earlierReading, maxShardLines, type Reading } from './batch.ts'
+import {
+  type BatchEndpoint,
+  batchEndpoints,
+  earlierReading,
+  type LineReading,
+  maxShardLines,
+} from './batch.ts'
 import { modelIdSchema } from './caption.ts'
 import { TurbineError } from './errors.ts'
 import { maxParts } from './file.ts'
 import { parseJson } from './json.ts'
 import { keys } from './keys.ts'
+import { capabilitiesSchema } from './model.ts'
 import { tenantSchema } from './tenant.ts'
 
 /**
@@ -20,7 +27,7 @@ export interface ShardJob {
   endpoint: BatchEndpoint
   model: string
   /** How its lines are read. */
-  reading?: Reading
+  reading?: LineReading
   /** Maximum share of image tokens that may be merged, 0 to 1; a line may set less. */
   maxPrune: number
   /** Unix ms; lines not started by then are `batch_expired`. */
@@ -142,6 +149,9 @@ const shardJobSchema = z.object({
     .object({
       ignored: z.array(z.string()).optional(),
       aliases: z.record(z.string(), modelIdSchema).optional(),
+      maxText: countSchema.optional(),
+      maxImages: countSchema.optional(),
+      can: capabilitiesSchema.optional(),
     })
     .optional(),
   maxPrune: z.number().min(0).max(1),

@@ -8,9 +8,13 @@ import { chatParameters } from '../contract/parameters.ts'
 export const readingOf = ({
   ignoreParameters,
   modelAliases,
-}: Pick<Config, 'ignoreParameters' | 'modelAliases'>): Reading => ({
+  maxText,
+  maxImages,
+}: Pick<Config, 'ignoreParameters' | 'modelAliases' | 'maxText' | 'maxImages'>): Reading => ({
   ignored: ignoreParameters,
   aliases: modelAliases,
+  maxText,
+  maxImages,
 })
 
 /** Names in `TURBINE_IGNORE_PARAMETERS` that are misspelt or have no effect, in words. */

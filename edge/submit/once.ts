@@ -87,10 +87,7 @@ async function awaitStored(
 }
 
 /** Caption request of any endpoint. */
-export type CaptionAsk = Pick<
-  Submission,
-  'image' | 'model' | 'prompt' | 'maxTokens' | 'stop' | 'maxPrune' | 'deadlineMs'
->
+export type CaptionAsk = Omit<Submission, 'tenant' | 'receivedAt' | 'traceparent'>
 
 export interface RequestOptions {
   /** Arrival of the request, unix ms. */

@@ -9,7 +9,7 @@ const received = 1_790_000_000_000
 const submission: Submission = {
   tenant: 'default',
   model: 'starter',
-  image: new Uint8Array([1, 2, 3]),
+  images: [new Uint8Array([1, 2, 3])],
   receivedAt: received,
   maxPrune: 1,
 }
@@ -21,18 +21,22 @@ afterEach(() => void vi.useRealTimers())
 test('the job says all that the request asked, and where the answer is awaited', async () => {
   const { deps, sent } = fakeEdge({ now: () => received + 20 })
   const traceparent = `00-${'a'.repeat(32)}-${'b'.repeat(16)}-01`
-  await submitCaption(deps, { ...submission, prompt: 'a photo of', maxPrune: 0.5, traceparent }, held)
+  await submitCaption(
+    deps,
+    { ...submission, request: { beginning: 'a photo of' }, maxPrune: 0.5, traceparent },
+    held,
+  )
   expect(sent).toHaveLength(1)
   expect(sent[0]!.topic).toBe('turbine.interactive')
   expect(decodeJob(sent[0]!.record)).toEqual({
     id: 'cap_1',
     tenant: 'default',
     model: 'starter',
-    image: submission.image,
+    image: new Uint8Array([1, 2, 3]),
     acceptedAt: received + 20,
     deadline: received + 500,
     maxPrune: 0.5,
-    prompt: 'a photo of',
+    request: { beginning: 'a photo of' },
     replyTo: 'test:cap_1',
     traceparent,
   })
@@ -46,8 +50,8 @@ test("the caller's deadline is the job's", async () => {
 
 test('the largest inline image travels in the record, a larger one by key', async () => {
   const { deps, sent, objects } = fakeEdge()
-  await submitCaption(deps, { ...submission, image: new Uint8Array(maxInlineImageBytes) }, held)
-  await submitCaption(deps, { ...submission, image: new Uint8Array(maxInlineImageBytes + 1) }, held)
+  await submitCaption(deps, { ...submission, images: [new Uint8Array(maxInlineImageBytes)] }, held)
+  await submitCaption(deps, { ...submission, images: [new Uint8Array(maxInlineImageBytes + 1)] }, held)
   const [inline, byKey] = sent.map(({ record }) => decodeJob(record).image)
   expect(inline).toHaveLength(maxInlineImageBytes)
   expect(byKey).toEqual({ key: 'captions/default/cap_2.image', bytes: maxInlineImageBytes + 1 })
@@ -57,7 +61,7 @@ test('the largest inline image travels in the record, a larger one by key', asyn
 test('an image whose job the stream refused does not stay in the store', async () => {
   const refused = new Error('refused')
   const { deps, objects } = fakeEdge({ stream: { send: () => Promise.reject(refused) } })
-  const large = { ...submission, image: new Uint8Array(maxInlineImageBytes + 1) }
+  const large = { ...submission, images: [new Uint8Array(maxInlineImageBytes + 1)] }
   await expect(submitCaption(deps, large, held)).rejects.toBe(refused)
   expect(objects.size).toBe(0)
 })
@@ -176,11 +180,11 @@ test('a caller who left before is not sent for; one who left while waiting gets 
 
 test('what is rejected costs no write, no record and no image', async () => {
   const rejection = new TurbineError('later', { status: 429, code: 'overloaded', retryAfterSeconds: 2 })
-  const image = vi.fn(async () => new Uint8Array(maxInlineImageBytes + 1))
+  const images = vi.fn(async () => [new Uint8Array(maxInlineImageBytes + 1)])
   const { deps, sent } = fakeEdge({ rejection: () => rejection })
   const put = vi.spyOn(deps.store, 'put')
-  await expect(submitCaption(deps, { ...submission, image }, held)).rejects.toBe(rejection)
-  expect([put.mock.calls, image.mock.calls, sent]).toEqual([[], [], []])
+  await expect(submitCaption(deps, { ...submission, images }, held)).rejects.toBe(rejection)
+  expect([put.mock.calls, images.mock.calls, sent]).toEqual([[], [], []])
   // Whoever wants an address only is never late.
   expect(await submitCaption(deps, submission, asked)).toMatchObject({ status: 'queued' })
 })
@@ -189,16 +193,16 @@ test('an admitted request that ends without a job is withdrawn', async () => {
   const gone = async () => Promise.reject(new TurbineError('gone', { status: 400, code: 'image_not_found' }))
   const full = { send: async () => Promise.reject(new StreamUnavailableError('full')) }
   const { deps } = fakeEdge()
-  const withdrawn = async (image: Submission['image'], other: Partial<SubmitDeps> = {}) => {
+  const withdrawn = async (images: Submission['images'], other: Partial<SubmitDeps> = {}) => {
     const withdraw = vi.fn()
-    await submitCaption({ ...deps, ...other, withdraw }, { ...submission, image }, held).catch(
+    await submitCaption({ ...deps, ...other, withdraw }, { ...submission, images }, held).catch(
       () => undefined,
     )
     return withdraw.mock.calls.flat()
   }
   expect(await withdrawn(gone)).toEqual(['cap_1'])
-  expect(await withdrawn(submission.image, { stream: full })).toEqual(['cap_2'])
-  expect(await withdrawn(submission.image)).toEqual([])
+  expect(await withdrawn(submission.images, { stream: full })).toEqual(['cap_2'])
+  expect(await withdrawn(submission.images)).toEqual([])
 })
 
 test('a job whose answer may have been lost goes out again before its address is promised', async () => {

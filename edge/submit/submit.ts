@@ -2,26 +2,28 @@ import { putOnce } from '../../infra/store/json.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { inSpan, SpanKind, traceparent } from '../../infra/telemetry/tracing.ts'
 import { timeLimit } from '../../infra/timing.ts'
-import { type Caption, type CaptionEnd, maxHoldMs } from '../contract/caption.ts'
-import { type CaptionJob, encodeJob, maxInlineImageBytes } from '../contract/job.ts'
+import { type Caption, maxHoldMs } from '../contract/caption.ts'
+import { type CaptionJob, encodeJob, maxInlineImageBytes, packImages } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
 import { topics } from '../contract/topics.ts'
 import type { EdgeDeps } from '../deps.ts'
 import type { KeyClaim } from '../guard/idempotency-claim.ts'
 
+/** What a job says of its caption as its request does. */
+type JobText = Pick<CaptionJob, 'maxTokens' | 'stop' | 'request' | 'settings' | 'n' | 'warnings'>
+
 /** Validated request. Times are unix ms. */
-export interface Submission extends CaptionEnd {
+export interface Submission extends JobText {
   tenant: string
   model: string
-  /** The image, or a function that fetches it when the job is sent. */
-  image: Uint8Array | (() => Promise<Uint8Array>)
+  /** The images, or a function that fetches them when the job is sent. */
+  images: readonly Uint8Array[] | (() => Promise<readonly Uint8Array[]>)
   /** Arrival of the request. */
   receivedAt: number
   /** Deadline of the response, ms after `receivedAt`. */
   deadlineMs?: number
   /** Maximum share of image tokens that may be merged, 0 to 1. */
   maxPrune: number
-  prompt?: string
   /** Of the request, passed on if nothing is traced here. */
   traceparent?: string
 }
@@ -61,7 +63,7 @@ export async function submitCaption(
   claim?: Pick<KeyClaim, 'id' | 'accepted'>,
 ): Promise<Caption | undefined> {
   if (signal.aborted) return undefined
-  const { image, receivedAt, deadlineMs = deps.sloMs, ...asked } = submission
+  const { images, receivedAt, deadlineMs = deps.sloMs, ...asked } = submission
   const head = {
     ...asked,
     id: claim?.id ?? newCaptionId(deps),
@@ -80,18 +82,19 @@ export async function submitCaption(
       throw error
     }
   }
-  let bytes: Uint8Array | undefined = image instanceof Uint8Array ? image : await orWithdraw(image())
+  const fetched = typeof images === 'function' ? await orWithdraw(images()) : images
+  let packed: ReturnType<typeof packImages> | undefined = packImages(fetched)
   const enqueue = (more: Pick<CaptionJob, 'replyTo' | 'repeatable'>) =>
     orWithdraw(
       send(
         deps,
-        { ...head, acceptedAt: deps.now(), ...more },
-        bytes!,
+        { ...head, acceptedAt: deps.now(), ...more, imageSizes: packed!.imageSizes },
+        packed!.bytes,
         remainingHoldMs(submission, deps.now()),
       ),
     )
   const sent = () => {
-    bytes = undefined
+    packed = undefined
     onSent?.()
   }
   const queued = () => markQueued(deps, { id, created: Math.floor(acceptedAt / 1000), tenant })

@@ -1,6 +1,6 @@
 import type { Captioned, Captioner, CaptionTask } from '../pipeline/captioner.ts'
 
-export interface FakeCaptionerOptions {
+export interface FakeCaptionerOptions extends Pick<Captioner, 'can' | 'byDefault'> {
   model?: string
   concurrency?: number
   /** Sees every task. */
@@ -13,6 +13,8 @@ export interface FakeCaptionerOptions {
 export class FakeCaptioner implements Captioner {
   readonly model: string
   readonly concurrency: number
+  readonly can: Captioner['can']
+  readonly byDefault: Captioner['byDefault']
   closed = false
   readonly #options: FakeCaptionerOptions
 
@@ -20,6 +22,8 @@ export class FakeCaptioner implements Captioner {
     this.#options = options
     this.model = options.model ?? 'fake'
     this.concurrency = options.concurrency ?? 4
+    this.can = options.can
+    this.byDefault = options.byDefault
   }
 
   async caption(task: CaptionTask): Promise<Captioned> {

@@ -88,11 +88,16 @@ let exitCode = await runProgram(process.argv.slice(2), {
   signals: process,
   readImage,
   reading: () => {
-    const { ignoreParameters: ignored, modelAliases: aliases } = loadConfig().config
-    return { ignored, aliases }
+    const { ignoreParameters: ignored, modelAliases: aliases, maxText, maxImages } = loadConfig().config
+    return { ignored, aliases, maxText, maxImages }
   },
   bundledModel,
   dataDir: async () => settle().dataDir,
+  deviceKind: async () => {
+    const { resolveDevices } = await import('../engine/devices.ts')
+    const { devices } = await resolveDevices(settle().device)
+    return devices[0]!.provider === 'cpu' ? 'cpu' : 'gpu'
+  },
   openStore: async () => {
     const { openStores } = await import('../../infra/backends.ts')
     return (await openStores(settle(), { guest: true })).store

@@ -2,9 +2,10 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { bundledModel } from '../../infra/starter-model/folder.ts'
 import { startFakeHub } from '../models/hub.fixture.ts'
 import { UsageError } from './errors.ts'
-import { runModelList, runPull } from './models.ts'
+import { runModelList, runPull, runShow } from './models.ts'
 
 const id = 'acme/captioner'
 const files = {
@@ -84,4 +85,96 @@ test('without pulled models the list has the bundled one', async () => {
   const { environment, printed } = environmentOf()
   await runModelList(environment)
   expect(printed.stdout.trimEnd().split('\n')).toHaveLength(1)
+})
+
+test('the size and the type are told before the weights are loaded, and a type has its own folder', async () => {
+  const exported = {
+    ...{
+      'config.json': '{"model_type": "smolvlm"}',
+      'preprocessor_config.json': '{}',
+      'tokenizer.json': '{}',
+    },
+    ...{ 'onnx/vision_encoder_q4.onnx': 'v', 'onnx/embed_tokens_q4.onnx': 'e' },
+    'onnx/decoder_model_merged_q4.onnx': 'd'.repeat(1_000_000),
+  }
+  const hub = await startFakeHub({ id, files: exported })
+  try {
+    const { environment, printed } = environmentOf({ HF_ENDPOINT: hub.endpoint })
+    await runPull(id, { revision: 'main', dtype: 'q4' }, environment)
+    expect(printed.stderr.split('\n')[0]).toBe('acme/captioner: smolvlm, q4, 6 files, 1.0 MB')
+    const target = join(folder, 'models', 'acme--captioner--q4')
+    expect(printed.stdout).toBe(`npx turbine serve --model ${target}\n`)
+    printed.stdout = ''
+    await runModelList(environment)
+    expect(printed.stdout).toContain('acme/captioner (q4)')
+    expect(printed.stdout).not.toMatch(/acme\/captioner.*incomplete/)
+  } finally {
+    await hub.close()
+  }
+})
+
+test('auto is by the device', async () => {
+  const sessions = ['vision_encoder', 'embed_tokens', 'decoder_model_merged']
+  const exported = {
+    ...{
+      'config.json': '{"model_type": "smolvlm"}',
+      'preprocessor_config.json': '{}',
+      'tokenizer.json': '{}',
+    },
+    ...Object.fromEntries(
+      sessions.flatMap((name) => [`onnx/${name}.onnx`, `onnx/${name}_fp16.onnx`].map((file) => [file, 'x'])),
+    ),
+  }
+  const hub = await startFakeHub({ id, files: exported })
+  try {
+    const { environment, printed } = environmentOf({ HF_ENDPOINT: hub.endpoint })
+    await runPull(
+      id,
+      { revision: 'main', dtype: 'auto' },
+      { ...environment, deviceKind: async () => 'gpu' as const },
+    )
+    expect(printed.stderr).toContain('smolvlm, fp16, 6 files')
+  } finally {
+    await hub.close()
+  }
+})
+
+test('a model is shown with its sessions, its pruning and what it can', async () => {
+  const { environment, printed } = environmentOf()
+  await runShow(bundledModel, {}, environment)
+  expect(printed.stdout).toMatch(/family +blip/)
+  expect(printed.stdout).toMatch(/Turbo +in blocks 0, 1/)
+  expect(printed.stdout).toMatch(/text +not followed/)
+  printed.stdout = ''
+  await runShow(bundledModel, { json: true }, environment)
+  expect(JSON.parse(printed.stdout)).toMatchObject({
+    can: { family: 'blip', follows_text: 'none', max_images: 1 },
+    sessions: [{ name: 'model', file: 'model.safetensors' }],
+    tokens: { in: 197 },
+  })
+})
+
+test('a folder that cannot be served is shown with the reason', async () => {
+  const { environment, printed } = environmentOf()
+  const target = join(folder, 'half')
+  await mkdir(join(target, 'onnx'), { recursive: true })
+  await writeFile(join(target, 'config.json'), '{"model_type": "clip"}')
+  await writeFile(join(target, 'onnx/vision_encoder_q4f16.onnx'), 'x'.repeat(10))
+  await writeFile(join(target, 'onnx/vision_encoder_q4f16.onnx_data'), 'x'.repeat(90))
+  await writeFile(join(target, 'onnx/embed_tokens_quantized.onnx'), 'x')
+  await expect(runShow(target, { json: true }, environment)).rejects.toMatchObject({ code: 'incomplete' })
+  expect(JSON.parse(printed.stdout)).toMatchObject({
+    refused: expect.stringContaining('model_type is "clip"'),
+    sessions: [
+      { name: 'embed_tokens', dtype: 'q8', bytes: 1 },
+      { name: 'vision_encoder', dtype: 'q4f16', bytes: 100 },
+    ],
+  })
+  printed.stdout = ''
+  await expect(runShow(target, {}, environment)).rejects.toMatchObject({ code: 'incomplete' })
+  expect(printed.stdout).toMatch(/note +8-bit weights/)
+})
+
+test('a folder that is not there is wrong usage', async () => {
+  await expect(runShow('nowhere', {}, environmentOf().environment)).rejects.toThrow(UsageError)
 })

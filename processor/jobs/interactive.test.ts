@@ -106,6 +106,27 @@ it('stores the caption and announces it', async () => {
   expect(delivered).toEqual([await stored()])
 })
 
+it('captions several images of one record as it asks, and keeps what is to be known', async () => {
+  const request = { text: 'What changed?' }
+  await handle(
+    recordOf({
+      imageSizes: [1, 2],
+      request,
+      settings: { temperature: 0.5, seed: 1 },
+      n: 2,
+      warnings: ['text_ignored'],
+    }),
+  )
+  expect(tasks).toMatchObject([
+    { images: [Uint8Array.of(1), Uint8Array.of(2, 3)], request, settings: { temperature: 0.5, seed: 1 } },
+    { settings: { seed: 2 } },
+  ])
+  expect(await stored()).toMatchObject({
+    captions: [{ caption: 'a fish' }, { caption: 'a fish' }],
+    turbine: { output_tokens: 8, warnings: ['text_ignored'] },
+  })
+})
+
 it('does not caption again what has its result from before the start', async () => {
   await handle(recordOf())
   await handle(recordOf({}, startedAt - 1))

@@ -1,6 +1,6 @@
 import { type FinishedCaption, maxBodyBytes } from '../../edge/contract/caption.ts'
 import { retryLater, TurbineError } from '../../edge/contract/errors.ts'
-import { type CaptionJob, decodeJob } from '../../edge/contract/job.ts'
+import { type CaptionJob, decodeJob, imagesOf } from '../../edge/contract/job.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import type { FairBudget, Reservation } from '../../infra/fair-budget.ts'
 import { getVersioned, swapJson } from '../../infra/store/json.ts'
@@ -9,6 +9,7 @@ import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
 import { ResultWrites } from '../delivery/result-writes.ts'
+import { ask } from '../pipeline/ask.ts'
 import type { Captioner } from '../pipeline/captioner.ts'
 import type { Admission, AdmissionRequest } from '../scheduling/admission.ts'
 
@@ -212,7 +213,7 @@ async function captionOf(
   record: ConsumedRecord,
   signal: AbortSignal,
 ): Promise<FinishedCaption> {
-  const { maxPrune, prompt, maxTokens, stop } = job
+  const { maxPrune, maxTokens, stop, request, settings, n, warnings } = job
   // No caller waits for a resent job, so it is never late.
   const { acceptedAt, deadline } = isRetry(record)
     ? { acceptedAt: record.timestamp, deadline: undefined }
@@ -226,20 +227,13 @@ async function captionOf(
     }
     const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
     if (!image) throw imageLost()
-    const owner = job.tenant
-    const task = {
-      image,
+    const answer = await ask(captioner, {
+      images: imagesOf(job, image),
       lane: 'interactive',
-      owner,
-      acceptedAt,
-      deadline,
-      maxPrune,
-      prompt,
-      maxTokens,
-      stop,
-      signal,
-    } as const
-    return { ...headOf(job), status: 'completed', ...(await captioner.caption(task)) }
+      owner: job.tenant,
+      ...{ acceptedAt, deadline, maxPrune, maxTokens, stop, request, settings, n, warnings, signal },
+    })
+    return { ...headOf(job), status: 'completed', ...answer }
   } catch (error) {
     // Callers get errors of the image or the request only.
     if (!(error instanceof TurbineError) || error.retriable) throw error

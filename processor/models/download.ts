@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { open, rename, rm, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { writeBody } from '../../infra/file-body.ts'
 import { sleep } from '../../infra/timing.ts'
 import { type Hub, HubError, type HubFile, type HubModel, requestFile, unreachable } from './hub.ts'
@@ -38,6 +38,7 @@ export async function downloadFile(options: DownloadOptions): Promise<'downloade
     onProgress?.(file.size)
     return 'present'
   }
+  await mkdir(dirname(path), { recursive: true })
   const part = `${path}.part`
   await fetchPart(part, options)
   if (!(await isIntact(part, file))) {

@@ -51,9 +51,9 @@ const modelInfo = z.object({
   siblings: z.array(
     z.object({
       rfilename: z.string(),
-      size: z.int(),
+      size: z.int().min(0),
       blobId: z.string(),
-      lfs: z.object({ sha256: z.string(), size: z.int() }).nullish(),
+      lfs: z.object({ sha256: z.string(), size: z.int().min(0) }).nullish(),
     }),
   ),
 })
@@ -63,7 +63,7 @@ const modelInfo = z.object({
  * @param revision a branch, a tag, a commit or `refs/pr/<n>`
  * @throws HubError
  */
-export async function describeModel(hub: Hub, id: string, revision: string): Promise<HubModel> {
+export async function listModel(hub: Hub, id: string, revision: string): Promise<HubModel> {
   const path = `/api/models/${encodePath(id)}/revision/${encodeURIComponent(revision)}?blobs=true`
   const response = await requestHub(hub, path, { model: `${id} at ${revision}` })
   const info = modelInfo.safeParse(await response.json().catch(() => undefined))

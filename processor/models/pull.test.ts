@@ -6,7 +6,13 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { ChecksumError } from './download.ts'
 import { answerFile, commit, type FakeHub, type FakeHubOptions, startFakeHub } from './hub.fixture.ts'
 import { HubError } from './hub.ts'
-import { type PullProgress, pullModel, UnsupportedModelError } from './pull.ts'
+import {
+  type PullOptions,
+  type PullPlan,
+  type PullProgress,
+  pullModel,
+  UnsupportedModelError,
+} from './pull.ts'
 
 const id = 'acme/captioner'
 const weights = 'w'.repeat(100_000)
@@ -38,15 +44,16 @@ async function hubWith(options: Partial<FakeHubOptions> = {}): Promise<FakeHub> 
   return hub
 }
 
-interface PullParts {
+interface PullParts extends Pick<PullOptions, 'dtype' | 'device' | 'onPlan'> {
   token?: string
   revision?: string
   progress?: PullProgress[]
   pauses?: number[]
 }
 
-const pull = (hub: { endpoint: string }, { token, revision, progress, pauses }: PullParts = {}) =>
+const pull = (hub: { endpoint: string }, { token, revision, progress, pauses, ...more }: PullParts = {}) =>
   pullModel({
+    ...more,
     hub: { endpoint: hub.endpoint, token },
     id,
     revision,
@@ -269,3 +276,98 @@ test('another kind of model is noticed before its weights are fetched', async ()
   await expect(pull(hub)).rejects.toThrow(/type "clip"/)
   expect(hub.requests.some(({ path }) => path.endsWith('model.safetensors'))).toBe(false)
 })
+
+const smolvlm = {
+  'README.md': 'not needed',
+  'config.json': '{"model_type": "idefics3", "auto_map": {"AutoModel": "modeling.Evil"}}',
+  'modeling.py': 'import os',
+  'preprocessor_config.json': '{}',
+  'tokenizer.json': '{}',
+  'onnx/vision_encoder.onnx': 'v'.repeat(500),
+  'onnx/embed_tokens.onnx': 'e'.repeat(300),
+  'onnx/decoder_model_merged.onnx': 'd',
+  'onnx/decoder_model_merged.onnx_data': 'D'.repeat(900),
+  'onnx/vision_encoder_q4.onnx': 'v4',
+  'onnx/embed_tokens_q4.onnx': 'e4',
+  'onnx/decoder_model_merged_q4.onnx': 'd4',
+}
+
+test('of an exported model the sessions that will run are loaded, and it is said before what they take', async () => {
+  const hub = await hubWith({ files: smolvlm })
+  const plans: [PullPlan, string[]][] = []
+  const fetched = () =>
+    hub.requests.map(({ path }) => path.split(/resolve\/[^/]*\//)[1] ?? '').filter((path) => path !== '')
+  const { plan } = await pull(hub, { onPlan: (each) => plans.push([each, fetched()]) })
+  expect(plans).toEqual([[plan, ['config.json']]])
+  expect(plan).toMatchObject({
+    family: 'idefics3',
+    sessions: { vision_encoder: 'fp32', decoder_model_merged: 'fp32' },
+  })
+  expect(plan.totalBytes).toBe(500 + 300 + 1 + 900 + smolvlm['config.json'].length + 4)
+  expect((await readdir(folder, { recursive: true })).sort()).toEqual([
+    ...['config.json', 'onnx', 'onnx/decoder_model_merged.onnx', 'onnx/decoder_model_merged.onnx_data'],
+    ...['onnx/embed_tokens.onnx', 'onnx/vision_encoder.onnx', 'preprocessor_config.json', 'tokenizer.json'],
+  ])
+  expect(await contentOf('onnx/decoder_model_merged.onnx_data')).toBe('D'.repeat(900))
+})
+
+test('a type that is asked for is the one that is loaded', async () => {
+  const hub = await hubWith({ files: smolvlm })
+  await pull(hub, { dtype: 'q4' })
+  expect((await readdir(join(folder, 'onnx'))).sort()).toEqual([
+    'decoder_model_merged_q4.onnx',
+    'embed_tokens_q4.onnx',
+    'vision_encoder_q4.onnx',
+  ])
+})
+
+test('a tagger is loaded without a configuration', async () => {
+  const hub = await hubWith({
+    files: { 'model.onnx': 'm', 'selected_tags.csv': 'tag_id,name', 'a.safetensors': 'x' },
+  })
+  expect((await pull(hub)).plan.family).toBe('tagger')
+  expect((await readdir(folder)).sort()).toEqual(['model.onnx', 'selected_tags.csv'])
+})
+
+test('no name that a hub gives leads out of the folder, or to code', async () => {
+  const evil = Object.fromEntries(
+    [
+      ...[
+        '../evil',
+        '../../evil.onnx',
+        '/tmp/evil',
+        'onnx/../../evil.onnx',
+        'onnx\\..\\..\\evil.onnx',
+        'C:\\evil',
+      ],
+      ...[
+        'onnx/decoder_model_merged.onnx_data/../../../evil',
+        'onnx/decoder_model_merged.onnx_data\u0000',
+        '..',
+      ],
+    ].map((name) => [name, 'evil']),
+  )
+  const hub = await hubWith({ files: { ...smolvlm, ...evil } })
+  await pull(hub)
+  const asked = hub.requests.map(({ path }) => decodeURIComponent(path))
+  expect(asked.filter((path) => /evil|\.py|_data./.test(path))).toEqual([])
+  expect(await readdir(join(folder, '..'))).not.toContain('evil')
+})
+
+test.each([
+  ['is no JSON', '<html>', /config\.json that cannot be read/],
+  ['is a list', '[]', /config\.json that cannot be read/],
+  ['is nested without end', '['.repeat(100_000), /config\.json that cannot be read/],
+  ['is of another kind', '{"model_type": "clip"}', /type "clip"/],
+  ['says nothing', '{}', /type null/],
+])(
+  'a configuration that %s is refused in one line before anything else is fetched',
+  async (_name, config, message) => {
+    const hub = await hubWith({ files: { ...smolvlm, 'config.json': config } })
+    const error: unknown = await pull(hub).catch((thrown) => thrown)
+    expect(error).toBeInstanceOf(UnsupportedModelError)
+    expect(String(error)).toMatch(message)
+    expect(String(error)).not.toContain('\n')
+    expect(hub.requests).toHaveLength(2)
+  },
+)

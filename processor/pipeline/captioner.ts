@@ -1,7 +1,7 @@
-import type { CaptionEnd, FinishReason, Pruning } from '../../edge/contract/caption.ts'
+import type { CaptionEnd, CaptionText, FinishReason, Pruning } from '../../edge/contract/caption.ts'
+import type { Capabilities } from '../../edge/contract/model.ts'
 import type { GenerationSettings } from '../models/generation.ts'
 import type { PromptRequest } from '../models/prompts.ts'
-import type { ScoredTag } from '../models/wd-tagger.ts'
 import type { Lane } from '../scheduling/level.ts'
 
 /** One caption to make, of one image where the model takes no more. Times are unix ms. */
@@ -34,21 +34,11 @@ export interface CaptionTask extends CaptionEnd {
   signal?: AbortSignal
 }
 
-/** What callers are told beside a caption. */
-export interface CaptionPruning extends Pruning {
-  /** Why Turbine ended the caption: it repeated itself. */
-  finish_reason?: 'repetition'
-  /** Of a tagger, the likeliest first. */
-  tags?: ScoredTag[]
-  /** Ids that the caption was made from, those of the images included. */
-  prompt_tokens?: number
-}
-
 export interface Captioned {
   caption: string
   finish_reason: FinishReason
   /** Pruning and cost, as returned to callers. */
-  turbine: CaptionPruning
+  turbine: Pruning
 }
 
 /** Images in, captions out: decoding, queue, batches and devices behind one call. */
@@ -57,6 +47,10 @@ export interface Captioner {
   readonly model: string
   /** Concurrent calls that keep all devices busy. */
   readonly concurrency: number
+  /** What the model can; default: what BLIP can. */
+  readonly can?: Capabilities
+  /** What it is asked by requests that ask nothing; default: nothing. */
+  readonly byDefault?: CaptionText | undefined
   /**
    * @throws TurbineError `image_*` for an image that cannot be captioned, `queue_full` with `retryAfterSeconds`,
    * `shutting_down`

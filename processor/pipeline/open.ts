@@ -73,6 +73,8 @@ export async function openPipeline(
     decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
     maxPixels: config.maxPixels,
     truncated: config.truncated,
+    prompt: config.prompt,
+    rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
     graph,
     ...options,
   })

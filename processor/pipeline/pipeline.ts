@@ -1,5 +1,7 @@
 import { readFile } from 'node:fs/promises'
+import type { CaptionText } from '../../edge/contract/caption.ts'
 import { invalid, shuttingDown } from '../../edge/contract/errors.ts'
+import type { Capabilities } from '../../edge/contract/model.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { addSpan } from '../../infra/telemetry/tracing.ts'
 import {
@@ -18,6 +20,7 @@ import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/m
 import { type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
+import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
 import { type CaptionRules, endCaption, growingCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions, leave } from './executor.ts'
@@ -31,6 +34,8 @@ export interface PipelineOptions
   devices: DeviceTarget[]
   /** Threads per operator; default: all cores on the CPU. */
   intraOpThreads?: number
+  /** What requests that ask nothing ask; default: nothing. */
+  prompt?: string
   /** Batch sizes, ascending. */
   buckets: number[]
   /** Pins every image to this prune level, within what the image allows; default: the load decides. */
@@ -68,6 +73,8 @@ const defaultDecodeTimeoutMs = 10_000
  */
 export class Pipeline implements Captioner {
   readonly model: string
+  readonly can: Capabilities
+  readonly byDefault: CaptionText | undefined
   readonly concurrency: number
   readonly costs: CostModel
   readonly executor: Executor
@@ -92,6 +99,8 @@ export class Pipeline implements Captioner {
     const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
     const { maxPixels, truncated } = options
     this.model = model.id
+    this.can = capabilitiesOf(model)
+    this.byDefault = askedByDefault({ id: model.id, can: this.can }, options.prompt)
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
     this.#level = level
@@ -131,6 +140,7 @@ export class Pipeline implements Captioner {
       options
     const { decoders, interactiveTargetMs } = options
     checkLevel(model, level)
+    askedByDefault({ id: model.id, can: capabilitiesOf(model) }, options.prompt)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,

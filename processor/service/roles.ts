@@ -277,6 +277,7 @@ function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
       image_size: unitOf(model.picture)[1],
       device: pipeline.devices.join(', '),
       state: 'ready',
+      ...pipeline.can,
       tokens_in: model.encoder.tokens,
       max_output_tokens: model.maxTokens,
       prune_levels: model.levels.map(({ pruneRatio, tokensOut }, level) => ({

@@ -57,17 +57,28 @@ const parts: Record<string, () => string> = {
       ),
     ),
 
+  'parameters by model': () =>
+    table(
+      ['parameter', 'does', 'by other models accepted'],
+      Object.entries(chatParameters).flatMap(([name, { same, unasked, says, byModel }]) => {
+        const others = unasked ? ', others ignored, and told' : ''
+        return byModel && same ? [[code(name), cell(says), `${code(same.words)}${others}`]] : []
+      }),
+    ),
+
   'other parameters': () =>
     table(
       ['parameter', 'accepted', 'other values', 'because'],
-      Object.entries(chatParameters).flatMap(([name, { same, form, says }]) =>
-        same ? [[code(name), code(same.words), form ? 'ignored, and told' : 'refused', cell(says)]] : [],
+      Object.entries(chatParameters).flatMap(([name, { same, unasked, says, byModel }]) =>
+        same && !byModel
+          ? [[code(name), code(same.words), unasked ? 'ignored, and told' : 'refused', cell(says)]]
+          : [],
       ),
     ),
 
   'own endpoints': () =>
     table(
-      ['request', 'parameters, all of them honoured'],
+      ['request', 'parameters'],
       Object.entries({
         'POST /v1/captions': captionRequestSchema,
         'POST /v1/batches': batchRequestSchema,

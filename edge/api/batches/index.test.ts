@@ -3,6 +3,7 @@ import { StreamUnavailableError } from '../../../infra/stream/stream.ts'
 import { errorOf } from '../../app.fixture.ts'
 import { type Batch, batchSchema, type StoredBatch } from '../../contract/batch.ts'
 import { keys } from '../../contract/keys.ts'
+import { blipCapabilities } from '../../contract/model.ts'
 import { decodeControl } from '../../contract/shard.ts'
 import { bucketTenant, fromBucket, fromFile, resourceEdge, startSeconds } from '../resources.fixture.ts'
 
@@ -69,7 +70,7 @@ test('a batch is kept, marked as open and told to the planners', async () => {
     tenant: 'default',
     batch,
     outputExpiresAfter: 7200,
-    reading: {},
+    reading: { can: blipCapabilities },
   })
   expect(kept(keys.openBatch('default', batch.id))).toEqual({ tenant: 'default', batch: batch.id })
   expect(controls(edge)).toEqual([{ type: 'batch_created', tenant: 'default', batch: batch.id }])

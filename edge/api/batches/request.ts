@@ -7,6 +7,7 @@ import {
   parseCompletionWindow,
 } from '../../contract/batch.ts'
 import { excerpt, invalid } from '../../contract/errors.ts'
+import { type Capabilities, capabilitiesOf } from '../../contract/model.ts'
 import { parse } from '../../contract/parse.ts'
 import { assertGranted, isGranted, parseS3Uri, type Tenant } from '../../contract/tenant.ts'
 import type { EdgeDeps } from '../../deps.ts'
@@ -17,6 +18,8 @@ import { findModel } from '../models.ts'
 export interface BatchAsk extends Omit<BatchIntent, 'id' | 'created_at' | 'expires_at'> {
   windowSeconds: number
   outputExpiresAfter?: number
+  /** What its model can. */
+  can: Capabilities
 }
 
 /** @throws TurbineError with the field at fault */
@@ -27,11 +30,12 @@ export async function readBatchRequest(deps: EdgeDeps, tenant: Tenant, body: unk
   assertMetadata(metadata ?? {})
   const input_uri = turbine.input_uri && asPrefix(deps, tenant, turbine.input_uri)
   assertAddresses(deps, tenant, { ...request, turbine: { ...turbine, input_uri } })
-  const model = (await findModel(deps, request.model)).id
+  const model = await findModel(deps, request.model)
   if (input_file_id !== null) await assertInputFile(deps, tenant.id, input_file_id)
   return {
     endpoint,
-    model,
+    model: model.id,
+    can: capabilitiesOf(model),
     input_file_id,
     completion_window,
     windowSeconds,

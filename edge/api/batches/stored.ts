@@ -93,13 +93,14 @@ async function assertRoom({ store }: EdgeDeps, { id, limits: { openBatches } }: 
 }
 
 async function keepBatch(
-  { store, now, reading }: EdgeDeps,
+  { store, now, reading: ofService }: EdgeDeps,
   tenant: string,
   id: string,
-  { windowSeconds, outputExpiresAfter, ...ask }: BatchAsk,
+  { windowSeconds, outputExpiresAfter, can, ...ask }: BatchAsk,
 ): Promise<Batch> {
   const created_at = Math.floor(now() / 1000)
   const batch = newBatch({ ...ask, id, created_at, expires_at: created_at + windowSeconds })
+  const reading = { ...ofService, can }
   const stored: StoredBatch = { tenant, batch, outputExpiresAfter, reading, traceparent: traceparent() }
   return (await putOnce(store, keys.batch(tenant, id), stored)).batch
 }

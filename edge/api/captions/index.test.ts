@@ -36,7 +36,11 @@ test('options of a raw image come from the query', async () => {
   const query = '?max_prune=0.25&deadline_ms=300&model=starter&prompt=a%20photo%20of'
   const response = await post(edge, rawRequest(png), query)
   expect(response.status).toBe(200)
-  expect(jobOf(edge)).toMatchObject({ maxPrune: 0.25, prompt: 'a photo of', deadline: 1_790_000_000_300 })
+  expect(jobOf(edge)).toMatchObject({
+    maxPrune: 0.25,
+    request: { beginning: 'a photo of' },
+    deadline: 1_790_000_000_300,
+  })
   expect(edge.waits).toEqual([300])
 })
 
@@ -45,7 +49,12 @@ test('JSON with a data URL is captioned', async () => {
   const turbine = { max_prune: 0, deadline_ms: 100 }
   const response = await post(edge, jsonRequest({ image_url: dataUrl, prompt: 'a', turbine }))
   expect(response.status).toBe(200)
-  expect(jobOf(edge)).toMatchObject({ image: png, maxPrune: 0, prompt: 'a', deadline: 1_790_000_000_100 })
+  expect(jobOf(edge)).toMatchObject({
+    image: png,
+    maxPrune: 0,
+    request: { beginning: 'a' },
+    deadline: 1_790_000_000_100,
+  })
 })
 
 test('JSON with an address is fetched', async () => {

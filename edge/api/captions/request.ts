@@ -1,14 +1,17 @@
 import type { Context, MiddlewareHandler } from 'hono'
+import { type Asked, fitAsk } from '../../contract/ask.ts'
 import { captionEnd, captionRequestSchema, maxHoldMs } from '../../contract/caption.ts'
 import { readImageField } from '../../contract/content.ts'
 import { excerpt, invalid, TurbineError } from '../../contract/errors.ts'
+import { generationIn } from '../../contract/generation.ts'
 import { checkImage } from '../../contract/image.ts'
+import { capabilitiesOf } from '../../contract/model.ts'
 import { ignoredHeader, ignoredNames, withoutNulls, withoutUnknown } from '../../contract/parameters.ts'
 import { parse } from '../../contract/parse.ts'
 import type { EdgeDeps, EdgeEnv } from '../../deps.ts'
 import type { CaptionAsk } from '../../submit/once.ts'
 import { findServedModel } from '../models.ts'
-import { imageReader, queryOf, readJson } from '../read.ts'
+import { imagesReader, queryOf, readJson } from '../read.ts'
 import { captionQuerySchema } from './routes.ts'
 
 type RequestDeps = Pick<EdgeDeps, 'models' | 'reading' | 'images' | 'bodies' | 'now' | 'imageLimits'>
@@ -51,16 +54,21 @@ const unsupported = (problem: string) =>
 async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAsk> {
   const known = Object.keys(captionQuerySchema.shape)
   const { fields, dropped } = withoutUnknown(queryOf(c), deps.reading.ignored ?? [], known)
-  tellIgnored(c, dropped)
   const query = parse(captionQuerySchema, fields)
-  const model = (await findServedModel(deps, query.model)).id
   const body = c.get('body')
+  const asked = {
+    imageUrls: [''],
+    prompt: query.prompt,
+    task: query.task,
+    generation: generationIn(query),
+    ...captionEnd([query.max_tokens], query.stop),
+    ignored: dropped,
+  }
+  const fit = await fitRequest(c, deps, asked, query.model)
   checkImage(body.bytes, undefined, deps.imageLimits)
   return {
-    image: async () => body.bytes,
-    model,
-    prompt: query.prompt,
-    ...captionEnd([query.max_tokens], query.stop),
+    images: async () => [body.bytes],
+    ...fit,
     maxPrune: query.max_prune ?? 1,
     deadlineMs: query.deadline_ms,
   }
@@ -73,40 +81,57 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
   const { fields, dropped } = isFields(body)
     ? withoutUnknown(withoutNulls(body), ignored, Object.keys(captionRequestSchema.shape))
     : { fields: body, dropped: [] }
-  tellIgnored(c, dropped)
-  const { image_url, turbine, model, prompt, max_tokens, stop } = parse(captionRequestSchema, fields)
+  const { image_url, turbine, model, prompt, max_tokens, stop, ...others } = parse(
+    captionRequestSchema,
+    fields,
+  )
   const image = readImageField(image_url, 'image_url')
-  const maxPrune = turbine?.max_prune ?? image.maxPrune
-  const end = captionEnd([max_tokens], stop)
-  return askAbout(c, deps, image.url, { model, prompt, ...end, maxPrune, deadlineMs: turbine?.deadline_ms })
+  return askAbout(c, deps, {
+    imageUrls: [image.url],
+    model,
+    prompt,
+    task: turbine?.task,
+    generation: generationIn(others),
+    ...captionEnd([max_tokens], stop),
+    maxPrune: turbine?.max_prune ?? image.maxPrune,
+    deadlineMs: turbine?.deadline_ms,
+    ignored: dropped,
+  })
 }
 
 const isFields = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Names the parameters that were ignored in the response, whatever it is. */
-export function tellIgnored(c: Context<EdgeEnv>, ignored: readonly string[]): void {
+function tellIgnored(c: Context<EdgeEnv>, ignored: readonly string[]): void {
   if (ignored.length === 0) return
   c.set('ignored', ignored)
   c.header(ignoredHeader, ignoredNames(ignored))
 }
 
-/** Builds a request for an image URL, which is fetched only when the job is sent. */
+/** What the model of a request makes of it; what is ignored is told. @throws TurbineError as `findServedModel`, `fitAsk` */
+async function fitRequest(c: Context<EdgeEnv>, deps: RequestDeps, asked: Asked, name: string | undefined) {
+  const model = await findServedModel(deps, name)
+  const { ignored, ...fit } = fitAsk(asked, { id: model.id, can: capabilitiesOf(model) }, deps.reading)
+  tellIgnored(c, ignored)
+  return { model: model.id, ...fit }
+}
+
+/** What the JSON of a request asks for. */
+interface JsonAsk extends Asked, Pick<CaptionAsk, 'deadlineMs'> {
+  model?: string
+  maxPrune?: number
+}
+
+/** Builds a request for image URLs, which are fetched only when the job is sent. */
 export async function askAbout(
   c: Context<EdgeEnv>,
   deps: RequestDeps,
-  url: string,
-  { model, maxPrune = 1, prompt, maxTokens, stop, deadlineMs }: Partial<Omit<CaptionAsk, 'image'>>,
+  { model, maxPrune = 1, deadlineMs, ...asked }: JsonAsk,
 ): Promise<CaptionAsk> {
-  return {
-    image: imageReader(c, deps, url, deps.now() + Math.min(deadlineMs ?? maxHoldMs, maxHoldMs)),
-    model: (await findServedModel(deps, model)).id,
-    prompt,
-    maxTokens,
-    stop,
-    maxPrune,
-    deadlineMs,
-  }
+  const fit = await fitRequest(c, deps, asked, model)
+  const until = deps.now() + Math.min(deadlineMs ?? maxHoldMs, maxHoldMs)
+  return { images: imagesReader(c, deps, asked.imageUrls, until), ...fit, maxPrune, deadlineMs }
 }
 
 function refuseQuery(c: Context<EdgeEnv>) {
@@ -114,7 +139,7 @@ function refuseQuery(c: Context<EdgeEnv>) {
   if (name === undefined) return
   throw invalid(
     'unknown_parameter',
-    'Options of a JSON request go into its body, not into the query: prompt and model at the top level, max_prune and deadline_ms under turbine.',
+    'Options of a JSON request go into its body, not into the query: prompt and model at the top level, max_prune, deadline_ms and task under turbine.',
     excerpt(name),
   )
 }

@@ -9,6 +9,7 @@ import {
   stopSchema,
   turbineOptionsSchema,
 } from '../../contract/caption.ts'
+import { type GenerationName, generationFields } from '../../contract/generation.ts'
 import { acceptedNames } from '../../contract/image.ts'
 import { fromText } from '../read.ts'
 import {
@@ -25,12 +26,21 @@ import {
   serviceErrors,
 } from '../responses.ts'
 
+const generationQuery = Object.fromEntries(
+  Object.entries(generationFields).map(([name, schema]) => [
+    name,
+    fromText(schema.unwrap().unwrap().optional()),
+  ]),
+) as unknown as Record<GenerationName, z.ZodOptional<z.ZodNumber>>
+
 /** Options of a request whose body is the image. */
 export const captionQuerySchema = z.strictObject({
   model: captionRequestSchema.shape.model,
   prompt: captionRequestSchema.shape.prompt,
   max_tokens: fromText(maxTokensSchema.optional()),
   stop: stopSchema.optional(),
+  ...generationQuery,
+  task: turbineOptionsSchema.shape.task,
   max_prune: fromText(turbineOptionsSchema.shape.max_prune),
   deadline_ms: fromText(turbineOptionsSchema.shape.deadline_ms),
 })

@@ -51,7 +51,8 @@ test('the caption is the answer of the assistant', async () => {
     turbine: expect.objectContaining({ prune_ratio: 0, model: 'starter' }),
   })
   expect(job).toMatchObject({ image: png, maxPrune: 0.5, deadline: startSeconds * 1000 + 900 })
-  expect(job.prompt).toBeUndefined()
+  expect(job.request).toBeUndefined()
+  expect(job.warnings).toEqual(['text_ignored'])
 })
 
 test('the beginning of a caption is as long as a prompt may be', async () => {
@@ -68,7 +69,7 @@ test("a last message of the assistant is the caption's beginning", async () => {
   const messages = [...request.messages, { role: 'assistant', content: 'a photo of' }]
   const { edge, response } = chat({ ...request, messages })
   await response
-  expect(decodeJob(edge.sent[0]!.record).prompt).toBe('a photo of')
+  expect(decodeJob(edge.sent[0]!.record).request).toEqual({ beginning: 'a photo of' })
 })
 
 /** The data of each event. */

@@ -16,7 +16,7 @@ import type { Gate } from '../../guard/admission.ts'
 import { jsonCopies, receiveBody } from '../../guard/body.ts'
 import { callerGone, respondError } from '../../guard/errors.ts'
 import { requestCaption } from '../../submit/once.ts'
-import { askAbout, tellIgnored } from '../captions/request.ts'
+import { askAbout } from '../captions/request.ts'
 import { readJson } from '../read.ts'
 import { answerFailed, documented } from '../responses.ts'
 import { chatExample, createChatCompletion } from './routes.ts'
@@ -43,22 +43,23 @@ function asChatError(error: unknown): never {
   })
 }
 
-/** The image's address is in `ask` alone, which forgets it: it can hold the whole image. */
+/** The images' addresses are in `ask` alone, which forgets them: they can hold the whole images. */
 async function readAsk(c: Context<EdgeEnv>, deps: EdgeDeps) {
-  const { imageUrl, ...chat } = readChat(await readJson(c, chatExample), deps.reading.ignored)
-  tellIgnored(c, chat.ignored)
-  return { chat, ask: await askAbout(c, deps, imageUrl, chat) }
+  const chat = readChat(await readJson(c, chatExample), deps.reading.ignored)
+  const { stream, includeUsage, ...asked } = chat
+  const ask = await askAbout(c, deps, asked)
+  return { chat: { model: chat.model, stream, includeUsage }, ask }
 }
 
 /** A stream begins only when the caption is ready, so that every failure has its own status. */
 function answerChat(
   c: Context<EdgeEnv>,
-  { stream, includeUsage, ...asked }: Omit<ChatAsk, 'imageUrl'>,
+  { stream, includeUsage, model }: Pick<ChatAsk, 'stream' | 'includeUsage' | 'model'>,
   caption: Caption,
 ): Response {
   switch (caption.status) {
     case 'completed': {
-      const completion = chatCompletion(caption, asked)
+      const completion = chatCompletion(caption, { model, ignored: c.get('ignored') })
       return stream ? answerStream(c, completion, includeUsage) : c.json(completion, 200)
     }
     case 'failed':

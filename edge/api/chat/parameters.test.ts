@@ -87,7 +87,7 @@ test('options of a raw image are in the query', async () => {
   expect((await query('stop=a')).status).toBe(200)
   expect(decodeJob(edge.sent[1]!.record)).toMatchObject({ stop: ['a'] })
   expect(await errorOf(await query('max_tokens=x'))).toMatchObject({ param: 'max_tokens' })
-  expect(await errorOf(await query('temperature=1'))).toMatchObject({ code: 'unknown_parameter' })
+  expect(await errorOf(await query('temperature=1'))).toMatchObject({ code: 'unsupported_parameter' })
 })
 
 const ending = (finish_reason: 'stop' | 'length' | undefined) =>

@@ -1,3 +1,4 @@
+import { imagesTooLarge } from '../../../edge/contract/ask.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion, chatStatus, withIgnored } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
@@ -14,12 +15,13 @@ import { fetchPatiently } from '../../../infra/fetch/patient.ts'
 import type { FetchPlace } from '../../../infra/fetch/web.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { largeCharacters, nextTurn } from '../../../infra/timing.ts'
-import type { Captioned, Captioner } from '../../pipeline/captioner.ts'
+import { type Answer, ask as askCaptioner } from '../../pipeline/ask.ts'
+import type { Captioner } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
 import { errorLine, outputLine, resultIds } from './result-lines.ts'
 
 export interface LineRunnerOptions {
-  captioner: Pick<Captioner, 'caption' | 'concurrency'>
+  captioner: Pick<Captioner, 'caption' | 'concurrency' | 'byDefault'>
   images: ImageSource
   /** How much of an image is accepted. Default: as the settings' defaults. */
   imageLimits?: ImageLimits
@@ -43,7 +45,7 @@ export interface LineRunnerOptions {
 
 /** Result of a line; `text` is its line of the output file, or of the error file. */
 export type LineOutcome =
-  | { text: string; captioned: Captioned }
+  | { text: string; captioned: Answer }
   /** `dropped`: it was not started. */
   | { text: string; code: string; dropped: boolean }
 
@@ -72,6 +74,9 @@ const largeLine = 16 * 1024
 /** Share of the memory for images that one tenant can have. */
 const memoryShare = 0.75
 
+/** Share of the memory that is for lines with several images, which hold theirs while they wait for hosts. */
+const severalShare = 0.25
+
 /**
  * Creates a runner for the lines of all shards of a process that keeps devices busy, memory bounded, and tenants apart:
  * places to fetch and to caption, and memory, are shared fairly between them.
@@ -79,22 +84,25 @@ const memoryShare = 0.75
 export function createLineRunner(options: LineRunnerOptions): LineRunner {
   const { captioner, imageBytes, now, onInFlight, onFetched, assertStore, sleep } = options
   const places = new FetchPlaces(options.fetches)
+  const severalLines = Math.floor((severalShare * imageBytes) / maxBodyBytes)
+  const severals = new FairBudget({ size: Math.max(1, severalLines) })
+  const memoryBytes = imageBytes - severalLines * maxBodyBytes
   const memory = new FairBudget({
-    size: imageBytes,
-    perOwner: Math.max(Math.floor(memoryShare * imageBytes), maxBodyBytes),
+    size: memoryBytes,
+    perOwner: Math.max(Math.floor(memoryShare * memoryBytes), maxBodyBytes),
   })
   const captioning = new FairBudget({ size: captioner.concurrency })
 
   /** @param trouble is told what the image's host has failed with */
-  async function caption(ask: BatchLine, job: ShardJob, run: LineRun, trouble: Trouble): Promise<Captioned> {
+  async function caption(ask: BatchLine, job: ShardJob, run: LineRun, trouble: Trouble): Promise<Answer> {
     const waiting = waitingOnce(run)
     const onWait = (fault: ImageError | undefined) => {
       trouble.ofHost = fault
       waiting.begin()
     }
     const fetch = (failedSince?: number) =>
-      fetchHeld(ask.imageUrl, job, run, { failedSince, onWait, onPlace: waiting.end }).finally(waiting.end)
-    const { image, release } = await fetchPatiently(fetch, {
+      fetchHeld(ask.imageUrls, job, run, { failedSince, onWait, onPlace: waiting.end }).finally(waiting.end)
+    const { images, release } = await fetchPatiently(fetch, {
       signal: run.fetching,
       onFault: (fault) => {
         trouble.own = fault
@@ -105,7 +113,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       now,
     }).finally(waiting.end)
     try {
-      return await captionImage(options, ask, job, image, run.signal)
+      return await captionImage(options, ask, job, images, run.signal)
     } finally {
       release()
     }
@@ -113,7 +121,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
 
   /** The place is held until the image is captioned next, so that no more images wait than are fetched at a time. */
   async function fetchHeld(
-    address: string,
+    addresses: BatchLine['imageUrls'],
     job: ShardJob,
     { begin, priority, ...run }: LineRun,
     { onPlace, ...waits }: Pick<ImageAsk, 'failedSince' | 'onWait'> & { onPlace(): void },
@@ -127,8 +135,8 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       if (taken) onInFlight?.(-1)
     }
     const room = async (bytes: number) => void held.push(await memory.reserve(tenant, bytes, turn))
-    const place = async () => {
-      const place = await places.take({ owner: tenant, address, ...turn })
+    const placeFor = async (take: () => Promise<FetchPlace>) => {
+      const place = await take()
       onPlace()
       if (!taken) onInFlight?.(1)
       taken = { place, at: now() }
@@ -136,13 +144,32 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       if (now() >= job.expiresAt) throw new BatchExpiredError()
       return place
     }
+    const fetchOne = async ([address]: BatchLine['imageUrls']) => {
+      const place = () => placeFor(() => places.take({ owner: tenant, address, ...turn }))
+      return [await fetchImage(options, address, { tenant, room, place, ...turn, ...waits })]
+    }
+    /** A place with the memory for all images: no line waits for the memory of another one while it holds some. */
+    const fetchSeveral = async () => {
+      await placeFor(async () => {
+        const own = await severals.reserve(tenant, 1, turn)
+        held.push(own)
+        return { release() {} }
+      })
+      const images: Uint8Array[] = []
+      for (const address of addresses) {
+        const ask = { tenant, room: async () => {}, place: async () => ({ release() {} }), ...turn, ...waits }
+        images.push(await fetchImage(options, address, ask))
+        if (bytesOf(images) > maxBodyBytes) throw imagesTooLarge()
+      }
+      return images
+    }
     try {
-      const image = await fetchImage(options, address, { tenant, room, place, ...turn, ...waits })
+      const images = addresses.length === 1 ? await fetchOne(addresses) : await fetchSeveral()
       if (taken) onFetched?.((now() - taken.at) / 1000)
-      checkImage(image, 'image_url', options.imageLimits)
-      held[0]?.shrink(image.length)
+      for (const image of images) checkImage(image, 'image_url', options.imageLimits)
+      if (addresses.length === 1) held[0]?.shrink(bytesOf(images))
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
-      return { image, release }
+      return { images, release }
     } catch (error) {
       release()
       // A failing bucket says nothing of the service's own store.
@@ -184,13 +211,15 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       if (length > largeCharacters) await nextTurn()
       const read = parseBatchLine(line, job)
       // Only the image in the line itself is still in memory: another one reserves its own.
-      if (read && 'ask' in read && kindOf(read.ask.imageUrl) !== 'data') held.release()
+      if (read && 'ask' in read && read.ask.imageUrls.every((url) => kindOf(url) !== 'data')) held.release()
       return await runRead(read, line, job, run)
     } finally {
       held.release()
     }
   }
 }
+
+const bytesOf = (images: readonly Uint8Array[]) => images.reduce((sum, { length }) => sum + length, 0)
 
 /** Tells once that a line waits, and once that it does not. */
 function waitingOnce({ onWaiting }: LineRun) {
@@ -217,17 +246,17 @@ async function fetchImage(
 /** Captions an image. Retries while the queue is full, which is no fault of the line. */
 function captionImage(
   { captioner, sleep }: LineRunnerOptions,
-  { prompt, maxTokens, stop, maxPrune: mostPruned = 1 }: BatchLine,
+  { maxTokens, stop, request, settings, n, warnings, maxPrune: mostPruned = 1 }: BatchLine,
   job: ShardJob,
-  image: Uint8Array,
+  images: readonly Uint8Array[],
   signal: AbortSignal,
-): Promise<Captioned> {
+): Promise<Answer> {
   signal.throwIfAborted()
   const maxPrune = Math.min(job.maxPrune, mostPruned)
   const { tenant: owner, expiresAt: deadline } = job
-  const end = { prompt, maxTokens, stop }
-  const task = { image, lane: 'batch', owner, deadline, maxPrune, ...end, signal } as const
-  return retry(() => captioner.caption(task), {
+  const text = { maxTokens, stop, request, settings, n, warnings }
+  const task = { images, lane: 'batch', owner, deadline, maxPrune, ...text, signal } as const
+  return retry(() => askCaptioner(captioner, task), {
     retriable: (error) => error instanceof TurbineError && error.code === 'queue_full',
     pauseMs: (_, error) => retryAfterMs(error) ?? 1000,
     signal,
@@ -250,7 +279,7 @@ function captioned(
   job: ShardJob,
   line: number,
   { customId, model, ignored }: BatchLine,
-  result: Captioned,
+  result: Answer,
   now: number,
 ): LineOutcome {
   const { id, requestId } = resultIds(job.batch, line)
@@ -258,6 +287,7 @@ function captioned(
     created: Math.floor(now / 1000),
     caption: result.caption,
     finish_reason: result.finish_reason,
+    ...(result.captions && { captions: result.captions }),
     turbine: { ...result.turbine, ...(job.repay ? { repaid: true as const } : {}) },
   }
   const name = requestId.replace(/^req_/, '')

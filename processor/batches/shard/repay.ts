@@ -1,5 +1,5 @@
 import pLimit from 'p-limit'
-import { maxBodyBytes, type Pruning } from '../../../edge/contract/caption.ts'
+import { maxBodyBytes, type Pruning, promptTokens } from '../../../edge/contract/caption.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { encodeShard, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
@@ -149,16 +149,18 @@ class DevicesBusyError extends BaseError {
 const devicesBusy = () => new DevicesBusyError('The devices have other work.')
 
 /** Captioner on idle devices: at full quality, after all waiting work. */
-class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency'> {
+class IdleDevices implements Pick<Captioner, 'caption' | 'concurrency' | 'byDefault'> {
   readonly concurrency: number
+  readonly byDefault: Captioner['byDefault']
   /** Images that wait for a device, or are on one. */
   waiting = 0
   /** Images captioned since the start. */
   served = 0
   readonly #captioner: Pick<Captioner, 'caption'>
 
-  constructor(captioner: Pick<Captioner, 'caption' | 'concurrency'>) {
+  constructor(captioner: Pick<Captioner, 'caption' | 'concurrency' | 'byDefault'>) {
     this.#captioner = captioner
+    this.byDefault = captioner.byDefault
     this.concurrency = captioner.concurrency
   }
 
@@ -216,7 +218,7 @@ function tallyOutput(
     failed,
     dropped,
     pruneRatioSum: sum(({ prune_ratio }) => prune_ratio),
-    inputTokens: sum(({ tokens_in }) => tokens_in),
+    inputTokens: sum(promptTokens),
     outputTokens: sum(({ output_tokens }) => output_tokens),
     pruned: sum(({ prune_level }) => (prune_level > 0 ? 1 : 0)),
     repaid: sum(({ repaid }) => (repaid ? 1 : 0)),

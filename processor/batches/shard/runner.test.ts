@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest'
+import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { keys } from '../../../edge/contract/keys.ts'
+import type { Capabilities } from '../../../edge/contract/model.ts'
 import { decodeShardJob, encodeShardJob } from '../../../edge/contract/shard.ts'
 import { imageFaults } from '../../../infra/fetch/faults.ts'
 import { HostPaces } from '../../../infra/fetch/host-paces.ts'
@@ -659,4 +661,88 @@ test('a shard tells once that all of its lines that are left wait for hosts', as
   await run(await shardOf(store, lines), signal, { onWaiting })
   expect(events.toSorted()).toEqual(['invalid_json_line', 'line', 'line', 'line', 'waits'])
   expect(events.indexOf('waits')).toBe(2)
+})
+
+describe('lines of models that take more', () => {
+  const can: Capabilities = {
+    ...{ family: 'idefics3', follows_text: 'instructions', max_images: 4, output: 'caption' },
+    parameters: ['temperature', 'n'],
+  }
+  const reading = { can }
+  const chatOf = (parameters: object, ...urls: string[]) =>
+    JSON.stringify({
+      custom_id: 'a',
+      body: {
+        messages: [
+          {
+            role: 'user',
+            content: ['What is it?', ...urls.map((url) => ({ type: 'image_url', image_url: url }))],
+          },
+        ],
+        ...parameters,
+      },
+    })
+  const endpoint = '/v1/chat/completions' as const
+
+  test('are captioned with all of their images, and as they say', async () => {
+    const tasks: CaptionTask[] = []
+    const { store, run } = setUp({ captions: { onTask: (task) => tasks.push(task) } })
+    const line = chatOf({ temperature: 0.5, n: 2 }, 'https://x/a.jpg', 'https://x/b.jpg')
+    const { output, header } = await resultsOf(run, await shardOf(store, [line], { endpoint, reading }))
+    expect(output[0]!.response!.body.choices).toHaveLength(2)
+    expect(tasks).toMatchObject(
+      [0, 1].map(() => ({
+        images: [gif('https://x/a.jpg'), gif('https://x/b.jpg')],
+        request: { text: 'What is it?' },
+        settings: { temperature: 0.5 },
+      })),
+    )
+    expect(header.outputTokens).toBe(8)
+  })
+
+  test('are refused where they ask for more than that, by the field', async () => {
+    const { store, run } = setUp()
+    const job = await shardOf(store, [chatOf({ seed: 5, top_k: 4 }, 'https://x/a.jpg')], {
+      endpoint,
+      reading,
+    })
+    const { errors } = await resultsOf(run, job)
+    expect(errors).toMatchObject([{ error: { code: 'unsupported_parameter', param: 'body.top_k' } }])
+  })
+
+  test('warn of text that is not read', async () => {
+    const { store, run } = setUp()
+    const { output } = await resultsOf(
+      run,
+      await shardOf(store, [chatOf({}, 'https://x/a.jpg')], { endpoint }),
+    )
+    expect(output[0]!.response!.body.turbine).toMatchObject({ warnings: ['text_ignored'] })
+  })
+
+  test('are all run, however many wait for the memory of their images', async () => {
+    const images: ImageSource = async (url, ask) => {
+      await ask.room?.(20)
+      await new Promise((resolve) => setImmediate(resolve))
+      return fakeImages(url, ask)
+    }
+    const { store, run } = setUp({ images, imageBytes: 50, fetches: 2, captions: { concurrency: 1 } })
+    const lines = Array.from({ length: 40 }, (_, at) =>
+      at % 2 === 0
+        ? JSON.stringify({
+            ...JSON.parse(chatOf({}, 'https://x/a.jpg', 'https://x/b.jpg')),
+            custom_id: `${at}`,
+          })
+        : JSON.stringify({ custom_id: `${at}`, image_url: 'https://x/c.jpg' }),
+    )
+    const { header } = await resultsOf(run, await shardOf(store, lines, { endpoint, reading }))
+    expect(header.completed).toBe(40)
+  })
+
+  test('whose images are together more than one may be are refused', async () => {
+    const images: ImageSource = async () => Object.assign(new Uint8Array(maxBodyBytes - 10), gif('a'))
+    const { store, run } = setUp({ images })
+    const line = chatOf({}, 'https://x/a.jpg', 'https://x/b.jpg')
+    const { errors } = await resultsOf(run, await shardOf(store, [line], { endpoint, reading }))
+    expect(errors[0]!.response!.body.error).toMatchObject({ code: 'images_too_large' })
+  })
 })

@@ -1,4 +1,4 @@
-import { maxBodyBytes } from '../../../edge/contract/caption.ts'
+import { maxBodyBytes, promptTokens } from '../../../edge/contract/caption.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import { emptyTally, encodeShard, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
@@ -163,11 +163,12 @@ export function encodeResults(outcomes: (LineOutcome | undefined)[]): ShardResul
   for (const outcome of outcomes) {
     if (!outcome) continue
     if ('captioned' in outcome) {
-      const { prune_level, prune_ratio, tokens_in, output_tokens } = outcome.captioned.turbine
+      const { turbine } = outcome.captioned
+      const { prune_level, prune_ratio, output_tokens } = turbine
       tally.completed++
       if (prune_level > 0) tally.pruned++
       tally.pruneRatioSum += prune_ratio
-      tally.inputTokens += tokens_in
+      tally.inputTokens += promptTokens(turbine)
       tally.outputTokens += output_tokens
       output.push(outcome.text)
     } else {

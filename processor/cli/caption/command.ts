@@ -9,6 +9,7 @@ import { type SignalSource, watchInterruption } from '../interruption.ts'
 import { count, index } from '../options.ts'
 import { eraseLine, newTotals, printNote, showProgress, type Terminal, type Totals } from '../progress.ts'
 import { type ModelFlags, settingOption } from '../settings.ts'
+import { type AskedFlags, askedBy, askedOptions } from './asked.ts'
 import { dropRetried, type EarlierRun, readEarlierRun } from './earlier-run.ts'
 import { assertSafe, type CaptionFiles, captionFiles, damageNotes, openCaptionFiles } from './files.ts'
 import { countSources, type Input, readSources, resolveInputs } from './inputs.ts'
@@ -27,11 +28,10 @@ export interface CaptionEnvironment extends Terminal {
   signals: SignalSource
 }
 
-export interface CaptionFlags extends ModelFlags {
+export interface CaptionFlags extends ModelFlags, AskedFlags {
   out: string
   errors?: string
   level?: number
-  prompt?: string
   concurrency?: number
   overwrite?: boolean
   json?: boolean
@@ -59,7 +59,7 @@ images in flight first. What goes to standard output or a pipe cannot be resumed
 Exit codes: 0 all captioned, 1 some failed, 2 wrong usage, 130 stopped by Ctrl-C.`
 
 export function captionCommand(environment: CaptionEnvironment, settings: ConfigRow[]): Command {
-  return new Command('caption')
+  const command = new Command('caption')
     .description('caption images from folders, files, globs or lists to a JSONL file')
     .argument('<inputs...>', 'folders, images, globs, URLs, lists, or - for standard input')
     .option(
@@ -72,7 +72,6 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
       'error file, one JSON line per failed image (default: captions.errors.jsonl next to --out)',
     )
     .option('--level <n>', 'prune level of all images, 0 for none (default: adaptive)', index)
-    .option('--prompt <text>', 'prompt that every caption continues, e.g. "a picture of"')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .option(
@@ -85,6 +84,8 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
     .option('--json', 'print the counts as JSON at the end')
     .addHelpText('after', examples)
     .action((inputs: string[], flags: CaptionFlags) => runCaption(inputs, flags, environment))
+  for (const option of askedOptions()) command.addOption(option)
+  return command
 }
 
 /** Captions the inputs to a JSONL file and resumes an earlier run. @throws UsageError, InterruptedError, IncompleteError */
@@ -110,7 +111,18 @@ export async function runCaption(
   let stoppedBy: NodeJS.Signals | undefined
   try {
     checkModel(earlier, captioner.model, files)
-    stoppedBy = await captionInputs({ inputs, files, earlier, captioner, tally, skipped, flags, environment })
+    const asked = askedBy(flags, captioner, environment.reading?.() ?? {})
+    stoppedBy = await captionInputs({
+      inputs,
+      files,
+      earlier,
+      captioner,
+      asked,
+      tally,
+      skipped,
+      flags,
+      environment,
+    })
   } finally {
     await captioner.close()
   }
@@ -146,6 +158,8 @@ interface CaptionInputs {
   files: CaptionFiles
   earlier: EarlierRun
   captioner: Captioner
+  /** What every image is captioned with. */
+  asked: ReturnType<typeof askedBy>
   tally: Totals
   /** What is left out of folders. */
   skipped: Skipped
@@ -155,7 +169,7 @@ interface CaptionInputs {
 
 /** Captions until the end or the first SIGINT or SIGTERM. @returns the signal */
 async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undefined> {
-  const { inputs, earlier, tally, skipped, flags, environment } = run
+  const { inputs, earlier, asked, tally, skipped, flags, environment } = run
   const { output, errors } = await openCaptionFiles(run.files, {
     earlier,
     overwrite: flags.overwrite === true,
@@ -177,7 +191,7 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       sources: readSources(inputs, {
         stdin: environment.stdin,
         model: run.captioner.model,
-        reading: environment.reading?.(),
+        reading: { ...environment.reading?.(), can: run.captioner.can },
         skipped,
       }),
       captioner: run.captioner,
@@ -186,7 +200,7 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       errors,
       done: earlier.done,
       tally,
-      task: { level: flags.level, prompt: flags.prompt },
+      task: { level: flags.level, ...asked },
       concurrency: flags.concurrency,
       signal,
     })

@@ -1,7 +1,7 @@
 import { createReadStream, createWriteStream } from 'node:fs'
 import { rm, stat } from 'node:fs/promises'
 import { pipeline } from 'node:stream/promises'
-import type { FinishReason, Pruning } from '../../../edge/contract/caption.ts'
+import type { Choice, FinishReason, Pruning } from '../../../edge/contract/caption.ts'
 import { readLines } from '../../../edge/contract/lines.ts'
 import { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { UsageError } from '../errors.ts'
@@ -116,6 +116,7 @@ export interface OutputLine {
   prompt?: string
   caption: string
   finish_reason: FinishReason
+  captions?: Choice[]
   turbine: Omit<Pruning, 'output_tokens'>
 }
 

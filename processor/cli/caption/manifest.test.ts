@@ -91,9 +91,14 @@ async function batchRoad(manifest: Uint8Array, endpoint: LineOptions['endpoint']
       const code = cutter.faults.find((fault) => fault.line === line.number)?.code
       if (code !== undefined) reads.push(code)
       else if (read && 'ask' in read) {
-        const { customId, imageUrl, prompt, maxPrune } = read.ask
+        const { customId, imageUrls, request, maxPrune } = read.ask
         const unnamed = customId === `line-${line.number}`
-        reads.push({ customId: unnamed ? null : customId, image: imageUrl, prompt, maxPrune })
+        reads.push({
+          customId: unnamed ? null : customId,
+          image: imageUrls[0],
+          prompt: request?.beginning,
+          maxPrune,
+        })
       }
     }
   }
@@ -142,7 +147,7 @@ describe('a batch and the command line read the same line alike', () => {
     ['its own model', `{"image": "${url}", "model": "blip"}`, asked(null)],
     ['another model', `{"image": "${url}", "model": "other"}`, 'model_mismatch'],
     ['a prompt that is no text', `{"image": "${url}", "prompt": 1}`, 'invalid_type'],
-    ['a long prompt', `{"image": "${url}", "prompt": "${'a'.repeat(201)}"}`, 'invalid_value'],
+    ['a long prompt', `{"image": "${url}", "prompt": "${'a'.repeat(201)}"}`, 'prompt_too_long'],
     ['too much pruning', `{"image": "${url}", "turbine": {"max_prune": 2}}`, 'invalid_value'],
 
     ['a number', `{"image": "${url}", "custom_id": 5}`, asked('5')],

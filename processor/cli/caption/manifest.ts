@@ -1,8 +1,9 @@
 import { hash } from 'node:crypto'
 import { isAbsolute, join } from 'node:path'
-import type { Reading } from '../../../edge/contract/batch.ts'
-import type { CaptionEnd } from '../../../edge/contract/caption.ts'
+import type { LineReading } from '../../../edge/contract/batch.ts'
+import type { CaptionEnd, CaptionText, RequestWarning } from '../../../edge/contract/caption.ts'
 import { TurbineError } from '../../../edge/contract/errors.ts'
+import type { Generation } from '../../../edge/contract/generation.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseLocalLine } from '../../../edge/contract/manifest-line.ts'
 import { decodeDataUrlNow } from '../../../infra/fetch/data-url.ts'
@@ -12,8 +13,14 @@ export interface Source extends CaptionEnd {
   /** Name in the output: the path or URL as given, or `sha256:...` for a `data:` URL and for what is too long for either. */
   image: string
   customId?: string
-  /** Prompt that the caption continues. */
+  /** What it is asked with, for the output. */
   prompt?: string
+  request?: CaptionText
+  settings?: Generation
+  n?: number
+  warnings?: readonly RequestWarning[]
+  /** Paths or URLs of the other images of a request. */
+  others?: readonly string[]
   /** Highest share of image tokens to merge, 0 to 1. */
   maxPrune?: number
   /** A path or URL; absent with an `error`. */
@@ -29,7 +36,7 @@ export interface ManifestPlace {
   /** Model id that lines may name; default: any. */
   model?: string
   /** How lines are read. */
-  reading?: Reading
+  reading?: LineReading
 }
 
 export const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
@@ -46,13 +53,19 @@ export function lineSource(
     const error = new TurbineError(`Line ${line.number} of ${manifest}: ${message}`, { status: 400, code })
     return { image: `${manifest}:${line.number}`, error }
   }
-  const { customId, imageUrl, ...asked } = read.ask
-  const { prompt, maxPrune, maxTokens, stop } = asked
+  const { customId, imageUrls, model: _, ignored: __, ...asked } = read.ask
+  const [image, ...others] = imageUrls
   return {
-    ...locate(imageUrl, folder),
-    ...{ customId: customId ?? undefined, prompt, maxPrune, maxTokens, stop },
+    ...locate(image, folder),
+    ...(others.length > 0 && { others: others.map((each) => locate(each, folder).location!) }),
+    ...{ customId: customId ?? undefined, prompt: promptOf(asked.request) },
+    ...asked,
   }
 }
+
+/** What a line is asked with, which makes it another one than one with the same image. */
+const promptOf = ({ task, text, beginning }: CaptionText = {}): string | undefined =>
+  [task, text, beginning].filter((part) => part !== undefined).join('') || undefined
 
 /** More than any path or address has. */
 const maxNameCharacters = 8192

@@ -79,7 +79,7 @@ test('each image has one line, in order, with the pruning it got', async () => {
 
 test('images go in the batch lane with the options of the run', async () => {
   const tasks: CaptionTask[] = []
-  const { run } = runOf([source('a')], { task: { level: 2, prompt: 'a picture of' } })
+  const { run } = runOf([source('a')], { task: { level: 2, request: { beginning: 'a picture of' } } })
   run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
   await captionSources(run)
   expect(tasks).toMatchObject([{ lane: 'batch', level: 2, prompt: 'a picture of' }])
@@ -87,8 +87,11 @@ test('images go in the batch lane with the options of the run', async () => {
 
 test('a line may have a prompt and a max_prune of its own, and is told by its prompt', async () => {
   const tasks: CaptionTask[] = []
-  const lines = [source('a'), { ...source('a'), prompt: 'a photo of', maxPrune: 0.5 }]
-  const { run, output } = runOf([...lines, ...lines], { task: { prompt: 'a picture of' } })
+  const lines = [
+    source('a'),
+    { ...source('a'), prompt: 'a photo of', request: { beginning: 'a photo of' }, maxPrune: 0.5 },
+  ]
+  const { run, output } = runOf([...lines, ...lines], { task: { request: { beginning: 'a picture of' } } })
   run.captioner = new FakeCaptioner({ onTask: (task) => tasks.push(task) })
   await captionSources(run)
   expect(tasks).toMatchObject([{ prompt: 'a picture of' }, { prompt: 'a photo of', maxPrune: 0.5 }])

@@ -4,7 +4,8 @@ import { fetchPatiently } from '../../../infra/fetch/patient.ts'
 import type { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
-import type { Captioned, Captioner, CaptionTask } from '../../pipeline/captioner.ts'
+import { type Answer, ask, type CaptionAsk } from '../../pipeline/ask.ts'
+import type { Captioner } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Totals } from '../progress.ts'
 import { entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
@@ -22,8 +23,8 @@ export interface CaptionRun {
   done: FingerprintSet
   /** Updated during the run. */
   tally: Totals
-  /** Options of all images; a line's own prompt overrides the prompt. */
-  task?: Pick<CaptionTask, 'level' | 'prompt'>
+  /** Options of all images; those of a line override them. */
+  task?: Pick<CaptionAsk, 'level' | 'request' | 'settings' | 'n' | 'maxTokens' | 'stop' | 'warnings'>
   /** Images that are read or captioned at a time; default: enough to keep the devices busy. */
   concurrency?: number
   /** Stops the run: images in flight are finished and written. */
@@ -41,7 +42,7 @@ export class CaptionerFailedError extends Error {
 
 type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
 /** Result of an entry; without caption and error when the run was stopped first. */
-type Outcome = Entry & { captioned?: Captioned; error?: unknown }
+type Outcome = Entry & { captioned?: Answer; error?: unknown }
 
 /** Entries that are begun before the first of them is done: so far ahead others go on while a host is slow. */
 const entriesAhead = 8192
@@ -101,7 +102,7 @@ async function captionSource(
   source: Source,
   { places, ...run }: CaptionRun & { places: FairBudget },
 ): Promise<Outcome> {
-  const { image, customId, prompt, maxPrune, maxTokens, stop, location } = source
+  const { image, customId, prompt, location, others = [] } = source
   const entry: Entry = { image, customId, prompt }
   let taken: Reservation | undefined
   const place = async () => {
@@ -110,19 +111,11 @@ async function captionSource(
   }
   try {
     if (location === undefined) throw source.error
-    const bytes = await readPatiently(run, location, place).catch((error: unknown) => {
+    const images = await readAll(run, [location, ...others], place).catch((error: unknown) => {
       throw isStop(error, run) ? error : asImageError(error)
     })
     const captioned = await attempt(run, () =>
-      run.captioner.caption({
-        ...run.task,
-        prompt: prompt ?? run.task?.prompt,
-        maxPrune,
-        maxTokens,
-        stop,
-        image: bytes,
-        lane: 'batch',
-      }),
+      ask(run.captioner, { ...asOf(source, run.task), images, lane: 'batch' }),
     ).catch((error: unknown) => {
       throw isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
         ? new UsageError(messageOf(error), { cause: error })
@@ -135,6 +128,31 @@ async function captionSource(
   } finally {
     taken?.release()
   }
+}
+
+/** What an image is captioned with: as its line says, and else as the run does. */
+function asOf(source: Source, task: CaptionRun['task'] = {}): Omit<CaptionAsk, 'images' | 'lane'> {
+  const { maxPrune, maxTokens = task.maxTokens, stop = task.stop, n = task.n } = source
+  const isAsked = Object.keys(source.request ?? {}).length > 0
+  return {
+    ...{ level: task.level, maxPrune, maxTokens, stop, n },
+    request: isAsked ? source.request : task.request,
+    settings: { ...task.settings, ...source.settings },
+    warnings: [...(source.warnings ?? []), ...(isAsked ? [] : (task.warnings ?? []))],
+  }
+}
+
+/** Of the further images of an entry, which are read one after the other in the place of the first. */
+const heldPlace = { release() {} }
+
+async function readAll(
+  run: CaptionRun,
+  [first, ...others]: readonly [string, ...string[]],
+  place: ReadImageOptions['place'],
+): Promise<Uint8Array[]> {
+  const images = [await readPatiently(run, first, place)]
+  for (const other of others) images.push(await readPatiently(run, other, async () => heldPlace))
+  return images
 }
 
 /** Reads an image again for as long as its host may give it. */
@@ -189,7 +207,7 @@ const captionerFailed = (cause: unknown) =>
 
 function outputLine(
   { image, customId, prompt }: Entry,
-  { caption, finish_reason, turbine }: Captioned,
+  { caption, finish_reason, captions, turbine }: Answer,
 ): OutputLine {
   const { output_tokens, ...pruning } = turbine
   return {
@@ -198,6 +216,7 @@ function outputLine(
     prompt,
     caption,
     finish_reason,
+    captions,
     turbine: {
       ...pruning,
       prune_ratio: rounded(pruning.prune_ratio, 4),

@@ -1,0 +1,89 @@
+import type { Stats } from 'node:fs'
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Dtype, dtypeSuffixes, dtypes } from './layout.ts'
+import type { CaptionModel } from './model.ts'
+import { openModel } from './open-model.ts'
+
+/** File of a model's weights. */
+export interface DescribedSession {
+  /** E.g. `vision_encoder`; of a model without sessions of its own the file's. */
+  name: string
+  /** Path in the folder. */
+  file: string
+  dtype?: Dtype
+  /** Bytes, with those of its weights beside it. */
+  bytes: number
+}
+
+/** Where Turbo sits in a model's encoder: in these blocks, or in none for a reason. */
+export type TurboPlace = { blocks: number[] } | { refused: string }
+
+/** What a model folder holds. */
+export interface ModelDescription {
+  folder: string
+  sessions: DescribedSession[]
+  /** The model; absent with `refused`. */
+  model?: Pick<
+    CaptionModel,
+    | 'id'
+    | 'family'
+    | 'encoder'
+    | 'levels'
+    | 'follows'
+    | 'tasks'
+    | 'maxPictures'
+    | 'honours'
+    | 'generation'
+    | 'runner'
+  >
+  turbo?: TurboPlace
+  /** Why it cannot be served. */
+  refused?: string
+}
+
+/**
+ * Describes a model folder, also one that cannot be served.
+ * @throws file system errors when the folder cannot be read
+ */
+export async function describeModel(folder: string): Promise<ModelDescription> {
+  const sessions = await sessionsIn(folder)
+  try {
+    const model = await openModel(folder)
+    return { folder, sessions, model, turbo: turboOf(model) }
+  } catch (error) {
+    return { folder, sessions, refused: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+/** A model says of each level how many tokens each block merges. */
+function turboOf({ encoder, levels }: CaptionModel): TurboPlace {
+  if (levels.length > 1) return { blocks: Array.from({ length: encoder.layers }, (_, block) => block) }
+  return { refused: 'it has no levels beside the unpruned one.' }
+}
+
+const sessionFile = /^(?:onnx\/)?([\w.-]+)\.(onnx|safetensors)$/
+
+async function sessionsIn(folder: string): Promise<DescribedSession[]> {
+  const names = (await readdir(folder, { recursive: true })).map((name) => name.replaceAll('\\', '/'))
+  const sizeOf = async (name: string) =>
+    (await stat(join(folder, name)).catch((): Stats | undefined => undefined))?.size ?? 0
+  const files = names.filter((name) => sessionFile.test(name)).toSorted()
+  return Promise.all(
+    files.map(async (file) => {
+      const data = names.filter((name) => name.startsWith(`${file}_data`))
+      const sizes = await Promise.all([file, ...data].map(sizeOf))
+      return { ...named(file), file, bytes: sizes.reduce((sum, size) => sum + size, 0) }
+    }),
+  )
+}
+
+/** Suffixes, the longest first: `_q4f16` ends no name that `_q4` ends, but `` ends all. */
+const suffixes = dtypes.toSorted((a, b) => dtypeSuffixes[b].length - dtypeSuffixes[a].length)
+
+function named(file: string): Pick<DescribedSession, 'name' | 'dtype'> {
+  const name = sessionFile.exec(file)![1]!
+  if (!file.startsWith('onnx/')) return { name }
+  const dtype = suffixes.find((each) => name.endsWith(dtypeSuffixes[each]))!
+  return { name: name.slice(0, name.length - dtypeSuffixes[dtype].length), dtype }
+}

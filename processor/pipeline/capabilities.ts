@@ -1,0 +1,47 @@
+import { fitAsk } from '../../edge/contract/ask.ts'
+import type { CaptionText } from '../../edge/contract/caption.ts'
+import { TurbineError } from '../../edge/contract/errors.ts'
+import { generationNames, generationParameters } from '../../edge/contract/generation.ts'
+import type { Capabilities } from '../../edge/contract/model.ts'
+import { ConfigError } from '../../infra/config.ts'
+import type { CaptionModel } from '../models/model.ts'
+
+type Described = Pick<
+  CaptionModel,
+  'family' | 'follows' | 'tasks' | 'textTasks' | 'maxPictures' | 'honours' | 'runner'
+>
+
+/** What a model can, of what requests may ask. Several captions differ where words are sampled. */
+export function capabilitiesOf(model: Described): Capabilities {
+  const { family, follows, tasks, textTasks, maxPictures, honours, runner } = model
+  const parameters = generationNames.filter((name) => {
+    const { setting } = generationParameters[name]
+    return honours.includes(setting === 'n' ? 'temperature' : setting)
+  })
+  return {
+    ...{ family, follows_text: follows, max_images: maxPictures, parameters },
+    ...(tasks && { tasks: [...tasks] }),
+    ...(textTasks && { text_tasks: [...textTasks] }),
+    output: runner.kind === 'tagger' ? 'tags' : 'caption',
+  }
+}
+
+/**
+ * What a model is asked by requests that ask nothing.
+ * @throws ConfigError for a `TURBINE_PROMPT` that it cannot follow
+ */
+export function askedByDefault(
+  { id, can }: { id: string; can: Capabilities },
+  prompt: string | undefined,
+): CaptionText | undefined {
+  if (prompt === undefined) return undefined
+  const refuse = (why: string) => new ConfigError(`TURBINE_PROMPT: ${why}`)
+  try {
+    const { request, warnings } = fitAsk({ prompt, imageUrls: [''], generation: {} }, { id, can })
+    if (warnings)
+      throw refuse(`the model "${id}" does not follow it. Its tasks: ${(can.tasks ?? []).join(', ')}.`)
+    return request
+  } catch (error) {
+    throw error instanceof TurbineError ? refuse(error.message) : error
+  }
+}
