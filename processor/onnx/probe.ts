@@ -114,8 +114,11 @@ export class Probe {
         output: outputs.map((name) => ({ name })),
       },
     }
-    // Optimised, tensors would be gone; nothing runs twice, so it would not pay either.
-    return openSession(encodeModel(model), this.#folder, { graphOptimizationLevel: 'disabled' })
+    const bytes = encodeModel(model)
+    const open = (graphOptimizationLevel: 'disabled' | 'basic') =>
+      openSession(bytes, this.#folder, { graphOptimizationLevel })
+    // Nothing runs twice, so optimising does not pay; but some files of half precision load in no other way.
+    return open('disabled').catch(() => open('basic'))
   }
 
   #feedsOf({ inputNames }: InferenceSession): Feeds {
