@@ -1,5 +1,6 @@
 import { type ISocketFactory, Kafka, type KafkaConfig, logLevel, type SASLOptions } from 'kafkajs'
 import './kafka-idle.ts'
+import { openSocket, wholeResponses } from './kafka-socket.ts'
 import { StreamOpenError, UnknownTopicError } from './stream.ts'
 
 /** Connection settings of Kafka, on Node and on Workers. */
@@ -38,7 +39,7 @@ export function kafkaConfig({
   tls = false,
   ca,
   sasl,
-  socketFactory,
+  socketFactory = openSocket,
   onLog = () => {},
 }: KafkaOptions): KafkaConfig {
   return {
@@ -47,7 +48,7 @@ export function kafkaConfig({
     ssl: tls && ca !== undefined ? { ca: [ca] } : tls,
     // A union of one type for each mechanism there; all three are alike.
     sasl: sasl as SASLOptions | undefined,
-    socketFactory,
+    socketFactory: wholeResponses(socketFactory),
     connectionTimeout: 5_000,
     authenticationTimeout: 10_000,
     requestTimeout: 10_000,

@@ -258,9 +258,13 @@ export class DecoderPool {
   #refusal(lost: DecoderLostError, owner: string): TurbineError {
     const { reason } = lost
     if (reason === 'unavailable')
-      return retryLater('decoder_unavailable', 'No decoder could be started. Retry the request.', {
-        cause: lost,
-      })
+      return retryLater(
+        'decoder_unavailable',
+        'No decoder could be started, or it got no time. Retry the request.',
+        {
+          cause: lost,
+        },
+      )
     this.#countLoss(owner)
     return refusalOf(reason, lost)
   }

@@ -138,7 +138,7 @@ describe('Decoder', () => {
   it.each([
     ['memory', { memoryBytes: 20e6 }, 'AVIF'],
     ['time', { cpuMs: 30 }, 'AVIF'],
-    ['time', { wallMs: 50 }, 'AVIF'],
+    ['time', { wallMs: 200 }, 'AVIF'],
     // Read by code that blocks its thread.
     ['memory', { memoryBytes: 150e6 }, 'BMP'],
     ['time', { cpuMs: 300 }, 'BMP'],
@@ -150,6 +150,15 @@ describe('Decoder', () => {
     await expect(decoding).rejects.toMatchObject({ name: 'DecoderLostError', reason })
     expect(decoder.usable).toBe(false)
     expect(isThere(decoder.pid!)).toBe(false)
+  })
+
+  it('does not blame an image for the time in which the machine gave it none', async () => {
+    const decoder = start()
+    const png = await noise().png().toBuffer()
+    await decoder.decode(png, pixelsOf(), ample)
+    process.kill(decoder.pid!, 'SIGSTOP')
+    const decoding = decoder.decode(png, pixelsOf(), { ...ample, wallMs: 200 })
+    await expect(decoding).rejects.toMatchObject({ name: 'DecoderLostError', reason: 'unavailable' })
   })
 
   it('is lost when something else kills it, without a zombie', async () => {

@@ -14,11 +14,12 @@ import {
   pictureBytes,
   shapeOf,
 } from '../models/pictures.ts'
+import { cpuTimeOf } from './cpu-time.ts'
 import { decodeReply, encodeRequest, type ReplyHead, type ReplyKind, replyHeadBytes } from './protocol.ts'
 
 /**
  * Why a decoder was lost: its image took too much `memory` or `time`, it died of a `crash`, it was killed for a more
- * urgent image (`preempted`), or it did not even start (`unavailable`).
+ * urgent image (`preempted`), or it did not even start, or was given no time by the system (`unavailable`).
  */
 export type LossReason = 'memory' | 'time' | 'crash' | 'preempted' | 'unavailable'
 
@@ -70,6 +71,8 @@ const environment = {
 const startMs = 60_000
 /** Of decoders that give way to all others. */
 export const heavyNiceness = 10
+/** A decoder that is late with less CPU time than this share of the time that has passed was not given more. */
+const leastShare = 1 / 12
 /** Characters of a decoder's error output that are kept. */
 const keptOutput = 1000
 
@@ -170,7 +173,7 @@ export class Decoder {
     )
     stdin.write(image)
     stdin.uncork()
-    if (this.#ready) this.#killAfter(wallMs, 'time')
+    if (this.#ready) this.#killWhenLate(wallMs)
     else this.#killAfter(startMs, 'unavailable')
     try {
       return await decoded.promise
@@ -189,6 +192,17 @@ export class Decoder {
   #killAfter(ms: number, reason: LossReason): void {
     clearTimeout(this.#limit)
     this.#limit = setTimeout(() => this.kill(reason), ms)
+  }
+
+  /** An image is not at fault for a machine that is frozen, or has too much else to do. */
+  #killWhenLate(wallMs: number): void {
+    const usedMs = () => cpuTimeOf(this.pid ?? 0) ?? Number.POSITIVE_INFINITY
+    const before = usedMs()
+    clearTimeout(this.#limit)
+    this.#limit = setTimeout(() => {
+      const starved = usedMs() - before < wallMs * leastShare
+      this.kill(starved ? 'unavailable' : 'time')
+    }, wallMs)
   }
 
   /** Ends it. An image that it still decodes is lost. */
@@ -241,7 +255,7 @@ export class Decoder {
       this.#ready = true
       this.#started.resolve()
       this.#loss = 'crash'
-      if (this.#pending) this.#killAfter(this.#pending.wallMs, 'time')
+      if (this.#pending) this.#killWhenLate(this.#pending.wallMs)
       this.#idleBytes = rssBytes
       return
     }
