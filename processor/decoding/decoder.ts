@@ -194,15 +194,21 @@ export class Decoder {
     this.#limit = setTimeout(() => this.kill(reason), ms)
   }
 
-  /** An image is not at fault for a machine that is frozen, or has too much else to do. */
+  /** An image is not at fault for a machine that is frozen, or has too much else to do: it gets more time then. */
   #killWhenLate(wallMs: number): void {
     const usedMs = () => cpuTimeOf(this.pid ?? 0) ?? Number.POSITIVE_INFINITY
     const before = usedMs()
-    clearTimeout(this.#limit)
-    this.#limit = setTimeout(() => {
-      const starved = usedMs() - before < wallMs * leastShare
-      this.kill(starved ? 'unavailable' : 'time')
-    }, wallMs)
+    const last = performance.now() + startMs
+    const wait = () => {
+      clearTimeout(this.#limit)
+      this.#limit = setTimeout(() => {
+        const starved = usedMs() - before < wallMs * leastShare
+        if (!starved) this.kill('time')
+        else if (performance.now() > last) this.kill('unavailable')
+        else wait()
+      }, wallMs)
+    }
+    wait()
   }
 
   /** Ends it. An image that it still decodes is lost. */
