@@ -132,7 +132,9 @@ describe('a start that cannot be is one line and exit code 1', () => {
   })
 })
 
-const ask = (service: Service) => pictures.map(({ jpeg }) => postImage(service, jpeg))
+/** Patient enough that none is turned away for what else the machine does. */
+const ask = (service: Service) =>
+  pictures.map(({ jpeg }) => postImage(service, jpeg, { query: { deadline_ms: 24_000 } }))
 
 /** What lies in the store of a service that has ended. */
 async function storedKeys(dataDir: string): Promise<string[]> {
