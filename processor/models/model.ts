@@ -33,6 +33,8 @@ export interface SessionGraph {
   /** A serialised ONNX model. */
   graph: Uint8Array
   folder: string
+  /** Is opened when it is first needed: some settings alone need it, and it has weights of its own in memory. */
+  onDemand?: boolean
 }
 
 /** Graphs of a model's sessions, by the name that its runner knows them by. */
@@ -72,7 +74,7 @@ export interface VisionLanguagePlan {
   generate: GenerateMetadata
 }
 
-/** Session `vision`, then a session `generate` of `encoderGraph`. */
+/** Session `vision`, then a session `generate` of `encoderGraph`; with beams the files as sessions of their own (`beamGraphs`). */
 export interface EncoderDecoderPlan {
   kind: 'encoder-decoder'
   lengths: PromptLengths

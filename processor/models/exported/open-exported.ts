@@ -3,7 +3,7 @@ import { openSession } from '../../onnx/session.ts'
 import type { EncoderShape } from '../../turbo/flops.ts'
 import { type GenerationDefaults, type GenerationSettings, readGenerationDefaults } from '../generation.ts'
 import { type PruneLevel, readLevels } from '../levels.ts'
-import type { CaptionModel, RunnerPlan, SelfTestOptions, VisionPlan } from '../model.ts'
+import type { CaptionModel, RunnerPlan, SelfTestOptions, SessionGraphs, VisionPlan } from '../model.ts'
 import { unitOf } from '../pictures.ts'
 import type { PromptRequest } from '../prompts.ts'
 import { decoderGraph } from './decoder-graph.ts'
@@ -14,7 +14,7 @@ import type { GenerateGraph } from './graph.ts'
 import { openFamily } from './open-family.ts'
 import { selfTest } from './self-test.ts'
 import { type SessionFile, sessionFiles } from './sessions.ts'
-import { openOriginal } from './step-by-step.ts'
+import { openOriginal, originalGraph } from './step-by-step.ts'
 import { type VisionGraph, visionGraph } from './vision-graph.ts'
 
 /** Settings that callers of a model with a loop of its own can change. */
@@ -57,6 +57,7 @@ export async function openExported(folder: string): Promise<CaptionModel> {
   const generate = generateGraph(family, files, defaults)
   const encoder = encoderOf(family, vision)
   const unit = unitBytesOf(family)
+  const hasBeams = isEncoderDecoder(family) && (defaults.settings.beams ?? 1) > 1
   return {
     id: basename(resolve(folder)),
     folder,
@@ -74,13 +75,14 @@ export async function openExported(folder: string): Promise<CaptionModel> {
     endIds: defaults.endIds,
     generation: defaults.settings,
     maxTokens: family.maxContext,
-    honours,
+    honours: isEncoderDecoder(family) ? [...honours, 'beams'] : honours,
     runner: planOf(family, { unit, output: vision.output }, generate, defaults),
     dtype: [...new Set(Object.values(files).map(({ dtype }) => dtype))].join(', '),
     weightFiles: Object.values(files).map(({ file }) => relative(folder, file)),
     buildSessions: async (options) => ({
       vision: { graph: await vision.build(options), folder: weights },
-      generate: { graph: generate.model, folder: weights },
+      generate: { graph: generate.model, folder: weights, onDemand: hasBeams },
+      ...(isEncoderDecoder(family) && beamGraphs(family, files, !hasBeams)),
     }),
     selfTest: async (options) => {
       await vision.test()
@@ -105,6 +107,19 @@ function generateGraph(
     ...ends,
     ...(sessions.encoder && { text: { embed: fileOf(sessions.embed), encoder: fileOf(sessions.encoder) } }),
   })
+}
+
+/** The files of an encoder-decoder as sessions of their own, for beams: these are moved between the runs of its decoder. */
+function beamGraphs(
+  { folder, sessions: { embed, encoder, decoder } }: ExportedFamily,
+  files: Files,
+  onDemand: boolean,
+): SessionGraphs {
+  const weights = join(folder, 'onnx')
+  const named = Object.entries({ embed, encoder, decoder }).flatMap(([name, session]) =>
+    session === undefined ? [] : [[name, originalGraph(files[session]!.file, weights)] as const],
+  )
+  return Object.fromEntries(named.map(([name, graph]) => [name, { graph, folder: weights, onDemand }]))
 }
 
 function planOf(
