@@ -180,6 +180,12 @@ const settings = {
     default: bundledModel,
     placeholder: 'DIR',
   }),
+  dtype: oneOf(['auto', 'fp32', 'fp16', 'q8', 'int8', 'uint8', 'q4', 'q4f16', 'bnb4'], {
+    description:
+      'Type of the weights of an exported model, of those in its folder. auto is what its config.json says, else by the device: fp16 on GPUs, fp32 on the CPU.',
+    default: 'auto',
+    placeholder: 'TYPE',
+  }),
   device: setting(
     'auto | cpu | webgpu | cuda:N | cuda:N,N,...',
     z.string().regex(/^(auto|cpu|webgpu|cuda:\d+(,\d+)*)$/),

@@ -96,6 +96,7 @@ export function inspectCommand(environment: InspectEnvironment, settings: Config
     .option('--prompt <text>', 'prompt that the caption continues')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
+    .addOption(settingOption(settings, 'dtype'))
     .addHelpText('after', examples)
     .action((images: string[], flags: InspectFlags, command: Command) => {
       const weights = ['alpha', 'beta', 'gamma'].filter(

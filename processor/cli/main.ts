@@ -98,6 +98,10 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { devices } = await resolveDevices(settle().device)
     return devices[0]!.provider === 'cpu' ? 'cpu' : 'gpu'
   },
+  opening: async (dtype) => {
+    const { openOptions } = await import('../pipeline/open.ts')
+    return openOptions(settle({ dtype }))
+  },
   openStore: async () => {
     const { openStores } = await import('../../infra/backends.ts')
     return (await openStores(settle(), { guest: true })).store
@@ -125,23 +129,24 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { startRole } = await import('../service/roles.ts')
     return startRole(role, { config, log: await createLog(config), version: packageJson.version })
   },
-  openCaptioner: async ({ model, device }) => {
-    const config = settle({ model, device })
+  openCaptioner: async ({ model, device, dtype }) => {
+    const config = settle({ model, device, dtype })
     const { openCaptioner } = await import('../pipeline/open.ts')
     return openCaptioner(config)
   },
-  openCalibrator: async ({ model, device }) => {
+  openCalibrator: async ({ model, device, dtype }) => {
     const { openCalibrator } = await import('../calibration/open-calibrator.ts')
-    return openCalibrator(settle({ model, device }))
+    return openCalibrator(settle({ model, device, dtype }))
   },
-  openInspector: async ({ model, device }) => {
-    const config = settle({ model, device })
-    const { openModel } = await import('../models/open-model.ts')
+  openInspector: async (flags) => {
+    const config = settle({ ...flags })
+    const { openConfigured } = await import('../pipeline/open.ts')
     const { resolveDevices } = await import('../engine/devices.ts')
     const { openInspector } = await import('./inspector.ts')
     const { devices } = await resolveDevices(config.device)
     const intraOpThreads = config.intraOpThreads || undefined
-    return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })
+    const model = await openConfigured(config, devices[0]!)
+    return openInspector({ model, device: devices[0]!, intraOpThreads })
   },
 })
 // A failed write is told after it.

@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { bundledModel } from '../../infra/starter-model/folder.ts'
 import { startFakeHub } from '../models/hub.fixture.ts'
@@ -154,6 +155,40 @@ test('a model is shown with its sessions, its pruning and what it can', async ()
   })
 })
 
+const fixture = (family: string) =>
+  fileURLToPath(new URL(`../../test/fixtures/models/${family}`, import.meta.url))
+
+test.each([
+  ['smolvlm', {}, /Turbo +in blocks 0, 1/, /weights +fp32/],
+  [
+    'smolvlm',
+    {},
+    /tokens of 640 x 480 pixels +\d+, after pruning [\d, ]+; \d+ of the prompt/,
+    /context length +\d+/,
+  ],
+  ['smolvlm', { dtype: 'q8' }, /note +not batch-invariant/, /weights +q8/],
+  ['qwen2-vl', {}, /Turbo +nowhere: its positions are rotary/, /parameters .*repetition_penalty/],
+  ['florence2', {}, /Turbo +nowhere: \w+/, /parameters .*num_beams/],
+  ['vit-gpt2', {}, /Turbo +in blocks 0, 1/, /tokens of a picture +65, after pruning 65, 56/],
+  ['wd-tagger', {}, /Turbo +in blocks 0, 1/, /output +tags/],
+])('%s is shown, as %j', async (family, flags, turbo, other) => {
+  const { environment, printed } = environmentOf()
+  const opening = async (dtype?: string) => (dtype === undefined ? {} : { dtype: dtype as 'q8' })
+  await runShow(fixture(family), flags, { ...environment, opening })
+  expect(printed.stdout).toMatch(turbo)
+  expect(printed.stdout).toMatch(other)
+  if (!('dtype' in flags)) expect(printed.stdout).not.toContain('not batch-invariant')
+})
+
+test('a type that is not there is told', async () => {
+  const { environment, printed } = environmentOf()
+  const opening = async () => ({ dtype: 'bnb4' as const })
+  await expect(runShow(fixture('smolvlm'), {}, { ...environment, opening })).rejects.toMatchObject({
+    code: 'incomplete',
+  })
+  expect(printed.stdout).toMatch(/refused .*has no onnx\/vision_encoder_bnb4\.onnx/)
+})
+
 test('a folder that cannot be served is shown with the reason', async () => {
   const { environment, printed } = environmentOf()
   const target = join(folder, 'half')
@@ -172,7 +207,7 @@ test('a folder that cannot be served is shown with the reason', async () => {
   })
   printed.stdout = ''
   await expect(runShow(target, {}, environment)).rejects.toMatchObject({ code: 'incomplete' })
-  expect(printed.stdout).toMatch(/note +8-bit weights/)
+  expect(printed.stdout).toMatch(/note +not batch-invariant/)
 })
 
 test('a folder that is not there is wrong usage', async () => {

@@ -1,11 +1,14 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { Command, Option } from 'commander'
-import { type Dtype, dtypes } from '../models/layout.ts'
+import type { ConfigRow } from '../../infra/config.ts'
+import { type Dtype, dtypes } from '../models/exported/dtypes.ts'
+import type { OpenOptions } from '../models/open-model.ts'
 import type { PullPlan } from '../models/pull.ts'
 import { IncompleteError, UsageError } from './errors.ts'
 import { formatBytes, formatTable, quoteForShell } from './format.ts'
 import { type Terminal, TransferLine } from './progress.ts'
+import { settingOption } from './settings.ts'
 
 /** Dependencies of the commands. */
 export interface ModelsEnvironment extends Terminal {
@@ -15,6 +18,8 @@ export interface ModelsEnvironment extends Terminal {
   bundledModel: string
   /** Kind of the device that models run on; default: the CPU. */
   deviceKind?(): Promise<'cpu' | 'gpu'>
+  /** What settings, and the type of weights from the command line, say of how a model is opened; default: nothing. */
+  opening?(dtype: string | undefined): Promise<OpenOptions>
   /** Variables `HF_ENDPOINT` and `HF_TOKEN`. */
   env: Record<string, string | undefined>
   /** Pauses between retries, ms. */
@@ -45,7 +50,7 @@ Environment variables:
   HF_TOKEN             access token for private and gated models
   NODE_USE_ENV_PROXY   1 to use HTTPS_PROXY`
 
-export function modelsCommand(environment: ModelsEnvironment): Command {
+export function modelsCommand(environment: ModelsEnvironment, settings: ConfigRow[]): Command {
   const command = new Command('models').description('list models and pull them from a Hugging Face hub')
   command
     .command('list')
@@ -55,6 +60,7 @@ export function modelsCommand(environment: ModelsEnvironment): Command {
     .command('show')
     .description('show what a model folder holds and can')
     .argument('[folder]', 'model folder (default: the bundled model)')
+    .addOption(settingOption(settings, 'dtype'))
     .option('--json', 'print JSON')
     .action((folder: string | undefined, flags: ShowFlags) => runShow(folder, flags, environment))
   command
@@ -106,14 +112,15 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
 }
 
 export interface ShowFlags {
+  dtype?: string
   json?: boolean
 }
 
 /** Shows a folder; one that cannot be served with its reason, and exit code 1. @throws UsageError, IncompleteError */
 export async function runShow(
   folder: string | undefined,
-  { json = false }: ShowFlags,
-  { bundledModel, stdout }: ModelsEnvironment,
+  { json = false, dtype }: ShowFlags,
+  { bundledModel, stdout, opening, deviceKind }: ModelsEnvironment,
 ): Promise<void> {
   const { describeModel } = await import('../models/describe.ts')
   const { capabilitiesOf } = await import('../pipeline/capabilities.ts')
@@ -123,7 +130,8 @@ export async function runShow(
     throw new UsageError(
       `There is no folder "${shown}". \`npx turbine models list\` lists those that there are.`,
     )
-  const described = shownModel(await describeModel(shown), capabilitiesOf)
+  const options = { ...(await opening?.(dtype)), device: await deviceKind?.() }
+  const described = shownModel(await describeModel(shown, options), capabilitiesOf)
   stdout.write(json ? `${JSON.stringify(described, undefined, 2)}\n` : showModel(described))
   if (described.refused !== undefined) throw new IncompleteError('The model cannot be served.')
 }

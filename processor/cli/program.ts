@@ -73,7 +73,7 @@ function createProgram(given: ProgramEnvironment): Command {
     batchCommand(environment),
     inspectCommand(environment, settings),
     calibrateCommand(environment, settings),
-    modelsCommand(environment),
+    modelsCommand(environment, environment.settings),
     keysCommand(environment),
     tenantsCommand(environment),
     topicsCommand(environment),

@@ -28,12 +28,14 @@ TURBINE_REPLY_SECRET for all of them. Run any number of each, and start and stop
 
 const ofModels = [
   'model',
+  'dtype',
   'device',
   'precision',
   'intraOpThreads',
   'decoders',
   'decodeTimeoutMs',
   'maxBatch',
+  'picturePixels',
   'lanes',
 ] as const satisfies SettingName[]
 const ofPlanners = ['repay', 'captionRetention', 'sweepInterval'] as const satisfies SettingName[]

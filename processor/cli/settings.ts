@@ -5,6 +5,7 @@ import type { ConfigRow, SettingName } from '../../infra/config.ts'
 export interface ModelFlags {
   model?: string
   device?: string
+  dtype?: string
 }
 
 /** Option of a setting. Its value stays text, which the config module parses like that of the variable. */

@@ -1,5 +1,6 @@
 import type { Capabilities } from '../../edge/contract/model.ts'
-import type { ModelDescription } from '../models/describe.ts'
+import type { DescribedPicture, ModelDescription } from '../models/describe.ts'
+import { batchDependent } from '../models/exported/dtypes.ts'
 import { formatBytes, formatTable } from './format.ts'
 
 /** What `models show --json` prints. */
@@ -9,41 +10,43 @@ export interface ShownModel {
   /** What it can. */
   can?: Capabilities
   sessions: ModelDescription['sessions']
+  /** Types of the weights that are used; absent for a model without a choice. */
+  dtype?: string
   /** Tokens of one picture or tile that enter the encoder, by the level those that leave it. */
   tokens?: { in: number; out: number[] }
+  /** Tokens of whole pictures. */
+  pictures?: DescribedPicture[]
   turbo?: ModelDescription['turbo']
-  /** Maximum tokens of a caption. */
+  /** False when the captions of a batch depend on each other. */
+  batch_invariant?: boolean
+  /** Maximum tokens of prompt and caption where these are one sequence, else of a caption. */
+  context_length?: number
+  /** Maximum tokens of a caption where a request says nothing. */
   max_output_tokens?: number
   refused?: string
 }
 
 /** A description as it is shown. */
 export function shownModel(
-  { folder, sessions, model, turbo, refused }: ModelDescription,
+  { folder, sessions, model, turbo, pictures, refused }: ModelDescription,
   capabilitiesOf: (model: NonNullable<ModelDescription['model']>) => Capabilities,
 ): ShownModel {
-  if (!model) return { folder, sessions, refused }
+  const isDependent = sessions.some(({ dtype }) => dtype && batchDependent.includes(dtype))
+  if (!model) return { folder, sessions, ...(isDependent && { batch_invariant: false }), refused }
   return {
-    ...{ folder, id: model.id, can: capabilitiesOf(model), sessions },
+    ...{ folder, id: model.id, can: capabilitiesOf(model), sessions, dtype: model.dtype },
     tokens: { in: model.encoder.tokens, out: model.levels.map(({ tokensOut }) => tokensOut) },
-    ...{ turbo, max_output_tokens: model.generation.maxTokens },
+    ...{ pictures, turbo, batch_invariant: model.batchInvariant ?? true },
+    ...{
+      context_length: model.maxTokens,
+      max_output_tokens: Math.min(model.generation.maxTokens, model.maxTokens),
+    },
   }
 }
 
-/** 8-bit files of this layout scale a whole batch at once. */
-const dependent: readonly (string | undefined)[] = ['q8', 'int8', 'uint8']
-
 /** A table of what a model is and can. */
-export function showModel({
-  folder,
-  id,
-  can,
-  sessions,
-  tokens,
-  turbo,
-  max_output_tokens,
-  refused,
-}: ShownModel): string {
+export function showModel(model: ShownModel): string {
+  const { folder, id, can, sessions, tokens, pictures, turbo, refused } = model
   const rows: [string, string][] = [['folder', folder]]
   const add = (name: string, value: string | undefined) => value !== undefined && rows.push([name, value])
   add('refused', refused)
@@ -51,14 +54,20 @@ export function showModel({
   add('family', can?.family)
   for (const { name, file, dtype, bytes } of sessions)
     add(`session ${name}`, [file, ...(dtype ? [dtype] : []), formatBytes(bytes)].join(', '))
-  if (sessions.some(({ dtype }) => dependent.includes(dtype)))
-    add('note', '8-bit weights: the captions of a batch depend on each other')
-  add('tokens of a picture', tokens && `${tokens.in}, after pruning ${tokens.out.join(', ')}`)
+  add('weights', model.dtype)
+  if (model.batch_invariant === false)
+    add(
+      'note',
+      'not batch-invariant: 8-bit files scale a whole batch at once, so that its captions depend on each other',
+    )
+  if (pictures) for (const each of pictures) add(pictureName(each), pictureText(each))
+  else add('tokens of a picture', tokens && `${tokens.in}, after pruning ${tokens.out.join(', ')}`)
   add(
     'Turbo',
     turbo && ('refused' in turbo ? `nowhere: ${turbo.refused}` : `in blocks ${turbo.blocks.join(', ')}`),
   )
-  add('maximum of tokens', max_output_tokens?.toString())
+  add('context length', model.context_length?.toString())
+  add('maximum of tokens', model.max_output_tokens?.toString())
   if (can) {
     add('text', can.follows_text === 'none' ? 'not followed' : can.follows_text)
     if (can.tasks) add('tasks', can.tasks.join(', '))
@@ -68,3 +77,12 @@ export function showModel({
   }
   return formatTable(rows)
 }
+
+const pictureName = ({ size }: DescribedPicture) =>
+  size ? `tokens of ${size.join(' x ')} pixels` : 'tokens of a picture'
+
+const pictureText = ({ in: entering, out, prompt }: DescribedPicture) =>
+  [
+    `${entering}, after pruning ${out.join(', ')}`,
+    ...(prompt === undefined ? [] : [`${prompt} of the prompt`]),
+  ].join('; ')

@@ -1,9 +1,10 @@
 import type { Stats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Dtype, dtypeSuffixes, dtypes } from './layout.ts'
-import type { CaptionModel } from './model.ts'
-import { openModel } from './open-model.ts'
+import { type Dtype, dtypeSuffixes, dtypes } from './exported/dtypes.ts'
+import { type CaptionModel, pictureTokens } from './model.ts'
+import { type OpenOptions, openModel } from './open-model.ts'
+import { shapeOf } from './pictures.ts'
 
 /** File of a model's weights. */
 export interface DescribedSession {
@@ -19,6 +20,17 @@ export interface DescribedSession {
 /** Where Turbo sits in a model's encoder: in these blocks, or in none for a reason. */
 export type TurboPlace = { blocks: number[] } | { refused: string }
 
+/** Tokens that a picture of a size takes. */
+export interface DescribedPicture {
+  /** Pixels; absent where all sizes are alike. */
+  size?: [width: number, height: number]
+  /** Tokens that enter the vision encoder, and by the level those that leave it. */
+  in: number
+  out: number[]
+  /** Tokens of the prompt. */
+  prompt?: number
+}
+
 /** What a model folder holds. */
 export interface ModelDescription {
   folder: string
@@ -33,11 +45,17 @@ export interface ModelDescription {
     | 'follows'
     | 'tasks'
     | 'maxPictures'
+    | 'textTasks'
     | 'honours'
     | 'generation'
+    | 'maxTokens'
+    | 'dtype'
+    | 'batchInvariant'
     | 'runner'
   >
   turbo?: TurboPlace
+  /** Tokens of pictures. */
+  pictures?: DescribedPicture[]
   /** Why it cannot be served. */
   refused?: string
 }
@@ -46,20 +64,42 @@ export interface ModelDescription {
  * Describes a model folder, also one that cannot be served.
  * @throws file system errors when the folder cannot be read
  */
-export async function describeModel(folder: string): Promise<ModelDescription> {
+export async function describeModel(folder: string, options: OpenOptions = {}): Promise<ModelDescription> {
   const sessions = await sessionsIn(folder)
   try {
-    const model = await openModel(folder)
-    return { folder, sessions, model, turbo: turboOf(model) }
+    const model = await openModel(folder, options)
+    return { folder, sessions, model, turbo: turboOf(model), pictures: picturesOf(model) }
   } catch (error) {
     return { folder, sessions, refused: error instanceof Error ? error.message : String(error) }
   }
 }
 
 /** A model says of each level how many tokens each block merges. */
-function turboOf({ encoder, levels }: CaptionModel): TurboPlace {
-  if (levels.length > 1) return { blocks: Array.from({ length: encoder.layers }, (_, block) => block) }
-  return { refused: 'it has no levels beside the unpruned one.' }
+function turboOf({ encoder, unpruned, levels }: CaptionModel): TurboPlace {
+  if (unpruned !== undefined) return { refused: unpruned }
+  if (levels.length === 1) return { refused: 'it has no levels beside the unpruned one' }
+  return { blocks: Array.from({ length: encoder.layers }, (_, block) => block) }
+}
+
+/** Of models that see pictures in their sizes, a small and a large one. */
+const sizes: [width: number, height: number][] = [
+  [640, 480],
+  [1920, 1080],
+]
+
+function picturesOf(model: CaptionModel): DescribedPicture[] {
+  const { picture, levels, imageRows } = model
+  const isOneSize = picture.kind !== 'tiles' && picture.kind !== 'patches'
+  return (isOneSize ? sizes.slice(0, 1) : sizes).map((size) => {
+    const shape = shapeOf(picture, ...size)
+    const tokens = levels.map((_, level) => pictureTokens(model, [shape], level))
+    return {
+      ...(!isOneSize && { size }),
+      in: tokens[0]!.tokensIn,
+      out: tokens.map(({ tokensOut }) => tokensOut),
+      ...(imageRows && { prompt: imageRows(shape) }),
+    }
+  })
 }
 
 const sessionFile = /^(?:onnx\/)?([\w.-]+)\.(onnx|safetensors)$/

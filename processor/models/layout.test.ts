@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { chooseLayout, type Dtype, dtypeSuffixes, hubConfigSchema, type LayoutOptions } from './layout.ts'
+import { type Dtype, dtypeSuffixes } from './exported/dtypes.ts'
+import { chooseLayout, hubConfigSchema, type LayoutOptions } from './layout.ts'
 
 const sessions: Record<string, string[]> = {
   idefics3: ['vision_encoder', 'embed_tokens', 'decoder_model_merged'],

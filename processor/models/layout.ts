@@ -1,18 +1,5 @@
 import { z } from 'zod'
-
-/** Ends of file names by the type of the weights, in the layout of transformers.js. */
-export const dtypeSuffixes = {
-  fp32: '',
-  fp16: '_fp16',
-  q8: '_quantized',
-  int8: '_int8',
-  uint8: '_uint8',
-  q4: '_q4',
-  q4f16: '_q4f16',
-  bnb4: '_bnb4',
-} as const
-export type Dtype = keyof typeof dtypeSuffixes
-export const dtypes = Object.keys(dtypeSuffixes) as Dtype[]
+import { chooseDtypes, type Dtype, LayoutError, sessionPath } from './exported/dtypes.ts'
 
 const multimodal = ['vision_encoder', 'embed_tokens', 'decoder_model_merged']
 
@@ -50,11 +37,6 @@ export interface Layout {
   names: string[]
   /** Type of the weights of each session; absent where there is no choice. */
   sessions?: Record<string, Dtype>
-}
-
-/** Model that exists but cannot be served; the message has no subject. */
-export class LayoutError extends Error {
-  override readonly name = 'LayoutError'
 }
 
 export interface LayoutOptions {
@@ -124,7 +106,8 @@ export function chooseLayout({ files, config, dtype, device }: LayoutOptions): L
   for (const name of ['preprocessor_config.json', 'tokenizer.json'])
     if (!files.includes(name))
       throw new LayoutError(`has no ${name}. Choose a model in the Hugging Face layout.`)
-  const chosen = chooseDtypes({ sessions, files, config: config!, dtype, device })
+  const stated = config!['transformers.js_config']?.dtype
+  const chosen = chooseDtypes(sessions, files, { dtype, device, stated })
   const weights = sessions.flatMap((session) => sessionFiles(session, chosen[session]!, files, config!))
   return { family: family!, names: [...present(exportedFiles), ...weights], sessions: chosen }
 }
@@ -150,74 +133,9 @@ export function checkBlip(files: readonly string[]): void {
 /** Files that the weights of a session may be in. */
 const mostChunks = 100
 
-const fileOf = (session: string, dtype: Dtype) => `onnx/${session}${dtypeSuffixes[dtype]}.onnx`
-
-/**
- * On a GPU half precision, which it is made for. On the CPU full precision: 8-bit files of this layout have one scale for a whole
- * batch, so that a caption depends on its neighbours, and half precision is computed in full there; then 4-bit weights, whose
- * rows do not depend on each other.
- */
-const byDevice: Record<LayoutOptions['device'], readonly Dtype[]> = {
-  gpu: ['fp16', 'q4f16', 'fp32', 'q4', 'bnb4', 'q8', 'int8', 'uint8'],
-  cpu: ['fp32', 'q4', 'fp16', 'q4f16', 'bnb4', 'q8', 'int8', 'uint8'],
-}
-
-/** The type of each session. @throws LayoutError that names the types that there are */
-function chooseDtypes({
-  sessions,
-  files,
-  config,
-  dtype,
-  device,
-}: Required<Pick<LayoutOptions, 'files' | 'device'>> & {
-  sessions: readonly string[]
-  config: HubConfig
-  dtype?: Dtype
-}): Record<string, Dtype> {
-  const there = new Map(
-    sessions.map((session) => [session, dtypes.filter((each) => files.includes(fileOf(session, each)))]),
-  )
-  for (const [session, types] of there)
-    if (types.length === 0) throw new LayoutError(`has no onnx/${session}.onnx, in no type.`)
-  if (dtype !== undefined) {
-    const lacking = sessions.find((session) => !there.get(session)!.includes(dtype))
-    if (lacking === undefined) return Object.fromEntries(sessions.map((session) => [session, dtype]))
-    const all = dtypes.filter((each) => sessions.every((session) => there.get(session)!.includes(each)))
-    throw new LayoutError(
-      `has no ${fileOf(lacking, dtype)}. All of its sessions are there as ${all.join(', ') || 'no single type: leave out --dtype'}.`,
-    )
-  }
-  const stated = statedDtypes(sessions, config)
-  const order = byDevice[device]
-  const common = order.find((each) => sessions.every((session) => there.get(session)!.includes(each)))
-  return Object.fromEntries(
-    sessions.map((session) => {
-      const types = there.get(session)!
-      const wanted = stated[session]
-      const own = wanted !== undefined && types.includes(wanted) ? wanted : undefined
-      return [session, own ?? common ?? order.find((each) => types.includes(each))!]
-    }),
-  )
-}
-
-const isDtype = (name: string | undefined): name is Dtype =>
-  name !== undefined && Object.hasOwn(dtypeSuffixes, name)
-
-/** The types that the model's configuration asks for. */
-function statedDtypes(sessions: readonly string[], config: HubConfig): Record<string, Dtype | undefined> {
-  const stated = config['transformers.js_config']?.dtype
-  return Object.fromEntries(
-    sessions.map((session) => {
-      const name =
-        typeof stated === 'object' ? (Object.hasOwn(stated, session) ? stated[session] : undefined) : stated
-      return [session, isDtype(name) ? name : undefined]
-    }),
-  )
-}
-
 /** A session's file, and those with its weights. @throws LayoutError when one of them is missing */
 function sessionFiles(session: string, dtype: Dtype, files: readonly string[], config: HubConfig): string[] {
-  const file = fileOf(session, dtype)
+  const file = sessionPath(session, dtype)
   const data = (chunk: number) => `${file}_data${chunk === 0 ? '' : `_${chunk}`}`
   const there = Array.from({ length: mostChunks }, (_, chunk) => data(chunk)).filter((each) =>
     files.includes(each),

@@ -33,6 +33,8 @@ export interface SessionGraph {
   /** A serialised ONNX model. */
   graph: Uint8Array
   folder: string
+  /** Is opened when it is first needed: some settings alone need it, and it has weights of its own in memory. */
+  onDemand?: boolean
 }
 
 /** Graphs of a model's sessions, by the name that its runner knows them by. */
@@ -72,7 +74,7 @@ export interface VisionLanguagePlan {
   generate: GenerateMetadata
 }
 
-/** Session `vision`, then a session `generate` of `encoderGraph`. */
+/** Session `vision`, then a session `generate` of `encoderGraph`; with beams the files as sessions of their own (`beamGraphs`). */
 export interface EncoderDecoderPlan {
   kind: 'encoder-decoder'
   lengths: PromptLengths
@@ -123,12 +125,18 @@ export interface CaptionModel {
   encoder: EncoderShape
   /** Ascending in tokens merged; level 0 is none, and the only one of a model without a place for Turbo. */
   levels: PruneLevel[]
+  /** Why its encoder has no place for Turbo. */
+  unpruned?: string
+  /** False: rows of a batch depend on each other, so that a caption is not the same in every batch. Default: true. */
+  batchInvariant?: boolean
   follows: FollowedText
   /** Names of its tasks, and of those that read a text beside. */
   tasks?: readonly string[]
   textTasks?: readonly string[]
   /** Maximum pictures of one prompt. */
   maxPictures: number
+  /** Ids of a prompt that a picture takes, of models that read both as one. */
+  imageRows?(shape: PictureShape): number
   /** Ids, of the caller's text and pictures and of what is around them. @throws PromptError */
   encode(request: PromptRequest): EncodedPrompt
   /** Text of ids, without special ones. */

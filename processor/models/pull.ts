@@ -3,17 +3,16 @@ import { join } from 'node:path'
 import { parseJson } from '../../edge/contract/json.ts'
 import { retry, retryAfterMs } from '../../infra/retry.ts'
 import { downloadFile } from './download.ts'
+import { type Dtype, LayoutError } from './exported/dtypes.ts'
 import { type Hub, type HubModel, listModel } from './hub.ts'
 import {
   checkBlip,
   chooseLayout,
-  type Dtype,
   type HubConfig,
   hubConfigSchema,
   isExported,
   isTagger,
   type Layout,
-  LayoutError,
 } from './layout.ts'
 
 /** Model that exists but cannot be served. */

@@ -1,16 +1,46 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RunRow } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
-import { greedy } from '../models/generation.ts'
+import type { GenerationSettings } from '../models/generation.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import { type ReferenceCase, referenceOf } from '../models/reference.fixture.ts'
 import { Pipeline } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
-const families = ['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2']
+const families = ['smolvlm', 'llava', 'qwen2-vl', 'vit-gpt2', 'florence2']
 
-type Case = ReferenceCase & { ids: number[]; ended: boolean; maxNewTokens: number; options: object }
+interface Case extends ReferenceCase {
+  ids: number[]
+  ended: boolean
+  maxNewTokens: number
+  /** What differs from the folder's own settings. */
+  options: {
+    repetition_penalty?: number
+    no_repeat_ngram_size?: number
+    num_beams?: number
+    early_stopping?: boolean
+    forced_eos_token_id?: null
+  }
+}
+
+/** Settings of a case beside those of its folder. */
+function askedOf({ options }: Case): Partial<GenerationSettings> {
+  const asked = {
+    temperature: 0,
+    repetitionPenalty: options.repetition_penalty,
+    noRepeatNgram: options.no_repeat_ngram_size,
+    beams: options.num_beams,
+    earlyStopping: options.early_stopping,
+  }
+  return Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== undefined))
+}
+
+interface TaggerCase extends Pick<ReferenceCase, 'name' | 'views'> {
+  scores: number[]
+  general: string[]
+  characters: string[]
+}
 
 const textOf = (given: Case, role: string) =>
   given.messages
@@ -26,7 +56,7 @@ const requestOf = (given: Case) => ({
 
 describe.each(families)('%s', (name) => {
   const reference = referenceOf(name)
-  const cases = (reference.cases as Case[]).filter(({ options }) => Object.keys(options).length === 0)
+  const cases = reference.cases as Case[]
   let model: CaptionModel
   let pool: DevicePool
 
@@ -46,10 +76,16 @@ describe.each(families)('%s', (name) => {
       return { pixels, shape: view.shape }
     })
     const prompt = model.encode({ ...requestOf(given), pictures: pictures.map(({ shape }) => shape) })
-    return { pictures, prompt, settings: greedy(given.maxNewTokens) }
+    const settings = { ...model.generation, ...askedOf(given), maxTokens: given.maxNewTokens }
+    return { pictures, prompt, settings }
   }
   const run = (rows: RunRow[]) => pool.devices[0]!.run({ rows, schedule: model.levels[0]! })
-  const expected = ({ ids, ended }: Case) => ({ ids, ended })
+  /** An end that the folder forces upon a caption is none of its own; some cases are made without. */
+  const expected = ({ ids, ended, maxNewTokens }: Case) => {
+    const { forcedEndId } = model.runner as { forcedEndId?: number }
+    const isForced = forcedEndId !== undefined && ids.length === maxNewTokens
+    return isForced ? { ids: ids.with(-1, forcedEndId), ended: false } : { ids, ended }
+  }
 
   it('makes the ids of transformers, whatever is asked', async () => {
     for (const given of cases) expect((await run([rowOf(given)])).rows, given.name).toEqual([expected(given)])
@@ -82,14 +118,18 @@ describe.each(families)('%s', (name) => {
         views.every((name) => Object.keys(reference.views[name]!.options).length === 0),
       )
       const images = (given: Case) => given.views.map((name) => reference.picture(reference.views[name]!))
-      const some = plain.filter(({ views }) => views.length > 0).slice(0, 4)
-      expect(some.length).toBeGreaterThan(0)
+      const asks = ({ options }: Case) => Object.keys(options).length
+      const some = plain
+        .filter(({ views }) => views.length > 0)
+        .toSorted((a, b) => asks(a) - asks(b))
+        .slice(0, 4)
+      expect(some.some((given) => asks(given) === 0)).toBe(true)
       const shown: string[] = []
       const captions = await Promise.all(
         some.map((given) =>
           pipeline.caption({
             ...{ image: images(given)[0]!, images: images(given), lane: 'interactive' },
-            ...{ request: requestOf(given), settings: { temperature: 0 }, maxTokens: given.maxNewTokens },
+            ...{ request: requestOf(given), settings: askedOf(given), maxTokens: given.maxNewTokens },
             onText: (text) => shown.push(text),
           }),
         ),
@@ -97,8 +137,9 @@ describe.each(families)('%s', (name) => {
       captions.forEach(({ caption, finish_reason, turbine }, index) => {
         const given = some[index]!
         const { answer = Number.POSITIVE_INFINITY, ids } = rowOf(given).prompt
-        expect(caption, given.name).toBe(model.decode([...ids.slice(answer), ...given.ids]))
-        expect(finish_reason).toBe(given.ended ? 'stop' : 'length')
+        const made = expected(given)
+        expect(caption, given.name).toBe(model.decode([...ids.slice(answer), ...made.ids]))
+        expect(finish_reason).toBe(made.ended ? 'stop' : 'length')
         expect(turbine.output_tokens).toBe(given.ids.length)
         expect(turbine.tokens_in).toBeGreaterThan(0)
       })
@@ -107,4 +148,41 @@ describe.each(families)('%s', (name) => {
       await pipeline.close()
     }
   })
+})
+
+describe('wd-tagger', () => {
+  const reference = referenceOf('wd-tagger')
+  const cases = reference.cases as unknown as TaggerCase[]
+
+  it('names the tags of its reference, and fewer tokens at higher levels', async () => {
+    const model = await openModel(reference.folder)
+    expect(model.levels.length).toBeGreaterThan(3)
+    const pipeline = await Pipeline.start({
+      ...{ model, devices: [cpu], intraOpThreads: 1, buckets: [1, 2, 4], queueLimit: 100 },
+      interactiveTargetMs: 60_000,
+    })
+    try {
+      const image = ({ views }: TaggerCase) => reference.picture(reference.views[views[0]!]!)
+      const tagged = await Promise.all(
+        cases.map((given) => pipeline.caption({ image: image(given), lane: 'interactive', level: 0 })),
+      )
+      tagged.forEach(({ caption, turbine }, index) => {
+        const { name, general, characters, scores } = cases[index]!
+        expect(caption, name).toBe([...characters, ...general].join(', '))
+        expect(turbine.tags!.map((tag) => tag.name)).toEqual([...characters, ...general])
+        for (const { score } of turbine.tags!)
+          expect(Math.min(...scores.map((each) => Math.abs(each - score)))).toBeLessThan(1e-4)
+        expect(turbine.tokens_out).toBe(turbine.tokens_in)
+      })
+      for (const [level, { tokensOut }] of model.levels.entries()) {
+        const { turbine } = await pipeline.caption({ image: image(cases[0]!), lane: 'interactive', level })
+        expect(turbine).toMatchObject({ tokens_in: model.encoder.tokens, tokens_out: tokensOut })
+      }
+    } finally {
+      await pipeline.close()
+    }
+  })
+
+  it('passes its self-test', async () =>
+    (await openModel(reference.folder)).selfTest!({ session: { intraOpNumThreads: 1 } }))
 })

@@ -8,7 +8,7 @@ import { resolveDevices } from '../engine/devices.ts'
 import { choosePrecision } from '../engine/precision.ts'
 import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
-import { openModel } from '../models/open-model.ts'
+import { type OpenOptions, openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
@@ -45,7 +45,7 @@ export async function openPipeline(
   { costFolder, ...options }: OpenPipelineOptions,
 ): Promise<OpenPipeline> {
   const { devices, reason } = await resolveDevices(config.device)
-  const model = await openModel(config.model)
+  const model = await openConfigured(config, devices[0]!)
   const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
   const intraOpThreads = config.intraOpThreads || undefined
   const graph = { float16: precision === 'float16' }
@@ -81,9 +81,25 @@ export async function openPipeline(
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }
 }
 
+/** Opens the configured model, in the type of its weights that suits a device. @throws ModelFolderError */
+export const openConfigured = (config: Config, { provider }: DeviceTarget): Promise<CaptionModel> =>
+  openModel(config.model, { ...openOptions(config), device: provider === 'cpu' ? 'cpu' : 'gpu' })
+
+/** What settings say of how a model is opened. */
+export const openOptions = ({
+  dtype,
+  picturePixels,
+}: Pick<Config, 'dtype' | 'picturePixels'>): OpenOptions => ({
+  ...(dtype !== 'auto' && { dtype }),
+  picturePixels,
+})
+
 /** Resolves the precision of the configured model on a device, with the reason. */
-export async function precisionOf({ precision }: Config, model: CaptionModel, device: DeviceTarget) {
-  if (model.dtype) return { precision: 'float32' as const, reason: `${model.dtype}, as its files are` }
+export async function precisionOf({ precision, dtype }: Config, model: CaptionModel, device: DeviceTarget) {
+  if (model.dtype) {
+    const why = dtype === 'auto' ? 'of those that are there' : 'as configured'
+    return { precision: 'float32' as const, reason: `weights of type ${model.dtype}, ${why}` }
+  }
   if (precision !== 'auto') return { precision, reason: `${precision}, as configured` }
   return choosePrecision({
     model,

@@ -50,6 +50,20 @@ test('a caption that is sampled has a seed, its own or another each time', () =>
   expect(rowOf({}, { ...greedy(20), temperature: 0.7 }).row.settings.seed).toBeTypeOf('number')
 })
 
+test.each([
+  ['the beams of the model', {}, { ...greedy(20), beams: 3 }, { beams: 3, temperature: 0 }],
+  ['its beams, of both', {}, { ...greedy(20), beams: 3, temperature: 0.7 }, { beams: 3, temperature: 0 }],
+  [
+    'a temperature instead of them',
+    { temperature: 1 },
+    { ...greedy(20), beams: 3 },
+    { beams: 1, temperature: 1 },
+  ],
+  ['beams instead of one', { beams: 2 }, { ...greedy(20), temperature: 0.7 }, { beams: 2, temperature: 0 }],
+])('a caption is made with %s', (_, settings, generation, expected) => {
+  expect(rowOf({ settings }, generation).row.settings).toMatchObject(expected)
+})
+
 test("a prompt that the model refuses is the request's fault", () => {
   const refuse = () => {
     throw new PromptError('prompt_too_long', 'Too long.')

@@ -50,12 +50,19 @@ export function checkImages(
   )
 }
 
-/** The model's settings with the task's; one that samples without a seed gets one. */
+/**
+ * The model's settings with the task's; one that samples without a seed gets one. Beams are not sampled from: a task with a
+ * temperature has none but those that it asks for, and requests with both are refused before.
+ */
 function settingsOf(
   defaults: GenerationSettings,
   { settings = {}, maxTokens = defaults.maxTokens }: Pick<CaptionTask, 'settings' | 'maxTokens'>,
   most: number,
 ): GenerationSettings {
   const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens, most) }
-  return merged.temperature > 0 && merged.seed === undefined ? { ...merged, seed: randomInt(seeds) } : merged
+  const { temperature, beams = 1, seed = randomInt(seeds) } = merged
+  if (temperature === 0) return merged
+  if (beams === 1) return { ...merged, seed }
+  const isSampled = settings.temperature !== undefined && settings.beams === undefined
+  return isSampled ? { ...merged, seed, beams: 1 } : { ...merged, temperature: 0 }
 }

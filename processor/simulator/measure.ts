@@ -9,8 +9,7 @@ import { DevicePool } from '../engine/device-pool.ts'
 import { resolveDevices } from '../engine/devices.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import type { CaptionModel } from '../models/model.ts'
-import { openModel } from '../models/open-model.ts'
-import { precisionOf } from '../pipeline/open.ts'
+import { openConfigured, precisionOf } from '../pipeline/open.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
 import type { CostTable } from './device-costs.ts'
 
@@ -33,9 +32,9 @@ const loneRequests = 40
  */
 export async function measureDevice(options: MeasureOptions): Promise<CostTable> {
   const { config, onProgress } = options
-  const model = await openModel(config.model)
   const { devices } = await resolveDevices(config.device)
   const target = devices[0]!
+  const model = await openConfigured(config, target)
   const buckets = bucketsUpTo(config.maxBatch)
   const { precision } = await precisionOf(config, model, target)
   onProgress?.(`${model.id} on ${target.name}, ${precision}, batches of ${buckets.join(', ')}`)

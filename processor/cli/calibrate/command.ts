@@ -49,6 +49,7 @@ export function calibrateCommand(environment: CalibrateEnvironment, settings: Co
     .option('--dry-run', 'print the plan and its duration, and write nothing')
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
+    .addOption(settingOption(settings, 'dtype'))
     .addHelpText('after', details)
     .action((flags: CalibrateFlags) => runCalibration(flags, environment))
 }

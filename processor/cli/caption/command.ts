@@ -74,6 +74,7 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
     .option('--level <n>', 'prune level of all images, 0 for none (default: adaptive)', index)
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
+    .addOption(settingOption(settings, 'dtype'))
     .option(
       '--concurrency <n>',
       'images in flight; raise it for slow URLs (default: keeps the devices busy)',

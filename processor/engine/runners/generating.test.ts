@@ -9,6 +9,7 @@ import { greedy } from '../../models/generation.ts'
 import { openSession } from '../../onnx/session.ts'
 import type { MadeIds, RunRow } from '../batch.ts'
 import { cutFeatures, GeneratingRunner, stepsOf } from './generating.ts'
+import { OnDemand } from './on-demand.ts'
 
 const folder = fileURLToPath(new URL('../../../test/fixtures/models/smolvlm', import.meta.url))
 const schedule = { r: [], weight: [] }
@@ -84,7 +85,7 @@ beforeAll(async () => {
     endIds: end,
     padId: pad,
   })
-  const generate = await openSession(model, onnx, { intraOpNumThreads: 1 })
+  const generate = new OnDemand(() => openSession(model, onnx, { intraOpNumThreads: 1 }))
   runner = new GeneratingRunner(
     { vision: await visionOf(join(onnx, 'vision_encoder.onnx')), generate },
     {

@@ -1,8 +1,15 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
-import { type Generator, openGenerator } from '../../models/exported/generator.ts'
+import { type BeamSessions, beamSearch, beamSessions } from '../../models/exported/beam-search.ts'
+import {
+  type GenerateOptions,
+  type GeneratorOptions,
+  openGenerator,
+} from '../../models/exported/generator.ts'
 import type { GenerateRow } from '../../models/exported/rows.ts'
+import { type OriginalSession, originalOf } from '../../models/exported/step-by-step.ts'
 import type { EncoderDecoderPlan, VisionLanguagePlan } from '../../models/model.ts'
 import type { MadeIds, RowResult, RunRow } from '../batch.ts'
+import type { OnDemand } from './on-demand.ts'
 import type { Runner, RunnerBatch, RunnerResult } from './runner.ts'
 import { VisionRun } from './vision.ts'
 
@@ -15,25 +22,25 @@ type GeneratingPlan = VisionLanguagePlan | EncoderDecoderPlan
 const chunk = 16
 const streamedChunk = 4
 
+export interface GeneratingSessions {
+  vision: InferenceSession
+  generate: OnDemand
+  /** `decoder`, `embed` and `encoder` of an encoder-decoder as they are, for rows with beams. */
+  beams?: Readonly<Record<string, OnDemand>>
+}
+
 /** Runs a vision session and a session that generates: pictures to features, features and prompts to ids. */
 export class GeneratingRunner implements Runner {
   readonly #plan: GeneratingPlan
   readonly #vision: VisionRun
-  readonly #session: InferenceSession
-  readonly #generator: Generator
+  readonly #sessions: GeneratingSessions
   /** Of the batch that runs. */
   #calls: { ms: number; ids: number }[] = []
 
-  constructor(sessions: { vision: InferenceSession; generate: InferenceSession }, plan: GeneratingPlan) {
+  constructor(sessions: GeneratingSessions, plan: GeneratingPlan) {
     this.#plan = plan
     this.#vision = new VisionRun(sessions.vision, plan.vision)
-    this.#session = sessions.generate
-    const session = {
-      inputMetadata: sessions.generate.inputMetadata as never,
-      run: (feeds: Record<string, Tensor>, fetches: string[]) => this.#timed(feeds, fetches),
-    }
-    const { startIds, forcedEndId } = plan.kind === 'encoder-decoder' ? plan : {}
-    this.#generator = openGenerator({ session, metadata: plan.generate, startIds, forcedEndId })
+    this.#sessions = sessions
   }
 
   async run({ rows, schedule }: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult> {
@@ -46,11 +53,67 @@ export class GeneratingRunner implements Runner {
         settings: row.settings,
       }),
     )
-    const made = await this.#generator.generate(prompted, {
-      chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
-      onTokens: this.#plan.kind === 'vision-language' ? this.#teller(rows, onMade) : undefined,
+    const plan = this.#plan
+    if (plan.kind === 'encoder-decoder') {
+      const made = await inParts(prompted, hasBeams, {
+        yes: (those) => this.#searched(those, plan),
+        no: (those) => this.#generated(those, plan),
+      })
+      return { rows: made, ...stepsOf(this.#calls) }
+    }
+    const made = await this.#generated(
+      prompted,
+      {},
+      {
+        chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
+        onTokens: this.#teller(rows, onMade),
+      },
+    )
+    return { rows: made, ...stepsOf(this.#calls) }
+  }
+
+  async #generated(
+    rows: GenerateRow[],
+    ids: Pick<GeneratorOptions, 'startIds' | 'forcedEndId'>,
+    options: GenerateOptions = {},
+  ): Promise<RowResult[]> {
+    const opened = await this.#sessions.generate.get()
+    const session = {
+      inputMetadata: opened.inputMetadata as never,
+      run: (feeds: Record<string, Tensor>, fetches: string[]) =>
+        this.#timed(
+          () => opened.run(feeds, fetches),
+          ({ ids }) => ids!.dims[1]!,
+        ),
+    }
+    const { startIds, forcedEndId } = ids
+    const generator = openGenerator({ session, metadata: this.#plan.generate, startIds, forcedEndId })
+    return generator.generate(rows, options)
+  }
+
+  async #searched(
+    rows: GenerateRow[],
+    { startIds, forcedEndId, generate }: EncoderDecoderPlan,
+  ): Promise<RowResult[]> {
+    return beamSearch(await this.#beams(), rows, {
+      ...{ endIds: generate.endIds, startIds, prompted: generate.form === 'features' },
+      ...(forcedEndId !== undefined && { forcedEndId }),
     })
-    return { rows: made as RowResult[], ...stepsOf(this.#calls) }
+  }
+
+  async #beams(): Promise<BeamSessions> {
+    const { embed, encoder, decoder } = this.#sessions.beams ?? {}
+    const open = async (session: OnDemand | undefined) => session && originalOf(await session.get())
+    const opened = (await open(decoder))!
+    const timed: OriginalSession = {
+      ...opened,
+      run: (feeds, fetches) =>
+        this.#timed(
+          () => opened.run(feeds, fetches),
+          () => 1,
+        ),
+    }
+    return beamSessions({ embed: await open(embed), encoder: await open(encoder), decoder: timed })
   }
 
   /** The first ids of an encoder-decoder's answer are its prompt where it reads no text, and else stand behind the start ids. */
@@ -80,7 +143,8 @@ export class GeneratingRunner implements Runner {
 
   async close(): Promise<void> {
     await this.#vision.close()
-    await this.#session.release()
+    const { generate, beams = {} } = this.#sessions
+    for (const session of [generate, ...Object.values(beams)]) await session.close()
   }
 
   async #features(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<Float32Array[]> {
@@ -90,12 +154,30 @@ export class GeneratingRunner implements Runner {
     return cutFeatures(features.data as Float32Array, rows, this.#plan.generate)
   }
 
-  async #timed(feeds: Record<string, Tensor>, fetches: string[]) {
+  async #timed<Outputs>(run: () => Promise<Outputs>, idsOf: (outputs: Outputs) => number): Promise<Outputs> {
     const start = performance.now()
-    const outputs = await this.#session.run(feeds, fetches)
-    this.#calls.push({ ms: performance.now() - start, ids: outputs.ids!.dims[1]! })
+    const outputs = await run()
+    this.#calls.push({ ms: performance.now() - start, ids: idsOf(outputs) })
     return outputs
   }
+}
+
+const hasBeams = ({ settings }: GenerateRow) => (settings.beams ?? 1) > 1
+
+/** Runs rows of two kinds apart; results in the order of all. */
+async function inParts(
+  rows: readonly GenerateRow[],
+  is: (row: GenerateRow) => boolean,
+  run: Record<'yes' | 'no', (rows: GenerateRow[]) => Promise<RowResult[]>>,
+): Promise<RowResult[]> {
+  const results: RowResult[] = []
+  for (const kind of ['yes', 'no'] as const) {
+    const places = rows.flatMap((row, at) => (is(row) === (kind === 'yes') ? [at] : []))
+    if (places.length === 0) continue
+    const made = await run[kind](places.map((at) => rows[at]!))
+    for (const [i, at] of places.entries()) results[at] = made[i]!
+  }
+  return results
 }
 
 /**

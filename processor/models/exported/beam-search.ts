@@ -2,7 +2,16 @@ import { Tensor } from 'onnxruntime-node'
 import type { GenerationSettings } from '../generation.ts'
 import { takeRows } from './caches.ts'
 import type { GenerateRow, RowResult } from './rows.ts'
-import { embed, emptyCaches, encode, lastLogits, nextCaches, type Originals, only } from './step-by-step.ts'
+import {
+  embed,
+  emptyCaches,
+  encodeRows,
+  lastLogits,
+  nextCaches,
+  type OriginalSession,
+  type Originals,
+  only,
+} from './step-by-step.ts'
 
 /** Sequences on their way, best first. */
 interface Beams {
@@ -22,6 +31,8 @@ export interface BeamOptions {
   endIds: number[]
   /** First ids of the decoder: the start id, then those that are forced. */
   startIds: number[]
+  /** The ids of a row are the first of the decoder instead: nothing else reads them. */
+  prompted?: boolean
   /** Id that a sequence ends with when it reaches its most ids. */
   forcedEndId?: number
 }
@@ -31,17 +42,23 @@ const impossible = -1e9
 
 /** State of a search for one caption. */
 export interface BeamSearch extends BeamOptions {
+  row: GenerateRow
   settings: GenerationSettings
   beams: Beams
   finished: Finished[]
   /** Ids made so far, forced ones included. */
   length: number
+  /** Forced ones among them. */
+  made: number
 }
 
 export function startBeams(row: GenerateRow, options: BeamOptions): BeamSearch {
   const count = row.settings.beams ?? 1
+  const made = options.prompted ? 0 : options.startIds.length - 1
   return {
     ...options,
+    row,
+    startIds: options.prompted ? row.ids : [...options.startIds, ...(row.beginning ?? [])],
     settings: row.settings,
     // All begin alike: only the first may go on, or all would be the same.
     beams: {
@@ -49,7 +66,8 @@ export function startBeams(row: GenerateRow, options: BeamOptions): BeamSearch {
       scores: Array.from({ length: count }, (_, i) => (i === 0 ? 0 : impossible)),
     },
     finished: [],
-    length: options.startIds.length - 1,
+    length: made,
+    made,
   }
 }
 
@@ -61,8 +79,11 @@ export function stepBeams(search: BeamSearch, logits: Float32Array[]): number[] 
   const { beams, settings, endIds } = search
   const count = beams.ids.length
   const isLast = search.length + 1 >= settings.maxTokens
-  const logProbs = logits.map((each, beam) => guard(search, logSoftmax(each), beams.ids[beam]!, isLast))
-  const kept = Math.max(2, 1 + endIds.length) * count
+  const isGreedy = count === 1
+  const logProbs = logits.map((each, beam) =>
+    guard(search, isGreedy ? each : logSoftmax(each), beams.ids[beam]!, isLast),
+  )
+  const kept = isGreedy ? 1 : Math.max(2, 1 + endIds.length) * count
   const candidates = best(logProbs, beams.scores, kept).map(({ beam, id, score }) => ({
     beam,
     ids: [...beams.ids[beam]!, id],
@@ -95,7 +116,7 @@ function isOver({ beams, finished, settings, length }: BeamSearch, count: number
   return beams.scores[0]! / length ** (settings.lengthPenalty ?? 1) <= finished.at(-1)!.score
 }
 
-/** Penalties apply to log probabilities here. */
+/** Penalties apply to log probabilities where there are beams. */
 function guard(
   { settings, startIds, endIds, forcedEndId, length }: BeamSearch,
   logProbs: Float32Array,
@@ -103,11 +124,14 @@ function guard(
   isLast: boolean,
 ): Float32Array {
   const history = [...startIds, ...ids]
-  for (const id of new Set(history))
-    logProbs[id] =
-      logProbs[id]! < 0
-        ? logProbs[id]! * settings.repetitionPenalty
-        : logProbs[id]! / settings.repetitionPenalty
+  const { repetitionPenalty, frequencyPenalty = 0, presencePenalty = 0 } = settings
+  const counts = new Map([...new Set(history)].map((id) => [id, 0]))
+  for (const id of ids) counts.set(id, counts.get(id)! + 1)
+  for (const [id, times] of counts) {
+    const before = logProbs[id]!
+    const repeated = before < 0 ? before * repetitionPenalty : before / repetitionPenalty
+    logProbs[id] = repeated - frequencyPenalty * times - presencePenalty * Math.min(times, 1)
+  }
   for (const id of repeatedAfter(history, settings.noRepeatNgram)) logProbs[id] = Number.NEGATIVE_INFINITY
   if (length < (settings.minTokens ?? 0)) for (const id of endIds) logProbs[id] = Number.NEGATIVE_INFINITY
   if (!isLast || forcedEndId === undefined) return logProbs
@@ -143,47 +167,125 @@ function best(logProbs: Float32Array[], scores: number[], count: number) {
   return found
 }
 
-/** Makes a caption with an encoder-decoder's files by a beam search, one run of the decoder for each id. */
+/** What a search runs: an encoder's part, and a decoder with caches. */
+export interface BeamSessions {
+  decoder: OriginalSession
+  /** What the decoder reads of rows in every run, a row for each at the first axis. */
+  encode(rows: readonly GenerateRow[]): Promise<Record<string, Tensor>>
+  /** What it takes of ids `[rows][ids]`. */
+  embed(ids: number[][]): Promise<Record<string, Tensor>>
+}
+
+/** The sessions of an exported encoder-decoder. */
+export const beamSessions = (originals: Originals): BeamSessions => ({
+  decoder: originals.decoder,
+  encode: (rows) => encodeRows(originals, rows),
+  embed: (ids) => embed(originals, ids),
+})
+
+/** Beams of one run of the decoder: each has caches of its own. */
+const mostBeams = 16
+
+/**
+ * Makes captions by beam searches, one run of the decoder for each id of several rows. A row without beams is decoded
+ * greedily.
+ * @returns results in the order of the rows
+ */
 export async function beamSearch(
-  originals: Originals,
-  row: GenerateRow,
+  sessions: BeamSessions,
+  rows: readonly GenerateRow[],
   options: BeamOptions,
-): Promise<RowResult> {
-  const { states } = await encode(originals, row)
-  const first = originals.encoder ? [...options.startIds, ...(row.beginning ?? [])] : row.ids
-  const search = startBeams(row, originals.encoder ? options : { ...options, startIds: first })
-  if (!originals.encoder) search.length = 0
-  const all = search.beams.ids.map(() => 0)
-  const { decoder } = originals
-  const shared = Object.fromEntries(
-    Object.entries(only(decoder, states)).map(([name, tensor]) => [name, takeRows(tensor, all)]),
-  )
-  let caches = Object.fromEntries(
-    Object.entries(emptyCaches(decoder)).map(([name, tensor]) => [name, takeRows(tensor, all)]),
-  )
-  let fed = all.map(() => first)
-  for (let isFirst = true; ; isFirst = false) {
-    const outputs = await decoder.run({
-      ...shared,
-      ...(await embed(originals, fed)),
-      ...only(decoder, { use_cache_branch: () => new Tensor('bool', [!isFirst], [1]) }),
-      ...caches,
-    })
-    const from = stepBeams(
-      search,
-      all.map((_, beam) => lastLogits(outputs.logits!, beam)),
+): Promise<RowResult[]> {
+  const results: RowResult[] = []
+  const searches = rows.map((row) => startBeams(row, options))
+  for (const group of groupsOf(searches)) {
+    await searchTogether(
+      sessions,
+      group.map((at) => searches[at]!),
     )
-    if (from === undefined) break
-    caches = Object.fromEntries(
-      Object.entries(nextCaches(caches, outputs, isFirst)).map(([name, tensor]) => [
-        name,
-        takeRows(tensor, from),
-      ]),
-    )
-    fed = search.beams.ids.map((ids) => [ids.at(-1)!])
+    for (const at of group) results[at] = resultOf(searches[at]!, options)
   }
-  const forced = originals.encoder ? options.startIds.slice(1) : []
-  const ids = search.finished[0]?.ids ?? search.beams.ids[0]!
-  const isForced = options.forcedEndId !== undefined && forced.length + ids.length === row.settings.maxTokens
-  return { ids: [...forced, ...ids], ended: !isForced && options.endIds.includes(ids.at(-1)!) }
+  return results
+}
+
+/** Rows whose first ids are equally many, with no more beams than fit into one run. */
+function groupsOf(searches: BeamSearch[]): number[][] {
+  const groups: { at: number[]; length: number; beams: number }[] = []
+  for (const [at, { startIds, beams }] of searches.entries()) {
+    const [length, count] = [startIds.length, beams.ids.length]
+    const group = groups.find((each) => each.length === length && each.beams + count <= mostBeams)
+    if (group) {
+      group.at.push(at)
+      group.beams += count
+    } else groups.push({ at: [at], length, beams: count })
+  }
+  return groups.map(({ at }) => at)
+}
+
+async function searchTogether(sessions: BeamSessions, searches: BeamSearch[]): Promise<void> {
+  const { decoder } = sessions
+  let running = searches.filter(({ length, settings }) => length < settings.maxTokens)
+  if (running.length === 0) return
+  const owners = running.flatMap(({ beams }, at) => beams.ids.map(() => at))
+  let shared = taken(await sessions.encode(running.map(({ row }) => row)), owners)
+  let caches = taken(
+    emptyCaches(decoder),
+    owners.map(() => 0),
+  )
+  let fed = owners.map((at) => running[at]!.startIds)
+  for (let isFirst = true; ; isFirst = false) {
+    const outputs = await decoder.run(
+      {
+        ...only(decoder, shared),
+        ...(await sessions.embed(fed)),
+        ...only(decoder, { use_cache_branch: () => new Tensor('bool', [!isFirst], [1]) }),
+        ...caches,
+      },
+      decoder.outputs.filter((name) => isFirst || !isShared(name)),
+    )
+    const { from, going } = stepAll(running, outputs.logits!)
+    if (going.length === 0) return
+    // The beams of a row read the same: these are moved where a row has left alone.
+    const isWhole = from.length === fed.length
+    const next = Object.entries(nextCaches(caches, outputs, isFirst))
+    caches = Object.fromEntries(
+      next.map(([name, tensor]) => [name, isWhole && isShared(name) ? tensor : takeRows(tensor, from)]),
+    )
+    if (!isWhole) shared = taken(shared, from)
+    running = going
+    fed = running.flatMap(({ beams }) => beams.ids.map((ids) => [ids.at(-1)!]))
+  }
+}
+
+/** Keys and values of the encoder. */
+const isShared = (name: string) => name.includes('.encoder.')
+
+const taken = (tensors: Record<string, Tensor>, rows: number[]) =>
+  Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, takeRows(tensor, rows)]))
+
+/** One step of each search; those that go on, and the rows of the run that their beams come from. */
+function stepAll(searches: BeamSearch[], logits: Tensor): { from: number[]; going: BeamSearch[] } {
+  const from: number[] = []
+  const going: BeamSearch[] = []
+  let at = 0
+  for (const search of searches) {
+    const begin = at
+    const own = search.beams.ids.map((_, beam) => lastLogits(logits, begin + beam))
+    at += own.length
+    const went = stepBeams(search, own)
+    if (went === undefined) continue
+    from.push(...went.map((beam) => begin + beam))
+    going.push(search)
+  }
+  return { from, going }
+}
+
+function resultOf(
+  { finished, beams, settings, made }: BeamSearch,
+  { endIds, startIds, forcedEndId }: BeamOptions,
+): RowResult {
+  const forced = startIds.slice(startIds.length - made)
+  const ids = finished[0]?.ids ?? beams.ids[0]!
+  const isForced = forcedEndId !== undefined && made + ids.length === settings.maxTokens
+  return { ids: [...forced, ...ids], ended: !isForced && endIds.includes(ids.at(-1)!) }
 }

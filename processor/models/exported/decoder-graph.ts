@@ -16,7 +16,7 @@ import {
   stateOf,
   vocabularyOf,
 } from './graph.ts'
-import { ExportedPart, joinOpsets, type Port } from './part.ts'
+import { ExportedPart, isBatchInvariant, joinOpsets, type Port } from './part.ts'
 
 export interface DecoderGraphOptions extends EndIds {
   /** Folder that the session will read weights from. */
@@ -42,13 +42,6 @@ export function pastOf(output: string): string {
   const [present, past] = cacheNames.find(([name]) => output.startsWith(name))!
   return past + output.slice(present.length)
 }
-
-/** Operators that quantise activations with one scale for a whole tensor. */
-const wholeScales = ['DynamicQuantizeLinear', 'DynamicQuantizeMatMul', 'MatMulIntegerToFloat']
-
-/** False when a row's values depend on its neighbours. */
-export const isBatchInvariant = (...parts: ExportedPart[]): boolean =>
-  parts.every((part) => wholeScales.every((name) => !part.operators().has(name)))
 
 /**
  * Joins `embed_tokens` and a decoder with caches into one graph that generates: the decoder is the body of a loop, its
@@ -170,7 +163,7 @@ export function decoderGraph({
       caches: caches.map(({ input, output }) => ({ input: input.name, output: output.name })),
       contiguous: parts.decoder.operators().has('GroupQueryAttention'),
       equalLengths: caches.some(({ input }) => !input.name.startsWith('past_key_values')),
-      batchInvariant: isBatchInvariant(parts.embed, parts.decoder),
+      batchInvariant: isBatchInvariant(parts.embed.model, parts.decoder.model),
     },
   }
 }

@@ -1,7 +1,7 @@
 import { Graph } from '../../onnx/graph.ts'
 import type { Int, Shape, Value } from '../../onnx/operators.ts'
 import type { GraphProto } from '../../onnx/proto.ts'
-import { cacheShape, endedFromStart, isBatchInvariant, pastOf } from './decoder-graph.ts'
+import { cacheShape, endedFromStart, pastOf } from './decoder-graph.ts'
 import {
   type Carried,
   carriedState,
@@ -16,7 +16,7 @@ import {
   stateOf,
   vocabularyOf,
 } from './graph.ts'
-import { ExportedPart, joinOpsets, type Port } from './part.ts'
+import { ExportedPart, isBatchInvariant, joinOpsets, type Port } from './part.ts'
 
 export interface EncoderGraphOptions extends EndIds {
   /** Folder that the session will read weights from. */
@@ -144,7 +144,10 @@ export function encoderGraph(options: EncoderGraphOptions): GenerateGraph {
       caches: [],
       contiguous: false,
       equalLengths: true,
-      batchInvariant: isBatchInvariant(decoder, ...(text ? [text.embed, text.encoder] : [])),
+      batchInvariant: isBatchInvariant(
+        decoder.model,
+        ...(text ? [text.embed.model, text.encoder.model] : []),
+      ),
     },
   }
 }

@@ -1,20 +1,22 @@
 import { basename, join, relative, resolve } from 'node:path'
 import { openSession } from '../../onnx/session.ts'
+import { ModelFolderError } from '../../onnx/weights.ts'
 import type { EncoderShape } from '../../turbo/flops.ts'
 import { type GenerationDefaults, type GenerationSettings, readGenerationDefaults } from '../generation.ts'
 import { type PruneLevel, readLevels } from '../levels.ts'
-import type { CaptionModel, RunnerPlan, SelfTestOptions, VisionPlan } from '../model.ts'
-import { unitOf } from '../pictures.ts'
+import type { CaptionModel, RunnerPlan, SelfTestOptions, SessionGraphs, VisionPlan } from '../model.ts'
+import { type PictureRule, type PictureShape, shapeOf, unitOf } from '../pictures.ts'
 import type { PromptRequest } from '../prompts.ts'
 import { decoderGraph } from './decoder-graph.ts'
+import type { DtypeOptions } from './dtypes.ts'
 import { encoderGraph } from './encoder-graph.ts'
 import type { ExportedFamily } from './family.ts'
 import { openGenerator } from './generator.ts'
 import type { GenerateGraph } from './graph.ts'
-import { openFamily } from './open-family.ts'
+import { type FamilyOptions, openFamily } from './open-family.ts'
 import { selfTest } from './self-test.ts'
 import { type SessionFile, sessionFiles } from './sessions.ts'
-import { openOriginal } from './step-by-step.ts'
+import { openOriginal, originalGraph } from './step-by-step.ts'
 import { type VisionGraph, visionGraph } from './vision-graph.ts'
 
 /** Settings that callers of a model with a loop of its own can change. */
@@ -31,6 +33,9 @@ const honours: readonly (keyof GenerationSettings)[] = [
   'presencePenalty',
 ]
 
+/** They say how the sessions are fed. */
+const described = ['config.json', 'preprocessor_config.json']
+
 type Files = Record<string, SessionFile>
 
 /**
@@ -38,12 +43,16 @@ type Files = Record<string, SessionFile>
  * the text model in a loop.
  * @throws ModelFolderError
  */
-export async function openExported(folder: string): Promise<CaptionModel> {
-  const family = await openFamily(folder)
+export async function openExported(
+  folder: string,
+  { picturePixels, ...types }: FamilyOptions & Omit<DtypeOptions, 'stated'> = {},
+): Promise<CaptionModel> {
+  const family = await openFamily(folder, { picturePixels })
   const { sessions, picture, normalise } = family
   const files: Files = await sessionFiles(
     folder,
     Object.values(sessions).filter((name) => name !== undefined),
+    types,
   )
   const weights = join(folder, 'onnx')
   const defaults = await readGenerationDefaults(folder, { encoderDecoder: isEncoderDecoder(family) })
@@ -55,8 +64,10 @@ export async function openExported(folder: string): Promise<CaptionModel> {
     unmerge: sessions.embed !== undefined,
   })
   const generate = generateGraph(family, files, defaults)
+  checkIds(family, defaults, generate.metadata.vocabulary)
   const encoder = encoderOf(family, vision)
   const unit = unitBytesOf(family)
+  const hasBeams = isEncoderDecoder(family) && (defaults.settings.beams ?? 1) > 1
   return {
     id: basename(resolve(folder)),
     folder,
@@ -65,25 +76,30 @@ export async function openExported(folder: string): Promise<CaptionModel> {
     patch: 1,
     encoder,
     levels: vision.plugged ? await readLevels(folder, encoder) : [unpruned(encoder)],
+    ...(vision.refused !== undefined && { unpruned: vision.refused }),
+    batchInvariant: vision.batchInvariant && generate.metadata.batchInvariant,
     follows: family.follows,
     ...(family.tasks && { tasks: family.tasks }),
     ...(family.textTasks && { textTasks: family.textTasks }),
     maxPictures: family.maxPictures,
+    ...(sessions.embed && { imageRows: family.imageRows }),
     encode: (request) => encode(family, request),
     decode: family.decode,
     endIds: defaults.endIds,
     generation: defaults.settings,
     maxTokens: family.maxContext,
-    honours,
+    honours: isEncoderDecoder(family) ? [...honours, 'beams'] : honours,
     runner: planOf(family, { unit, output: vision.output }, generate, defaults),
     dtype: [...new Set(Object.values(files).map(({ dtype }) => dtype))].join(', '),
-    weightFiles: Object.values(files).map(({ file }) => relative(folder, file)),
+    weightFiles: [...Object.values(files).map(({ file }) => relative(folder, file)), ...described],
     buildSessions: async (options) => ({
       vision: { graph: await vision.build(options), folder: weights },
-      generate: { graph: generate.model, folder: weights },
+      generate: { graph: generate.model, folder: weights, onDemand: hasBeams },
+      ...(isEncoderDecoder(family) && beamGraphs(family, files, !hasBeams)),
     }),
     selfTest: async (options) => {
       await vision.test()
+      await testFeatures(family, vision, generate, options)
       await testGenerating(family, { files, generate, defaults, options })
     },
   }
@@ -105,6 +121,19 @@ function generateGraph(
     ...ends,
     ...(sessions.encoder && { text: { embed: fileOf(sessions.embed), encoder: fileOf(sessions.encoder) } }),
   })
+}
+
+/** The files of an encoder-decoder as sessions of their own, for beams: these are moved between the runs of its decoder. */
+function beamGraphs(
+  { folder, sessions: { embed, encoder, decoder } }: ExportedFamily,
+  files: Files,
+  onDemand: boolean,
+): SessionGraphs {
+  const weights = join(folder, 'onnx')
+  const named = Object.entries({ embed, encoder, decoder }).flatMap(([name, session]) =>
+    session === undefined ? [] : [[name, originalGraph(files[session]!.file, weights)] as const],
+  )
+  return Object.fromEntries(named.map(([name, graph]) => [name, { graph, folder: weights, onDemand }]))
 }
 
 function planOf(
@@ -148,6 +177,45 @@ function unitBytesOf({ picture }: ExportedFamily): number[] {
   return picture.kind === 'patches' ? [3 * height * width] : [height, width, 3]
 }
 
+/** @throws ModelFolderError for ids that the decoder has no logits for */
+function checkIds(
+  { folder, vocabulary: known }: Pick<ExportedFamily, 'folder' | 'vocabulary'>,
+  { endIds, padId, startIds, forcedEndId }: GenerationDefaults,
+  vocabulary: number | undefined,
+): void {
+  if (vocabulary === undefined) return
+  if (known > vocabulary)
+    throw new ModelFolderError(
+      `${join(folder, 'tokenizer.json')} has ids up to ${known - 1}; the decoder knows ${vocabulary}. It is of another model: pull the model again.`,
+    )
+  const strange = [...endIds, padId, ...startIds, forcedEndId ?? 0].find((id) => id >= vocabulary)
+  if (strange !== undefined)
+    throw new ModelFolderError(
+      `${join(folder, 'generation_config.json')} has the id ${strange}; the decoder knows ${vocabulary}. It is of another model: pull the model again.`,
+    )
+}
+
+/** @throws ModelFolderError when a picture has other features than the text model reads */
+async function testFeatures(
+  { folder, picture, imageRows }: ExportedFamily,
+  vision: VisionGraph,
+  { metadata: { width } }: GenerateGraph,
+  options: SelfTestOptions,
+): Promise<void> {
+  const shape = leastShape(picture)
+  const { dims } = await vision.tryOn(shape, options)
+  const rows = dims.slice(0, -1).reduce((product, size) => product * size, 1)
+  const expected = imageRows(shape)
+  if (rows === expected && dims.at(-1) === width) return
+  throw new ModelFolderError(
+    `${folder}: the vision session gives ${rows} rows of ${dims.at(-1)} for a picture, where the folder's configuration and decoder have ${expected} of ${width}. Its files are of different models: pull the model again.`,
+  )
+}
+
+/** Of the smallest picture: one tile, or few patches. */
+const leastShape = (picture: PictureRule): PictureShape =>
+  picture.kind === 'tiles' ? { count: 1, rows: 0, cols: 0 } : shapeOf(picture, 1, 1)
+
 interface GeneratingTest {
   files: Files
   generate: GenerateGraph
@@ -174,7 +242,8 @@ async function testGenerating(
   try {
     const generator = openGenerator({ session: session as never, metadata, startIds })
     const featureRows = imageRows({ count: 1, rows: 0, cols: 0 })
-    await selfTest({ folder, generator, metadata, originals, startIds, featureRows })
+    const { vocabulary } = family
+    await selfTest({ folder, generator, metadata, originals, startIds, featureRows, vocabulary })
   } finally {
     await session.release()
     for (const each of Object.values(originals)) await each?.close()

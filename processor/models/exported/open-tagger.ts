@@ -1,13 +1,15 @@
 import { basename, dirname, relative, resolve } from 'node:path'
+import { ModelFolderError } from '../../onnx/weights.ts'
 import { greedy } from '../generation.ts'
 import { readLevels } from '../levels.ts'
 import type { CaptionModel } from '../model.ts'
+import { wholePicture } from '../pictures.ts'
 import { openWdTagger } from '../wd-tagger.ts'
 import { visionGraph } from './vision-graph.ts'
 
 /** Opens a tagger as a model whose captions are its tags. @throws ModelFolderError */
 export async function openTagger(folder: string): Promise<CaptionModel> {
-  const { picture, normalise, file, family, describe } = await openWdTagger(folder)
+  const { picture, normalise, file, family, describe, tags } = await openWdTagger(folder)
   const weights = dirname(file)
   const vision = await visionGraph({ file, folder: weights, picture, normalise, unmerge: false })
   const { plugged } = vision
@@ -30,6 +32,8 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
     levels: plugged
       ? await readLevels(folder, encoder)
       : [{ r: [], weight: [], tokensOut: encoder.tokens, pruneRatio: 0, flopShare: 1 }],
+    ...(vision.refused !== undefined && { unpruned: vision.refused }),
+    batchInvariant: vision.batchInvariant,
     follows: 'none',
     maxPictures: 1,
     encode: () => ({ ids: [], places: [] }),
@@ -45,8 +49,15 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
       vision: { unit: [picture.side, picture.side, 3], output: vision.output },
     },
     dtype: 'fp32',
-    weightFiles: [relative(folder, file)],
+    weightFiles: [relative(folder, file), 'selected_tags.csv'],
     buildSessions: async (options) => ({ vision: { graph: await vision.build(options), folder: weights } }),
-    selfTest: () => vision.test(),
+    selfTest: async (options) => {
+      await vision.test()
+      const { dims } = await vision.tryOn(wholePicture, options)
+      if (dims.length !== 2 || dims[1] !== tags.length)
+        throw new ModelFolderError(
+          `${folder}: the model gives scores [${dims}] for the ${tags.length} tags of selected_tags.csv. Pull the model again.`,
+        )
+    },
   }
 }

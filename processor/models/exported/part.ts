@@ -12,7 +12,7 @@ import {
 } from '../../onnx/proto.ts'
 import { type ReadOptions, readOnnx } from '../../onnx/read.ts'
 import { dropAnnotations, producersOf, renameGraph, sortNodes } from '../../onnx/rewrite.ts'
-import { bodiesOf } from '../../onnx/visit.ts'
+import { allNodes } from '../../onnx/visit.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
 
 /** An input or output of an exported session. */
@@ -105,9 +105,7 @@ export class ExportedPart {
 
   /** Kinds of operators in all of its graphs. */
   operators(): Set<string> {
-    const visit = (graph: GraphProto): NodeProto[] =>
-      graph.node.flatMap((node) => [node, ...bodiesOf(node).flatMap(visit)])
-    return new Set(visit(this.graph).map(({ opType }) => opType))
+    return operatorsOf(this.model)
   }
 
   producers(): Map<string, NodeProto> {
@@ -129,6 +127,15 @@ export class ExportedPart {
     return { name, type: known[0] as DataType, dims }
   }
 }
+
+const operatorsOf = (model: ModelProto) => new Set([...allNodes(model)].map(({ opType }) => opType))
+
+/** Operators that quantise activations with one scale for a whole tensor. */
+const wholeScales = ['DynamicQuantizeLinear', 'DynamicQuantizeMatMul', 'MatMulIntegerToFloat']
+
+/** False when a row's values depend on its neighbours. */
+export const isBatchInvariant = (...models: ModelProto[]): boolean =>
+  models.every((model) => wholeScales.every((name) => !operatorsOf(model).has(name)))
 
 /**
  * Writes parts for one version of ONNX's operators, so that they can be in one graph.

@@ -12,6 +12,8 @@ export interface SelfTestOptions {
   metadata: GenerateMetadata
   originals: Originals
   startIds?: number[]
+  /** Ids that the tokenizer knows; default: not compared with the logits. */
+  vocabulary?: number
   /** Features of a picture for decoders of one without text; default 4. */
   featureRows?: number
 }
@@ -51,6 +53,11 @@ export async function selfTest(options: SelfTestOptions): Promise<void> {
     for (const [at, { ids }] of results.entries()) {
       const expected = await stepByStep(originals, batch[at]!, { endIds: metadata.endIds, steps, startIds })
       const different = firstDifference(ids.slice(forced), expected)
+      const known = expected.logits[0]?.length ?? 0
+      if ((options.vocabulary ?? 0) > known)
+        throw new ModelFolderError(
+          `${folder}: the tokenizer has ids up to ${options.vocabulary! - 1}; the decoder knows ${known}. It is of another model: pull the model again.`,
+        )
       if (different !== undefined)
         throw new ModelFolderError(
           `${folder}: the decoder gives other ids inside of a loop than step by step, from id ${different + 1} on. Use another dtype, or export the model again.`,

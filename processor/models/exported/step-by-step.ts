@@ -13,9 +13,25 @@ export interface Originals {
 }
 
 export interface OriginalSession {
-  inputs: ReadonlyMap<string, Port>
-  run(feeds: Record<string, Tensor>): Promise<Record<string, Tensor>>
+  inputs: ReadonlyMap<string, Pick<Port, 'name' | 'dims'>>
+  outputs: readonly string[]
+  /** `fetches`: outputs that are wanted; default: all. */
+  run(feeds: Record<string, Tensor>, fetches?: readonly string[]): Promise<Record<string, Tensor>>
   close(): Promise<void>
+}
+
+/** A session with what it tells of its inputs. */
+export function originalOf(session: InferenceSession): OriginalSession {
+  const inputs = session.inputMetadata.map(
+    (input) => [input.name, { name: input.name, dims: input.isTensor ? [...input.shape] : [] }] as const,
+  )
+  return {
+    inputs: new Map(inputs),
+    outputs: session.outputNames,
+    run: (feeds, fetches) =>
+      session.run(feeds, fetches ?? session.outputNames) as Promise<Record<string, Tensor>>,
+    close: () => session.release(),
+  }
 }
 
 /**
@@ -33,12 +49,15 @@ export async function openOriginal(
   const session = isPlain
     ? await InferenceSession.create(file, { logSeverityLevel: 3, ...options })
     : await openSession(castAround(part), folder, options)
-  return {
-    inputs: part.inputs,
-    run: (feeds) => session.run(feeds) as Promise<Record<string, Tensor>>,
-    close: () => session.release(),
-  }
+  return originalOf(session)
 }
+
+/**
+ * An exported file as a graph whose weights stay in it, with float32 at its borders.
+ * @throws ModelFolderError when the file cannot be used
+ */
+export const originalGraph = (file: string, folder: string): Uint8Array =>
+  castAround(new ExportedPart(file, 'original', { folder }))
 
 function castAround(part: ExportedPart): Uint8Array {
   const options = joinOpsets([part])
@@ -154,6 +173,23 @@ export async function encode(originals: Originals, row: GenerateRow): Promise<En
   return { states: statesOf(outputs.last_hidden_state!) }
 }
 
+/** The encoder's states of several rows, as long as the longest, `[rows, n, D]`, and which of them are a row's own. */
+export async function encodeRows(
+  originals: Originals,
+  rows: readonly GenerateRow[],
+): Promise<Record<string, Tensor>> {
+  const all: Tensor[] = []
+  for (const row of rows) all.push((await encode(originals, row)).states.encoder_hidden_states as Tensor)
+  const [most, width] = [Math.max(...all.map(({ dims }) => dims[1]!)), all[0]!.dims[2]!]
+  const states = new Float32Array(rows.length * most * width)
+  for (const [at, { data }] of all.entries()) states.set(data as Float32Array, at * most * width)
+  const mask = all.flatMap(({ dims }) => Array.from({ length: most }, (_, place) => Number(place < dims[1]!)))
+  return {
+    encoder_hidden_states: float32(states, [rows.length, most, width]),
+    encoder_attention_mask: int64(mask, [rows.length, most]),
+  }
+}
+
 const statesOf = (states: Tensor): Record<string, Feed> => ({
   encoder_hidden_states: states,
   encoder_attention_mask: () => int64(new Array<number>(states.dims[1]!).fill(1), [1, states.dims[1]!]),
@@ -166,7 +202,7 @@ export async function embed(originals: Originals, ids: number[][]): Promise<Reco
   return { inputs_embeds: (await originals.embed!.run({ input_ids: inputIds })).inputs_embeds! }
 }
 
-const widthOf = ({ dims }: Port) => Number(dims.at(-1))
+const widthOf = ({ dims }: Pick<Port, 'dims'>) => Number(dims.at(-1))
 
 function positionsOf({ inputs }: OriginalSession, row: GenerateRow, length: number, count: number): Tensor {
   const axes = inputs.get('position_ids')!.dims.length === 3 ? 3 : 1

@@ -2,14 +2,17 @@ import { Tensor } from 'onnxruntime-node'
 import type { Feeds } from '../../onnx/probe.ts'
 import { encodeModel, type ModelProto } from '../../onnx/proto.ts'
 import { readOnnx } from '../../onnx/read.ts'
+import { openSession, type SessionOptions } from '../../onnx/session.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
 import { type Plugged, plugTurbo } from '../../turbo/plug/plug-in.ts'
 import { PlugRefusal } from '../../turbo/plug/refusal.ts'
 import { selfTest } from '../../turbo/plug/self-test.ts'
-import type { GraphOptions } from '../model.ts'
-import { type Normalisation, type PictureRule, unitOf } from '../pictures.ts'
+import type { GraphOptions, SelfTestOptions } from '../model.ts'
+import { type Normalisation, type PictureRule, type PictureShape, pictureBytes, unitOf } from '../pictures.ts'
+import { isBatchInvariant } from './part.ts'
 import { type PixelLayout, withUint8Pixels } from './pixels.ts'
 import { seededUniforms } from './random.ts'
+import { float32, int64 } from './rows.ts'
 
 export interface VisionGraphOptions {
   file: string
@@ -29,9 +32,16 @@ export interface VisionGraph {
   refused?: string
   /** Name of the output that is read. */
   output: string
+  /** False when what is made of a picture depends on the others of its batch. */
+  batchInvariant: boolean
   build(options?: GraphOptions): Promise<Uint8Array>
   /** @throws ModelFolderError when an encoder in which nothing merges is not the file's */
   test(): Promise<void>
+  /**
+   * What it gives of one picture of `shape` when it is run as it is served.
+   * @throws ModelFolderError when it cannot be run so
+   */
+  tryOn(shape: PictureShape, options?: SelfTestOptions): Promise<Tensor>
 }
 
 /** @throws ModelFolderError */
@@ -48,14 +58,16 @@ export async function visionGraph(options: VisionGraphOptions): Promise<VisionGr
   const feeds = madeUpFeeds(layout, picture)
   const plug = (graph: GraphOptions = {}) => plugged(original, { feeds, folder, graph, unmerge })
   const usual = await plug()
+  const build = async (graph: GraphOptions = {}) => {
+    const isUsual = graph.threshold === undefined && !graph.trace && !graph.gpu
+    const found = isUsual ? usual.plugged : graph.mode === 'none' ? undefined : (await plug(graph)).plugged
+    return encodeModel(withUint8Pixels(found?.model ?? original, layout))
+  }
   return {
     ...usual,
     output,
-    async build(graph = {}) {
-      const isUsual = graph.threshold === undefined && !graph.trace && !graph.gpu
-      const found = isUsual ? usual.plugged : graph.mode === 'none' ? undefined : (await plug(graph)).plugged
-      return encodeModel(withUint8Pixels(found?.model ?? original, layout))
-    },
+    batchInvariant: isBatchInvariant(original),
+    build,
     async test() {
       if (usual.plugged === undefined || feeds === undefined) return
       const { error, passes } = await selfTest(original, usual.plugged, feeds, folder)
@@ -64,6 +76,49 @@ export async function visionGraph(options: VisionGraphOptions): Promise<VisionGr
           `${file}: with Turbo in it, the encoder differs by ${error.toPrecision(2)} where nothing merges. Use another dtype, or export the model again.`,
         )
     },
+    tryOn: async (shape, { graph, session } = {}) =>
+      outputOf(await build(graph), options, shape, session ?? {}),
+  }
+}
+
+/** Runs a vision graph on one black picture. */
+async function outputOf(
+  graph: Uint8Array,
+  { file, folder, picture }: VisionGraphOptions,
+  shape: PictureShape,
+  options: SessionOptions,
+): Promise<Tensor> {
+  const opened = await openSession(graph, folder, options)
+  try {
+    const unit =
+      picture.kind === 'patches' ? [pictureBytes(picture, shape) / shape.count] : [...unitOf(picture), 3]
+    const grid = int64([1, shape.rows, shape.cols], [1, 3])
+    const feeds: Record<string, Tensor> = {}
+    for (const { name, ...input } of opened.inputMetadata) {
+      const layers = input.isTensor ? Number(input.shape[0]) : 0
+      const known: Record<string, () => Tensor> = {
+        pixels: () =>
+          new Tensor('uint8', new Uint8Array(pictureBytes(picture, shape)), [shape.count, ...unit]),
+        r: () => int64(new Uint8Array(layers), [layers]),
+        weight: () => float32(new Float32Array(layers), [layers]),
+        grid_thw: () => grid,
+        image_grid_thw: () => grid,
+      }
+      if (!Object.hasOwn(known, name))
+        throw new ModelFolderError(`${file} needs the input ${name}, which is not known.`)
+      feeds[name] = known[name]!()
+    }
+    const [output] = opened.outputNames
+    return (await opened.run(feeds))[output!]!
+  } catch (cause) {
+    if (cause instanceof ModelFolderError) throw cause
+    const [line] = (cause as Error).message.split('\n')
+    throw new ModelFolderError(
+      `${file} cannot be run on a picture as the folder's configuration has it: ${line}`,
+      { cause },
+    )
+  } finally {
+    await opened.release()
   }
 }
 
