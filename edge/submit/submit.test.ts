@@ -165,6 +165,7 @@ test('a caller who left before is not sent for; one who left while waiting gets 
   const { deps, sent, objects } = fakeEdge({
     mailbox: {
       deliver: () => false,
+      show: () => 'unwanted' as const,
       open: () => ({
         replyTo: 'test:1',
         wait: async () => void caller.abort(),
@@ -221,6 +222,7 @@ test('the pending reply is closed whether the job was sent or not', async () => 
   let open = 0
   const mailbox = {
     deliver: () => false,
+    show: () => 'unwanted' as const,
     open: (id: string) => {
       open++
       return { ...mailboxWith(completed).open(id), close: () => void open-- }
