@@ -42,6 +42,13 @@ test('the job says all that the request asked, and where the answer is awaited',
   })
 })
 
+test('a job says that its caller reads along, where one waits', async () => {
+  const { deps, sent } = fakeEdge()
+  for (const hold of [held, { ...held, onPart: () => {} }, { ...asked, onPart: () => {} }])
+    await submitCaption(deps, submission, hold)
+  expect(sent.map(({ record }) => decodeJob(record).streamed)).toEqual([undefined, true, undefined])
+})
+
 test("the caller's deadline is the job's", async () => {
   const { deps, sent } = fakeEdge()
   await submitCaption(deps, { ...submission, deadlineMs: 90 }, held)

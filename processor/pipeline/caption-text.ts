@@ -125,13 +125,26 @@ export function settledText(
 
 /** A text up to where it has repeated itself, or says again what it said before, up to its end: a loop may begin there. */
 function beforeRepetition(text: string): string {
-  const said = squeezed(text)
-  const repetition = unitsOf(text).find(({ from }) => {
-    const tail = squeezed(text.slice(from))
-    return said.indexOf(tail) < said.length - tail.length
-  })
-  const ends = [repetition?.from ?? text.length, loopEnd(text) ?? text.length]
+  const ends = [loopEnd(text) ?? text.length, lastSaidBefore(text)]
   return text.slice(0, Math.min(...ends)).replace(loopMarks, '')
+}
+
+/** Where the longest end of a text begins that is in the text before, too: of words, regardless of spaces. */
+function lastSaidBefore(text: string): number {
+  const said = squeezed(text)
+  const units = unitsOf(text)
+  const isRepeated = ({ from }: Unit) => {
+    const end = squeezed(text.slice(from))
+    return said.indexOf(end) < said.length - end.length
+  }
+  // What is repeated is so with each shorter end.
+  let [low, high] = [0, units.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (isRepeated(units[middle]!)) high = middle
+    else low = middle + 1
+  }
+  return units[low]?.from ?? text.length
 }
 
 const squeezed = (text: string) => text.toLowerCase().replaceAll(/\s+/gu, '')
