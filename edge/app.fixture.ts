@@ -85,6 +85,7 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
     store,
     mailbox: {
       deliver: () => false,
+      show: () => 'unwanted',
       open: (id) => ({
         replyTo: `test:${id}`,
         wait: async (ms) => {
@@ -145,12 +146,14 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
 /** A mailbox whose callers wait in vain. */
 export const emptyMailbox: EdgeDeps['mailbox'] = {
   deliver: () => false,
+  show: () => 'unwanted',
   open: (id) => ({ replyTo: `test:${id}`, wait: async () => undefined, close: () => {} }),
 }
 
 /** A mailbox that answers with what `finish` makes of the request's id. */
 export const mailboxWith = (finish: (id: string) => FinishedCaption): EdgeDeps['mailbox'] => ({
   deliver: () => false,
+  show: () => 'unwanted',
   open: (id) => ({ replyTo: `test:${id}`, wait: async () => finish(id), close: () => {} }),
 })
 

@@ -192,6 +192,8 @@ export interface EdgeEnv {
     tenant: Tenant
     /** Takes the request's place in flight, once. @throws TurbineError `too_many_in_flight` */
     enter(): Promise<void>
+    /** Settles when the response is written that has begun; absent where it is written as a whole. */
+    writing?: Promise<void>
     /** Parameters of the request that were ignored. */
     ignored?: readonly string[]
     /** Set by `receiveBody`. */

@@ -93,6 +93,7 @@ test('a caller who hangs up is waited for no longer', async () => {
   const gone = Promise.withResolvers<void>()
   const watched: EdgeDeps['mailbox'] = {
     deliver: () => false,
+    show: () => 'unwanted',
     open: (id) => {
       const reply = mailbox.open(id)
       return { ...reply, close: () => gone.resolve(reply.close()) }

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { setTimeout } from 'node:timers/promises'
 import * as zlib from 'node:zlib'
 import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
@@ -15,13 +16,15 @@ import { errorOf, pngHeader, starter } from './app.fixture.ts'
 import type { Caption } from './contract/caption.ts'
 import { type CaptionJob, maxInlineImageBytes } from './contract/job.ts'
 import { keys } from './contract/keys.ts'
-import { maxReplyAgeMs } from './contract/reply.ts'
-import { createReplier } from './fleet/replier.ts'
+import { type CaptionPart, maxReplyAgeMs, type PartDelivery } from './contract/reply.ts'
+import { createPartReplier, createReplier } from './fleet/replier.ts'
 import { captionOf, startFakeProcessor } from './workers/fake-processor.fixture.ts'
 
 const secret = 'a secret of the fleet'
 /** Long enough for a slow machine; no answer takes it where all is well. */
 const patientMs = 20_000
+
+const dataUrl = `data:image/png;base64,${Buffer.from(pngHeader()).toString('base64')}`
 
 /** An image of so many bytes. */
 function imageOf(bytes: number): Uint8Array<ArrayBuffer> {
@@ -117,6 +120,69 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
     const size = maxInlineImageBytes + 1
     expect(await (await post(size)).json()).toMatchObject({ caption: `an image of ${size} bytes` })
     expect(jobs[0]!.image).toMatchObject({ key: expect.stringContaining('captions/default/') })
+  })
+
+  const replyPart = createPartReplier({ secret })
+  const partOf = ({ id }: CaptionJob, from: number, text: string): CaptionPart => ({
+    ...{ id, object: 'caption.part', created: 1_790_000_000 },
+    texts: [{ index: 0, from, text }],
+  })
+  const stream = (signal?: AbortSignal) =>
+    fetch(`${worker.url}/v1/chat/completions`, {
+      method: 'POST',
+      body: JSON.stringify({
+        messages: [{ role: 'user', content: [{ type: 'image_url', image_url: { url: dataUrl } }] }],
+        stream: true,
+        turbine: { deadline_ms: patientMs },
+      }),
+      headers: { 'content-type': 'application/json' },
+      signal,
+    })
+
+  test('parts of a caption are streamed while it grows', async () => {
+    const deliveries: PartDelivery[] = []
+    const finished = Promise.withResolvers<void>()
+    onJob = async (job) => {
+      expect(job.streamed).toBe(true)
+      for (const [from, text] of [
+        [0, 'an '],
+        [0, 'an '],
+        [3, 'image'],
+      ] as const)
+        deliveries.push(await replyPart(job.replyTo!, partOf(job, from, text)))
+      await finished.promise
+      await answer(job)
+    }
+    const response = await stream()
+    expect(response.headers.get('content-type')).toMatch('text/event-stream')
+    let text = ''
+    for await (const chunk of response.body!.pipeThrough(new TextDecoderStream())) {
+      text += chunk
+      // The caption is not there before its parts are.
+      if (text.includes('"image"')) finished.resolve()
+    }
+    const events = text.split('\n\n').filter(Boolean)
+    const contents = events.slice(0, -1).map((event) => JSON.parse(event.slice(6)).choices[0].delta.content)
+    expect(contents).toEqual(['', 'an ', 'image', ' of 33 bytes', undefined])
+    expect(events.at(-1)).toBe('data: [DONE]')
+    expect(deliveries).toEqual(['taken', 'taken', 'taken'])
+  })
+
+  test('who has left a stream is told to the processor', async () => {
+    const caller = new AbortController()
+    const response = stream(caller.signal)
+    const left = Promise.withResolvers<PartDelivery>()
+    onJob = async (job) => {
+      for (let from = 0; ; from++) {
+        const delivery = await replyPart(job.replyTo!, partOf(job, from, 'a')).catch(() => undefined)
+        if (delivery !== undefined && delivery !== 'taken') return left.resolve(delivery)
+        await setTimeout(50)
+      }
+    }
+    const reader = (await response).body!.getReader()
+    expect((await reader.read()).done).toBe(false)
+    caller.abort()
+    expect(await left.promise).toBe('left')
   })
 
   test('forged and stale replies are refused, and the caller waits on for the genuine one', async () => {

@@ -301,15 +301,17 @@ export interface ChatChunk {
   turbine?: Pruning
 }
 
-/** Splits a chat completion into the chunks that are streamed; each caption is one chunk. */
-export function chatChunks(completion: ChatCompletion, includeUsage: boolean): ChatChunk[] {
-  const { id, created, model, usage, turbine, choices } = completion
-  const chunk = (chosen: ChatChunk['choices']): ChatChunk => ({
+/** What all chunks of a stream say. */
+export type ChunkHead = Pick<ChatChunk, 'id' | 'created' | 'model'> & { includeUsage: boolean }
+
+/** Makes the chunks of a streamed chat completion: of each choice its begin, texts and end. */
+export function chunksOf({ id, created, model, includeUsage }: ChunkHead) {
+  const chunk = (choices: ChatChunk['choices']): ChatChunk => ({
     id,
     object: 'chat.completion.chunk',
     created,
     model,
-    choices: chosen,
+    choices,
     ...(includeUsage ? { usage: null } : {}),
   })
   const choice = (
@@ -317,14 +319,17 @@ export function chatChunks(completion: ChatCompletion, includeUsage: boolean): C
     delta: ChatChunk['choices'][0]['delta'],
     reason: FinishReason | null = null,
   ) => chunk([{ index, delta, logprobs: null, finish_reason: reason }])
-  const parts = choices.flatMap(({ index, message, finish_reason }) => [
-    choice(index, { role: 'assistant', content: '' }),
-    choice(index, { content: message.content }),
-    choice(index, {}, finish_reason),
-  ])
-  return [
-    ...parts.slice(0, -1),
-    { ...parts.at(-1)!, turbine },
-    ...(includeUsage ? [{ ...chunk([]), usage }] : []),
-  ]
+  return {
+    begin: (index: number) => choice(index, { role: 'assistant', content: '' }),
+    text: (index: number, content: string) => choice(index, { content }),
+    /** The ends of all choices, the cost with the last of them, and then the usage if it is asked for. */
+    ends({ choices, turbine, usage }: ChatCompletion): ChatChunk[] {
+      const ends = choices.map(({ index, finish_reason }) => choice(index, {}, finish_reason))
+      return [
+        ...ends.slice(0, -1),
+        { ...ends.at(-1)!, turbine },
+        ...(includeUsage ? [{ ...chunk([]), usage }] : []),
+      ]
+    },
+  }
 }

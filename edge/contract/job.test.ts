@@ -32,6 +32,7 @@ const job: fc.Arbitrary<CaptionJob> = fc.record(
     replyTo: fc.string(),
     traceparent: fc.string(),
     repeatable: fc.constant(true as const),
+    streamed: fc.constant(true as const),
   },
   { requiredKeys: ['id', 'tenant', 'model', 'image', 'acceptedAt', 'deadline', 'maxPrune'] },
 )

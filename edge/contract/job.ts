@@ -44,6 +44,8 @@ export interface CaptionJob extends CaptionEnd {
   warnings?: readonly RequestWarning[]
   /** URL that the finished caption is announced to; absent when no caller waits. */
   replyTo?: string
+  /** That caller reads along: parts of the caption are announced as it grows. */
+  streamed?: true
   traceparent?: string
   /** The job can be sent more than once: its result is looked up before it runs. */
   repeatable?: true
@@ -100,6 +102,7 @@ export function encodeJob(job: CaptionJob): StreamRecord {
   if (job.maxTokens !== undefined) headers['max-tokens'] = String(job.maxTokens)
   if (job.stop !== undefined) headers.stop = JSON.stringify(job.stop)
   if (job.replyTo !== undefined) headers['reply-to'] = job.replyTo
+  if (job.streamed) headers.streamed = '1'
   if (job.traceparent !== undefined) headers.traceparent = job.traceparent
   if (job.repeatable) headers.repeatable = '1'
   if (job.image instanceof Uint8Array) return { key: job.id, value: job.image, headers }
@@ -180,6 +183,7 @@ const headersSchema = z.object({
   'reply-to': z.string().max(2048).optional(),
   'image-key': z.string().max(1024).optional(),
   'image-bytes': z.string().optional(),
+  streamed: z.string().optional(),
   traceparent: z.string().optional(),
   repeatable: z.string().optional(),
 })
@@ -210,6 +214,7 @@ export function decodeJob(record: Pick<StreamRecord, 'value' | 'headers'>): Capt
     maxTokens: headers['max-tokens'],
     stop,
     replyTo: headers['reply-to'],
+    streamed: headers.streamed === '1' || undefined,
     traceparent,
     repeatable: headers.repeatable === '1' || undefined,
   }

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { completed } from '../app.fixture.ts'
 import type { FinishedCaption } from './caption.ts'
-import { signatureHeader, signReply, timestampHeader, verifyReply } from './reply.ts'
+import { type CaptionPart, signatureHeader, signReply, timestampHeader, verifyReply } from './reply.ts'
 
 const secret = 'a secret of the fleet'
 const now = 1_790_000_000_000
@@ -19,6 +19,13 @@ test('a signed caption comes out as it went in', () => {
   expect(verifySigned(completed('cap_1'))).toEqual({ caption: completed('cap_1') })
 })
 
+test('a signed part of a caption comes out as it went in', () => {
+  const texts = [{ index: 0, from: 6, text: ' dog' }]
+  const part: CaptionPart = { id: 'cap_1', object: 'caption.part', created: 1, texts }
+  expect(verifySigned(part)).toEqual({ part })
+  expect(verifySigned({ ...part, texts: [{ index: 0, text: '' }] })).toEqual({ fault: 'malformed' })
+})
+
 test('whatever else is signed is malformed', () => {
   const damaged = fc
     .tuple(fc.constantFrom(...Object.keys(completed('cap_1'))), fc.jsonValue())
@@ -27,7 +34,7 @@ test('whatever else is signed is malformed', () => {
     fc.property(fc.oneof(fc.jsonValue(), damaged), (value) => {
       const verified = verifySigned(value)
       if ('fault' in verified) expect(verified.fault).toBe('malformed')
-      else expect(verified.caption).toEqual(value)
+      else expect('caption' in verified ? verified.caption : verified.part).toEqual(value)
     }),
   )
 })

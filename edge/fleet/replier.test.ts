@@ -5,8 +5,20 @@ import { context, ROOT_CONTEXT, trace } from '@opentelemetry/api'
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks'
 import { afterEach, expect, test } from 'vitest'
 import { completed } from '../app.fixture.ts'
-import { maxReplyAgeMs, signatureHeader, timestampHeader, verifyReply } from '../contract/reply.ts'
-import { createKeepAliveFetch, createReplier, type PostReply, ReplyError } from './replier.ts'
+import {
+  type CaptionPart,
+  maxReplyAgeMs,
+  signatureHeader,
+  timestampHeader,
+  verifyReply,
+} from '../contract/reply.ts'
+import {
+  createKeepAliveFetch,
+  createPartReplier,
+  createReplier,
+  type PostReply,
+  ReplyError,
+} from './replier.ts'
 
 const secret = 'a secret of the fleet'
 const now = () => 1_790_000_000_000
@@ -55,6 +67,35 @@ test.each([true, false])('it says whether the caller is answered: %s', async (de
   const text = async () => JSON.stringify({ delivered })
   const fetch: PostReply = async () => ({ ok: true, status: 200, text })
   expect(await createReplier({ secret, fetch })(edge, completed('cap_1'))).toBe(delivered)
+})
+
+const part: CaptionPart = { id: 'cap_1', object: 'caption.part', created: 1, texts: [] }
+
+test.each([
+  [200, true, 'taken'],
+  [200, false, 'unwanted'],
+  [410, false, 'left'],
+] as const)('a part answered with %i and delivered %s is %s', async (status, delivered, delivery) => {
+  const posts: Parameters<PostReply>[1][] = []
+  const fetch: PostReply = async (_url, post) => {
+    posts.push(post)
+    return { ok: status === 200, status, text: async () => JSON.stringify({ delivered }) }
+  }
+  expect(await createPartReplier({ secret, fetch, now })(edge, part)).toBe(delivery)
+  const [{ headers, body }] = posts as [Parameters<PostReply>[1]]
+  const posted = { signature: headers[signatureHeader], timestamp: headers[timestampHeader], body }
+  expect(verifyReply(secret, 'cap_1', posted, now())).toEqual({ part })
+})
+
+test.each([0, 500, 404])('a part that meets a %i is not tried again', async (status) => {
+  let posts = 0
+  const fetch: PostReply = async () => {
+    posts++
+    if (status === 0) throw new TypeError('fetch failed')
+    return { ok: false, status, text: async () => '' }
+  }
+  await expect(createPartReplier({ secret, fetch })(edge, part)).rejects.toThrow(ReplyError)
+  expect(posts).toBe(1)
 })
 
 test.each([0, 500, 503, 429])('%i is tried again until it works', async (status) => {

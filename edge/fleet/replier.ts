@@ -3,7 +3,7 @@ import { Agent, fetch } from 'undici'
 import { retry } from '../../infra/retry.ts'
 import { traceparent } from '../../infra/telemetry/tracing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
-import { signReply } from '../contract/reply.ts'
+import { type CaptionPart, callerLeftStatus, type PartDelivery, signReply } from '../contract/reply.ts'
 
 /** A finished caption was not reported to the edge. Its caller gets a 202 instead; the result is in the store. */
 export class ReplyError extends Error {
@@ -56,11 +56,20 @@ export function createReplier(options: ReplierOptions): Replier {
   const { pausesMs = [50, 250] } = options
   return async (replyTo, caption) => {
     const url = replyAddress(replyTo)
-    return retry(() => tryReply(options, url, caption), {
+    const attempt = async () => (await post(options, url, caption)) === 'taken'
+    return retry(attempt, {
       tries: 1 + pausesMs.length,
       pauseMs: (failures) => pausesMs[failures - 1]!,
     })
   }
+}
+
+/** Announces parts of captions. Each is tried once, since the next one makes up for it. */
+export type PartReplier = (replyTo: string, part: CaptionPart) => Promise<PartDelivery>
+
+/** @returns a function that rejects with ReplyError */
+export function createPartReplier(options: Omit<ReplierOptions, 'pausesMs'>): PartReplier {
+  return async (replyTo, part) => post(options, replyAddress(replyTo), part)
 }
 
 function replyAddress(replyTo: string): URL {
@@ -72,16 +81,16 @@ function replyAddress(replyTo: string): URL {
 }
 
 /** @throws ReplyError */
-async function tryReply(
+async function post(
   { secret, now = Date.now, timeoutMs = 2000, fetch = globalThis.fetch }: ReplierOptions,
   url: URL,
-  caption: FinishedCaption,
-): Promise<boolean> {
+  reply: FinishedCaption | CaptionPart,
+): Promise<PartDelivery> {
   // Signed per attempt: the signature includes the time.
-  const { headers, body } = signReply(secret, caption.id, caption, now())
+  const { headers, body } = signReply(secret, reply.id, reply, now())
   const signal = AbortSignal.timeout(timeoutMs)
   const trace = traceparent()
-  const post = async () => {
+  const send = async () => {
     const response = await fetch(url, {
       method: 'POST',
       headers: { ...headers, ...(trace && { traceparent: trace }) },
@@ -94,11 +103,12 @@ async function tryReply(
     await setImmediate()
     return { ok: response.ok, status: response.status, answer }
   }
-  const { ok, status, answer } = await post().catch((cause: unknown) => {
+  const { ok, status, answer } = await send().catch((cause: unknown) => {
     throw new ReplyError(`The edge at ${url.origin} is unreachable.`, { retriable: true, cause })
   })
+  if (status === callerLeftStatus) return 'left'
   if (!ok) throw rejectedWith(status, url)
-  return answer === JSON.stringify({ delivered: true })
+  return answer === JSON.stringify({ delivered: true }) ? 'taken' : 'unwanted'
 }
 
 const rejectedWith = (status: number, url: URL) =>

@@ -1,6 +1,7 @@
 import type { MiddlewareHandler } from 'hono'
 import { retryLater } from '../contract/errors.ts'
 import type { EdgeDeps, EdgeEnv } from '../deps.ts'
+import { whenAnswered } from './responses.ts'
 
 export interface Gate {
   /** Rejects a request before its body is read while there is no room. */
@@ -43,7 +44,7 @@ export function admit(roomIn: EdgeDeps['roomIn']): Gate {
       try {
         await next()
       } finally {
-        change(id, -1)
+        await whenAnswered(c, () => change(id, -1))
       }
     },
   }

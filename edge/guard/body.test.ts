@@ -304,6 +304,7 @@ describe('memory of bodies', () => {
     const caption = Promise.withResolvers<void>()
     const mailbox: EdgeDeps['mailbox'] = {
       deliver: () => false,
+      show: () => 'unwanted',
       open: (id) => ({
         replyTo: `test:${id}`,
         wait: async () => {

@@ -12,6 +12,7 @@ import { joinBytes } from '../../infra/join-bytes.ts'
 import { excerpt, TurbineError } from '../contract/errors.ts'
 import type { BodyPolicy, EdgeDeps, EdgeEnv, ReceivedBody } from '../deps.ts'
 import { atLeastRate, chunksOf } from './body-source.ts'
+import { whenAnswered } from './responses.ts'
 
 export interface ReceiveOptions {
   /** Maximum bytes. */
@@ -64,8 +65,10 @@ export function receiveBody(
       await c.get('enter')?.()
       await next()
     } finally {
-      c.get('body')?.release()
-      reserved.release()
+      await whenAnswered(c, () => {
+        c.get('body')?.release()
+        reserved.release()
+      })
     }
   }
 }

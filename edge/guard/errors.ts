@@ -33,20 +33,25 @@ function toTurbineError(error: unknown, requestId: string): TurbineError {
   )
 }
 
-/** Responds with any error of a request, and logs those that are the service's fault. */
+/** Responds with any error of a request. */
 export function onError(log: Log): ErrorHandler<EdgeEnv> {
   return (cause, c) => {
     if (c.req.raw.signal.aborted) return callerGone()
-    const requestId = c.get('requestId')
-    const error = toTurbineError(cause, requestId)
-    // The fault of an image's host is for the caller alone.
-    if (error.status >= 500 && !(error instanceof ImageError)) {
-      const fields = { err: error.cause ?? error, code: error.code, requestId, path: c.req.path }
-      if (error.status === 503) log.warn(fields, error.message)
-      else log.error(fields, `${c.req.method} ${c.req.path} failed`)
-    }
-    return respondError(c, error)
+    return respondError(c, errorOf(c, log, cause))
   }
+}
+
+/** Any error of a request as its caller may see it. Logs one that is the service's fault. */
+export function errorOf(c: Context<EdgeEnv>, log: Log, cause: unknown): TurbineError {
+  const requestId = c.get('requestId')
+  const error = toTurbineError(cause, requestId)
+  // The fault of an image's host is for the caller alone.
+  if (error.status >= 500 && !(error instanceof ImageError)) {
+    const fields = { err: error.cause ?? error, code: error.code, requestId, path: c.req.path }
+    if (error.status === 503) log.warn(fields, error.message)
+    else log.error(fields, `${c.req.method} ${c.req.path} failed`)
+  }
+  return error
 }
 
 /** Nobody reads this response; 499 (client closed request) is for the metrics. */

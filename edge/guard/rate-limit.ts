@@ -2,6 +2,7 @@ import type { Context, MiddlewareHandler } from 'hono'
 import { TurbineError } from '../contract/errors.ts'
 import type { Tenant } from '../contract/tenant.ts'
 import type { EdgeDeps, EdgeEnv, LimitRefusal, LimitState, Log, Place, RequestLimits } from '../deps.ts'
+import { whenAnswered } from './responses.ts'
 
 /** Requests that only read, for each that does work: a result is polled several times. */
 const readsPerRequest = 10
@@ -34,7 +35,8 @@ export const limitRate =
       if (!hasBody(c)) await c.get('enter')()
       await next()
     } finally {
-      if (place) await release(place, limits.id, log)
+      const taken = place
+      if (taken) await whenAnswered(c, () => release(taken, limits.id, log))
     }
     describe(c, counted?.requests)
   }

@@ -1,4 +1,4 @@
-import type { MiddlewareHandler } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import type { EdgeEnv } from '../deps.ts'
 
 /** Ends the body of a response to HEAD, which nobody reads: it may hold a connection or a file. */
@@ -12,4 +12,11 @@ export const neverStore: MiddlewareHandler<EdgeEnv> = async (c, next) => {
   // Before the response: Hono copies one whose headers are set later.
   c.header('Cache-Control', 'no-store')
   await next()
+}
+
+/** Gives back what a request holds: at once, or when its response is written that has begun. */
+export async function whenAnswered(c: Context<EdgeEnv>, release: () => unknown): Promise<void> {
+  const writing = c.get('writing')
+  if (writing) void writing.then(release)
+  else await release()
 }

@@ -1,6 +1,8 @@
 import { afterEach, expect, test, vi } from 'vitest'
 import { completed } from '../app.fixture.ts'
-import { createMailbox } from './mailbox.ts'
+import { maxHoldMs } from '../contract/caption.ts'
+import type { CaptionPart } from '../contract/reply.ts'
+import { createMailbox, replyWithin } from './mailbox.ts'
 
 const never = new AbortController().signal
 
@@ -67,4 +69,68 @@ test('nobody takes a caption at a closed or unknown address', () => {
   reply.close()
   expect(mailbox.deliver('a', completed('a'))).toBe(false)
   expect(mailbox.deliver('local:other', completed('a'))).toBe(false)
+})
+
+const part = (id: string): CaptionPart => ({ id, object: 'caption.part', created: 1, texts: [] })
+
+test('parts are shown to who reads along, and to nobody else', () => {
+  const mailbox = createMailbox()
+  const shown: CaptionPart[] = []
+  const reply = mailbox.open('a', (each) => shown.push(each))
+  mailbox.open('b')
+  expect(['a', 'b', 'c'].map((id) => mailbox.show(id, part(id)))).toEqual(['taken', 'unwanted', 'unwanted'])
+  expect(shown).toEqual([part('a')])
+  reply.close()
+  expect(mailbox.show('a', part('a'))).toBe('unwanted')
+})
+
+test('who leaves is known to have left, until the request is repeated', async () => {
+  const caller = new AbortController()
+  const mailbox = createMailbox()
+  const waited = mailbox.open('a', () => {}).wait(60_000, caller.signal)
+  const leaving = mailbox.leaving('a')!
+  expect(leaving.aborted).toBe(false)
+  caller.abort()
+  await waited
+  expect(leaving.aborted).toBe(true)
+  // Also to a processor that takes up the job only now.
+  expect(mailbox.leaving('a')!.aborted).toBe(true)
+  expect(mailbox.show('a', part('a'))).toBe('left')
+  mailbox.open('a', () => {})
+  expect(mailbox.leaving('a')!.aborted).toBe(false)
+  expect(mailbox.show('a', part('a'))).toBe('taken')
+})
+
+test.each(['late', 'answered', 'released', 'unknown'])('who is %s has not left', async (kind) => {
+  const mailbox = createMailbox()
+  const reply = kind === 'unknown' ? undefined : mailbox.open('a')
+  const waited = reply?.wait(kind === 'late' ? 0 : 60_000, never)
+  const leaving = mailbox.leaving('a')
+  if (kind === 'answered') mailbox.deliver('a', completed('a'))
+  if (kind === 'released') mailbox.release()
+  await waited
+  reply?.close()
+  expect(leaving?.aborted ?? false).toBe(false)
+  expect(mailbox.leaving('a')).toBeUndefined()
+  expect(mailbox.show('a', part('a'))).toBe('unwanted')
+})
+
+test('a wait goes on as long as parts come', async () => {
+  vi.useFakeTimers()
+  let parts = 0
+  let isOver = false
+  const never = new Promise<string>(() => {})
+  void replyWithin(100, never, { parts: () => parts }).then(() => {
+    isOver = true
+  })
+  parts = 1
+  await vi.advanceTimersByTimeAsync(100)
+  for (let count = 0; count < 3; count++) {
+    expect(isOver).toBe(false)
+    parts++
+    await vi.advanceTimersByTimeAsync(maxHoldMs)
+  }
+  expect(isOver).toBe(false)
+  await vi.advanceTimersByTimeAsync(maxHoldMs)
+  expect(isOver).toBe(true)
 })

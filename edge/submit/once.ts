@@ -94,6 +94,10 @@ export interface RequestOptions {
   receivedAt: number
   /** Respond with 202 at once. Default: false. */
   respondAsync?: boolean
+  /** Called with what is settled of the caption, while it grows. */
+  onPart?: HoldOptions['onPart']
+  /** Aborts when the caller is gone. Default: that of the request. */
+  signal?: AbortSignal
 }
 
 /**
@@ -105,17 +109,19 @@ export async function requestCaption(
   c: Context<EdgeEnv>,
   deps: EdgeDeps,
   ask: CaptionAsk,
-  { receivedAt, respondAsync = false }: RequestOptions,
+  { receivedAt, respondAsync = false, onPart, signal = c.req.raw.signal }: RequestOptions,
 ): Promise<Caption | undefined> {
   const traceparent = c.req.header('traceparent')
   const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
   const timings: string[] = []
   const onTiming = (phase: string, ms: number) => timings.push(`${phase};dur=${ms}`)
   const onSent = () => c.get('body').release()
-  const hold = { respondAsync, signal: c.req.raw.signal, onTiming, onSent }
+  const hold = { respondAsync, signal, onTiming, onSent, onPart }
   const { caption, replayed } = await submitOnce(deps, submission, hold, () =>
     claimRequest(c, deps, { makeId: () => newCaptionId(deps), sameBody: true }),
   )
+  // The head of a response that has begun has gone.
+  if (c.finalized) return caption
   if (timings.length > 0) c.header('Server-Timing', timings.join(', '))
   if (replayed) c.header(replayedHeader, 'true')
   return caption

@@ -42,6 +42,13 @@ test('the job says all that the request asked, and where the answer is awaited',
   })
 })
 
+test('a job says that its caller reads along, where one waits', async () => {
+  const { deps, sent } = fakeEdge()
+  for (const hold of [held, { ...held, onPart: () => {} }, { ...asked, onPart: () => {} }])
+    await submitCaption(deps, submission, hold)
+  expect(sent.map(({ record }) => decodeJob(record).streamed)).toEqual([undefined, true, undefined])
+})
+
 test("the caller's deadline is the job's", async () => {
   const { deps, sent } = fakeEdge()
   await submitCaption(deps, { ...submission, deadlineMs: 90 }, held)
@@ -165,6 +172,7 @@ test('a caller who left before is not sent for; one who left while waiting gets 
   const { deps, sent, objects } = fakeEdge({
     mailbox: {
       deliver: () => false,
+      show: () => 'unwanted' as const,
       open: () => ({
         replyTo: 'test:1',
         wait: async () => void caller.abort(),
@@ -221,6 +229,7 @@ test('the pending reply is closed whether the job was sent or not', async () => 
   let open = 0
   const mailbox = {
     deliver: () => false,
+    show: () => 'unwanted' as const,
     open: (id: string) => {
       open++
       return { ...mailboxWith(completed).open(id), close: () => void open-- }

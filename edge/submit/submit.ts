@@ -5,6 +5,7 @@ import { timeLimit } from '../../infra/timing.ts'
 import { type Caption, maxHoldMs } from '../contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes, packImages } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
+import type { CaptionPart } from '../contract/reply.ts'
 import { topics } from '../contract/topics.ts'
 import type { EdgeDeps } from '../deps.ts'
 import type { KeyClaim } from '../guard/idempotency-claim.ts'
@@ -37,6 +38,8 @@ export interface HoldOptions {
   onTiming?(phase: 'produce' | 'wait', ms: number): void
   /** Called when the job is sent and its image is needed no longer. */
   onSent?(): void
+  /** The caller reads along: called with what is settled of the caption while it grows, by models that make it step by step. */
+  onPart?(part: CaptionPart): void
 }
 
 export type SubmitDeps = Pick<
@@ -49,7 +52,7 @@ const leastSendMs = 2_000
 
 /**
  * Sends a request to the stream and holds the response until the caption is ready, the deadline passes or `maxHoldMs`
- * have passed. A caption returned as queued is durably in the stream and has a mark in the store.
+ * have passed, and longer while parts of the caption come. A caption returned as queued is durably in the stream and has a mark in the store.
  *
  * @param claim of the request's idempotency key: its id is the caption's
  * @returns the finished or queued caption, or undefined when the caller disconnected
@@ -59,7 +62,7 @@ const leastSendMs = 2_000
 export async function submitCaption(
   deps: SubmitDeps,
   submission: Submission,
-  { respondAsync, signal, onTiming, onSent }: HoldOptions,
+  { respondAsync, signal, onTiming, onSent, onPart }: HoldOptions,
   claim?: Pick<KeyClaim, 'id' | 'accepted'>,
 ): Promise<Caption | undefined> {
   if (signal.aborted) return undefined
@@ -84,7 +87,7 @@ export async function submitCaption(
   }
   const fetched = typeof images === 'function' ? await orWithdraw(images()) : images
   let packed: ReturnType<typeof packImages> | undefined = packImages(fetched)
-  const enqueue = (more: Pick<CaptionJob, 'replyTo' | 'repeatable'>) =>
+  const enqueue = (more: Pick<CaptionJob, 'replyTo' | 'streamed' | 'repeatable'>) =>
     orWithdraw(
       send(
         deps,
@@ -105,10 +108,10 @@ export async function submitCaption(
     return queued()
   }
   // Opened before the job is sent: the reply can be faster than the stream's acknowledgement.
-  const reply = deps.mailbox.open(id)
+  const reply = deps.mailbox.open(id, onPart)
   try {
     const sentAt = deps.now()
-    await enqueue({ replyTo: reply.replyTo })
+    await enqueue({ replyTo: reply.replyTo, ...(onPart && { streamed: true }) })
     // A job whose reply may get lost is sent again then.
     if (reply.lost === undefined) sent()
     const producedAt = deps.now()

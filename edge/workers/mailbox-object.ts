@@ -1,24 +1,37 @@
 import { DurableObject } from 'cloudflare:workers'
-import { valueWithin } from '../../infra/timing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
+import type { CaptionPart, PartDelivery } from '../contract/reply.ts'
+import { replyWithin } from '../submit/mailbox.ts'
 import type { MailboxCalls } from './mailbox.ts'
 
 interface ReplySlot extends PromiseWithResolvers<FinishedCaption | undefined> {
   waiting: number
+  onPart: ((part: CaptionPart) => unknown) | undefined
+  /** Number of those that came. */
+  parts: number
 }
 
 /** A reply that arrives before its request waits is kept this long, ms. */
 const keepMs = 5_000
+/** Time for which a caller is remembered to have left, ms: longer than between two parts of a caption. */
+const keepLeftMs = 120_000
 
 /** Holds requests until their captions are ready. Nothing is stored: lost captions are in the object store as well. */
 export class MailboxObject extends DurableObject<unknown> implements MailboxCalls {
   readonly #replies = new Map<string, ReplySlot>()
+  readonly #left = new Set<string>()
 
-  async wait(id: string, ms: number): Promise<FinishedCaption | undefined> {
+  async wait(
+    id: string,
+    ms: number,
+    onPart?: (part: CaptionPart) => unknown,
+  ): Promise<FinishedCaption | undefined> {
+    this.#left.delete(id)
     const reply = this.#reply(id)
     reply.waiting++
+    reply.onPart = onPart
     try {
-      return await valueWithin(ms, reply.promise)
+      return await replyWithin(ms, reply.promise, { parts: () => reply.parts })
     } finally {
       reply.waiting--
       this.#forget(id, reply)
@@ -33,7 +46,20 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
     return false
   }
 
-  async close(id: string): Promise<void> {
+  async show(id: string, part: CaptionPart): Promise<PartDelivery> {
+    if (this.#left.has(id)) return 'left'
+    const reply = this.#replies.get(id)
+    if (!reply?.onPart || reply.waiting === 0) return 'unwanted'
+    reply.parts++
+    await reply.onPart(part)
+    return 'taken'
+  }
+
+  async close(id: string, left = false): Promise<void> {
+    if (left) {
+      this.#left.add(id)
+      setTimeout(() => this.#left.delete(id), keepLeftMs)
+    }
     this.#replies.get(id)?.resolve(undefined)
     this.#replies.delete(id)
   }
@@ -42,6 +68,8 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
     const reply = this.#replies.get(id) ?? {
       ...Promise.withResolvers<FinishedCaption | undefined>(),
       waiting: 0,
+      onPart: undefined,
+      parts: 0,
     }
     this.#replies.set(id, reply)
     return reply

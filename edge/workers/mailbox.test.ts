@@ -1,6 +1,7 @@
 import { expect, test, vi } from 'vitest'
 import { completed } from '../app.fixture.ts'
 import { maxHoldMs } from '../contract/caption.ts'
+import type { CaptionPart } from '../contract/reply.ts'
 import { createObjectMailbox, type MailboxCalls } from './mailbox.ts'
 import { MailboxObject } from './mailbox-object.ts'
 import { fakeBackground, fakeObjects } from './objects.fixture.ts'
@@ -49,6 +50,7 @@ test('the object waits from the start, and longer than any caller', () => {
       return new Promise(() => {})
     },
     deliver: async () => false,
+    show: async () => 'unwanted' as const,
     close: async () => {},
   }))
   mailbox.open('a')
@@ -71,6 +73,7 @@ test('a lost object costs the wait, not the request', async () => {
       throw new Error('Durable Object reset because its code was updated.')
     },
     deliver: async () => false,
+    show: async () => 'unwanted' as const,
     close: async () => {},
   }))
   const reply = mailbox.open('a')
@@ -89,4 +92,29 @@ test('who gives up is handed nothing any more, and what came meanwhile counts', 
   const waited = met.wait(0, AbortSignal.abort())
   expect(await mailbox.deliver('met', completed('met'))).toBe(true)
   expect(await waited).toEqual(completed('met'))
+})
+
+const part = (id: string): CaptionPart => ({ id, object: 'caption.part', created: 1, texts: [] })
+
+test('parts that are shown anywhere reach the one who reads along', async () => {
+  const { mailbox } = mailboxOver()
+  const shown: CaptionPart[] = []
+  const [a] = [mailbox.open('a', (each) => shown.push(each)), mailbox.open('b')]
+  expect(await mailbox.show('a', part('a'))).toBe('taken')
+  expect(await mailbox.show('b', part('b'))).toBe('unwanted')
+  expect(await mailbox.show('c', part('c'))).toBe('unwanted')
+  expect(shown).toEqual([part('a')])
+  await mailbox.deliver('a', completed('a'))
+  expect(await a.wait(60_000, never)).toEqual(completed('a'))
+})
+
+test('who has left is told to the processor, and who has given up is not', async () => {
+  const { mailbox, works } = mailboxOver()
+  const [left, late] = [mailbox.open('left', () => {}), mailbox.open('late', () => {})]
+  await Promise.all([left.wait(60_000, AbortSignal.abort()), late.wait(0, never)])
+  await Promise.all(works)
+  expect(await mailbox.show('left', part('left'))).toBe('left')
+  expect(await mailbox.show('late', part('late'))).toBe('unwanted')
+  mailbox.open('left', () => {})
+  expect(await mailbox.show('left', part('left'))).toBe('taken')
 })

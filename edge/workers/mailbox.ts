@@ -1,17 +1,22 @@
 import { partitionOf } from '../../infra/stream/partition.ts'
-import { valueWithin } from '../../infra/timing.ts'
 import { type FinishedCaption, maxHoldMs } from '../contract/caption.ts'
+import type { CaptionPart, PartDelivery } from '../contract/reply.ts'
 import type { Log } from '../deps.ts'
-import type { Mailbox } from '../submit/mailbox.ts'
+import { type Mailbox, replyWithin } from '../submit/mailbox.ts'
 import type { Background, ObjectNamespace } from './objects.ts'
 
 /** Calls of a mailbox object; `id` is a request's. */
 export interface MailboxCalls {
-  /** Resolves with the caption, or undefined after `ms` or on `close`. */
-  wait(id: string, ms: number): Promise<FinishedCaption | undefined>
+  /**
+   * Resolves with the caption, or undefined on `close` or after `ms`, but not while parts of it come.
+   * @param onPart crosses the network for each part
+   */
+  wait(id: string, ms: number, onPart?: (part: CaptionPart) => unknown): Promise<FinishedCaption | undefined>
   /** @returns whether a request waits for it */
   deliver(id: string, caption: FinishedCaption): Promise<boolean>
-  close(id: string): Promise<void>
+  show(id: string, part: CaptionPart): Promise<PartDelivery>
+  /** @param left the caller has gone, and wants no caption */
+  close(id: string, left?: boolean): Promise<void>
 }
 
 export interface ObjectMailboxOptions {
@@ -36,13 +41,18 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
   const { objects, mailboxes, addressOf, background, log } = options
   const objectOf = (id: string) => objects.getByName(`mailbox-${partitionOf(id, mailboxes)}`)
   return {
-    open(id) {
+    open(id, onPart) {
       const object = objectOf(id)
+      let parts = 0
+      const take = (part: CaptionPart) => {
+        parts++
+        onPart?.(part)
+      }
       let ended = false
       let lost = false
       // Called at once, in parallel with the send of the job: waiting afterwards would cost a round trip.
       const reply = object
-        .wait(id, maxHoldMs + marginMs)
+        .wait(id, maxHoldMs + marginMs, onPart && take)
         .catch((err: unknown) => {
           lost = true
           log.warn({ err, id }, 'mailbox lost, its caller gets a 202')
@@ -57,10 +67,13 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
           return lost
         },
         async wait(ms, signal) {
-          const caption = await valueWithin(ms, reply, signal)
+          const caption = await replyWithin(ms, reply, { parts: () => parts, signal })
           if (caption || ended) return caption
           // After giving up nothing is delivered; a caption delivered until then counts.
-          await object.close(id).catch(() => undefined)
+          const closed = object.close(id, signal.aborted).catch(() => undefined)
+          // Of a caller who has left the request may end here.
+          if (signal.aborted) background(closed)
+          await closed
           return reply
         },
         close() {
@@ -69,5 +82,6 @@ export function createObjectMailbox(options: ObjectMailboxOptions): Mailbox {
       }
     },
     deliver: (id, caption) => objectOf(id).deliver(id, caption),
+    show: (id, part) => objectOf(id).show(id, part),
   }
 }

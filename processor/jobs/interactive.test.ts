@@ -420,3 +420,79 @@ test('a store that hangs, or a clock that goes back, takes little from the time 
   expect(after(Array(100).fill(60_000))).toBeLessThanOrEqual(100)
   expect(after([20, -50])).toBeGreaterThanOrEqual(0)
 })
+
+describe('a caller who reads along', () => {
+  /** A line to a caller, who leaves when the first text is shown if it is said so. */
+  function lineOf({ leaves = false } = {}) {
+    const left = new AbortController()
+    const told: unknown[] = []
+    const line = (of: CaptionJob) => {
+      told.push(of.id)
+      return {
+        left: left.signal,
+        show: (index: number, text: string) => {
+          told.push([index, text])
+          if (leaves) left.abort(new Error('left'))
+        },
+        close: () => void told.push('closed'),
+      }
+    }
+    return { line, told, left }
+  }
+
+  /** A captioner that says one word of each caption, and goes on unless nobody wants it. */
+  const growing = {
+    model: 'tiny',
+    concurrency: 1,
+    close: async () => {},
+    async caption(task: CaptionTask) {
+      tasks.push(task)
+      task.onText?.('a')
+      task.signal?.throwIfAborted()
+      return captioned
+    },
+  }
+
+  it('is told each caption while it grows', async () => {
+    const { line, told } = lineOf()
+    await handle(recordOf({ streamed: true, n: 2 }), captioned, { captioner: growing, lineTo: line })
+    expect(told).toEqual(['cap_1', [0, 'a'], [1, 'a'], 'closed'])
+    expect(delivered).toEqual([await stored()])
+  })
+
+  it('is told nothing who did not ask for it, or does not wait', async () => {
+    const { line, told } = lineOf()
+    const more = { captioner: growing, lineTo: line }
+    await handle(recordOf(), captioned, more)
+    expect(told).toEqual(['cap_1', 'closed'])
+    await handle(recordOf({ id: 'cap_2', streamed: true, replyTo: undefined }), captioned, more)
+    expect(told).toHaveLength(2)
+  })
+
+  it('leaves, and the caption is given up: nothing is stored, and it is not tried again', async () => {
+    const { line, told } = lineOf({ leaves: true })
+    const key = keys.captionImage('default', 'cap_1')
+    await store.put(key, Uint8Array.of(1))
+    const record = recordOf({ streamed: true, image: { key } })
+    await handle(record, captioned, { captioner: growing, lineTo: line })
+    expect(told).toEqual(['cap_1', [0, 'a'], 'closed'])
+    expect(await stored()).toBeUndefined()
+    expect([delivered, dead]).toEqual([[], []])
+    expect(await store.head(key)).toBeUndefined()
+  })
+
+  it('has left before his turn, streamed or not', async () => {
+    const { line, left } = lineOf()
+    left.abort()
+    await handle(recordOf(), captioned, { captioner: growing, lineTo: line })
+    expect(await stored()).toBeUndefined()
+    expect([delivered, dead]).toEqual([[], []])
+  })
+
+  it('leaves, and a repeat of the request finds the caption', async () => {
+    const { line } = lineOf({ leaves: true })
+    const record = recordOf({ streamed: true, repeatable: true })
+    await handle(record, captioned, { captioner: growing, lineTo: line })
+    expect(await stored()).toMatchObject({ caption: 'a fish' })
+  })
+})

@@ -13,6 +13,16 @@ import { ask } from '../pipeline/ask.ts'
 import type { Captioner } from '../pipeline/captioner.ts'
 import type { Admission, AdmissionRequest } from '../scheduling/admission.ts'
 
+/** Line to the caller who waits for a job's caption. */
+export interface CallerLine {
+  /** Aborts when the caller has left. */
+  readonly left: AbortSignal
+  /** Tells the text so far of one of the captions, for a caller who reads along. */
+  show(index: number, text: string): void
+  /** Nothing more is told. */
+  close(): void
+}
+
 export interface InteractiveJobsOptions {
   captioner: Captioner
   store: ObjectStore
@@ -28,6 +38,8 @@ export interface InteractiveJobsOptions {
   onRejected?(reason: 'full' | 'late'): void
   /** Delivers the finished caption to the caller at the job's `reply-to`. @returns whether the caller has it for sure */
   deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
+  /** Opens a line to the caller of a job, at its `reply-to`; default: nothing is known before the end. */
+  lineTo?(job: CaptionJob): CallerLine
   /** Unix ms. */
   now(): number
 }
@@ -53,6 +65,8 @@ const replyShare = 0.1
  * A request that would miss its deadline at maximum pruning is rejected with 429 while its caller waits, and nothing is
  * stored for a caller who has that response. Accepted (202) requests always complete, however late. Admission is decided
  * once: by the edge if it is in the same process, else on the record.
+ *
+ * The caption of a caller who has left is given up, and nothing is stored, unless a repeat of the request may ask for it.
  *
  * Rejects when the record can be retried later (shutdown, store unavailable), and when it belongs into the dead letters;
  * then `onDead` replies with a failed caption.
@@ -86,9 +100,9 @@ export function interactiveJobs(options: InteractiveJobsOptions): InteractiveJob
       if (!known) await results.ready(signal)
       const made = known ?? (await captionOf(options, timed, record, signal))
       const captionedAt = options.now()
-      const caption = known ?? (await results.write(() => keep(options, job, made, record), signal))
-      if (job.replyTo) void options.deliver(job.replyTo, caption)
-      if (!known) replyTime.observe(options.now() - captionedAt)
+      const caption = made && (known ?? (await results.write(() => keep(options, job, made, record), signal)))
+      if (caption && job.replyTo) void options.deliver(job.replyTo, caption)
+      if (caption && !known) replyTime.observe(options.now() - captionedAt)
     }
     if (!(job.image instanceof Uint8Array)) await options.store.delete(job.image.key)
   }
@@ -207,11 +221,32 @@ async function keep(
   }
 }
 
+/** Undefined when nobody wants the caption any more. */
 async function captionOf(
+  options: InteractiveJobsOptions,
+  job: CaptionJob,
+  record: ConsumedRecord,
+  ending: AbortSignal,
+): Promise<FinishedCaption | undefined> {
+  // Of a job that is resent no caller waits.
+  const line = job.replyTo === undefined || isRetry(record) ? undefined : options.lineTo?.(job)
+  const left = job.repeatable ? undefined : line?.left
+  try {
+    const signal = left ? AbortSignal.any([ending, left]) : ending
+    return await makeCaption(options, job, record, { line, signal })
+  } catch (error) {
+    if (left?.aborted && !ending.aborted) return undefined
+    throw error
+  } finally {
+    line?.close()
+  }
+}
+
+async function makeCaption(
   { captioner, store, memory }: InteractiveJobsOptions,
   job: CaptionJob,
   record: ConsumedRecord,
-  signal: AbortSignal,
+  { line, signal }: { line: CallerLine | undefined; signal: AbortSignal },
 ): Promise<FinishedCaption> {
   const { maxPrune, maxTokens, stop, request, settings, n, warnings } = job
   // No caller waits for a resent job, so it is never late.
@@ -232,6 +267,7 @@ async function captionOf(
       lane: 'interactive',
       owner: job.tenant,
       ...{ acceptedAt, deadline, maxPrune, maxTokens, stop, request, settings, n, warnings, signal },
+      ...(job.streamed && line && { onText: line.show }),
     })
     return { ...headOf(job), status: 'completed', ...answer }
   } catch (error) {

@@ -114,3 +114,14 @@ describe('what a request that asks nothing is asked', () => {
     expect((await asked({ request }, { byDefault })).tasks[0]!.request).toEqual(expected)
   })
 })
+
+test('the texts of several captions are told apart as they grow', async () => {
+  const told: unknown[] = []
+  const { tasks } = await asked({ n: 2, onText: (...text) => told.push(text) })
+  tasks[1]!.onText!('the')
+  tasks[0]!.onText!('a')
+  expect(told).toEqual([
+    [1, 'the'],
+    [0, 'a'],
+  ])
+})

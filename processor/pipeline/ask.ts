@@ -4,13 +4,15 @@ import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
 
 /** What is asked of a captioner. */
 export interface CaptionAsk
-  extends Omit<CaptionTask, 'image' | 'images' | 'prompt' | 'request' | 'settings'> {
+  extends Omit<CaptionTask, 'image' | 'images' | 'prompt' | 'request' | 'settings' | 'onText'> {
   /** Encoded, one or more. */
   images: readonly Uint8Array[]
   request?: CaptionText
   settings?: Generation
   /** Captions of the images; default: one. */
   n?: number
+  /** Called with the text so far of each caption, as it grows. */
+  onText?(index: number, text: string): void
   /** What is known of the request before. */
   warnings?: readonly RequestWarning[]
 }
@@ -23,11 +25,14 @@ export type Answer = Captioned & Pick<CompletedCaption, 'captions'>
  */
 export async function ask(
   captioner: Pick<Captioner, 'caption' | 'byDefault'>,
-  { n = 1, warnings = [], settings = {}, ...asks }: CaptionAsk,
+  { n = 1, warnings = [], settings = {}, onText, ...asks }: CaptionAsk,
 ): Promise<Answer> {
   const asked = { ...asks, request: withDefault(asks.request, captioner.byDefault) }
   const runs = Array.from({ length: n }, (_, index) =>
-    captioner.caption(taskOf(asked, seeded(settings, index))),
+    captioner.caption({
+      ...taskOf(asked, seeded(settings, index)),
+      ...(onText && { onText: (text: string) => onText(index, text) }),
+    }),
   )
   const settled = await Promise.allSettled(runs)
   const answers = settled.map((each) => {
@@ -54,7 +59,7 @@ const nextSeed = (seed: number, by: number) =>
 
 /** As captioners take it that read one image and the beginning of a caption, and as those do that follow a request. */
 const taskOf = (
-  { images, request = {}, ...rest }: Omit<CaptionAsk, 'n' | 'warnings' | 'settings'>,
+  { images, request = {}, ...rest }: Omit<CaptionAsk, 'n' | 'warnings' | 'settings' | 'onText'>,
   settings: Generation,
 ): CaptionTask => ({ ...rest, image: images[0]!, images, prompt: request.beginning, request, settings })
 

@@ -53,10 +53,13 @@ function loopLength(units: readonly Unit[], from: number): number | undefined {
   return undefined
 }
 
+/** Marks that end no text. */
+const loopMarks = /[\s,;:–—-]+$/u
+
 /** A text up to where it begins to repeat itself; undefined for one that does not. */
 export function withoutLoop(text: string): string | undefined {
   const end = loopEnd(text)
-  return end === undefined ? undefined : text.slice(0, end).replace(/[\s,;:–—-]+$/u, '')
+  return end === undefined ? undefined : text.slice(0, end).replace(loopMarks, '')
 }
 
 /**
@@ -90,20 +93,71 @@ function beginsWith(text: string, opening: string): boolean {
   return !partsWords || !/^[\p{L}\p{N}]/u.test(text.slice(opening.length))
 }
 
+export interface GrowingText {
+  openings?: readonly string[]
+  stop?: readonly string[]
+  /** It is ended where it repeats itself. */
+  endLoops?: boolean
+  /** It is ended at its last whole sentence where a maximum of tokens cuts it. */
+  wholeSentences?: boolean
+}
+
 /**
  * What is settled of a text that still grows: nothing while it may be an opening, and not what may be the begin of a text that
- * ends it, nor half a character.
+ * ends it, of a repetition or of half a sentence, nor half a character.
  */
 export function settledText(
   text: string,
-  { openings = [], stop = [] }: { openings?: readonly string[]; stop?: readonly string[] },
+  { openings = [], stop = [], endLoops = false, wholeSentences: whole = false }: GrowingText,
 ): string {
   const decoded = text.replace(/\uFFFD+$/u, '')
-  const whole = decoded.slice(0, decoded.length - Math.max(0, ...stop.map((each) => overlap(decoded, each))))
-  const rest = stripOpenings(whole.trimStart(), openings) ?? whole.trimStart()
+  const unstopped = decoded.slice(
+    0,
+    decoded.length - Math.max(0, ...stop.map((each) => overlap(decoded, each))),
+  )
+  const unlooped = endLoops ? beforeRepetition(unstopped) : unstopped
+  const settled = whole ? followedSentences(unlooped) : unlooped
+  const rest = stripOpenings(settled.trimStart(), openings) ?? settled.trimStart()
   const mayBeOpening = openings.some((opening) => opening.toLowerCase().startsWith(rest.toLowerCase()))
   if (openings.length > 0 && (mayBeOpening || !hasWords(rest))) return ''
-  return withoutOpening(whole, openings)
+  return withoutOpening(settled, openings)
+}
+
+/** A text up to where it has repeated itself, or says again what it said before, up to its end: a loop may begin there. */
+function beforeRepetition(text: string): string {
+  const ends = [loopEnd(text) ?? text.length, lastSaidBefore(text)]
+  return text.slice(0, Math.min(...ends)).replace(loopMarks, '')
+}
+
+/** Where the longest end of a text begins that is in the text before, too: of words, regardless of spaces. */
+function lastSaidBefore(text: string): number {
+  const said = squeezed(text)
+  const units = unitsOf(text)
+  const isRepeated = ({ from }: Unit) => {
+    const end = squeezed(text.slice(from))
+    return said.indexOf(end) < said.length - end.length
+  }
+  // What is repeated is so with each shorter end.
+  let [low, high] = [0, units.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (isRepeated(units[middle]!)) high = middle
+    else low = middle + 1
+  }
+  return units[low]?.from ?? text.length
+}
+
+const squeezed = (text: string) => text.toLowerCase().replaceAll(/\s+/gu, '')
+
+/** The sentences of a text behind which another one has begun, so that their ends are certain. */
+function followedSentences(text: string): string {
+  const parts = [...sentences.segment(text)].map(({ segment }) => segment)
+  const begun = parts.findLastIndex((part) => /\p{L}/u.test(part))
+  const last = parts.findLastIndex((part, index) => index < begun && sentenceEnd.test(part))
+  return parts
+    .slice(0, last + 1)
+    .join('')
+    .trimEnd()
 }
 
 const hasWords = (text: string) => /[\p{L}\p{N}]/u.test(text)

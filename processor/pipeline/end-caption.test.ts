@@ -1,3 +1,4 @@
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type EndOptions, endCaption, growingCaption } from './end-caption.ts'
 
@@ -75,5 +76,60 @@ test('a caption that grows is over where its rules end it', () => {
   expect(grown(2)).toEqual({ text: 'A dog', isOver: false })
   expect(grown(5, { stop: ['cat'] })).toEqual({ text: 'A dog and a ', isOver: true })
   expect(grown(14, { endLoops: true })).toEqual({ text: 'A dog and a cat', isOver: true })
-  expect(grown(2, { wholeSentences: true })).toEqual({ text: 'A dog', isOver: false })
+  expect(grown(9, { endLoops: true })).toEqual({ text: 'A dog and a cat', isOver: false })
+  expect(grown(2, { wholeSentences: true })).toEqual({ text: '', isOver: false })
+})
+
+const piece = fc.constantFrom(
+  ...[
+    'The image shows',
+    ' the image shows',
+    'In this image,',
+    ' a',
+    ' A',
+    ' dog',
+    ' dogs',
+    "'",
+    's',
+    ' and',
+    ',',
+  ],
+  ...['.', ' e.g.', '?"', ' 3', '-', ' EN', 'D', '🐶', '猫', '。', '\n', ' very'],
+)
+/** A text whose end repeats itself, often to the full. */
+const caption = fc
+  .tuple(fc.array(piece, { maxLength: 10 }), fc.array(piece, { maxLength: 5 }), fc.nat(8))
+  .chain(([head, phrase, times]) =>
+    fc
+      .array(piece, { maxLength: 4 })
+      .map((tail) => [...head, ...Array(times).fill(phrase).flat(), ...tail].join('')),
+  )
+
+test('a caption that grows never shows what is taken back', () => {
+  const decode = (bytes: number[]) => new TextDecoder().decode(Uint8Array.from(bytes))
+  const rules = fc.record({
+    stop: fc.constantFrom(undefined, ['END'], ['END', 'N']),
+    openings: fc.constantFrom([], ['The image shows', 'In this image,']),
+    endLoops: fc.boolean(),
+    wholeSentences: fc.boolean(),
+  })
+  fc.assert(
+    fc.property(caption, rules, fc.boolean(), fc.integer({ min: 1, max: 9 }), (text, rules, ended, chunk) => {
+      const ids = [...new TextEncoder().encode(text)]
+      const options = { ...rules, decode, begun: 0 }
+      const shown: string[] = []
+      let end = 0
+      for (let isOver = false; !isOver && end < ids.length; ) {
+        end = Math.min(ids.length, end + chunk)
+        const grown = growingCaption(ids.slice(0, end), options)
+        shown.push(grown.text)
+        isOver = grown.isOver
+      }
+      // What is made before the row leaves counts too.
+      const made = ids.slice(0, end + chunk)
+      const final = endCaption(made, { ...options, ended }).text
+      for (const each of shown) expect(final.startsWith(each), `${each} | ${final}`).toBe(true)
+    }),
+    { numRuns: 1000 },
+  )
 })

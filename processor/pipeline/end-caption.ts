@@ -1,5 +1,5 @@
 import type { CaptionEnd, FinishReason } from '../../edge/contract/caption.ts'
-import { settledText, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
+import { loopEnd, settledText, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
 
 /** What is done with captions, so that many can be used unseen. */
 export interface CaptionRules {
@@ -50,14 +50,9 @@ export function growingCaption(
   ids: number[],
   options: Omit<EndOptions, 'ended'>,
 ): { text: string; isOver: boolean } {
-  const { text, finishReason, repeated } = endCaption(ids, {
-    ...options,
-    ended: false,
-    wholeSentences: false,
-    openings: [],
-  })
-  const isOver = finishReason === 'stop' || repeated === true
-  return { text: isOver ? withoutOpening(text, options.openings ?? []) : settledText(text, options), isOver }
+  const { text, finishReason } = endOf(ids, { ...options, ended: false })
+  const isOver = finishReason === 'stop' || (options.endLoops === true && loopEnd(text) !== undefined)
+  return { text: settledText(text, options), isOver }
 }
 
 function endOf(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {

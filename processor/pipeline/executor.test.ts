@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { blankPicture } from '../engine/batch.fixture.ts'
-import { plainRow } from '../engine/batch.ts'
+import { type DeviceRun, plainRow, type RunRow } from '../engine/batch.ts'
+import type { DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
@@ -51,4 +52,62 @@ test.each([
 ] as const)('rows with %s prompts share a batch by their length', (lengths, given, groups) => {
   const rows = given.map((length) => ({ prompt: { ids: new Array<number>(length).fill(1), places: [] } }))
   expect(rows.map((row) => groupOf({ lengths }, row))).toEqual(groups)
+})
+
+/** An executor of one device, whose runs the test ends. */
+async function executorOf(runs: { rows: readonly RunRow[]; end: PromiseWithResolvers<DeviceResult> }[]) {
+  const model = await openModel(tinyBlip)
+  const device = {
+    run({ rows }: DeviceRun) {
+      const end = Promise.withResolvers<DeviceResult>()
+      runs.push({ rows, end })
+      return end.promise
+    },
+  }
+  const measured = plainRow(model, blankPicture(model.picture))
+  const executor = new Executor({
+    model,
+    measured,
+    pool: { devices: [device], maxBatch: 1 } as unknown as DevicePool,
+    costs: new CostModel({ levels: levels.slice(0, 1), buckets: [1], samples: samples.slice(0, 1) }),
+    queueLimit: 100,
+    interactiveTargetMs: 500,
+    now: () => 0,
+  })
+  const run = (signal?: AbortSignal) => {
+    const row: RunRow = { ...measured, leaves: new Int32Array(new SharedArrayBuffer(4)) }
+    const image = { lane: 'interactive', enqueuedAt: 0, maxPrune: 0 } as const
+    return executor.run(image, { row }, signal)
+  }
+  return { executor, run }
+}
+
+test('a row that nobody waits for any more leaves its batch, and is not run again', async () => {
+  const runs: Parameters<typeof executorOf>[0] = []
+  const { run } = await executorOf(runs)
+  const [caller, waiting] = [new AbortController(), new AbortController()]
+  const left = run(caller.signal)
+  const next = run(waiting.signal)
+  caller.abort(new Error('left'))
+  await expect(left).rejects.toThrow('left')
+  expect(runs[0]!.rows[0]!.leaves![0]).toBe(1)
+  // Its device fails: only the other one is run.
+  runs[0]!.end.reject(Object.assign(new Error('crashed'), { retriable: true }))
+  await expect.poll(() => runs.length).toBe(2)
+  expect(runs[1]!.rows[0]!.leaves![0]).toBe(0)
+  runs[1]!.end.resolve({ rows: [{ ids: [1], ended: true }], inferenceMs: 1 })
+  expect((await next).row.ids).toEqual([1])
+  expect(runs).toHaveLength(2)
+})
+
+test('an image that waits in the queue leaves it', async () => {
+  const runs: Parameters<typeof executorOf>[0] = []
+  const { executor, run } = await executorOf(runs)
+  const caller = new AbortController()
+  void run()
+  const left = run(caller.signal)
+  expect(executor.waiting()).toBe(1)
+  caller.abort(new Error('left'))
+  await expect(left).rejects.toThrow('left')
+  expect(executor.waiting()).toBe(0)
 })

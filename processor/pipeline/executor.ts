@@ -66,7 +66,7 @@ interface Work {
   /** Called with all ids so far, where the model makes them step by step; when a run failed they begin again. */
   onIds?(ids: number[]): void
   attempts: number
-  /** Whether it has its result; the batch may go on. */
+  /** Whether it has its result, or is not wanted any more; the batch may go on. */
   done: boolean
   resolve(result: RunResult): void
   reject(error: unknown): void
@@ -172,7 +172,10 @@ export class Executor {
       payload: { ...work, attempts: 0, done: false, resolve, reject },
     }
     const onAbort = () => {
-      if (this.#queue.remove(queued.id) || leave(row)) reject(signal?.reason)
+      if (!this.#queue.remove(queued.id) && !leave(row)) return
+      // If its run fails it is not run again.
+      queued.payload.done = true
+      reject(signal?.reason)
     }
     this.#enqueue(queued)
     signal?.addEventListener('abort', onAbort, { once: true })

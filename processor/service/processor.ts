@@ -36,6 +36,7 @@ export interface ProcessorOptions {
   onDeadLetter: DeadLetterOptions['onDeadLetter']
   /** Delivers a finished caption to its job's `reply-to`. */
   deliver: InteractiveJobsOptions['deliver']
+  lineTo: InteractiveJobsOptions['lineTo']
   /** Closed by whoever opened it. */
   images: Pick<Images, 'imageAt'>
   /** What the process has in hand beside; default: only this processor's records. */
@@ -117,10 +118,10 @@ export async function startProcessor(
     results,
     shutdown,
   }
-  const { edgeDecides, deliver } = options
+  const { edgeDecides, deliver, lineTo } = options
   const jobs = interactiveJobs({
     ...{ captioner: pipeline, store: backends.store, results },
-    ...{ onRejected, decided: edgeDecides, now: Date.now },
+    ...{ onRejected, decided: edgeDecides, lineTo, now: Date.now },
     deliver: (...reply) => inSpan('reply', { kind: SpanKind.CLIENT }, () => deliver(...reply)),
     admission: (image) => pipeline.executor.admission(image),
     memory: new FairBudget({ size: imageBytes(config), leavesRoom: true }),

@@ -1,10 +1,13 @@
 import type { FinishedCaption } from '../../edge/contract/caption.ts'
-import { replyPath } from '../../edge/contract/reply.ts'
-import { createKeepAliveFetch, createReplier } from '../../edge/fleet/replier.ts'
-import { createMailbox, type LocalMailbox } from '../../edge/submit/mailbox.ts'
+import type { CaptionJob } from '../../edge/contract/job.ts'
+import { type CaptionPart, type PartDelivery, replyPath } from '../../edge/contract/reply.ts'
+import { createPartSender, type PartSenderOptions } from '../../edge/fleet/part-sender.ts'
+import { createKeepAliveFetch, createPartReplier, createReplier } from '../../edge/fleet/replier.ts'
+import { CallerLeftError, createMailbox, type LocalMailbox } from '../../edge/submit/mailbox.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
+import type { CallerLine, InteractiveJobsOptions } from '../jobs/interactive.ts'
 
 /** Replies of a process. */
 export interface Replies {
@@ -12,6 +15,7 @@ export interface Replies {
   mailbox: LocalMailbox
   /** Delivers a finished caption to its job's `reply-to`. @returns whether the caller has it for sure */
   deliver(replyTo: string, caption: FinishedCaption): Promise<boolean>
+  lineTo: NonNullable<InteractiveJobsOptions['lineTo']>
   /** Sets the URL that this process receives replies at, unless a setting does. */
   listenAt(url: string): void
 }
@@ -27,7 +31,7 @@ export function openReplies(
   if (kafkaBrokers === undefined) {
     const mailbox = createMailbox()
     const deliver = async (_: string, caption: FinishedCaption) => mailbox.deliver(caption.id, caption)
-    return { mailbox, deliver, listenAt: () => {} }
+    return { mailbox, deliver, lineTo: (job) => localLine(mailbox, job), listenAt: () => {} }
   }
   if (replySecret === undefined)
     throw new ConfigError(
@@ -36,6 +40,7 @@ export function openReplies(
   const connections = createKeepAliveFetch()
   shutdown.add(() => connections.close())
   const reply = createReplier({ secret: replySecret, fetch: connections.fetch })
+  const replyPart = createPartReplier({ secret: replySecret, fetch: connections.fetch })
   let origin = publicUrl?.replace(/\/$/, '')
   const mailbox = createMailbox((id) => `${origin}${replyPath(id)}`)
   return {
@@ -47,8 +52,43 @@ export function openReplies(
         return false
       })
     },
+    lineTo(job) {
+      if (mailbox.leaving(job.id)) return localLine(mailbox, job)
+      return lineOf(job, {
+        everyMs: betweenPartsMs,
+        post: (part) => replyPart(job.replyTo!, part),
+        onFailure: (err) =>
+          log.warn({ err, replyTo: job.replyTo }, 'part of a caption not reported to its edge'),
+      })
+    },
     listenAt(url) {
       origin ??= url
     },
   }
+}
+
+/** Parts of one caption to another process, ms: about as often as people see a difference. */
+const betweenPartsMs = 100
+
+/** Line to a caller of this process, if it is one. */
+function localLine(mailbox: LocalMailbox, job: LineJob): CallerLine {
+  const post = async (part: CaptionPart) => mailbox.show(job.id, part)
+  return { ...lineOf(job, { post }), left: mailbox.leaving(job.id) ?? new AbortController().signal }
+}
+
+type LineJob = Pick<CaptionJob, 'id' | 'acceptedAt'>
+
+interface LineOptions extends Pick<PartSenderOptions, 'everyMs' | 'onFailure'> {
+  post(part: CaptionPart): Promise<PartDelivery>
+}
+
+function lineOf({ id, acceptedAt }: LineJob, { post, ...options }: LineOptions): CallerLine {
+  const left = new AbortController()
+  const head = { id, object: 'caption.part', created: Math.floor(acceptedAt / 1000) } as const
+  const { show, close } = createPartSender({
+    ...options,
+    post: (texts) => post({ ...head, texts }),
+    onLeft: () => left.abort(new CallerLeftError()),
+  })
+  return { left: left.signal, show, close }
 }

@@ -68,9 +68,12 @@ async function startAll(process: Process): Promise<Started> {
   const replies = openReplies(process.config, process)
   // With Kafka, other processors may consume this edge's jobs, and this one those of other edges.
   const edgeDecides = config.kafkaBrokers === undefined
-  const { deliver } = replies
+  const { deliver, lineTo } = replies
   const isolation = new Isolation()
-  const processor = await startProcessor({ ...process, deliver, edgeDecides, isolation }, process.shutdown)
+  const processor = await startProcessor(
+    { ...process, deliver, lineTo, edgeDecides, isolation },
+    process.shutdown,
+  )
   const model = () => summary(processor.model, processor.pipeline)
   await assertAliases(config, () => [model()])
   await startPlanning(process, { isolation, holdMs: longestHoldMs })
@@ -114,8 +117,8 @@ async function openEdge(
 /** A processor with its devices, for a fleet. */
 async function startProcessorAlone(process: Process): Promise<Started> {
   const { backends, log, shutdown } = process
-  const replies = openReplies(process.config, process)
-  const processor = await startProcessor({ ...process, deliver: replies.deliver }, shutdown)
+  const { deliver, lineTo } = openReplies(process.config, process)
+  const processor = await startProcessor({ ...process, deliver, lineTo }, shutdown)
   const announcement = announceModel({
     store: backends.store,
     model: () => summary(processor.model, processor.pipeline),

@@ -119,6 +119,7 @@ test('a caller who went away gets no answer and no mark', async () => {
   const edge = fakeEdge({
     mailbox: {
       deliver: () => false,
+      show: () => 'unwanted',
       open: () => ({ replyTo: 'test:1', wait: async () => void caller.abort(), close: () => {} }),
     },
   })

@@ -1,13 +1,22 @@
 import { expect, test } from 'vitest'
 import { completed, errorOf, fakeEdge } from '../../app.fixture.ts'
 import type { FinishedCaption } from '../../contract/caption.ts'
-import { maxReplyAgeMs, type SignedReply, signatureHeader, signReply } from '../../contract/reply.ts'
+import {
+  type CaptionPart,
+  maxReplyAgeMs,
+  type PartDelivery,
+  type SignedReply,
+  signatureHeader,
+  signReply,
+} from '../../contract/reply.ts'
 
 const secret = 'a secret of the fleet'
+const deliveries: Record<string, PartDelivery> = { cap_1: 'taken', cap_gone: 'left' }
 
 /** An edge that knows the secret, where nobody but `cap_1` is waited for. */
 function waitingEdge(replySecret: string | undefined = secret) {
   const delivered: FinishedCaption[] = []
+  const shown: CaptionPart[] = []
   const edge = fakeEdge({
     replySecret,
     mailbox: {
@@ -16,11 +25,15 @@ function waitingEdge(replySecret: string | undefined = secret) {
         delivered.push(caption)
         return id === 'cap_1'
       },
+      show: async (id, part) => {
+        shown.push(part)
+        return deliveries[id] ?? 'unwanted'
+      },
     },
   })
   const post = (id: string, { headers, body }: { headers: Record<string, string>; body: string }) =>
     edge.app.request(`/internal/replies/${id}`, { method: 'POST', headers, body })
-  return { ...edge, delivered, post }
+  return { ...edge, delivered, shown, post }
 }
 
 const signed = (id: string, options: { key?: string; ageMs?: number } = {}): SignedReply =>
@@ -37,6 +50,27 @@ test('a genuine reply that nobody waits for is fine as well', async () => {
   const { post } = waitingEdge()
   const response = await post('cap_2', signed('cap_2'))
   expect([response.status, await response.json()]).toEqual([200, { delivered: false }])
+})
+
+test.each([
+  ['cap_1', 200, true],
+  ['cap_2', 200, false],
+  ['cap_gone', 410, false],
+] as const)('a genuine part for %s is answered with %i', async (id, status, taken) => {
+  const { post, shown, delivered } = waitingEdge()
+  const texts = [{ index: 0, from: 2, text: 'red' }]
+  const part: CaptionPart = { id, object: 'caption.part', created: 1_790_000_000, texts }
+  const response = await post(id, signReply(secret, id, part, 1_790_000_000_000))
+  expect([response.status, await response.json()]).toEqual([status, { delivered: taken }])
+  expect([shown, delivered]).toEqual([[part], []])
+})
+
+test('a part that says nothing sensible is refused', async () => {
+  const { post, shown } = waitingEdge()
+  const texts = [{ index: -1, from: 0, text: 'red' }]
+  const part: CaptionPart = { id: 'cap_1', object: 'caption.part', created: 1, texts }
+  expect((await post('cap_1', signReply(secret, 'cap_1', part, 1_790_000_000_000))).status).toBe(400)
+  expect(shown).toEqual([])
 })
 
 test.each<[string, () => { headers: Record<string, string>; body: string }, number, string]>([

@@ -1,6 +1,7 @@
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { TurbineError } from '../../contract/errors.ts'
 import {
+  callerLeftStatus,
   type ReplyFault,
   replyPath,
   signatureHeader,
@@ -14,7 +15,7 @@ import { receiveBody } from '../../guard/body.ts'
 const maxReplyBytes = 64 * 1024
 
 /**
- * `POST /internal/replies/{id}`: processors announce finished captions here. Authenticated by signature, not by API
+ * `POST /internal/replies/{id}`: processors announce finished captions here, and parts of those that grow. Authenticated by signature, not by API
  * key, and not part of the public document. Without a secret the route does not exist.
  */
 export function addReplies(
@@ -39,14 +40,16 @@ export function addReplies(
       const [status, message] = faults[checked.fault]
       throw new TurbineError(message, { status, code: `reply_${checked.fault}` })
     }
-    return c.json({ delivered: await mailbox.deliver(id, checked.caption) })
+    if ('caption' in checked) return c.json({ delivered: await mailbox.deliver(id, checked.caption) })
+    const shown = await mailbox.show(id, checked.part)
+    return c.json({ delivered: shown === 'taken' }, shown === 'left' ? callerLeftStatus : 200)
   })
 }
 
 const faults: Record<ReplyFault, [status: 400 | 401, message: string]> = {
   malformed: [
     400,
-    `A reply is a finished caption with the headers ${signatureHeader} and ${timestampHeader}.`,
+    `A reply is a finished caption, or a part of one, with the headers ${signatureHeader} and ${timestampHeader}.`,
   ],
   forged: [401, 'The signature is wrong. Processors and edges need the same TURBINE_REPLY_SECRET.'],
   stale: [401, 'The reply is too old. The clocks of processors and edges must agree within two minutes.'],

@@ -1,11 +1,14 @@
 import { encodeBase64 } from 'hono/utils/encode'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { BucketUnavailableError, StoreUnavailableError } from '../../../infra/store/store.ts'
 import { completed, emptyMailbox, errorOf, failed, mailboxWith, pngHeader } from '../../app.fixture.ts'
+import type { FinishedCaption } from '../../contract/caption.ts'
 import { decodeJob, maxInlineImageBytes } from '../../contract/job.ts'
 import { keys } from '../../contract/keys.ts'
+import type { CaptionPart } from '../../contract/reply.ts'
 import type { EdgeDeps } from '../../deps.ts'
+import { createMailbox } from '../../submit/mailbox.ts'
 import { resourceEdge, startSeconds } from '../resources.fixture.ts'
 
 const png = pngHeader()
@@ -257,4 +260,107 @@ test('an image too large for a record goes by the store', async () => {
   expect((await response).status).toBe(200)
   const job = decodeJob(edge.sent[0]!.record)
   expect(job.image).toEqual({ key: keys.captionImage('default', job.id), bytes: large.length })
+})
+
+describe('while a caption grows', () => {
+  const streamed = { ...asking(image()), stream: true }
+  const part = (id: string, texts: [from: number, text: string, index?: number][]): CaptionPart => ({
+    id,
+    object: 'caption.part',
+    created: startSeconds,
+    texts: texts.map(([from, text, index = 0]) => ({ index, from, text })),
+  })
+
+  /** A stream that has begun with "a ", by an edge whose processor the test plays. */
+  async function begun(json: object = streamed, overrides: Partial<EdgeDeps> = {}) {
+    const mailbox = createMailbox()
+    const sent = Promise.withResolvers<string>()
+    const edge = resourceEdge({ mailbox, ...overrides })
+    const send = edge.deps.stream.send
+    edge.deps.stream.send = async (...sending) => {
+      await send(...sending)
+      sent.resolve(decodeJob(sending[1][0]!).id)
+    }
+    const called = edge.call('POST', '/v1/chat/completions', { json })
+    const id = await sent.promise
+    expect(mailbox.show(id, part(id, [[0, 'a ']]))).toBe('taken')
+    return { edge, mailbox, id, response: await called }
+  }
+
+  test('its texts are sent at once, and what is lost or comes twice makes no difference', async () => {
+    const { mailbox, id, response } = await begun()
+    expect(response.status).toBe(200)
+    for (const texts of [[[0, 'a ']], [[5, ' sq']], [[2, 'red']], [[0, 'a red']]] as [number, string][][])
+      mailbox.show(id, part(id, texts))
+    const reader = response.body!.getReader()
+    const read = async () => eventsOf(new TextDecoder().decode((await reader.read()).value))[0]
+    expect(await read()).toMatchObject({ id, choices: [{ delta: { role: 'assistant', content: '' } }] })
+    expect(await read()).toMatchObject({ choices: [{ delta: { content: 'a ' } }] })
+    expect(await read()).toMatchObject({ choices: [{ delta: { content: 'red' } }] })
+    mailbox.deliver(id, completed(id))
+    expect(await read()).toMatchObject({ choices: [{ delta: { content: ' square' } }] })
+    expect(await read()).toMatchObject({ choices: [{ delta: {}, finish_reason: 'stop' }], turbine: {} })
+    expect(await read()).toBe('[DONE]')
+    expect((await reader.read()).done).toBe(true)
+  })
+
+  test.each([
+    ['fails', { caption: failed }, 'image_invalid', 'cut off'],
+    ['is late', {}, 'caption_pending', 'GET /v1/captions/'],
+    [
+      'is another than it began with',
+      { caption: (id: string) => ({ ...completed(id), caption: 'the blue circle' }) },
+      'caption_changed',
+      'GET /v1/captions/',
+    ],
+    ['is late while the store is away', { store: true }, 'store_unavailable', 'Retry'],
+  ])('one that %s ends with an error, and not as if it were done', async (_, how, code, says) => {
+    const { edge, mailbox, id, response } = await begun()
+    if ('store' in how) edge.deps.store.put = () => Promise.reject(new StoreUnavailableError('away'))
+    if ('caption' in how) mailbox.deliver(id, how.caption(id) as FinishedCaption)
+    else mailbox.release()
+    const events = eventsOf(await response.text())
+    expect(events).toHaveLength(3)
+    expect(events[2]).toEqual({ error: expect.objectContaining({ code }) })
+    expect(events[2].error.message).toContain(says)
+  })
+
+  test('one that was cut shorter than it was shown ends where it is', async () => {
+    const { mailbox, id, response } = await begun()
+    mailbox.show(id, part(id, [[2, 'red square with']]))
+    mailbox.deliver(id, completed(id))
+    const events = eventsOf(await response.text())
+    expect(events.slice(-2)).toMatchObject([{ choices: [{ finish_reason: 'stop' }] }, '[DONE]'])
+  })
+
+  test('a caller who goes away is known to have left', async () => {
+    const { mailbox, id, response } = await begun()
+    await response.body!.cancel()
+    await expect.poll(() => mailbox.show(id, part(id, [[2, 'red']]))).toBe('left')
+    expect(mailbox.leaving(id)!.aborted).toBe(true)
+  })
+
+  test('its places are held until its end', async () => {
+    let [inFlight, held] = [0, 0]
+    const limiter: EdgeDeps['limiter'] = {
+      count: async () => ({ granted: true }),
+      enter: async () => {
+        inFlight++
+        return { granted: true, release: () => void inFlight-- }
+      },
+    }
+    const limited = { id: 'default', grants: [], limits: { inFlight: 1 } }
+    const accounts = { ...resourceEdge({}, [limited]).deps.accounts }
+    const roomIn = (now: number) => {
+      held = now
+      return 0
+    }
+    const { edge, mailbox, id, response } = await begun(streamed, { limiter, accounts, roomIn })
+    await edge.call('POST', '/v1/captions', { body: '{' })
+    expect([inFlight, held]).toEqual([1, 1])
+    mailbox.deliver(id, completed(id))
+    await response.text()
+    await edge.call('POST', '/v1/captions', { body: '{' })
+    expect([inFlight, held]).toEqual([0, 0])
+  })
 })
