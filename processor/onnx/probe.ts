@@ -33,14 +33,51 @@ export class Probe {
   async shapes(): Promise<Map<string, readonly number[]>> {
     const { graph } = this.#model
     const names = graph.node.flatMap(({ output }) => output.filter((name) => name !== ''))
-    const sizes = await this.#run(names, (input, output) => [
-      { opType: 'Shape', input: [input], output: [output] },
-    ])
+    const sizes = await this.#sizes(names)
     return new Map<string, readonly number[]>([
       ...Object.entries(this.#feeds).map(([name, { dims }]) => [name, [...dims]] as const),
       ...(graph.initializer ?? []).map(({ name, dims }) => [name, dims.map(Number)] as const),
-      ...[...sizes].map(([name, { data }]) => [name, data] as const),
+      ...names.map((name, i) => [name, sizes[i]!] as const),
     ])
+  }
+
+  /**
+   * As one list, each size behind its number of axes, to which every tensor adds in turn: an output for each of them would
+   * keep all tensors in memory until the last.
+   */
+  async #sizes(names: readonly string[]): Promise<number[][]> {
+    if (names.length === 0) return []
+    const list = (i: number) => `probe/list/${i}`
+    const nodes = [
+      ...names.map((name, i) => ({ opType: 'Shape', input: [name], output: [`probe/size/${i}`] })),
+      ...names.map((_, i) => ({
+        opType: 'Shape',
+        input: [`probe/size/${i}`],
+        output: [`probe/axes/${i}`],
+      })),
+      // Behind the others, for ONNX Runtime runs first what such a node reads of the last ones: the list so far.
+      ...names.map((_, i) => ({
+        opType: 'Concat',
+        input: [...(i > 0 ? [list(i - 1)] : []), `probe/axes/${i}`, `probe/size/${i}`],
+        output: [list(i)],
+        attribute: [{ name: 'axis', type: 2, i: 0 }],
+      })),
+    ]
+    const last = list(names.length - 1)
+    const session = await this.#open([last], nodes)
+    try {
+      const results = await session.run(this.#feedsOf(session))
+      const { data } = small(results[last]!)
+      let at = 0
+      return names.map(() => {
+        const end = at + 1 + data[at]!
+        const size = data.slice(at + 1, end)
+        at = end
+        return size
+      })
+    } finally {
+      await session.release()
+    }
   }
 
   /** Values of small tensors. */

@@ -1,6 +1,7 @@
 import type { Feeds } from '../../onnx/probe.ts'
 import { Probe, type Small } from '../../onnx/probe.ts'
 import type { ModelProto } from '../../onnx/proto.ts'
+import { sizesOnly } from '../../onnx/sizes-only.ts'
 import { GraphView } from '../../onnx/view.ts'
 
 /** Elements that a value has at most to be looked at. */
@@ -34,9 +35,11 @@ export class Encoder {
   /** @param pixels name of the input that holds the image */
   static async open(model: ModelProto, feeds: Feeds, pixels: string, folder: string): Promise<Encoder> {
     const view = new GraphView(model.graph)
-    const probe = new Probe(model, feeds, folder)
-    const shapes = await probe.shapes()
     const dependents = view.dependents([pixels])
+    // What depends on the pixels is asked for its size alone.
+    const probe = new Probe({ ...model, graph: sizesOnly(model.graph, dependents) }, feeds, folder)
+    const sizes = await probe.shapes()
+    const shapes = new Map([...sizes].filter(([name]) => !name.startsWith('sizes/')))
     const small = [...shapes].filter(
       ([name, shape]) =>
         !dependents.has(name) && !(name in feeds) && shape.reduce((a, b) => a * b, 1) <= smallSize,
