@@ -138,7 +138,7 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const config = settle({ model, device })
     const { openModel } = await import('../models/open-model.ts')
     const { resolveDevices } = await import('../engine/devices.ts')
-    const { openInspector } = await import('./inspector.ts')
+    const { openInspector } = await import('./inspect/inspector.ts')
     const { devices } = await resolveDevices(config.device)
     const intraOpThreads = config.intraOpThreads || undefined
     return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })

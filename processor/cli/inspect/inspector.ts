@@ -1,11 +1,11 @@
-import { captionIds, type RunRow } from '../engine/batch.ts'
-import { DevicePool } from '../engine/device-pool.ts'
-import type { DeviceTarget } from '../engine/device-target.ts'
-import { readPicture } from '../engine/read-picture.ts'
-import type { CaptionModel, GraphOptions } from '../models/model.ts'
-import { unitOf } from '../models/pictures.ts'
-import { perLayer, semanticWeights } from '../turbo/schedule.ts'
-import type { Inspector, Trace, TraceOptions } from './inspect.ts'
+import { captionIds, type RunRow } from '../../engine/batch.ts'
+import { DevicePool } from '../../engine/device-pool.ts'
+import type { DeviceTarget } from '../../engine/device-target.ts'
+import { readPicture } from '../../engine/read-picture.ts'
+import type { CaptionModel, GraphOptions } from '../../models/model.ts'
+import { unitOf } from '../../models/pictures.ts'
+import { perLayer, semanticWeights } from '../../turbo/schedule.ts'
+import type { Inspector, Trace, TraceOptions } from './command.ts'
 
 export interface InspectorOptions {
   model: CaptionModel

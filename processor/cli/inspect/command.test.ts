@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { ImageError } from '../../edge/contract/errors.ts'
-import { readImageFile } from '../../infra/fetch/image-file.ts'
-import { readSafetensorsHeader } from '../onnx/safetensors.ts'
-import { IncompleteError } from './errors.ts'
+import { ImageError } from '../../../edge/contract/errors.ts'
+import { readImageFile } from '../../../infra/fetch/image-file.ts'
+import { readSafetensorsHeader } from '../../onnx/safetensors.ts'
+import { IncompleteError } from '../errors.ts'
 import {
   type InspectFlags,
   runInspect,
@@ -14,7 +14,7 @@ import {
   type Trace,
   type TraceOptions,
   uniqueName,
-} from './inspect.ts'
+} from './command.ts'
 
 let folder: string
 
