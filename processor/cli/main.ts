@@ -134,14 +134,19 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { openCalibrator } = await import('../calibration/open-calibrator.ts')
     return openCalibrator(settle({ model, device }))
   },
-  openInspector: async ({ model, device }) => {
-    const config = settle({ model, device })
+  openInspector: async ({ model, device, prompt }) => {
+    const config = settle({ model, device, prompt })
     const { openModel } = await import('../models/open-model.ts')
     const { resolveDevices } = await import('../engine/devices.ts')
     const { openInspector } = await import('./inspect/inspector.ts')
     const { devices } = await resolveDevices(config.device)
     const intraOpThreads = config.intraOpThreads || undefined
-    return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })
+    return openInspector({
+      model: await openModel(config.model),
+      device: devices[0]!,
+      intraOpThreads,
+      prompt: config.prompt,
+    })
   },
 })
 // A failed write is told after it.

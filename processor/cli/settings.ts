@@ -5,6 +5,8 @@ import type { ConfigRow, SettingName } from '../../infra/config.ts'
 export interface ModelFlags {
   model?: string
   device?: string
+  /** What the model is asked. */
+  prompt?: string
 }
 
 /** Option of a setting. Its value stays text, which the config module parses like that of the variable. */

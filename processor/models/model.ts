@@ -117,12 +117,14 @@ export interface CaptionModel {
   /** As the `model_type` of its configuration, e.g. `blip`. */
   family: string
   picture: PictureRule
-  /** Side of a square patch, pixels. */
-  patch: number
+  /** Side of the square patches that are its image tokens, pixels; absent where tokens are no such patches, or not known. */
+  patch?: number
   /** Sizes of the vision encoder, with the tokens of one picture or tile. */
   encoder: EncoderShape
   /** Ascending in tokens merged; level 0 is none, and the only one of a model without a place for Turbo. */
   levels: PruneLevel[]
+  /** Why Turbo has no place in its encoder, where it has none: a clause, e.g. `its positions are rotary`. */
+  unplugged?: string
   follows: FollowedText
   /** Names of its tasks, and of those that read a text beside. */
   tasks?: readonly string[]

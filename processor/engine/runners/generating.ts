@@ -4,7 +4,7 @@ import type { GenerateRow } from '../../models/exported/rows.ts'
 import type { EncoderDecoderPlan, VisionLanguagePlan } from '../../models/model.ts'
 import type { MadeIds, RowResult, RunRow } from '../batch.ts'
 import type { Runner, RunnerBatch, RunnerResult } from './runner.ts'
-import { VisionRun } from './vision.ts'
+import { type Seen, traced, VisionRun } from './vision.ts'
 
 type GeneratingPlan = VisionLanguagePlan | EncoderDecoderPlan
 
@@ -38,7 +38,10 @@ export class GeneratingRunner implements Runner {
 
   async run({ rows, schedule }: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult> {
     this.#calls = []
-    const features = await this.#features(rows, schedule)
+    const seen = await this.#see(rows, schedule)
+    const features = seen
+      ? cutFeatures(seen.read.data as Float32Array, rows, this.#plan.generate)
+      : rows.map(() => new Float32Array(0))
     const prompted = rows.map(
       (row, index): GenerateRow => ({
         ...this.#promptOf(row),
@@ -50,7 +53,7 @@ export class GeneratingRunner implements Runner {
       chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
       onTokens: this.#plan.kind === 'vision-language' ? this.#teller(rows, onMade) : undefined,
     })
-    return { rows: made as RowResult[], ...stepsOf(this.#calls) }
+    return { rows: made as RowResult[], ...stepsOf(this.#calls), ...(seen && traced(seen)) }
   }
 
   /** The first ids of an encoder-decoder's answer are its prompt where it reads no text, and else stand behind the start ids. */
@@ -83,11 +86,10 @@ export class GeneratingRunner implements Runner {
     await this.#session.release()
   }
 
-  async #features(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<Float32Array[]> {
+  /** Undefined where there are no pictures. */
+  async #see(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<Seen | undefined> {
     const pictures = rows.flatMap((row) => row.pictures)
-    if (pictures.length === 0) return rows.map(() => new Float32Array(0))
-    const features = await this.#vision.run(pictures, schedule)
-    return cutFeatures(features.data as Float32Array, rows, this.#plan.generate)
+    return pictures.length === 0 ? undefined : this.#vision.run(pictures, schedule)
   }
 
   async #timed(feeds: Record<string, Tensor>, fetches: string[]) {
