@@ -34,6 +34,7 @@ const ofModels = [
   'decoders',
   'decodeTimeoutMs',
   'maxBatch',
+  'pictureMemoryMb',
   'lanes',
 ] as const satisfies SettingName[]
 const ofPlanners = ['repay', 'captionRetention', 'sweepInterval'] as const satisfies SettingName[]

@@ -10,6 +10,7 @@ import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
+import { pictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 /** Running pipeline with its model and devices. */
@@ -71,6 +72,7 @@ export async function openPipeline(
     decoders: config.decoders || undefined,
     decodeTimeoutMs: config.decodeTimeoutMs,
     decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
+    pictureBytes: pictureMemory(config.pictureMemoryMb),
     maxPixels: config.maxPixels,
     truncated: config.truncated,
     prompt: config.prompt,
