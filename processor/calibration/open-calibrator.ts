@@ -1,12 +1,14 @@
 import type { Config } from '../../infra/config.ts'
 import { resolveDevices } from '../engine/devices.ts'
 import { openModel } from '../models/open-model.ts'
+import { askedByDefault, capabilitiesOf } from '../pipeline/capabilities.ts'
 import { precisionOf } from '../pipeline/open.ts'
 import { type Calibrator, startCalibrator } from './calibrator.ts'
 
 /**
  * Opens the configured model for calibration, on the first of the configured devices.
- * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError
+ * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, ConfigError for a prompt that the
+ * model cannot follow
  */
 export async function openCalibrator(config: Config): Promise<Calibrator> {
   const { devices } = await resolveDevices(config.device)
@@ -14,5 +16,6 @@ export async function openCalibrator(config: Config): Promise<Calibrator> {
   const model = await openModel(config.model)
   const { precision } = await precisionOf(config, model, device)
   const intraOpThreads = config.intraOpThreads || undefined
-  return startCalibrator({ model, device, precision, batch: config.maxBatch, intraOpThreads })
+  const request = askedByDefault({ id: model.id, can: capabilitiesOf(model) }, config.prompt)
+  return startCalibrator({ model, device, precision, batch: config.maxBatch, intraOpThreads, request })
 }

@@ -130,9 +130,9 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { openCaptioner } = await import('../pipeline/open.ts')
     return openCaptioner(config)
   },
-  openCalibrator: async ({ model, device }) => {
+  openCalibrator: async ({ model, device, prompt }) => {
     const { openCalibrator } = await import('../calibration/open-calibrator.ts')
-    return openCalibrator(settle({ model, device }))
+    return openCalibrator(settle({ model, device, prompt }))
   },
   openInspector: async ({ model, device, prompt }) => {
     const config = settle({ model, device, prompt })

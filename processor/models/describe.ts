@@ -57,8 +57,7 @@ export async function describeModel(folder: string): Promise<ModelDescription> {
 }
 
 /** A model says of each level how many tokens each block merges. */
-function turboOf({ encoder, levels, unplugged }: CaptionModel): TurboPlace {
-  if (unplugged) return { refused: unplugged }
+function turboOf({ encoder, levels }: CaptionModel): TurboPlace {
   if (levels.length > 1) return { blocks: Array.from({ length: encoder.layers }, (_, block) => block) }
   return { refused: 'it has no levels beside the unpruned one.' }
 }

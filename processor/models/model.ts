@@ -123,8 +123,8 @@ export interface CaptionModel {
   encoder: EncoderShape
   /** Ascending in tokens merged; level 0 is none, and the only one of a model without a place for Turbo. */
   levels: PruneLevel[]
-  /** Why Turbo has no place in its encoder, where it has none: a clause, e.g. `its positions are rotary`. */
-  unplugged?: string
+  /** Why its encoder has no place for Turbo. */
+  unpruned?: string
   follows: FollowedText
   /** Names of its tasks, and of those that read a text beside. */
   tasks?: readonly string[]

@@ -10,7 +10,7 @@ import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
-import { pictureMemory } from './picture-memory.ts'
+import { PictureMemory, pictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 /** Running pipeline with its model and devices. */
@@ -32,6 +32,7 @@ export interface OpenPipelineOptions
     | 'onLost'
     | 'onCacheError'
     | 'onCrash'
+    | 'pictures'
   > {
   /** Folder for measured run times and passed self-tests, reused at the next start; default: none. */
   costFolder?: string
@@ -72,7 +73,7 @@ export async function openPipeline(
     decoders: config.decoders || undefined,
     decodeTimeoutMs: config.decodeTimeoutMs,
     decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
-    pictureBytes: pictureMemory(config.pictureMemoryMb),
+    pictures: new PictureMemory(pictureMemory(config.pictureMemoryMb)),
     maxPixels: config.maxPixels,
     truncated: config.truncated,
     prompt: config.prompt,

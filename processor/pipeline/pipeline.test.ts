@@ -5,6 +5,7 @@ import { mostPictureBytes } from '../models/pictures.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import type { CaptionTask } from './captioner.ts'
 import type { BatchReport } from './executor.ts'
+import { PictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
@@ -164,7 +165,7 @@ describe('Pipeline', () => {
     const image = await picture('red')
     const bytes = mostPictureBytes((await openModel(tinyBlip)).picture)
     // A lane has a half, and an owner a half of that: two pictures.
-    const small = await start({ pictureBytes: 8 * bytes, queueLimit: 20 })
+    const small = await start({ pictures: new PictureMemory(8 * bytes), queueLimit: 20 })
     const most: number[] = []
     const captions = Array.from({ length: 12 }, () => small.caption({ image, lane: 'interactive' }))
     const watched = captions.map((caption) =>
@@ -176,7 +177,7 @@ describe('Pipeline', () => {
     expect(small.pictures.reserved('interactive')).toBe(0)
     await small.close()
 
-    const full = await start({ pictureBytes: 8 * bytes, queueLimit: 3 })
+    const full = await start({ pictures: new PictureMemory(8 * bytes), queueLimit: 3 })
     const results = await Promise.allSettled(
       Array.from({ length: 12 }, () => full.caption({ image, lane: 'interactive' })),
     )

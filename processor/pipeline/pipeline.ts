@@ -50,8 +50,8 @@ export interface PipelineOptions
   decodeTimeoutMs?: number
   /** Memory for images that take much of it, bytes. Default: by the machine's. */
   decodeBytes?: number
-  /** Memory for decoded pictures that wait or run, bytes. Default: by the machine's. */
-  pictureBytes?: number
+  /** Memory for decoded pictures that wait or run, which pipelines can share. Default: its own, by the machine's. */
+  pictures?: PictureMemory
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
   /** What is done with captions. Default: those that repeat themselves are ended, of models that follow text. */
@@ -119,7 +119,7 @@ export class Pipeline implements Captioner {
       now,
       upstream: (lane, at) => [...this.#beingDecoded(lane), ...(upstream?.(lane, at) ?? [])],
     })
-    this.pictures = new PictureMemory(options.pictureBytes ?? pictureMemory(0))
+    this.pictures = options.pictures ?? new PictureMemory(pictureMemory(0))
     this.#model = model
     this.#now = now
     this.#pool = pool

@@ -7,6 +7,7 @@ import type { RawOutput } from '../../engine/runners/runner.ts'
 import type { CaptionModel, GraphOptions } from '../../models/model.ts'
 import { unitOf } from '../../models/pictures.ts'
 import { askedByDefault, capabilitiesOf } from '../../pipeline/capabilities.ts'
+import { taskRow } from '../../pipeline/task-row.ts'
 import { perLayer, semanticWeights } from '../../turbo/schedule.ts'
 import { UsageError } from '../errors.ts'
 import type { Inspector, Trace, TraceOptions } from './command.ts'
@@ -38,14 +39,14 @@ export async function openInspector(options: InspectorOptions): Promise<Inspecto
   }
 
   return {
-    note: model.unplugged && `Turbo has no place in ${model.id} (${model.unplugged}): nothing merges.`,
+    note: model.unpruned && `Turbo has no place in ${model.id} (${model.unpruned}): nothing merges.`,
     async trace(image: Uint8Array, options: TraceOptions): Promise<Trace> {
       const mode = options.mode === 'tome' ? 'turbo' : options.mode
       assertMode(model, mode)
       const pool = await poolFor({ trace: true, mode, threshold: options.threshold })
       const picture = await readPicture(image, model.picture)
-      const prompt = model.encode({ text: '', ...request, pictures: [picture.shape] })
-      const row: RunRow = { pictures: [picture], prompt, settings: greedyOf(model) }
+      // Nothing is drawn by lot.
+      const row = taskRow(model, { request, settings: { temperature: 0 } }, [picture])
       const result = await pool.devices[0]!.run({ rows: [row], schedule: scheduleOf(options, model) })
       return {
         ...pictureOf(model, picture),
@@ -58,9 +59,6 @@ export async function openInspector(options: InspectorOptions): Promise<Inspecto
     },
   }
 }
-
-/** The model's own settings, but nothing is drawn by lot. */
-const greedyOf = ({ generation }: CaptionModel) => ({ ...generation, temperature: 0 })
 
 /** @throws UsageError for a score that only Turbo's own graphs have */
 function assertMode({ id, runner }: CaptionModel, mode: GraphOptions['mode']): void {

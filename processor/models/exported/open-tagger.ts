@@ -26,7 +26,7 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
     family,
     picture,
     ...(vision.patch && { patch: vision.patch }),
-    ...(vision.refused && { unplugged: vision.refused }),
+    ...(vision.refused && { unpruned: vision.refused }),
     encoder,
     levels: plugged
       ? await readLevels(folder, encoder)
