@@ -245,6 +245,12 @@ const settings = {
     default: '0',
     placeholder: 'MB',
   }),
+  pictureMemoryMb: integer(0, 1_048_576, {
+    description:
+      'Memory for pictures that are decoded and wait for a device or are on it, MiB; 0 is a quarter of what the process may use, at most 2048. Interactive images and those of batches have a half each; none of the tenants gets all of it.',
+    default: '0',
+    placeholder: 'MB',
+  }),
   minBodyRate: integer(0, 1_000_000_000, {
     description:
       'Minimum rate of a request body, bytes per second, with a slack of 30 s; a slower one gets 408. 0 is any rate.',

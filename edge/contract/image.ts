@@ -102,6 +102,12 @@ function sizeInHeader({ name }: FileFormat, bytes: Uint8Array): ISize | undefine
   }
 }
 
+/** Width and height that the header of an image says; undefined when it is unreadable, or not of an accepted image. */
+export function imageSize(bytes: Uint8Array): { width: number; height: number } | undefined {
+  const format = formatOf(bytes)
+  return format?.decoded ? sizeInHeader(format, bytes) : undefined
+}
+
 /**
  * Rejects bytes that are not an accepted image, by their header and without decoding. Unclear cases pass: the decoder
  * checks again.

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { agreementScore, agreementWith } from './agreement.ts'
+import { agreementScore, agreementWith, tagAgreementWith } from './agreement.ts'
 
 const unpruned = [
   'a red car by day',
@@ -28,4 +28,10 @@ it('scores a caption that is nearly right above one that is all wrong', () => {
   const nearly = agreementScore(agreement(['a red car by night', ...unpruned.slice(1)]))
   const wrong = agreementScore(agreement(['zebra', ...unpruned.slice(1)]))
   expect(nearly).toBeGreaterThan(wrong)
+})
+
+it('compares tags whatever their order, and counts those in common', () => {
+  const agreement = tagAgreementWith(['cat, hat, night', 'tree', ''])
+  expect(agreement(['night, cat, hat', 'tree', ''])).toEqual({ exact: 1, cider: 1 })
+  expect(agreement(['cat, hat', 'house', ''])).toEqual({ exact: 1 / 3, cider: (2 / 3 + 0 + 1) / 3 })
 })

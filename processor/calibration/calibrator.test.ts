@@ -1,7 +1,10 @@
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { CaptionText } from '../../edge/contract/caption.ts'
+import { readPicture } from '../engine/read-picture.ts'
 import { openModel } from '../models/open-model.ts'
 import { pictureBytes, wholePicture } from '../models/pictures.ts'
+import { referenceOf } from '../models/reference.fixture.ts'
 import { editJson, readExpected, tinyBlip, withCopy } from '../models/tiny-blip.fixture.ts'
 import { perLayer } from '../turbo/schedule.ts'
 import { type Calibrator, startCalibrator } from './calibrator.ts'
@@ -39,6 +42,47 @@ it('captions batches, those that are not full too', async () => {
   expect(inferenceMs).toBeGreaterThan(0)
   const half = perLayer(12, encoder.layers)
   expect((await calibrator.run(batch!, { r: half, weight: none })).captions).toHaveLength(ids.length)
+})
+
+describe('of other families', () => {
+  async function captionsOf(name: string, { r, request }: { r: number; request?: CaptionText }) {
+    const reference = referenceOf(name)
+    const calibrator = await startCalibrator({
+      model: await openModel(reference.folder),
+      device: { name: 'cpu', provider: 'cpu', deviceId: 0 },
+      precision: 'float32',
+      batch: 2,
+      intraOpThreads: 1,
+      request,
+    })
+    try {
+      const { picture, encoder } = calibrator.model
+      const views = Object.values(reference.views).slice(0, 2)
+      const pictures = await Promise.all(views.map((view) => readPicture(reference.picture(view), picture)))
+      const schedule = { r: perLayer(r, encoder.layers), weight: perLayer(0, encoder.layers) }
+      return await calibrator.run({ pictures, count: pictures.length }, schedule)
+    } finally {
+      await calibrator.close()
+    }
+  }
+
+  it.each(['smolvlm', 'llava', 'vit-gpt2', 'wd-tagger'])('captions with %s at any level', async (name) => {
+    const unpruned = await captionsOf(name, { r: 0 })
+    expect(unpruned.captions.filter(Boolean)).toHaveLength(2)
+    expect((await captionsOf(name, { r: 0 })).captions).toEqual(unpruned.captions)
+    expect((await captionsOf(name, { r: 24 })).captions).not.toEqual(unpruned.captions)
+  })
+
+  it('asks what it is told to', async () => {
+    const asked = await captionsOf('smolvlm', { r: 0, request: { text: 'What colour is it?' } })
+    expect(asked.captions).not.toEqual((await captionsOf('smolvlm', { r: 0 })).captions)
+  })
+
+  it.each(['qwen2-vl', 'florence2'])('refuses %s, in which nothing merges', async (name) => {
+    await expect(captionsOf(name, { r: 0 })).rejects.toThrow(
+      /has no levels to calibrate: Turbo has no place in it \(.+\)\. It is served unpruned\.$/,
+    )
+  })
 })
 
 it('names the device, and tells models apart by their content', async () => {

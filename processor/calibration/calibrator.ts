@@ -1,12 +1,15 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
+import { createReadStream, existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
-import { captionIds, plainRow } from '../engine/batch.ts'
+import type { CaptionText } from '../../edge/contract/caption.ts'
+import { captionIds } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import type { Precision } from '../engine/precision.ts'
 import type { CaptionModel } from '../models/model.ts'
+import { ModelFolderError } from '../onnx/weights.ts'
+import { taskRow } from '../pipeline/task-row.ts'
 import type { Schedule } from '../turbo/schedule.ts'
 import type { PictureBatch } from './pictures.ts'
 
@@ -19,7 +22,11 @@ export interface Calibrator {
   readonly device: string
   /** Images in a full batch. */
   readonly batch: number
-  /** Captions a batch, without a prompt. */
+  /** What the model is asked of each picture; absent: nothing. */
+  readonly request?: CaptionText | undefined
+  /** Whether its captions are tags. */
+  readonly tags?: boolean
+  /** Captions a batch; words are not drawn by lot. */
   run(batch: PictureBatch, schedule: Schedule): Promise<{ captions: string[]; inferenceMs: number }>
   close(): Promise<void>
 }
@@ -31,11 +38,17 @@ export interface CalibratorOptions {
   /** Images in a full batch. */
   batch: number
   intraOpThreads?: number
+  /** What the model is asked; default: nothing. */
+  request?: CaptionText | undefined
 }
 
-/** Opens a model on a device. @throws ModelFolderError, DeviceOpenError */
+/** Opens a model on a device. @throws ModelFolderError for one without a place for Turbo; DeviceOpenError */
 export async function startCalibrator(options: CalibratorOptions): Promise<Calibrator> {
-  const { model, device: target, precision, batch, intraOpThreads } = options
+  const { model, device: target, precision, batch, intraOpThreads, request } = options
+  if (model.unpruned)
+    throw new ModelFolderError(
+      `${model.id} has no levels to calibrate: Turbo has no place in it (${model.unpruned}). It is served unpruned.`,
+    )
   const modelDigest = await digestOf(model)
   const pool = await DevicePool.start({
     model,
@@ -50,10 +63,18 @@ export async function startCalibrator(options: CalibratorOptions): Promise<Calib
     modelDigest,
     device: `${target.name}, ${precision}`,
     batch,
+    request,
+    tags: model.describe !== undefined,
     async run({ pictures }, schedule) {
-      const rows = pictures.map((picture) => plainRow(model, picture))
+      const rows = pictures.map((picture) =>
+        taskRow(model, { request, settings: { temperature: 0 } }, [picture]),
+      )
       const { rows: results, inferenceMs } = await device.run({ rows, schedule })
-      const captions = results.map((result, index) => model.decode(captionIds(rows[index]!.prompt, result)))
+      const captions = results.map(
+        (result, index) =>
+          (result.scores && model.describe?.(result.scores).caption) ??
+          model.decode(captionIds(rows[index]!.prompt, result)),
+      )
       return { captions, inferenceMs }
     },
     close: () => pool.close(),
@@ -62,7 +83,10 @@ export async function startCalibrator(options: CalibratorOptions): Promise<Calib
 
 async function digestOf({ folder, weightFiles }: CaptionModel): Promise<string> {
   const hash = createHash('sha256')
-  for (const name of ['config.json', ...weightFiles])
-    await pipeline(createReadStream(join(folder, name)), hash, { end: false })
+  for (const name of ['config.json', ...weightFiles]) {
+    const path = join(folder, name)
+    // Taggers have no configuration of their own.
+    if (existsSync(path)) await pipeline(createReadStream(path), hash, { end: false })
+  }
   return hash.digest('hex')
 }

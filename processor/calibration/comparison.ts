@@ -10,6 +10,8 @@ export interface ComparisonOptions<B> {
   layers: number
   /** Captions of a batch with a schedule. */
   caption(batch: B, schedule: Schedule): Promise<string[]>
+  /** How captions are compared with the unpruned ones. Default: as sentences. */
+  agreement?(unpruned: readonly string[]): Agreement
 }
 
 /**
@@ -20,6 +22,7 @@ export function comparison<B extends Pick<PictureBatch, 'count'>>({
   batches,
   layers,
   caption,
+  agreement: agreementOf = agreementWith,
 }: ComparisonOptions<B>): (schedule: Schedule, pictures: number) => Promise<LevelQuality> {
   const none = perLayer(0, layers)
   const agreements = new Map<number, Agreement>()
@@ -33,7 +36,7 @@ export function comparison<B extends Pick<PictureBatch, 'count'>>({
   }
   return async (schedule, pictures) => {
     const agreement =
-      agreements.get(pictures) ?? agreementWith(await captions({ r: none, weight: none }, pictures))
+      agreements.get(pictures) ?? agreementOf(await captions({ r: none, weight: none }, pictures))
     agreements.set(pictures, agreement)
     return agreement(await captions(schedule, pictures))
   }

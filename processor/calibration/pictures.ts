@@ -13,6 +13,12 @@ export interface PictureBatch {
   count: number
 }
 
+/** A batch filled up with its own pictures again. */
+export function filledUp({ pictures }: PictureBatch, size: number): PictureBatch {
+  const filled = Array.from({ length: size }, (_, i) => pictures[i % pictures.length]!)
+  return { pictures: filled, count: size }
+}
+
 /** Puts pictures into batches of up to `size`. */
 export function toBatches(pictures: readonly RunPicture[], size: number): PictureBatch[] {
   return Array.from({ length: Math.ceil(pictures.length / size) }, (_, i) => {

@@ -134,19 +134,19 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { openCaptioner } = await import('../pipeline/open.ts')
     return openCaptioner(config)
   },
-  openCalibrator: async ({ model, device, dtype }) => {
+  openCalibrator: async ({ model, device, dtype, prompt }) => {
     const { openCalibrator } = await import('../calibration/open-calibrator.ts')
-    return openCalibrator(settle({ model, device, dtype }))
+    return openCalibrator(settle({ model, device, dtype, prompt }))
   },
   openInspector: async (flags) => {
     const config = settle({ ...flags })
     const { openConfigured } = await import('../pipeline/open.ts')
     const { resolveDevices } = await import('../engine/devices.ts')
-    const { openInspector } = await import('./inspector.ts')
+    const { openInspector } = await import('./inspect/inspector.ts')
     const { devices } = await resolveDevices(config.device)
     const intraOpThreads = config.intraOpThreads || undefined
     const model = await openConfigured(config, devices[0]!)
-    return openInspector({ model, device: devices[0]!, intraOpThreads })
+    return openInspector({ model, device: devices[0]!, intraOpThreads, prompt: config.prompt })
   },
 })
 // A failed write is told after it.

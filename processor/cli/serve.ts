@@ -36,6 +36,7 @@ const ofModels = [
   'decodeTimeoutMs',
   'maxBatch',
   'picturePixels',
+  'pictureMemoryMb',
   'lanes',
 ] as const satisfies SettingName[]
 const ofPlanners = ['repay', 'captionRetention', 'sweepInterval'] as const satisfies SettingName[]

@@ -6,6 +6,8 @@ export interface ModelFlags {
   model?: string
   device?: string
   dtype?: string
+  /** What the model is asked. */
+  prompt?: string
 }
 
 /** Option of a setting. Its value stays text, which the config module parses like that of the variable. */

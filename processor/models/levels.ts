@@ -49,6 +49,8 @@ const calibrationSchema = z.object({
   device: z.string(),
   /** Pictures for choosing levels, and for measuring their quality. */
   pictures: z.object({ search: z.int().min(1), held_out: z.int().min(1) }),
+  /** What the model was asked of each picture; absent: nothing. */
+  asked: z.record(z.string(), z.string()).optional(),
   speed: speedSchema,
 })
 const fileSchema = z.object({

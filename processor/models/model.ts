@@ -119,8 +119,8 @@ export interface CaptionModel {
   /** As the `model_type` of its configuration, e.g. `blip`. */
   family: string
   picture: PictureRule
-  /** Side of a square patch, pixels. */
-  patch: number
+  /** Side of the square patches that are its image tokens, pixels; absent where tokens are no such patches, or not known. */
+  patch?: number
   /** Sizes of the vision encoder, with the tokens of one picture or tile. */
   encoder: EncoderShape
   /** Ascending in tokens merged; level 0 is none, and the only one of a model without a place for Turbo. */

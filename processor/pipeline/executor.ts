@@ -189,15 +189,27 @@ export class Executor {
     return model.runner.lengths === 'equal' ? undefined : row.prompt.ids.length / measured.prompt.ids.length
   }
 
+  /**
+   * Refuses one more where as many wait as may, those included that are not decoded yet.
+   * @throws TurbineError `queue_full`
+   */
+  assertRoom(lane: Lane, undecoded: number): void {
+    const { queueLimit } = this.#options
+    if (this.waiting(lane) + undecoded >= queueLimit) throw this.#full(new QueueFullError(lane, queueLimit))
+  }
+
   #enqueue(image: QueuedImage<Work>): void {
     try {
       this.#queue.add(image, this.#options.now())
     } catch (error) {
-      if (!(error instanceof QueueFullError)) throw error
-      const decision = this.admission()
-      const retryAfterSeconds = decision.admitted ? 1 : decision.retryAfterSeconds
-      throw retryLater('queue_full', error.message, { status: 429, retryAfterSeconds })
+      throw error instanceof QueueFullError ? this.#full(error) : error
     }
+  }
+
+  #full({ message }: QueueFullError) {
+    const decision = this.admission()
+    const retryAfterSeconds = decision.admitted ? 1 : decision.retryAfterSeconds
+    return retryLater('queue_full', message, { status: 429, retryAfterSeconds })
   }
 
   #feedDevices(): void {

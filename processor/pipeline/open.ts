@@ -10,6 +10,7 @@ import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type OpenOptions, openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
+import { PictureMemory, pictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 /** Running pipeline with its model and devices. */
@@ -31,6 +32,7 @@ export interface OpenPipelineOptions
     | 'onLost'
     | 'onCacheError'
     | 'onCrash'
+    | 'pictures'
   > {
   /** Folder for measured run times and passed self-tests, reused at the next start; default: none. */
   costFolder?: string
@@ -71,6 +73,7 @@ export async function openPipeline(
     decoders: config.decoders || undefined,
     decodeTimeoutMs: config.decodeTimeoutMs,
     decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
+    pictures: new PictureMemory(pictureMemory(config.pictureMemoryMb)),
     maxPixels: config.maxPixels,
     truncated: config.truncated,
     prompt: config.prompt,

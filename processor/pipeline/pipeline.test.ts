@@ -1,9 +1,11 @@
 import sharp from 'sharp'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { openModel } from '../models/open-model.ts'
+import { mostPictureBytes } from '../models/pictures.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import type { CaptionTask } from './captioner.ts'
 import type { BatchReport } from './executor.ts'
+import { PictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
@@ -157,6 +159,33 @@ describe('Pipeline', () => {
     await expect(other.caption({ image, lane: 'batch' })).rejects.toMatchObject({ code: 'shutting_down' })
     await closed
     expect(await Promise.all(taken)).toHaveLength(5)
+  })
+
+  it('holds no more decoded pictures than fit, and counts those that wait for it as waiting', async () => {
+    const image = await picture('red')
+    const bytes = mostPictureBytes((await openModel(tinyBlip)).picture)
+    // A lane has a half, and an owner a half of that: two pictures.
+    const small = await start({ pictures: new PictureMemory(8 * bytes), queueLimit: 20 })
+    const most: number[] = []
+    const captions = Array.from({ length: 12 }, () => small.caption({ image, lane: 'interactive' }))
+    const watched = captions.map((caption) =>
+      caption.finally(() => most.push(small.pictures.reserved('interactive'))),
+    )
+    expect(small.pictures.waiting('interactive')).toBe(10)
+    await Promise.all(watched)
+    expect(Math.max(...most)).toBe(2 * bytes)
+    expect(small.pictures.reserved('interactive')).toBe(0)
+    await small.close()
+
+    const full = await start({ pictures: new PictureMemory(8 * bytes), queueLimit: 3 })
+    const results = await Promise.allSettled(
+      Array.from({ length: 12 }, () => full.caption({ image, lane: 'interactive' })),
+    )
+    const refused = results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []))
+    expect(refused).toHaveLength(7)
+    for (const reason of refused)
+      expect(reason).toMatchObject({ code: 'queue_full', status: 429, retryAfterSeconds: expect.any(Number) })
+    await full.close()
   })
 
   it('turns images away when its queue is full', async () => {

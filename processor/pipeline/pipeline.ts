@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import type { CaptionText } from '../../edge/contract/caption.ts'
-import { invalid, shuttingDown } from '../../edge/contract/errors.ts'
+import { ImageError, invalid, shuttingDown } from '../../edge/contract/errors.ts'
 import type { Capabilities } from '../../edge/contract/model.ts'
+import type { Reservation } from '../../infra/fair-budget.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { addSpan } from '../../infra/telemetry/tracing.ts'
 import {
@@ -24,6 +25,7 @@ import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
 import { type CaptionRules, endCaption, growingCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions, leave } from './executor.ts'
+import { estimatedBytes, PictureMemory, pictureMemory } from './picture-memory.ts'
 import { seedCosts } from './seed-costs.ts'
 import { checkImages, taskRow } from './task-row.ts'
 
@@ -48,6 +50,8 @@ export interface PipelineOptions
   decodeTimeoutMs?: number
   /** Memory for images that take much of it, bytes. Default: by the machine's. */
   decodeBytes?: number
+  /** Memory for decoded pictures that wait or run, which pipelines can share. Default: its own, by the machine's. */
+  pictures?: PictureMemory
   /** Graph options, e.g. `{ float16: true }`. */
   graph?: GraphOptions
   /** What is done with captions. Default: those that repeat themselves are ended, of models that follow text. */
@@ -79,14 +83,15 @@ export class Pipeline implements Captioner {
   readonly costs: CostModel
   readonly executor: Executor
   readonly decoders: DecoderPool
+  readonly pictures: PictureMemory
   readonly #model: CaptionModel
   readonly #now: () => number
   readonly #pool: DevicePool
   readonly #buffers = new PixelBuffers()
   readonly #open = new Set<Promise<unknown>>()
   readonly #level: number | undefined
-  /** Deadlines of interactive images that are not decoded yet, unix ms. */
-  readonly #undecoded = new Map<symbol, number>()
+  /** Interactive images that are not decoded yet, and their deadlines, unix ms. */
+  readonly #undecoded = new Set<{ deadline: number; images: number }>()
   readonly #targetMs: number
   readonly #rules: CaptionRules
   #closing = false
@@ -114,6 +119,7 @@ export class Pipeline implements Captioner {
       now,
       upstream: (lane, at) => [...this.#beingDecoded(lane), ...(upstream?.(lane, at) ?? [])],
     })
+    this.pictures = options.pictures ?? new PictureMemory(pictureMemory(0))
     this.#model = model
     this.#now = now
     this.#pool = pool
@@ -255,10 +261,30 @@ export class Pipeline implements Captioner {
 
   /** Decodes all images of a task; of several, those that are left are lost with the first that fails. */
   async #decodeAll(task: CaptionTask, images: readonly Uint8Array[]) {
-    const settled = await Promise.allSettled(images.map((image) => this.#decode({ ...task, image })))
+    const { lane, deadline = this.#now() + this.#targetMs } = task
+    const undecoded = { deadline, images: images.length }
+    if (lane === 'interactive') this.#undecoded.add(undecoded)
+    try {
+      return await this.#decodeWithin(task, images)
+    } finally {
+      this.#undecoded.delete(undecoded)
+    }
+  }
+
+  /** Pixels that wait for a device are bounded, so an image waits for its before it is decoded. */
+  async #decodeWithin(task: CaptionTask, images: readonly Uint8Array[]) {
+    const { lane, owner, signal } = task
+    this.executor.assertRoom(lane, this.pictures.waiting(lane))
+    const sizes = images.map((image) => estimatedBytes(this.#model.picture, image))
+    const bytes = sizes.reduce((sum, size) => sum + size, 0)
+    const held = await this.pictures.reserve({ lane, owner, bytes, signal })
+    const settled = await Promise.allSettled(
+      images.map((image, index) => this.#decode({ ...task, image }, { held, expected: sizes[index]! })),
+    )
     const decoded = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
     const release = () => {
       for (const { slot } of decoded) slot.release()
+      held.release()
     }
     const failed = settled.find((each) => each.status === 'rejected')
     if (failed) {
@@ -272,29 +298,40 @@ export class Pipeline implements Captioner {
   /** Interactive images being decoded. Planners publish those of batches. */
   #beingDecoded(lane: Lane): Backlog[] {
     if (lane === 'batch' || this.#undecoded.size === 0) return []
-    const deadline = Math.max(...this.#undecoded.values())
-    return [{ deadline, images: this.#undecoded.size, maxLevel: this.costs.levels.length - 1 }]
+    const waiting = [...this.#undecoded]
+    const deadline = Math.max(...waiting.map((each) => each.deadline))
+    const images = waiting.reduce((sum, each) => sum + each.images, 0)
+    return [{ deadline, images, maxLevel: this.costs.levels.length - 1 }]
   }
 
-  async #decode({ image, lane, owner, deadline, signal }: CaptionTask) {
+  async #decode(
+    { image, lane, owner, signal }: CaptionTask,
+    { held, expected }: { held: Reservation; expected: number },
+  ) {
     let slot: PixelSlot | undefined
     const target = (shape: PictureShape) => {
       slot ??= this.#buffers.take(pictureBytes(this.#model.picture, shape))
       return slot.pixels
     }
-    const waiting = Symbol()
-    if (lane === 'interactive') this.#undecoded.set(waiting, deadline ?? this.#now() + this.#targetMs)
     try {
       const { shape, warnings } = await this.decoders.decode({ image, target, lane, owner, signal })
+      const more = slot!.pixels.length - expected
+      if (more > 0 && !held.tryGrow(more)) throw largerThanSaid()
       return { slot: slot!, shape, warnings }
     } catch (error) {
       slot?.release()
       throw error
-    } finally {
-      this.#undecoded.delete(waiting)
     }
   }
 }
+
+/** Its size was read from its header, and memory for it is not at hand. */
+const largerThanSaid = () =>
+  new ImageError(
+    'image_invalid',
+    'The image is larger than its header says. Save it again, as a baseline JPEG.',
+    { param: 'image' },
+  )
 
 /** @throws TurbineError `level_unknown` */
 function checkLevel({ id, levels: { length } }: CaptionModel, level: number | undefined): void {

@@ -74,7 +74,7 @@ test("a prompt that the model refuses is the request's fault", () => {
     runner: { kind: 'captioner' } as never,
     encode: refuse,
   }
-  expect(() => taskRow(model, { image, lane: 'batch' }, [picture])).toThrow(
+  expect(() => taskRow(model, {}, [picture])).toThrow(
     expect.objectContaining({ code: 'prompt_too_long', status: 400, param: 'prompt' }),
   )
 })

@@ -8,6 +8,9 @@ import type { CaptionTask } from './captioner.ts'
 
 type RowModel = Pick<CaptionModel, 'encode' | 'generation' | 'maxTokens' | 'runner'>
 
+/** What of a task its row hangs on. */
+export type RowTask = Pick<CaptionTask, 'prompt' | 'request' | 'settings' | 'maxTokens' | 'onText'>
+
 /** Seeds that are drawn for callers who give none. */
 const seeds = 2 ** 31
 
@@ -15,7 +18,7 @@ const seeds = 2 ** 31
  * What a device runs for a task.
  * @throws TurbineError of the prompt: `prompt_too_long`, `too_many_images`, `task_unknown`
  */
-export function taskRow(model: RowModel, task: CaptionTask, pictures: readonly RunPicture[]): RunRow {
+export function taskRow(model: RowModel, task: RowTask, pictures: readonly RunPicture[]): RunRow {
   const { prompt = '', request = {} } = task
   const shapes = pictures.map(({ shape }) => shape)
   try {

@@ -56,5 +56,5 @@ export function tokenCounts(tokens: number, r: number[], threshold = defaultThre
 
 /** Share of the image tokens (CLS not counted) that are merged away after the last layer, 0 to 1. */
 export function pruneRatio(tokensIn: number, tokensOut: number): number {
-  return (tokensIn - tokensOut) / (tokensIn - 1)
+  return (tokensIn - tokensOut) / Math.max(1, tokensIn - 1)
 }

@@ -63,6 +63,8 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
     scheduling,
     contract,
     'infra/config.ts',
+    'infra/fair-budget.ts',
+    'infra/memory.ts',
     'infra/telemetry',
     'infra/starter-model',
   ],

@@ -113,6 +113,31 @@ describe('turbine calibrate', () => {
     expect(lines[1]).toMatch(/^ +0 +197 +0 % +100 % +400 +100\.0 % +100\.0 %$/)
   })
 
+  it('says what it took, and takes no more pictures than fit into memory', async () => {
+    let time = 0
+    const { code, stderr } = await calibrate(['--images', pictures, '--min-exact', '0.6'], {
+      pictureBytes: 30 * imageBytes,
+      peakMemory: () => 123_000_000,
+      now: () => (time += 65_000),
+    })
+    expect(code).toBe(0)
+    expect(stderr).toContain('30 pictures fit into memory, decoded; 30 of those chosen are left out.')
+    expect(stderr).toContain('It took 1 min 5 s, and 123 MB of memory at most.')
+    expect((await tableIn(out)).pictures).toEqual({ search: 18, held_out: 12 })
+  })
+
+  it('compares tags as tags, and resumes only what was asked alike', async () => {
+    const asking = (request?: { text: string }, tags = false) => ({
+      openCalibrator: async () => ({ ...fakeCalibrator(), request, tags }),
+    })
+    const args = ['--images', pictures, '--min-exact', '0.5', '--state', join(out, 'state.jsonl')]
+    const tagged = await calibrate(args, asking(undefined, true))
+    expect(tagged.stdout).toMatch(/equal tags +tags in common\n/)
+    expect((await calibrate(args, asking())).stderr).toContain('Resuming from')
+    expect((await calibrate(args, asking({ text: 'Which colour?' }))).stderr).not.toContain('Resuming from')
+    expect((await readLevelTable(out))!.calibration!.asked).toEqual({ text: 'Which colour?' })
+  })
+
   it('goes on after a kill and gives the same table', async () => {
     const args = ['--images', pictures, '--min-exact', '0.6', '--out']
     await calibrate([...args, out])

@@ -20,7 +20,8 @@ give the quality in the table. It writes next to the model
   turbine-levels.svg  chart of candidates and levels
 
 and prints the table: remaining tokens, encoder FLOPs, images per second in full batches, the share of captions equal to
-the unpruned ones, and CIDEr-D relative to that of equal captions.
+the unpruned ones, and CIDEr-D relative to that of equal captions. Of a tagger it is the share of images with equal tags,
+and the share of tags in common. Ask what you will ask with --prompt: levels are for the captions that it gives.
 
 Run the same command again to resume after Ctrl-C. With a named --state, other values of --levels and --min-exact take
 seconds, since no picture is captioned twice. With several devices the first one is used.`
@@ -47,6 +48,7 @@ export function calibrateCommand(environment: CalibrateEnvironment, settings: Co
       ]),
     )
     .option('--dry-run', 'print the plan and its duration, and write nothing')
+    .addOption(settingOption(settings, 'prompt'))
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addOption(settingOption(settings, 'dtype'))

@@ -10,6 +10,12 @@ export interface CalibrateEnvironment extends Terminal {
   readImage: ReadImage
   stdin: AsyncIterable<Uint8Array>
   signals: SignalSource
+  /** Memory for decoded pictures, bytes. Default: a quarter of what the process may use. */
+  pictureBytes?: number
+  /** The most memory that the process has taken, bytes. Default: as the system says. */
+  peakMemory?(): number
+  /** ms. Default: the clock. */
+  now?(): number
 }
 
 export interface CalibrateFlags extends ModelFlags {

@@ -1,7 +1,9 @@
 import { hash } from 'node:crypto'
 import { access, constants, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import process from 'node:process'
 import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
+import { memoryLimit } from '../../../infra/memory.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { type Picture, toBatches } from '../../calibration/pictures.ts'
 import { plannedCaptions } from '../../calibration/search.ts'
@@ -13,7 +15,7 @@ import { perLayer } from '../../turbo/schedule.ts'
 import { readSources, resolveInputs } from '../caption/inputs.ts'
 import type { Source } from '../caption/manifest.ts'
 import { describeError, InterruptedError, UsageError } from '../errors.ts'
-import { formatDuration, plural } from '../format.ts'
+import { formatBytes, formatDuration, plural } from '../format.ts'
 import { watchInterruption } from '../interruption.ts'
 import { printNote } from '../progress.ts'
 import type { CalibrateEnvironment, CalibrateFlags } from './environment.ts'
@@ -37,6 +39,8 @@ export async function runCalibration(
 ): Promise<void> {
   const { stderr, signals } = environment
   if (flags.levels < 2) throw new UsageError(`--levels must be at least 2, got ${flags.levels}.`)
+  const { now = () => performance.now(), peakMemory = takenMemory } = environment
+  const startedAt = now()
   const calibrator = await environment.openCalibrator(flags)
   const { signal, dispose } = watchInterruption(signals, () =>
     printNote(stderr, 'Stopping after the current batch. Press Ctrl-C again to quit immediately.'),
@@ -48,6 +52,8 @@ export async function runCalibration(
     if (flags.dryRun) await printPlan(run)
     else if (flags.speedOnly) await remeasure(run)
     else await calibrateAndWrite(run)
+    const took = `It took ${formatDuration(now() - startedAt)}, and ${formatBytes(peakMemory())} of memory at most.`
+    printNote(stderr, took)
   } catch (error) {
     if (!signal.aborted) throw error
     throw new InterruptedError('Stopped. Run the same command again to resume.', signal.reason)
@@ -56,6 +62,9 @@ export async function runCalibration(
     await calibrator.close()
   }
 }
+
+/** As `getrusage` says, KiB. */
+const takenMemory = () => 1024 * process.resourceUsage().maxRSS
 
 async function checkWritable(folder: string): Promise<void> {
   try {
@@ -74,7 +83,7 @@ async function prepare(
   const { calibrator, flags, environment, signal } = given
   const { picture: rule } = calibrator.model
   const { count, seed } = flags
-  const { pictures, unreadable, skipped } = await readPictures(flags.images, {
+  const { pictures, unreadable, skipped, left } = await readPictures(flags.images, {
     ...environment,
     count,
     seed,
@@ -84,6 +93,11 @@ async function prepare(
   signal.throwIfAborted()
   if (skipped) printNote(environment.stderr, `Folders: ${skipped}`)
   for (const line of unreadableLines(unreadable)) printNote(environment.stderr, line)
+  if (left > 0)
+    printNote(
+      environment.stderr,
+      `${plural(pictures.length, 'picture')} fit into memory, decoded; ${left} of those chosen are left out.`,
+    )
   const parts = splitPictures(pictures, { seed })
   const { search, heldOut } = parts
   const total = search.length + heldOut.length
@@ -132,25 +146,39 @@ async function remeasure(run: CalibrationRun): Promise<void> {
   const levels = await readLevels(out, calibrator.model.encoder)
   const speed = levelSpeeds(calibrator, await speedsOf(run, levels))
   await writeLevelTable(out, { ...table, calibration: { ...table.calibration, speed } })
-  environment.stdout.write(levelLines(levels, speed))
+  environment.stdout.write(levelLines(levels, speed, calibrator))
 }
 
 type PictureOptions = Pick<CalibrateFlags, 'count' | 'seed'> &
-  Pick<CalibrateEnvironment, 'readImage' | 'stdin'> & { rule: PictureRule; signal: AbortSignal }
+  Pick<CalibrateEnvironment, 'readImage' | 'stdin' | 'pictureBytes'> & {
+    rule: PictureRule
+    signal: AbortSignal
+  }
 
-/** Reads at most `count` pictures, chosen at random by the seed. @throws UsageError for a missing file */
+/**
+ * Reads at most `count` pictures, chosen at random by the seed, as far as memory for their pixels goes.
+ * @throws UsageError for a missing file
+ */
 async function readPictures(args: string[], options: PictureOptions) {
-  const { count, seed, signal } = options
+  const { count, seed, signal, pictureBytes = memoryLimit() / 4 } = options
   const skipped: Skipped = {}
   const sources = readSources(await resolveInputs(args), { stdin: options.stdin, skipped })
   const chosen = await sample(sources, { count, seed, nameOf: ({ image }) => image })
   const read = mapInOrder(chosen, (source) => readSource(source, options), { concurrency: 4, signal })
   const pictures: Picture[] = []
   const unreadable: string[] = []
-  for await (const result of read)
-    if (typeof result === 'string') unreadable.push(result)
-    else pictures.push(result)
-  return { pictures, unreadable, skipped: describeSkipped(skipped) }
+  let bytes = 0
+  for await (const result of read) {
+    if (typeof result === 'string') {
+      unreadable.push(result)
+      continue
+    }
+    bytes += result.pixels.length
+    if (bytes > pictureBytes) break
+    pictures.push(result)
+  }
+  const left = chosen.length - pictures.length - unreadable.length
+  return { pictures, unreadable, skipped: describeSkipped(skipped), left }
 }
 
 /** @returns the picture, or a line that says why it cannot be read */

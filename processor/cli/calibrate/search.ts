@@ -2,13 +2,14 @@ import { hash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { drawSvg } from '../../../infra/plot/svg.ts'
+import { agreementWith, tagAgreementWith } from '../../calibration/agreement.ts'
 import { type CalibrationResult, calibrateLevels } from '../../calibration/calibration.ts'
 import type { Calibrator } from '../../calibration/calibrator.ts'
 import { scheduleKey } from '../../calibration/candidates.ts'
 import { levelsChart } from '../../calibration/chart.ts'
 import { comparison } from '../../calibration/comparison.ts'
 import type { Dropped } from '../../calibration/front.ts'
-import type { PictureBatch } from '../../calibration/pictures.ts'
+import { filledUp, type PictureBatch } from '../../calibration/pictures.ts'
 import { searchVersion } from '../../calibration/search.ts'
 import { measureSpeeds, type Speed } from '../../calibration/speed.ts'
 import type { Parts } from '../../calibration/split.ts'
@@ -65,14 +66,16 @@ export async function calibrateAndWrite(run: CalibrationRun): Promise<void> {
 
 /** Hashes everything that captions and speeds depend on. */
 function fingerprint({ calibrator, digests, pictures }: CalibrationRun): string {
-  const { modelDigest, device, batch } = calibrator
-  return hash('sha256', JSON.stringify({ searchVersion, modelDigest, device, batch, pictures, digests }))
+  const { modelDigest, device, batch, request } = calibrator
+  const asked = { searchVersion, modelDigest, device, batch, pictures, digests, request }
+  return hash('sha256', JSON.stringify(asked))
 }
 
 /** Searches with a progress line; results of an earlier run are reused. */
 async function search(run: CalibrationRun, state: CalibrationState): Promise<CalibrationResult> {
   const { calibrator, batches, pictures, flags, environment } = run
   const { encoder } = calibrator.model
+  const agreement = calibrator.tags ? tagAgreementWith : agreementWith
   const tally = newTotals()
   const progress = showProgress({ stream: environment.stderr, tally })
   const captionsOf = (part: string, list: PictureBatch[]) => {
@@ -82,7 +85,7 @@ async function search(run: CalibrationRun, state: CalibrationState): Promise<Cal
       if (!state.has(key)) tally.captioned += batch.count
       return state.recall(key, async () => (await runBatch(run, batch, schedule)).captions)
     }
-    return comparison({ batches: list, layers: encoder.layers, caption })
+    return comparison({ batches: list, layers: encoder.layers, caption, agreement })
   }
   try {
     return await calibrateLevels({
@@ -108,10 +111,10 @@ async function search(run: CalibrationRun, state: CalibrationState): Promise<Cal
 /** Measures the speed of schedules in full batches. */
 export function speedsOf(run: CalibrationRun, schedules: readonly Schedule[]): Promise<Speed[]> {
   const { batches, calibrator } = run
+  const full = filledUp(batches.search[0]!, calibrator.batch)
   return measureSpeeds(schedules, {
     images: calibrator.batch,
-    // The device pads a partial batch, which takes as long.
-    run: async (schedule) => (await runBatch(run, batches.search[0]!, schedule)).inferenceMs,
+    run: async (schedule) => (await runBatch(run, full, schedule)).inferenceMs,
   })
 }
 
@@ -150,6 +153,7 @@ async function write(run: CalibrationRun, result: CalibrationResult): Promise<vo
       search: searchVersion,
       device: calibrator.device,
       pictures: { search, held_out: heldOut },
+      ...(calibrator.request && { asked: { ...calibrator.request } }),
       speed,
     },
   })
@@ -158,7 +162,7 @@ async function write(run: CalibrationRun, result: CalibrationResult): Promise<vo
   const svg = await drawSvg(chart)
   await replaceFile(join(out, chartFile), (path) => writeFile(path, svg))
   const rows = levels.map((level) => toLevel(level, encoder))
-  environment.stdout.write(levelLines(rows, speed))
+  environment.stdout.write(levelLines(rows, speed, calibrator))
   printNote(environment.stderr, `Wrote ${join(out, levelsFile)} and ${join(out, chartFile)}.`)
 }
 
@@ -167,12 +171,14 @@ const rounded = ({ exact, cider }: LevelQuality): LevelQuality => ({
   cider: Number(cider.toFixed(4)),
 })
 
-/** Table of levels: `level  tokens  merged  FLOPs  images/s  equal captions  CIDEr-D` */
+/** Table of levels: `level  tokens  merged  FLOPs  images/s  equal captions  CIDEr-D`; of a tagger, of tags. */
 export function levelLines(
   levels: readonly PruneLevel[],
   { images_per_second: speeds }: LevelSpeeds,
+  { tags = false }: Pick<Calibrator, 'tags'> = {},
 ): string {
-  const head = ['level', 'tokens', 'merged', 'FLOPs', 'images/s', 'equal captions', 'CIDEr-D']
+  const quality = tags ? ['equal tags', 'tags in common'] : ['equal captions', 'CIDEr-D']
+  const head = ['level', 'tokens', 'merged', 'FLOPs', 'images/s', ...quality]
   const rows = levels.map(({ tokensOut, pruneRatio, flopShare, quality }, level) => [
     `${level}`,
     `${tokensOut}`,

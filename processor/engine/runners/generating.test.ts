@@ -40,6 +40,7 @@ async function visionOf(file: string): Promise<InferenceSession> {
   const session = await openSession(new Uint8Array(await readFile(file)), folder, { intraOpNumThreads: 1 })
   return {
     inputNames: ['pixels'],
+    outputNames: ['features'],
     release: () => session.release(),
     async run({ pixels }: { pixels: Tensor }) {
       const [count, height, width] = pixels.dims as [number, number, number, number]

@@ -11,7 +11,7 @@ import type { EncoderDecoderPlan, VisionLanguagePlan } from '../../models/model.
 import type { MadeIds, RowResult, RunRow } from '../batch.ts'
 import type { OnDemand } from './on-demand.ts'
 import type { Runner, RunnerBatch, RunnerResult } from './runner.ts'
-import { VisionRun } from './vision.ts'
+import { type Seen, traced, VisionRun } from './vision.ts'
 
 type GeneratingPlan = VisionLanguagePlan | EncoderDecoderPlan
 
@@ -45,7 +45,10 @@ export class GeneratingRunner implements Runner {
 
   async run({ rows, schedule }: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult> {
     this.#calls = []
-    const features = await this.#features(rows, schedule)
+    const seen = await this.#see(rows, schedule)
+    const features = seen
+      ? cutFeatures(seen.read.data as Float32Array, rows, this.#plan.generate)
+      : rows.map(() => new Float32Array(0))
     const prompted = rows.map(
       (row, index): GenerateRow => ({
         ...this.#promptOf(row),
@@ -59,7 +62,7 @@ export class GeneratingRunner implements Runner {
         yes: (those) => this.#searched(those, plan),
         no: (those) => this.#generated(those, plan),
       })
-      return { rows: made, ...stepsOf(this.#calls) }
+      return { rows: made, ...stepsOf(this.#calls), ...(seen && traced(seen)) }
     }
     const made = await this.#generated(
       prompted,
@@ -69,7 +72,7 @@ export class GeneratingRunner implements Runner {
         onTokens: this.#teller(rows, onMade),
       },
     )
-    return { rows: made, ...stepsOf(this.#calls) }
+    return { rows: made, ...stepsOf(this.#calls), ...(seen && traced(seen)) }
   }
 
   async #generated(
@@ -147,11 +150,10 @@ export class GeneratingRunner implements Runner {
     for (const session of [generate, ...Object.values(beams)]) await session.close()
   }
 
-  async #features(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<Float32Array[]> {
+  /** Undefined where there are no pictures. */
+  async #see(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<Seen | undefined> {
     const pictures = rows.flatMap((row) => row.pictures)
-    if (pictures.length === 0) return rows.map(() => new Float32Array(0))
-    const features = await this.#vision.run(pictures, schedule)
-    return cutFeatures(features.data as Float32Array, rows, this.#plan.generate)
+    return pictures.length === 0 ? undefined : this.#vision.run(pictures, schedule)
   }
 
   async #timed<Outputs>(run: () => Promise<Outputs>, idsOf: (outputs: Outputs) => number): Promise<Outputs> {

@@ -3,6 +3,21 @@ import type { VisionPlan } from '../../models/model.ts'
 import type { Schedule } from '../../turbo/schedule.ts'
 import type { RunPicture } from '../batch.ts'
 import { JoinedPixels } from './joined-pixels.ts'
+import type { RawOutput } from './runner.ts'
+
+/** What a vision session gives out. */
+export interface Seen {
+  /** The output that is read. */
+  read: Tensor
+  /** Of a traced graph: where each token went, `int64 [N, tokens]`. */
+  source?: Tensor
+}
+
+/** What leaves a graph beside the rows; nothing of one that is not traced. */
+export const traced = ({ read, source }: Seen): { outputs?: Record<string, RawOutput> } =>
+  source ? { outputs: { tokens: raw(read), source: raw(source) } } : {}
+
+const raw = ({ type, dims, data }: Tensor): RawOutput => ({ type, dims, data })
 
 /** Runs the vision session of a model over the pictures of a whole batch at once: no picture is padded. */
 export class VisionRun {
@@ -16,7 +31,7 @@ export class VisionRun {
   }
 
   /** What is read of these pictures, their tiles or patches one behind the other. */
-  async run(pictures: readonly RunPicture[], { r, weight }: Schedule): Promise<Tensor> {
+  async run(pictures: readonly RunPicture[], { r, weight }: Schedule): Promise<Seen> {
     const { unit, output } = this.#plan
     const unitBytes = unit.reduce((product, size) => product * size, 1)
     const count = pictures.reduce((sum, { shape }) => sum + shape.count, 0)
@@ -35,13 +50,18 @@ export class VisionRun {
       image_grid_thw: () => grid(),
     }
     const inputs = Object.fromEntries(this.#session.inputNames.map((name) => [name, feeds[name]!()]))
-    return (await this.#session.run(inputs, [output]))[output]!
+    const fetches = this.#session.outputNames.filter((name) => name === output || name === tracedOutput)
+    const { [output]: read, [tracedOutput]: source } = await this.#session.run(inputs, fetches)
+    return { read: read!, ...(source && { source }) }
   }
 
   async close(): Promise<void> {
     await this.#session.release()
   }
 }
+
+/** As the plug-in names where tokens went. */
+const tracedOutput = 'source'
 
 /** One frame, rows and columns of patches, of each picture. */
 const gridOf = (pictures: readonly RunPicture[]) =>

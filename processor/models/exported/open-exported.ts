@@ -73,7 +73,7 @@ export async function openExported(
     folder,
     family: family.family,
     picture,
-    patch: 1,
+    ...(vision.patch && { patch: vision.patch }),
     encoder,
     levels: vision.plugged ? await readLevels(folder, encoder) : [unpruned(encoder)],
     ...(vision.refused !== undefined && { unpruned: vision.refused }),

@@ -27,7 +27,8 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
     folder,
     family,
     picture,
-    patch: 1,
+    ...(vision.patch && { patch: vision.patch }),
+    ...(vision.refused && { unpruned: vision.refused }),
     encoder,
     levels: plugged
       ? await readLevels(folder, encoder)

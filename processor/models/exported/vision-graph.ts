@@ -30,6 +30,8 @@ export interface VisionGraph {
   plugged: Plugged | undefined
   /** Why there is none. */
   refused?: string
+  /** Side of the square patches that its tokens are, pixels; absent where they are no such patches. */
+  patch?: number
   /** Name of the output that is read. */
   output: string
   /** False when what is made of a picture depends on the others of its batch. */
@@ -65,6 +67,7 @@ export async function visionGraph(options: VisionGraphOptions): Promise<VisionGr
   }
   return {
     ...usual,
+    ...(usual.plugged && { patch: patchOf(picture, usual.plugged) }),
     output,
     batchInvariant: isBatchInvariant(original),
     build,
@@ -141,6 +144,14 @@ async function plugged(
     if (error instanceof PlugRefusal) return { plugged: undefined, refused: error.message }
     throw error
   }
+}
+
+/** Patches of a side that is not a multiple of theirs leave out its end. */
+function patchOf(picture: PictureRule, { tokensIn, prefix }: Plugged): number | undefined {
+  const [height, width] = unitOf(picture)
+  const patches = tokensIn - prefix
+  const patch = Math.floor(Math.sqrt((height * width) / patches))
+  return Math.floor(height / patch) * Math.floor(width / patch) === patches ? patch : undefined
 }
 
 /** Name of the image's input: taggers have no common one. */

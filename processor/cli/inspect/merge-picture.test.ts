@@ -9,7 +9,7 @@ function draw(greys: number[], tokens: number[]) {
   for (let y = 0; y < patch; y++)
     for (let x = 0; x < width; x++)
       pixels.fill(greys[Math.floor(x / patch)]!, (y * width + x) * 3, (y * width + x + 1) * 3)
-  const source = [0n, ...tokens.map(BigInt)]
+  const source = BigInt64Array.of(0n, ...tokens.map(BigInt))
   const picture = drawMerges({ pixels, height: patch, width, patch, source }, { scale: 2, tint: 0.5 })
   /** Grey of a pixel in the middle row, at a place measured in patches. */
   const at = (x: number) => picture.pixels[(patch * picture.width + Math.round(x * patch * 2)) * 3]

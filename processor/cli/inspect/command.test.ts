@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { ImageError } from '../../edge/contract/errors.ts'
-import { readImageFile } from '../../infra/fetch/image-file.ts'
-import { readSafetensorsHeader } from '../onnx/safetensors.ts'
-import { IncompleteError } from './errors.ts'
+import { ImageError } from '../../../edge/contract/errors.ts'
+import { readImageFile } from '../../../infra/fetch/image-file.ts'
+import { readSafetensorsHeader } from '../../onnx/safetensors.ts'
+import { IncompleteError } from '../errors.ts'
 import {
   type InspectFlags,
   runInspect,
@@ -14,7 +14,7 @@ import {
   type Trace,
   type TraceOptions,
   uniqueName,
-} from './inspect.ts'
+} from './command.ts'
 
 let folder: string
 
@@ -29,8 +29,7 @@ const trace: Trace = {
   height: 8,
   width: 8,
   patch: 4,
-  tokens: new Float32Array(4 * 2),
-  dim: 2,
+  tokens: { data: new Float32Array(4 * 2), dim: 2 },
   sizes: Float32Array.of(1, 2, 1, 1),
   source: BigInt64Array.of(0n, 1n, 2n, 1n, 3n),
   ids: BigInt64Array.of(5n, 9n, 3n),

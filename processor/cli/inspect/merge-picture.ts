@@ -7,10 +7,10 @@ export interface RgbImage {
 
 /** Preprocessed image and the merges of its patches. */
 export interface Merges extends RgbImage {
-  /** Side of a square patch, pixels. */
-  patch: number
+  /** Side of a square patch, pixels; absent where tokens are no patches: nothing is outlined. */
+  patch?: number | undefined
   /** `[N]`: for every token of the unpruned sequence, the index of the final token that holds it. */
-  source: ArrayLike<bigint>
+  source: BigInt64Array
 }
 
 export interface DrawOptions {
@@ -26,7 +26,7 @@ const faintLine = 0.2
 /** Draws merged patches with a tint of their mean colour and an outline. The patches of a token need not touch. */
 export function drawMerges(merges: Merges, options: DrawOptions = {}): RgbImage {
   const { scale = defaultScale(merges), tint = 0.4 } = options
-  const { patch } = merges
+  const { patch = Math.max(merges.height, merges.width) } = merges
   const regions = findRegions(merges)
   const side = patch * scale
   const lineWidth = Math.max(1, Math.round(side / 32))
@@ -37,10 +37,14 @@ export function drawMerges(merges: Merges, options: DrawOptions = {}): RgbImage 
     for (let x = 0; x < width; x++) {
       const row = Math.floor(y / side)
       const column = Math.floor(x / side)
-      const region = regions.at(row, column)!
-      const line = lineStrength(regions, row, column, { x: x % side, y: y % side, side, lineWidth })
+      const region = regions.at(row, column)
       const from = (Math.floor(y / scale) * merges.width + Math.floor(x / scale)) * 3
       const to = (y * width + x) * 3
+      if (region === undefined) {
+        pixels.set(merges.pixels.subarray(from, from + 3), to)
+        continue
+      }
+      const line = lineStrength(regions, row, column, { x: x % side, y: y % side, side, lineWidth })
       for (let channel = 0; channel < 3; channel++) {
         const mean = region.color[channel]!
         const color = mix(merges.pixels[from + channel]!, mean, region.patches > 1 ? tint : 0)
@@ -48,6 +52,51 @@ export function drawMerges(merges: Merges, options: DrawOptions = {}): RgbImage 
       }
     }
   return { pixels, height, width }
+}
+
+/** How the tiles of a picture lie: `rows * cols` of them, and the whole picture as the last; one that was not split has 0 rows. */
+export interface Tiles {
+  count: number
+  rows: number
+  cols: number
+}
+
+/** Merges of each tile of a picture: pixels and sources one behind the other. */
+export type TiledMerges = Merges & { tiles?: Tiles | undefined }
+
+/** Draws each tile in its place on the picture, and the whole picture, as the model sees it beside them, below. */
+export function drawTiles({ tiles, ...merges }: TiledMerges, options: DrawOptions = {}): RgbImage {
+  if (tiles === undefined || tiles.rows === 0) return drawMerges(merges, options)
+  const { count, rows, cols } = tiles
+  const height = (rows + 1) * merges.height
+  const width = cols * merges.width
+  const { scale = defaultScale({ ...merges, height, width }) } = options
+  const pixels = new Uint8Array(height * width * scale ** 2 * 3).fill(255)
+  const whole = { pixels, height: height * scale, width: width * scale }
+  for (let tile = 0; tile < count; tile++) {
+    const picture = drawMerges(
+      { ...merges, pixels: partOf(merges.pixels, tile, count), source: partOf(merges.source, tile, count) },
+      { ...options, scale },
+    )
+    const [row, column] = tile < rows * cols ? [Math.floor(tile / cols), tile % cols] : [rows, 0]
+    place(picture, whole, row * picture.height, column * picture.width)
+  }
+  return whole
+}
+
+/** The part of a tile of so many. */
+function partOf<List extends Uint8Array | BigInt64Array>(list: List, tile: number, count: number): List {
+  const length = list.length / count
+  return list.subarray(tile * length, (tile + 1) * length) as List
+}
+
+function place(picture: RgbImage, into: RgbImage, top: number, left: number): void {
+  const bytes = picture.width * 3
+  for (let line = 0; line < picture.height; line++)
+    into.pixels.set(
+      picture.pixels.subarray(line * bytes, (line + 1) * bytes),
+      ((top + line) * into.width + left) * 3,
+    )
 }
 
 const defaultScale = ({ height, width }: RgbImage) => Math.max(1, Math.round(900 / Math.max(height, width)))
@@ -68,10 +117,12 @@ interface Regions {
   at(row: number, column: number): Region | undefined
 }
 
-function findRegions(merges: Merges): Regions {
-  const { height, width, patch, source } = merges
-  const rows = height / patch
-  const columns = width / patch
+function findRegions({ patch, ...merges }: Merges): Regions {
+  if (patch === undefined) return { at: () => undefined }
+  const { height, width, source } = merges
+  // What is left at the end of a side is in no patch.
+  const rows = Math.floor(height / patch)
+  const columns = Math.floor(width / patch)
   // CLS comes before the patches.
   const firstPatch = source.length - rows * columns
   const byToken = new Map<bigint, Region>()
@@ -79,7 +130,7 @@ function findRegions(merges: Merges): Regions {
   for (let i = 0; i < rows * columns; i++) {
     const token = source[firstPatch + i]!
     const region = byToken.get(token) ?? { patches: 0, color: [0, 0, 0], lineShade: 0 }
-    const color = meanColor(merges, Math.floor(i / columns), i % columns)
+    const color = meanColor({ ...merges, patch }, Math.floor(i / columns), i % columns)
     region.patches++
     region.color = region.color.map((mean, channel) => mix(mean, color[channel]!, 1 / region.patches))
     byToken.set(token, region)
@@ -97,7 +148,11 @@ function findRegions(merges: Merges): Regions {
 /** Rec. 601 luma of an RGB colour. */
 const brightness = ([red = 0, green = 0, blue = 0]: number[]) => 0.299 * red + 0.587 * green + 0.114 * blue
 
-function meanColor({ pixels, width, patch }: Merges, row: number, column: number): number[] {
+function meanColor(
+  { pixels, width, patch }: RgbImage & { patch: number },
+  row: number,
+  column: number,
+): number[] {
   const sum = [0, 0, 0]
   for (let y = row * patch; y < (row + 1) * patch; y++)
     for (let x = column * patch; x < (column + 1) * patch; x++)

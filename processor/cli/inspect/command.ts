@@ -1,21 +1,21 @@
 import { mkdir, realpath } from 'node:fs/promises'
 import { basename, dirname, extname, join } from 'node:path'
 import { Command, Option } from 'commander'
-import { describeSkipped, type Skipped } from '../../edge/contract/formats/file-kind.ts'
-import type { ConfigRow } from '../../infra/config.ts'
-import { encodeFileName } from '../../infra/file-name.ts'
-import { type TensorData, writeSafetensors } from '../onnx/safetensors.ts'
-import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../turbo/schedule.ts'
-import { readSources, resolveInputs } from './caption/inputs.ts'
-import { isAddress, type Source } from './caption/manifest.ts'
-import type { ReadImage } from './caption/read-image.ts'
-import { describeError, IncompleteError, UsageError } from './errors.ts'
-import { plural } from './format.ts'
-import { drawMerges, type Merges } from './merge-picture.ts'
-import { anyNumber, index, numberOrList } from './options.ts'
-import type { Terminal } from './progress.ts'
-import { replaceFile } from './replace-file.ts'
-import { type ModelFlags, settingOption } from './settings.ts'
+import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
+import type { ConfigRow } from '../../../infra/config.ts'
+import { encodeFileName } from '../../../infra/file-name.ts'
+import { type TensorData, writeSafetensors } from '../../onnx/safetensors.ts'
+import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../../turbo/schedule.ts'
+import { readSources, resolveInputs } from '../caption/inputs.ts'
+import { isAddress, type Source } from '../caption/manifest.ts'
+import type { ReadImage } from '../caption/read-image.ts'
+import { describeError, IncompleteError, UsageError } from '../errors.ts'
+import { plural } from '../format.ts'
+import { anyNumber, index, numberOrList } from '../options.ts'
+import type { Terminal } from '../progress.ts'
+import { replaceFile } from '../replace-file.ts'
+import { type ModelFlags, settingOption } from '../settings.ts'
+import { drawTiles, type TiledMerges } from './merge-picture.ts'
 
 /** Merge settings of an inspection. */
 export interface TraceOptions {
@@ -27,26 +27,25 @@ export interface TraceOptions {
   /** Blocks that fewer tokens enter do not merge. */
   threshold: number
   mode: TurboMode
-  prompt?: string
 }
 
-/** Inspection of one image. */
-export interface Trace extends Merges {
-  /** `float32 [N', D]`, after the encoder's last norm. */
-  tokens: Float32Array
-  /** D */
-  dim: number
+/** Inspection of one image: of a tiled one all tiles, one behind the other. */
+export interface Trace extends TiledMerges {
+  /** What the text model reads, `float32 [rows, dim]`; of BLIP the tokens `[N', D]` after the encoder's last norm. */
+  tokens?: { data: Float32Array; dim: number }
+  /** Of a tagger, `float32 [tags]`. */
+  scores?: Float32Array
   /** `float32 [N']`: patches and CLS that each final token stands for. */
   sizes: Float32Array
-  /** `int64 [N]`: for every token of the unpruned sequence, CLS first, the index of the final token that holds it. */
-  source: BigInt64Array
-  /** `int64 [T]`: the caption as generated, start and end token included. */
+  /** `int64 [T]`: the caption as generated, with what starts and ends it where a model makes these. */
   ids: BigInt64Array
   caption: string
 }
 
 /** Model opened for inspection. */
 export interface Inspector {
+  /** What is to be known of it, one line. */
+  note?: string | undefined
   /** @throws TurbineError for an invalid image */
   trace(image: Uint8Array, options: TraceOptions): Promise<Trace>
   close(): Promise<void>
@@ -72,10 +71,12 @@ Examples:
 
 Writes a safetensors file for each image, and with --picture a PNG, named after the image:
   pixels  uint8   [H, W, 3]  resized image; not resampled if it has the model's size
-  tokens  float32 [N', D]    image tokens after the encoder's last norm
+  tokens  float32 [N', D]    image tokens after the encoder's last norm; of other families than BLIP what the text reads
   sizes   float32 [N']       number of unpruned tokens merged into each token
   source  int64   [N]        index of the final token for each unpruned token, CLS first
-  ids     int64   [T]        greedy caption, start and end token included`
+  ids     int64   [T]        ids of the caption
+  scores  float32 [tags]     of a tagger, in place of tokens and ids
+A model that cuts images into tiles has them as a first axis of pixels, sizes and source.`
 
 export function inspectCommand(environment: InspectEnvironment, settings: ConfigRow[]): Command {
   return new Command('inspect')
@@ -93,7 +94,7 @@ export function inspectCommand(environment: InspectEnvironment, settings: Config
     .option('--gamma <x>', 'layer at which the weight is alpha', anyNumber, 0)
     .option('--threshold <n>', 'layers with fewer input tokens do not merge', index, defaultThreshold)
     .addOption(new Option('--mode <mode>', 'merge score').choices(modes).default('turbo'))
-    .option('--prompt <text>', 'prompt that the caption continues')
+    .addOption(settingOption(settings, 'prompt'))
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addOption(settingOption(settings, 'dtype'))
@@ -119,6 +120,7 @@ export async function runInspect(
   const inputs = await resolveInputs(images)
   await mkdir(flags.out, { recursive: true })
   const inspector = await environment.openInspector(flags)
+  if (inspector.note) environment.stderr.write(`${inspector.note}\n`)
   const names = new Set<string>()
   const skipped: Skipped = {}
   let failed = 0
@@ -168,7 +170,8 @@ async function inspectImage(
   }
   const tokensIn = trace.source.length
   const tokensOut = trace.sizes.length
-  const merged = (pruneRatio(tokensIn, tokensOut) * 100).toFixed(1)
+  const tiles = trace.tiles?.count ?? 1
+  const merged = (pruneRatio(tokensIn / tiles, tokensOut / tiles) * 100).toFixed(1)
   return `${source.image}: ${tokensIn} -> ${tokensOut} tokens (${merged} % merged), "${trace.caption}", ${files.join(', ')}`
 }
 
@@ -181,19 +184,24 @@ async function assertElsewhere(location: string, out: string): Promise<void> {
 }
 
 function traceTensors(trace: Trace): Record<string, TensorData> {
-  const { pixels, height, width, tokens, dim, sizes, source, ids } = trace
+  const { pixels, height, width, tokens, scores, sizes, source, ids, tiles } = trace
+  const perTile = (length: number) => (tiles ? [tiles.count, length / tiles.count] : [length])
   return {
-    pixels: { type: 'U8', shape: [height, width, 3], data: pixels },
-    tokens: { type: 'F32', shape: [sizes.length, dim], data: tokens },
-    sizes: { type: 'F32', shape: [sizes.length], data: sizes },
-    source: { type: 'I64', shape: [source.length], data: source },
-    ids: { type: 'I64', shape: [ids.length], data: ids },
+    pixels: { type: 'U8', shape: [...(tiles ? [tiles.count] : []), height, width, 3], data: pixels },
+    ...(tokens && {
+      tokens: { type: 'F32', shape: [tokens.data.length / tokens.dim, tokens.dim], data: tokens.data },
+    }),
+    sizes: { type: 'F32', shape: perTile(sizes.length), data: sizes },
+    source: { type: 'I64', shape: perTile(source.length), data: source },
+    ...(scores
+      ? { scores: { type: 'F32', shape: [scores.length], data: scores } }
+      : { ids: { type: 'I64', shape: [ids.length], data: ids } }),
   }
 }
 
 async function writePicture(path: string, trace: Trace): Promise<void> {
   const { default: sharp } = await import('sharp')
-  const { pixels, height, width } = drawMerges(trace)
+  const { pixels, height, width } = drawTiles(trace)
   await sharp(pixels, { raw: { height, width, channels: 3 } })
     .png()
     .toFile(path)

@@ -1,0 +1,83 @@
+import { imageSize } from '../../edge/contract/image.ts'
+import { FairBudget, type Reservation } from '../../infra/fair-budget.ts'
+import { memoryLimit } from '../../infra/memory.ts'
+import { mostPictureBytes, type PictureRule, pictureBytes, shapeOf } from '../models/pictures.ts'
+import { type Lane, lanes } from '../scheduling/level.ts'
+
+const MiB = 1024 ** 2
+/** Enough to decode ahead of large batches of the largest pictures. */
+const mostBytes = 2048 * MiB
+
+/** Memory for decoded pictures that wait or run, bytes. @param memoryMb the setting; 0: by what the process may use */
+export const pictureMemory = (memoryMb: number, limit = memoryLimit()): number =>
+  memoryMb > 0 ? memoryMb * MiB : Math.floor(Math.min(limit / 4, mostBytes))
+
+/** What is asked for the pictures of a caption. */
+export interface PictureAsk {
+  lane: Lane
+  owner?: string
+  /** Bytes of all its pictures. */
+  bytes: number
+  signal?: AbortSignal
+}
+
+/**
+ * Bounds the bytes of pictures that are decoded and not captioned yet. Each lane has a half, so that interactive images do
+ * not wait for those of batches; in a lane, owners share fairly, and none can take more than is left for others.
+ *
+ * @example
+ * const held = await memory.reserve({ lane: 'batch', owner: 'acme', bytes: estimatedBytes(rule, image) })
+ */
+export class PictureMemory {
+  readonly #budgets: Readonly<Record<Lane, FairBudget>>
+  readonly #waiting: Record<Lane, number> = { interactive: 0, batch: 0 }
+
+  constructor(bytes: number) {
+    const share = () => new FairBudget({ size: Math.floor(bytes / lanes.length), leavesRoom: true })
+    this.#budgets = { interactive: share(), batch: share() }
+  }
+
+  /** Bytes that are reserved. */
+  reserved(lane: Lane): number {
+    return this.#budgets[lane].reserved
+  }
+
+  /** Captions whose pictures wait for memory. */
+  waiting(lane: Lane): number {
+    return this.#waiting[lane]
+  }
+
+  /**
+   * Resolves when there is room. What is more than an owner can ever have waits until it holds nothing else.
+   * @throws the signal's reason
+   */
+  async reserve({ lane, owner = '', bytes, signal }: PictureAsk): Promise<Reservation> {
+    const budget = this.#budgets[lane]
+    const held = budget.tryReserve(owner, bytes)
+    if (held) return held
+    this.#waiting[lane]++
+    try {
+      return await budget.reserve(owner, bytes, { signal })
+    } finally {
+      this.#waiting[lane]--
+    }
+  }
+}
+
+/** Bytes that the pixels of an image will take, by its header; of one without a readable header, the most that any takes. */
+export function estimatedBytes(rule: PictureRule, image: Uint8Array): number {
+  if (rule.kind !== 'tiles' && rule.kind !== 'patches') return mostPictureBytes(rule)
+  const size = imageSize(image)
+  if (size === undefined) return mostPictureBytes(rule)
+  // It may be turned before it is cut.
+  return Math.max(bytesOf(rule, size.width, size.height), bytesOf(rule, size.height, size.width))
+}
+
+function bytesOf(rule: PictureRule, width: number, height: number): number {
+  try {
+    return pictureBytes(rule, shapeOf(rule, width, height))
+  } catch {
+    // It will be refused when it is decoded.
+    return 0
+  }
+}
