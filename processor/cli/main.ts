@@ -137,11 +137,12 @@ let exitCode = await runProgram(process.argv.slice(2), {
   openInspector: async ({ model, device }) => {
     const config = settle({ model, device })
     const { openModel } = await import('../models/open-model.ts')
+    const { onlyModel } = await import('../pipeline/open.ts')
     const { resolveDevices } = await import('../engine/devices.ts')
     const { openInspector } = await import('./inspector.ts')
     const { devices } = await resolveDevices(config.device)
     const intraOpThreads = config.intraOpThreads || undefined
-    return openInspector({ model: await openModel(config.model), device: devices[0]!, intraOpThreads })
+    return openInspector({ model: await openModel(onlyModel(config)), device: devices[0]!, intraOpThreads })
   },
 })
 // A failed write is told after it.

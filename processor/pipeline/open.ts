@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import type { Config } from '../../infra/config.ts'
+import { type Config, ConfigError } from '../../infra/config.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { bucketsUpTo } from '../engine/batch.ts'
 import { openCostCache } from '../engine/cost-cache.ts'
@@ -10,6 +10,7 @@ import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
+import type { BatchReport } from './executor.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
 /** Running pipeline with its model and devices. */
@@ -26,26 +27,41 @@ export interface OpenPipelineOptions
     | 'interactiveTargetMs'
     | 'level'
     | 'upstream'
-    | 'onBatch'
+    | 'turns'
     | 'onDecoded'
     | 'onLost'
     | 'onCacheError'
     | 'onCrash'
   > {
+  /** Called after every run of the model. */
+  onBatch?(model: string, run: BatchReport): void
+  /** The model's folder; default: the only one configured. */
+  folder?: string
   /** Folder for measured run times and passed self-tests, reused at the next start; default: none. */
   costFolder?: string
 }
 
 /**
- * Opens the configured model on the configured devices.
- * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, TurbineError `level_unknown`
+ * Folder of the model of a command that runs one.
+ * @throws ConfigError when there are several
+ */
+export function onlyModel({ model: [first, ...more] }: Pick<Config, 'model'>): string {
+  if (first !== undefined && more.length === 0) return first
+  throw new ConfigError(
+    `This command runs one model, and ${1 + more.length} are set. Name it with --model, or set TURBINE_MODEL to it.`,
+  )
+}
+
+/**
+ * Opens a configured model on the configured devices.
+ * @throws ConfigError, ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, TurbineError `level_unknown`
  */
 export async function openPipeline(
   config: Config,
-  { costFolder, ...options }: OpenPipelineOptions,
+  { costFolder, folder = onlyModel(config), onBatch, ...options }: OpenPipelineOptions,
 ): Promise<OpenPipeline> {
   const { devices, reason } = await resolveDevices(config.device)
-  const model = await openModel(config.model)
+  const model = await openModel(folder)
   const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
   const intraOpThreads = config.intraOpThreads || undefined
   const graph = { float16: precision === 'float16' }
@@ -76,6 +92,7 @@ export async function openPipeline(
     prompt: config.prompt,
     rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
     graph,
+    onBatch: onBatch && ((run) => onBatch(model.id, run)),
     ...options,
   })
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }

@@ -10,7 +10,7 @@ import { resolveDevices } from '../engine/devices.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
-import { precisionOf } from '../pipeline/open.ts'
+import { onlyModel, precisionOf } from '../pipeline/open.ts'
 import type { CostSample } from '../scheduling/cost-model.ts'
 import type { CostTable } from './device-costs.ts'
 
@@ -33,7 +33,7 @@ const loneRequests = 40
  */
 export async function measureDevice(options: MeasureOptions): Promise<CostTable> {
   const { config, onProgress } = options
-  const model = await openModel(config.model)
+  const model = await openModel(onlyModel(config))
   const { devices } = await resolveDevices(config.device)
   const target = devices[0]!
   const buckets = bucketsUpTo(config.maxBatch)
