@@ -146,6 +146,8 @@ export interface EdgeDeps {
   replySecret?: string
   /** The served models; the first is the default. */
   models(): ModelSummary[] | Promise<ModelSummary[]>
+  /** Whether jobs for a model go to topics of its own; default: to those that are shared. */
+  ownTopics?(model: string): boolean | Promise<boolean>
   /** How requests are read: aliases of models, ignored parameters. */
   reading: Reading
   /** Seconds until one more request of a tenant than the `held` ones of all may be accepted; 0: now. */

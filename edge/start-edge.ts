@@ -24,7 +24,7 @@ import { type FetchApp, serveNode } from './server.ts'
 import type { LocalMailbox } from './submit/mailbox.ts'
 
 export interface NodeEdgeOptions
-  extends Pick<EdgeDeps, 'models' | 'roomIn' | 'rejection' | 'withdraw' | 'readiness'> {
+  extends Pick<EdgeDeps, 'models' | 'ownTopics' | 'roomIn' | 'rejection' | 'withdraw' | 'readiness'> {
   config: Config
   log: Logger
   version: string

@@ -17,9 +17,22 @@ test('has a default for everything', () => {
     shutdownMs: 25_000,
     allowPrivateUrls: false,
   })
-  expect(config.model).toMatch(/infra\/starter-model\/turbine-starter$/)
+  expect(config.model).toEqual([expect.stringMatching(/infra\/starter-model\/turbine-starter$/)])
   expect(warnings).toEqual([])
   expect(Object.isFrozen(config)).toBe(true)
+})
+
+test.each([
+  ['models/a', ['models/a']],
+  ['models/a,models/b', ['models/a', 'models/b']],
+  [' models/a , models/b,', ['models/a', 'models/b']],
+])('models in %j', (text, expected) => {
+  expect(loadConfig({ env: { TURBINE_MODEL: text } }).config.model).toEqual(expected)
+  expect(loadConfig({ env: {}, flags: { model: text } }).config.model).toEqual(expected)
+})
+
+test('a list of models without one is refused', () => {
+  expect(() => loadConfig({ env: { TURBINE_MODEL: ' , ' } })).toThrow('TURBINE_MODEL is " , "')
 })
 
 test('flags override the environment, and it the defaults', () => {

@@ -103,6 +103,21 @@ const names = (allowed: string, rest: Rest<readonly string[]>) =>
     rest,
   )
 
+/** Paths, comma-separated. */
+const folders = (allowed: string, rest: Rest<readonly string[]>) =>
+  setting(
+    allowed,
+    z
+      .string()
+      .transform((text) =>
+        (text === rest.default ? [text] : text.split(',')).flatMap((each) =>
+          each.trim() === '' ? [] : [each.trim()],
+        ),
+      )
+      .pipe(z.array(z.string()).min(1)),
+    rest,
+  )
+
 /** Texts, separated by bars. */
 const texts = (allowed: string, rest: Rest<readonly string[]>) =>
   setting(
@@ -175,8 +190,9 @@ const settings = {
     default: '.turbine',
     placeholder: 'DIR',
   }),
-  model: text('a folder', {
-    description: 'Model folder in the Hugging Face layout.',
+  model: folders('folders, separated by commas', {
+    description:
+      'Model folder in the Hugging Face layout. Of several, separated by commas, the first is the default of requests without a model; they take turns at the device.',
     default: bundledModel,
     placeholder: 'DIR',
   }),

@@ -3,6 +3,8 @@ import { z } from 'zod'
 /** Remaining work of a batch. */
 const batchBacklogSchema = z.object({
   batch: z.string(),
+  /** The batch's model; absent in announcements of earlier versions. */
+  model: z.string().optional(),
   /** Unix ms. */
   deadline: z.number(),
   /** Lines without a result, as far as they are counted. */

@@ -103,6 +103,8 @@ export const servedModelSchema = z.object({
   model: modelSchema,
   /** Images per second that a processor serves unpruned. */
   throughput: z.number(),
+  /** Its jobs are in topics of its own; default: in those that are shared. */
+  ownTopics: z.boolean().optional(),
   /** Unix ms. */
   seenAt: z.number(),
 })

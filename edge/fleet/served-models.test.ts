@@ -23,9 +23,12 @@ function fleet() {
     state,
     store,
     warned,
-    models: createServedModels({ store: guarded, now: () => state.now, log }),
-    announce: (id: string, seenAt = state.now) =>
-      store.put(keys.model(id), JSON.stringify({ model: { ...starter, id }, throughput: 1, seenAt })),
+    ...createServedModels({ store: guarded, now: () => state.now, log }),
+    announce: (id: string, seenAt = state.now, more: { ownTopics?: boolean } = {}) =>
+      store.put(
+        keys.model(id),
+        JSON.stringify({ model: { ...starter, id }, throughput: 1, seenAt, ...more }),
+      ),
   }
 }
 
@@ -36,6 +39,18 @@ test('lists what is served, in the order of the ids', async () => {
   await announce('owner/b')
   await announce('a')
   expect(ids(await models())).toEqual(['a', 'owner/b'])
+})
+
+test('knows whose jobs are in topics of their own, while the store is away too', async () => {
+  const { ownTopics, announce, state } = fleet()
+  await announce('shared')
+  await announce('old', state.now, { ownTopics: false })
+  await announce('own', state.now, { ownTopics: true })
+  const asked = () => Promise.all(['shared', 'old', 'own', 'unknown'].map(ownTopics))
+  expect(await asked()).toEqual([false, false, true, false])
+  state.away = true
+  state.now += 60_000
+  expect(await asked()).toEqual([false, false, true, false])
 })
 
 test('leaves out damaged announcements', async () => {

@@ -3,6 +3,7 @@ import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { completed, emptyMailbox, fakeEdge, mailboxWith } from '../app.fixture.ts'
 import { TurbineError } from '../contract/errors.ts'
 import { decodeJob, maxInlineImageBytes } from '../contract/job.ts'
+import { jobTopic } from '../contract/topics.ts'
 import { remainingHoldMs, type Submission, type SubmitDeps, submitCaption } from './submit.ts'
 
 const received = 1_790_000_000_000
@@ -47,6 +48,17 @@ test('a job says that its caller reads along, where one waits', async () => {
   for (const hold of [held, { ...held, onPart: () => {} }, { ...asked, onPart: () => {} }])
     await submitCaption(deps, submission, hold)
   expect(sent.map(({ record }) => decodeJob(record).streamed)).toEqual([undefined, true, undefined])
+})
+
+test('the job goes to the topic of its model, where it has one', async () => {
+  const { deps, sent } = fakeEdge()
+  const ownTopics = async (model: string) => model === 'owner/name'
+  await submitCaption({ ...deps, ownTopics }, submission, held)
+  await submitCaption({ ...deps, ownTopics }, { ...submission, model: 'owner/name' }, held)
+  expect(sent.map(({ topic }) => topic)).toEqual([
+    'turbine.interactive',
+    jobTopic('interactive', 'owner/name').topic,
+  ])
 })
 
 test("the caller's deadline is the job's", async () => {

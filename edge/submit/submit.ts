@@ -6,7 +6,7 @@ import { type Caption, maxHoldMs } from '../contract/caption.ts'
 import { type CaptionJob, encodeJob, maxInlineImageBytes, packImages } from '../contract/job.ts'
 import { keys } from '../contract/keys.ts'
 import type { CaptionPart } from '../contract/reply.ts'
-import { topics } from '../contract/topics.ts'
+import { jobTopic } from '../contract/topics.ts'
 import type { EdgeDeps } from '../deps.ts'
 import type { KeyClaim } from '../guard/idempotency-claim.ts'
 
@@ -44,7 +44,7 @@ export interface HoldOptions {
 
 export type SubmitDeps = Pick<
   EdgeDeps,
-  'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs' | 'rejection' | 'withdraw'
+  'stream' | 'store' | 'mailbox' | 'now' | 'newId' | 'sloMs' | 'rejection' | 'withdraw' | 'ownTopics'
 >
 
 /** Minimum time for the stream to acknowledge, whatever the deadline, ms. */
@@ -144,18 +144,19 @@ export const newCaptionId = ({ newId }: Pick<EdgeDeps, 'newId'>) => `cap_${newId
  * @throws StreamUnavailableError, StoreUnavailableError
  */
 async function send(
-  { stream, store }: SubmitDeps,
+  { stream, store, ownTopics }: SubmitDeps,
   head: Omit<CaptionJob, 'image'>,
   image: Uint8Array,
   leftMs: number,
 ) {
+  const { topic } = jobTopic('interactive', (await ownTopics?.(head.model)) ? head.model : undefined)
   const byKey = image.length > maxInlineImageBytes
   const key = keys.captionImage(head.tenant, head.id)
   if (byKey) await store.put(key, image)
   const late = () => new StreamUnavailableError('The stream did not acknowledge the job in time.')
   const limit = timeLimit(Math.max(leastSendMs, leftMs), late)
   try {
-    await inSpan(`send ${topics.interactive}`, { kind: SpanKind.PRODUCER }, () => {
+    await inSpan(`send ${topic}`, { kind: SpanKind.PRODUCER }, () => {
       const job = {
         ...head,
         image: byKey ? { key, bytes: image.length } : image,
@@ -163,7 +164,7 @@ async function send(
       }
       // Whoever waits without an address to ask at later loses the connection with the power, too.
       const unsynced = head.replyTo !== undefined && !head.repeatable
-      return stream.send(topics.interactive, [encodeJob(job)], { signal: limit.signal, unsynced })
+      return stream.send(topic, [encodeJob(job)], { signal: limit.signal, unsynced })
     })
   } catch (error) {
     // Nothing was accepted, so nobody would delete the image; but the job may be in the stream nevertheless, and then

@@ -58,7 +58,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     background,
     newId,
   })
-  const models = createServedModels({ store, now, log })
+  const { models, ownTopics } = createServedModels({ store, now, log })
   return {
     stream,
     store,
@@ -83,6 +83,7 @@ export function workerDeps(env: WorkerEnv, { origin, background }: WorkerPlatfor
     }),
     replySecret: config.replySecret,
     models,
+    ownTopics,
     reading: readingOf(config),
     // The length of the processors' queue is not known here; this bounds the memory of the isolate.
     roomIn: (taken, { held: own }) => (hasPlace({ limit: config.queueLimit, taken, own }) ? 0 : 1),

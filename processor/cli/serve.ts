@@ -5,7 +5,7 @@ import type { Role, RunningService } from '../service/roles.ts'
 import { quoteForShell } from './format.ts'
 import { type SignalSource, watchInterruption } from './interruption.ts'
 import type { Terminal } from './progress.ts'
-import { settingOptions } from './settings.ts'
+import { repeatedOption, settingOptions } from './settings.ts'
 
 /** Dependencies of the commands. */
 export interface ServeEnvironment extends Terminal {
@@ -74,6 +74,7 @@ const roles: Record<Role, { description: string; help: string }> = {
 Examples:
   npx turbine serve
   npx turbine serve --port 0 --model models/blip-base --device cuda:0
+  npx turbine serve --model models/blip-base --model models/smolvlm
   curl --data-binary @photo.jpg -H 'content-type: image/jpeg' localhost:8787/v1/captions
 `,
   },
@@ -91,6 +92,8 @@ Example:
     help: `${fleet}
 Example:
   KAFKA_BROKERS=kafka:9092 S3_ENDPOINT=http://s3:7070 npx turbine processor --device cuda:0 --port 9100
+
+A fleet with several models has topics for each: npx turbine topics create --model ID
 `,
   },
   planner: {
@@ -110,7 +113,8 @@ export function serveCommands(environment: ServeEnvironment, settings: ConfigRow
       .description(description)
       .addHelpText('after', `${help}${ending}`)
       .action((flags: ServeFlags) => runServe(role, flags, environment))
-    for (const option of settingOptions(settings, unused[role])) command.addOption(option)
+    for (const option of settingOptions(settings, [...unused[role], 'model'])) command.addOption(option)
+    if (!unused[role].includes('model')) command.addOption(repeatedOption(settings, 'model'))
     return command
   })
 }

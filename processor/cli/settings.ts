@@ -17,6 +17,13 @@ export function settingOption(settings: ConfigRow[], name: SettingName): Option 
   return optionOf(setting)
 }
 
+/** Option of a setting that takes several values: it is repeated, and its values are joined as in the variable. */
+export function repeatedOption(settings: ConfigRow[], name: SettingName): Option {
+  const option = settingOption(settings, name)
+  option.description = option.description.replace(/ \(/, '; repeat it for several (')
+  return option.argParser((value: string, before?: string) => [before, value].filter(Boolean).join(','))
+}
+
 /** Options of all settings but secrets, and those that are left out. */
 export const settingOptions = (settings: ConfigRow[], without: readonly SettingName[] = []): Option[] =>
   settings.filter(({ flag, name }) => flag !== undefined && !without.includes(name)).map(optionOf)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { topics } from '../../edge/contract/topics.ts'
+import { jobTopic, topics } from '../../edge/contract/topics.ts'
 import type { TopicOptions } from '../../infra/stream/stream.ts'
 import type { TopicReport } from '../../infra/stream/topics.ts'
 import { Printed, runCommand } from './command.fixture.ts'
@@ -33,6 +33,15 @@ test('the number of partitions is that of the option, else that of the setting',
   const partitions = async (args: string[]) => (await run(args)).calls[0]![1][topics.batch]!.partitions
   expect(await partitions([])).toBe(5)
   expect(await partitions(['create', '--partitions', '48'])).toBe(48)
+})
+
+test('models named have topics of their own, beside those that all share', async () => {
+  const { calls } = await run(['create', '--model', 'owner/a', '--model', 'b', '--partitions', '48'])
+  const layout = calls[0]![1]
+  const own = ['owner/a', 'b'].flatMap((id) => [jobTopic('interactive', id), jobTopic('batch', id)])
+  for (const { topic, group } of own) expect(layout[topic]).toMatchObject({ partitions: 48, groups: [group] })
+  expect(Object.keys(layout)).toHaveLength(4 + own.length)
+  expect((await run(['create', '--model', 'x'.repeat(300)])).code).toBe(2)
 })
 
 test('a table says how each topic is', async () => {

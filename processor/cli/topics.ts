@@ -1,5 +1,6 @@
-import { Argument, Command } from 'commander'
-import { topicLayout } from '../../edge/contract/topics.ts'
+import { Argument, Command, InvalidArgumentError } from 'commander'
+import { modelIdSchema } from '../../edge/contract/caption.ts'
+import { jobLayout, topicLayout } from '../../edge/contract/topics.ts'
 import type { TopicLayout, TopicReport } from '../../infra/stream/topics.ts'
 import { IncompleteError } from './errors.ts'
 import { formatTable, plural } from './format.ts'
@@ -19,10 +20,12 @@ const examples = `
 Examples:
   KAFKA_BROKERS=kafka:9092 npx turbine topics check
   KAFKA_BROKERS=kafka:9092 npx turbine topics create --partitions 48
+  KAFKA_BROKERS=kafka:9092 npx turbine topics create --model owner/name --model another
 
 "check" compares the topics with the expected partitions, retention and record size, and checks that each consumer group has
 committed offsets: without them a group skips earlier records. "create" creates missing topics and keeps existing ones.
-Each lane has at most as many processors as partitions. "npx turbine --help" lists the variables for the brokers.
+A fleet with one model needs no --model. Of several, each has topics of its own but one at most, and processors find theirs by
+the model's id, as GET /v1/models has it. Each lane has at most as many processors as partitions. "npx turbine --help" lists the variables for the brokers.
 
 Exit codes: 0 all topics ok, 1 a topic is not ok, 2 wrong usage.`
 
@@ -32,19 +35,31 @@ export function topicsCommand(environment: TopicsEnvironment): Command {
     .description("create or check the service's Kafka topics")
     .addArgument(new Argument('[action]', 'action').choices(['create', 'check']).default('check'))
     .option('--partitions <n>', 'partitions of each topic (TURBINE_PARTITIONS, default: 12)', count)
+    .option('--model <id>', "a model's own topics, too; repeat it for several", modelIds)
     .addHelpText('after', examples)
-    .action((action: 'create' | 'check', flags: { partitions?: number }) =>
-      runTopics(action, flags, environment),
-    )
+    .action((action: 'create' | 'check', flags: TopicsFlags) => runTopics(action, flags, environment))
+}
+
+interface TopicsFlags {
+  partitions?: number
+  model?: string[]
+}
+
+/** @throws InvalidArgumentError */
+function modelIds(id: string, before: string[] = []): string[] {
+  if (modelIdSchema.safeParse(id).success) return [...before, id]
+  throw new InvalidArgumentError(`"${id}" is not the id of a model.`)
 }
 
 /** @throws IncompleteError when a topic is not ok; errors of the environment */
 async function runTopics(
   action: 'create' | 'check',
-  { partitions }: { partitions?: number },
+  { partitions: given, model: models = [] }: TopicsFlags,
   environment: TopicsEnvironment,
 ): Promise<void> {
-  const layout = topicLayout(partitions ?? environment.defaultPartitions())
+  const partitions = given ?? environment.defaultPartitions()
+  const own = models.map((model) => jobLayout(partitions, model))
+  const layout = Object.assign(topicLayout(partitions), ...own)
   if (action === 'create') await environment.createTopics(layout)
   const reports = await environment.checkTopics(layout)
   environment.stdout.write(

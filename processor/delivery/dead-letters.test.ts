@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { TurbineError } from '../../edge/contract/errors.ts'
-import { topics } from '../../edge/contract/topics.ts'
+import { jobTopic, topics } from '../../edge/contract/topics.ts'
 import { StoreUnavailableError } from '../../infra/store/store.ts'
 import { StreamUnavailableError } from '../../infra/stream/stream.ts'
 import { describeDeadLetter, isRetry, reviveDeadLetter, withDeadLetters } from './dead-letters.ts'
@@ -136,6 +136,11 @@ test('a letter says what it is, and becomes the record that it was', async () =>
     record: { key: 'b/1', value: record.value, headers: { tenant: 'acme', retry: '1' } },
   })
   expect([isRetry(record), isRetry(revived.record)]).toEqual([false, true])
+})
+
+test("a letter of a model's own topic goes back there", () => {
+  const { topic } = jobTopic('interactive', 'owner/name')
+  expect(reviveDeadLetter(consumed({ headers: { 'origin-topic': topic } }))?.topic).toBe(topic)
 })
 
 test.each<Record<string, string>>([

@@ -1,5 +1,5 @@
 import { TurbineError } from '../../edge/contract/errors.ts'
-import { groups, topics } from '../../edge/contract/topics.ts'
+import { groups, isJobTopic, topics } from '../../edge/contract/topics.ts'
 import { BaseError } from '../../infra/errors.ts'
 import { isRetriable } from '../../infra/retry.ts'
 import type { ConsumedRecord, Stream, StreamRecord } from '../../infra/stream/stream.ts'
@@ -103,8 +103,6 @@ const retryHeader = 'retry'
 const originHeaders = new Set(['origin-topic', 'origin-partition', 'origin-offset', 'cause', 'attempts'])
 const maxCauseLength = 1000
 
-const origins: ReadonlySet<string> = new Set([topics.interactive, topics.batch, topics.control])
-
 /** Recognises records that were resent from the dead letters. */
 export const isRetry = ({ headers }: Pick<StreamRecord, 'headers'>) => headers[retryHeader] !== undefined
 
@@ -150,7 +148,7 @@ export function reviveDeadLetter(
   letter: ConsumedRecord,
 ): { topic: string; record: StreamRecord } | undefined {
   const { 'origin-topic': topic = '' } = letter.headers
-  if (!origins.has(topic)) return undefined
+  if (!isJobTopic(topic) && topic !== topics.control) return undefined
   const headers = Object.entries(letter.headers).filter(([name]) => !originHeaders.has(name))
   return {
     topic,

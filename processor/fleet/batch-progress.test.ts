@@ -184,8 +184,20 @@ describe('announcing', () => {
       const backlog = await told()
       expect(world.clock.now() - backlog!.seenAt).toBeLessThan(5_000)
       expect(backlog!.batches).toEqual([
-        { batch: relaxed, deadline: expect.any(Number), linesLeft: 2000, maxPrune: 1 },
-        { batch: pressed, deadline: 1000 * (expires_at - 180), linesLeft: 300, maxPrune: 0.4 },
+        {
+          batch: relaxed,
+          model: expect.any(String),
+          deadline: expect.any(Number),
+          linesLeft: 2000,
+          maxPrune: 1,
+        },
+        {
+          batch: pressed,
+          model: expect.any(String),
+          deadline: 1000 * (expires_at - 180),
+          linesLeft: 300,
+          maxPrune: 0.4,
+        },
       ])
       await world.process(3)
       world.deliver(planner)

@@ -1,8 +1,9 @@
 import { afterEach, expect, test, vi } from 'vitest'
 import type { BatchBacklog } from '../../edge/contract/backlog.ts'
-import { topics } from '../../edge/contract/topics.ts'
+import { jobTopic, topics } from '../../edge/contract/topics.ts'
 import type { GroupState } from '../../infra/stream/stream.ts'
-import { batchBacklog, FleetWatch, streamBacklog } from './load.ts'
+import { createMetrics } from '../../infra/telemetry/metrics.ts'
+import { batchBacklog, FleetWatch, measureFleet, streamBacklog } from './load.ts'
 
 const started = 1_790_000_000_000
 const opened: FleetWatch[] = []
@@ -11,7 +12,12 @@ afterEach(async () => {
 })
 
 /** A fleet that a test moves on, five seconds at a time. */
-function fleetOf({ throughput = 10 as number | null, batches = [] as BatchBacklog[] } = {}) {
+function fleetOf({
+  throughput = 10 as number | null,
+  batches = [] as BatchBacklog[],
+  ownTopics = undefined as boolean | undefined,
+} = {}) {
+  const asked = new Set<string>()
   const quiet: GroupState = { lag: 0, taken: 0, members: 1, partitions: 12 }
   const state = { now: started, away: false, interactive: quiet, batch: quiet }
   const warn = vi.fn()
@@ -21,9 +27,12 @@ function fleetOf({ throughput = 10 as number | null, batches = [] as BatchBacklo
     stream: {
       groupState: async (topic) => {
         if (state.away) throw new Error('away')
-        return topic === topics.interactive ? state.interactive : state.batch
+        asked.add(topic)
+        return topic.startsWith(topics.interactive) ? state.interactive : state.batch
       },
     },
+    model: () => 'owner/name',
+    ownTopics,
     batches: () => batches,
     throughput: () => throughput ?? undefined,
     log: { warn },
@@ -36,6 +45,7 @@ function fleetOf({ throughput = 10 as number | null, batches = [] as BatchBacklo
   opened.push(fleet)
   return {
     fleet,
+    asked,
     state,
     warn,
     first: looked.promise,
@@ -81,6 +91,35 @@ test('batches count by what is left of them and of their time, shared by those t
   expect(fleet.desired()?.batch).toBeCloseTo(9.001 / 9)
   await pass({ batch: group({ members: 3 }) })
   expect(fleet.batchShare()).toEqual([{ ...backlog, linesLeft: 3001 }])
+})
+
+test('the load of a model is in its topics, and in its batches', async () => {
+  const backlog = { batch: 'b', deadline: started + 1_000_000, linesLeft: 90, maxPrune: 1 }
+  const batches = [
+    { ...backlog, model: 'owner/name' },
+    { ...backlog, model: 'another' },
+    { ...backlog, linesLeft: 5 },
+  ]
+  const own = fleetOf({ batches, ownTopics: true })
+  await own.first
+  expect([...own.asked]).toEqual([
+    jobTopic('interactive', 'owner/name').topic,
+    jobTopic('batch', 'owner/name').topic,
+  ])
+  expect(own.fleet.batchShare().map(({ linesLeft }) => linesLeft)).toEqual([90, 5])
+  const shared = fleetOf()
+  await shared.first
+  expect([...shared.asked]).toEqual([topics.interactive, topics.batch])
+})
+
+test('metrics tell the load of each model', async () => {
+  const { fleet, pass } = fleetOf()
+  await pass({ interactive: group({ members: 4, lag: 7 }) })
+  const metrics = createMetrics({ process: false })
+  measureFleet(metrics, () => [fleet])
+  const text = await metrics.render()
+  expect(text).toContain('turbine_replicas{lane="interactive",model="owner/name"} 4')
+  expect(text).toContain('turbine_stream_lag{lane="interactive",model="owner/name"} 7')
 })
 
 test('what cannot be seen is not known, and told once', async () => {

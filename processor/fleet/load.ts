@@ -1,5 +1,5 @@
 import type { BatchBacklog } from '../../edge/contract/backlog.ts'
-import { groups, topics } from '../../edge/contract/topics.ts'
+import { jobTopic } from '../../edge/contract/topics.ts'
 import type { Backends } from '../../infra/backends.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { GroupState, Stream } from '../../infra/stream/stream.ts'
@@ -12,6 +12,10 @@ import { createBacklogs } from './batch-progress.ts'
 
 export interface FleetWatchOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   stream: Pick<Stream, 'groupState'>
+  /** Whose load it is. */
+  model(): string
+  /** Its jobs are in topics of its own; default: in those that are shared. */
+  ownTopics?: boolean
   /** Backlogs of the whole fleet. */
   batches(): readonly BatchBacklog[]
   /** Images per second of one replica without pruning; undefined while unknown. */
@@ -33,9 +37,9 @@ const rateMs = 30_000
 const forgetMs = 30_000
 
 /**
- * Load of the whole fleet, from the stream and the planners. Every process sees the same numbers, so what they derive
+ * Load of one model in the whole fleet, from the stream and the planners. Every process sees the same numbers, so what they derive
  * from them agrees.
- * @example new FleetWatch({ stream, batches, throughput, log, now: Date.now }).desired() // { interactive: 2.3, batch: 0 }
+ * @example new FleetWatch({ stream, model, batches, throughput, log, now: Date.now }).desired() // { interactive: 2.3, batch: 0 }
  */
 export class FleetWatch {
   readonly #options: FleetWatchOptions
@@ -47,6 +51,10 @@ export class FleetWatch {
     const { log, everyMs = 5_000, sleep } = options
     const failure = 'reading the load of the fleet failed, retrying'
     this.#watching = repeat(() => this.#sample(), { everyMs, failure, log, sleep })
+  }
+
+  get model(): string {
+    return this.#options.model()
   }
 
   /** Processors that share the lane; undefined while unknown. */
@@ -61,14 +69,14 @@ export class FleetWatch {
 
   /** Replicas that the current load needs at full quality; undefined while unknown. */
   desired(): DesiredReplicas | undefined {
-    const { batches, throughput, now } = this.#options
+    const { throughput, now } = this.#options
     const imagesPerSecond = throughput()
     const waiting = this.lag('interactive')
     if (imagesPerSecond === undefined || waiting === undefined) return undefined
     const load = {
       arrivalRate: this.#arrivalRate(),
       waiting,
-      batches: batches().map(({ deadline, linesLeft }) => ({ deadline, images: linesLeft })),
+      batches: this.#batches().map(({ deadline, linesLeft }) => ({ deadline, images: linesLeft })),
     }
     return desiredReplicas(load, { throughput: imagesPerSecond }, now())
   }
@@ -76,9 +84,16 @@ export class FleetWatch {
   /** Share of each batch's backlog for one processor of the lane. */
   batchShare(): BatchBacklog[] {
     const replicas = Math.max(1, this.replicas('batch') ?? 1)
-    return this.#options
-      .batches()
-      .map((backlog) => ({ ...backlog, linesLeft: Math.ceil(backlog.linesLeft / replicas) }))
+    return this.#batches().map((backlog) => ({
+      ...backlog,
+      linesLeft: Math.ceil(backlog.linesLeft / replicas),
+    }))
+  }
+
+  /** Those of the model; planners of earlier versions do not say whose a batch is. */
+  #batches(): BatchBacklog[] {
+    const { model } = this
+    return this.#options.batches().filter((backlog) => (backlog.model ?? model) === model)
   }
 
   close(): Promise<void> {
@@ -86,9 +101,10 @@ export class FleetWatch {
   }
 
   async #sample(): Promise<void> {
-    const { stream, now } = this.#options
+    const { stream, now, ownTopics } = this.#options
     for (const lane of lanes) {
-      const state = await stream.groupState(topics[lane], groups[lane])
+      const { topic, group } = jobTopic(lane, ownTopics ? this.model : undefined)
+      const state = await stream.groupState(topic, group)
       const at = now()
       this.#samples[lane] = [
         ...this.#samples[lane].filter((sample) => at - sample.at <= rateMs),
@@ -111,31 +127,41 @@ export class FleetWatch {
   }
 }
 
-/** Registers metrics of the whole fleet, the same in all processes; unknown values are left out. */
-export function measureFleet(metrics: Metrics, fleet: FleetWatch): void {
-  const perLane = (name: string, help: string, read: (lane: Lane) => number | undefined) =>
+/** Registers metrics of the whole fleet by model, the same in all processes; unknown values are left out. */
+export function measureFleet(metrics: Metrics, watches: () => Iterable<FleetWatch>): void {
+  const perLane = (name: string, help: string, read: (fleet: FleetWatch, lane: Lane) => number | undefined) =>
     metrics.gauge({
       name,
       help,
-      labelNames: ['lane'],
+      labelNames: ['lane', 'model'],
       collect() {
         this.reset()
-        for (const lane of lanes) {
-          const value = read(lane)
-          if (value !== undefined) this.set({ lane }, value)
+        for (const fleet of watches()) {
+          for (const lane of lanes) {
+            const value = read(fleet, lane)
+            if (value !== undefined) this.set({ lane, model: fleet.model }, value)
+          }
         }
       },
     })
   perLane(
     'desired_replicas',
     'Processors that the load of the whole fleet needs at full quality, as a fraction. Take the maximum over all processes.',
-    (lane) => fleet.desired()?.[lane],
+    (fleet, lane) => fleet.desired()?.[lane],
   )
-  perLane('replicas', 'Processors that share the lane.', (lane) => fleet.replicas(lane))
-  perLane('stream_lag', 'Records of the lane that are not finished.', (lane) => fleet.lag(lane))
+  perLane('replicas', 'Processors that share the lane.', (fleet, lane) => fleet.replicas(lane))
+  perLane('stream_lag', 'Records of the lane that are not finished.', (fleet, lane) => fleet.lag(lane))
 }
 
-export interface WatchFleetOptions extends Pick<FleetWatchOptions, 'throughput'> {
+/** Watches of the fleet's load, one a model. */
+export interface FleetWatches {
+  /** Watches a model, until it is closed or the process is. */
+  add(model: Pick<FleetWatchOptions, 'model' | 'ownTopics' | 'throughput'>): FleetWatch
+  /** Ends a watch. */
+  remove(watch: FleetWatch): void
+}
+
+export interface WatchFleetOptions {
   backends: Backends
   log: Logger
   metrics: Metrics
@@ -143,19 +169,26 @@ export interface WatchFleetOptions extends Pick<FleetWatchOptions, 'throughput'>
 }
 
 /** Watches the load of the fleet until shutdown, and exports it as metrics. */
-export function watchFleet({ backends, log, metrics, shutdown, throughput }: WatchFleetOptions): FleetWatch {
+export function watchFleet({ backends, log, metrics, shutdown }: WatchFleetOptions): FleetWatches {
   const { stream, store } = backends
   const backlogs = createBacklogs({ store, log, now: Date.now })
-  const fleet = new FleetWatch({
-    stream,
-    batches: () => backlogs.batches(),
-    throughput,
-    log,
-    now: Date.now,
-  })
-  measureFleet(metrics, fleet)
-  shutdown.add(() => Promise.all([backlogs.close(), fleet.close()]))
-  return fleet
+  const watches = new Set<FleetWatch>()
+  measureFleet(metrics, () => watches)
+  shutdown.add(() => Promise.all([backlogs.close(), ...[...watches].map((watch) => watch.close())]))
+  return {
+    add(model) {
+      const watch = new FleetWatch({
+        ...{ stream, log, now: Date.now, batches: () => backlogs.batches() },
+        ...model,
+      })
+      watches.add(watch)
+      return watch
+    },
+    remove(watch) {
+      watches.delete(watch)
+      void watch.close()
+    },
+  }
 }
 
 export interface BatchBacklogOptions {

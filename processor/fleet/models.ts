@@ -9,6 +9,8 @@ export interface AnnounceModelOptions extends Pick<RepeatOptions, 'log' | 'sleep
   model(): ModelSummary
   /** Images per second of this processor without pruning. */
   throughput(): number
+  /** Its jobs are in topics of its own; default: in those that are shared. */
+  ownTopics?: boolean
   /** Default `announceModelMs`. */
   everyMs?: number
   /** Unix ms. */
@@ -19,9 +21,9 @@ export interface AnnounceModelOptions extends Pick<RepeatOptions, 'log' | 'sleep
  * Announces periodically to the edges, through the store, that this processor serves a model.
  */
 export function announceModel(options: AnnounceModelOptions): { close(): Promise<void> } {
-  const { store, model, throughput, log, everyMs = announceModelMs, sleep, now } = options
+  const { store, model, throughput, ownTopics, log, everyMs = announceModelMs, sleep, now } = options
   const announce = () => {
-    const served: ServedModel = { model: model(), throughput: throughput(), seenAt: now() }
+    const served: ServedModel = { model: model(), throughput: throughput(), ownTopics, seenAt: now() }
     return putJson(store, keys.model(served.model.id), served)
   }
   return repeat(announce, {

@@ -19,7 +19,7 @@ import { FakeCaptioner, type FakeCaptionerOptions } from '../cli/captioner.fixtu
 import { reviveDeadLetter, withDeadLetters } from '../delivery/dead-letters.ts'
 import { consumed, FakeSender } from '../delivery/record.fixture.ts'
 import { ResultWrites } from '../delivery/result-writes.ts'
-import { type BatchJobsOptions, batchJobs } from './batch.ts'
+import { type BatchJobsOptions, batchJobs, measureBatches } from './batch.ts'
 
 const signal = new AbortController().signal
 const lines = ['https://x/a.jpg', 'https://x/gone.jpg', 'https://x/b.jpg']
@@ -46,7 +46,7 @@ function processor({
     store,
     stream: sender,
     images: inPlace(fakeImages),
-    metrics,
+    metrics: measureBatches(metrics),
     log: { warn: (_, message) => void warnings.push(message) },
     now: () => 1000,
     ...change,

@@ -36,7 +36,7 @@ export interface BatchJobsOptions
   extends SliceStores,
     Pick<ShardRunnerOptions, 'captioner' | 'images' | 'fetches' | 'imageLimits'> {
   stream: Pick<Stream, 'send'>
-  metrics: Metrics
+  metrics: BatchMetrics
   /** Writes of results, of all lanes; default: this lane's own. */
   results?: ResultWrites
   log: { warn(fields: Record<string, unknown>, message: string): void }
@@ -54,8 +54,7 @@ export interface BatchJobsOptions
  * into the dead letters; then `onDead` writes error lines.
  */
 export function batchJobs(options: BatchJobsOptions): RecordHandler {
-  const { captioner, store, stream, log, now, results: writes = new ResultWrites() } = options
-  const metrics = measureBatches(options.metrics)
+  const { captioner, store, stream, log, now, metrics, results: writes = new ResultWrites() } = options
   const runShard = createShardRunner({ ...options, ...metrics })
   const repayShard = createShardRepayer(options)
   const lineMemory = new FairBudget({ size: linesBytes, perOwner: linesBytes / 2 })
@@ -271,7 +270,9 @@ const shardFailed = {
  */
 export type ShardEnd = 'done' | 'known' | 'cancelled' | 'dead' | 'repaid'
 
-/** Metrics of the batch lane. */
+export type BatchMetrics = ReturnType<typeof measureBatches>
+
+/** Metrics of the batch lane, of all models. */
 export function measureBatches(metrics: Metrics) {
   const shards = metrics.counter({
     name: 'shards_total',

@@ -7,6 +7,7 @@ import type { CaptionModel, RunnerPlan } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
 import { Batcher, type DeviceBatch, sizeOf } from '../scheduling/batcher.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
+import { type DeviceTurn, type DeviceTurns, headLane } from '../scheduling/device-turns.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
 
@@ -24,6 +25,8 @@ export interface ExecutorOptions {
   level?: number
   /** Images that will arrive here and are not in the queue yet. */
   upstream?(lane: Lane, now: number): readonly Backlog[]
+  /** Turns at the devices, shared with other models; default: they are this model's alone. */
+  turns?: DeviceTurns
   /** Called after every run; for metrics. */
   onBatch?(run: BatchReport): void
   /** Unix ms. */
@@ -83,6 +86,7 @@ export class Executor {
   readonly #queue: ImageQueue<Work>
   readonly #batcher: Batcher<Work>
   readonly #idle: Set<Device>
+  readonly #turn: DeviceTurn | undefined
   /** Expected end of each device's run, unix ms. */
   readonly #freeAt = new Map<Device, number>()
   /** Start of the lane's last batch, unix ms. */
@@ -100,9 +104,14 @@ export class Executor {
       costs,
       devices: pool.devices.length,
       interactiveTargetMs,
-      upstream: options.upstream,
+      upstream: (lane, now) => this.#upstream(lane, now),
     })
     this.#idle = new Set(pool.devices)
+    this.#turn = options.turns?.join({
+      waiting: (lane) => this.waiting(lane),
+      workMs: (lane) => (1000 * this.waiting(lane)) / costs.throughput(0),
+      feed: () => this.#feedDevices(),
+    })
   }
 
   waiting(lane?: Lane): number {
@@ -128,7 +137,7 @@ export class Executor {
 
   /** Decides whether one more interactive image can be accepted, and if not, when to retry. */
   admission(image: AdmissionRequest = {}): Admission {
-    const { costs, pool, interactiveTargetMs, upstream, level = costs.levels.length - 1 } = this.#options
+    const { costs, pool, interactiveTargetMs, level = costs.levels.length - 1 } = this.#options
     const now = this.#options.now()
     // A pinned level holds for what is upstream and for this image too: no load prunes them harder.
     const pinned = (backlog: Backlog) => ({ ...backlog, maxLevel: Math.min(backlog.maxLevel, level) })
@@ -140,7 +149,7 @@ export class Executor {
         devices: pool.devices.length,
         interactiveTargetMs,
         runningMs: this.#runningMs(now),
-        upstream: upstream?.('interactive', now).map(pinned),
+        upstream: this.#upstream('interactive', now).map(pinned),
       },
       { ...image, maxPrune },
       now,
@@ -149,8 +158,22 @@ export class Executor {
 
   /** Time until a device is free, ms. */
   #runningMs(now: number): number {
-    if (this.#idle.size > 0) return 0
-    return Math.max(0, Math.min(...this.#freeAt.values()) - now)
+    const freeAt = this.#options.pool.devices.map((device) =>
+      this.#idle.has(device) ? (this.#turn?.freeAt(device.name) ?? 0) : this.#freeAt.get(device)!,
+    )
+    return Math.max(0, Math.min(...freeAt) - now)
+  }
+
+  /** Images that will arrive, and what callers of other models have the devices do meanwhile, in images of this one. */
+  #upstream(lane: Lane, now: number): readonly Backlog[] {
+    const { costs, pool, interactiveTargetMs, upstream } = this.#options
+    const coming = upstream?.(lane, now) ?? []
+    if (!this.#turn || lane === 'batch') return coming
+    const others = Math.ceil((this.#turn.othersMs(lane) * costs.throughput(0)) / 1000)
+    // Whoever has had less goes first, so that one with little work is not behind all of another one's.
+    const images = Math.min(others, this.waiting(lane) + pool.maxBatch)
+    if (images === 0) return coming
+    return [...coming, { deadline: now + interactiveTargetMs, images, maxLevel: costs.levels.length - 1 }]
   }
 
   /**
@@ -214,10 +237,19 @@ export class Executor {
 
   #feedDevices(): void {
     for (const device of this.#idle) {
+      const lane = headLane(this)
+      if (lane === undefined) return
+      // Who has the device tells when it is free.
+      if (this.#turn && !this.#turn.take(device.name, lane)) continue
       const batch = this.#batcher.nextBatch(this.#options.now())
-      if (batch === undefined) return
+      if (batch === undefined) {
+        this.#turn?.release(device.name, 0)
+        return
+      }
+      const freeAt = this.#options.now() + batch.predictedMs
       this.#idle.delete(device)
-      this.#freeAt.set(device, this.#options.now() + batch.predictedMs)
+      this.#freeAt.set(device, freeAt)
+      this.#turn?.expect(device.name, freeAt)
       void this.#runBatch(device, batch)
     }
   }
@@ -230,7 +262,8 @@ export class Executor {
     // The device gets its next batch before the captions of this one are processed.
     this.#idle.add(device)
     this.#freeAt.delete(device)
-    this.#feedDevices()
+    if (this.#turn) this.#turn.release(device.name, this.#options.now() - startedAt)
+    else this.#feedDevices()
     if (answer === undefined) return
     const { rows, inferenceMs } = answer
     batch.images.forEach((image, i) => {

@@ -1,15 +1,24 @@
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import type { LossReason } from '../decoding/decoder.ts'
 import { type DecoderKind, decoderKinds } from '../decoding/decoder-pool.ts'
-import { lanes } from '../scheduling/level.ts'
+import { type Lane, lanes } from '../scheduling/level.ts'
 import type { BatchReport } from './executor.ts'
 import type { Pipeline } from './pipeline.ts'
 
-/** Metrics of runs and devices: pass `onBatch`, `onDecoded`, `onLost` and `onCrash` to the pipeline, and the pipeline to `watch`. */
+/**
+ * Metrics of runs and devices, of all models of a process: pass `onBatch` of a model, `onDecoded`, `onLost` and `onCrash` to its
+ * pipeline, and the pipeline to `watch`.
+ */
 export function measurePipeline(metrics: Metrics) {
   const counter = <T extends string = never>(name: string, help: string, ...labelNames: T[]) =>
     metrics.counter({ name, help, labelNames })
-  const images = counter('images_total', 'Images captioned, by lane and prune level.', 'lane', 'level')
+  const images = counter(
+    'images_total',
+    'Images captioned, by lane and prune level.',
+    'lane',
+    'level',
+    'model',
+  )
   const batches = counter(
     'batches_total',
     'Runs on devices, by batch size and prune level.',
@@ -28,13 +37,15 @@ export function measurePipeline(metrics: Metrics) {
     'prune_ratio_sum',
     'Sum of the prune ratios of captioned images; divided by images_total, the mean.',
     'lane',
+    'model',
   )
   const quality = counter(
     'quality_spent_sum',
     'Expected captions that differ from unpruned ones, by calibration; divided by images_total, their share.',
     'lane',
+    'model',
   )
-  const late = counter('late_images_total', 'Images captioned after their deadline.', 'lane')
+  const late = counter('late_images_total', 'Images captioned after their deadline.', 'lane', 'model')
   const crashes = counter('device_crashes_total', 'Device restarts after a crash.')
   const decoding = metrics.histogram({
     name: 'decode_seconds',
@@ -55,8 +66,73 @@ export function measurePipeline(metrics: Metrics) {
   )
   const busyShares = new Map<string, BusyShare>()
 
+  const pipelines = new Set<Pipeline>()
+  const perLane = (name: string, help: string, read: (pipeline: Pipeline, lane: Lane) => number) =>
+    metrics.gauge({
+      name,
+      help,
+      labelNames: ['lane', 'model'],
+      collect() {
+        for (const pipeline of pipelines)
+          for (const lane of lanes) this.set({ lane, model: pipeline.model }, read(pipeline, lane))
+      },
+    })
+  const perModel = (name: string, help: string, read: (pipeline: Pipeline) => number) =>
+    metrics.gauge({
+      name,
+      help,
+      labelNames: ['model'],
+      collect() {
+        for (const pipeline of pipelines) this.set({ model: pipeline.model }, read(pipeline))
+      },
+    })
+  perLane('queue_images', 'Images waiting for a device.', ({ executor }, lane) => executor.waiting(lane))
+  perLane(
+    'queue_age_seconds',
+    'Waiting time of the image that is served next.',
+    ({ executor }, lane) => executor.age(lane) / 1000,
+  )
+  perLane('prune_level', 'Prune level that the load requires.', ({ executor }, lane) => executor.level(lane))
+  perLane('arrival_rate', 'Images that arrive per second.', ({ executor }, lane) =>
+    executor.arrivalRate(lane),
+  )
+  metrics.gauge({
+    name: 'decoders',
+    help: 'Decoders, by kind and state.',
+    labelNames: ['decoder', 'state'],
+    collect() {
+      for (const decoder of decoderKinds)
+        for (const state of ['busy', 'idle'] as const) {
+          const counts = [...pipelines].map(({ decoders }) => decoders.count(decoder, state))
+          this.set(
+            { decoder, state },
+            counts.reduce((sum, count) => sum + count, 0),
+          )
+        }
+    },
+  })
+  metrics.gauge({
+    name: 'device_busy_share',
+    help: 'Busy share of the device in the last ten seconds, 0 to 1.',
+    labelNames: ['device'],
+    collect() {
+      for (const device of [...pipelines].flatMap(({ devices }) => devices))
+        this.set({ device }, busyShares.get(device)?.at(Date.now()) ?? 0)
+    },
+  })
+  perModel(
+    'replica_images_per_second',
+    'Images per second that this processor serves unpruned while no other model runs, by its cost model.',
+    ({ throughput }) => throughput,
+  )
+  perModel(
+    'cost_model_relative_error',
+    'Recent relative error of predicted run times; 0 is exact.',
+    ({ costs }) => costs.relativeError,
+  )
+
   return {
-    onBatch(run: BatchReport): void {
+    onBatch(model: string, run: BatchReport): void {
       const { device, bucket, level, inferenceMs } = run
       batches.inc({ device, bucket, level })
       inference.observe({ device }, inferenceMs / 1000)
@@ -64,10 +140,10 @@ export function measurePipeline(metrics: Metrics) {
       for (const lane of lanes) {
         const count = run.images[lane]
         if (count === 0) continue
-        images.inc({ lane, level }, count)
-        pruned.inc({ lane }, run.pruneRatio * count)
-        quality.inc({ lane }, run.qualitySpent * count)
-        late.inc({ lane }, run.late[lane])
+        images.inc({ lane, level, model }, count)
+        pruned.inc({ lane, model }, run.pruneRatio * count)
+        quality.inc({ lane, model }, run.qualitySpent * count)
+        late.inc({ lane, model }, run.late[lane])
       }
       const share = busyShares.get(device) ?? new BusyShare()
       busyShares.set(device, share)
@@ -77,59 +153,7 @@ export function measurePipeline(metrics: Metrics) {
     onLost: (decoder: DecoderKind, reason: LossReason) => lost.inc({ decoder, reason }),
     onRejected: (reason: 'full' | 'late') => rejected.inc({ reason }),
     onCrash: () => crashes.inc(),
-    watch(pipeline: Pipeline): void {
-      const { executor } = pipeline
-      const perLane = (name: string, help: string, read: (lane: (typeof lanes)[number]) => number) =>
-        metrics.gauge({
-          name,
-          help,
-          labelNames: ['lane'],
-          collect() {
-            for (const lane of lanes) this.set({ lane }, read(lane))
-          },
-        })
-      perLane('queue_images', 'Images waiting for a device.', (lane) => executor.waiting(lane))
-      perLane(
-        'queue_age_seconds',
-        'Waiting time of the image that is served next.',
-        (lane) => executor.age(lane) / 1000,
-      )
-      perLane('prune_level', 'Prune level that the load requires.', (lane) => executor.level(lane))
-      perLane('arrival_rate', 'Images that arrive per second.', (lane) => executor.arrivalRate(lane))
-      metrics.gauge({
-        name: 'decoders',
-        help: 'Decoders, by kind and state.',
-        labelNames: ['decoder', 'state'],
-        collect() {
-          for (const decoder of decoderKinds)
-            for (const state of ['busy', 'idle'] as const)
-              this.set({ decoder, state }, pipeline.decoders.count(decoder, state))
-        },
-      })
-      metrics.gauge({
-        name: 'device_busy_share',
-        help: 'Busy share of the device in the last ten seconds, 0 to 1.',
-        labelNames: ['device'],
-        collect() {
-          for (const device of pipeline.devices)
-            this.set({ device }, busyShares.get(device)?.at(Date.now()) ?? 0)
-        },
-      })
-      metrics.gauge({
-        name: 'replica_images_per_second',
-        help: 'Images per second that this processor serves unpruned, by its cost model.',
-        collect() {
-          this.set(pipeline.throughput)
-        },
-      })
-      metrics.gauge({
-        name: 'cost_model_relative_error',
-        help: 'Recent relative error of predicted run times; 0 is exact.',
-        collect() {
-          this.set(pipeline.costs.relativeError)
-        },
-      })
-    },
+    watch: (pipeline: Pipeline) => pipelines.add(pipeline),
   }
 }
 

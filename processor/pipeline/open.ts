@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import type { Config } from '../../infra/config.ts'
+import { type Config, ConfigError } from '../../infra/config.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { bucketsUpTo } from '../engine/batch.ts'
 import { openCostCache } from '../engine/cost-cache.ts'
@@ -10,6 +10,7 @@ import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type OpenOptions, openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
+import type { BatchReport } from './executor.ts'
 import { PictureMemory, pictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
@@ -27,27 +28,42 @@ export interface OpenPipelineOptions
     | 'interactiveTargetMs'
     | 'level'
     | 'upstream'
-    | 'onBatch'
+    | 'turns'
     | 'onDecoded'
     | 'onLost'
     | 'onCacheError'
     | 'onCrash'
     | 'pictures'
   > {
+  /** Called after every run of the model. */
+  onBatch?(model: string, run: BatchReport): void
+  /** The model's folder; default: the only one configured. */
+  folder?: string
   /** Folder for measured run times and passed self-tests, reused at the next start; default: none. */
   costFolder?: string
 }
 
 /**
- * Opens the configured model on the configured devices.
- * @throws ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, TurbineError `level_unknown`
+ * Folder of the model of a command that runs one.
+ * @throws ConfigError when there are several
+ */
+export function onlyModel({ model: [first, ...more] }: Pick<Config, 'model'>): string {
+  if (first !== undefined && more.length === 0) return first
+  throw new ConfigError(
+    `This command runs one model, and ${1 + more.length} are set. Name it with --model, or set TURBINE_MODEL to it.`,
+  )
+}
+
+/**
+ * Opens a configured model on the configured devices.
+ * @throws ConfigError, ModelFolderError, DeviceUnavailableError, DeviceOpenError, InvalidDeviceError, TurbineError `level_unknown`
  */
 export async function openPipeline(
   config: Config,
-  { costFolder, ...options }: OpenPipelineOptions,
+  { costFolder, folder = onlyModel(config), onBatch, ...options }: OpenPipelineOptions,
 ): Promise<OpenPipeline> {
   const { devices, reason } = await resolveDevices(config.device)
-  const model = await openConfigured(config, devices[0]!)
+  const model = await openConfigured(config, devices[0]!, folder)
   const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
   const intraOpThreads = config.intraOpThreads || undefined
   const graph = { float16: precision === 'float16' }
@@ -79,14 +95,23 @@ export async function openPipeline(
     prompt: config.prompt,
     rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
     graph,
+    onBatch: onBatch && ((run) => onBatch(model.id, run)),
     ...options,
   })
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }
 }
 
-/** Opens the configured model, in the type of its weights that suits a device. @throws ModelFolderError */
-export const openConfigured = (config: Config, { provider }: DeviceTarget): Promise<CaptionModel> =>
-  openModel(config.model, { ...openOptions(config), device: provider === 'cpu' ? 'cpu' : 'gpu' })
+/**
+ * Opens a configured model, in the type of its weights that suits a device.
+ * @param folder default: the only one configured
+ * @throws ConfigError, ModelFolderError
+ */
+export const openConfigured = (
+  config: Config,
+  { provider }: DeviceTarget,
+  folder = onlyModel(config),
+): Promise<CaptionModel> =>
+  openModel(folder, { ...openOptions(config), device: provider === 'cpu' ? 'cpu' : 'gpu' })
 
 /** What settings say of how a model is opened. */
 export const openOptions = ({

@@ -1,6 +1,12 @@
 import { maxBodyBytes } from '../../edge/contract/caption.ts'
+import { retryLater, type TurbineError } from '../../edge/contract/errors.ts'
 import { keys } from '../../edge/contract/keys.ts'
-import { announceModelMs, type ModelSummary } from '../../edge/contract/model.ts'
+import {
+  announceModelMs,
+  type ModelSummary,
+  modelState,
+  type ServedModel,
+} from '../../edge/contract/model.ts'
 import { groups, topicLayout, topics } from '../../edge/contract/topics.ts'
 import { assertAliases } from '../../edge/fleet/reading.ts'
 import { createServedModels, readServedModels } from '../../edge/fleet/served-models.ts'
@@ -21,13 +27,12 @@ import { repeat } from '../../infra/timing.ts'
 import { type PlannerOptions, startPlanner } from '../batches/planner/planner.ts'
 import { type DeadLetterOptions, watchDeadLetters } from '../delivery/dead-letters.ts'
 import { Isolation } from '../delivery/isolation.ts'
-import { watchFleet } from '../fleet/load.ts'
+import { moveLeftOver } from '../fleet/left-over.ts'
+import { type FleetWatch, watchFleet } from '../fleet/load.ts'
 import { announceModel } from '../fleet/models.ts'
-import type { CaptionModel } from '../models/model.ts'
 import { unitOf } from '../models/pictures.ts'
-import type { Pipeline } from '../pipeline/pipeline.ts'
 import { startSweeper } from '../sweeper/sweeper.ts'
-import { type RunningProcessor, startProcessor } from './processor.ts'
+import { type RunningModel, type RunningProcessor, startProcessor } from './processor.ts'
 import { openReplies, type Replies } from './replies.ts'
 
 /** All of Turbine in one process, or one role of a fleet. */
@@ -55,6 +60,8 @@ interface Process extends ServiceOptions {
   metrics: Metrics
   images: Images
   shutdown: Shutdown
+  /** Partitions of topics that are made. */
+  partitions: number
   /** Called for every dead letter. */
   onDeadLetter: DeadLetterOptions['onDeadLetter']
 }
@@ -64,23 +71,28 @@ const embeddedPartitions = 4
 
 /** The HTTP edge, a planner and a processor with its devices in one process. */
 async function startAll(process: Process): Promise<Started> {
-  const { config, log } = process
+  const { config, log, backends } = process
   const replies = openReplies(process.config, process)
   // With Kafka, other processors may consume this edge's jobs, and this one those of other edges.
   const edgeDecides = config.kafkaBrokers === undefined
   const { deliver, lineTo } = replies
   const isolation = new Isolation()
+  const fleet = edgeDecides ? undefined : createServedModels({ ...backends, log, now: Date.now })
   const processor = await startProcessor(
-    { ...process, deliver, lineTo, edgeDecides, isolation },
+    { ...process, deliver, lineTo, edgeDecides, isolation, ownTopics: fleet?.ownTopics },
     process.shutdown,
   )
-  const model = () => summary(processor.model, processor.pipeline)
-  await assertAliases(config, () => [model()])
-  await startPlanning(process, { isolation, holdMs: longestHoldMs })
+  if (fleet) await announceModels(processor, process)
+  const models = () => processor.models.map(summary)
+  await assertAliases(config, models)
+  const ownTopics = async (model: string) =>
+    processor.ownTopics(model) || ((await fleet?.ownTopics(model)) ?? false)
+  await startPlanning(process, { isolation, holdMs: longestHoldMs, ownTopics })
   const url = await openEdge(process, replies, {
-    models: () => [model()],
+    models,
+    ownTopics,
     roomIn: (held, tenant) => roomIn(processor, held, tenant, config),
-    rejection: edgeDecides ? processor.rejection : undefined,
+    rejection: edgeDecides ? (job) => rejection(processor, job, config) : undefined,
     withdraw: processor.withdraw,
   })
   log.debug({ url }, 'listening')
@@ -90,18 +102,18 @@ async function startAll(process: Process): Promise<Started> {
 /** The HTTP edge alone, on Node, for a fleet. */
 async function startEdgeAlone(process: Process): Promise<Started> {
   const { backends, config, log } = process
-  const models = createServedModels({ ...backends, log, now: Date.now })
+  const { models, ownTopics } = createServedModels({ ...backends, log, now: Date.now })
   await assertAliases(config, models)
   const { queueLimit: limit } = config
   const roomIn: NodeEdgeOptions['roomIn'] = (taken, { held: own }) =>
     hasPlace({ limit, taken, own }) ? 0 : 1
-  return { url: await openEdge(process, openReplies(config, process), { models, roomIn }) }
+  return { url: await openEdge(process, openReplies(config, process), { models, ownTopics, roomIn }) }
 }
 
 async function openEdge(
   process: Process,
   { mailbox, listenAt }: Replies,
-  options: Pick<NodeEdgeOptions, 'models' | 'roomIn' | 'rejection' | 'withdraw'>,
+  options: Pick<NodeEdgeOptions, 'models' | 'ownTopics' | 'roomIn' | 'rejection' | 'withdraw'>,
 ): Promise<string> {
   const readiness = readinessOf(process)
   const { url, operations } = await startEdge(
@@ -116,24 +128,54 @@ async function openEdge(
 
 /** A processor with its devices, for a fleet. */
 async function startProcessorAlone(process: Process): Promise<Started> {
-  const { backends, log, shutdown } = process
-  const { deliver, lineTo } = openReplies(process.config, process)
-  const processor = await startProcessor({ ...process, deliver, lineTo }, shutdown)
-  const announcement = announceModel({
-    store: backends.store,
-    model: () => summary(processor.model, processor.pipeline),
-    throughput: () => processor.pipeline.throughput,
-    now: Date.now,
-    log,
-  })
-  shutdown.add(() => announcement.close())
+  const { backends, config, log, shutdown } = process
+  const { deliver, lineTo } = openReplies(config, process)
+  const { ownTopics } = createServedModels({ ...backends, log, now: Date.now })
+  const processor = await startProcessor({ ...process, deliver, lineTo, ownTopics }, shutdown)
+  await announceModels(processor, process)
   return { url: await serveOperations(process), warmUp: processor.warmUp }
+}
+
+/** Announces the models to the rest of the fleet until shutdown. */
+async function announceModels({ models }: RunningProcessor, process: Process): Promise<void> {
+  const { backends, log, shutdown } = process
+  const { store } = backends
+  await warnOfOthers(models, process)
+  for (const each of models) {
+    const announcement = announceModel({
+      ...{ store, log, now: Date.now, ownTopics: each.topics.own },
+      model: () => summary(each),
+      throughput: () => each.pipeline.throughput,
+    })
+    shutdown.add(() => announcement.close())
+  }
+}
+
+/** Of two models with the same topics, each processor refuses what it takes of the other's jobs. */
+async function warnOfOthers(models: readonly RunningModel[], { backends, log }: Process): Promise<void> {
+  const sharing = models.find(({ topics }) => topics.shared)
+  if (!sharing) return
+  const { id } = sharing.model
+  const others = (await readServedModels(backends.store, log).catch(() => [])).filter(
+    ({ model, ownTopics, seenAt }) =>
+      model.id !== id && !ownTopics && modelState(seenAt, Date.now()) === 'ready',
+  )
+  for (const { model } of others)
+    log.warn(
+      { model: id, other: model.id },
+      `both models take jobs from the same topics, which is right only while one replaces the other; else: npx turbine topics create --model '${id}'`,
+    )
 }
 
 /** A planner, for a fleet: splits batches into shards, joins their results. */
 async function startPlannerAlone(process: Process): Promise<Started> {
-  await startPlanning(process)
-  watchFleetWithoutModel(process)
+  const { backends, log, shutdown, onDeadLetter } = process
+  const { ownTopics } = createServedModels({ ...backends, log, now: Date.now })
+  await startPlanning(process, { ownTopics })
+  watchAnnounced(process)
+  const models = () => readServedModels(backends.store, log)
+  const moving = moveLeftOver({ ...backends, models, onDeadLetter, log, now: Date.now })
+  shutdown.add(() => moving.close())
   return { url: await serveOperations(process) }
 }
 
@@ -161,14 +203,15 @@ export async function startRole(role: Role, options: ServiceOptions): Promise<Ru
     shutdown.add(() => stopTracing())
     const backends = await openBackends(config, log)
     shutdown.add(() => backends.close())
-    await backends.stream.ensureTopics(
-      topicLayout(config.kafkaBrokers === undefined ? embeddedPartitions : config.partitions),
-    )
+    const partitions = config.kafkaBrokers === undefined ? embeddedPartitions : config.partitions
+    await backends.stream.ensureTopics(topicLayout(partitions))
     const metrics = createMetrics()
     const onDeadLetter = watchDeadLetters({ metrics, log })
     const images = openImages({ ...options, backends, metrics })
     shutdown.add(() => images.close())
-    const started = await starts[role]({ ...options, backends, shutdown, metrics, images, onDeadLetter })
+    const started = await starts[role]({
+      ...{ ...options, backends, shutdown, metrics, images, onDeadLetter, partitions },
+    })
     return { ...started, close: () => shutdown.run(config.shutdownMs) }
   } catch (error) {
     await shutdown.run(0).catch((err) => log.warn({ err }, 'shutdown after a failed start failed'))
@@ -206,14 +249,14 @@ const longestHoldMs = 10_000
 
 async function startPlanning(
   process: Process,
-  apart: Pick<PlannerOptions, 'isolation' | 'holdMs'> = {},
+  more: Pick<PlannerOptions, 'isolation' | 'holdMs' | 'ownTopics'>,
 ): Promise<void> {
   const { config, backends, shutdown } = process
   // With an embedded stream no other planner can own the batches, so after a crash they are resumed at once.
   const owner = config.kafkaBrokers === undefined ? 'this-machine' : undefined
   // A pinned level is wanted.
   const repay = config.repay && config.pruning === 'adaptive'
-  const planner = await startPlanner({ ...process, ...backends, ...apart, owner, repay, now: Date.now })
+  const planner = await startPlanner({ ...process, ...backends, ...more, owner, repay, now: Date.now })
   shutdown.add((drainMs) => planner.close(drainMs))
   const { sweepInterval: intervalMs, captionRetention: captionRetentionMs } = config
   if (intervalMs === undefined) return
@@ -221,18 +264,35 @@ async function startPlanning(
   shutdown.add(() => sweeper.close())
 }
 
-/** Uses the last announced throughput, also while no processor runs. */
-function watchFleetWithoutModel(process: Process): void {
+/**
+ * Watches the load of each announced model, also while no processor runs. Of those with the shared topics the last one counts,
+ * which has replaced the others.
+ */
+function watchAnnounced(process: Process): void {
   const { backends, log, shutdown } = process
-  let throughput: number | undefined
+  const watches = watchFleet(process)
+  let known: ServedModel[] = []
+  const sharing = () => known.find(({ ownTopics }) => !ownTopics)
+  const watchShared = () =>
+    watches.add({ model: () => sharing()?.model.id ?? '', throughput: () => sharing()?.throughput })
+  let shared: FleetWatch | undefined = watchShared()
+  const own = new Set<string>()
   const look = async () => {
-    const [latest] = (await readServedModels(backends.store, log)).toSorted((a, b) => b.seenAt - a.seenAt)
-    throughput = latest?.throughput
+    known = (await readServedModels(backends.store, log)).toSorted((a, b) => b.seenAt - a.seenAt)
+    for (const { model, ownTopics } of known) {
+      if (!ownTopics || own.has(model.id)) continue
+      own.add(model.id)
+      const { id } = model
+      const throughput = () => known.find(({ model }) => model.id === id)?.throughput
+      watches.add({ model: () => id, ownTopics, throughput })
+    }
+    const isShared = known.length === 0 || sharing() !== undefined
+    if (isShared) shared ??= watchShared()
+    else if (shared) shared = void watches.remove(shared)
   }
   const failure = 'throughput of processors not read, retrying'
   const looking = repeat(look, { everyMs: announceModelMs, failure, log })
   shutdown.add(() => looking.close())
-  watchFleet({ ...process, throughput: () => throughput })
 }
 
 async function serveOperations(process: Process): Promise<string> {
@@ -257,20 +317,49 @@ function readinessOf({ backends: { stream, store }, shutdown }: Process) {
   }
 }
 
-/** `held` counts requests that are being sent, in the stream, or waiting for a device. */
+/** `held` counts requests that are being sent, in the stream, or waiting for a device; their models are not known yet. */
 function roomIn(
-  { pipeline, inFlight, inFlightOf, full }: RunningProcessor,
+  { models }: RunningProcessor,
   held: number,
   tenant: { id: string; held: number },
-  { queueLimit: limit }: Config,
+  { queueLimit }: Config,
 ): number {
+  const limit = queueLimit * models.length
+  const sum = (count: (model: RunningModel) => number) => models.reduce((sum, each) => sum + count(each), 0)
   // Jobs that do not fit into the memory wait in the stream, and those of who has many take all of the places.
-  const taken = full() ? Math.max(held, inFlight(), limit - 1) : Math.max(held, inFlight())
-  const own = Math.max(tenant.held, inFlightOf(tenant.id))
-  return hasPlace({ limit, taken, own }) ? 0 : Math.max(1, Math.ceil(limit / pipeline.throughput))
+  const isFull = models.every((model) => model.full())
+  const taken = Math.max(
+    held,
+    sum((model) => model.inFlight()),
+    isFull ? limit - 1 : 0,
+  )
+  const own = Math.max(
+    tenant.held,
+    sum((model) => model.inFlightOf(tenant.id)),
+  )
+  if (hasPlace({ limit, taken, own })) return 0
+  return Math.max(1, Math.ceil(limit / sum(({ pipeline }) => pipeline.throughput)))
 }
 
-function summary(model: CaptionModel, pipeline: Pipeline): ModelSummary {
+/** Of several models each has as many places as it would have alone. */
+function rejection(
+  processor: RunningProcessor,
+  job: Parameters<RunningProcessor['rejection']>[0],
+  { queueLimit: limit }: Config,
+): TurbineError | undefined {
+  const model = processor.models.find(({ model }) => model.id === job.model)
+  const isCrowded =
+    processor.models.length > 1 &&
+    model !== undefined &&
+    !hasPlace({ limit, taken: model.inFlight(), own: model.inFlightOf(job.tenant) })
+  if (!isCrowded) return processor.rejection(job)
+  const retryAfterSeconds = Math.max(1, Math.ceil(limit / model.pipeline.throughput))
+  return retryLater('queue_full', `The queue is full. Retry in ${retryAfterSeconds} s.`, {
+    ...{ status: 429, retryAfterSeconds },
+  })
+}
+
+function summary({ model, pipeline }: Pick<RunningModel, 'model' | 'pipeline'>): ModelSummary {
   return {
     id: model.id,
     object: 'model',

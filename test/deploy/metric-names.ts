@@ -16,7 +16,7 @@ export async function registeredMetrics(): Promise<Set<string>> {
   measurePlanner(metrics).watch({ activeBatches: 0, backlogs: [] }, Date.now)
   measureSweeps(metrics)
   measurePipeline(metrics).watch(idlePipeline)
-  measureFleet(metrics, idleFleet)
+  measureFleet(metrics, () => [idleFleet])
   watchDeadLetters({ metrics, log: { error() {} } })
   const types = [...(await metrics.render()).matchAll(/^# TYPE (\S+) (\S+)$/gm)]
   const series = types.flatMap(([, name, type]) =>
@@ -32,6 +32,7 @@ export function metricsIn(expression: string): string[] {
 }
 
 const idleFleet = Object.create(FleetWatch.prototype, {
+  model: { value: '' },
   desired: { value: () => undefined },
   replicas: { value: () => undefined },
   lag: { value: () => undefined },
@@ -39,6 +40,7 @@ const idleFleet = Object.create(FleetWatch.prototype, {
 
 const zero = () => 0
 const idlePipeline = {
+  model: '',
   devices: [] as string[],
   throughput: 0,
   costs: { relativeError: 0 },

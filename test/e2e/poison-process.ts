@@ -12,7 +12,7 @@ import { FakeCaptioner } from '../../processor/cli/captioner.fixture.ts'
 import { withCrashMarks } from '../../processor/delivery/crash-marks.ts'
 import { withDeadLetters } from '../../processor/delivery/dead-letters.ts'
 import { Isolation } from '../../processor/delivery/isolation.ts'
-import { batchJobs } from '../../processor/jobs/batch.ts'
+import { batchJobs, measureBatches } from '../../processor/jobs/batch.ts'
 
 /**
  * A planner and a processor in one process, until these batches are over: it aborts when it reads the content of a file,
@@ -41,7 +41,14 @@ const store: ObjectStore = Object.assign(Object.create(opened), {
 const isolation = new Isolation()
 await startPlanner({ store, stream, log, isolation, owner: 'this-machine', now: Date.now })
 const jobs = batchJobs({
-  ...{ store, stream, log, now: Date.now, captioner: new FakeCaptioner(), metrics: createMetrics() },
+  ...{
+    store,
+    stream,
+    log,
+    now: Date.now,
+    captioner: new FakeCaptioner(),
+    metrics: measureBatches(createMetrics()),
+  },
   images: async (url) => {
     dieOf(url)
     return gif(url)

@@ -11,6 +11,8 @@ export interface PlannerServices extends SliceStores {
   stream: Pick<Stream, 'send'>
   clock: Clock
   outages: Outages
+  /** Whether jobs for a model go to topics of its own; default: to those that are shared. */
+  ownTopics?(model: string): boolean | Promise<boolean>
   /** Name of the planner in the store. */
   owner: string
   /** Captions pruned lines again when a batch is done early; default: false. */

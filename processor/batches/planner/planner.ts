@@ -17,7 +17,7 @@ const maxInFlight = 256
 export interface PlannerOptions
   extends Pick<
     CoordinatorOptions,
-    'isolation' | 'holdMs' | 'store' | 'buckets' | 'ownBucket' | 'log' | 'repay'
+    'isolation' | 'holdMs' | 'store' | 'buckets' | 'ownBucket' | 'log' | 'repay' | 'ownTopics'
   > {
   stream: Pick<Stream, 'consume' | 'send'>
   /** Unix ms. */
@@ -52,7 +52,7 @@ export async function startPlanner(options: PlannerOptions): Promise<Planner> {
   const outages = new Outages({ clock, log })
   const coordinator = new Coordinator({
     ...{ store, buckets, ownBucket, stream, clock, outages, owner, log, repay },
-    ...{ isolation: options.isolation, holdMs: options.holdMs },
+    ...{ isolation: options.isolation, holdMs: options.holdMs, ownTopics: options.ownTopics },
     ...measured,
   })
   measured?.watch(coordinator, now)

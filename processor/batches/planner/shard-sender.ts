@@ -1,6 +1,6 @@
 import { earlierReading } from '../../../edge/contract/batch.ts'
 import { encodeShardJob, type Repay, type ShardJob, type ShardTally } from '../../../edge/contract/shard.ts'
-import { topics } from '../../../edge/contract/topics.ts'
+import { jobTopic } from '../../../edge/contract/topics.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { listShards, readShard } from '../shard/results.ts'
 import type { BatchContext } from './context.ts'
@@ -24,9 +24,14 @@ export function shardsToSend({ state, clock, sendWindow }: BatchContext): number
 
 /** Sends these shards to the processors, through outages of the stream. */
 export async function sendShards(context: BatchContext, shards: number[], repay?: Repay): Promise<void> {
-  const { state, outages, stream, signal } = context
+  const { state, outages, stream, signal, ownTopics } = context
+  const { model } = state.batch
   const records = shards.map((shard) => encodeShardJob({ ...jobOf(state, shard), repay }))
-  await outages.outlast(() => stream.send(topics.batch, records, { signal }), signal)
+  const send = async () => {
+    const { topic } = jobTopic('batch', (await ownTopics?.(model)) ? model : undefined)
+    await stream.send(topic, records, { signal })
+  }
+  await outages.outlast(send, signal)
 }
 
 /** The jobs of the shards that are not done. */

@@ -72,8 +72,8 @@ export class BatchState {
   backlog(now: number): BatchBacklog | undefined {
     const { linesLeft } = this.work
     if (!this.isSending(now) || linesLeft === 0) return undefined
-    const { id, turbine } = this.batch
-    return { batch: id, deadline: dueAt(this.batch), linesLeft, maxPrune: turbine.max_prune }
+    const { id, model, turbine } = this.batch
+    return { batch: id, model, deadline: dueAt(this.batch), linesLeft, maxPrune: turbine.max_prune }
   }
 }
 
