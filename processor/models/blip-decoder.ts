@@ -4,12 +4,12 @@ import type { BlipConfig } from './blip-config.ts'
 import type { BlipLayers } from './blip-layers.ts'
 
 /** Keys and values of one layer's attention, per head. */
-interface KeysValues<F extends Float> {
+export interface KeysValues<F extends Float> {
   keys: F
   values: F
 }
 
-/** Text decoder of BLIP, greedy, in a loop inside the graph: image tokens in, ids out. */
+/** Text decoder of BLIP: greedy in a loop inside the graph, image tokens in and ids out, or one step of it. */
 export class BlipDecoder {
   readonly #g: Graph
   readonly #layers: BlipLayers
@@ -28,7 +28,7 @@ export class BlipDecoder {
     const headWidth = text.hidden_size / text.num_attention_heads
     const batch = g.shape(prompt, 0, 1)
     const layers = Array.from({ length: text.num_hidden_layers }, (_, layer) => layer)
-    const crossAttention = layers.map((layer) => this.#imageKeysValues(image, layer))
+    const crossAttention = this.imageKeysValues(image)
     const pad = g.ints(text.pad_token_id)
 
     const nothing = g.op(
@@ -63,7 +63,8 @@ export class BlipDecoder {
           values: body.input(name('values'), this.#layers.type, cacheShape('past')) as Float,
         }))
 
-        const { next, present } = this.#decodeStep(body, tokens, past, crossAttention)
+        const { logits, present } = this.step(tokens, past, crossAttention, body)
+        const next = body.argmax(logits, -1, true)
         const emitted = body.where(wasEnded, pad, next)
         const nowLeft = body.sub(left, g.ints(1))
         const atEnd: Bool = body.or(
@@ -87,8 +88,13 @@ export class BlipDecoder {
     return g.concat([prompt, generated], 1)
   }
 
-  /** Keys and values `[B, heads, M, headWidth]` of the image, used in every step. */
-  #imageKeysValues(image: Float, layer: number): KeysValues<Float> {
+  /** Keys and values `[B, heads, M, headWidth]` of the image in each layer, used in every step. */
+  imageKeysValues(image: Float): KeysValues<Float>[] {
+    const { num_hidden_layers: layers } = this.#config.text
+    return Array.from({ length: layers }, (_, layer) => this.#keysValuesOf(image, layer))
+  }
+
+  #keysValuesOf(image: Float, layer: number): KeysValues<Float> {
     const g = this.#g
     const { hidden_size: d, num_attention_heads: heads } = this.#config.text
     const from = this.#config.vision.hidden_size
@@ -104,8 +110,8 @@ export class BlipDecoder {
     return { keys: perHead('key'), values: perHead('value') }
   }
 
-  /** One round: `tokens int64 [B, S]` (the prompt first, then one id) -> the next id `[B, 1]` and the grown cache. */
-  #decodeStep(g: Graph, tokens: Int, past: KeysValues<Float>[], image: KeysValues<Float>[]) {
+  /** One round: `tokens int64 [B, S]` (the prompt first, then one id) -> the logits of the next id `[B, V]` and the grown cache. */
+  step(tokens: Int, past: KeysValues<Float>[], image: KeysValues<Float>[], g = this.#g) {
     const text = this.#config.text
     const { hidden_size: d, layer_norm_eps: epsilon, vocab_size: vocabulary } = text
     const steps = g.range(g.toScalar(g.shape(tokens, 1, 2)))
@@ -131,7 +137,7 @@ export class BlipDecoder {
     const transformed = this.#layers.layerNorm(dense, `${head}.transform.LayerNorm`, d, epsilon, g)
     // The output projection is the word embeddings; its bias is stored apart.
     const logits = g.gemm(transformed, words, this.#layers.load(`${head}.bias`, [vocabulary]))
-    return { next: g.argmax(logits, -1, true), present }
+    return { logits, present }
   }
 
   /** Post-norm block: causal self attention, attention to the image, MLP. `x [B * S, D]`, `shape` is `[B, S, D]`. */

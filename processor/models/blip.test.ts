@@ -274,6 +274,16 @@ describe('weights stored in another type', () => {
   })
 })
 
+it('has the beams and guards of its folder, and samples nothing', async () => {
+  expect(model.generation).toMatchObject({ beams: 1, temperature: 0, noRepeatNgram: 0, maxTokens: 19 })
+  const asked = { num_beams: 4, no_repeat_ngram_size: 2, do_sample: true, temperature: 0.7, max_length: 30 }
+  const { generation } = await withCopy(
+    (folder) => writeFile(join(folder, 'generation_config.json'), JSON.stringify(asked)),
+    openBlip,
+  )
+  expect(generation).toMatchObject({ beams: 4, temperature: 0, noRepeatNgram: 2, maxTokens: 29 })
+})
+
 describe('a folder that is not whole', () => {
   const refusal = (change: (folder: string) => Promise<unknown>) =>
     withCopy(change, (folder) =>

@@ -95,6 +95,8 @@ export interface GenerationOptions {
   encoderDecoder?: boolean
   /** Most ids of a caption where the folder says nothing. */
   maxTokens?: number
+  /** Ids that end a caption where the folder says nothing. */
+  endIds?: number[]
 }
 
 /**
@@ -110,7 +112,7 @@ export async function readGenerationDefaults(
   const config = (await readModelJson(folder, 'config.json', configSchema)) ?? {}
   const text = config.text_config ?? config.decoder ?? config.language_config ?? config.llm_config ?? {}
   const legacy: GenerationJson = { ...definedOf(text), ...definedOf(config) }
-  const ids = idsOf({ ...legacy, ...generation })
+  const ids = idsOf({ ...legacy, ...generation }, options)
   const [endId] = ids.endIds
   if (endId === undefined)
     throw new ModelFolderError(
@@ -119,11 +121,11 @@ export async function readGenerationDefaults(
   return { settings: settingsOf(generation ?? legacy, options), ...ids, padId: ids.padId ?? endId }
 }
 
-function idsOf(json: GenerationJson) {
+function idsOf(json: GenerationJson, { endIds = [] }: GenerationOptions) {
   const [startId] = listOf(json.decoder_start_token_id)
   const [forcedEndId] = listOf(json.forced_eos_token_id)
   return {
-    endIds: listOf(json.eos_token_id),
+    endIds: json.eos_token_id === undefined ? endIds : listOf(json.eos_token_id),
     padId: listOf(json.pad_token_id)[0],
     startIds: startId === undefined ? [] : [startId, ...listOf(json.forced_bos_token_id)],
     ...(forcedEndId !== undefined && { forcedEndId }),

@@ -105,6 +105,11 @@ export interface CaptionerPlan {
   height: number
   width: number
   endId: number
+  /**
+   * Where there are sessions for rows that the graph's own loop cannot make, with beams or guards: `encoder` from pixels to
+   * what `decoder`, one step, reads of the image in every step. Maximum ids of prompt and caption, or of the caption alone.
+   */
+  stepwise?: { maxLength: number; maxNewTokens?: number | undefined }
 }
 
 /** What a model does with text: what it says, the one of its tasks that it names, or nothing but to continue a beginning. */

@@ -22,5 +22,8 @@ export function floatOf(node: NodeProto, name: string): number | undefined {
 
 export const tensorOf = (node: NodeProto, name: string): TensorProto | undefined => find(node, name)?.t
 
+/** `ai.onnx` is another name of the empty domain, which is ONNX's own. */
+export const domainOf = ({ domain = '' }: { domain?: string }): string => (domain === 'ai.onnx' ? '' : domain)
+
 /** True when the operator is ONNX's own. */
-export const isStandard = ({ domain }: { domain?: string }): boolean => !domain || domain === 'ai.onnx'
+export const isStandard = (part: { domain?: string }): boolean => domainOf(part) === ''

@@ -1,20 +1,26 @@
-import type { AttributeProto, ModelProto, NodeProto } from './proto.ts'
-import { intAttribute, nameSource, namesOf } from './rewrite.ts'
-import { allGraphs } from './visit.ts'
-import { ModelFolderError } from './weights.ts'
+import { domainOf, intOf, intsOf, isStandard } from './attributes.ts'
+import { type AttributeProto, dataTypes, type GraphProto, type ModelProto, type NodeProto } from './proto.ts'
+import { nameSource, namesOf } from './rewrite.ts'
+import { bodiesOf } from './visit.ts'
 
 /** Version of an operator set that a model uses; 0 when it does not. The empty domain is ONNX's own. */
 export function opsetOf({ opsetImport }: ModelProto, domain = ''): number {
   return opsetImport.find((each) => domainOf(each) === domain)?.version ?? 0
 }
 
-/** `ai.onnx` is another name of the empty domain. */
-export const domainOf = ({ domain = '' }: { domain?: string }): string => (domain === 'ai.onnx' ? '' : domain)
+/** A model whose operators cannot be written in a newer version; the message has no subject. */
+export class OpsetError extends Error {
+  override readonly name = 'OpsetError'
+}
+
+/** Number of axes of a tensor, where it is known. */
+export type RankOf = (tensor: string) => number | undefined
 
 interface Context {
   /** Name of a constant vector. */
   constant(values: number[]): string
   uniqueName(wanted: string): string
+  rankOf?: RankOf
 }
 
 interface Change {
@@ -23,9 +29,6 @@ interface Change {
   /** The node as that version has it, or nodes that do the same; undefined: no way is known. */
   apply(node: NodeProto, context: Context): NodeProto[] | undefined
 }
-
-const intsAttribute = ({ attribute = [] }: NodeProto, name: string): number[] | undefined =>
-  attribute.find((each) => each.name === name)?.ints?.map(Number)
 
 const without = (node: NodeProto, name: string): NodeProto => ({
   ...node,
@@ -36,14 +39,17 @@ const without = (node: NodeProto, name: string): NodeProto => ({
 const attributeToInput =
   (name: string): Change['apply'] =>
   (node, { constant }) => {
-    const values = intsAttribute(node, name)
+    const values = intsOf(node, name)
     return [values ? { ...without(node, name), input: [node.input[0]!, constant(values)] } : node]
   }
 
-/** The axis was where the tensor is flattened to a matrix, and is the one axis. */
-const flattened: Change['apply'] = (node, { uniqueName }) => {
-  const axis = intAttribute(node, 'axis') ?? 1
+/** The axis was where the tensor is flattened to a matrix, and is the one axis; the last one is the same in both. */
+const flattened: Change['apply'] = (node, { uniqueName, rankOf }) => {
+  const axis = intOf(node, 'axis') ?? 1
   if (axis === -1) return [node]
+  const lastAxis: AttributeProto = { name: 'axis', type: 2, i: -1 }
+  if (rankOf?.(node.input[0]!) === axis + 1) return [{ ...node, attribute: [lastAxis] }]
+  if (rankOf) return undefined
   const [x, y] = [node.input[0]!, node.output[0]!]
   const [shape, matrix, result] = ['shape', 'matrix', 'result'].map((part) => uniqueName(`${y}/${part}`))
   const step = (opType: string, input: string[], output: string, attribute: AttributeProto[] = []) => ({
@@ -56,7 +62,7 @@ const flattened: Change['apply'] = (node, { uniqueName }) => {
   return [
     step('Shape', [x], shape!),
     step('Flatten', [x], matrix!, [{ name: 'axis', type: 2, i: axis }]),
-    step(node.opType, [matrix!], result!, [{ name: 'axis', type: 2, i: -1 }]),
+    step(node.opType, [matrix!], result!, [lastAxis]),
     step('Reshape', [result!, shape!], y),
   ]
 }
@@ -89,6 +95,8 @@ const changes: Readonly<Record<string, Change[]>> = {
   Dropout: [{ at: 12, apply: (node) => [without(node, 'ratio')] }],
   BatchNormalization: [{ at: 14, apply: (node) => (node.output.length === 1 ? [node] : undefined) }],
   Upsample: unknownAt(12),
+  Scatter: unknownAt(12),
+  RoiAlign: unknownAt(16),
   GridSample: unknownAt(20),
   DFT: unknownAt(20),
   GroupNormalization: unknownAt(21),
@@ -97,51 +105,69 @@ const changes: Readonly<Record<string, Change[]>> = {
 /** Operators of older versions may be anything. */
 const oldest = 11
 
-/**
- * Writes a model for a newer version of ONNX's operators, in place, so that it can be joined with others. Functions
- * have versions of their own and stay as they are.
- * @throws ModelFolderError when it uses an operator for which that is not known
- */
-export function convertOpset(model: ModelProto, to: number, file: string): void {
-  const from = opsetOf(model)
-  if (from >= to) return
-  if (from < oldest)
-    throw new ModelFolderError(
-      `${file} uses version ${from} of ONNX's operators; ${oldest} and newer can be used. Export the model again.`,
-    )
-  const uniqueName = nameSource(namesOf(model.graph))
-  for (const graph of [...allGraphs(model.graph)]) {
-    const initializer = graph.initializer ?? []
-    const constant = (values: number[]) => {
-      const name = uniqueName('axes')
-      const rawData = new Uint8Array(BigInt64Array.from(values, BigInt).buffer)
-      initializer.push({ name, dataType: 7, dims: [values.length], rawData })
-      return name
-    }
-    const convert = (node: NodeProto) => convertNode(node, { from, to, file }, { constant, uniqueName })
-    graph.node = graph.node.flatMap(convert)
-    graph.initializer = initializer
-  }
-  model.opsetImport = [
-    ...model.opsetImport.filter((each) => domainOf(each) !== ''),
-    { domain: '', version: to },
-  ]
+export interface ConvertOptions {
+  /** Given, operators stay one node each, and those that would become several are refused. */
+  rankOf?: RankOf
 }
 
-function convertNode(
-  node: NodeProto,
-  { from, to, file }: { from: number; to: number; file: string },
-  context: Context,
-): NodeProto[] {
-  if (domainOf(node) !== '') return [node]
+/**
+ * Writes a model for a newer version of ONNX's operators, so that it can be joined with others; one that is as new stays as it
+ * is. Functions have versions of their own and stay as they are. The model given is not changed.
+ * @throws OpsetError when it uses an operator for which that is not known
+ */
+export function convertOpset(model: ModelProto, to: number, { rankOf }: ConvertOptions = {}): ModelProto {
+  const from = opsetOf(model)
+  if (from >= to) return model
+  if (from < oldest)
+    throw new OpsetError(`uses version ${from} of ONNX's operators; ${oldest} and newer can be used`)
+  const uniqueName = nameSource(namesOf(model.graph))
+  return {
+    ...model,
+    irVersion: Math.max(model.irVersion, 8),
+    opsetImport: [{ domain: '', version: to }, ...model.opsetImport.filter((each) => !isStandard(each))],
+    graph: convertGraph(model.graph, { from, to, uniqueName, rankOf }),
+  }
+}
+
+interface Conversion extends Omit<Context, 'constant'> {
+  from: number
+  to: number
+}
+
+function convertGraph(graph: GraphProto, conversion: Conversion): GraphProto {
+  const initializer = [...(graph.initializer ?? [])]
+  const constant = (values: number[]) => {
+    const name = conversion.uniqueName('axes')
+    const rawData = new Uint8Array(BigInt64Array.from(values, BigInt).buffer)
+    initializer.push({ name, dataType: dataTypes.int64, dims: [values.length], rawData })
+    return name
+  }
+  const node = graph.node.flatMap((each) =>
+    convertNode(convertBodies(each, conversion), conversion, { ...conversion, constant }),
+  )
+  return { ...graph, node, initializer }
+}
+
+function convertBodies(node: NodeProto, conversion: Conversion): NodeProto {
+  if (bodiesOf(node).length === 0) return node
+  const attribute = node.attribute!.map((each) => ({
+    ...each,
+    ...(each.g && { g: convertGraph(each.g, conversion) }),
+    ...(each.graphs && { graphs: each.graphs.map((graph) => convertGraph(graph, conversion)) }),
+  }))
+  return { ...node, attribute }
+}
+
+function convertNode(node: NodeProto, { from, to }: Conversion, context: Context): NodeProto[] {
+  if (!isStandard(node)) return [node]
   let nodes = [node]
   for (const { at, apply } of changes[node.opType] ?? []) {
     if (at <= from || at > to) continue
     nodes = nodes.flatMap((each) => {
       const converted = each.opType === node.opType ? apply(each, context) : [each]
       if (converted) return converted
-      throw new ModelFolderError(
-        `${file} uses ${node.opType} of version ${from}, which is not known to compute the same in version ${to}. Export the model again with opset ${to}.`,
+      throw new OpsetError(
+        `uses ${node.opType} of version ${from}, which is not known to compute the same in version ${to}`,
       )
     })
   }

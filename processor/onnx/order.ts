@@ -1,41 +1,47 @@
 import type { GraphProto, NodeProto } from './proto.ts'
-import { readBy } from './view.ts'
+import { namesRead, producersOf } from './rewrite.ts'
+import { bodiesOf } from './visit.ts'
+import { ModelFolderError } from './weights.ts'
 
 /**
- * Nodes so that each comes behind those that make what it reads; otherwise in the order of the file. Converters to
- * float16 append their casts at the end.
- * @throws Error when nodes read in a circle
+ * Nodes so that each comes behind those that make what it reads; nodes that are in order keep it. Converters append nodes at
+ * the end.
+ * @throws ModelFolderError when values depend on themselves
  */
-export function inOrder({ node: nodes }: GraphProto): NodeProto[] {
-  const makers = new Map(nodes.flatMap((node) => node.output.map((name) => [name, node] as const)))
-  const done = new Set<NodeProto>()
-  const open = new Set<NodeProto>()
+export function inOrder(graph: GraphProto): NodeProto[] {
+  const producers = producersOf(graph)
   const sorted: NodeProto[] = []
-  for (const root of nodes) {
-    const stack = [root]
+  const state = new Map<NodeProto, 'open' | 'done'>()
+  // A stack of its own: a chain of a hundred thousand nodes would overflow the call stack.
+  for (const start of graph.node) {
+    const stack = [start]
     while (stack.length > 0) {
       const node = stack.at(-1)!
-      if (done.has(node)) {
+      if (state.get(node) === undefined) {
+        state.set(node, 'open')
+        const needed = namesRead(node).map((name) => producers.get(name))
+        for (const other of needed.reverse()) {
+          if (other === undefined || state.get(other) === 'done') continue
+          if (state.get(other) === 'open')
+            throw new ModelFolderError(
+              `The graph is circular at the node ${JSON.stringify(node.name ?? node.output[0] ?? '')}. Pull the model again.`,
+            )
+          stack.push(other)
+        }
+      } else {
         stack.pop()
-        continue
+        if (state.get(node) === 'open') sorted.push(node)
+        state.set(node, 'done')
       }
-      const missing = readBy(node)
-        .map((name) => makers.get(name))
-        .filter((maker) => maker !== undefined && !done.has(maker)) as NodeProto[]
-      if (missing.some((maker) => open.has(maker) || maker === node))
-        throw new Error('its nodes read in a circle')
-      if (missing.length > 0) {
-        open.add(node)
-        stack.push(missing[0]!)
-        continue
-      }
-      stack.pop()
-      open.delete(node)
-      done.add(node)
-      sorted.push(node)
     }
   }
   return sorted
+}
+
+/** Brings the nodes of a graph and of its bodies into order, which bodies must have. In place. @throws ModelFolderError */
+export function sortNodes(graph: GraphProto): void {
+  graph.node = inOrder(graph)
+  for (const node of graph.node) for (const body of bodiesOf(node)) sortNodes(body)
 }
 
 /** Nodes that the outputs need. */
@@ -43,7 +49,7 @@ export function neededNodes(nodes: readonly NodeProto[], outputs: Iterable<strin
   const wanted = new Set(outputs)
   const needed = nodes.toReversed().filter((node) => {
     if (!node.output.some((name) => wanted.has(name))) return false
-    for (const name of readBy(node)) wanted.add(name)
+    for (const name of namesRead(node)) wanted.add(name)
     return true
   })
   return needed.toReversed()

@@ -7,7 +7,6 @@ import type {
   ValueInfoProto,
 } from './proto.ts'
 import { allGraphs, bodiesOf } from './visit.ts'
-import { ModelFolderError } from './weights.ts'
 
 /** Drops what tells people of a model and does not compute: texts, metadata, shapes in between. In place. */
 export function dropAnnotations(model: ModelProto): void {
@@ -48,9 +47,12 @@ export function outerNames(graph: GraphProto): Set<string> {
   return new Set(read.filter((name) => name !== '' && !made.has(name)))
 }
 
-/** Names that a node reads: its inputs, and what its bodies take from around them. Left-out inputs are empty names. */
+/** Names that a node reads: its inputs, without those left out, and what its bodies take from around them. */
 export function namesRead(node: NodeProto): string[] {
-  return [...node.input, ...bodiesOf(node).flatMap((body) => [...outerNames(body)])]
+  return [
+    ...node.input.filter((name) => name !== ''),
+    ...bodiesOf(node).flatMap((body) => [...outerNames(body)]),
+  ]
 }
 
 /** The node that makes each value of a graph. */
@@ -62,8 +64,11 @@ export function producersOf({ node }: GraphProto): Map<string, NodeProto> {
 export function consumersOf({ node }: GraphProto): Map<string, NodeProto[]> {
   const consumers = new Map<string, NodeProto[]>()
   for (const each of node)
-    for (const name of new Set(namesRead(each)))
-      if (name !== '') consumers.set(name, [...(consumers.get(name) ?? []), each])
+    for (const name of new Set(namesRead(each))) {
+      const readers = consumers.get(name)
+      if (readers) readers.push(each)
+      else consumers.set(name, [each])
+    }
   return consumers
 }
 
@@ -86,42 +91,6 @@ export function nameSource(taken: Set<string>): (wanted: string) => string {
     taken.add(name)
     return name
   }
-}
-
-/**
- * Sorts the nodes of a graph and of its bodies so that each comes after those whose values it reads: converters append
- * nodes at the end, which bodies must not have. In place; nodes that are in order keep it.
- * @throws ModelFolderError when values depend on themselves
- */
-export function sortNodes(graph: GraphProto): void {
-  const producers = producersOf(graph)
-  const sorted: NodeProto[] = []
-  const state = new Map<NodeProto, 'open' | 'done'>()
-  // A stack of its own: a chain of a hundred thousand nodes would overflow the call stack.
-  for (const start of graph.node) {
-    const stack = [start]
-    while (stack.length > 0) {
-      const node = stack.at(-1)!
-      if (state.get(node) === undefined) {
-        state.set(node, 'open')
-        const needed = namesRead(node).map((name) => producers.get(name))
-        for (const other of needed.reverse()) {
-          if (other === undefined || state.get(other) === 'done') continue
-          if (state.get(other) === 'open')
-            throw new ModelFolderError(
-              `The graph is circular at the node ${JSON.stringify(node.name ?? node.output[0] ?? '')}. Pull the model again.`,
-            )
-          stack.push(other)
-        }
-      } else {
-        stack.pop()
-        if (state.get(node) === 'open') sorted.push(node)
-        state.set(node, 'done')
-      }
-    }
-  }
-  graph.node = sorted
-  for (const node of graph.node) for (const body of bodiesOf(node)) sortNodes(body)
 }
 
 /** A copy of a graph and its bodies under other names. Empty names stay empty; nothing large is copied. */
@@ -166,10 +135,4 @@ function renameNode(node: NodeProto, named: (name: string) => string): NodeProto
     output: node.output.map(named),
     ...(attribute && { attribute }),
   }
-}
-
-/** Value of a whole-numbered attribute. */
-export function intAttribute(node: NodeProto, name: string): number | undefined {
-  const attribute = node.attribute?.find((each) => each.name === name)
-  return attribute && Number(attribute.i ?? 0)
 }

@@ -1,4 +1,5 @@
 import type { GraphProto, NodeProto, TensorProto } from './proto.ts'
+import { consumersOf, namesRead, producersOf } from './rewrite.ts'
 
 /** Operators whose result says nothing of what their input's elements are as numbers: sizes, comparisons, places. */
 const forgetful = new Set(
@@ -10,8 +11,8 @@ const forgetful = new Set(
 /** A graph's main scope with its edges: who makes a tensor, and who reads it. Nodes are in topological order. */
 export class GraphView {
   readonly graph: GraphProto
-  readonly #producers = new Map<string, NodeProto>()
-  readonly #consumers = new Map<string, NodeProto[]>()
+  readonly #producers: ReadonlyMap<string, NodeProto>
+  readonly #consumers: ReadonlyMap<string, readonly NodeProto[]>
   readonly constants: ReadonlyMap<string, TensorProto>
   readonly outputs: ReadonlySet<string>
 
@@ -19,14 +20,8 @@ export class GraphView {
     this.graph = graph
     this.constants = new Map((graph.initializer ?? []).map((tensor) => [tensor.name, tensor]))
     this.outputs = new Set(graph.output.map(({ name }) => name))
-    for (const node of graph.node) {
-      for (const name of node.output) if (name) this.#producers.set(name, node)
-      for (const name of new Set(readBy(node))) {
-        const readers = this.#consumers.get(name)
-        if (readers) readers.push(node)
-        else this.#consumers.set(name, [node])
-      }
-    }
+    this.#producers = producersOf(graph)
+    this.#consumers = consumersOf(graph)
   }
 
   producer(tensor: string): NodeProto | undefined {
@@ -42,7 +37,7 @@ export class GraphView {
     const found = new Set(from)
     for (const node of this.graph.node) {
       if (forgetful.has(node.opType)) continue
-      if (readBy(node).some((name) => found.has(name)))
+      if (namesRead(node).some((name) => found.has(name)))
         for (const name of node.output) if (name) found.add(name)
     }
     return found
@@ -56,28 +51,8 @@ export class GraphView {
       const node = this.#producers.get(open.pop()!)
       if (!node || found.has(node)) continue
       found.add(node)
-      open.push(...readBy(node))
+      open.push(...namesRead(node))
     }
     return found
   }
-}
-
-/** Names that a node reads, those that its branches and loop bodies take from around them included. */
-export function readBy(node: NodeProto): string[] {
-  const own = node.input.filter((name) => name !== '')
-  const bodies = (node.attribute ?? []).flatMap(({ g }) => (g ? [g] : []))
-  if (bodies.length === 0) return own
-  return [
-    ...own,
-    ...bodies.flatMap((body) => {
-      const inside = new Set([
-        ...body.input.map(({ name }) => name),
-        ...(body.initializer ?? []).map(({ name }) => name),
-        ...body.node.flatMap(({ output }) => output),
-      ])
-      return [...body.node.flatMap(readBy), ...body.output.map(({ name }) => name)].filter(
-        (name) => !inside.has(name),
-      )
-    }),
-  ]
 }

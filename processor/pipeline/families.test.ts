@@ -1,10 +1,14 @@
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { RunRow } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { GenerationSettings } from '../models/generation.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
+import { wholePicture } from '../models/pictures.ts'
 import { type ReferenceCase, referenceOf } from '../models/reference.fixture.ts'
+import { readExpected, tinyBlip } from '../models/tiny-blip.fixture.ts'
 import { Pipeline } from './pipeline.ts'
 
 const cpu = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
@@ -24,10 +28,19 @@ interface Case extends ReferenceCase {
   }
 }
 
+interface BeamsEntry {
+  options: Case['options'] & { length_penalty?: number }
+  ids: number[][]
+  prompted: number[][]
+}
+
 /** Settings of a case beside those of its folder. */
-function askedOf({ options }: Case): Partial<GenerationSettings> {
+const askedOf = ({ options }: Case) => settingsIn(options)
+
+function settingsIn(options: BeamsEntry['options']): Partial<GenerationSettings> {
   const asked = {
     temperature: 0,
+    lengthPenalty: options.length_penalty,
     repetitionPenalty: options.repetition_penalty,
     noRepeatNgram: options.no_repeat_ngram_size,
     beams: options.num_beams,
@@ -185,4 +198,41 @@ describe('wd-tagger', () => {
 
   it('passes its self-test', async () =>
     (await openModel(reference.folder)).selfTest!({ session: { intraOpNumThreads: 1 } }))
+})
+
+describe('blip', () => {
+  it('searches with beams, and guards, as transformers does', async () => {
+    const model = await openModel(tinyBlip)
+    const entries: BeamsEntry[] = JSON.parse(await readFile(join(tinyBlip, 'beams.json'), 'utf8'))
+    const { pixels, prompt } = await readExpected()
+    const bytes = pixels.length / 3
+    const pictureOf = (index: number) => {
+      const shared = new Uint8Array(new SharedArrayBuffer(bytes))
+      shared.set(pixels.subarray(index * bytes, (index + 1) * bytes))
+      return { pixels: shared, shape: wholePicture }
+    }
+    const pool = await DevicePool.start({ model, devices: [cpu], intraOpThreads: 1, buckets: [1, 4] })
+    try {
+      for (const { options, ids, prompted } of entries)
+        for (const [name, expected] of Object.entries({ ids, prompted })) {
+          const settings = { ...model.generation, ...settingsIn(options) }
+          const rows = expected.map((all, index): RunRow => {
+            const begun = name === 'ids' ? [] : prompt[index]!.slice(1, -1)
+            const first = [all[0]!, ...begun]
+            expect(all.slice(0, first.length)).toEqual(first)
+            return { pictures: [pictureOf(index)], prompt: { ids: first, places: [] }, settings }
+          })
+          // With one that is greedy beside.
+          const greedy = { ...rows[0]!, settings: model.generation }
+          const run = (batch: RunRow[]) => pool.devices[0]!.run({ rows: batch, schedule: model.levels[0]! })
+          const alone = await run([greedy])
+          const made = await run([rows[0]!, greedy, ...rows.slice(1)])
+          expect(made.rows[1]).toEqual(alone.rows[0])
+          const behind = expected.map((all, index) => all.slice(rows[index]!.prompt.ids.length))
+          expect(made.rows.toSpliced(1, 1).map((row) => row.ids)).toEqual(behind)
+        }
+    } finally {
+      await pool.close()
+    }
+  })
 })

@@ -1,21 +1,74 @@
 import { type InferenceSession, Tensor } from 'onnxruntime-node'
+import { type BeamSessions, beamSearch, isGuarded, taken } from '../../models/exported/beam-search.ts'
+import { float32, type GenerateRow, int64 } from '../../models/exported/rows.ts'
+import { originalOf } from '../../models/exported/step-by-step.ts'
 import type { CaptionerPlan } from '../../models/model.ts'
 import type { RowResult, RunRow } from '../batch.ts'
+import { inParts } from './in-parts.ts'
 import { JoinedPixels } from './joined-pixels.ts'
+import type { OnDemand } from './on-demand.ts'
 import type { RawOutput, Runner, RunnerBatch, RunnerResult } from './runner.ts'
 
-/** Runs the one session of a captioner, pixels to ids. */
+/** `encoder` and `decoder` of rows that are made step by step. */
+type Stepwise = Readonly<Record<string, OnDemand>>
+
+/** Runs the one session of a captioner, pixels to ids; rows with beams or guards step by step. */
 export class CaptionerRunner implements Runner {
   readonly #session: InferenceSession
   readonly #plan: CaptionerPlan
+  readonly #stepwise: Stepwise
   readonly #pixels = new JoinedPixels()
 
-  constructor(session: InferenceSession, plan: CaptionerPlan) {
+  constructor(session: InferenceSession, plan: CaptionerPlan, stepwise: Stepwise = {}) {
     this.#session = session
     this.#plan = plan
+    this.#stepwise = stepwise
   }
 
   async run(batch: RunnerBatch): Promise<RunnerResult> {
+    let outputs: RunnerResult['outputs']
+    const rows = await inParts(batch.rows, ({ settings }) => isGuarded(settings), {
+      yes: (guarded) => this.#search(guarded, batch.schedule),
+      no: async (plain) => {
+        // Fewer rows than the batch's bucket was chosen for take no more of it than they need.
+        const bucket = plain.length === batch.rows.length ? batch.bucket : plain.length
+        const result = await this.#loop({ ...batch, rows: plain, bucket })
+        outputs = result.outputs
+        return result.rows
+      },
+    })
+    return { rows, ...(outputs && { outputs }) }
+  }
+
+  async #search(rows: readonly RunRow[], schedule: RunnerBatch['schedule']): Promise<RowResult[]> {
+    const { height, width, endId, stepwise } = this.#plan
+    const { encoder, decoder } = this.#stepwise
+    if (!stepwise || !encoder || !decoder) throw new RangeError('The model makes greedy captions alone.')
+    const pixels = this.#pixels.join(rows.map(({ pictures }) => pictures[0]!.pixels))
+    const image = (await (
+      await encoder.get()
+    ).run({
+      pixels: new Tensor('uint8', pixels, [rows.length, height, width, 3]),
+      ...scheduleFeeds(schedule),
+    })) as Record<string, Tensor>
+    const asked = rows.map(({ prompt: { ids }, settings }): GenerateRow => {
+      const most = stepwise.maxNewTokens ?? stepwise.maxLength - ids.length
+      const maxTokens = Math.max(1, Math.min(settings.maxTokens, most))
+      return { ids, places: [], features: new Float32Array(0), settings: { ...settings, maxTokens } }
+    })
+    const sessions: BeamSessions = {
+      decoder: originalOf(await decoder.get()),
+      encode: async (some) =>
+        taken(
+          image,
+          some.map((row) => asked.indexOf(row)),
+        ),
+      embed: async (ids) => ({ input_ids: int64(ids.flat(), [ids.length, ids[0]!.length]) }),
+    }
+    return beamSearch(sessions, asked, { endIds: [endId], startIds: [], prompted: true })
+  }
+
+  async #loop(batch: RunnerBatch): Promise<RunnerResult> {
     const { height, width, endId } = this.#plan
     const { bucket, schedule } = batch
     const { rows, promptLength } = paddedRows(batch)
@@ -26,8 +79,7 @@ export class CaptionerRunner implements Runner {
       pixels: new Tensor('uint8', pixels, [bucket, height, width, 3]),
       prompt: new Tensor('int64', BigInt64Array.from(prompt, BigInt), [bucket, promptLength]),
       limit: new Tensor('int64', BigInt64Array.from(limits, BigInt), [bucket, 1]),
-      r: new Tensor('int64', BigInt64Array.from(schedule.r, BigInt), [schedule.r.length]),
-      weight: new Tensor('float32', Float32Array.from(schedule.weight), [schedule.weight.length]),
+      ...scheduleFeeds(schedule),
     })
     const { ids, ...others } = results
     const outputs: Record<string, RawOutput> = {}
@@ -43,8 +95,14 @@ export class CaptionerRunner implements Runner {
 
   async close(): Promise<void> {
     await this.#session.release()
+    for (const session of Object.values(this.#stepwise)) await session.close()
   }
 }
+
+const scheduleFeeds = ({ r, weight }: RunnerBatch['schedule']) => ({
+  r: int64(r, [r.length]),
+  weight: float32(weight, [weight.length]),
+})
 
 /**
  * Fills a batch up with its first row, whose caption ends no later than the batch's longest.

@@ -1,5 +1,5 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
-import { type BeamSessions, beamSearch, beamSessions } from '../../models/exported/beam-search.ts'
+import { type BeamSessions, beamSearch, beamSessions, hasBeams } from '../../models/exported/beam-search.ts'
 import {
   type GenerateOptions,
   type GeneratorOptions,
@@ -9,6 +9,7 @@ import type { GenerateRow } from '../../models/exported/rows.ts'
 import { type OriginalSession, originalOf } from '../../models/exported/step-by-step.ts'
 import type { EncoderDecoderPlan, VisionLanguagePlan } from '../../models/model.ts'
 import type { MadeIds, RowResult, RunRow } from '../batch.ts'
+import { inParts } from './in-parts.ts'
 import type { OnDemand } from './on-demand.ts'
 import type { Runner, RunnerBatch, RunnerResult } from './runner.ts'
 import { type Seen, traced, VisionRun } from './vision.ts'
@@ -58,7 +59,7 @@ export class GeneratingRunner implements Runner {
     )
     const plan = this.#plan
     if (plan.kind === 'encoder-decoder') {
-      const made = await inParts(prompted, hasBeams, {
+      const made = await inParts(prompted, ({ settings }) => hasBeams(settings), {
         yes: (those) => this.#searched(those, plan),
         no: (those) => this.#generated(those, plan),
       })
@@ -162,24 +163,6 @@ export class GeneratingRunner implements Runner {
     this.#calls.push({ ms: performance.now() - start, ids: idsOf(outputs) })
     return outputs
   }
-}
-
-const hasBeams = ({ settings }: GenerateRow) => (settings.beams ?? 1) > 1
-
-/** Runs rows of two kinds apart; results in the order of all. */
-async function inParts(
-  rows: readonly GenerateRow[],
-  is: (row: GenerateRow) => boolean,
-  run: Record<'yes' | 'no', (rows: GenerateRow[]) => Promise<RowResult[]>>,
-): Promise<RowResult[]> {
-  const results: RowResult[] = []
-  for (const kind of ['yes', 'no'] as const) {
-    const places = rows.flatMap((row, at) => (is(row) === (kind === 'yes') ? [at] : []))
-    if (places.length === 0) continue
-    const made = await run[kind](places.map((at) => rows[at]!))
-    for (const [i, at] of places.entries()) results[at] = made[i]!
-  }
-  return results
 }
 
 /**

@@ -16,7 +16,8 @@ type Runners = {
 
 /** Runners by the kind of their plan. */
 const runners: Runners = {
-  captioner: async ({ caption }, plan) => new CaptionerRunner(await caption!.get(), plan),
+  captioner: async ({ caption, ...stepwise }, plan) =>
+    new CaptionerRunner(await caption!.get(), plan, stepwise),
   'vision-language': async ({ vision, generate }, plan) =>
     new GeneratingRunner({ vision: await vision!.get(), generate: generate! }, plan),
   'encoder-decoder': async ({ vision, generate, ...beams }, plan) =>

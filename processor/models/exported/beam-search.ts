@@ -257,10 +257,21 @@ async function searchTogether(sessions: BeamSessions, searches: BeamSearch[]): P
   }
 }
 
+/** Whether a row needs more than the loops of captioners and encoder-decoders do: beams. */
+export const hasBeams = ({ beams = 1 }: GenerationSettings) => beams > 1
+
+/** Whether a row needs more than greedy ids. */
+export const isGuarded = (settings: GenerationSettings) =>
+  hasBeams(settings) ||
+  settings.repetitionPenalty !== 1 ||
+  settings.noRepeatNgram > 0 ||
+  (settings.minTokens ?? 0) > 0
+
 /** Keys and values of the encoder. */
 const isShared = (name: string) => name.includes('.encoder.')
 
-const taken = (tensors: Record<string, Tensor>, rows: number[]) =>
+/** Rows of several tensors. */
+export const taken = (tensors: Record<string, Tensor>, rows: number[]) =>
   Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, takeRows(tensor, rows)]))
 
 /** One step of each search; those that go on, and the rows of the run that their beams come from. */

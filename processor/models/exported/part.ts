@@ -1,6 +1,8 @@
+import { domainOf } from '../../onnx/attributes.ts'
 import { builderOpset, type Graph, type ModelOptions } from '../../onnx/graph.ts'
 import type { Value } from '../../onnx/operators.ts'
-import { convertOpset, domainOf, opsetOf } from '../../onnx/opset.ts'
+import { convertOpset, OpsetError, opsetOf } from '../../onnx/opset.ts'
+import { sortNodes } from '../../onnx/order.ts'
 import {
   type DataType,
   dataTypes,
@@ -11,7 +13,7 @@ import {
   type ValueInfoProto,
 } from '../../onnx/proto.ts'
 import { type ReadOptions, readOnnx } from '../../onnx/read.ts'
-import { dropAnnotations, producersOf, renameGraph, sortNodes } from '../../onnx/rewrite.ts'
+import { dropAnnotations, producersOf, renameGraph } from '../../onnx/rewrite.ts'
 import { allNodes } from '../../onnx/visit.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
 
@@ -32,28 +34,42 @@ const newestOpset = 26
  */
 export class ExportedPart {
   readonly file: string
-  readonly model: ModelProto
   readonly inputs: ReadonlyMap<string, Port>
   readonly outputs: ReadonlyMap<string, Port>
   /** Begins the names of its weights. */
   readonly #tag: string
+  #model: ModelProto
 
   /** @throws ModelFolderError */
   constructor(file: string, tag: string, options: ReadOptions = {}) {
     this.file = file
     this.#tag = tag
-    this.model = readOnnx(file, options)
-    dropAnnotations(this.model)
-    sortNodes(this.model.graph)
-    const { graph } = this.model
+    this.#model = readOnnx(file, options)
+    dropAnnotations(this.#model)
+    sortNodes(this.#model.graph)
+    const { graph } = this.#model
     const weights = new Set(graph.initializer?.map(({ name }) => name))
     // Old files list weights among the inputs.
     this.inputs = this.#ports(graph.input.filter(({ name }) => !weights.has(name)))
     this.outputs = this.#ports(graph.output)
   }
 
+  get model(): ModelProto {
+    return this.#model
+  }
+
   get graph(): GraphProto {
-    return this.model.graph
+    return this.#model.graph
+  }
+
+  /** Writes it for a newer version of ONNX's operators. @throws ModelFolderError when that is not known for one of them */
+  convert(opset: number): void {
+    try {
+      this.#model = convertOpset(this.#model, opset)
+    } catch (error) {
+      if (!(error instanceof OpsetError)) throw error
+      this.fail(`${error.message}. Export the model again with opset ${opset}.`)
+    }
   }
 
   /** @throws ModelFolderError that names the file */
@@ -150,7 +166,7 @@ export function joinOpsets(parts: ExportedPart[]): ModelOptions {
       .fail(
         `uses version ${to} of ONNX's operators; up to ${newestOpset} can be used. Export the model again.`,
       )
-  for (const { model, file } of parts) convertOpset(model, to, file)
+  for (const part of parts) part.convert(to)
   const functions = parts.flatMap(({ model }) => model.functions ?? [])
   const ids = functions.map(({ domain = '', name, overload = '' }) => `${domain} ${name} ${overload}`)
   if (new Set(ids).size < ids.length)

@@ -1,8 +1,8 @@
 import { runtimeDomain } from '../../onnx/operators.ts'
+import { convertOpset, OpsetError, opsetOf } from '../../onnx/opset.ts'
 import { inOrder, neededNodes } from '../../onnx/order.ts'
 import { type Feeds, Probe } from '../../onnx/probe.ts'
 import { dataTypes, type GraphProto, type ModelProto, type ValueInfoProto } from '../../onnx/proto.ts'
-import { OpsetError, opsetOf, raiseOpset } from '../../onnx/raise-opset.ts'
 import { type Block, findBlocks, prefixOf } from './blocks.ts'
 import { Encoder } from './encoder.ts'
 import { plainGraph } from './plain.ts'
@@ -95,16 +95,20 @@ async function opened(model: ModelProto, feeds: Feeds, pixels: string, folder: s
   }
 }
 
+/** Version of ONNX's operators that older models are written in, to be searched. */
+const searchedOpset = 18
+
 /** A model in the form that is searched: sorted, in a known opset, with fused operators taken apart. */
 async function readable(original: ModelProto, feeds: Feeds, folder: string): Promise<ModelProto> {
   if (original.functions?.length) throw new PlugRefusal('it has functions of its own')
   try {
     const sorted = { ...original, graph: { ...original.graph, node: inOrder(original.graph), valueInfo: [] } }
     const ranks = opsetOf(original) < 13 ? await new Probe(sorted, feeds, folder).shapes() : undefined
-    const raised = raiseOpset(sorted, (tensor) => ranks?.get(tensor)?.length)
-    return { ...raised, graph: plainGraph(raised.graph) }
+    const rankOf = (tensor: string) => ranks?.get(tensor)?.length
+    const converted = convertOpset(sorted, searchedOpset, { rankOf })
+    return { ...converted, graph: plainGraph(converted.graph) }
   } catch (cause) {
-    if (cause instanceof OpsetError) throw new PlugRefusal(cause.message, { cause })
+    if (cause instanceof OpsetError) throw new PlugRefusal(`it ${cause.message}`, { cause })
     throw cause
   }
 }

@@ -7,7 +7,7 @@ import {
   type NodeProto,
   type ValueInfoProto,
 } from '../../onnx/proto.ts'
-import { readBy } from '../../onnx/view.ts'
+import { namesRead } from '../../onnx/rewrite.ts'
 import {
   attentionWithReceived,
   meanReceived,
@@ -168,7 +168,7 @@ class Rewriter {
   }
 
   #readAround(node: NodeProto): void {
-    const captured = readBy(node).find((name) => this.#followed.has(name) || this.#names.has(name))
+    const captured = namesRead(node).find((name) => this.#followed.has(name) || this.#names.has(name))
     if (captured && !node.input.includes(captured))
       throw new PlugRefusal(`tokens go into a branch or a loop (${nameOf(node)})`)
     this.#nodes.push(this.#renamed(node))
