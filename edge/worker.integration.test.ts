@@ -102,7 +102,7 @@ describe.skipIf(!canStartKafka() || !canStartS3())('the edge in workerd', () => 
       expect.objectContaining({ id: caption.id, tenant: 'default', model: 'starter', maxPrune: 0.5 }),
     ])
     expect(jobs[0]).toMatchObject({
-      prompt: 'a photo',
+      request: { beginning: 'a photo' },
       replyTo: `${worker.url}/internal/replies/${caption.id}`,
     })
     expect(new Uint8Array(jobs[0]!.image as Uint8Array)).toEqual(imageOf(100))
