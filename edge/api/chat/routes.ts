@@ -36,7 +36,7 @@ export const createChatCompletion = operation('post', '/v1/chat/completions', 'c
     'For OpenAI clients. The messages hold one image (`image_url` as https, `data:` or `s3://`). A captioner follows no instructions: user text is accepted but not followed, except for a last assistant message, which the caption continues. ' +
     'Parameters that cannot be honoured are refused, or ignored where the service is set to, and then named in `x-turbine-ignored-parameters` and `turbine.ignored_parameters`. ' +
     'A caption that is not ready in time is 503 with `caption_pending` and still completes: a retry with the same `Idempotency-Key` gets it, and so does `GET` of the URL in `Location`. ' +
-    'With `stream`, the caption is sent as one chunk.',
+    'With `stream`, the caption is sent as it grows by models that make long text, and as one chunk by others. What fails after the first text is an event with the error, and the last one.',
   request: {
     headers: idempotencyHeader('A retry with the same key gets the result of the first request.'),
     body: jsonBody(chatRequestSchema, chatExample),
