@@ -1,6 +1,6 @@
 import { intOf, isStandard } from './attributes.ts'
 import { dataTypes, type GraphProto, type NodeProto, type TensorProto } from './proto.ts'
-import { readBy } from './view.ts'
+import { namesRead } from './rewrite.ts'
 
 /** Operators whose result has a size that hangs on numbers. */
 const sizedByNumbers = new Set(['NonZero', 'Compress', 'Unique', 'NonMaxSuppression', 'If', 'Loop', 'Scan'])
@@ -41,7 +41,7 @@ export function sizesOnly(graph: GraphProto, tensors: ReadonlySet<string>): Grap
 function makesSizes(graph: GraphProto, nodes: NodeProto[]): boolean {
   const found = new Set(nodes.flatMap(({ output }) => output))
   for (const node of graph.node) {
-    if (readingSizes.has(node.opType) || !readBy(node).some((name) => found.has(name))) continue
+    if (readingSizes.has(node.opType) || !namesRead(node).some((name) => found.has(name))) continue
     if (sizedByNumbers.has(node.opType)) return true
     for (const name of node.output) found.add(name)
   }
