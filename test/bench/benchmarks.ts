@@ -64,6 +64,31 @@ export const benchmarks: Record<string, Benchmark> = {
     },
     load: async () => (await import('./caption.ts')).benchCaption,
   }),
+  families: benchmark({
+    description: 'every family against its files step by step',
+    options: {
+      rounds: 3,
+      families: ['vit-gpt2', 'smolvlm', 'llava', 'florence2', 'qwen2-vl', 'wd-tagger'],
+      batches: [1, 8],
+      ids: 32,
+      python: 'python3',
+    },
+    smoke: { rounds: 1, batches: [1, 2], ids: 6, tiny: true },
+    fields: {
+      parity: "cases of tiny models with the ids of Hugging Face's transformers, of all",
+      tokens:
+        'of a picture or tile: what enters the vision encoder, and what leaves it at each default level',
+      loop_over_steps:
+        'pixels to ids, full quality, by family and batch: over the same files driven step by step',
+      text_over_steps: 'the same without the time of the vision file, where ids are made',
+      over_transformers_js: 'over transformers.js, one picture at a time',
+      images_per_second: 'images/s, by family and batch',
+      same_ids: 'whether all gave the same ids',
+      tiny: 'true where times are of tiny models, and say nothing',
+      rounds: 'as given',
+    },
+    load: async () => (await import('./families.ts')).benchFamilies,
+  }),
   quality: benchmark({
     description: 'exact captions by schedule and mode, same scenes',
     options: { scenes: 2000 },
