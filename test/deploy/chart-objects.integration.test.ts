@@ -1,5 +1,6 @@
+import { basename } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
-import { groups, topics } from '../../edge/contract/topics.ts'
+import { groups, jobTopic, topics } from '../../edge/contract/topics.ts'
 import { describeConfig, loadConfig } from '../../infra/config.ts'
 import { canInstall, installGoTool } from '../servers/go-tools.ts'
 import {
@@ -124,6 +125,31 @@ describe.skipIf(!canInstall(helm))('the objects of the Helm chart', () => {
         ignoreNullValues: 'false',
       },
     })
+  })
+
+  it('scale each model by what is in its topics, which the Job makes', () => {
+    const ids = ['HuggingFaceTB--SmolVLM-256M-Instruct', 'blip-large']
+    const { args } = containerOf('models', 'topics')
+    expect(args).toEqual(['topics', 'create', ...ids.flatMap((id) => ['--model', id])])
+    const scaled = scaledObjects(objectsOf('models')).map(({ metadata, spec }) => {
+      const part = metadata.name.replace('release-turbine-', '')
+      const { model, lanes } = loadConfig({ env: environmentOf(containerOf('models', part)) }).config
+      expect(spec.scaleTargetRef.name).toBe(metadata.name)
+      const lane = lanes === 'both' ? 'interactive' : 'batch'
+      const id = basename(model[0]!)
+      const { kafka, prometheus } = triggersOf('models', part)
+      expect(kafka.metadata).toMatchObject({
+        topic: jobTopic(lane, id).topic,
+        consumerGroup: jobTopic(lane, id).group,
+      })
+      expect(prometheus.metadata.query).toBe(`max(turbine_desired_replicas{lane="${lane}",model="${id}"})`)
+      return [id, lane, spec.minReplicaCount, spec.maxReplicaCount]
+    })
+    expect(scaled).toEqual([
+      [ids[0], 'interactive', 1, 8],
+      [ids[0], 'batch', 0, 4],
+      [ids[1], 'interactive', 1, 16],
+    ])
   })
 
   it('scale the batch lane to zero, and nothing else', () => {

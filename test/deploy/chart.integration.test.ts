@@ -51,6 +51,22 @@ describe.skipIf(!canInstall(helm))('the Helm chart', () => {
     )
   })
 
+  it('refuses models that cannot be told apart, or that are none', async () => {
+    const models = (text: string) => refusal('--set-json', `models=${text}`)
+    expect(await models('[{"model":{"path":"/a/x"}},{"model":{"pull":""}}]')).toContain(
+      'models[1].model names no model',
+    )
+    expect(await models('[{"model":{"path":"/a/x"}},{"model":{"path":"/b/x"}}]')).toContain(
+      'models[1].model is "x", which another one is too',
+    )
+    expect(await models('[{"model":{"path":"/a/x"},"replicas":{"max":49}}]')).toContain(
+      'models[0].replicas.max is 49',
+    )
+    expect(await models('[{"model":{"path":"/a/x"},"env":{"TURBINE_MODEL":"y"}}]')).toContain(
+      'models[0].env.TURBINE_MODEL is made by',
+    )
+  })
+
   it('refuses more processors than partitions', async () => {
     expect(await refusal('--set', 'processor.replicas.max=49')).toContain(
       'processor.replicas.max is 49, but topics have 48 partitions',

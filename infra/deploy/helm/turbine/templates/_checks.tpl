@@ -26,30 +26,42 @@
 
 {{- define "turbine.checkReplicas" -}}
 {{- $partitions := int .Values.kafka.partitions -}}
-{{- $processor := .Values.processor -}}
-{{- $batch := include "turbine.batchProcessor" . | fromYaml -}}
-{{- $interactiveMax := int $processor.replicas.max -}}
-{{- $batchMax := ternary (int $batch.replicas.max) 0 .Values.batchProcessor.enabled -}}
 {{- $remedy := "Lower it, or raise kafka.partitions (a topic that exists: kafka-topics.sh --alter)." -}}
+{{- $ids := dict -}}
+{{- range include "turbine.fleets" . | fromYamlArray -}}
+{{- $processor := .processor -}}
+{{- $batch := .batchProcessor -}}
+{{- $interactive := ternary .where "processor." (ne .where "") -}}
+{{- $batches := printf "%sbatchProcessor." .where -}}
+{{- $interactiveMax := int $processor.replicas.max -}}
+{{- $batchMax := ternary (int $batch.replicas.max) 0 $batch.enabled -}}
+{{- if and (ne .where "") (or (eq .id "") (eq .id ".")) -}}
+{{- fail (printf "%smodel names no model: set path, the folder of one, or pull." .where) -}}
+{{- end -}}
+{{- if hasKey $ids .id -}}
+{{- fail (printf "%smodel is \"%s\", which another one is too: the last part of path is the id of a model." .where .id) -}}
+{{- end -}}
+{{- $_ := set $ids .id true -}}
 {{- if gt $interactiveMax $partitions -}}
-{{- fail (printf "processor.replicas.max is %d, but topics have %d partitions, and no more processors share a lane. %s" $interactiveMax $partitions $remedy) -}}
+{{- fail (printf "%sreplicas.max is %d, but topics have %d partitions, and no more processors share a lane. %s" $interactive $interactiveMax $partitions $remedy) -}}
 {{- end -}}
 {{- if gt $batchMax $partitions -}}
-{{- fail (printf "batchProcessor.replicas.max is %d, but topics have %d partitions, and no more processors share a lane. %s" $batchMax $partitions $remedy) -}}
+{{- fail (printf "%sreplicas.max is %d, but topics have %d partitions, and no more processors share a lane. %s" $batches $batchMax $partitions $remedy) -}}
 {{- end -}}
 {{- if and (eq $processor.lanes "both") (gt (add $interactiveMax $batchMax) $partitions) -}}
-{{- fail (printf "processor.replicas.max and batchProcessor.replicas.max are %d together, but topics have %d partitions, and with processor.lanes=both they share the batch lane. %s" (add $interactiveMax $batchMax) $partitions $remedy) -}}
+{{- fail (printf "%sreplicas.max and %sreplicas.max are %d together, but topics have %d partitions, and with processor.lanes=both they share the batch lane. %s" $interactive $batches (add $interactiveMax $batchMax) $partitions $remedy) -}}
 {{- end -}}
-{{- range $part, $replicas := dict "processor" $processor.replicas "batchProcessor" $batch.replicas "edge" .Values.edge.replicas -}}
+{{- range $part, $replicas := dict $interactive $processor.replicas $batches $batch.replicas "edge." $.Values.edge.replicas -}}
 {{- if gt (int $replicas.min) (int $replicas.max) -}}
-{{- fail (printf "%s.replicas.min is %d, more than max, which is %d." $part (int $replicas.min) (int $replicas.max)) -}}
+{{- fail (printf "%sreplicas.min is %d, more than max, which is %d." $part (int $replicas.min) (int $replicas.max)) -}}
 {{- end -}}
 {{- end -}}
 {{- if and (ne $processor.lanes "both") (eq $batchMax 0) -}}
-{{- fail "Nobody would take batches: set processor.lanes=both, or batchProcessor.enabled=true." -}}
+{{- fail (printf "Nobody would take batches: set %slanes=both, or %senabled=true." $interactive $batches) -}}
 {{- end -}}
-{{- if and (not .Values.keda.enabled) (ne $processor.lanes "both") (eq (int $batch.replicas.min) 0) -}}
-{{- fail "Nobody would start processors for batches: set keda.enabled=true, or batchProcessor.replicas.min above 0." -}}
+{{- if and (not $.Values.keda.enabled) (ne $processor.lanes "both") (eq (int $batch.replicas.min) 0) -}}
+{{- fail (printf "Nobody would start processors for batches: set keda.enabled=true, or %sreplicas.min above 0." $batches) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -65,6 +77,10 @@
 -}}
 {{- $given := dict "env" .Values.env "edge.env" .Values.edge.env "planner.env" .Values.planner.env
   "processor.env" .Values.processor.env "batchProcessor.env" (.Values.batchProcessor.env | default dict) -}}
+{{- range $index, $model := .Values.models -}}
+{{- $_ := set $given (printf "models[%d].env" $index) ($model.env | default dict) -}}
+{{- $_ := set $given (printf "models[%d].batchProcessor.env" $index) (($model.batchProcessor | default dict).env | default dict) -}}
+{{- end -}}
 {{- range $where, $env := $given -}}
 {{- range $name, $_ := $env -}}
 {{- with get $made $name }}{{ fail (printf "%s.%s is made by the value %s: set that instead." $where $name .) }}{{ end -}}

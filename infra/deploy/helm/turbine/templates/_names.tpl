@@ -43,7 +43,35 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- if $digest }}{{ printf "%s@%s" $image.repository $digest }}{{ else }}{{ printf "%s:%s" $image.repository $tag }}{{ end -}}
 {{- end -}}
 
-{{/* `batchProcessor`, with what is not said there taken from `processor`. */}}
-{{- define "turbine.batchProcessor" -}}
-{{- mustMergeOverwrite (mustDeepCopy .Values.processor) (mustDeepCopy .Values.batchProcessor) (dict "lanes" "batch") | toYaml -}}
+{{/*
+Processors of each model: a list of (dict "where" VALUES "name" SUFFIX "id" MODEL "processor" VALUES "batchProcessor" VALUES). What a
+model does not say is as for `processor`, what `batchProcessor` does not say is as for the model's `processor`. Without `models`
+there is one, whose id is empty: its jobs are in the topics that are shared.
+*/}}
+{{- define "turbine.fleets" -}}
+{{- $fleets := list -}}
+{{- range $index, $model := .Values.models | default (list (dict)) -}}
+{{- $batch := mustMergeOverwrite (mustDeepCopy $.Values.batchProcessor) (mustDeepCopy ($model.batchProcessor | default dict)) -}}
+{{- $processor := mustMergeOverwrite (mustDeepCopy $.Values.processor) (omit (mustDeepCopy $model) "batchProcessor") -}}
+{{- if $.Values.models -}}{{- $_ := set $processor "model" (mustMergeOverwrite (dict "path" "" "pull" "" "revision" "main" "claim" $.Values.processor.model.claim) (mustDeepCopy $model.model)) -}}{{- end -}}
+{{- $id := ternary (base (include "turbine.modelPath" $processor.model)) "" (not (empty $.Values.models)) -}}
+{{- $fleets = append $fleets (dict
+  "where" (ternary (printf "models[%d]." $index) "" (not (empty $.Values.models)))
+  "name" (ternary (include "turbine.modelName" $id) "" (ne $id ""))
+  "id" $id
+  "processor" $processor
+  "batchProcessor" (mustMergeOverwrite (mustDeepCopy $processor) $batch (dict "lanes" "batch"))
+) -}}
+{{- end -}}
+{{- $fleets | toYaml -}}
+{{- end -}}
+
+{{/* A model in names of objects, which are short and lower-case. */}}
+{{- define "turbine.modelName" -}}
+{{- printf "%s-%s" (regexReplaceAll "[^a-z0-9]+" (lower .) "-" | trunc 16 | trimAll "-") (sha256sum . | trunc 6) | trimPrefix "-" -}}
+{{- end -}}
+
+{{/* A model in names of its topics: as edge/contract/topics.ts makes them. */}}
+{{- define "turbine.topicName" -}}
+{{- printf "%s-%s" (regexReplaceAll "[^A-Za-z0-9]+" . "-" | trimAll "-" | trunc 80) (sha256sum . | trunc 12) | trimPrefix "-" -}}
 {{- end -}}

@@ -1,5 +1,5 @@
 {{/*
-How KEDA scales a Deployment of processors: (dict "root" $ "part" NAME "lane" LANE "values" VALUES). The most that a
+How KEDA scales a Deployment of processors: (dict "root" $ "part" NAME "lane" LANE "id" MODEL "values" VALUES). The most that a
 trigger asks for holds. KEDA leaves the metric of a trigger undivided by the replicas that are there (AverageValue), so a
 threshold of 1 makes turbine_desired_replicas, rounded up, the number of replicas.
 */}}
@@ -33,8 +33,13 @@ spec:
       metricType: AverageValue
       metadata:
         bootstrapServers: {{ $kafka.brokers | quote }}
+        {{- with .id }}
+        topic: turbine.{{ $.lane }}.{{ include "turbine.topicName" . }}
+        consumerGroup: turbine-processor-{{ $.lane }}-{{ include "turbine.topicName" . }}
+        {{- else }}
         topic: turbine.{{ .lane }}
         consumerGroup: turbine-processor-{{ .lane }}
+        {{- end }}
         lagThreshold: {{ $scaling.lagThreshold | quote }}
         activationLagThreshold: '0'
         # Groups start at the first record.
@@ -49,7 +54,7 @@ spec:
       metadata:
         serverAddress: {{ $keda.prometheus | quote }}
         # Every process reports the whole fleet, so their values are not added.
-        query: max(turbine_desired_replicas{lane="{{ .lane }}"{{ with $keda.matchers }},{{ . }}{{ end }}})
+        query: max(turbine_desired_replicas{lane="{{ .lane }}"{{ with .id }},model="{{ . }}"{{ end }}{{ with $keda.matchers }},{{ . }}{{ end }}})
         threshold: '1'
         # Work that is left keeps the last processor.
         activationThreshold: '0'
