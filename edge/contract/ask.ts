@@ -46,7 +46,7 @@ export type AskLimits = Pick<Reading, 'ignored' | 'maxText' | 'maxImages'>
 
 /** Limits of services that say nothing else. */
 const defaultMaxText = 8192
-const defaultMaxImages = 8
+export const defaultMaxImages = 8
 
 /** A model that a request goes to. */
 export interface AskedModel {

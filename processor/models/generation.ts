@@ -134,7 +134,8 @@ function settingsOf(
   json: GenerationJson,
   { encoderDecoder = false, maxTokens = defaultMaxTokens }: GenerationOptions,
 ): GenerationSettings {
-  const sampled = json.do_sample === true
+  // The one most probable id is no choice: with a temperature of its own a request does sample.
+  const sampled = json.do_sample === true && json.top_k !== 1
   const byLength = encoderDecoder && json.max_length !== undefined ? json.max_length - 1 : undefined
   return {
     maxTokens: Math.max(1, json.max_new_tokens ?? byLength ?? maxTokens),

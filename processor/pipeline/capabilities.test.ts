@@ -20,11 +20,15 @@ describe('what a model can', () => {
       honours,
       follows: 'tasks',
       tasks: ['<OD>'],
-      textTasks: [],
+      textTasks: ['<PHRASE>'],
     } as never)
     expect(can.parameters).toEqual(['n', 'temperature', 'top_p', 'no_repeat_ngram_size', 'num_beams'])
     expect(capabilitiesSchema.parse(can)).toEqual(can)
-    expect(can).toMatchObject({ follows_text: 'tasks', tasks: ['<OD>'] })
+    expect(can).toMatchObject({
+      follows_text: 'tasks',
+      tasks: ['<OD>', '<PHRASE>'],
+      text_tasks: ['<PHRASE>'],
+    })
   })
 
   test('is to give out tags', () => {

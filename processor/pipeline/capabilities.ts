@@ -20,7 +20,7 @@ export function capabilitiesOf(model: Described): Capabilities {
   })
   return {
     ...{ family, follows_text: follows, max_images: maxPictures, parameters },
-    ...(tasks && { tasks: [...tasks] }),
+    ...(tasks && { tasks: [...tasks, ...(textTasks ?? [])] }),
     ...(textTasks && { text_tasks: [...textTasks] }),
     output: runner.kind === 'tagger' ? 'tags' : 'caption',
   }
