@@ -51,14 +51,15 @@ const defaultMaxTokens = 256
 
 /** Negative where there is none. */
 const id = z.int()
+const idList = z.array(id).min(1).max(256)
 const generationSchema = z
   .object({
-    eos_token_id: z.union([id, z.array(id).min(1)]),
+    eos_token_id: z.union([id, idList]),
     pad_token_id: id,
     bos_token_id: id,
     decoder_start_token_id: z.union([id, z.array(id).length(1)]),
     forced_bos_token_id: id,
-    forced_eos_token_id: z.union([id, z.array(id).min(1)]),
+    forced_eos_token_id: z.union([id, idList]),
     max_length: z.int().positive(),
     max_new_tokens: z.int().positive(),
     min_length: z.int().min(0),

@@ -52,6 +52,7 @@ describe('TURBINE_PROMPT', () => {
   test.each([
     ['Describe it.', tasked, 'Its tasks: <CAPTION>'],
     ['x'.repeat(300), blipCapabilities, 'at most 200'],
+    ['a photo of', { ...blipCapabilities, output: 'tags' as const }, /does not follow it\.$/],
   ])('%s cannot be followed', (prompt, can, message) => {
     expect(() => askedByDefault({ id: 'm', can }, prompt)).toThrow(message)
   })

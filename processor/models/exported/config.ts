@@ -5,7 +5,7 @@ import type { CaptionTokenizer } from '../tokenizer.ts'
 
 export const tokenId = z.int().min(0)
 /** One id or several, as `eos_token_id` is. */
-export const idList = z.union([tokenId.transform((id) => [id]), z.array(tokenId)])
+export const idList = z.union([tokenId.transform((id) => [id]), z.array(tokenId).max(256)])
 
 /** A token whose id the configuration has as well. @throws ModelFolderError where the tokenizer has another */
 export function requireToken(folder: string, tokenizer: CaptionTokenizer, token: string, id: number): string {
