@@ -2,6 +2,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { decodeModel, encodeModel, type ValueInfoProto } from '../../onnx/proto.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
 import { openModel } from '../open-model.ts'
 import { referenceOf } from '../reference.fixture.ts'
@@ -30,6 +31,18 @@ const setIn =
   (json: Json): Json => ({ ...json, [part]: edit(json[part] as Json) })
 const moreWords = setIn('model', setIn('vocab', set({ zzz: 5000 })))
 const square = (side: number) => ({ height: side, width: side })
+
+/** The caches of a decoder with a width that has a name, as onnxruntime-genai's builder writes them. */
+async function withoutHeadWidth(): Promise<void> {
+  const file = join(folder, 'onnx/decoder_model_merged.onnx')
+  const model = decodeModel(await readFile(file))
+  const ofCache = ({ name }: ValueInfoProto) => /^(past|present)/.test(name)
+  for (const info of [...model.graph.input, ...model.graph.output].filter(ofCache)) {
+    const { shape } = info.type!.tensorType!
+    shape!.dim[3] = { dimParam: 'kv_cache_dim' }
+  }
+  await writeFile(file, encodeModel(model))
+}
 
 /** Until it is served. */
 async function open(): Promise<void> {
@@ -130,5 +143,32 @@ describe('a folder whose files do not fit each other is refused in one line', ()
     expect(refused).toBeInstanceOf(ModelFolderError)
     expect((refused as Error).message).toMatch(message)
     expect((refused as Error).message).not.toContain('\n')
+  })
+})
+
+describe('a decoder that does not tell the width of its heads', () => {
+  const text = (edit: (text: Json) => Json) => setIn('text_config', edit)
+  const without = ({ head_dim: _, ...text }: Json) => text
+
+  it.each([
+    ['head_dim', (json: Json) => json],
+    [
+      'its width and the number of heads',
+      text((json) => ({ ...without(json), hidden_size: 64, num_attention_heads: 4 })),
+    ],
+  ])('has it from config.json: %s', async (_, edit) => {
+    await changed('smolvlm', 'config.json', edit)
+    await withoutHeadWidth()
+    await expect(open()).resolves.toBeUndefined()
+  })
+
+  it('is refused without it', async () => {
+    await changed(
+      'smolvlm',
+      'config.json',
+      text((json) => ({ ...without(json), num_attention_heads: null })),
+    )
+    await withoutHeadWidth()
+    await expect(open()).rejects.toThrow(/does not tell the sizes of past_key_values\.0\.key/)
   })
 })
