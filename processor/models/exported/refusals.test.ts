@@ -2,7 +2,7 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { decodeModel, encodeModel, type ValueInfoProto } from '../../onnx/proto.ts'
+import { decodeModel, encodeModel, type ModelProto, type ValueInfoProto } from '../../onnx/proto.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
 import { openModel } from '../open-model.ts'
 import { referenceOf } from '../reference.fixture.ts'
@@ -142,6 +142,30 @@ describe('a folder whose files do not fit each other is refused in one line', ()
     )
     expect(refused).toBeInstanceOf(ModelFolderError)
     expect((refused as Error).message).toMatch(message)
+    expect((refused as Error).message).not.toContain('\n')
+  })
+})
+
+describe('a session that nobody foresaw is refused with the name of its folder', () => {
+  it.each<[string, (model: ModelProto) => void, RegExp]>([
+    [
+      'an operator that there is not',
+      ({ graph }) => (graph.node[3]!.opType = 'Nonesuch'),
+      /Nonesuch|invalid/,
+    ],
+    ['a circle', ({ graph }) => (graph.node[0]!.input[0] = graph.node.at(-1)!.output[0]!), /circular/],
+    ['two nodes of one name', ({ graph }) => graph.node.push(graph.node[0]!), /./],
+    ['a newer format', (model) => (model.irVersion = 999), /./],
+  ])('%s', async (_, edit, message) => {
+    await changed('smolvlm', 'config.json', (json) => json)
+    const file = join(folder, 'onnx/decoder_model_merged.onnx')
+    const model = decodeModel(await readFile(file))
+    edit(model)
+    await writeFile(file, encodeModel(model))
+    const refused = await open().catch((error: unknown) => error)
+    expect(refused).toBeInstanceOf(ModelFolderError)
+    expect((refused as Error).message).toMatch(message)
+    expect((refused as Error).message).toContain(folder)
     expect((refused as Error).message).not.toContain('\n')
   })
 })
