@@ -18,6 +18,19 @@ test('the served models are listed in the shape that is documented', async () =>
 })
 
 test.each([
+  [16, {}, 8],
+  [16, { maxImages: 3 }, 3],
+  [2, { maxImages: 3 }, 2],
+  [undefined, {}, undefined],
+])('a model of %j images in a service with %j says %j', async (max_images, reading, expected) => {
+  const model = { ...starter, turbine: { ...starter.turbine, ...(max_images && { max_images }) } }
+  const { app } = fakeEdge({ models: () => [model], reading })
+  const { data } = modelListSchema.parse(await (await app.request('/v1/models')).json())
+  const one = modelSchema.parse(await (await app.request('/v1/models/starter')).json())
+  expect([...data, one].map(({ turbine }) => turbine.max_images)).toEqual([expected, expected])
+})
+
+test.each([
   ['/v1/models/starter', 'starter'],
   ['/v1/models/Salesforce/blip-image-captioning-base', hub.id],
   ['/v1/models/Salesforce%2Fblip-image-captioning-base', hub.id],

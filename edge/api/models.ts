@@ -1,4 +1,5 @@
 import { type OpenAPIHono, z } from '@hono/zod-openapi'
+import { defaultMaxImages } from '../contract/ask.ts'
 import { modelIdSchema } from '../contract/caption.ts'
 import { excerpt, notFound, retryLater } from '../contract/errors.ts'
 import { type ModelSummary, modelListSchema, modelOf, modelSchema } from '../contract/model.ts'
@@ -45,17 +46,23 @@ const getModel = operation('get', '/v1/models/{id}', 'getModel', {
 /** `GET /v1/models` and `GET /v1/models/{id}`, in OpenAI's format. */
 export function addModels(app: OpenAPIHono<EdgeEnv>, deps: ModelDeps): void {
   app.get(documented(app, listModels), async (c) => {
-    const data = [...(await deps.models()), ...(await aliasesOf(deps))]
-    return c.json({ object: 'list' as const, data }, 200)
+    const models = [...(await deps.models()), ...(await aliasesOf(deps))]
+    return c.json({ object: 'list' as const, data: models.map((model) => served(model, deps.reading)) }, 200)
   })
   // Ids can contain a slash, as in `Salesforce/blip-image-captioning-base`, and are often sent unescaped.
   app.get(`${documented(app, getModel)}{.+}`, async (c) => {
     const name = c.req.param('id')
-    return c.json(named(await findModel(deps, name), name), 200)
+    return c.json(served(named(await findModel(deps, name), name), deps.reading), 200)
   })
 }
 
 type ModelDeps = Pick<EdgeDeps, 'models' | 'reading'>
+
+/** A model as this service serves it, which may take fewer images. */
+function served(model: ModelSummary, { maxImages = defaultMaxImages }: ModelDeps['reading']): ModelSummary {
+  const { max_images: most = 1 } = model.turbine
+  return most <= maxImages ? model : { ...model, turbine: { ...model.turbine, max_images: maxImages } }
+}
 
 /** A model by another name. */
 const named = (model: ModelSummary, name: string): ModelSummary =>

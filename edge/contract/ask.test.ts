@@ -62,6 +62,21 @@ describe('a model that follows no text', () => {
   })
 })
 
+describe('a tagger', () => {
+  test.each<Partial<Asked>>([
+    { prompt: 'a photo of' },
+    { beginning: 'a photo' },
+    { text: 'What is this?' },
+    { system: 'Be brief.' },
+  ])('reads nothing: %j', (asked) => {
+    expect(fitted(asked, { ...blipCapabilities, output: 'tags' })).toEqual({ warnings, ignored })
+  })
+
+  test('is not warned of for nothing', () => {
+    expect(fitted({ prompt: ' ' }, { ...blipCapabilities, output: 'tags' })).toEqual({ ignored })
+  })
+})
+
 describe('a model that follows instructions', () => {
   test.each<[string, Partial<Asked>, object]>([
     ['nothing', {}, { ignored }],

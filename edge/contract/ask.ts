@@ -46,7 +46,7 @@ export type AskLimits = Pick<Reading, 'ignored' | 'maxText' | 'maxImages'>
 
 /** Limits of services that say nothing else. */
 const defaultMaxText = 8192
-const defaultMaxImages = 8
+export const defaultMaxImages = 8
 
 /** A model that a request goes to. */
 export interface AskedModel {
@@ -156,11 +156,13 @@ function textOf(asked: AskedText, model: AskedModel): { request: CaptionText; un
       return { request: given({ system, text: text ?? prompt, beginning }), unread: false }
     case 'tasks':
       return taskOf({ task, system, text: text ?? prompt, beginning }, model)
-    case 'none':
-      return {
-        request: given({ beginning: beginning ?? prompt }),
-        unread: system !== undefined || text !== undefined,
-      }
+    case 'none': {
+      const isUnread = (...texts: (string | undefined)[]) => texts.some((each) => each !== undefined)
+      // Tags have no beginning.
+      if (model.can.output === 'tags')
+        return { request: {}, unread: isUnread(system, text, beginning, prompt) }
+      return { request: given({ beginning: beginning ?? prompt }), unread: isUnread(system, text) }
+    }
   }
 }
 

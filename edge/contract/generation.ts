@@ -146,15 +146,14 @@ export const generationIn = (fields: Partial<Record<GenerationName, unknown>>): 
 
 /** The settings of a caption with these parameters, and how many captions are made. */
 export function settingsOf(values: GenerationValues): { settings?: Generation; n?: number } {
-  const { n, ...others } = Object.fromEntries(
+  const { n, ...settings } = Object.fromEntries(
     Object.entries(values).map(([name, value]) => [
       generationParameters[name as GenerationName].setting,
       value,
     ]),
   ) as Generation & { n?: number }
-  // No limit at all.
-  const { topK = 0, ...rest } = others
-  const settings = topK > 0 ? { ...rest, topK } : rest
+  // Below 0 is any, as 0 is.
+  if (settings.topK !== undefined) settings.topK = Math.max(0, settings.topK)
   return {
     ...(Object.keys(settings).length > 0 && { settings }),
     ...(n !== undefined && n > 1 && { n }),

@@ -25,7 +25,12 @@ const configSchema = z.object({
     .prefault({}),
 })
 
-const taskSchema = z.record(z.string().min(1).max(100), z.string().max(1000)).nullish()
+/** Tasks of each kind. */
+const mostTasks = 50
+const taskSchema = z
+  .record(z.string().min(1).max(100), z.string().max(1000))
+  .refine((tasks) => Object.keys(tasks).length <= mostTasks, `more than ${mostTasks} tasks`)
+  .nullish()
 const processorSchema = z.looseObject({
   image_seq_length: z.int().min(1).max(65_536).nullish(),
   task_prompts_without_inputs: taskSchema,

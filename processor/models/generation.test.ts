@@ -83,6 +83,13 @@ describe('readGenerationDefaults', () => {
     expect(settings).toEqual(greedy)
   })
 
+  it('is greedy where there is one candidate, so that a request with a temperature is not', async () => {
+    const { settings } = await readGenerationDefaults(
+      await files({ eos_token_id: 7, do_sample: true, temperature: 0.01, top_p: 0.001, top_k: 1 }),
+    )
+    expect(settings).toEqual(greedy)
+  })
+
   it('takes null for what is not set, and negative ids for none', async () => {
     const json = {
       eos_token_id: 7,

@@ -51,14 +51,15 @@ const defaultMaxTokens = 256
 
 /** Negative where there is none. */
 const id = z.int()
+const idList = z.array(id).min(1).max(256)
 const generationSchema = z
   .object({
-    eos_token_id: z.union([id, z.array(id).min(1)]),
+    eos_token_id: z.union([id, idList]),
     pad_token_id: id,
     bos_token_id: id,
     decoder_start_token_id: z.union([id, z.array(id).length(1)]),
     forced_bos_token_id: id,
-    forced_eos_token_id: z.union([id, z.array(id).min(1)]),
+    forced_eos_token_id: z.union([id, idList]),
     max_length: z.int().positive(),
     max_new_tokens: z.int().positive(),
     min_length: z.int().min(0),
@@ -136,7 +137,8 @@ function settingsOf(
   json: GenerationJson,
   { encoderDecoder = false, maxTokens = defaultMaxTokens }: GenerationOptions,
 ): GenerationSettings {
-  const sampled = json.do_sample === true
+  // The one most probable id is no choice: with a temperature of its own a request does sample.
+  const sampled = json.do_sample === true && json.top_k !== 1
   const byLength = encoderDecoder && json.max_length !== undefined ? json.max_length - 1 : undefined
   return {
     maxTokens: Math.max(1, json.max_new_tokens ?? byLength ?? maxTokens),

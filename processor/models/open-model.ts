@@ -22,6 +22,26 @@ const configSchema = z.object({ model_type: z.string() })
  * @throws ModelFolderError when the folder is incomplete, malformed, or of an unsupported family
  */
 export async function openModel(folder: string, options: OpenOptions = {}): Promise<CaptionModel> {
+  const model = await ofFolder(folder, () => open(folder, options))
+  const test = model.selfTest
+  return test ? { ...model, selfTest: (given) => ofFolder(folder, () => test(given)) } : model
+}
+
+/** What libraries say of files that nobody foresaw names no folder, and may have many lines. */
+async function ofFolder<T>(folder: string, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run()
+  } catch (cause) {
+    if (cause instanceof ModelFolderError && cause.message.includes(folder)) throw cause
+    const [line = ''] = String((cause as Error | undefined)?.message ?? cause).split('\n')
+    throw new ModelFolderError(`${folder} cannot be used: ${line.slice(0, mostReason)}`, { cause })
+  }
+}
+
+/** Characters of what a library says. */
+const mostReason = 300
+
+async function open(folder: string, options: OpenOptions): Promise<CaptionModel> {
   const isOther = options.dtype !== undefined && options.dtype !== 'fp32'
   if (await isTagger(folder)) {
     if (isOther) throw new ModelFolderError(`${folder} has its model as fp32 only, not as ${options.dtype}.`)

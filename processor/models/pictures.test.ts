@@ -245,6 +245,9 @@ describe('readPictureConfig', () => {
     ['another kernel', { ...qwenType, resample: 4 }, /resample must be 0/],
     ['negative resampling', { ...qwenType, resample: -1 }, /resample must be 0/],
     ['a deviation of 0', { ...qwenType, image_std: [1, 0, 1] }, /image_std/],
+    ['a deviation of next to 0', { ...qwenType, image_std: [1, 1e-320, 1] }, /make pixels of more than/],
+    ['a mean without end', { ...qwenType, image_mean: [1e308, 0, 0] }, /make pixels of more than/],
+    ['a rescaling without end', { ...qwenType, rescale_factor: 1e300 }, /make pixels of more than/],
     ['two means', { ...qwenType, image_mean: [0, 0] }, /image_mean/],
     [
       'limits that are crossed',

@@ -348,12 +348,22 @@ function processorOf(config: Config): { type: string; processor: Processor } {
   )
 }
 
+/** The largest of a pixel: no model is trained on more, and far larger ones are no numbers to it. */
+const mostNormalised = 10_000
+
 function normalisationOf(config: Config, processor: Processor): Normalisation {
   const rescale = config.do_rescale === false ? 1 : (config.rescale_factor ?? 1 / 255)
   const normalises = config.do_normalize !== false
   const mean = normalises ? (config.image_mean ?? processor.mean) : [0, 0, 0]
   const std = normalises ? (config.image_std ?? processor.std) : [1, 1, 1]
   if (std.some((value) => !(value > 0))) throw new UnsupportedPicture('image_std must be above 0.')
+  const extremes = [0, 255].flatMap((pixel) =>
+    mean.map((middle, channel) => Math.abs((pixel * rescale - middle) / std[channel]!)),
+  )
+  if (extremes.some((value) => !(value <= mostNormalised)))
+    throw new UnsupportedPicture(
+      `rescale_factor, image_mean and image_std make pixels of more than ${mostNormalised}.`,
+    )
   return { mean: mean as Normalisation['mean'], std: std as Normalisation['std'], rescale, channels: 'rgb' }
 }
 

@@ -61,7 +61,9 @@ function build(folder: string, tokenizer: object, config: object): Tokenizer {
   try {
     const built = new Tokenizer(tokenizer, config)
     // Some parts are read when they are needed.
-    built.encode('A picture, 1.')
+    const { ids } = built.encode('A picture, 1.', { add_special_tokens: false })
+    if (ids.length === 0 || !ids.every((id: number) => Number.isInteger(id) && id >= 0))
+      throw new Error('It encodes no text.')
     return built
   } catch (cause) {
     throw new ModelFolderError(`${join(folder, 'tokenizer.json')} has an unsupported tokenizer type.`, {

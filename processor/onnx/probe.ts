@@ -153,7 +153,7 @@ export class Probe {
     }
     const bytes = encodeModel(model)
     const open = (graphOptimizationLevel: 'disabled' | 'basic') =>
-      openSession(bytes, this.#folder, { graphOptimizationLevel })
+      openSession(bytes, this.#folder, { graphOptimizationLevel, logSeverityLevel: 4 })
     // Nothing runs twice, so optimising does not pay; but some files of half precision load in no other way.
     return open('disabled').catch(() => open('basic'))
   }

@@ -352,6 +352,11 @@ describe('a bad file is one line', () => {
     ['whose sizes disagree with its bytes', { dims: [501] }, /2000 bytes instead of 2004/],
     ['of a negative size', { dims: [-500] }, /cannot be/],
     ['of an unbounded size', { dims: [2 ** 40, 2 ** 40] }, /cannot be/],
+    [
+      'of a size that is no number of JavaScript',
+      { dims: [(2n ** 62n) as unknown as number, 2] },
+      /cannot be/,
+    ],
     ['of an unknown type', { dataType: 99 }, /cannot be/],
     ['with its data in two places', { externalData: [{ key: 'location', value: 'w' }] }, /two places/],
   ])('with a tensor %s', async (_, change, message) => {

@@ -31,10 +31,11 @@ const elementBits: Readonly<Record<number, number>> = {
 
 /** Bytes of a tensor's data as raw data; undefined when its sizes or its type are none that can be. */
 export function tensorBytes({ dims, dataType }: TensorProto): number | undefined {
+  // Also those that are read as BigInt are none that can be.
+  if (!dims.every((size) => Number.isSafeInteger(size) && size >= 0)) return undefined
   const count = dims.reduce((product, size) => product * size, 1)
   const bits = elementBits[dataType]
-  const valid = dims.every((size) => Number.isSafeInteger(size) && size >= 0)
-  if (!valid || !Number.isSafeInteger(count)) return undefined
+  if (!Number.isSafeInteger(count)) return undefined
   if (dataType === 8) return 0
   return bits === undefined ? undefined : Math.ceil((count * bits) / 8)
 }

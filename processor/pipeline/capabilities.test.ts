@@ -20,11 +20,15 @@ describe('what a model can', () => {
       honours,
       follows: 'tasks',
       tasks: ['<OD>'],
-      textTasks: [],
+      textTasks: ['<PHRASE>'],
     } as never)
     expect(can.parameters).toEqual(['n', 'temperature', 'top_p', 'no_repeat_ngram_size', 'num_beams'])
     expect(capabilitiesSchema.parse(can)).toEqual(can)
-    expect(can).toMatchObject({ follows_text: 'tasks', tasks: ['<OD>'] })
+    expect(can).toMatchObject({
+      follows_text: 'tasks',
+      tasks: ['<OD>', '<PHRASE>'],
+      text_tasks: ['<PHRASE>'],
+    })
   })
 
   test('is to give out tags', () => {
@@ -48,6 +52,7 @@ describe('TURBINE_PROMPT', () => {
   test.each([
     ['Describe it.', tasked, 'Its tasks: <CAPTION>'],
     ['x'.repeat(300), blipCapabilities, 'at most 200'],
+    ['a photo of', { ...blipCapabilities, output: 'tags' as const }, /does not follow it\.$/],
   ])('%s cannot be followed', (prompt, can, message) => {
     expect(() => askedByDefault({ id: 'm', can }, prompt)).toThrow(message)
   })

@@ -20,7 +20,7 @@ export function capabilitiesOf(model: Described): Capabilities {
   })
   return {
     ...{ family, follows_text: follows, max_images: maxPictures, parameters },
-    ...(tasks && { tasks: [...tasks] }),
+    ...(tasks && { tasks: [...tasks, ...(textTasks ?? [])] }),
     ...(textTasks && { text_tasks: [...textTasks] }),
     output: runner.kind === 'tagger' ? 'tags' : 'caption',
   }
@@ -38,8 +38,8 @@ export function askedByDefault(
   const refuse = (why: string) => new ConfigError(`TURBINE_PROMPT: ${why}`)
   try {
     const { request, warnings } = fitAsk({ prompt, imageUrls: [''], generation: {} }, { id, can })
-    if (warnings)
-      throw refuse(`the model "${id}" does not follow it. Its tasks: ${(can.tasks ?? []).join(', ')}.`)
+    const tasks = can.tasks ? ` Its tasks: ${can.tasks.join(', ')}.` : ''
+    if (warnings) throw refuse(`the model "${id}" does not follow it.${tasks}`)
     return request
   } catch (error) {
     throw error instanceof TurbineError ? refuse(error.message) : error

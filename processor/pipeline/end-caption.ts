@@ -57,13 +57,13 @@ export function growingCaption(
 
 function endOf(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {
   const text = decode(ids)
-  const from = stop.length > 0 ? decode(ids.slice(0, begun)).length : 0
+  const from = stop.length > 0 && begun > 0 ? decode(ids.slice(0, begun)).length : 0
   const cut = firstOf(text, stop, from)
   if (cut === undefined) return { text, finishReason: ended ? 'stop' : 'length', tokens: ids.length - begun }
   // The caption was complete with the id that completed the text.
   let last = begun + 1
   while (last < ids.length && firstOf(decode(ids.slice(0, last)), stop, from) === undefined) last++
-  return { text: text.slice(0, cut), finishReason: 'stop', tokens: last - begun }
+  return { text: text.slice(0, cut), finishReason: 'stop', tokens: Math.min(last, ids.length) - begun }
 }
 
 /** Where the first of these texts begins; undefined when there is none. */

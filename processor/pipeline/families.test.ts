@@ -196,6 +196,29 @@ describe('wd-tagger', () => {
     }
   })
 
+  it('gives the tags up to a text that ends them, and all of them with their scores', async () => {
+    const { folder } = referenceOf('wd-tagger')
+    const image = referenceOf('llava').picture(referenceOf('llava').views.landscape!)
+    const model = await openModel(folder)
+    const pipeline = await Pipeline.start({
+      ...{ model, devices: [cpu], intraOpThreads: 1, buckets: [1], queueLimit: 9 },
+      interactiveTargetMs: 60_000,
+    })
+    try {
+      const all = await pipeline.caption({ image, lane: 'interactive' })
+      const names = all.turbine.tags!.map(({ name }) => name)
+      expect(all.caption).toBe(names.join(', '))
+      const cut = await pipeline.caption({ image, lane: 'interactive', stop: [`, ${names[2]}`] })
+      expect(cut.caption).toBe(names.slice(0, 2).join(', '))
+      expect(cut).toMatchObject({
+        finish_reason: 'stop',
+        turbine: { output_tokens: 0, tags: all.turbine.tags },
+      })
+    } finally {
+      await pipeline.close()
+    }
+  })
+
   it('passes its self-test', async () =>
     (await openModel(reference.folder)).selfTest!({ session: { intraOpNumThreads: 1 } }))
 })

@@ -226,8 +226,10 @@ export class Pipeline implements Captioner {
         task.onText?.(text)
       }
       const run = await this.executor.run(queued, { row, onIds }, signal)
-      const caption = endCaption(captionIds(row.prompt, run.row), { ...rules, ended: run.row.ended })
       const tagged = run.row.scores && this.#model.describe?.(run.row.scores)
+      const caption = tagged
+        ? endCaption([], { decode: () => tagged.caption, begun: 0, ended: true, stop: task.stop })
+        : endCaption(captionIds(row.prompt, run.row), { ...rules, ended: run.row.ended })
       const { tokensIn, tokensOut } = pictureTokens(
         this.#model,
         pictures.map(({ shape }) => shape),
@@ -253,7 +255,7 @@ export class Pipeline implements Captioner {
         ...(caption.repeated && { finish_reason: 'repetition' as const }),
         ...(warnings.length > 0 && { warnings }),
       }
-      return { caption: tagged?.caption ?? caption.text, finish_reason: caption.finishReason, turbine }
+      return { caption: caption.text, finish_reason: caption.finishReason, turbine }
     } finally {
       release()
     }

@@ -172,6 +172,8 @@ describe('drawn', () => {
       ],
     ],
     ['the nucleus of one', { topP: 1e-9 }, [[0.9999 * total, 1]]],
+    ['an empty nucleus', { topP: 0 }, [[0.9999 * total, 1]]],
+    ['a nucleus below the least number of float32', { topP: 1e-50 }, [[0.9999 * total, 1]]],
     [
       'two candidates',
       { topK: 2 },
@@ -192,6 +194,7 @@ describe('drawn', () => {
       ],
     ],
     ['the most probable', { temperature: 0 }, [[0.9999 * total, 1]]],
+    ['the most probable of a distribution that is too cold', { temperature: 1e-40 }, [[0.9999 * total, 1]]],
   ])('takes %s by the inverse of the distribution', async (_, settings, draws) => {
     for (const [at, id] of draws) expect(await drawnIds([row(settings)], [at / total])).toEqual([id])
     const together = draws.map(() => row(settings))

@@ -107,7 +107,9 @@ export function drawn(g: Graph, logits: Float32, uniform: Float32, settings: Cho
   const reached = g.cumsum(kept, 1)
   const below = g.lessOrEqual(reached, g.mul(uniform, g.slice(reached, 1, -1)))
   const countOf = (which: Bool) => g.sum(g.cast(which, 'int64'), 1, true)
-  const lastKept = g.sub(countOf(g.less(g.floats(0), kept)), g.ints(1))
+  // The most probable one stays, also where the share of the nucleus is none at all.
+  const others = g.sub(countOf(g.less(g.floats(0), kept)), g.ints(1))
+  const [lastKept] = g.op('Max', [others, g.ints(0)], ['int64'])
   return g.gatherElements(indices, g.min(countOf(below), lastKept), 1)
 }
 

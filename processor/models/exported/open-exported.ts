@@ -7,6 +7,7 @@ import { type PruneLevel, readLevels } from '../levels.ts'
 import type { CaptionModel, RunnerPlan, SelfTestOptions, SessionGraphs, VisionPlan } from '../model.ts'
 import { type PictureRule, type PictureShape, shapeOf, unitOf } from '../pictures.ts'
 import type { PromptRequest } from '../prompts.ts'
+import { headWidthOf } from './config.ts'
 import { decoderGraph } from './decoder-graph.ts'
 import type { DtypeOptions } from './dtypes.ts'
 import { encoderGraph } from './encoder-graph.ts'
@@ -38,6 +39,11 @@ const described = ['config.json', 'preprocessor_config.json']
 
 type Files = Record<string, SessionFile>
 
+interface HeadWidth {
+  /** Of the text model's attention heads, where it is known. */
+  headWidth: number | undefined
+}
+
 /**
  * Opens a folder of exported sessions, as transformers.js has them: vision encoder with Turbo inside where it has a place, and
  * the text model in a loop.
@@ -63,7 +69,8 @@ export async function openExported(
     normalise,
     unmerge: sessions.embed !== undefined,
   })
-  const generate = generateGraph(family, files, defaults)
+  const headWidth = await headWidthOf(folder)
+  const generate = generateGraph(family, files, { ...defaults, headWidth })
   checkIds(family, defaults, generate.metadata.vocabulary)
   const encoder = encoderOf(family, vision)
   const unit = unitBytesOf(family)
@@ -100,7 +107,7 @@ export async function openExported(
     selfTest: async (options) => {
       await vision.test()
       await testFeatures(family, vision, generate, options)
-      await testGenerating(family, { files, generate, defaults, options })
+      await testGenerating(family, { files, generate, defaults, headWidth, options })
     },
   }
 }
@@ -111,11 +118,11 @@ const isEncoderDecoder = ({ sessions }: ExportedFamily) =>
 function generateGraph(
   family: ExportedFamily,
   files: Files,
-  { endIds, padId }: GenerationDefaults,
+  { endIds, padId, headWidth }: GenerationDefaults & HeadWidth,
 ): GenerateGraph {
   const { folder, sessions } = family
   const fileOf = (name: string | undefined) => files[name!]!.file
-  const ends = { folder: join(folder, 'onnx'), endIds, padId, decoder: fileOf(sessions.decoder) }
+  const ends = { folder: join(folder, 'onnx'), endIds, padId, headWidth, decoder: fileOf(sessions.decoder) }
   if (!isEncoderDecoder(family)) return decoderGraph({ ...ends, embed: fileOf(sessions.embed) })
   return encoderGraph({
     ...ends,
@@ -216,7 +223,7 @@ async function testFeatures(
 const leastShape = (picture: PictureRule): PictureShape =>
   picture.kind === 'tiles' ? { count: 1, rows: 0, cols: 0 } : shapeOf(picture, 1, 1)
 
-interface GeneratingTest {
+interface GeneratingTest extends HeadWidth {
   files: Files
   generate: GenerateGraph
   defaults: GenerationDefaults
@@ -225,7 +232,7 @@ interface GeneratingTest {
 
 async function testGenerating(
   family: ExportedFamily,
-  { files, generate, defaults, options }: GeneratingTest,
+  { files, generate, defaults, headWidth, options }: GeneratingTest,
 ): Promise<void> {
   const { folder, sessions, imageRows } = family
   const weights = join(folder, 'onnx')
@@ -243,7 +250,7 @@ async function testGenerating(
     const generator = openGenerator({ session: session as never, metadata, startIds })
     const featureRows = imageRows({ count: 1, rows: 0, cols: 0 })
     const { vocabulary } = family
-    await selfTest({ folder, generator, metadata, originals, startIds, featureRows, vocabulary })
+    await selfTest({ folder, generator, metadata, originals, startIds, featureRows, vocabulary, headWidth })
   } finally {
     await session.release()
     for (const each of Object.values(originals)) await each?.close()

@@ -64,7 +64,9 @@ const defaultTopK = 50
 /** Every id. */
 const allIds = 2 ** 31 - 1
 
-const isGreedy = ({ temperature }: GenerationSettings) => temperature === 0
+/** Below it logits divided by the temperature are no float32 any more. */
+const leastTemperature = 1e-5
+const isGreedy = ({ temperature }: GenerationSettings) => temperature < leastTemperature
 const topKOf = (settings: GenerationSettings): number => {
   if (isGreedy(settings)) return 1
   const { topK = defaultTopK } = settings

@@ -14,6 +14,8 @@ export interface SelfTestOptions {
   startIds?: number[]
   /** Ids that the tokenizer knows; default: not compared with the logits. */
   vocabulary?: number
+  /** Width of an attention head, for files that do not tell it. */
+  headWidth?: number
   /** Features of a picture for decoders of one without text; default 4. */
   featureRows?: number
 }
@@ -43,7 +45,7 @@ const greedy: GenerationSettings = {
  * @throws ModelFolderError when they differ by more than a near tie
  */
 export async function selfTest(options: SelfTestOptions): Promise<void> {
-  const { folder, generator, metadata, originals, startIds = [] } = options
+  const { folder, generator, metadata, originals, startIds = [], headWidth } = options
   const forced = metadata.form === 'encoder' ? startIds.length - 1 : 0
   const rows = lengths.map((length, i) => madeUpRow(options, length, i))
   const batches = metadata.batchInvariant ? [rows] : rows.map((row) => [row])
@@ -51,7 +53,8 @@ export async function selfTest(options: SelfTestOptions): Promise<void> {
     const settings = { ...greedy, maxTokens: steps + forced }
     const results = await generator.generate(batch.map((row) => ({ ...row, settings })))
     for (const [at, { ids }] of results.entries()) {
-      const expected = await stepByStep(originals, batch[at]!, { endIds: metadata.endIds, steps, startIds })
+      const { endIds } = metadata
+      const expected = await stepByStep(originals, batch[at]!, { endIds, steps, startIds, headWidth })
       const different = firstDifference(ids.slice(forced), expected)
       const known = expected.logits[0]?.length ?? 0
       if ((options.vocabulary ?? 0) > known)

@@ -55,6 +55,7 @@ export async function visionGraph(options: VisionGraphOptions): Promise<VisionGr
     ...layoutOf(original, picture, normalise),
     input: inputOf(original),
   }
+  assertSides(file, original, layout, picture)
   const output = original.graph.output[0]?.name
   if (output === undefined) throw new ModelFolderError(`${file} has no outputs. Pull the model again.`)
   const feeds = madeUpFeeds(layout, picture)
@@ -82,6 +83,19 @@ export async function visionGraph(options: VisionGraphOptions): Promise<VisionGr
     tryOn: async (shape, { graph, session } = {}) =>
       outputOf(await build(graph), options, shape, session ?? {}),
   }
+}
+
+/** Sides that a file has been exported for are those of its pictures. */
+function assertSides(file: string, { graph }: ModelProto, layout: PixelLayout, picture: PictureRule): void {
+  if (layout.layout === 'patches') return
+  const { input = 'pixel_values' } = layout
+  const { dim = [] } = graph.input.find(({ name }) => name === input)?.type?.tensorType?.shape ?? {}
+  const sides = (layout.layout === 'bgr' ? dim.slice(1, 3) : dim.slice(-2)).map(({ dimValue }) => dimValue)
+  const wanted = unitOf(picture)
+  if (sides.some((side, index) => side !== undefined && side > 0 && side !== wanted[index]))
+    throw new ModelFolderError(
+      `${file} takes pictures of ${sides.map((side) => side ?? 'any').join(' x ')} pixels; the folder's configuration makes them ${wanted.join(' x ')}. Pull the model again.`,
+    )
 }
 
 /** Runs a vision graph on one black picture. */
