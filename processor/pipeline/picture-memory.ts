@@ -30,7 +30,6 @@ export interface PictureAsk {
  */
 export class PictureMemory {
   readonly #budgets: Readonly<Record<Lane, FairBudget>>
-  readonly #waiting: Record<Lane, number> = { interactive: 0, batch: 0 }
 
   constructor(bytes: number) {
     const share = () => new FairBudget({ size: Math.floor(bytes / lanes.length), leavesRoom: true })
@@ -42,25 +41,17 @@ export class PictureMemory {
     return this.#budgets[lane].reserved
   }
 
-  /** Captions whose pictures wait for memory. */
-  waiting(lane: Lane): number {
-    return this.#waiting[lane]
+  /** Undefined if there is no room now. */
+  tryReserve({ lane, owner = '', bytes }: PictureAsk): Reservation | undefined {
+    return this.#budgets[lane].tryReserve(owner, bytes)
   }
 
   /**
    * Resolves when there is room. What is more than an owner can ever have waits until it holds nothing else.
    * @throws the signal's reason
    */
-  async reserve({ lane, owner = '', bytes, signal }: PictureAsk): Promise<Reservation> {
-    const budget = this.#budgets[lane]
-    const held = budget.tryReserve(owner, bytes)
-    if (held) return held
-    this.#waiting[lane]++
-    try {
-      return await budget.reserve(owner, bytes, { signal })
-    } finally {
-      this.#waiting[lane]--
-    }
+  reserve({ lane, owner = '', bytes, signal }: PictureAsk): Promise<Reservation> {
+    return this.#budgets[lane].reserve(owner, bytes, { signal })
   }
 }
 

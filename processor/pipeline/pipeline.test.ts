@@ -171,7 +171,7 @@ describe('Pipeline', () => {
     const watched = captions.map((caption) =>
       caption.finally(() => most.push(small.pictures.reserved('interactive'))),
     )
-    expect(small.pictures.waiting('interactive')).toBe(10)
+    expect(small.pictures.reserved('interactive')).toBe(2 * bytes)
     await Promise.all(watched)
     expect(Math.max(...most)).toBe(2 * bytes)
     expect(small.pictures.reserved('interactive')).toBe(0)

@@ -25,7 +25,7 @@ import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
 import { type CaptionRules, endCaption, growingCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions, leave } from './executor.ts'
-import { estimatedBytes, PictureMemory, pictureMemory } from './picture-memory.ts'
+import { estimatedBytes, type PictureAsk, PictureMemory, pictureMemory } from './picture-memory.ts'
 import { seedCosts } from './seed-costs.ts'
 import { checkImages, taskRow } from './task-row.ts'
 
@@ -92,6 +92,8 @@ export class Pipeline implements Captioner {
   readonly #level: number | undefined
   /** Interactive images that are not decoded yet, and their deadlines, unix ms. */
   readonly #undecoded = new Set<{ deadline: number; images: number }>()
+  /** Captions whose pictures wait for memory. */
+  readonly #waiting: Record<Lane, number> = { interactive: 0, batch: 0 }
   readonly #targetMs: number
   readonly #rules: CaptionRules
   #closing = false
@@ -276,10 +278,11 @@ export class Pipeline implements Captioner {
   /** Pixels that wait for a device are bounded, so an image waits for its before it is decoded. */
   async #decodeWithin(task: CaptionTask, images: readonly Uint8Array[]) {
     const { lane, owner, signal } = task
-    this.executor.assertRoom(lane, this.pictures.waiting(lane))
+    this.executor.assertRoom(lane, this.#waiting[lane])
     const sizes = images.map((image) => estimatedBytes(this.#model.picture, image))
     const bytes = sizes.reduce((sum, size) => sum + size, 0)
-    const held = await this.pictures.reserve({ lane, owner, bytes, signal })
+    const ask = { lane, owner, bytes, signal }
+    const held = this.pictures.tryReserve(ask) ?? (await this.#memoryFor(ask))
     const settled = await Promise.allSettled(
       images.map((image, index) => this.#decode({ ...task, image }, { held, expected: sizes[index]! })),
     )
@@ -295,6 +298,15 @@ export class Pipeline implements Captioner {
     }
     const pictures = decoded.map(({ slot, shape }): RunPicture => ({ pixels: slot.pixels, shape }))
     return { pictures, warnings: [...new Set(decoded.flatMap(({ warnings }) => warnings))], release }
+  }
+
+  async #memoryFor(ask: PictureAsk): Promise<Reservation> {
+    this.#waiting[ask.lane]++
+    try {
+      return await this.pictures.reserve(ask)
+    } finally {
+      this.#waiting[ask.lane]--
+    }
   }
 
   /** Interactive images being decoded. Planners publish those of batches. */

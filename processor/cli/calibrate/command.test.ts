@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import sharp from 'sharp'
@@ -230,6 +230,36 @@ describe('turbine calibrate', () => {
     expect(stdout).toMatch(/^Model tiny-blip on cpu, float32: 36 pictures to choose levels, 24 to confirm/)
     expect(stdout).toMatch(/About [\d,]+ captions at most, up to /)
     expect(await readdir(out)).toEqual([])
+  })
+
+  it('finds levels of an exported model, which it then opens with', async () => {
+    const few = await mkdtemp(join(folder, 'few-'))
+    for (let number = 0; number < 20; number++)
+      await writeFile(join(few, `${number}.png`), await greyPicture(12 * number))
+    const copy = await mkdtemp(join(folder, 'model-'))
+    const tagger = new URL('../../../test/fixtures/models/wd-tagger/', import.meta.url)
+    await cp(tagger, copy, { recursive: true })
+    const model = await openModel(copy)
+    const device = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
+    const openCalibrator = async (): Promise<Calibrator> => {
+      const calibrator = await startCalibrator({
+        ...{ model, device, precision: 'float32', batch: 4, intraOpThreads: 1 },
+      })
+      // Tags are the model's; times are not this machine's.
+      return {
+        ...calibrator,
+        run: async (batch, schedule) => ({
+          ...(await calibrator.run(batch, schedule)),
+          inferenceMs: 10 * flopShare(model.encoder, schedule.r),
+        }),
+      }
+    }
+    const args = ['--images', few, '--levels', '3', '--min-exact', '0.1']
+    const { code, stdout } = await calibrate(args, { openCalibrator })
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/equal tags +tags in common/)])
+    const { levels } = await openModel(copy)
+    expect(levels.length).toBeGreaterThan(1)
+    expect(levels.at(-1)).toMatchObject({ quality: { exact: expect.any(Number) } })
   })
 
   it('names pictures that cannot be read, and goes on with the others', async () => {
