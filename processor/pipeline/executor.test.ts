@@ -2,10 +2,11 @@ import { expect, test } from 'vitest'
 import { blankPicture } from '../engine/batch.fixture.ts'
 import { plainRow } from '../engine/batch.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
+import { greedy } from '../models/generation.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
-import { Executor, groupOf } from './executor.ts'
+import { Executor, groupOf, isTelling } from './executor.ts'
 
 const levels = [
   { pruneRatio: 0, relativeCost: 1 },
@@ -51,4 +52,20 @@ test.each([
 ] as const)('rows with %s prompts share a batch by their length', (lengths, given, groups) => {
   const rows = given.map((length) => ({ prompt: { ids: new Array<number>(length).fill(1), places: [] } }))
   expect(rows.map((row) => groupOf({ lengths }, row))).toEqual(groups)
+})
+
+test.each([
+  ['captioner', {}, undefined, true],
+  ['captioner', { maxTokens: 5 }, undefined, false],
+  ['captioner', { noRepeatNgram: 2 }, 4, false],
+  ['captioner', { beams: 2 }, 4, false],
+  ['encoder-decoder', { maxTokens: 5 }, 4, true],
+  ['encoder-decoder', { noRepeatNgram: 2 }, 4, true],
+  ['encoder-decoder', { beams: 2 }, 4, false],
+])('the time of a %s with %j is told of others where it is like them', (kind, settings, steps, telling) => {
+  const generation = greedy(20)
+  const rows = [{ settings: generation }, { settings: { ...generation, ...settings } }]
+  const model = { generation, runner: { kind } as never }
+  expect(isTelling(model, rows.slice(1), steps)).toBe(telling)
+  expect(isTelling({ ...model, generation: rows[1]!.settings }, rows.slice(1), steps)).toBe(true)
 })
