@@ -159,7 +159,7 @@ export interface CaptionModel {
   runner: RunnerPlan
   /** Type of the weights in its files, which is not changed; absent where graphs compute in either. */
   dtype?: string
-  /** Files whose identity is that of the weights. */
+  /** Files whose identity is that of the model: its weights, and what says how they are used. */
   weightFiles: readonly string[]
   buildSessions(options?: GraphOptions): Promise<SessionGraphs>
   /**

@@ -3,10 +3,11 @@ import { blankPicture } from '../engine/batch.fixture.ts'
 import { type DeviceRun, plainRow, type RunRow } from '../engine/batch.ts'
 import type { DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
+import { greedy } from '../models/generation.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
-import { Executor, groupOf } from './executor.ts'
+import { Executor, groupOf, isTelling } from './executor.ts'
 
 const levels = [
   { pruneRatio: 0, relativeCost: 1 },
@@ -110,4 +111,20 @@ test('an image that waits in the queue leaves it', async () => {
   caller.abort(new Error('left'))
   await expect(left).rejects.toThrow('left')
   expect(executor.waiting()).toBe(0)
+})
+
+test.each([
+  ['captioner', {}, undefined, true],
+  ['captioner', { maxTokens: 5 }, undefined, false],
+  ['captioner', { noRepeatNgram: 2 }, 4, false],
+  ['captioner', { beams: 2 }, 4, false],
+  ['encoder-decoder', { maxTokens: 5 }, 4, true],
+  ['encoder-decoder', { noRepeatNgram: 2 }, 4, true],
+  ['encoder-decoder', { beams: 2 }, 4, false],
+])('the time of a %s with %j is told of others where it is like them', (kind, settings, steps, telling) => {
+  const generation = greedy(20)
+  const rows = [{ settings: generation }, { settings: { ...generation, ...settings } }]
+  const model = { generation, runner: { kind } as never }
+  expect(isTelling(model, rows.slice(1), steps)).toBe(telling)
+  expect(isTelling({ ...model, generation: rows[1]!.settings }, rows.slice(1), steps)).toBe(true)
 })

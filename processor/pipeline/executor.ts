@@ -3,6 +3,7 @@ import { retryLater } from '../../edge/contract/errors.ts'
 import type { RowResult, RunRow } from '../engine/batch.ts'
 import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
+import { hasBeams, isGuarded } from '../models/exported/beam-search.ts'
 import type { CaptionModel, RunnerPlan } from '../models/model.ts'
 import { type Admission, type AdmissionRequest, admission } from '../scheduling/admission.ts'
 import { Batcher, type DeviceBatch, sizeOf } from '../scheduling/batcher.ts'
@@ -289,8 +290,7 @@ export class Executor {
       },
     })
     const { inferenceMs, steps, stepsMs } = result
-    // A batch of captions that are all cut short says nothing of others, where steps are not known apart.
-    if (steps !== undefined || rows.some(({ settings }) => settings.maxTokens >= model.generation.maxTokens))
+    if (isTelling(model, rows, steps))
       costs.observe({ bucket, level, ms: inferenceMs, size: sizeOf(images), steps, stepsMs })
     this.#report(device, batch, { inferenceMs, from })
     return result
@@ -362,4 +362,18 @@ export function groupOf(
 function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {
   const interactive = images.filter(({ lane }) => lane === 'interactive').length
   return { interactive, batch: images.length - interactive }
+}
+
+/**
+ * Whether the time of a batch says something of others: not where all captions are cut short and steps are not known apart, nor
+ * where some of them are made in another way than the model's own settings ask for.
+ */
+export function isTelling(
+  { generation, runner }: Pick<CaptionModel, 'generation' | 'runner'>,
+  rows: readonly Pick<RunRow, 'settings'>[],
+  steps: number | undefined,
+): boolean {
+  const isSpecial = runner.kind === 'captioner' ? isGuarded : hasBeams
+  if (rows.some(({ settings }) => isSpecial(settings) !== isSpecial(generation))) return false
+  return steps !== undefined || rows.some(({ settings }) => settings.maxTokens >= generation.maxTokens)
 }

@@ -30,9 +30,7 @@ export class CaptionerRunner implements Runner {
     const rows = await inParts(batch.rows, ({ settings }) => isGuarded(settings), {
       yes: (guarded) => this.#search(guarded, batch.schedule),
       no: async (plain) => {
-        // Fewer rows than the batch's bucket was chosen for take no more of it than they need.
-        const bucket = plain.length === batch.rows.length ? batch.bucket : plain.length
-        const result = await this.#loop({ ...batch, rows: plain, bucket })
+        const result = await this.#loop({ ...batch, rows: plain })
         outputs = result.outputs
         return result.rows
       },

@@ -154,3 +154,10 @@ it('opens the type of weights that is asked for, or by the device', async () => 
   expect(await typeOf({ device: 'gpu' })).toBe('fp16')
   expect(await typeOf({ dtype: 'q4', device: 'gpu' })).toBe('q4')
 })
+
+it('is another model when its weights, processor or tokenizer are', async () => {
+  const { weightFiles } = await openModel(referenceOf('llava').folder)
+  for (const name of ['onnx/decoder_model_merged.onnx', 'processor_config.json', 'tokenizer.json'])
+    expect(weightFiles).toContain(name)
+  expect((await openModel(referenceOf('vit-gpt2').folder)).weightFiles).not.toContain('processor_config.json')
+})

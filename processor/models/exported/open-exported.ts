@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises'
 import { basename, join, relative, resolve } from 'node:path'
 import { openSession } from '../../onnx/session.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
@@ -34,8 +35,8 @@ const honours: readonly (keyof GenerationSettings)[] = [
   'presencePenalty',
 ]
 
-/** They say how the sessions are fed. */
-const described = ['config.json', 'preprocessor_config.json']
+/** They say how the sessions are fed, so that a model is another one when they change. */
+const describing = ['config.json', 'preprocessor_config.json', 'processor_config.json', 'tokenizer.json']
 
 type Files = Record<string, SessionFile>
 
@@ -60,6 +61,7 @@ export async function openExported(
     Object.values(sessions).filter((name) => name !== undefined),
     types,
   )
+  const there = await readdir(folder)
   const weights = join(folder, 'onnx')
   const defaults = await readGenerationDefaults(folder, { encoderDecoder: isEncoderDecoder(family) })
   const vision = await visionGraph({
@@ -98,7 +100,10 @@ export async function openExported(
     honours: isEncoderDecoder(family) ? [...honours, 'beams'] : honours,
     runner: planOf(family, { unit, output: vision.output }, generate, defaults),
     dtype: [...new Set(Object.values(files).map(({ dtype }) => dtype))].join(', '),
-    weightFiles: [...Object.values(files).map(({ file }) => relative(folder, file)), ...described],
+    weightFiles: [
+      ...Object.values(files).map(({ file }) => relative(folder, file)),
+      ...describing.filter((name) => there.includes(name)),
+    ],
     buildSessions: async (options) => ({
       vision: { graph: await vision.build(options), folder: weights },
       generate: { graph: generate.model, folder: weights, onDemand: hasBeams },
