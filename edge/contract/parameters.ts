@@ -50,7 +50,9 @@ export const chatParameters: Readonly<Record<string, Parameter>> = {
   max_tokens: honoured("Maximum tokens of the caption, beside the model's own maximum."),
   max_completion_tokens: honoured('The same; with both, the lesser one holds.'),
   stop: honoured('Up to 4 texts; the caption ends before the first one that it comes to.'),
-  stream: honoured('The caption comes as it grows, from models that make long text; from others as one chunk.'),
+  stream: honoured(
+    'The caption comes as it grows, from models that make long text; from others as one chunk.',
+  ),
   stream_options: honoured('`include_usage`; with `stream` only.'),
   turbine: honoured('`max_prune`, `deadline_ms` and `task`.'),
 
