@@ -29,7 +29,7 @@ const captionPartSchema = z.object({
 export type CaptionPart = z.infer<typeof captionPartSchema>
 
 /**
- * What became of a part: `taken`; `unwanted`, nobody waits here, and no further one is wanted; `left`, its caller has gone, and
+ * What became of a part: `taken`, where its caller waits; `unwanted`, nobody waits here, and no further one is wanted; `left`, its caller has gone, and
  * nobody wants the caption.
  */
 export type PartDelivery = 'taken' | 'unwanted' | 'left'

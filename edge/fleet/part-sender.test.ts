@@ -99,6 +99,31 @@ test('a text that begins again adds nothing until it says more, and never someth
   expect(posts[1]).toEqual([part(5, ' runs')])
 })
 
+test('after a silence an empty part asks whether the caller is there', async () => {
+  const posts: TextPart[][] = []
+  const seen: string[] = []
+  const silences: PromiseWithResolvers<void>[] = []
+  const deliveries: PartDelivery[] = ['taken', 'taken', 'left']
+  createPartSender({
+    post: async (texts) => {
+      posts.push(texts)
+      return deliveries.shift()!
+    },
+    askEveryMs: 1000,
+    pause: () => {
+      silences.push(Promise.withResolvers())
+      return silences.at(-1)!.promise
+    },
+    onLeft: () => seen.push('left'),
+  })
+  for (let count = 0; count < 5; count++) {
+    silences.at(-1)!.resolve()
+    await turn()
+  }
+  expect(posts).toEqual([[], [], []])
+  expect(seen).toEqual(['left'])
+})
+
 test('once closed it is silent', async () => {
   const { parts, posts, answer, rest } = sender()
   parts.show(0, 'a')

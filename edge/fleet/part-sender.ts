@@ -10,7 +10,9 @@ export interface PartSenderOptions {
   onFailure?(error: unknown): void
   /** Least time between two parts, ms; default: none. */
   everyMs?: number
-  pause?(ms: number): Promise<unknown>
+  /** After so long without a part an empty one asks whether the caller is still there, ms; default: never. */
+  askEveryMs?: number
+  pause?(ms: number, signal: AbortSignal): Promise<unknown>
 }
 
 /** Sends what is new of captions that grow to whoever waits for them. */
@@ -33,11 +35,12 @@ export function createPartSender({
   onLeft,
   onFailure,
   everyMs = 0,
+  askEveryMs,
   pause = sleep,
 }: PartSenderOptions): PartSender {
   const texts: string[] = []
   const sent: number[] = []
-  let isClosed = false
+  const closing = new AbortController()
   let isSending = false
   let failures = 0
 
@@ -51,33 +54,41 @@ export function createPartSender({
     try {
       const delivery = await post(parts)
       failures = 0
-      if (delivery !== 'taken') isClosed = true
+      if (delivery !== 'taken') closing.abort()
       if (delivery === 'left') onLeft?.()
       for (const { index, from, text } of parts) sent[index] = from + text.length
     } catch (error) {
       if (++failures === 1) onFailure?.(error)
-      if (failures >= mostFailures) isClosed = true
+      if (failures >= mostFailures) closing.abort()
     }
   }
 
-  const run = async () => {
+  const run = async (first: TextPart[]) => {
     isSending = true
-    for (let parts = news(); !isClosed && parts.length > 0; parts = news()) {
+    for (let parts = first; ; parts = news()) {
       await send(parts)
-      if (everyMs > 0) await pause(everyMs)
+      if (everyMs > 0) await pause(everyMs, closing.signal)
+      if (closing.signal.aborted || news().length === 0) break
     }
     isSending = false
   }
 
+  const askAgain = async (ms: number) => {
+    for (;;) {
+      await pause(ms, closing.signal)
+      if (closing.signal.aborted) return
+      if (!isSending) await run([])
+    }
+  }
+  if (askEveryMs !== undefined) void askAgain(askEveryMs)
+
   return {
     show(index, text) {
       // A run that failed begins again; what was shown of it stays.
-      if (isClosed || !text.startsWith(texts[index] ?? '')) return
+      if (closing.signal.aborted || !text.startsWith(texts[index] ?? '')) return
       texts[index] = text
-      if (!isSending) void run()
+      if (!isSending && news().length > 0) void run(news())
     },
-    close() {
-      isClosed = true
-    },
+    close: () => closing.abort(),
   }
 }

@@ -71,14 +71,18 @@ test('nobody takes a caption at a closed or unknown address', () => {
   expect(mailbox.deliver('local:other', completed('a'))).toBe(false)
 })
 
-const part = (id: string): CaptionPart => ({ id, object: 'caption.part', created: 1, texts: [] })
+const part = (id: string, texts = [{ index: 0, from: 0, text: 'a' }]): CaptionPart => ({
+  ...{ id, object: 'caption.part', created: 1, texts },
+})
 
 test('parts are shown to who reads along, and to nobody else', () => {
   const mailbox = createMailbox()
   const shown: CaptionPart[] = []
   const reply = mailbox.open('a', (each) => shown.push(each))
   mailbox.open('b')
-  expect(['a', 'b', 'c'].map((id) => mailbox.show(id, part(id)))).toEqual(['taken', 'unwanted', 'unwanted'])
+  expect(['a', 'b', 'c'].map((id) => mailbox.show(id, part(id)))).toEqual(['taken', 'taken', 'unwanted'])
+  // An empty one only asks whether somebody waits.
+  expect(mailbox.show('a', part('a', []))).toBe('taken')
   expect(shown).toEqual([part('a')])
   reply.close()
   expect(mailbox.show('a', part('a'))).toBe('unwanted')

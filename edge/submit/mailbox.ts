@@ -24,7 +24,7 @@ export interface Mailbox {
   open(id: string, onPart?: (part: CaptionPart) => void): PendingReply
   /** Delivers a finished caption to the request that waits for it. @returns false if none waits */
   deliver(id: string, caption: FinishedCaption): boolean | Promise<boolean>
-  /** Shows a part of a caption to the request that waits for it. */
+  /** Shows a part of a caption to the request that waits for it, if its caller reads along. */
   show(id: string, part: CaptionPart): PartDelivery | Promise<PartDelivery>
 }
 
@@ -81,9 +81,11 @@ export function createMailbox(addressOf: (id: string) => string = localAddress):
     show(id, part) {
       const request = waiting.get(id)
       if (left.has(id)) return 'left'
-      if (request?.onPart === undefined) return 'unwanted'
-      request.parts++
-      request.onPart(part)
+      if (request === undefined) return 'unwanted'
+      if (request.onPart && part.texts.length > 0) {
+        request.parts++
+        request.onPart(part)
+      }
       return 'taken'
     },
     leaving: (id) =>

@@ -49,9 +49,11 @@ export class MailboxObject extends DurableObject<unknown> implements MailboxCall
   async show(id: string, part: CaptionPart): Promise<PartDelivery> {
     if (this.#left.has(id)) return 'left'
     const reply = this.#replies.get(id)
-    if (!reply?.onPart || reply.waiting === 0) return 'unwanted'
-    reply.parts++
-    await reply.onPart(part)
+    if (!reply || reply.waiting === 0) return 'unwanted'
+    if (reply.onPart && part.texts.length > 0) {
+      reply.parts++
+      await reply.onPart(part)
+    }
     return 'taken'
   }
 

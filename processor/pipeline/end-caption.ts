@@ -52,7 +52,13 @@ export function growingCaption(
 ): { text: string; isOver: boolean } {
   const { text, finishReason } = endOf(ids, { ...options, ended: false })
   const isOver = finishReason === 'stop' || (options.endLoops === true && loopEnd(text) !== undefined)
-  return { text: settledText(text, options), isOver }
+  return {
+    isOver,
+    // For who reads along.
+    get text() {
+      return settledText(text, options)
+    },
+  }
 }
 
 function endOf(ids: number[], { decode, begun, ended, stop = [] }: EndOptions): EndedCaption {

@@ -223,9 +223,9 @@ export class Pipeline implements Captioner {
         decode: this.#model.decode,
       }
       const onIds = (ids: number[]) => {
-        const { text, isOver } = growingCaption(captionIds(row.prompt, { ids }), rules)
-        if (isOver) leave(row)
-        task.onText?.(text)
+        const grown = growingCaption(captionIds(row.prompt, { ids }), rules)
+        if (grown.isOver) leave(row)
+        task.onText?.(grown.text)
       }
       const run = await this.executor.run(queued, { row, onIds }, signal)
       const tagged = run.row.scores && this.#model.describe?.(run.row.scores)

@@ -109,3 +109,14 @@ test('an edge that cannot be told is no reason to stop', async () => {
   line.close()
   expect([line.left.aborted, parts]).toEqual([false, []])
 })
+
+test('a caller of another process who leaves without a text is missed', async () => {
+  const { replies, mailbox } = await inFleet()
+  const { reply, job } = callerOf(mailbox)
+  const line = replies.lineTo({ ...job, streamed: undefined })
+  const kept = replies.lineTo({ ...job, repeatable: true })
+  await reply.wait(60_000, AbortSignal.abort())
+  await expect.poll(() => line.left.aborted, { timeout: 10_000 }).toBe(true)
+  expect(kept.left.aborted).toBe(false)
+  kept.close()
+})

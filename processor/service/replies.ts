@@ -56,6 +56,8 @@ export function openReplies(
       if (mailbox.leaving(job.id)) return localLine(mailbox, job)
       return lineOf(job, {
         everyMs: betweenPartsMs,
+        // A caption that a repeat of its request may ask for is made anyway.
+        askEveryMs: job.repeatable ? undefined : betweenQuestionsMs,
         post: (part) => replyPart(job.replyTo!, part),
         onFailure: (err) =>
           log.warn({ err, replyTo: job.replyTo }, 'part of a caption not reported to its edge'),
@@ -69,6 +71,8 @@ export function openReplies(
 
 /** Parts of one caption to another process, ms: about as often as people see a difference. */
 const betweenPartsMs = 100
+/** After so long of silence a caller in another process is asked for, ms: seldom in the time of a short caption. */
+const betweenQuestionsMs = 1_000
 
 /** Line to a caller of this process, if it is one. */
 function localLine(mailbox: LocalMailbox, job: LineJob): CallerLine {
@@ -78,7 +82,7 @@ function localLine(mailbox: LocalMailbox, job: LineJob): CallerLine {
 
 type LineJob = Pick<CaptionJob, 'id' | 'acceptedAt'>
 
-interface LineOptions extends Pick<PartSenderOptions, 'everyMs' | 'onFailure'> {
+interface LineOptions extends Pick<PartSenderOptions, 'everyMs' | 'askEveryMs' | 'onFailure'> {
   post(part: CaptionPart): Promise<PartDelivery>
 }
 
