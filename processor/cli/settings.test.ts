@@ -11,7 +11,9 @@ test('an option is named like its setting and says variable, values and default'
 
 test('an option of several values is repeated', () => {
   const command = new Command().addOption(repeatedOption(describeConfig(), 'model'))
-  expect(command.parse(['--model', 'a', '--model', 'b/c'], { from: 'user' }).opts()).toEqual({ model: 'a,b/c' })
+  expect(command.parse(['--model', 'a', '--model', 'b/c'], { from: 'user' }).opts()).toEqual({
+    model: 'a,b/c',
+  })
 })
 
 test('every setting that is no secret is an option; every one has a line in the help', () => {

@@ -174,7 +174,7 @@ async function startPlannerAlone(process: Process): Promise<Started> {
   await startPlanning(process, { ownTopics })
   watchAnnounced(process)
   const models = () => readServedModels(backends.store, log)
-  const moving = moveLeftOver({ ...backends, models, onDeadLetter, log, now: Date.now })
+  const moving = moveLeftOver({ ...backends, models, ownTopics, onDeadLetter, log, now: Date.now })
   shutdown.add(() => moving.close())
   return { url: await serveOperations(process) }
 }
