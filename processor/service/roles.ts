@@ -83,7 +83,11 @@ async function startAll(process: Process): Promise<Started> {
     process.shutdown,
   )
   if (fleet) await announceModels(processor, process)
-  const models = () => processor.models.map(summary)
+  const models = async () => {
+    const own = processor.models.map(summary)
+    const announced = (await fleet?.models().catch(() => [])) ?? []
+    return [...own, ...announced.filter((model) => own.every(({ id }) => id !== model.id))]
+  }
   await assertAliases(config, models)
   const ownTopics = async (model: string) =>
     processor.ownTopics(model) || ((await fleet?.ownTopics(model)) ?? false)
