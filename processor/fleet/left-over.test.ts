@@ -35,6 +35,7 @@ function planner(...models: ServedModel[]) {
       send: async (topic, [record]) => void sent.push({ topic, record: record! }),
     },
     models: async () => state.models,
+    ownTopics: async (id) => state.models.some(({ model, ownTopics }) => ownTopics && model.id === id),
     now: () => 10 * day,
     sleep: (_, signal) =>
       new Promise((resolve) => {

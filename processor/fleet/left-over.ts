@@ -10,6 +10,8 @@ export interface LeftOverOptions extends Pick<RepeatOptions, 'log' | 'sleep'> {
   stream: Pick<Stream, 'consume' | 'send'>
   /** The last announcement of each model. */
   models(): Promise<ServedModel[]>
+  /** Whether jobs of a model go to topics of its own. */
+  ownTopics(model: string): Promise<boolean>
   onDeadLetter?: DeadLetterOptions['onDeadLetter']
   /** Unix ms. */
   now(): number
@@ -24,10 +26,8 @@ const maxInFlight = 32
  * sent before a model had them. A record of a model that has none goes to the dead letters.
  */
 export function moveLeftOver(options: LeftOverOptions): { close(): Promise<void> } {
-  const { stream, now, log, sleep, onDeadLetter } = options
+  const { stream, now, log, sleep, onDeadLetter, ownTopics } = options
   const consumers: Consumer[] = []
-  const known = async (model: string) =>
-    (await options.models()).some((served) => served.model.id === model && served.ownTopics === true)
   const stop = async () => {
     await Promise.all(consumers.splice(0).map((consumer) => consumer.close()))
   }
@@ -36,7 +36,7 @@ export function moveLeftOver(options: LeftOverOptions): { close(): Promise<void>
     if (!isWanted) return stop()
     if (consumers.length > 0) return
     for (const lane of jobLanes) {
-      const handler = mover(lane, forwardTo({ lane, stream, ownTopics: known }))
+      const handler = mover(lane, forwardTo({ lane, stream, ownTopics }))
       consumers.push(
         await stream.consume({
           ...jobTopic(lane),

@@ -14,7 +14,7 @@ const model: ModelSummary = {
 }
 
 /** An announcement whose turns come when `turn` is called. */
-function start(put?: ObjectStore['put']) {
+function start(put?: ObjectStore['put'], more: { ownTopics?: boolean } = {}) {
   const { store } = memoryStore()
   const warnings: unknown[] = []
   let now = 1000
@@ -23,6 +23,7 @@ function start(put?: ObjectStore['put']) {
     store: { put: put ?? store.put },
     model: () => model,
     throughput: () => 90,
+    ...more,
     log: { warn: ({ err }: Record<string, unknown>) => void warnings.push(err) },
     everyMs: 20,
     sleep: (ms, signal) =>
@@ -57,6 +58,13 @@ test('the model is announced at once and again and again, until it is closed', a
   await announcement.close()
   await turn()
   expect(await seen()).toEqual({ model, throughput: 90, seenAt: 1020 })
+})
+
+test('where the jobs of a model go is announced with it', async () => {
+  const { announcement, settle, seen } = start(undefined, { ownTopics: true })
+  await settle()
+  expect(await seen()).toMatchObject({ ownTopics: true })
+  await announcement.close()
 })
 
 test('it goes on through an outage, which the log is told of once', async () => {

@@ -7,6 +7,8 @@ import { greedy } from '../models/generation.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
+import { DeviceTurns } from '../scheduling/device-turns.ts'
+import type { Lane } from '../scheduling/level.ts'
 import { Executor, groupOf, isTelling } from './executor.ts'
 
 const levels = [
@@ -41,6 +43,63 @@ test('an image is admitted where pruning can hold the load', async () => {
 test('a pinned level counts for what is upstream, which it keeps from being pruned', async () => {
   const pinned = await executorAt(0)
   expect(pinned.admission({ deadline: 500 })).toMatchObject({ admitted: false, reason: 'late' })
+})
+
+/** Two models on one device, which notes who runs. */
+async function sharingExecutors() {
+  const model = await openModel(tinyBlip)
+  const turns = new DeviceTurns()
+  const started: string[] = []
+  let running = 0
+  let most = 0
+  const now = () => started.length
+  const executors = ['a', 'b'].map((name) => {
+    const run = async ({ rows }: DeviceRun) => {
+      started.push(name)
+      most = Math.max(most, ++running)
+      await new Promise(setImmediate)
+      running--
+      return { rows: rows.map(() => ({ ids: [], ended: true })), inferenceMs: 1 }
+    }
+    return new Executor({
+      ...{ model, turns, now, queueLimit: 100, interactiveTargetMs: 500 },
+      measured: plainRow(model, blankPicture(model.picture)),
+      pool: { devices: [{ name: 'cpu', run }], maxBatch: 1 } as unknown as DevicePool,
+      costs: new CostModel({ levels, buckets: [1], samples }),
+    })
+  })
+  const row = plainRow(model, blankPicture(model.picture))
+  const ask = (executor: Executor, lane: Lane) =>
+    executor.run({ lane, enqueuedAt: 0, maxPrune: 0, deadline: 500 }, { row })
+  return { a: executors[0]!, b: executors[1]!, ask, started, most: () => most }
+}
+
+test('two models never run on a device at once, and callers go before batches', async () => {
+  const { a, b, ask, started, most } = await sharingExecutors()
+  const batches = Array.from({ length: 6 }, () => [ask(a, 'batch'), ask(b, 'batch')]).flat()
+  const callers = Array.from({ length: 3 }, () => ask(b, 'interactive'))
+  await Promise.all([...batches, ...callers])
+  expect(most()).toBe(1)
+  expect(started.slice(0, 4)).toEqual(['a', 'b', 'b', 'b'])
+  expect(started.filter((name) => name === 'a')).toHaveLength(6)
+  const last = started.slice(4)
+  expect(Math.abs(last.slice(0, 8).filter((name) => name === 'a').length - 4)).toBeLessThanOrEqual(1)
+})
+
+test("an image is refused where another model's callers keep the device for too long", async () => {
+  const admitted = async ({ others, own }: { others: number; own: number }) => {
+    const { a, b, ask } = await sharingExecutors()
+    const callers = Array.from({ length: others }, () => ask(a, 'interactive'))
+    const before = Array.from({ length: own }, () => ask(b, 'interactive'))
+    const decision = b.admission({ deadline: 502, maxPrune: 0 })
+    await Promise.all([...callers, ...before])
+    return [decision.admitted, b.admission({ deadline: 502, maxPrune: 0 }).admitted]
+  }
+  expect(await admitted({ others: 0, own: 3 })).toEqual([true, true])
+  // Its run in hand, and then what waits there too.
+  expect(await admitted({ others: 1, own: 3 })).toEqual([false, true])
+  expect(await admitted({ others: 1, own: 2 })).toEqual([true, true])
+  expect(await admitted({ others: 8, own: 2 })).toEqual([false, true])
 })
 
 test.each([

@@ -83,7 +83,11 @@ async function startAll(process: Process): Promise<Started> {
     process.shutdown,
   )
   if (fleet) await announceModels(processor, process)
-  const models = () => processor.models.map(summary)
+  const models = async () => {
+    const own = processor.models.map(summary)
+    const announced = (await fleet?.models().catch(() => [])) ?? []
+    return [...own, ...announced.filter((model) => own.every(({ id }) => id !== model.id))]
+  }
   await assertAliases(config, models)
   const ownTopics = async (model: string) =>
     processor.ownTopics(model) || ((await fleet?.ownTopics(model)) ?? false)
@@ -174,7 +178,7 @@ async function startPlannerAlone(process: Process): Promise<Started> {
   await startPlanning(process, { ownTopics })
   watchAnnounced(process)
   const models = () => readServedModels(backends.store, log)
-  const moving = moveLeftOver({ ...backends, models, onDeadLetter, log, now: Date.now })
+  const moving = moveLeftOver({ ...backends, models, ownTopics, onDeadLetter, log, now: Date.now })
   shutdown.add(() => moving.close())
   return { url: await serveOperations(process) }
 }

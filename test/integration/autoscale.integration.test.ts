@@ -216,7 +216,9 @@ describe.skipIf(!canRun)('autoscaling', () => {
 /** What a process says that the fleet needs; 0 while it does not know. */
 async function desiredBy(url: string, lane: string): Promise<number> {
   const text = await (await fetch(`${url}/metrics`)).text()
-  const value = new RegExp(`^turbine_desired_replicas\\{lane="${lane}"\\} (\\S+)$`, 'm').exec(text)
+  const value = new RegExp(`^turbine_desired_replicas\\{lane="${lane}",model="[^"]*"\\} (\\S+)$`, 'm').exec(
+    text,
+  )
   return Number(value?.[1] ?? 0)
 }
 

@@ -3,6 +3,7 @@ import { isFinal } from '../../../edge/contract/batch.ts'
 import type { StoredFile } from '../../../edge/contract/file.ts'
 import { keys } from '../../../edge/contract/keys.ts'
 import { decodeShardJob, encodeControl } from '../../../edge/contract/shard.ts'
+import { jobTopic, topics } from '../../../edge/contract/topics.ts'
 import { memoryStore } from '../../../infra/store/memory.fixture.ts'
 import { getJson, StoreUnavailableError } from '../../../infra/store/store.ts'
 import { idsOf, manifestOf, PlannerWorld, start } from './planner.fixture.ts'
@@ -36,6 +37,21 @@ describe('a batch', () => {
     expect(batch.request_counts).toEqual({ total: 3000, completed: 3000, failed: 0 })
     expect(await world.customIds(batch.output_file_id)).toEqual(idsOf(3000))
     expect(world.troubles).toEqual([])
+  })
+
+  test('goes to the topic of its model, also when that is there only after its begin', async () => {
+    const world = new PlannerWorld()
+    const planner = start(world)
+    const shardTopics = () => world.topics.filter((topic) => topic.startsWith(topics.batch))
+    await world.finish(planner, await world.createBatch(manifestOf(300), { model: 'owner/name' }))
+    expect(new Set(shardTopics())).toEqual(new Set([topics.batch]))
+    world.topics.length = 0
+    world.ownTopics = (model) => model === 'owner/name'
+    await world.finish(planner, await world.createBatch(manifestOf(300), { model: 'owner/name' }))
+    expect(new Set(shardTopics())).toEqual(new Set([jobTopic('batch', 'owner/name').topic]))
+    world.topics.length = 0
+    await world.finish(planner, await world.createBatch(manifestOf(300)))
+    expect(new Set(shardTopics())).toEqual(new Set([topics.batch]))
   })
 
   test('puts bad lines into its error file and goes on', async () => {

@@ -59,6 +59,10 @@ export class PlannerWorld {
   readonly buckets = new Map<string, ReturnType<typeof memoryStore>>()
   /** Records that no processor has taken. */
   jobs: StreamRecord[] = []
+  /** Where planners and processors have sent records, in order. */
+  readonly topics: string[] = []
+  /** Whether a model has topics of its own. */
+  ownTopics = (_model: string): boolean => false
   /** Records that no planner has heard. */
   control: StreamRecord[] = []
   readonly logged: { level: string; message: string }[] = []
@@ -88,7 +92,8 @@ export class PlannerWorld {
 
   readonly #send = async (topic: string, records: StreamRecord[]): Promise<void> => {
     if (this.streamIsAway) throw new StreamUnavailableError('The stream is away.')
-    if (topic === topics.batch) this.jobs.push(...records)
+    this.topics.push(topic)
+    if (topic.startsWith(topics.batch)) this.jobs.push(...records)
     else this.control.push(...records)
   }
 
@@ -117,6 +122,7 @@ export class PlannerWorld {
       owner: `planner-${++this.#planners}`,
       log: this.log,
       repay: this.repay,
+      ownTopics: async (model) => this.ownTopics(model),
     })
     coordinator.start()
     return {
