@@ -52,6 +52,10 @@ describe('withoutLoop', () => {
     'a black and white photo of a black and white cat',
     'The sign reads "10 10 10".',
     '一只猫坐在沙发上，一只狗坐在地上。',
+    'A table:\n1 0 0 0 0 0 0 0',
+    'Title\n==========\nA dog......',
+    '| a | b |\n| - | - | - | - | - | - | - |',
+    '***  ***  ***',
   ])('leaves "%s" alone', (text) => expect(withoutLoop(text)).toBeUndefined())
 
   test('ends every loop of different words, and takes nothing before it', () => {
@@ -116,6 +120,13 @@ test.each([
   ['He says "Stop!" The car', 'He says "Stop!"'],
   ['Is it a dog? It is 3.5 m', 'Is it a dog?'],
   ['一只猫。一只狗在', '一只猫。'],
+  ['एक बिल्ली है। और', 'एक बिल्ली है।'],
+  ['Is it so? هل هذا كلب؟ نعم', 'Is it so? هل هذا كلب؟'],
+  ['A dog. It belongs to Mr. Smith who', 'A dog.'],
+  ['A photo of St. Mark', 'A photo of St. Mark'],
+  ['A man. George W. Bush stands', 'A man.'],
+  ['1. A cat.\n2. A do', '1. A cat.'],
+  ['Sold for 3.5 or e.g. 4', 'Sold for 3.5 or e.g. 4'],
   ['', ''],
 ])('whole sentences of "%s"', (text, expected) => expect(wholeSentences(text)).toBe(expected))
 

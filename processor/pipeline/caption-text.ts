@@ -12,7 +12,10 @@ const sentences = new Intl.Segmenter('und', { granularity: 'sentence' })
 
 /** Words that a phrase repeats beside its first occurrence, of which fewer are no loop: "very, very, very large". */
 const leastRepeated = 6
-const sentenceMark = /^[.!?。！？]$/u
+/** The same of figures and emoji, as tables and signs have them, and of marks alone: rules, dots. */
+const leastFiguresRepeated = 9
+const leastMarksRepeated = 24
+const sentenceMark = /^\p{Sentence_Terminal}$/u
 /** Units of a whole sentence that is a loop when it comes twice. */
 const leastSentence = 4
 
@@ -47,6 +50,7 @@ function loopLength(units: readonly Unit[], from: number): number | undefined {
     let repeated = 0
     while (units[from + length + repeated]?.text === units[from + repeated]!.text) repeated++
     if (repeated < length) continue
+    if (repeated < leastOf(units.slice(from, from + length))) continue
     const isSentence = length >= leastSentence && sentenceMark.test(units[from + length - 1]!.text)
     if (repeated >= leastRepeated || isSentence) return length
   }
@@ -55,6 +59,13 @@ function loopLength(units: readonly Unit[], from: number): number | undefined {
 
 /** Marks that end no text. */
 const loopMarks = /[\s,;:–—-]+$/u
+
+/** Repetitions of a phrase below which it is no loop, whatever else. */
+function leastOf(phrase: readonly Unit[]): number {
+  const text = phrase.map((unit) => unit.text).join('')
+  if (/\p{L}/u.test(text)) return 0
+  return /[\p{N}\p{Extended_Pictographic}]/u.test(text) ? leastFiguresRepeated : leastMarksRepeated
+}
 
 /** A text up to where it begins to repeat itself; undefined for one that does not. */
 export function withoutLoop(text: string): string | undefined {
@@ -151,13 +162,22 @@ const squeezed = (text: string) => text.toLowerCase().replaceAll(/\s+/gu, '')
 
 /** The sentences of a text behind which another one has begun, so that their ends are certain. */
 function followedSentences(text: string): string {
-  const parts = [...sentences.segment(text)].map(({ segment }) => segment)
+  const parts = sentencesOf(text)
   const begun = parts.findLastIndex((part) => /\p{L}/u.test(part))
-  const last = parts.findLastIndex((part, index) => index < begun && sentenceEnd.test(part))
-  return parts
-    .slice(0, last + 1)
-    .join('')
-    .trimEnd()
+  return upToLastEnd(parts.slice(0, Math.max(0, begun))) ?? ''
+}
+
+const sentencesOf = (text: string) => [...sentences.segment(text)].map(({ segment }) => segment)
+
+/** The parts up to the last that is a whole sentence; undefined when none is. */
+function upToLastEnd(parts: readonly string[]): string | undefined {
+  const last = parts.findLastIndex((part) => sentenceEnd.test(part) && !noSentenceEnd.test(part))
+  return last < 0
+    ? undefined
+    : parts
+        .slice(0, last + 1)
+        .join('')
+        .trimEnd()
 }
 
 const hasWords = (text: string) => /[\p{L}\p{N}]/u.test(text)
@@ -174,17 +194,11 @@ const capitalised = (text: string) =>
     /\p{N}/u.test(before) ? before + letter : before + letter.toUpperCase(),
   )
 
-/** Ends of a sentence: a mark, perhaps in quotes or brackets. */
-const sentenceEnd = /[.!?…。！？][\p{Pe}\p{Pf}\p{Po}"']*\s*$/u
+/** Ends of a sentence: a mark of any script, perhaps in quotes or brackets. */
+const sentenceEnd = /[\p{Sentence_Terminal}…][\p{Pe}\p{Pf}\p{Po}"']*\s*$/u
+/** Dots that end no sentence: of titles, initials and the numbers of lists. */
+const noSentenceEnd =
+  /(^|[\s(])(mr|mrs|ms|mx|dr|prof|st|sr|jr|mt|ft|vs|approx|ca|no|nr|e\.g|i\.e|z\.b)\.\s*$|(^|[\s.(])\p{Lu}\.\s*$|^\s*\d{1,3}\.\s*$/iu
 
 /** A text that was cut, up to its last whole sentence; all of it where it has none. */
-export function wholeSentences(text: string): string {
-  const parts = [...sentences.segment(text)].map(({ segment }) => segment)
-  const last = parts.findLastIndex((part) => sentenceEnd.test(part))
-  return last < 0
-    ? text
-    : parts
-        .slice(0, last + 1)
-        .join('')
-        .trimEnd()
-}
+export const wholeSentences = (text: string): string => upToLastEnd(sentencesOf(text)) ?? text
