@@ -33,10 +33,19 @@ const generationQuery = Object.fromEntries(
   ]),
 ) as unknown as Record<GenerationName, z.ZodOptional<z.ZodNumber>>
 
+/** Characters of a text in the query: a server's heads have 16 KiB, of which each can take twelve bytes. */
+const maxQueryText = 1000
+
 /** Options of a request whose body is the image. */
 export const captionQuerySchema = z.strictObject({
   model: captionRequestSchema.shape.model,
-  prompt: captionRequestSchema.shape.prompt,
+  prompt: z
+    .string()
+    .max(maxQueryText)
+    .optional()
+    .openapi({
+      description: `As in JSON, of at most ${maxQueryText} characters here.`,
+    }),
   max_tokens: fromText(maxTokensSchema.optional()),
   stop: stopSchema.optional(),
   ...generationQuery,
