@@ -34,7 +34,11 @@ test('whatever else is signed is malformed', () => {
     fc.property(fc.oneof(fc.jsonValue(), damaged), (value) => {
       const verified = verifySigned(value)
       if ('fault' in verified) expect(verified.fault).toBe('malformed')
-      else expect('caption' in verified ? verified.caption : verified.part).toEqual(value)
+      // JSON has no -0.
+      else
+        expect('caption' in verified ? verified.caption : verified.part).toEqual(
+          JSON.parse(JSON.stringify(value)),
+        )
     }),
   )
 })
