@@ -3,16 +3,14 @@ import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { openBlip } from './blip.ts'
 import type { DtypeOptions } from './exported/dtypes.ts'
-import { openExported } from './exported/open-exported.ts'
-import { exportedFamilies, type FamilyOptions, isTagger } from './exported/open-family.ts'
-import { openTagger } from './exported/open-tagger.ts'
+import type { FamilyOptions } from './exported/open-family.ts'
 import type { CaptionModel } from './model.ts'
-import { requireModelJson } from './model-file.ts'
+import { readModelJson, requireModelJson } from './model-file.ts'
 
 /** How a model is opened that leaves a choice. */
 export interface OpenOptions extends Omit<DtypeOptions, 'stated'>, FamilyOptions {}
 
-/** Model families by the `model_type` of their config.json. */
+/** Families whose graphs are built from weights, by the `model_type` of their config.json. */
 const families: Record<string, (folder: string) => Promise<CaptionModel>> = { blip: openBlip }
 
 const configSchema = z.object({ model_type: z.string() })
@@ -43,19 +41,25 @@ const mostReason = 300
 
 async function open(folder: string, options: OpenOptions): Promise<CaptionModel> {
   const isOther = options.dtype !== undefined && options.dtype !== 'fp32'
-  if (await isTagger(folder)) {
-    if (isOther) throw new ModelFolderError(`${folder} has its model as fp32 only, not as ${options.dtype}.`)
-    return openTagger(folder)
-  }
-  const { model_type: type } = await requireModelJson(folder, 'config.json', configSchema)
-  if (Object.hasOwn(families, type)) {
-    if (!isOther) return families[type]!(folder)
+  const known = (await readModelJson(folder, 'config.json', configSchema.partial()))?.model_type ?? ''
+  if (Object.hasOwn(families, known)) {
+    if (!isOther) return families[known]!(folder)
     throw new ModelFolderError(
       `${folder} has no files of the type ${options.dtype}: TURBINE_PRECISION says how it computes.`,
     )
   }
-  if (exportedFamilies.has(type)) return openExported(folder, options)
-  throw new ModelFolderError(
-    `${join(folder, 'config.json')}: model_type is "${type}"; supported: ${[...Object.keys(families), ...exportedFamilies.keys()].join(', ')}.`,
-  )
+  // A service of the models above needs none of this.
+  const { exportedFamilies, isTagger } = await import('./exported/open-family.ts')
+  if (await isTagger(folder)) {
+    if (isOther) throw new ModelFolderError(`${folder} has its model as fp32 only, not as ${options.dtype}.`)
+    const { openTagger } = await import('./exported/open-tagger.ts')
+    return openTagger(folder)
+  }
+  const { model_type: type } = await requireModelJson(folder, 'config.json', configSchema)
+  if (!exportedFamilies.has(type))
+    throw new ModelFolderError(
+      `${join(folder, 'config.json')}: model_type is "${type}"; supported: ${[...Object.keys(families), ...exportedFamilies.keys()].join(', ')}.`,
+    )
+  const { openExported } = await import('./exported/open-exported.ts')
+  return openExported(folder, options)
 }
