@@ -71,8 +71,8 @@ export function openReplies(
 
 /** Parts of one caption to another process, ms: about as often as people see a difference. */
 const betweenPartsMs = 100
-/** After so long of silence a caller in another process is asked for, ms: seldom in the time of a short caption. */
-const betweenQuestionsMs = 1_000
+/** After so long of silence a caller in another process is asked for, ms: under load captions wait for a second. */
+const betweenQuestionsMs = 4_000
 
 /** Line to a caller of this process, if it is one. */
 function localLine(mailbox: LocalMailbox, job: LineJob): CallerLine {
