@@ -87,6 +87,23 @@ test('large bodies of one sender that are refused are answered one after the oth
   expect(answered).toEqual(['a', 'b', 'a'])
 })
 
+test('whoever has no valid key is one sender, whatever keys there are in the requests', async () => {
+  const app = { fetch: () => new Response(null, { status: 401 }) }
+  const server = await serveNode(app, { host: '127.0.0.1', port: 0 })
+  servers.push(server)
+  const ask = (key: string, bytes: number) => {
+    const headers = { 'content-length': bytes, authorization: `Bearer ${key}` }
+    const request = nodeRequest(server.address, { method: 'POST', headers })
+    request.on('error', () => {}).flushHeaders()
+    return once(request, 'response').then(() => {
+      request.destroy()
+      return key
+    })
+  }
+  await ask('first', 20 * maxBodyBytes)
+  expect(await Promise.race([ask('large', maxBodyBytes), ask('small', 100)])).toBe('small')
+})
+
 test('a caller who hangs up is waited for no longer', async () => {
   const { stream, arrived } = watchedStream()
   const mailbox = createMailbox()

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
-import { idList, tokenId } from './exported/config.ts'
+import { idList, requireToken, tokenId } from './exported/config.ts'
 import type { ExportedFamily, Positions } from './exported/family.ts'
 import { requireModelJson } from './model-file.ts'
 import { type PictureShape, readPictureConfig } from './pictures.ts'
@@ -47,11 +47,7 @@ export async function openQwen2Vl(folder: string): Promise<ExportedFamily> {
       `${join(folder, 'preprocessor_config.json')}: patch_size and merge_size must be ${vision.patch_size} and ${merge}, as in config.json.`,
     )
   const tokenizer = await loadTokenizer(folder)
-  const imageToken = '<|image_pad|>'
-  if (tokenizer.idOf(imageToken) !== imageId)
-    throw new ModelFolderError(
-      `${join(folder, 'tokenizer.json')} has no ${imageToken} with the id ${imageId} of config.json.`,
-    )
+  const imageToken = requireToken(folder, tokenizer, '<|image_pad|>', imageId)
   const imageRows = ({ count }: PictureShape) => count / merge ** 2
   const expand = (shape: PictureShape) => new Array<number>(imageRows(shape)).fill(imageId)
   const maxContext = text.max_position_embeddings

@@ -1,4 +1,4 @@
-import type { AttributeProto, NodeProto, TensorProto } from './proto.ts'
+import type { AttributeProto, NodeProto } from './proto.ts'
 
 const find = ({ attribute }: NodeProto, name: string): AttributeProto | undefined =>
   attribute?.find((each) => each.name === name)
@@ -19,8 +19,6 @@ export function floatOf(node: NodeProto, name: string): number | undefined {
   const found = find(node, name)
   return found && (found.f ?? 0)
 }
-
-export const tensorOf = (node: NodeProto, name: string): TensorProto | undefined => find(node, name)?.t
 
 /** `ai.onnx` is another name of the empty domain, which is ONNX's own. */
 export const domainOf = ({ domain = '' }: { domain?: string }): string => (domain === 'ai.onnx' ? '' : domain)

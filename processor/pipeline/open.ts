@@ -47,7 +47,7 @@ export interface OpenPipelineOptions
  * Folder of the model of a command that runs one.
  * @throws ConfigError when there are several
  */
-export function onlyModel({ model: [first, ...more] }: Pick<Config, 'model'>): string {
+function onlyModel({ model: [first, ...more] }: Pick<Config, 'model'>): string {
   if (first !== undefined && more.length === 0) return first
   throw new ConfigError(
     `This command runs one model, and ${1 + more.length} are set. Name it with --model, or set TURBINE_MODEL to it.`,

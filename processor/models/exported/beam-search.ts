@@ -52,7 +52,7 @@ export interface BeamSearch extends BeamOptions {
   made: number
 }
 
-export function startBeams(row: GenerateRow, options: BeamOptions): BeamSearch {
+function startBeams(row: GenerateRow, options: BeamOptions): BeamSearch {
   const count = row.settings.beams ?? 1
   const made = options.prompted ? 0 : options.startIds.length - 1
   return {
@@ -75,7 +75,7 @@ export function startBeams(row: GenerateRow, options: BeamOptions): BeamSearch {
  * One step of a beam search as transformers' `generate` does it. `logits` has those of each beam, before any guard.
  * @returns for each beam that goes on, the one it comes from; undefined when the search is over
  */
-export function stepBeams(search: BeamSearch, logits: Float32Array[]): number[] | undefined {
+function stepBeams(search: BeamSearch, logits: Float32Array[]): number[] | undefined {
   const { beams, settings, endIds } = search
   const count = beams.ids.length
   const isLast = search.length + 1 >= settings.maxTokens

@@ -11,7 +11,7 @@ export const dtypeSuffixes = {
 } as const
 export type Dtype = keyof typeof dtypeSuffixes
 export const dtypes = Object.keys(dtypeSuffixes) as Dtype[]
-export const isDtype = (name: string | undefined): name is Dtype =>
+const isDtype = (name: string | undefined): name is Dtype =>
   name !== undefined && Object.hasOwn(dtypeSuffixes, name)
 
 /** Path of a session's file in a model folder. */

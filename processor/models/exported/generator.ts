@@ -261,7 +261,7 @@ function rowsOf(tensor: Tensor): number[][] {
 }
 
 /** The ids up to the first end id, and whether there is one. */
-export function upToEnd(ids: number[], endIds: number[]): RowResult {
+function upToEnd(ids: number[], endIds: number[]): RowResult {
   const end = ids.findIndex((id) => endIds.includes(id))
   return end === -1 ? { ids, ended: false } : { ids: ids.slice(0, end + 1), ended: true }
 }

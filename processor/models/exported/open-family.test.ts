@@ -141,7 +141,7 @@ describe('openFamily refuses in one line', () => {
       'another image token',
       'config.json',
       set({ image_token_id: 1 }),
-      /no <\|image_pad\|> with the id 1/,
+      /has <\|image_pad\|> as \d+; config.json asks for 1/,
     ],
     [
       'vit-gpt2',
