@@ -75,5 +75,5 @@ export const keys = {
   idempotency: (tenant: string, hash: string) => `idempotency/${tenant}/${hash}.json`,
 
   /** Count of process crashes while handling a record; deleted when the record is done. */
-  crashMark: (topic: string, partition: number, record: string) => `crashes/${topic}/${partition}/${record}`,
+  crashMark: (topic: string, record: string) => `crashes/${topic}/${record}`,
 } as const

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { TurbineError } from '../../edge/contract/errors.ts'
 import { keys } from '../../edge/contract/keys.ts'
 import { getJson, type ObjectStore } from '../../infra/store/store.ts'
@@ -118,9 +119,9 @@ class StoredMark {
   }
 }
 
-/** The timestamp distinguishes records of a recreated topic. */
-const markOf = ({ topic, partition, offset, timestamp }: ConsumedRecord) =>
-  keys.crashMark(topic, partition, `${offset}-${timestamp}`)
+/** By its key: copies of a record, as a planner that has died sends again, are one. Keys of strangers are no file names. */
+const markOf = ({ topic, key }: ConsumedRecord) =>
+  keys.crashMark(topic, createHash('sha256').update(key).digest('hex'))
 
 const killed = (crashes: number) =>
   new TurbineError(`Processes crashed ${crashes + 1} times while handling this record.`, {

@@ -81,7 +81,7 @@ test('captions, claims and marks go when they are old, and not before', async ()
     keys.caption(tenant, 'cap_1'),
     keys.captionImage(tenant, 'cap_1'),
     keys.idempotency(tenant, 'a'),
-    keys.crashMark('turbine.batch', 0, '1-1'),
+    keys.crashMark('turbine.batch', '1-1'),
     keys.backlog('gone'),
   ]
   for (const key of old) await all.put(key)
@@ -89,7 +89,7 @@ test('captions, claims and marks go when they are old, and not before', async ()
   all.state.now += 2 * dayMs
   expect(await all.sweep()).toHaveLength(3)
   all.state.now += 5 * dayMs
-  expect(await all.sweep()).toEqual([keys.crashMark('turbine.batch', 0, '1-1')])
+  expect(await all.sweep()).toEqual([keys.crashMark('turbine.batch', '1-1')])
   all.state.now += 10 * dayMs
   expect(await all.sweep()).toEqual([])
 })
