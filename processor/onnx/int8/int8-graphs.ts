@@ -1,5 +1,5 @@
-import { decodeModel, encodeModel, type ModelProto, type TensorProto } from '../proto.ts'
 import { neededNodes } from '../order.ts'
+import { decodeModel, encodeModel, type ModelProto, type TensorProto } from '../proto.ts'
 import { namesRead } from '../rewrite.ts'
 import { allTensors } from '../visit.ts'
 import { replaceLinearLayers } from './linear-layers.ts'

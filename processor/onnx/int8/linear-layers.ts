@@ -92,7 +92,13 @@ class Replacing {
     const rows = this.#rows(node.input[0]!, known)
     const product = g.op(
       'MatMulIntegerToFloat',
-      [rows.values, this.#tensor(weight.values), g.floats(1), this.#tensor(weight.scales), g.bytes(zeroPoint)],
+      [
+        rows.values,
+        this.#tensor(weight.values),
+        g.floats(1),
+        this.#tensor(weight.scales),
+        g.bytes(zeroPoint),
+      ],
       ['float32'],
       {},
       runtimeDomain,
@@ -110,10 +116,7 @@ class Replacing {
     if (there) return there
     const g = this.#g
     const x: Value<'float32'> = { name, type: 'float32' }
-    const scales = g.maximum(
-      g.div(this.#largest(g.abs(x)), g.floats(mostOfRow)),
-      g.floats(smallestScale),
-    )
+    const scales = g.maximum(g.div(this.#largest(g.abs(x)), g.floats(mostOfRow)), g.floats(smallestScale))
     const whole = [g.div(x, scales), g.floats(1), g.bytes(zeroPoint)]
     const rows = { values: g.op('QuantizeLinear', whole, ['uint8'])[0] as Value<'uint8'>, scales }
     known.set(name, rows)
@@ -151,11 +154,12 @@ function storedWeight(name: string, scopes: Scope[], outputsFirst: boolean): Sto
   if (!isStandard(node)) return undefined
   const of = (input: string, first = outputsFirst) => storedWeight(input, around, first)
   if (node.opType === 'Identity' || isCastToFloat32(node)) return of(node.input[0]!)
-  if (node.opType === 'Transpose' && intsOf(node, 'perm')?.join() !== '0,1') return of(node.input[0]!, !outputsFirst)
+  if (node.opType === 'Transpose' && intsOf(node, 'perm')?.join() !== '0,1')
+    return of(node.input[0]!, !outputsFirst)
   if (node.opType !== 'Concat' || intOf(node, 'axis') !== 0 || !outputsFirst) return undefined
-  const parts = node.input.map((input) => of(input))
-  if (!parts.every((part) => part !== undefined && part.outputsFirst)) return undefined
-  return { parts: parts.flatMap((part) => part!.parts), outputsFirst }
+  const parts = node.input.flatMap((input) => of(input) ?? [])
+  const isWhole = parts.length === node.input.length && parts.every((part) => part.outputsFirst)
+  return isWhole ? { parts: parts.flatMap((part) => part.parts), outputsFirst } : undefined
 }
 
 const isCastToFloat32 = (node: NodeProto) => node.opType === 'Cast' && intOf(node, 'to') === dataTypes.float32

@@ -46,7 +46,8 @@ export function roundMatrix(parts: MatrixPart[], { outputsFirst, to, from, most 
           values[input * to + first + output] = Math.round(
             elements[output * outputStep + input * inputStep]! * factors[output - begin]!,
           )
-      for (let output = begin; output < end; output++) scales[first + output] = largest[output - begin]! / most
+      for (let output = begin; output < end; output++)
+        scales[first + output] = largest[output - begin]! / most
     }
     first += outputs
   }

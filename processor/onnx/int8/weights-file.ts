@@ -16,7 +16,9 @@ interface StoredBytes {
 }
 
 /** Part of a weights file: bytes as they are, or a rounded weight and its scales behind it. */
-type Entry = { copy: StoredBytes } | { parts: StoredMatrix[]; outputsFirst: boolean; to: number; from: number }
+type Entry =
+  | { copy: StoredBytes }
+  | { parts: StoredMatrix[]; outputsFirst: boolean; to: number; from: number }
 
 interface StoredMatrix extends StoredBytes {
   dataType: number
@@ -135,7 +137,11 @@ export class Int8WeightsFile {
 
   /** Names the contents: another one for other tensors, or files that changed. */
   async #identity(): Promise<string> {
-    const files = new Set(this.#entries.flatMap((entry) => ('copy' in entry ? [entry.copy] : entry.parts)).map(({ file }) => file))
+    const files = new Set(
+      this.#entries
+        .flatMap((entry) => ('copy' in entry ? [entry.copy] : entry.parts))
+        .map(({ file }) => file),
+    )
     const states = await Promise.all(
       [...files].map(async (file) => {
         const { size, mtimeMs, ino } = await stat(file)
@@ -168,7 +174,11 @@ export class Int8WeightsFile {
 }
 
 function storedBytes(folder: string, { externalData = [] }: TensorProto): StoredBytes {
-  const { location: path, offset = '0', length } = Object.fromEntries(externalData.map(({ key, value }) => [key, value]))
+  const {
+    location: path,
+    offset = '0',
+    length,
+  } = Object.fromEntries(externalData.map(({ key, value }) => [key, value]))
   return { file: join(folder, path!), offset: Number(offset), length: Number(length) }
 }
 
