@@ -211,8 +211,9 @@ const settings = {
       placeholder: 'DEVICE',
     },
   ),
-  precision: oneOf(['auto', 'float32', 'float16'], {
-    description: 'Compute precision. auto is float16 on GPUs where captions stay the same.',
+  precision: oneOf(['auto', 'float32', 'float16', 'int8'], {
+    description:
+      'Compute precision; int8 is of linear layers on CPUs. auto is float16 on GPUs where captions stay the same, and int8 on CPUs for a model that was calibrated in it.',
     default: 'auto',
     placeholder: 'TYPE',
   }),

@@ -54,6 +54,10 @@ export const modelSchema = z
     turbine: z.object({
       image_size: z.int().openapi({ description: "Side of the encoder's square input, pixels." }),
       device: z.string().openapi({ description: 'Device that runs it, e.g. `cpu` or `cuda:0`.' }),
+      precision: z.string().max(100).optional().openapi({
+        description:
+          'What it computes in: `float32`, `float16`, or `int8` for linear layers in int8; else the type of its weights, e.g. `q8`.',
+      }),
       state: z.enum(modelStates).optional().openapi({
         description:
           '`ready`: a processor serves it. `waiting`: none has for some minutes; requests wait for one. `stopped`: none has for a day; batches wait for one, and other requests are 503.',

@@ -60,7 +60,9 @@ export async function calibrateLevels(options: CalibrationOptions): Promise<Cali
   const { levels, dropped } = confirmLevels(confirmed, { pictures, minExact })
   onAhead?.(0)
   const r = perLayer(0, encoder.layers)
-  const unpruned = { schedule: { r, weight: r }, quality: { exact: 1, cider: 1 } }
+  const none = { r, weight: r }
+  // Of int8 level 0 is compared with float32; else its captions are those that it is compared with.
+  const unpruned = { schedule: none, quality: await compare.heldOut(none, pictures.heldOut) }
   const speeds = await options.measureSpeeds([unpruned, ...levels].map(({ schedule }) => schedule))
   const faster: CalibratedLevel[] = [{ ...unpruned, speed: speeds[0]! }]
   for (const [i, level] of levels.entries()) {

@@ -6,7 +6,7 @@ import type { CaptionText } from '../../edge/contract/caption.ts'
 import { captionIds } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
-import type { Precision } from '../engine/precision.ts'
+import { calibratedOn, graphOf, type Precision } from '../engine/precision.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { taskRow } from '../pipeline/task-row.ts'
@@ -28,6 +28,8 @@ export interface Calibrator {
   readonly tags?: boolean
   /** Captions a batch; words are not drawn by lot. */
   run(batch: PictureBatch, schedule: Schedule): Promise<{ captions: string[]; inferenceMs: number }>
+  /** Unpruned captions in float32, where `run` computes in int8: what that costs counts too. */
+  reference?(batch: PictureBatch): Promise<string[]>
   close(): Promise<void>
 }
 
@@ -50,34 +52,45 @@ export async function startCalibrator(options: CalibratorOptions): Promise<Calib
       `${model.id} has no levels to calibrate: Turbo has no place in it (${model.unpruned}). It is served unpruned.`,
     )
   const modelDigest = await digestOf(model)
-  const pool = await DevicePool.start({
-    model,
-    devices: [target],
-    intraOpThreads,
-    buckets: [batch],
-    graph: { float16: precision === 'float16' },
-  })
-  const device = pool.devices[0]!
+  const start = (precision: Precision) =>
+    DevicePool.start({
+      model,
+      devices: [target],
+      intraOpThreads,
+      buckets: [batch],
+      graph: graphOf(precision),
+    })
+  const pools = [await start(precision)]
+  const captionOn = async (pool: DevicePool, { pictures }: PictureBatch, schedule: Schedule) => {
+    const rows = pictures.map((picture) =>
+      taskRow(model, { request, settings: { temperature: 0 } }, [picture]),
+    )
+    const { rows: results, inferenceMs } = await pool.devices[0]!.run({ rows, schedule })
+    const captions = results.map(
+      (result, index) =>
+        (result.scores && model.describe?.(result.scores).caption) ??
+        model.decode(captionIds(rows[index]!.prompt, result)),
+    )
+    return { captions, inferenceMs }
+  }
   return {
     model,
     modelDigest,
-    device: `${target.name}, ${precision}`,
+    device: calibratedOn(target, precision),
     batch,
     request,
     tags: model.describe !== undefined,
-    async run({ pictures }, schedule) {
-      const rows = pictures.map((picture) =>
-        taskRow(model, { request, settings: { temperature: 0 } }, [picture]),
-      )
-      const { rows: results, inferenceMs } = await device.run({ rows, schedule })
-      const captions = results.map(
-        (result, index) =>
-          (result.scores && model.describe?.(result.scores).caption) ??
-          model.decode(captionIds(rows[index]!.prompt, result)),
-      )
-      return { captions, inferenceMs }
+    run: (pictures, schedule) => captionOn(pools[0]!, pictures, schedule),
+    ...(precision === 'int8' && {
+      async reference(pictures) {
+        const pool = pools[1] ?? (await start('float32'))
+        pools[1] = pool
+        return (await captionOn(pool, pictures, model.levels[0]!)).captions
+      },
+    }),
+    async close() {
+      for (const pool of pools) await pool.close()
     },
-    close: () => pool.close(),
   }
 }
 

@@ -10,6 +10,8 @@ export interface ComparisonOptions<B> {
   layers: number
   /** Captions of a batch with a schedule. */
   caption(batch: B, schedule: Schedule): Promise<string[]>
+  /** Captions of a batch that those of a schedule are compared with. Default: the unpruned ones. */
+  reference?: ((batch: B) => Promise<string[]>) | undefined
   /** How captions are compared with the unpruned ones. Default: as sentences. */
   agreement?(unpruned: readonly string[]): Agreement
 }
@@ -22,22 +24,23 @@ export function comparison<B extends Pick<PictureBatch, 'count'>>({
   batches,
   layers,
   caption,
+  reference,
   agreement: agreementOf = agreementWith,
 }: ComparisonOptions<B>): (schedule: Schedule, pictures: number) => Promise<LevelQuality> {
   const none = perLayer(0, layers)
+  const unpruned = reference ?? ((batch: B) => caption(batch, { r: none, weight: none }))
   const agreements = new Map<number, Agreement>()
-  const captions = async (schedule: Schedule, pictures: number) => {
+  const captions = async (make: (batch: B) => Promise<string[]>, pictures: number) => {
     const all: string[] = []
     for (const batch of batches) {
       if (all.length >= pictures) break
-      all.push(...(await caption(batch, schedule)))
+      all.push(...(await make(batch)))
     }
     return all.slice(0, pictures)
   }
   return async (schedule, pictures) => {
-    const agreement =
-      agreements.get(pictures) ?? agreementOf(await captions({ r: none, weight: none }, pictures))
+    const agreement = agreements.get(pictures) ?? agreementOf(await captions(unpruned, pictures))
     agreements.set(pictures, agreement)
-    return agreement(await captions(schedule, pictures))
+    return agreement(await captions((batch) => caption(batch, schedule), pictures))
   }
 }

@@ -102,6 +102,10 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { openOptions } = await import('../pipeline/open.ts')
     return openOptions(settle({ dtype }))
   },
+  precisionOnCpu: async (flags, model) => {
+    const { precisionOnCpu } = await import('../pipeline/open.ts')
+    return (await precisionOnCpu(settle(flags), model)).reason
+  },
   openStore: async () => {
     const { openStores } = await import('../../infra/backends.ts')
     return (await openStores(settle(), { guest: true })).store
@@ -129,24 +133,25 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { startRole } = await import('../service/roles.ts')
     return startRole(role, { config, log: await createLog(config), version: packageJson.version })
   },
-  openCaptioner: async ({ model, device, dtype }) => {
-    const config = settle({ model, device, dtype })
+  openCaptioner: async ({ model, device, dtype, precision }) => {
+    const config = settle({ model, device, dtype, precision })
     const { openCaptioner } = await import('../pipeline/open.ts')
     return openCaptioner(config)
   },
-  openCalibrator: async ({ model, device, dtype, prompt }) => {
+  openCalibrator: async ({ model, device, dtype, precision, prompt }) => {
     const { openCalibrator } = await import('../calibration/open-calibrator.ts')
-    return openCalibrator(settle({ model, device, dtype, prompt }))
+    return openCalibrator(settle({ model, device, dtype, precision, prompt }))
   },
   openInspector: async (flags) => {
     const config = settle({ ...flags })
-    const { openConfigured } = await import('../pipeline/open.ts')
+    const { openConfigured, precisionOf } = await import('../pipeline/open.ts')
     const { resolveDevices } = await import('../engine/devices.ts')
     const { openInspector } = await import('./inspect/inspector.ts')
     const { devices } = await resolveDevices(config.device)
     const intraOpThreads = config.intraOpThreads || undefined
     const model = await openConfigured(config, devices[0]!)
-    return openInspector({ model, device: devices[0]!, intraOpThreads, prompt: config.prompt })
+    const { precision } = await precisionOf(config, model, devices[0]!)
+    return openInspector({ model, device: devices[0]!, intraOpThreads, precision, prompt: config.prompt })
   },
 })
 // A failed write is told after it.

@@ -2,6 +2,7 @@ import { readdir, stat } from 'node:fs/promises'
 import { join, relative } from 'node:path'
 import { Command, Option } from 'commander'
 import type { ConfigRow } from '../../infra/config.ts'
+import type { OnCpu } from '../engine/precision.ts'
 import { type Dtype, dtypes } from '../models/exported/dtypes.ts'
 import type { OpenOptions } from '../models/open-model.ts'
 import type { PullPlan } from '../models/pull.ts'
@@ -20,6 +21,8 @@ export interface ModelsEnvironment extends Terminal {
   deviceKind?(): Promise<'cpu' | 'gpu'>
   /** What settings, and the type of weights from the command line, say of how a model is opened; default: nothing. */
   opening?(dtype: string | undefined): Promise<OpenOptions>
+  /** What a model computes in on a CPU, with the reason; default: not shown. @throws ModelFolderError for what it cannot */
+  precisionOnCpu?(flags: Pick<ShowFlags, 'dtype' | 'precision'>, model: OnCpu): Promise<string>
   /** Variables `HF_ENDPOINT` and `HF_TOKEN`. */
   env: Record<string, string | undefined>
   /** Pauses between retries, ms. */
@@ -61,6 +64,7 @@ export function modelsCommand(environment: ModelsEnvironment, settings: ConfigRo
     .description('show what a model folder holds and can')
     .argument('[folder]', 'model folder (default: the bundled model)')
     .addOption(settingOption(settings, 'dtype'))
+    .addOption(settingOption(settings, 'precision'))
     .option('--json', 'print JSON')
     .action((folder: string | undefined, flags: ShowFlags) => runShow(folder, flags, environment))
   command
@@ -113,14 +117,15 @@ export async function runPull(id: string, flags: PullFlags, environment: ModelsE
 
 export interface ShowFlags {
   dtype?: string
+  precision?: string
   json?: boolean
 }
 
 /** Shows a folder; one that cannot be served with its reason, and exit code 1. @throws UsageError, IncompleteError */
 export async function runShow(
   folder: string | undefined,
-  { json = false, dtype }: ShowFlags,
-  { bundledModel, stdout, opening, deviceKind }: ModelsEnvironment,
+  { json = false, dtype, precision }: ShowFlags,
+  { bundledModel, stdout, opening, deviceKind, precisionOnCpu }: ModelsEnvironment,
 ): Promise<void> {
   const { describeModel } = await import('../models/describe.ts')
   const { capabilitiesOf } = await import('../pipeline/capabilities.ts')
@@ -131,7 +136,11 @@ export async function runShow(
       `There is no folder "${shown}". \`npx turbine models list\` lists those that there are.`,
     )
   const options = { ...(await opening?.(dtype)), device: await deviceKind?.() }
-  const described = shownModel(await describeModel(shown, options), capabilitiesOf)
+  const found = await describeModel(shown, options)
+  // On a GPU captions say what it computes in.
+  const isOnCpu = found.model && options.device !== 'gpu'
+  const chosen = isOnCpu && (await precisionOnCpu?.({ dtype, precision }, found.model!))
+  const described = shownModel({ ...found, ...(chosen && { precision: chosen }) }, capabilitiesOf)
   stdout.write(json ? `${JSON.stringify(described, undefined, 2)}\n` : showModel(described))
   if (described.refused !== undefined) throw new IncompleteError('The model cannot be served.')
 }

@@ -6,6 +6,7 @@ export interface ModelFlags {
   model?: string
   device?: string
   dtype?: string
+  precision?: string
   /** What the model is asked. */
   prompt?: string
 }

@@ -12,6 +12,8 @@ export interface ShownModel {
   sessions: ModelDescription['sessions']
   /** Types of the weights that are used; absent for a model without a choice. */
   dtype?: string
+  /** What it computes in on a CPU, with the reason. */
+  precision?: string
   /** Tokens of one picture or tile that enter the encoder, by the level those that leave it. */
   tokens?: { in: number; out: number[] }
   /** Tokens of whole pictures. */
@@ -28,13 +30,13 @@ export interface ShownModel {
 
 /** A description as it is shown. */
 export function shownModel(
-  { folder, sessions, model, turbo, pictures, refused }: ModelDescription,
+  { folder, sessions, model, precision, turbo, pictures, refused }: ModelDescription,
   capabilitiesOf: (model: NonNullable<ModelDescription['model']>) => Capabilities,
 ): ShownModel {
   const isDependent = sessions.some(({ dtype }) => dtype && batchDependent.includes(dtype))
   if (!model) return { folder, sessions, ...(isDependent && { batch_invariant: false }), refused }
   return {
-    ...{ folder, id: model.id, can: capabilitiesOf(model), sessions, dtype: model.dtype },
+    ...{ folder, id: model.id, can: capabilitiesOf(model), sessions, dtype: model.dtype, precision },
     tokens: { in: model.encoder.tokens, out: model.levels.map(({ tokensOut }) => tokensOut) },
     ...{ pictures, turbo, batch_invariant: model.batchInvariant ?? true },
     ...{
@@ -55,6 +57,7 @@ export function showModel(model: ShownModel): string {
   for (const { name, file, dtype, bytes } of sessions)
     add(`session ${name}`, [file, ...(dtype ? [dtype] : []), formatBytes(bytes)].join(', '))
   add('weights', model.dtype)
+  add('precision', model.precision)
   if (model.batch_invariant === false)
     add(
       'note',

@@ -1,8 +1,17 @@
-import type { CaptionModel, GraphOptions } from '../models/model.ts'
+import { userCacheFolder } from '../../infra/user-cache.ts'
+import type { CaptionModel, GraphOptions, SessionGraphs } from '../models/model.ts'
+import { int8Graphs } from '../onnx/int8/int8-graphs.ts'
+import { mostOnThisCpu } from '../onnx/int8/largest-whole.ts'
+import { ModelFolderError } from '../onnx/weights.ts'
 import { defaultBuckets } from './batch.ts'
 import { Device, type DeviceOptions } from './device.ts'
 import type { DeviceTarget } from './device-target.ts'
 import { anyShapes, sessionOptions } from './session-options.ts'
+
+export interface DeviceGraphOptions extends Omit<GraphOptions, 'decoder' | 'gpu'> {
+  /** Runs linear layers in int8, everything else in float32. */
+  int8?: boolean
+}
 
 export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spawn' | 'pause'> {
   model: CaptionModel
@@ -12,7 +21,7 @@ export interface DevicePoolOptions extends Pick<DeviceOptions, 'onCrash' | 'spaw
   /** Batch sizes that batches are padded to. */
   buckets?: number[]
   /** Graph options, e.g. `{ trace: true }`. */
-  graph?: Omit<GraphOptions, 'decoder' | 'gpu'>
+  graph?: DeviceGraphOptions
 }
 
 /** Devices that serve a model, each with its own thread and session. */
@@ -41,7 +50,7 @@ export class DevicePool {
           buckets,
           worker: {
             plan: model.runner,
-            sessions: await model.buildSessions({ ...graph, gpu: target.provider === 'cuda' }),
+            sessions: await buildSessions(model, target, graph),
             options: {
               ...sessionOptions(target, intraOpThreads),
               ...(model.runner.kind !== 'captioner' && anyShapes),
@@ -71,4 +80,19 @@ export class DevicePool {
   async close(): Promise<void> {
     await Promise.all(this.devices.map((device) => device.close()))
   }
+}
+
+async function buildSessions(
+  model: CaptionModel,
+  { provider }: DeviceTarget,
+  { int8 = false, ...graph }: DeviceGraphOptions = {},
+): Promise<SessionGraphs> {
+  const sessions = await model.buildSessions({ ...graph, gpu: provider === 'cuda' })
+  if (!int8) return sessions
+  const cache = userCacheFolder('int8')
+  if (cache === undefined)
+    throw new ModelFolderError(
+      'int8 needs a folder for its weights that nobody else can write to. Set XDG_CACHE_HOME to one.',
+    )
+  return int8Graphs(sessions, { cache, most: await mostOnThisCpu() })
 }

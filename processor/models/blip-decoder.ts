@@ -91,17 +91,18 @@ export class BlipDecoder {
   /** Keys and values `[B, heads, M, headWidth]` of the image in each layer, used in every step. */
   imageKeysValues(image: Float): KeysValues<Float>[] {
     const { num_hidden_layers: layers } = this.#config.text
-    return Array.from({ length: layers }, (_, layer) => this.#keysValuesOf(image, layer))
+    const rows = this.#layers.rows(image, this.#config.vision.hidden_size)
+    return Array.from({ length: layers }, (_, layer) => this.#keysValuesOf(rows, layer))
   }
 
-  #keysValuesOf(image: Float, layer: number): KeysValues<Float> {
+  #keysValuesOf(imageRows: Float, layer: number): KeysValues<Float> {
     const g = this.#g
     const { hidden_size: d, num_attention_heads: heads } = this.#config.text
     const from = this.#config.vision.hidden_size
     const perHead = (name: string) => {
       const at = `text_decoder.bert.encoder.layer.${layer}.crossattention.self.${name}`
       // Without their biases: as in the encoder, softmax does not see that of the keys, and that of the values is added later.
-      const rows = g.gemm(this.#layers.rows(image, from), this.#layers.load(`${at}.weight`, [d, from]))
+      const rows = g.gemm(imageRows, this.#layers.load(`${at}.weight`, [d, from]))
       return g.transpose(
         g.reshape(g.reshape(rows, this.#layers.tokenShape(d)), [0, 0, heads, d / heads]),
         [0, 2, 1, 3],

@@ -39,6 +39,7 @@ export interface ModelDescription {
   model?: Pick<
     CaptionModel,
     | 'id'
+    | 'folder'
     | 'family'
     | 'encoder'
     | 'levels'
@@ -53,6 +54,8 @@ export interface ModelDescription {
     | 'batchInvariant'
     | 'runner'
   >
+  /** What it computes in on a CPU, with the reason. */
+  precision?: string
   turbo?: TurboPlace
   /** Tokens of pictures. */
   pictures?: DescribedPicture[]

@@ -157,6 +157,11 @@ export class Graph extends Operators {
     })
   }
 
+  /** A uint8 constant, scalar. */
+  override bytes(value: number): Value<'uint8'> {
+    return this.#constant(`uint8 ${value}`, () => this.initializer('uint8', [], Uint8Array.of(value)))
+  }
+
   /** Runs one of two branches, by a condition of one element; both declare the same outputs, in the same order. */
   branch<T extends DataType[]>(
     condition: Bool,

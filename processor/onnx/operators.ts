@@ -34,6 +34,9 @@ export abstract class Operators {
   /** A float32 constant, scalar or vector, or of the shape given. */
   abstract floats(values: number | number[], dims?: number[]): Value<'float32'>
 
+  /** A uint8 constant, scalar. */
+  abstract bytes(value: number): Value<'uint8'>
+
   /** A scalar constant of the element type of `like`. */
   scalar<F extends Float>(value: number, like: F): F {
     return this.cast(this.floats(value), like.type) as F
@@ -62,6 +65,12 @@ export abstract class Operators {
   }
   min<V extends Value>(a: V, b: V): V {
     return this.#same('Min', a, b)
+  }
+  maximum<V extends Value>(a: V, b: V): V {
+    return this.#same('Max', a, b)
+  }
+  abs<V extends Value>(x: V): V {
+    return this.#same('Abs', x)
   }
   log<V extends Float>(x: V): V {
     return this.#same('Log', x)

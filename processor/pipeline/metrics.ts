@@ -120,6 +120,14 @@ export function measurePipeline(metrics: Metrics) {
         this.set({ device }, busyShares.get(device)?.at(Date.now()) ?? 0)
     },
   })
+  metrics.gauge({
+    name: 'model_precision',
+    help: '1 for what a model computes in, e.g. int8.',
+    labelNames: ['model', 'precision'],
+    collect() {
+      for (const { model, precision } of pipelines) this.set({ model, precision }, 1)
+    },
+  })
   perModel(
     'replica_images_per_second',
     'Images per second that this processor serves unpruned while no other model runs, by its cost model.',

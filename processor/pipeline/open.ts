@@ -5,7 +5,14 @@ import { bucketsUpTo } from '../engine/batch.ts'
 import { openCostCache } from '../engine/cost-cache.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import { resolveDevices } from '../engine/devices.ts'
-import { choosePrecision } from '../engine/precision.ts'
+import {
+  askedPrecision,
+  type ChosenPrecision,
+  chooseOnCpu,
+  chooseOnGpu,
+  graphOf,
+  type OnCpu,
+} from '../engine/precision.ts'
 import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type OpenOptions, openModel } from '../models/open-model.ts'
@@ -66,13 +73,14 @@ export async function openPipeline(
   const model = await openConfigured(config, devices[0]!, folder)
   const { precision, reason: precisionReason } = await precisionOf(config, model, devices[0]!)
   const intraOpThreads = config.intraOpThreads || undefined
-  const graph = { float16: precision === 'float16' }
+  const graph = graphOf(precision)
   const buckets = bucketsUpTo(config.maxBatch)
   const device = devices[0]!.name
   const settings = { precision, intraOpThreads }
   await testOnce(model, {
     device: devices[0]!,
-    graph,
+    // What a graph is made of is compared in float32.
+    graph: { float16: graph.float16 },
     intraOpThreads,
     folder: costFolder,
     onNoteError: options.onCacheError,
@@ -93,6 +101,7 @@ export async function openPipeline(
     maxPixels: config.maxPixels,
     truncated: config.truncated,
     prompt: config.prompt,
+    precision: precision === 'float32' && model.dtype && model.dtype !== 'fp32' ? model.dtype : precision,
     rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
     graph,
     onBatch: onBatch && ((run) => onBatch(model.id, run)),
@@ -122,18 +131,41 @@ export const openOptions = ({
   picturePixels,
 })
 
-/** Resolves the precision of the configured model on a device, with the reason. */
-export async function precisionOf({ precision, dtype }: Config, model: CaptionModel, device: DeviceTarget) {
-  if (model.dtype) {
-    const why = dtype === 'auto' ? 'of those that are there' : 'as configured'
-    return { precision: 'float32' as const, reason: `weights of type ${model.dtype}, ${why}` }
-  }
-  if (precision !== 'auto') return { precision, reason: `${precision}, as configured` }
-  return choosePrecision({
+type PrecisionConfig = Pick<Config, 'precision' | 'dtype'>
+
+/**
+ * Resolves the precision of the configured model on a device.
+ * @throws DeviceUnavailableError, ModelFolderError for one that they cannot compute in; DeviceOpenError
+ */
+export async function precisionOf(
+  config: PrecisionConfig,
+  model: CaptionModel,
+  device: DeviceTarget,
+): Promise<ChosenPrecision> {
+  if (device.provider === 'cpu') return precisionOnCpu(config, model)
+  const asked = askedPrecision(config.precision, model, device)
+  if (asked) return asked
+  if (model.dtype) return ofItsWeights(config, model.dtype)
+  return chooseOnGpu({
     model,
     device,
     images: await Promise.all(bundledPictures.map((file) => readFile(file))),
   })
+}
+
+/** The same on a CPU. @throws ModelFolderError */
+export async function precisionOnCpu(config: PrecisionConfig, model: OnCpu): Promise<ChosenPrecision> {
+  const asked = askedPrecision(config.precision, model, { name: 'cpu', provider: 'cpu' })
+  if (asked) return asked
+  const chosen = config.precision === 'auto' ? await chooseOnCpu(model) : undefined
+  if (chosen && (model.dtype ?? 'fp32') === 'fp32' && (!model.dtype || chosen.precision === 'int8'))
+    return chosen
+  return ofItsWeights(config, model.dtype!)
+}
+
+function ofItsWeights({ dtype }: PrecisionConfig, type: string): ChosenPrecision {
+  const why = dtype === 'auto' ? 'of those that are there' : 'as configured'
+  return { precision: 'float32', reason: `weights of type ${type}, ${why}` }
 }
 
 /** Opens the model for a run over files: nobody waits for single images, so batches are as large as possible. */

@@ -13,11 +13,11 @@ import {
 } from '../decoding/decoder-pool.ts'
 import { captionIds, measuredRow, type RunPicture, type RunRow } from '../engine/batch.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
-import { DevicePool } from '../engine/device-pool.ts'
+import { type DeviceGraphOptions, DevicePool } from '../engine/device-pool.ts'
 import type { DeviceTarget } from '../engine/device-target.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import { readPicture } from '../engine/read-picture.ts'
-import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/model.ts'
+import { type CaptionModel, pictureTokens } from '../models/model.ts'
 import { type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
@@ -53,7 +53,9 @@ export interface PipelineOptions
   /** Memory for decoded pictures that wait or run, which pipelines can share. Default: its own, by the machine's. */
   pictures?: PictureMemory
   /** Graph options, e.g. `{ float16: true }`. */
-  graph?: GraphOptions
+  graph?: DeviceGraphOptions
+  /** What it computes in, as it is shown. Default: float32. */
+  precision?: string
   /** What is done with captions. Default: those that repeat themselves are ended, of models that follow text. */
   rules?: CaptionRules
   /** Called when the measured run times could not be stored. */
@@ -80,6 +82,8 @@ export class Pipeline implements Captioner {
   readonly can: Capabilities
   readonly byDefault: CaptionText | undefined
   readonly concurrency: number
+  /** What it computes in, as it is shown. */
+  readonly precision: string
   readonly costs: CostModel
   readonly executor: Executor
   readonly decoders: DecoderPool
@@ -106,6 +110,7 @@ export class Pipeline implements Captioner {
     const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
     const { maxPixels, truncated } = options
     this.model = model.id
+    this.precision = options.precision ?? 'float32'
     this.can = capabilitiesOf(model)
     this.byDefault = askedByDefault({ id: model.id, can: this.can }, options.prompt)
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
@@ -153,7 +158,7 @@ export class Pipeline implements Captioner {
     const levels: Level[] = model.levels.map(({ pruneRatio, flopShare, quality }) => ({
       pruneRatio,
       relativeCost: flopShare,
-      exact: quality?.exact,
+      exact: quality && relativeExact(quality.exact, model.levels[0]!.quality?.exact),
     }))
     const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
@@ -356,3 +361,6 @@ function checkLevel({ id, levels: { length } }: CaptionModel, level: number | un
       'level',
     )
 }
+
+/** Captions of a level that are as those of level 0, which have a cost of their own where they are of int8. */
+const relativeExact = (exact: number, unpruned = 1) => exact / Math.max(unpruned, exact)

@@ -372,6 +372,7 @@ function summary({ model, pipeline }: Pick<RunningModel, 'model' | 'pipeline'>):
     turbine: {
       image_size: unitOf(model.picture)[1],
       device: pipeline.devices.join(', '),
+      precision: pipeline.precision,
       state: 'ready',
       ...pipeline.can,
       tokens_in: model.encoder.tokens,

@@ -7,6 +7,7 @@ import { bucketsUpTo, measuredRow } from '../engine/batch.ts'
 import { calibrate } from '../engine/calibrate.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import { resolveDevices } from '../engine/devices.ts'
+import { graphOf, type Precision } from '../engine/precision.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openConfigured, precisionOf } from '../pipeline/open.ts'
@@ -39,7 +40,7 @@ export async function measureDevice(options: MeasureOptions): Promise<CostTable>
   const { precision } = await precisionOf(config, model, target)
   onProgress?.(`${model.id} on ${target.name}, ${precision}, batches of ${buckets.join(', ')}`)
   const decoding = await measureDecoding(model)
-  const samples = await measureRuns(options, { model, target, buckets, float16: precision === 'float16' })
+  const samples = await measureRuns(options, { model, target, buckets, precision })
   const overhead = await measureOverhead(options, decoding)
   const cores = availableParallelism()
   return {
@@ -61,12 +62,12 @@ interface RunsOptions {
   model: CaptionModel
   target: Awaited<ReturnType<typeof resolveDevices>>['devices'][number]
   buckets: number[]
-  float16: boolean
+  precision: Precision
 }
 
 async function measureRuns(
   { config, rounds, onProgress }: MeasureOptions,
-  { model, target, buckets, float16 }: RunsOptions,
+  { model, target, buckets, precision }: RunsOptions,
 ): Promise<CostSample[]> {
   const intraOpThreads = config.intraOpThreads || undefined
   const pool = await DevicePool.start({
@@ -74,7 +75,7 @@ async function measureRuns(
     devices: [target],
     buckets,
     intraOpThreads,
-    graph: { float16 },
+    graph: graphOf(precision),
   })
   try {
     const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))

@@ -1,8 +1,12 @@
+import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import type { BlipModel } from '../../processor/models/blip.ts'
-import type { GraphOptions } from '../../processor/models/model.ts'
+import type { GraphOptions, SessionGraph } from '../../processor/models/model.ts'
+import { int8Graphs } from '../../processor/onnx/int8/int8-graphs.ts'
+import { mostOnThisCpu } from '../../processor/onnx/int8/largest-whole.ts'
 import { openSession, type SessionOptions } from '../../processor/onnx/session.ts'
 import type { Schedule } from '../../processor/turbo/schedule.ts'
+import { benchFolder } from './folders.ts'
 
 /** A model's graph open in this thread, as small as it gets: for measuring the graph itself. */
 export interface BareSession {
@@ -15,12 +19,19 @@ export interface BareSession {
   close(): Promise<void>
 }
 
+export interface BareOptions extends GraphOptions {
+  /** Runs linear layers in int8. */
+  int8?: boolean
+}
+
 export async function openBareSession(
   model: BlipModel,
-  options: GraphOptions = {},
+  { int8 = false, ...options }: BareOptions = {},
   sessionOptions?: SessionOptions,
 ): Promise<BareSession> {
-  const session = await openSession(model.buildGraph(options), model.folder, sessionOptions)
+  const plain = { graph: model.buildGraph(options), folder: model.folder }
+  const { graph, folder } = int8 ? await inInt8(plain) : plain
+  const session = await openSession(graph, folder, sessionOptions)
   const { height, width } = model.picture
   const run = (pixels: Uint8Array, { r, weight }: Schedule) => {
     const batch = pixels.length / (height * width * 3)
@@ -49,4 +60,9 @@ export async function openBareSession(
       await session.release()
     },
   }
+}
+
+async function inInt8(session: SessionGraph): Promise<SessionGraph> {
+  const options = { cache: join(benchFolder, 'int8'), most: await mostOnThisCpu() }
+  return (await int8Graphs({ session }, options)).session!
 }

@@ -32,7 +32,7 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
   'edge/api': [contract, 'edge/guard', 'edge/submit', 'edge/deps.ts', 'infra'],
   edge: ['infra'],
 
-  'processor/onnx': [],
+  'processor/onnx': ['infra/durable.ts'],
   'processor/turbo': below('turbo'),
   'processor/models': [
     ...below('models'),
@@ -57,6 +57,7 @@ export const arrows: Readonly<Record<string, readonly string[]>> = {
     'infra/durable.ts',
     'infra/retry.ts',
     'infra/timing.ts',
+    'infra/user-cache.ts',
   ],
   'processor/pipeline': [
     ...below('pipeline'),

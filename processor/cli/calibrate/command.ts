@@ -52,6 +52,7 @@ export function calibrateCommand(environment: CalibrateEnvironment, settings: Co
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addOption(settingOption(settings, 'dtype'))
+    .addOption(settingOption(settings, 'precision'))
     .addHelpText('after', details)
     .action((flags: CalibrateFlags) => runCalibration(flags, environment))
 }

@@ -85,7 +85,11 @@ async function search(run: CalibrationRun, state: CalibrationState): Promise<Cal
       if (!state.has(key)) tally.captioned += batch.count
       return state.recall(key, async () => (await runBatch(run, batch, schedule)).captions)
     }
-    return comparison({ batches: list, layers: encoder.layers, caption, agreement })
+    const reference =
+      calibrator.reference &&
+      ((batch: PictureBatch) =>
+        state.recall(`${part} ${numbers.get(batch)} float32`, () => calibrator.reference!(batch)))
+    return comparison({ batches: list, layers: encoder.layers, caption, reference, agreement })
   }
   try {
     return await calibrateLevels({
@@ -136,6 +140,11 @@ async function write(run: CalibrationRun, result: CalibrationResult): Promise<vo
   const { calibrator, flags, out, environment } = run
   const { encoder, id } = calibrator.model
   for (const dropped of result.dropped) printNote(environment.stderr, droppedLine(dropped))
+  const [unpruned] = result.levels
+  if (unpruned!.quality.exact < flags.minExact)
+    throw new IncompleteError(
+      `On ${calibrator.device} only ${percent(unpruned!.quality.exact)} of the unpruned captions are those of float32; nothing was written. Serve it with --precision float32.`,
+    )
   if (result.levels.length === 1)
     throw new IncompleteError(
       `No faster schedule keeps ${flags.minExact} of the captions equal; nothing was written. Lower --min-exact.`,

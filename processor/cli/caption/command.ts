@@ -75,6 +75,7 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addOption(settingOption(settings, 'dtype'))
+    .addOption(settingOption(settings, 'precision'))
     .option(
       '--concurrency <n>',
       'images in flight; raise it for slow URLs (default: keeps the devices busy)',

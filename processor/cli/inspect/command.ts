@@ -98,6 +98,7 @@ export function inspectCommand(environment: InspectEnvironment, settings: Config
     .addOption(settingOption(settings, 'model'))
     .addOption(settingOption(settings, 'device'))
     .addOption(settingOption(settings, 'dtype'))
+    .addOption(settingOption(settings, 'precision'))
     .addHelpText('after', examples)
     .action((images: string[], flags: InspectFlags, command: Command) => {
       const weights = ['alpha', 'beta', 'gamma'].filter(

@@ -2,6 +2,7 @@ import { captionIds, type RunPicture, type RunRow } from '../../engine/batch.ts'
 import type { DeviceResult } from '../../engine/device.ts'
 import { DevicePool } from '../../engine/device-pool.ts'
 import type { DeviceTarget } from '../../engine/device-target.ts'
+import { graphOf, type Precision } from '../../engine/precision.ts'
 import { readPicture } from '../../engine/read-picture.ts'
 import type { RawOutput } from '../../engine/runners/runner.ts'
 import type { CaptionModel, GraphOptions } from '../../models/model.ts'
@@ -17,6 +18,8 @@ export interface InspectorOptions {
   model: CaptionModel
   device: DeviceTarget
   intraOpThreads?: number
+  /** Default: float32. */
+  precision?: Precision
   /** What the model is asked; default: nothing. */
   prompt?: string
 }
@@ -26,14 +29,21 @@ export interface InspectorOptions {
  * @throws ModelFolderError, DeviceOpenError, ConfigError for a prompt that the model cannot follow
  */
 export async function openInspector(options: InspectorOptions): Promise<Inspector> {
-  const { model, device, intraOpThreads, prompt: asked } = options
+  const { model, device, intraOpThreads, precision = 'float32', prompt: asked } = options
   const request = askedByDefault({ id: model.id, can: capabilitiesOf(model) }, asked)
   const pools = new Map<string, Promise<DevicePool>>()
   // Mode and threshold are fixed in the graph; ToMe is Turbo with a weight of 0.
   const poolFor = (graph: GraphOptions) => {
     const key = JSON.stringify(graph)
     const pool =
-      pools.get(key) ?? DevicePool.start({ model, devices: [device], intraOpThreads, buckets: [1], graph })
+      pools.get(key) ??
+      DevicePool.start({
+        model,
+        devices: [device],
+        intraOpThreads,
+        buckets: [1],
+        graph: { ...graph, ...graphOf(precision) },
+      })
     pools.set(key, pool)
     return pool
   }
