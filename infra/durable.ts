@@ -14,6 +14,35 @@ export async function syncDirectory(path: string): Promise<void> {
   }
 }
 
+/**
+ * Syncs directories as `syncDirectory`; those who ask while theirs is being synced share the next sync.
+ * @example const sync = groupedSyncs()
+ */
+export function groupedSyncs(syncNow = syncDirectory): (path: string) => Promise<void> {
+  const running = new Map<string, Promise<void>>()
+  const next = new Map<string, Promise<void>>()
+  const start = (path: string) => {
+    next.delete(path)
+    const sync = syncNow(path).finally(() => {
+      if (running.get(path) === sync) running.delete(path)
+    })
+    running.set(path, sync)
+    return sync
+  }
+  return (path) => {
+    const current = running.get(path)
+    if (!current) return start(path)
+    const waiting =
+      next.get(path) ??
+      current.then(
+        () => start(path),
+        () => start(path),
+      )
+    next.set(path, waiting)
+    return waiting
+  }
+}
+
 /** Durable `mkdir -p`. @param mode of each directory that is made */
 export async function makeDirectory(path: string, mode?: number): Promise<void> {
   const directory = resolve(path)

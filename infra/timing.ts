@@ -43,12 +43,16 @@ export async function valueWithin<T>(
   work: Promise<T>,
   signal?: AbortSignal,
 ): Promise<T | undefined> {
-  const settled = new AbortController()
-  const ended = signal ? AbortSignal.any([signal, settled.signal]) : settled.signal
+  const ended = Promise.withResolvers<undefined>()
+  const end = () => ended.resolve(undefined)
+  const timer = setTimeout(end, Math.min(ms, maxTimerMs))
+  if (signal?.aborted) end()
+  signal?.addEventListener('abort', end)
   try {
-    return await Promise.race([work, sleep(ms, ended).then(() => undefined)])
+    return await Promise.race([work, ended.promise])
   } finally {
-    settled.abort()
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', end)
   }
 }
 

@@ -25,6 +25,8 @@ export interface PartSender {
 
 /** Failures in a row after which no more is tried. */
 const mostFailures = 5
+/** One for all: making an error takes longer than all else here. */
+const closed = new Error('closed')
 
 /**
  * One part at a time: what comes meanwhile goes with the next one. A part says where its text begins, and is sent again with
@@ -89,6 +91,6 @@ export function createPartSender({
       texts[index] = text
       if (!isSending && news().length > 0) void run(news())
     },
-    close: () => closing.abort(),
+    close: () => closing.abort(closed),
   }
 }

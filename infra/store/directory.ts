@@ -3,7 +3,7 @@ import { link, mkdir, rename, rm, rmdir, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import pLimit from 'p-limit'
 import pMap, { pMapSkip } from 'p-map'
-import { makeDirectory, makePrivateDirectory, privateDirectory, syncDirectory } from '../durable.ts'
+import { groupedSyncs, makeDirectory, makePrivateDirectory, privateDirectory } from '../durable.ts'
 import { assertKey, InvalidKeyError } from './key.ts'
 import { KeyLock } from './key-lock.ts'
 import { objectPath } from './key-path.ts'
@@ -62,6 +62,8 @@ class DirectoryStore implements ObjectStore {
   readonly #incoming: string
   readonly #locks = new KeyLock()
   readonly #opening = pLimit(maxOpenFiles)
+  /** Of results that many requests store at once, most are in one folder. */
+  readonly #syncFolder = groupedSyncs()
 
   constructor(objects: string, incoming: string) {
     this.#objects = objects
@@ -74,16 +76,25 @@ class DirectoryStore implements ObjectStore {
     const temporary = join(this.#incoming, etag)
     const trailer = { etag, contentType: options.contentType ?? 'application/octet-stream' }
     try {
-      await guard(async () => {
+      const place = async () => {
+        // Whether there is one already is found by the move, too.
+        if (options.ifMatch !== undefined) await assertPrecondition(key, path, options)
+        await this.#moveInto(temporary, path, options.ifNoneMatch !== undefined, key)
+      }
+      const putStream = async (stream: ReadableStream<Uint8Array>) => {
         await this.#opening(() => assertPrecondition(key, path, options))
-        const write = () => writeObjectFile(temporary, body, trailer)
-        await (body instanceof ReadableStream ? write() : this.#opening(write))
-        const place = async () => {
-          await assertPrecondition(key, path, options)
-          await moveInto(temporary, path, options.ifNoneMatch !== undefined, key)
-        }
+        await writeObjectFile(temporary, stream, trailer)
         await this.#locks.run(key, () => this.#opening(place))
-      })
+      }
+      const putBytes = async (bytes: Uint8Array | string) => {
+        await writeObjectFile(temporary, bytes, trailer)
+        await place()
+      }
+      await guard(() =>
+        body instanceof ReadableStream
+          ? putStream(body)
+          : this.#locks.run(key, () => this.#opening(() => putBytes(body))),
+      )
     } catch (error) {
       await rm(temporary, { force: true })
       if (body instanceof ReadableStream && !body.locked) await body.cancel(error)
@@ -136,6 +147,26 @@ class DirectoryStore implements ObjectStore {
     assertKey(key)
     return join(this.#objects, ...objectPath(key))
   }
+
+  /** Moves a file to where its object lives, and makes that durable. `exclusive` fails when there is one already. */
+  async #moveInto(temporary: string, path: string, exclusive: boolean, key: string): Promise<void> {
+    const folder = dirname(path)
+    for (let attempt = 1; ; attempt++) {
+      try {
+        if (attempt > 1) await makeDirectory(folder, privateDirectory)
+        if (exclusive) {
+          await link(temporary, path)
+          await unlink(temporary)
+        } else await rename(temporary, path)
+        return await this.#syncFolder(folder)
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        if (code === 'EEXIST') throw alreadyExists(key)
+        // The folder is new, or a delete removed it because it was empty for a moment.
+        if (code !== 'ENOENT' || attempt === 10) throw error
+      }
+    }
+  }
 }
 
 async function assertPrecondition(key: string, path: string, options: PutOptions): Promise<void> {
@@ -147,26 +178,6 @@ async function assertPrecondition(key: string, path: string, options: PutOptions
 }
 
 const alreadyExists = (key: string) => new PreconditionFailedError(`The object "${key}" exists already.`)
-
-/** Moves a file to where its object lives, and makes that durable. `exclusive` fails when there is one already. */
-async function moveInto(temporary: string, path: string, exclusive: boolean, key: string): Promise<void> {
-  const folder = dirname(path)
-  for (let attempt = 1; ; attempt++) {
-    try {
-      if (attempt > 1) await makeDirectory(folder, privateDirectory)
-      if (exclusive) {
-        await link(temporary, path)
-        await unlink(temporary)
-      } else await rename(temporary, path)
-      return await syncDirectory(folder)
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException
-      if (code === 'EEXIST') throw alreadyExists(key)
-      // The folder is new, or a delete removed it because it was empty for a moment.
-      if (code !== 'ENOENT' || attempt === 10) throw error
-    }
-  }
-}
 
 async function removeEmptyFolders(folder: string, root: string): Promise<void> {
   for (let path = folder; path !== root; path = dirname(path)) {

@@ -32,21 +32,32 @@ export type ObjectBody = Uint8Array | string | ReadableStream<Uint8Array>
 export async function writeObjectFile(path: string, body: ObjectBody, trailer: Trailer): Promise<void> {
   const file = await open(path, 'wx', privateFile)
   try {
-    await file.writeFile(contents(body, trailer))
+    await (body instanceof ReadableStream
+      ? file.writeFile(contents(body, trailer))
+      : writeBytes(file, typeof body === 'string' ? Buffer.from(body) : body, encodeTrailer(trailer)))
     await file.sync()
   } finally {
     await file.close()
   }
 }
 
-async function* contents(body: ObjectBody, trailer: Trailer): AsyncGenerator<Uint8Array> {
-  if (typeof body === 'string') yield Buffer.from(body)
-  else if (body instanceof Uint8Array) yield body
-  else yield* body
+async function* contents(body: ReadableStream<Uint8Array>, trailer: Trailer): AsyncGenerator<Uint8Array> {
+  yield* body
+  yield encodeTrailer(trailer)
+}
+
+/** Small objects in one write. */
+async function writeBytes(file: FileHandle, body: Uint8Array, end: Buffer): Promise<void> {
+  if (body.byteLength <= smallBytes) return file.writeFile(Buffer.concat([body, end]))
+  await file.writeFile(body)
+  await file.writeFile(end)
+}
+
+function encodeTrailer(trailer: Trailer): Buffer {
   const json = Buffer.from(JSON.stringify(trailer))
   const length = Buffer.alloc(4)
   length.writeUInt32BE(json.byteLength)
-  yield Buffer.concat([json, length, Buffer.from(mark)])
+  return Buffer.concat([json, length, Buffer.from(mark)])
 }
 
 /** Undefined when there is no such file. */

@@ -191,7 +191,7 @@ test('a commit that fails is told, and made up for by the next one', async () =>
   const group = new ConsumerGroup(source, oneRecord)
   group.join({ ...options, onError: (error) => errors.push(error) })
   await eventually(() => expect(errors).toEqual([failure]))
-  group.extend(0, 2n)
+  group.extend(0, [recordAt(0, 1n)])
   await eventually(() => expect(committed.at(-1)).toEqual(new Map([[0, 2n]])))
 })
 
@@ -243,8 +243,66 @@ test('a record that waits for its next attempt takes the place of another', asyn
   }
   const consumer = group.join({ ...options, maxInFlight: 1, handle })
   await eventually(() => expect(calls).toHaveLength(1))
-  group.extend(0, 2n)
+  group.extend(0, [recordAt(0, 1n)])
   await nextTurn()
   expect(calls).not.toContain(1n)
   await consumer.close()
+})
+
+describe('new records that are announced', () => {
+  /** A group that has read all there is, and what it reads and handles. */
+  async function caughtUp(overrides: Partial<ConsumeOptions> = {}) {
+    const { source, reads, commits } = fakeSource({ end: 11n })
+    const group = new ConsumerGroup(source, [{ partition: 0, position: 5n, end: 5n }])
+    const handled: ConsumedRecord[] = []
+    group.join({ ...options, handle: async (record) => void handled.push(record), ...overrides })
+    return { group, reads, commits, handled, offsets: () => handled.map(({ offset }) => offset) }
+  }
+
+  test('are handled as they are, without reading them, and committed', async () => {
+    const { group, reads, commits, handled } = await caughtUp()
+    const sent = [recordAt(0, 5n), recordAt(0, 6n)]
+    group.extend(0, sent)
+    await eventually(() => expect(commits.at(-1)).toEqual(new Map([[0, 7n]])))
+    expect(handled).toEqual(sent)
+    expect(reads).toEqual([])
+  })
+
+  test('are read when those before them are not known yet, and each is handled once', async () => {
+    const { group, reads, offsets } = await caughtUp()
+    group.extend(0, [recordAt(0, 6n)])
+    group.extend(0, [recordAt(0, 5n)])
+    await eventually(() => expect(offsets()).toContain(6n))
+    group.extend(0, [recordAt(0, 10n)])
+    await eventually(() => expect(offsets()).toContain(10n))
+    expect(offsets()).toEqual([5n, 6n, 7n, 8n, 9n, 10n])
+    expect(reads[0]).toMatchObject({ from: 5n })
+  })
+
+  test('are left in the log while there is no room for them', async () => {
+    const gates: (() => void)[] = []
+    const handle = () => new Promise<void>((resolve) => gates.push(resolve))
+    const { group, reads } = await caughtUp({ maxInFlight: 2, handle })
+    group.extend(0, [recordAt(0, 5n), recordAt(0, 6n)])
+    group.extend(0, [recordAt(0, 7n)])
+    await eventually(() => expect(gates).toHaveLength(2))
+    expect(reads).toEqual([])
+    gates[0]!()
+    await eventually(() => expect(gates).toHaveLength(3))
+    expect(reads).toEqual([{ partition: 0, from: 7n, limit: 1 }])
+  })
+})
+
+test('commits wait for each other, and not for the end of a pause when the last member leaves', async () => {
+  const { source, commits } = fakeSource()
+  const ranges = [{ partition: 0, position: 0n, end: 0n }]
+  const group = new ConsumerGroup(source, ranges, { commitEveryMs: 3_600_000 })
+  const consumer = group.join(options)
+  group.extend(0, [recordAt(0, 0n)])
+  await eventually(() => expect(commits).toEqual([new Map([[0, 1n]])]))
+  group.extend(0, [recordAt(0, 1n)])
+  await nextTurn()
+  expect(commits).toHaveLength(1)
+  await consumer.close()
+  expect(commits).toEqual([new Map([[0, 1n]]), new Map([[0, 2n]])])
 })

@@ -28,6 +28,11 @@ interface PartitionCursor {
   committed: bigint
 }
 
+export interface ConsumerGroupOptions {
+  /** Positions are committed at most this often, ms; default: whenever they have moved. */
+  commitEveryMs?: number
+}
+
 /** Records per fetch; a fetch takes a fraction of a millisecond, so little is gained by more. */
 const fetchLimit = 64
 
@@ -41,14 +46,24 @@ export class ConsumerGroup {
   readonly #members = new Set<GroupMember>()
   /** Records without a member: fetched, or released by one that left. */
   #ready: ConsumedRecord[] = []
-  #fetching: Promise<void> | undefined
+  /** The partition that is being read. */
+  #fetching: PartitionCursor | undefined
+  #fetched: Promise<void> | undefined
   #fetchFailures = 0
   #committing: Promise<void> | undefined
   #rotation = 0
   readonly #closing = new AbortController()
+  readonly #commitEveryMs: number
+  /** Ends the pause before the next commit. */
+  #hurry: (() => void) | undefined
 
-  constructor(source: RecordSource, partitions: PartitionRange[]) {
+  constructor(
+    source: RecordSource,
+    partitions: PartitionRange[],
+    { commitEveryMs = 0 }: ConsumerGroupOptions = {},
+  ) {
     this.#source = source
+    this.#commitEveryMs = commitEveryMs
     this.#partitions = partitions.map(({ partition, position, end }) => ({
       partition,
       next: position,
@@ -74,10 +89,18 @@ export class ConsumerGroup {
     return member
   }
 
-  /** Announces records up to `end` (exclusive). */
-  extend(partition: number, end: bigint): void {
+  /**
+   * Announces new records of a partition, ascending and without a gap. They are taken as they are where they come next and
+   * there is room for them, else read from the log when their turn comes.
+   */
+  extend(partition: number, records: readonly ConsumedRecord[]): void {
     const progress = this.#partitions[partition]!
-    if (end > progress.end) progress.end = end
+    const end = records.at(-1)!.offset + 1n
+    if (end <= progress.end) return
+    const isNext = records[0]!.offset === progress.next
+    progress.end = end
+    if (isNext && this.#fetching !== progress && this.#ready.length + records.length <= this.#room())
+      this.#take(progress, records)
     this.#pump()
   }
 
@@ -85,7 +108,7 @@ export class ConsumerGroup {
   async close(): Promise<void> {
     await Promise.all([...this.#members].map((member) => member.close()))
     this.#closing.abort()
-    await this.#fetching
+    await this.#fetched
   }
 
   #pump(): void {
@@ -93,10 +116,17 @@ export class ConsumerGroup {
     if (this.#closing.signal.aborted || this.#fetching || this.#room() === 0) return
     const progress = this.#nextBehind()
     if (!progress) return
-    this.#fetching = this.#fetch(progress).finally(() => {
+    this.#fetching = progress
+    this.#fetched = this.#fetch(progress).finally(() => {
       this.#fetching = undefined
       this.#pump()
     })
+  }
+
+  #take(progress: PartitionCursor, records: readonly ConsumedRecord[]): void {
+    for (const { offset } of records) progress.window.begin(offset)
+    progress.next = records.at(-1)!.offset + 1n
+    this.#ready.push(...records)
   }
 
   #dispatch(): void {
@@ -111,9 +141,8 @@ export class ConsumerGroup {
     try {
       const limit = Math.min(this.#room(), fetchLimit)
       const records = await this.#source.read(progress.partition, progress.next, limit)
-      for (const { offset } of records) progress.window.begin(offset)
-      progress.next = records.length > 0 ? records.at(-1)!.offset + 1n : progress.end
-      this.#ready.push(...records)
+      if (records.length > 0) this.#take(progress, records)
+      else progress.next = progress.end
       this.#fetchFailures = 0
     } catch (error) {
       this.#report(error)
@@ -150,13 +179,23 @@ export class ConsumerGroup {
   /** Commits until nothing is left; records that finish meanwhile go into the next round. */
   async #commit(): Promise<void> {
     try {
-      do await this.#commitRound()
-      while (this.#moved().length > 0)
+      do {
+        await this.#commitRound()
+        if (this.#commitEveryMs > 0 && this.#members.size > 0) await this.#pause()
+      } while (this.#moved().length > 0)
     } catch (error) {
       this.#report(error)
     } finally {
       this.#committing = undefined
     }
+  }
+
+  async #pause(): Promise<void> {
+    const over = Promise.withResolvers<void>()
+    this.#hurry = over.resolve
+    const timer = setTimeout(over.resolve, this.#commitEveryMs)
+    await over.promise
+    clearTimeout(timer)
   }
 
   async #commitRound(): Promise<void> {
@@ -180,6 +219,7 @@ export class ConsumerGroup {
   async #leave(member: GroupMember): Promise<void> {
     this.#members.delete(member)
     this.#pump()
+    this.#hurry?.()
     await this.#committing
   }
 

@@ -1,18 +1,32 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
-import type { LogFailure, LogInput, LogMessage, LogMethod, LogOutput } from './sqlite-log-worker.ts'
+import type {
+  LogAnswer,
+  LogFailure,
+  LogInput,
+  LogMessage,
+  LogMethod,
+  LogOutput,
+  LogRequest,
+} from './sqlite-log-worker.ts'
 import { StreamOpenError, StreamUnavailableError } from './stream.ts'
 
-/** SQLite log in its own thread: the same calls, with promises. */
+/**
+ * SQLite log in its own thread: the same calls, with promises. Calls of one turn of the event loop go over together: waking a
+ * thread takes longer than most calls.
+ */
 export class SqliteLogClient {
   readonly #worker: Worker
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
+  #unsent: LogRequest[] = []
   #lastId = 0
   #ended: StreamUnavailableError | undefined
 
   private constructor(worker: Worker) {
     this.#worker = worker
-    worker.on('message', (message: LogMessage) => this.#settle(message))
+    worker.on('message', (message: LogMessage) => {
+      if (Array.isArray(message)) for (const answer of message) this.#settle(answer)
+    })
     worker.on('error', (error) => this.#end(new StreamUnavailableError(stopped, { cause: error })))
     worker.on('exit', () => this.#end(new StreamUnavailableError(stopped)))
   }
@@ -21,24 +35,19 @@ export class SqliteLogClient {
   static async open(path: string): Promise<SqliteLogClient> {
     const worker = new Worker(new URL('./sqlite-log-worker.ts', import.meta.url), { workerData: path })
     const [message] = (await once(worker, 'message')) as [LogMessage]
-    if ('opened' in message && !message.opened) throw openError(path, message.failure)
+    if (!Array.isArray(message) && !message.opened) throw openError(path, message.failure)
     return new SqliteLogClient(worker)
   }
 
-  /**
-   * @param transfer buffers in the input that move to the log's thread and are gone here
-   * @throws StreamUnavailableError when the call failed or the log has ended
-   */
-  call<M extends LogMethod>(
-    method: M,
-    input: LogInput<M>,
-    transfer: ArrayBuffer[] = [],
-  ): Promise<LogOutput<M>> {
+  /** @throws StreamUnavailableError when the call failed or the log has ended */
+  call<M extends LogMethod>(method: M, input: LogInput<M>): Promise<LogOutput<M>> {
     if (this.#ended) return Promise.reject(this.#ended)
     const id = ++this.#lastId
     const waiting = Promise.withResolvers<unknown>()
     this.#waiting.set(id, waiting)
-    this.#worker.postMessage({ id, method, input }, transfer)
+    if (this.#unsent.length === 0) setImmediate(() => this.#send())
+    // A method goes with its own input, which the compiler does not follow through the union.
+    this.#unsent.push({ id, method, input } as LogRequest)
     return waiting.promise as Promise<LogOutput<M>>
   }
 
@@ -50,12 +59,17 @@ export class SqliteLogClient {
     await exit
   }
 
-  #settle(message: LogMessage): void {
-    if ('opened' in message) return
-    const waiting = this.#waiting.get(message.id)
-    this.#waiting.delete(message.id)
-    if ('output' in message) waiting?.resolve(message.output)
-    else waiting?.reject(new StreamUnavailableError(`${failed}: ${message.failure.message}`))
+  #send(): void {
+    const requests = this.#unsent
+    this.#unsent = []
+    this.#worker.postMessage(requests)
+  }
+
+  #settle(answer: LogAnswer): void {
+    const waiting = this.#waiting.get(answer.id)
+    this.#waiting.delete(answer.id)
+    if ('output' in answer) waiting?.resolve(answer.output)
+    else waiting?.reject(new StreamUnavailableError(`${failed}: ${answer.failure.message}`))
   }
 
   #end(error: StreamUnavailableError): void {

@@ -11,10 +11,12 @@ const folder = await mkdtemp(join(tmpdir(), 'turbine-log-'))
 const events: string[] = []
 
 class Port extends EventEmitter {
-  postMessage(message: { id?: number }): void {
-    if (message.id === undefined) return
-    events.push(`answer ${message.id}`)
-    this.emit('answer', message)
+  postMessage(message: unknown): void {
+    if (!Array.isArray(message)) return
+    for (const answer of message) {
+      events.push(`answer ${answer.id}`)
+      this.emit('answer', answer)
+    }
   }
 
   close(): void {}
@@ -47,7 +49,7 @@ vi.mock('node:fs', async (original) => {
 let lastId = 0
 
 function ask(method: string, input?: unknown): number {
-  port.emit('message', { id: ++lastId, method, input })
+  port.emit('message', [{ id: ++lastId, method, input }])
   return lastId
 }
 

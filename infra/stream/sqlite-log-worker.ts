@@ -31,10 +31,10 @@ export interface LogFailure {
   message: string
 }
 
-type LogAnswer = { id: number; output: unknown } | { id: number; failure: LogFailure }
+export type LogAnswer = { id: number; output: unknown } | { id: number; failure: LogFailure }
 
 /** The first message reports on opening the file, later ones answer requests by id. */
-export type LogMessage = { opened: true } | { opened: false; failure: LogFailure } | LogAnswer
+export type LogMessage = { opened: true } | { opened: false; failure: LogFailure } | LogAnswer[]
 
 const port = parentPort!
 const sqliteBusy = 5
@@ -60,16 +60,16 @@ function serve(log: SqliteLog, file: number): void {
   /** Answers to durable writes: those that wait for the next sync, and those for the one that runs. */
   let unsynced: LogAnswer[] = []
   let inSync: LogAnswer[] = []
-  port.on('message', (request: LogRequest) => {
-    pending.push(request)
-    if (pending.length === 1) setImmediate(flush)
+  port.on('message', (requests: LogRequest[]) => {
+    if (pending.length === 0) setImmediate(flush)
+    pending.push(...requests)
   })
 
   function flush(): void {
     const requests = pending
     pending = []
     const ofKind = (kind: string) => requests.filter(({ method }) => calls[method].endsWith(kind))
-    for (const request of ofKind('read')) postAll(answersTo([request], () => [invoke(log, request)]))
+    postAll(ofKind('read').flatMap((request) => answersTo([request], () => [invoke(log, request)])))
     const writes = ofKind('write')
     const writeAll = () => log.transaction(() => writes.map((request) => invoke(log, request)))
     const written = writes.length > 0 ? answersTo(writes, writeAll) : []
@@ -118,7 +118,7 @@ function answersTo(requests: LogRequest[], work: () => unknown[]): LogAnswer[] {
 }
 
 function postAll(answers: LogAnswer[]): void {
-  for (const answer of answers) post(answer)
+  if (answers.length > 0) post(answers)
 }
 
 function invoke(log: SqliteLog, { method, input }: LogRequest): unknown {

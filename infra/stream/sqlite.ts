@@ -28,6 +28,9 @@ export interface SqliteStreamOptions {
   now?: () => number
 }
 
+/** Positions are written at most this often, ms: what is behind them after the death of the process is found to be done. */
+const commitEveryMs = 20
+
 /** Bytes of values that one fetch reads at most (and one record more). */
 const fetchBytes = 8 * 1024 * 1024
 
@@ -94,21 +97,24 @@ class SqliteStream implements Stream {
     const partitions = this.#partitionsOf(topic)
     if (records.length === 0) return
     const timestamp = this.#settings.now()
-    const rows = records.map(({ key, value, headers }) => ({
+    const sent = records.map(({ key, value, headers }) => ({
       partition: partitionOf(key, partitions),
       timestamp,
       key,
-      headers: JSON.stringify(headers),
-      // A copy that can move to the log's thread: the caller's bytes may be a view on a larger buffer.
-      value: new Uint8Array(value),
+      headers,
+      value: sharedCopy(value),
     }))
-    const ends = await this.#log.call(
-      'append',
-      { topic, records: rows, unsynced },
-      rows.map(({ value }) => value.buffer),
-    )
+    const rows = sent.map((record) => ({ ...record, headers: JSON.stringify(record.headers) }))
+    const ends = await this.#log.call('append', { topic, records: rows, unsynced })
     const extend = (group: ConsumerGroup) => {
-      for (const { partition, end } of ends) group.extend(partition, BigInt(end))
+      for (const { partition, end } of ends) {
+        const own = sent.filter((record) => record.partition === partition)
+        const first = BigInt(end - own.length)
+        group.extend(
+          partition,
+          own.map((record, index) => ({ ...record, topic, offset: first + BigInt(index) })),
+        )
+      }
     }
     for (const group of this.#groups.values()) {
       // A group that could not be opened has no consumers, and the call that wanted one has the error.
@@ -181,6 +187,13 @@ class SqliteStream implements Stream {
   }
 }
 
+/** Bytes that the log's thread and the consumers share: the given ones are the sender's, and may be a part of others. */
+function sharedCopy(bytes: Uint8Array): Uint8Array {
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.byteLength))
+  shared.set(bytes)
+  return shared
+}
+
 const groupId = (topic: string, group: string) => JSON.stringify([topic, group])
 
 async function openGroup(log: SqliteLogClient, topic: string, group: string): Promise<ConsumerGroup> {
@@ -203,6 +216,7 @@ async function openGroup(log: SqliteLogClient, topic: string, group: string): Pr
       position: BigInt(position),
       end: BigInt(end),
     })),
+    { commitEveryMs },
   )
 }
 

@@ -2,6 +2,8 @@ import {
   type Attributes,
   type Context,
   context,
+  INVALID_SPAN_CONTEXT,
+  type ProxyTracerProvider,
   ROOT_CONTEXT,
   type Span,
   SpanKind,
@@ -11,7 +13,13 @@ import {
 
 export { SpanKind }
 
-const tracer = trace.getTracer('turbine')
+const name = 'turbine'
+const tracer = trace.getTracer(name)
+const unrecorded = trace.wrapSpanContext(INVALID_SPAN_CONTEXT)
+
+/** Whether spans go anywhere: most services trace nothing, and every request has several spans. */
+const isTracing = () =>
+  (trace.getTracerProvider() as ProxyTracerProvider).getDelegateTracer(name) !== undefined
 
 export interface SpanOptions {
   /** Default: internal. */
@@ -27,6 +35,7 @@ export function inSpan<T>(
   { parent, ...options }: SpanOptions,
   work: (span: Span) => Promise<T>,
 ): Promise<T> {
+  if (!isTracing()) return work(unrecorded)
   const around = parent === undefined ? context.active() : (remoteContext(parent) ?? ROOT_CONTEXT)
   return tracer.startActiveSpan(name, options, around, async (span) => {
     try {
@@ -42,7 +51,7 @@ export function inSpan<T>(
 
 /** Adds a span to the active one for what is over already; `from` and `to` are unix ms. */
 export function addSpan(name: string, from: number, to: number, attributes?: Attributes): void {
-  tracer.startSpan(name, { startTime: from, attributes }).end(to)
+  if (isTracing()) tracer.startSpan(name, { startTime: from, attributes }).end(to)
 }
 
 /** Links the active span to another one that is not its parent. */

@@ -76,11 +76,13 @@ const betweenQuestionsMs = 4_000
 
 /** Line to a caller of this process, if it is one. */
 function localLine(mailbox: LocalMailbox, job: LineJob): CallerLine {
+  const left = mailbox.leaving(job.id) ?? new AbortController().signal
+  if (!job.streamed) return { left, show: () => {}, close: () => {} }
   const post = async (part: CaptionPart) => mailbox.show(job.id, part)
-  return { ...lineOf(job, { post }), left: mailbox.leaving(job.id) ?? new AbortController().signal }
+  return { ...lineOf(job, { post }), left }
 }
 
-type LineJob = Pick<CaptionJob, 'id' | 'acceptedAt'>
+type LineJob = Pick<CaptionJob, 'id' | 'acceptedAt' | 'streamed'>
 
 interface LineOptions extends Pick<PartSenderOptions, 'everyMs' | 'askEveryMs' | 'onFailure'> {
   post(part: CaptionPart): Promise<PartDelivery>

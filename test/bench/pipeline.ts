@@ -1,30 +1,26 @@
 import { fork } from 'node:child_process'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { loadConfig } from '../../infra/config.ts'
-import { createLogger } from '../../infra/telemetry/log.ts'
-import { startRole } from '../../processor/service/roles.ts'
 import { openBareEngine } from './bare-engine.ts'
+import { encodeScenes } from './encoded-scenes.ts'
 import { median, printResult, quantile } from './measure.ts'
 import type { LoadReport, LoadRequest } from './pipeline-client.ts'
+import { startServe } from './serve-process.ts'
+import { cpuPerImage, cpuTime } from './thread-cpu.ts'
 
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
 /** Callers who never pause wait for three full batches at a time: with less, slow machines would reject some of them. */
 const sloMs = 20_000
 
 /**
- * Measures the overhead of the service over the bare engine, on the starter model, unpruned: images per second with many callers,
- * from HTTP through stream, batcher, engine and store, against full batches that are decoded already; and what a lone
- * request takes longer than its inference. Both sides run in turn; the callers are a process of their own.
+ * Measures what the service costs beyond the engine and the decoding of its images, on the starter model, unpruned: images
+ * per second with many callers, from HTTP through stream, decoders, batcher, engine and store, against the engine fed by the
+ * same decoders; and what a lone request takes longer than its inference. All sides run in turn; service and callers are
+ * processes of their own, on the same cores.
  */
 export async function benchPipeline(options: { rounds: number; batch: number }): Promise<void> {
   const { rounds, batch } = options
-  const dataDir = await mkdtemp(join(tmpdir(), 'turbine-pipeline-'))
-  const { config } = loadConfig({ flags: { port: 0, dataDir, maxBatch: batch, sloMs } })
-  const service = await startRole('serve', { config, log: createLogger({ level: 'warn' }), version: 'bench' })
-  const bare = await openBareEngine(config.device, batch)
+  const service = await startServe({ TURBINE_MAX_BATCH: String(batch), TURBINE_SLO_MS: String(sloMs) })
+  const bare = await openBareEngine('cpu', { batch, pictures: await encodeScenes(3, 32, 90) })
   const load = fork(client)
   const ask = (request: LoadRequest) =>
     new Promise<LoadReport>((resolve, reject) => {
@@ -35,35 +31,74 @@ export async function benchPipeline(options: { rounds: number; batch: number }):
     })
   // Enough that the first and the last batches, which are not full, count for little.
   const images = 32 * batch
-  const ratios: number[] = []
-  const served: number[] = []
+  const measured: Round[] = []
   const overheads: number[] = []
+  const bareCpu = () => cpuTime(process.pid, [service.pid, load.pid!])
   try {
     await ask({ url: service.url, images: 2 * batch, callers: 2 * batch })
     for (let round = 0; round < rounds; round++) {
-      const bareRate = await bare.imagesPerSecond(images)
-      const { imagesPerSecond } = await ask({ url: service.url, images, callers: 3 * batch })
-      served.push(imagesPerSecond)
-      ratios.push(imagesPerSecond / bareRate)
+      const engineRate = await bare.engineRate(images)
+      const alone = await cpuPerImage(images, bareCpu, () => bare.rate(images))
+      const callersBefore = cpuTime(load.pid!).all
+      const served = await cpuPerImage(
+        images,
+        () => cpuTime(service.pid),
+        () => ask({ url: service.url, images, callers: 3 * batch }),
+      )
+      const callersMs = (cpuTime(load.pid!).all - callersBefore) / images
+      const { imagesPerSecond } = served.result
+      measured.push({
+        kept: imagesPerSecond / alone.result,
+        keptOfEngine: imagesPerSecond / engineRate,
+        keptByCpu: alone.cpu.all / (served.cpu.all + callersMs),
+        imagesPerSecond,
+        mainMs: served.cpu.main,
+        outsideMs: served.cpu.outside,
+        callersMs,
+      })
       const lone = await ask({ url: service.url, images: 12, callers: 1 })
       overheads.push(...lone.overheadsMs)
+      const rates = [engineRate, alone.result, imagesPerSecond].map((rate) => rate.toFixed(1))
+      console.log(
+        `round ${round + 1}: ${rates[0]} images/s engine, ${rates[1]} with decoding, ${rates[2]} served`,
+      )
     }
   } finally {
     if (load.connected) load.disconnect()
     await service.close()
     await bare.close()
-    await rm(dataDir, { recursive: true })
   }
+  const middle = (of: keyof Round) => median(measured.map((round) => round[of]))
+  const percent = (of: keyof Round) => `${(100 * middle(of)).toFixed(0)} %`
   console.log(
-    `${median(served).toFixed(1)} images/s served, ${(100 * median(ratios)).toFixed(0)} % of the bare engine`,
+    `${middle('imagesPerSecond').toFixed(1)} images/s served, ${percent('kept')} of engine and decoding, ${percent('keptOfEngine')} of the engine; ${percent('keptByCpu')} by CPU time`,
   )
   console.log(`a lone request takes ${median(overheads).toFixed(1)} ms longer than its inference (median)`)
+  console.log(
+    `CPU time an image: ${middle('mainMs').toFixed(2)} ms of the main thread, ${middle('outsideMs').toFixed(2)} ms of all threads but devices, ${middle('callersMs').toFixed(2)} ms of the callers`,
+  )
   printResult('pipeline', {
-    kept: median(ratios),
-    images_per_second: median(served),
+    kept: middle('kept'),
+    kept_engine_only: middle('keptOfEngine'),
+    kept_by_cpu_time: middle('keptByCpu'),
+    images_per_second: middle('imagesPerSecond'),
     overhead_ms_p50: median(overheads),
     overhead_ms_p90: quantile(overheads, 0.9),
+    main_thread_ms_per_image: middle('mainMs'),
+    cpu_ms_per_image: middle('outsideMs'),
+    callers_cpu_ms_per_image: middle('callersMs'),
     batch,
     rounds,
   })
+}
+
+/** Both sides of a round: rates over those without a service, and CPU time an image, ms. */
+interface Round {
+  kept: number
+  keptOfEngine: number
+  keptByCpu: number
+  imagesPerSecond: number
+  mainMs: number
+  outsideMs: number
+  callersMs: number
 }

@@ -10,6 +10,7 @@ const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url
 /** A whole service in a process of its own, with a data folder of its own. */
 export interface ServeProcess {
   url: string
+  pid: number
   /** Its metrics as they are now, in Prometheus' text format. */
   metrics(): Promise<string>
   close(): Promise<void>
@@ -40,7 +41,7 @@ export async function startServe(env: Record<string, string> = {}): Promise<Serv
       ),
     ])
     const metrics = async () => (await fetch(`${url}/metrics`)).text()
-    return { url, metrics, close }
+    return { url, pid: child.pid!, metrics, close }
   } catch (error) {
     await close()
     throw error

@@ -21,6 +21,7 @@ import { openBareEngine } from './bare-engine.ts'
 import { encodeScenes } from './encoded-scenes.ts'
 import { median, printResult, quantile } from './measure.ts'
 import type { LoadReport, LoadRequest } from './pipeline-client.ts'
+import { type CpuTime, cpuPerImage, cpuTime } from './thread-cpu.ts'
 
 const cli = fileURLToPath(new URL('../../processor/cli/main.ts', import.meta.url))
 const client = fileURLToPath(new URL('./pipeline-client.ts', import.meta.url))
@@ -38,8 +39,8 @@ export interface ServiceBenchOptions {
 }
 
 /**
- * Measures the overhead of the distributed service over the bare engine, on the starter model, unpruned: images per second from
- * Kafka in to S3 out, in shards of a batch and as single jobs, against full batches that are decoded already; and what
+ * Measures what the distributed service costs beyond the engine and the decoding of its images, on the starter model, unpruned:
+ * images per second from Kafka in to S3 out, in shards of a batch and as single jobs, against the engine fed by the same decoders; and what
  * a lone request, and one of 32, takes longer than its inference through Worker, Kafka, processor and back, with where
  * it goes. Broker, S3 server, workerd and callers share the machine's cores with the processor.
  */
@@ -60,33 +61,37 @@ export async function benchService(options: ServiceBenchOptions): Promise<void> 
   })
   const worker = await startWorker({ kafka, s3, vars: { TURBINE_REPLY_SECRET: secret } })
   const stream = await openKafkaStream({ brokers: [kafka.brokers] })
-  const bare = await openBareEngine('cpu', batch)
+  const pictures = await encodeScenes(3, 32, 90)
+  const bare = await openBareEngine('cpu', { batch, pictures })
   const load = fork(client)
-  const lanes = { batch: newLane(), interactive: newLane() }
-  const bareRates: number[] = []
+  const lanes: Record<'batch' | 'interactive', LaneRound[]> = { batch: [], interactive: [] }
+  const engineRates: number[] = []
   const lone: LoadReport[] = []
   const crowd: LoadReport[] = []
   // Whole shards, and enough of them that the first and the last batches, which are not full, count for little.
   const images = count * shardLines
   try {
-    const pictures = await encodeScenes(3, 32, 90)
     const manifest = await putManifest(s3, pictures, shardLines)
     const url = await readyAt(worker.url)
     await ask(load, { url, images: 4 * batch, callers: batch })
     await captionJobs(stream, pictures, 4 * batch)
     for (let round = 0; round < rounds; round++) {
-      const bareRate = await bare.imagesPerSecond(images)
-      bareRates.push(bareRate)
-      const rates = {
-        batch: await captionShards(stream, { manifest, count, lines: shardLines }),
-        interactive: await captionJobs(stream, pictures, images),
+      const engineRate = await bare.engineRate(images)
+      const bareRate = await bare.rate(images)
+      engineRates.push(engineRate)
+      const work = {
+        batch: () => captionShards(stream, { manifest, count, lines: shardLines }),
+        interactive: () => captionJobs(stream, pictures, images),
       }
       for (const lane of ['batch', 'interactive'] as const) {
-        lanes[lane].rates.push(rates[lane])
-        lanes[lane].ratios.push(rates[lane] / bareRate)
+        const { result: rate, cpu } = await cpuPerImage(images, () => cpuTime(processor.pid!), work[lane])
+        lanes[lane].push({ rate, kept: rate / bareRate, keptOfEngine: rate / engineRate, cpu })
       }
-      const [alone, shards, jobs] = [bareRate, rates.batch, rates.interactive].map((rate) => rate.toFixed(1))
-      console.log(`round ${round + 1}: ${alone} images/s alone, ${shards} in shards, ${jobs} as single jobs`)
+      const rates = [engineRate, bareRate, lanes.batch.at(-1)!.rate, lanes.interactive.at(-1)!.rate]
+      const [engine, alone, shards, jobs] = rates.map((rate) => rate.toFixed(1))
+      console.log(
+        `round ${round + 1}: ${engine} images/s engine, ${alone} with decoding, ${shards} in shards, ${jobs} as single jobs`,
+      )
       lone.push(await ask(load, { url, images: 24, callers: 1 }))
       crowd.push(await ask(load, { url, images: crowdImages, callers: 32 }))
     }
@@ -101,20 +106,18 @@ export async function benchService(options: ServiceBenchOptions): Promise<void> 
   }
   const overheads = lone.flatMap(({ overheadsMs }) => overheadsMs)
   const parts = partsOf(lone)
-  const { batch: shards, interactive: jobs } = lanes
+  const [shards, jobs] = [lanes.batch, lanes.interactive].map(summaryOf) as [LaneSummary, LaneSummary]
   console.log(`from Kafka to S3: ${describe(shards)} in shards of a batch, ${describe(jobs)} as single jobs`)
   console.log(
     `a lone request takes ${median(overheads).toFixed(1)} ms longer than its inference (median), of that`,
   )
   for (const [part, ms] of Object.entries(parts)) console.log(`  ${part.padEnd(8)} ${ms.toFixed(1)} ms`)
   // The engine alone would need this long for the 32 that wait at any time.
-  const engineMs = median(bareRates.map((rate) => (1000 * 32) / rate))
+  const engineMs = median(engineRates.map((rate) => (1000 * 32) / rate))
   const crowdMs = median(crowd.flatMap(({ parts }) => parts.map(({ totalMs }) => totalMs)))
   printResult('service', {
-    kept: median(shards.ratios),
-    images_per_second: median(shards.rates),
-    kept_single_jobs: median(jobs.ratios),
-    images_per_second_single_jobs: median(jobs.rates),
+    ...shards,
+    ...Object.fromEntries(Object.entries(jobs).map(([field, value]) => [`${field}_single_jobs`, value])),
     overhead_ms_p50: median(overheads),
     overhead_ms_p90: quantile(overheads, 0.9),
     ...Object.fromEntries(Object.entries(parts).map(([part, ms]) => [`${part}_ms_p50`, ms])),
@@ -126,16 +129,30 @@ export async function benchService(options: ServiceBenchOptions): Promise<void> 
   })
 }
 
-interface Lane {
-  /** Images per second of every round, and over those of the engine alone. */
-  rates: number[]
-  ratios: number[]
+/** One lane in one round: images per second, over what engine and decoders, or the engine, do alone. */
+interface LaneRound {
+  rate: number
+  kept: number
+  keptOfEngine: number
+  /** Of the processor, an image. */
+  cpu: CpuTime
 }
 
-const newLane = (): Lane => ({ rates: [], ratios: [] })
+type LaneSummary = ReturnType<typeof summaryOf>
 
-const describe = ({ rates, ratios }: Lane) =>
-  `${median(rates).toFixed(1)} images/s (${(100 * median(ratios)).toFixed(0)} % of the engine)`
+function summaryOf(rounds: LaneRound[]) {
+  const middle = (of: (round: LaneRound) => number) => median(rounds.map(of))
+  return {
+    kept: middle(({ kept }) => kept),
+    kept_engine_only: middle(({ keptOfEngine }) => keptOfEngine),
+    images_per_second: middle(({ rate }) => rate),
+    main_thread_ms_per_image: middle(({ cpu }) => cpu.main),
+    cpu_ms_per_image: middle(({ cpu }) => cpu.outside),
+  }
+}
+
+const describe = ({ images_per_second: rate, kept, kept_engine_only: ofEngine }: LaneSummary) =>
+  `${rate.toFixed(1)} images/s (${(100 * kept).toFixed(0)} % of engine and decoding, ${(100 * ofEngine).toFixed(0)} % of the engine)`
 
 /** A manifest with the images in its lines. */
 async function putManifest(s3: S3Server, pictures: Buffer[], lines: number): Promise<Slice> {
