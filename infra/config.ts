@@ -221,9 +221,14 @@ const settings = {
     description: 'CPU threads per inference; 0 is all cores.',
     default: '0',
   }),
+  loaders: integer(0, 256, {
+    description:
+      'Threads that fetch images and pass them to decoders. 0 is half of the cores if the model runs on them, else all; fewer if memory is short.',
+    default: '0',
+  }),
   decoders: integer(0, 1024, {
     description:
-      'Decoders for each lane, processes of about 100 MB. 0 is half of the cores if the model runs on them, else all; fewer if memory is short.',
+      'Decoders for each lane, processes of about 100 MB. 0 is one for each loader; fewer if memory is short.',
     default: '0',
   }),
   decodeTimeoutMs: milliseconds(100, 600_000, {

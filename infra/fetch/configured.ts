@@ -14,6 +14,14 @@ export interface ConfiguredImagesOptions
 /** Images at addresses, and how fast their hosts are asked. */
 export type Images = ReturnType<typeof openConfiguredImages>
 
+/** How fast hosts are asked: one for all that a process fetches. */
+export function hostPaces(
+  { hostConcurrency: concurrency, hostRate: rate, hostPatience = Number.POSITIVE_INFINITY }: Config,
+  { silentMs = hostPatience, refusingMs }: Pick<HostPacesOptions, 'silentMs' | 'refusingMs'> = {},
+): HostPaces {
+  return new HostPaces({ concurrency, rate, silentMs, ...(refusingMs !== undefined && { refusingMs }) })
+}
+
 /** The image source of a process: one for all that it fetches, so that each host sees one pace. */
 export function openConfiguredImages({
   config,
@@ -22,13 +30,7 @@ export function openConfiguredImages({
   refusingMs,
   ...options
 }: ConfiguredImagesOptions) {
-  const { hostConcurrency: concurrency, hostRate: rate, hostPatience = Number.POSITIVE_INFINITY } = config
-  const hosts = new HostPaces({
-    concurrency,
-    rate,
-    silentMs: silentMs ?? hostPatience,
-    ...(refusingMs !== undefined && { refusingMs }),
-  })
+  const hosts = hostPaces(config, { silentMs, refusingMs })
   const source = openImageSource({ ...options, ...webSettings(config, version), hosts })
   return { ...source, hosts }
 }

@@ -4,20 +4,26 @@ import { buildConnector, fetch } from 'undici'
 import { nodeDecoders } from '../compression/node-decoders.ts'
 import { Connections, type ConnectionsOptions } from './connections.ts'
 import { imageFaults } from './faults.ts'
-import { createImageSource, type ImageSource, type ImageSourceOptions } from './image-source.ts'
+import { createImageReader, type ImageReader, type ImageReaderOptions } from './image-reader.ts'
+import { type ImageSource, imageSourceOf } from './image-source.ts'
 import { cachedLookup, type Lookup, networkLookup } from './lookup.ts'
 import { isPublicAddress } from './public-address.ts'
+import type { WebRules } from './web.ts'
 
 /** Decides which IP addresses may be connected to. */
 export type AddressPolicy = (address: string) => boolean
 
-export interface NodeImageSourceOptions extends Omit<ImageSourceOptions, 'fetch'> {
+export interface NodeImageReaderOptions extends Omit<ImageReaderOptions, 'fetch'> {
+  /** Allows private addresses; default false. */
+  allowPrivate?: boolean
   connections?: Omit<ConnectionsOptions, 'connect'>
   /** Default: public addresses, or all with `allowPrivate`. */
   allows?: AddressPolicy
   /** Resolves names; default: the network's name servers, or the system's resolver with `allowPrivate`. */
   lookup?: Lookup
 }
+
+export interface NodeImageSourceOptions extends NodeImageReaderOptions, WebRules {}
 
 /**
  * An image source for Node: each address that is connected to is checked before anything is sent, redirects included.
@@ -26,20 +32,28 @@ export interface NodeImageSourceOptions extends Omit<ImageSourceOptions, 'fetch'
  * const images = openImageSource({ maxBytes: 20 * 1024 * 1024 })
  * const bytes = await images.imageAt('https://example.com/photo.jpg', { granted, signal })
  */
-export function openImageSource({
+export function openImageSource(options: NodeImageSourceOptions): {
+  imageAt: ImageSource
+  close(): Promise<void>
+} {
+  const { reader, close } = openImageReader(options)
+  return { imageAt: imageSourceOf(reader, options), close }
+}
+
+/** What `openImageSource` reads with: whoever uses it decides before whether an address may be asked. */
+export function openImageReader({
   allowPrivate,
   allows = allowPrivate ? () => true : isPublicAddress,
   lookup = allowPrivate ? (systemLookup as Lookup) : networkLookup(),
   connections,
   ...options
-}: NodeImageSourceOptions): { imageAt: ImageSource; close(): Promise<void> } {
+}: NodeImageReaderOptions): { reader: ImageReader; close(): Promise<void> } {
   const connect = guardedConnector(allows, cachedLookup(lookup), options.timeoutMs)
   const open = new Connections({ connect, ...connections })
   return {
-    imageAt: createImageSource({
+    reader: createImageReader({
       decoders: nodeDecoders,
       ...options,
-      allowPrivate,
       fetch: (url, init) =>
         fetch(url, {
           ...(init as object),

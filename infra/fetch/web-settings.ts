@@ -1,11 +1,11 @@
 import type { Config } from '../config.ts'
-import type { WebOptions } from './web.ts'
+import type { ImageSourceOptions } from './image-source.ts'
 
 /** What the settings say of addresses, for any platform. */
 export const webSettings = (
   { imageTimeoutMs, allowPrivateUrls, allowHttpUrls, userAgent }: Config,
   version: string,
-): Pick<WebOptions, 'timeoutMs' | 'allowPrivate' | 'allowHttp' | 'userAgent'> => ({
+): Pick<ImageSourceOptions, 'timeoutMs' | 'allowPrivate' | 'allowHttp' | 'userAgent'> => ({
   timeoutMs: imageTimeoutMs,
   allowPrivate: allowPrivateUrls,
   allowHttp: allowHttpUrls,

@@ -1,17 +1,21 @@
 import { describe, expect, test } from 'vitest'
 import { HostPaces } from './host-paces.ts'
+import { createImageReader } from './image-reader.ts'
+import type { ImageSourceOptions } from './image-source.ts'
 import { looksPublic } from './public-address.ts'
-import { createWebFetcher, type WebAsk, type WebOptions } from './web.ts'
+import { createWebFetcher, type WebAsk } from './web.ts'
+
+const openFetcher = (options: ImageSourceOptions) => createWebFetcher(createImageReader(options), options)
 
 const { signal } = new AbortController()
 
 /** A fetcher over canned answers, and the addresses that it asked. */
 function fetcher(
   answers: Record<string, () => Response | Promise<Response>>,
-  options: Partial<WebOptions> = {},
+  options: Partial<ImageSourceOptions> = {},
 ) {
   const asked: string[] = []
-  const fetchImage = createWebFetcher({
+  const fetchImage = openFetcher({
     maxBytes: 10,
     ...options,
     fetch: async (input, init) => {
@@ -94,7 +98,7 @@ test.each([
 })
 
 test('one that takes too long is given up', async () => {
-  const fetchImage = createWebFetcher({
+  const fetchImage = openFetcher({
     maxBytes: 10,
     timeoutMs: 5,
     fetch: (_input, init) =>
@@ -232,9 +236,9 @@ describe('a host that fails', () => {
 })
 
 describe('an address as browsers open it', () => {
-  const asks = async (url: string, options: Partial<WebOptions> = {}) => {
+  const asks = async (url: string, options: Partial<ImageSourceOptions> = {}) => {
     const asked: string[] = []
-    const fetchImage = createWebFetcher({
+    const fetchImage = openFetcher({
       ...{ maxBytes: 10, allowHttp: true, ...options },
       fetch: async (input) => {
         asked.push(input.href)
@@ -293,7 +297,7 @@ describe('an address as browsers open it', () => {
     [' https://b.com./x ', 'https://b.com/x'],
   ])('a redirect to %j leads to %s', async (location, expected) => {
     const asked: string[] = []
-    const fetchImage = createWebFetcher({
+    const fetchImage = openFetcher({
       ...{ maxBytes: 10, allowHttp: true },
       fetch: async (input) => {
         asked.push(input.href)
@@ -332,7 +336,7 @@ describe('a host that does not answer', () => {
     const hosts = new HostPaces({ now: () => state.now })
     const refused = () => Promise.reject(new TypeError('x', { cause: { code: 'ECONNREFUSED' } }))
     const asked: string[] = []
-    const fetchImage = createWebFetcher({
+    const fetchImage = openFetcher({
       ...{ maxBytes: 10, hosts },
       fetch: async ({ href }) => {
         asked.push(href)
@@ -363,7 +367,7 @@ describe('a host that does not answer', () => {
 
 test('waiting for a host, or for a place, is none of the time that an image has', async () => {
   const hosts = new HostPaces({ concurrency: 1 })
-  const fetchImage = createWebFetcher({ maxBytes: 10, timeoutMs: 50, hosts, fetch: async () => image('x') })
+  const fetchImage = openFetcher({ maxBytes: 10, timeoutMs: 50, hosts, fetch: async () => image('x') })
   const place = async () => {
     await new Promise((resolve) => setTimeout(resolve, 40))
     return { release: () => {} }

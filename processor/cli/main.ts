@@ -62,19 +62,26 @@ const silentMs = 60_000
 const refusingMs = 10 * 60_000
 
 async function openImages() {
-  const { openConfiguredImages } = await import('../../infra/fetch/configured.ts')
-  const { readImageFile } = await import('../../infra/fetch/image-file.ts')
-  const { maxBodyBytes } = await import('../../edge/contract/caption.ts')
+  const { hostPaces } = await import('../../infra/fetch/configured.ts')
+  const { imageSourceOf } = await import('../../infra/fetch/image-source.ts')
+  const { webSettings } = await import('../../infra/fetch/web-settings.ts')
   const { createImageReader } = await import('./caption/read-image.ts')
-  const { imageAt } = openConfiguredImages({
-    config: loadConfig().config,
-    version: packageJson.version,
-    maxBytes: maxBodyBytes,
-    readFile: readImageFile,
-    ...{ silentMs, refusingMs },
-  })
-  return createImageReader(imageAt)
+  const { config } = loadConfig()
+  loading ??= openLoaders(config)
+  const { loaders } = await loading
+  const hosts = hostPaces(config, { silentMs, refusingMs })
+  return createImageReader(
+    imageSourceOf(loaders.reader, { ...webSettings(config, packageJson.version), hosts }),
+  )
 }
+
+/** What reads and decodes the images of a command; it ends with the process. */
+async function openLoaders(config: Config) {
+  const { openLoading } = await import('../pipeline/loading.ts')
+  const { maxBodyBytes } = await import('../../edge/contract/caption.ts')
+  return openLoading(config, { version: packageJson.version, maxBytes: maxBodyBytes, readsFiles: true })
+}
+let loading: ReturnType<typeof openLoaders> | undefined
 
 // Commands import lazily: onnxruntime and sharp are slow to load.
 let exitCode = await runProgram(process.argv.slice(2), {
@@ -136,7 +143,8 @@ let exitCode = await runProgram(process.argv.slice(2), {
   openCaptioner: async ({ model, device, dtype, precision }) => {
     const config = settle({ model, device, dtype, precision })
     const { openCaptioner } = await import('../pipeline/open.ts')
-    return openCaptioner(config)
+    loading ??= openLoaders(config)
+    return openCaptioner(config, await loading)
   },
   openCalibrator: async ({ model, device, dtype, precision, prompt }) => {
     const { openCalibrator } = await import('../calibration/open-calibrator.ts')

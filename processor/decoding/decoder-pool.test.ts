@@ -13,14 +13,21 @@ function openPool(options: Partial<DecoderPoolOptions> = {}) {
   const lost: string[] = []
   const budget = planDecoders(1, 64 * 1024 ** 3, 360_000_000)
   const onLost = (kind: string, reason: LossReason) => lost.push(`${kind} ${reason}`)
-  const pool = new DecoderPool({ image, budget, timeoutMs: 10_000, onLost, ...options })
+  const pool = new DecoderPool({ budget, timeoutMs: 10_000, onLost, ...options })
   opened.push(pool)
   return {
     lost,
     pool,
     async decode(bytes: Uint8Array, task: Partial<DecodeTask> = {}) {
       const target = new Uint8Array(new SharedArrayBuffer(image.width * image.height * 3))
-      await pool.decode({ image: bytes, target: () => target, lane: 'interactive', owner: 'honest', ...task })
+      await pool.decode({
+        image: bytes,
+        rule: image,
+        target: () => target,
+        lane: 'interactive',
+        owner: 'honest',
+        ...task,
+      })
       return target
     },
   }
@@ -43,7 +50,7 @@ function fakeDecoders() {
       get usable() {
         return !lost
       },
-      decode: (_, target) =>
+      decode: ({ target }) =>
         new Promise((resolve, reject) => {
           finish = (reason) => {
             running.splice(running.indexOf(entry), 1)
@@ -52,7 +59,7 @@ function fakeDecoders() {
             else {
               const shape = { count: 1, rows: 1, cols: 1 }
               if (typeof target === 'function') target(shape)
-              resolve({ warnings: [], width: 1, height: 1, shape })
+              resolve({ warnings: [], width: 1, height: 1, shape, cpuMs: 1 })
             }
           }
           const entry = { finish }
@@ -221,9 +228,9 @@ describe('DecoderPool', () => {
       spawn: () => {
         const decoder = spawn()
         const { decode } = decoder
-        decoder.decode = (bytes, target, given) => {
+        decoder.decode = (job, given) => {
           limits.push(given.cpuMs)
-          return decode(bytes, target, given)
+          return decode(job, given)
         }
         return decoder
       },

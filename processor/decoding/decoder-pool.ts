@@ -1,17 +1,12 @@
-import { availableParallelism } from 'node:os'
 import { ImageError, retryLater, type TurbineError } from '../../edge/contract/errors.ts'
-import {
-  checkImage,
-  defaultDecodeBytes,
-  defaultMaxPixels,
-  type Truncated,
-} from '../../edge/contract/image.ts'
+import { checkWork, defaultDecodeBytes, defaultMaxPixels, type Truncated } from '../../edge/contract/image.ts'
 import type { ImageWork } from '../../edge/contract/image-work.ts'
 import { memoryLimit } from '../../infra/memory.ts'
-import type { PixelTarget, Preprocessed } from '../engine/preprocess.ts'
-import { limitPixels, mostPictureBytes, type PictureRule } from '../models/pictures.ts'
+import { mostPictureBytes, type PictureRule } from '../models/pictures.ts'
 import { type Lane, lanes } from '../scheduling/level.ts'
 import {
+  type Decoded,
+  type DecodeJob,
   type DecodeLimits,
   Decoder,
   DecoderLostError,
@@ -22,6 +17,7 @@ import {
 } from './decoder.ts'
 import { DecoderGroup } from './decoder-group.ts'
 import { HeavyPlaces } from './heavy-places.ts'
+import { checkedWork } from './loaders/loaded-image.ts'
 
 /** Kinds of decoders: one for the quick images of each lane, one for all that take long or much memory. */
 export const decoderKinds = [...lanes, 'heavy'] as const
@@ -39,8 +35,6 @@ export interface DecoderBudget {
 }
 
 export interface DecoderPoolOptions {
-  /** What an image becomes. */
-  image: PictureRule
   budget: DecoderBudget
   /** Maximum pixels of an image. Default: 250 million. */
   maxPixels?: number
@@ -48,8 +42,8 @@ export interface DecoderPoolOptions {
   truncated?: Truncated
   /** Maximum CPU time of an image, ms. */
   timeoutMs: number
-  /** Called for every decoded image. */
-  onDecoded?(kind: DecoderKind, ms: number): void
+  /** Called for every decoded image, with its time and its CPU time, ms. */
+  onDecoded?(kind: DecoderKind, ms: number, cpuMs: number): void
   /** Called for every decoder that was lost. */
   onLost?(kind: DecoderKind, reason: LossReason): void
   /** Starts a decoder. */
@@ -60,16 +54,17 @@ export interface DecoderPoolOptions {
   now?(): number
 }
 
-export interface DecodeTask {
-  image: Uint8Array
-  /** Called when pixels come, so that images that wait hold none. */
-  target: PixelTarget
-  /** Pixels that the model sees of the image at most, where that is a choice. Default: as its folder says. */
-  pictureLimit?: number
+export interface DecodeTask extends DecodeJob {
   lane: Lane
   /** Who shares decoders fairly with others, e.g. a tenant. Default: everybody. */
   owner?: string
   signal?: AbortSignal
+}
+
+/** What the pool tells of a decoded image. */
+export interface PoolDecoded extends Decoded {
+  /** Time of its decoder, ms. */
+  ms: number
 }
 
 /** Memory of an idle decoder, bytes. */
@@ -110,18 +105,14 @@ export function planDecoders(size: number, memory = memoryLimit(), decodeBytes =
   return { perLane, overtime, heavy, heavyBytes }
 }
 
-/** Decoders for a lane by default: on a CPU the model needs most of the cores. */
-export const defaultDecoders = (onCpu: boolean, cores = availableParallelism()): number =>
-  onCpu ? Math.max(1, cores >> 1) : cores
-
 /**
  * Decodes images in processes of their own, within limits of memory and time that hold whatever is in a file: a decoder
  * that goes beyond is killed. Each lane has decoders for quick images; those that take long or much memory share a few of
  * low priority. Tenants take turns.
  *
  * @example
- * const pool = new DecoderPool({ image: model.image, budget: planDecoders(4), timeoutMs: 10_000 })
- * await pool.decode({ image, target: slot.row(0), lane: 'batch', owner: 'acme' })
+ * const pool = new DecoderPool({ budget: planDecoders(4), timeoutMs: 10_000 })
+ * await pool.decode({ image, rule: model.picture, target: () => slot.pixels, lane: 'batch', owner: 'acme' })
  */
 export class DecoderPool {
   readonly #options: DecoderPoolOptions
@@ -131,11 +122,10 @@ export class DecoderPool {
   readonly #losses = new Map<string, { count: number; until: number }>()
 
   constructor(options: DecoderPoolOptions) {
-    const { image, budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
+    const { budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
     const { perLane, heavy, heavyBytes } = budget
     const { maxPixels = defaultMaxPixels, truncated = 'refuse' } = options
-    const start = (niceness?: number) => () =>
-      spawn({ image, preprocess: { maxPixels, truncated }, niceness })
+    const start = (niceness?: number) => () => spawn({ preprocess: { maxPixels, truncated }, niceness })
     this.#options = options
     const overtime = { afterMs: patienceMs, size: budget.overtime }
     const quick = { size: perLane, overtime, idleMs, spawn: start() }
@@ -167,21 +157,22 @@ export class DecoderPool {
    * @throws ImageError `image_invalid`, `image_too_large`, `image_too_complex`; TurbineError `decoder_unavailable`; the
    * signal's reason
    */
-  async decode(task: DecodeTask): Promise<Preprocessed> {
-    const { image, lane, owner = '', pictureLimit } = task
+  async decode(task: DecodeTask): Promise<PoolDecoded> {
+    const { image, rule, lane, owner = '' } = task
     const { budget, maxPixels = defaultMaxPixels } = this.#options
-    const work = checkImage(image, 'image', { maxPixels, maxDecodeBytes: budget.heavyBytes })
-    const rule = limitPixels(this.#options.image, pictureLimit)
-    const limits = { ...limitsOf(work, rule, this.#options.timeoutMs), pictureLimit }
+    const limits = { maxPixels, maxDecodeBytes: budget.heavyBytes }
+    const work = checkedWork(image, 'image', limits)
+    if (work) checkWork(work, { maxBytes: budget.heavyBytes, param: 'image' })
+    const ample = limitsOf(work, rule, this.#options.timeoutMs)
     if (isQuick(work) && this.#lossesOf(owner) < suspectLosses) {
-      const inLane = withCpuMs(limits, Math.min(limits.cpuMs, laneCpuMs))
+      const inLane = withCpuMs(ample, Math.min(ample.cpuMs, laneCpuMs))
       const lost = await this.#decodeWith(lane, task, inLane).catch(lossOf)
       if (!(lost instanceof DecoderLostError)) return lost
       // A decoder can die of something else, and a header can be wrong. Once more, where it harms nobody.
       if (lost.reason !== 'crash' && lost.reason !== 'time') throw this.#refusal(lost, owner)
       if (lost.reason === 'time') this.#countLoss(owner)
     }
-    return this.#decodeHeavy(task, limits).catch((error: unknown) => {
+    return this.#decodeHeavy(task, ample).catch((error: unknown) => {
       throw this.#refusal(lossOf(error), owner)
     })
   }
@@ -191,7 +182,7 @@ export class DecoderPool {
     await Promise.all(Object.values(this.#groups).map((group) => group.close()))
   }
 
-  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<Preprocessed> {
+  async #decodeHeavy(task: DecodeTask, limits: DecodeLimits): Promise<PoolDecoded> {
     const { lane, owner = '', signal } = task
     const { heavy, heavyBytes } = this.#options.budget
     // A place is a part of the memory, so that there are no more images than decoders.
@@ -214,10 +205,10 @@ export class DecoderPool {
 
   #decodeWith(
     kind: DecoderKind,
-    { image, target, owner = '', signal }: DecodeTask,
+    { image, rule, target, owner = '', signal }: DecodeTask,
     limits: DecodeLimits,
     onStart?: (decoder: RunningDecoder) => void,
-  ): Promise<Preprocessed> {
+  ): Promise<PoolDecoded> {
     const { onDecoded, onLost } = this.#options
     return this.#groups[kind].run(
       owner,
@@ -225,9 +216,10 @@ export class DecoderPool {
         onStart?.(decoder)
         const startedAt = performance.now()
         try {
-          const decoded = await decoder.decode(image, target, limits)
-          onDecoded?.(kind, performance.now() - startedAt)
-          return decoded
+          const decoded = await decoder.decode({ image, rule, target }, limits)
+          const ms = performance.now() - startedAt
+          onDecoded?.(kind, ms, decoded.cpuMs)
+          return { ...decoded, ms }
         } catch (error) {
           const reason = reasonOf(error)
           if (reason) onLost?.(kind, reason)

@@ -1,7 +1,7 @@
 import { readSync, writeFileSync, writeSync } from 'node:fs'
 import { ImageError } from '../../edge/contract/errors.ts'
 import { preprocess } from '../engine/preprocess.ts'
-import { limitPixels, type PictureShape, pictureBytes } from '../models/pictures.ts'
+import { type PictureRule, type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { DecoderSettings } from './decoder.ts'
 import { type DecodeRequest, decodeRequest, encodeReply, type ReplyKind, requestBytes } from './protocol.ts'
 
@@ -21,15 +21,22 @@ const parent = process.ppid
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
 
 preferToBeKilled()
-const { image, preprocess: options } = JSON.parse(process.argv[2]!) as DecoderSettings
+const { preprocess: options } = JSON.parse(process.argv[2]!) as DecoderSettings
 const head = Buffer.alloc(requestBytes)
 /** Used again by image after image. */
 let input = Buffer.alloc(512 * 1024)
 let output = Buffer.alloc(0)
+/** What images become. */
+let rule: PictureRule
 reply('ready')
 while (read(head)) await decode(decodeRequest(head))
 
-async function decode({ imageBytes, memoryBytes, cpuMs, pictureLimit }: DecodeRequest): Promise<void> {
+async function decode({ imageBytes, memoryBytes, cpuMs, ruleBytes }: DecodeRequest): Promise<void> {
+  if (ruleBytes > 0) {
+    const text = Buffer.alloc(ruleBytes)
+    if (!read(text)) return
+    rule = JSON.parse(text.toString())
+  }
   if (input.length < imageBytes) input = Buffer.allocUnsafeSlow(imageBytes)
   const bytes = input.subarray(0, imageBytes)
   if (!read(bytes)) return
@@ -41,7 +48,6 @@ async function decode({ imageBytes, memoryBytes, cpuMs, pictureLimit }: DecodeRe
     if (cpuTimeMs() - startedAt > cpuMs) end('time')
   }, watchMs)
   try {
-    const rule = limitPixels(image, pictureLimit || undefined)
     let pixels = output
     const target = (shape: PictureShape) => {
       const size = pictureBytes(rule, shape)
@@ -50,7 +56,10 @@ async function decode({ imageBytes, memoryBytes, cpuMs, pictureLimit }: DecodeRe
       return pixels
     }
     const { warnings, ...size } = await preprocess(bytes, rule, target, options)
-    reply(warnings.includes('truncated') ? 'truncated' : 'pixels', pixels, size)
+    reply(warnings.includes('truncated') ? 'truncated' : 'pixels', pixels, {
+      ...size,
+      cpuMicros: Math.round(1000 * (cpuTimeMs() - startedAt)),
+    })
   } catch (error) {
     reply('refused', Buffer.from(JSON.stringify(refusal(error))))
   } finally {
@@ -88,10 +97,10 @@ function read(into: Buffer): boolean {
 function reply(
   kind: ReplyKind,
   body: Buffer = Buffer.alloc(0),
-  { width, height } = { width: 0, height: 0 },
+  { width, height, cpuMicros } = { width: 0, height: 0, cpuMicros: 0 },
 ): void {
   const rssBytes = process.memoryUsage.rss()
-  const bytes = [encodeReply({ kind, bodyBytes: body.length, rssBytes, width, height }), body]
+  const bytes = [encodeReply({ kind, bodyBytes: body.length, rssBytes, width, height, cpuMicros }), body]
   for (const part of bytes) for (let at = 0; at < part.length; ) at += writeSync(replies, part, at)
 }
 

@@ -23,13 +23,15 @@ const started: Decoder[] = []
 const fixture = (name: string) => readFile(new URL(`../../test/fixtures/formats/${name}`, import.meta.url))
 
 function start(): Decoder {
-  const decoder = new Decoder({ image })
+  const decoder = new Decoder()
   started.push(decoder)
   return decoder
 }
 afterEach(() => Promise.all(started.splice(0).map((decoder) => decoder.close())))
 
 const pixelsOf = () => new Uint8Array(new SharedArrayBuffer(image.width * image.height * 3))
+
+const jobOf = (bytes: Uint8Array) => ({ image: bytes, rule: image, target: pixelsOf() })
 
 /** Whether a process is there; a zombie is. */
 function isThere(pid: number): boolean {
@@ -63,27 +65,27 @@ describe('Decoder', () => {
     for (const file of files) {
       const [here, there] = [pixelsOf(), pixelsOf()]
       await preprocess(file, image, here)
-      await decoder.decode(file, there, ample)
+      await decoder.decode({ image: file, rule: image, target: there }, ample)
       expect(Buffer.compare(here, there)).toBe(0)
     }
   })
 
   it('tells of an image whose end is missing, where that is accepted', async () => {
-    const decoder = new Decoder({ image, preprocess: { truncated: 'accept' } })
+    const decoder = new Decoder({ preprocess: { truncated: 'accept' } })
     started.push(decoder)
     const jpeg = await noise().jpeg().toBuffer()
-    expect((await decoder.decode(jpeg, pixelsOf(), ample)).warnings).toEqual([])
-    expect((await decoder.decode(jpeg.subarray(0, -2), pixelsOf(), ample)).warnings).toEqual(['truncated'])
+    expect((await decoder.decode(jobOf(jpeg), ample)).warnings).toEqual([])
+    expect((await decoder.decode(jobOf(jpeg.subarray(0, -2)), ample)).warnings).toEqual(['truncated'])
   })
 
   it('passes on pixels that are more than a pipe holds, whatever decoded them', async () => {
     const large: SquashRule = { kind: 'squash', width: 384, height: 384, resample: 'bicubic' }
-    const decoder = new Decoder({ image: large })
+    const decoder = new Decoder()
     started.push(decoder)
     const target = new Uint8Array(384 * 384 * 3)
     for (const file of ['plain.heic', 'lossy.jxl', 'lossless.jp2', '24-bit.bmp', 'big.tif'])
-      await decoder.decode(await fixture(file), target, ample)
-    await decoder.decode(await noise(3000, 2000).png().toBuffer(), target, ample)
+      await decoder.decode({ image: await fixture(file), rule: large, target }, ample)
+    await decoder.decode({ image: await noise(3000, 2000).png().toBuffer(), rule: large, target }, ample)
   })
 
   it.each([
@@ -92,15 +94,16 @@ describe('Decoder', () => {
     { kind: 'crop', shortest: 64, height: 48, width: 56, resample: 'bicubic' },
     { kind: 'pad', side: 64, resample: 'bicubic', background: [255, 255, 255] },
   ] as PictureRule[])('decodes pictures of any size: $kind', async (rule) => {
-    const decoder = new Decoder({ image: rule })
+    const decoder = new Decoder()
     started.push(decoder)
-    const decode = async (file: Uint8Array, pictureLimit?: number) => {
+    const decode = async (file: Uint8Array, asked = rule) => {
       let pixels = new Uint8Array(0)
       const target = (shape: PictureShape) => {
-        pixels = new Uint8Array(pictureBytes(rule, shape))
+        pixels = new Uint8Array(pictureBytes(asked, shape))
         return pixels
       }
-      const decoded = await decoder.decode(file, target, { ...ample, pictureLimit })
+      const { cpuMs, ...decoded } = await decoder.decode({ image: file, rule: asked, target }, ample)
+      expect(cpuMs).toBeGreaterThan(0)
       return { ...decoded, pixels }
     }
     const turned = await noise(300, 200).jpeg().withMetadata({ orientation: 6 }).toBuffer()
@@ -115,7 +118,7 @@ describe('Decoder', () => {
       expect(there).toMatchObject({ ...expected, warnings: [] })
       expect(Buffer.compare(here, there.pixels)).toBe(0)
     }
-    const limited = await decode(turned, 64 * 64)
+    const limited = await decode(turned, limitPixels(rule, 64 * 64))
     expect(limited).toMatchObject({ width: 200, height: 300 })
     expect(limited.shape).toEqual(shapeOf(limitPixels(rule, 64 * 64), 200, 300))
   })
@@ -124,7 +127,9 @@ describe('Decoder', () => {
     const decoder = start()
     const png = await noise().png().toBuffer()
     const target = pixelsOf().fill(9)
-    await expect(decoder.decode(png.subarray(0, png.length >> 1), target, ample)).rejects.toMatchObject({
+    await expect(
+      decoder.decode({ ...jobOf(png.subarray(0, png.length >> 1)), target }, ample),
+    ).rejects.toMatchObject({
       name: 'ImageError',
       code: 'image_invalid',
       status: 400,
@@ -132,7 +137,7 @@ describe('Decoder', () => {
     })
     expect(target.every((value) => value === 9)).toBe(true)
     expect(decoder.usable).toBe(true)
-    await decoder.decode(png, target, ample)
+    await decoder.decode({ ...jobOf(png), target }, ample)
   })
 
   it.each([
@@ -144,9 +149,9 @@ describe('Decoder', () => {
     ['time', { cpuMs: 300 }, 'BMP'],
   ])('ends when an image takes too much %s', async (reason, limits, format) => {
     const decoder = start()
-    await decoder.decode(await noise().png().toBuffer(), pixelsOf(), ample)
-    const image = format === 'BMP' ? flatBmp(12_000) : await flatAvif(3500)
-    const decoding = decoder.decode(image, pixelsOf(), { ...ample, ...limits })
+    await decoder.decode(jobOf(await noise().png().toBuffer()), ample)
+    const large = format === 'BMP' ? flatBmp(12_000) : await flatAvif(3500)
+    const decoding = decoder.decode(jobOf(large), { ...ample, ...limits })
     await expect(decoding).rejects.toMatchObject({ name: 'DecoderLostError', reason })
     expect(decoder.usable).toBe(false)
     expect(isThere(decoder.pid!)).toBe(false)
@@ -155,9 +160,9 @@ describe('Decoder', () => {
   it('gives an image more time when the machine gave it none', async () => {
     const decoder = start()
     const png = await noise().png().toBuffer()
-    await decoder.decode(png, pixelsOf(), ample)
+    await decoder.decode(jobOf(png), ample)
     process.kill(decoder.pid!, 'SIGSTOP')
-    const decoding = decoder.decode(png, pixelsOf(), { ...ample, wallMs: 150 })
+    const decoding = decoder.decode(jobOf(png), { ...ample, wallMs: 150 })
     await pause(400)
     process.kill(decoder.pid!, 'SIGCONT')
     await expect(decoding).resolves.toBeDefined()
@@ -165,8 +170,8 @@ describe('Decoder', () => {
 
   it('is lost when something else kills it, without a zombie', async () => {
     const decoder = start()
-    await decoder.decode(await noise().png().toBuffer(), pixelsOf(), ample)
-    const decoding = decoder.decode(await flatAvif(3500), pixelsOf(), ample)
+    await decoder.decode(jobOf(await noise().png().toBuffer()), ample)
+    const decoding = decoder.decode(jobOf(await flatAvif(3500)), ample)
     process.kill(decoder.pid!, 'SIGKILL')
     await expect(decoding).rejects.toMatchObject({ reason: 'crash' })
     expect(isThere(decoder.pid!)).toBe(false)
@@ -175,9 +180,9 @@ describe('Decoder', () => {
   it('ignores the signals of a terminal and of a supervisor', async () => {
     const decoder = start()
     const png = await noise().png().toBuffer()
-    await decoder.decode(png, pixelsOf(), ample)
+    await decoder.decode(jobOf(png), ample)
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.kill(decoder.pid!, signal)
-    await decoder.decode(png, pixelsOf(), ample)
+    await decoder.decode(jobOf(png), ample)
   })
 
   it.each([
@@ -189,8 +194,11 @@ describe('Decoder', () => {
     const script = `
       const { Decoder } = await import(${JSON.stringify(file)})
       const { hiddenAvif, noise } = await import(${JSON.stringify(fixture)})
-      const decoder = new Decoder({ image: ${JSON.stringify(image)} })
-      const decode = (bytes) => decoder.decode(bytes, new Uint8Array(96 * 96 * 3), ${JSON.stringify(ample)})
+      const decoder = new Decoder()
+      const decode = (bytes) => decoder.decode(
+        { image: bytes, rule: ${JSON.stringify(image)}, target: new Uint8Array(96 * 96 * 3) },
+        ${JSON.stringify(ample)},
+      )
       await decode(await noise().png().toBuffer())
       const large = ${side} ? await hiddenAvif(${side}) : undefined
       if (large) decode(large)

@@ -7,13 +7,7 @@ import { ImageError } from '../../edge/contract/errors.ts'
 import { maxImageSide } from '../../edge/contract/image.ts'
 import { BaseError } from '../../infra/errors.ts'
 import type { PixelTarget, Preprocessed, PreprocessOptions } from '../engine/preprocess.ts'
-import {
-  limitPixels,
-  type PictureRule,
-  type PictureShape,
-  pictureBytes,
-  shapeOf,
-} from '../models/pictures.ts'
+import { type PictureRule, type PictureShape, pictureBytes, shapeOf } from '../models/pictures.ts'
 import { cpuTimeOf } from './cpu-time.ts'
 import { decodeReply, encodeRequest, type ReplyHead, type ReplyKind, replyHeadBytes } from './protocol.ts'
 
@@ -40,13 +34,24 @@ export interface DecodeLimits {
   cpuMs: number
   /** Time from when the decoder has started, ms. */
   wallMs: number
-  /** Pixels that the model sees of the image at most, where that is a choice. Default: as its folder says. */
-  pictureLimit?: number
+}
+
+/** An image for a decoder. */
+export interface DecodeJob {
+  image: Uint8Array
+  /** What it becomes. */
+  rule: PictureRule
+  target: PixelTarget
+}
+
+/** A decoded image. */
+export interface Decoded extends Preprocessed {
+  /** CPU time that it took, ms. */
+  cpuMs: number
 }
 
 /** What a decoder is started with. */
 export interface DecoderSettings {
-  image: PictureRule
   preprocess?: PreprocessOptions
 }
 
@@ -78,10 +83,9 @@ const keptOutput = 1000
 
 interface Pending {
   target: PixelTarget
-  /** With the limit of this image. */
   rule: PictureRule
   wallMs: number
-  resolve(decoded: Preprocessed): void
+  resolve(decoded: Decoded): void
   reject(error: Error): void
 }
 
@@ -93,7 +97,8 @@ export type RunningDecoder = Pick<
 
 /** Process that decodes one image at a time and can be killed. It ends with this process, however that ends. */
 export class Decoder {
-  readonly #rule: PictureRule
+  /** JSON of the rule of the last image. */
+  #rule = ''
   readonly #child: ChildProcessWithoutNullStreams
   readonly #ended: Promise<unknown>
   readonly #head = Buffer.alloc(replyHeadBytes)
@@ -111,9 +116,8 @@ export class Decoder {
   #idleBytes = 0
   #grownBytes = 0
 
-  constructor({ image, preprocess, niceness }: DecoderOptions) {
-    const settings: DecoderSettings = { image, preprocess }
-    this.#rule = image
+  constructor({ preprocess, niceness }: DecoderOptions = {}) {
+    const settings: DecoderSettings = { preprocess }
     this.#child = spawn(process.execPath, [...flags, program, JSON.stringify(settings)], {
       env: environment,
       stdio: 'pipe',
@@ -133,6 +137,11 @@ export class Decoder {
   /** Resolves when it has started; never, if it does not. */
   get ready(): Promise<void> {
     return this.#started.promise
+  }
+
+  /** Resolves when its process has ended. */
+  get ended(): Promise<unknown> {
+    return this.#ended
   }
 
   /** Lets all other processes go first, for good: a priority can only be lowered. */
@@ -155,22 +164,24 @@ export class Decoder {
   }
 
   /**
-   * Decodes an image into `target`, which is unchanged if it fails.
+   * Decodes an image into its target, which is unchanged if it fails.
    * @throws ImageError; DecoderLostError when it had to be killed or died
    */
   async decode(
-    image: Uint8Array,
-    target: PixelTarget,
-    { memoryBytes, cpuMs, wallMs, pictureLimit }: DecodeLimits,
-  ): Promise<Preprocessed> {
+    { image, rule, target }: DecodeJob,
+    { memoryBytes, cpuMs, wallMs }: DecodeLimits,
+  ): Promise<Decoded> {
     if (this.#lost) throw this.#lost
-    const decoded = Promise.withResolvers<Preprocessed>()
-    this.#pending = { ...decoded, target, rule: limitPixels(this.#rule, pictureLimit), wallMs }
+    const decoded = Promise.withResolvers<Decoded>()
+    this.#pending = { ...decoded, target, rule, wallMs }
+    const text = JSON.stringify(rule)
+    const known = text === this.#rule
+    this.#rule = text
+    const ruleBytes = known ? 0 : Buffer.byteLength(text)
     const { stdin } = this.#child
     stdin.cork()
-    stdin.write(
-      encodeRequest({ imageBytes: image.length, memoryBytes, cpuMs, pictureLimit: pictureLimit ?? 0 }),
-    )
+    stdin.write(encodeRequest({ imageBytes: image.length, memoryBytes, cpuMs, ruleBytes }))
+    if (!known) stdin.write(text)
     stdin.write(image)
     stdin.uncork()
     if (this.#ready) this.#killWhenLate(wallMs)
@@ -251,7 +262,7 @@ export class Decoder {
     return true
   }
 
-  #complete({ kind, rssBytes, width, height }: ReplyHead): void {
+  #complete({ kind, rssBytes, width, height, cpuMicros }: ReplyHead): void {
     this.#reply = undefined
     if (kind === 'memory' || kind === 'time') {
       this.#loss = kind
@@ -269,7 +280,8 @@ export class Decoder {
     if (kind === 'refused') this.#pending?.reject(imageError(this.#body))
     else if (this.#pending) {
       const shape = shapeOf(this.#pending.rule, width, height)
-      this.#pending.resolve({ warnings: kind === 'truncated' ? ['truncated'] : [], width, height, shape })
+      const warnings: Decoded['warnings'] = kind === 'truncated' ? ['truncated'] : []
+      this.#pending.resolve({ warnings, width, height, shape, cpuMs: cpuMicros / 1000 })
     }
   }
 

@@ -1,12 +1,12 @@
-/** One image for a decoder; its bytes follow. */
+/** One image for a decoder; what it becomes, as JSON, and its bytes follow. */
 export interface DecodeRequest {
   imageBytes: number
   /** Memory that the decoder may take for it, bytes. */
   memoryBytes: number
   /** CPU time that it may take, ms. */
   cpuMs: number
-  /** Pixels that the model sees of it at most, where that is a choice; 0: as its folder says. */
-  pictureLimit: number
+  /** Of its rule; 0: that of the image before. */
+  ruleBytes: number
 }
 
 /**
@@ -25,30 +25,34 @@ export interface ReplyHead {
   /** Of the picture, its orientation applied, pixels; 0 without pixels. */
   width: number
   height: number
+  /** CPU time of the image, microseconds. */
+  cpuMicros: number
 }
 
 export const requestBytes = 16
-export const replyHeadBytes = 20
+export const replyHeadBytes = 24
 
-export function encodeRequest({ imageBytes, memoryBytes, cpuMs, pictureLimit }: DecodeRequest): Buffer {
-  return encode([imageBytes, Math.ceil(memoryBytes / 1024), Math.ceil(cpuMs), pictureLimit])
+export function encodeRequest({ imageBytes, memoryBytes, cpuMs, ruleBytes }: DecodeRequest): Buffer {
+  return encode([imageBytes, Math.ceil(memoryBytes / 1024), Math.ceil(cpuMs), ruleBytes])
 }
 
 export function decodeRequest(bytes: Buffer): DecodeRequest {
-  const [imageBytes, memoryKib, cpuMs, pictureLimit] = numbers(bytes) as [number, number, number, number]
-  return { imageBytes, memoryBytes: memoryKib * 1024, cpuMs, pictureLimit }
+  const [imageBytes, memoryKib, cpuMs, ruleBytes] = numbers(bytes) as [number, number, number, number]
+  return { imageBytes, memoryBytes: memoryKib * 1024, cpuMs, ruleBytes }
 }
 
-export function encodeReply({ kind, bodyBytes, rssBytes, width, height }: ReplyHead): Buffer {
-  return encode([replyKinds.indexOf(kind), bodyBytes, Math.ceil(rssBytes / 1024), width, height])
+export function encodeReply({ kind, bodyBytes, rssBytes, width, height, cpuMicros }: ReplyHead): Buffer {
+  return encode([replyKinds.indexOf(kind), bodyBytes, Math.ceil(rssBytes / 1024), width, height, cpuMicros])
 }
 
 /** Undefined for bytes that no decoder of ours sends. */
 export function decodeReply(bytes: Buffer): ReplyHead | undefined {
-  const [kind, bodyBytes, rssKib, width, height] = numbers(bytes) as [number, number, number, number, number]
+  const [kind, bodyBytes, rssKib, width, height, cpuMicros] = numbers(bytes) as Six
   const name = replyKinds[kind]
-  return name && { kind: name, bodyBytes, rssBytes: rssKib * 1024, width, height }
+  return name && { kind: name, bodyBytes, rssBytes: rssKib * 1024, width, height, cpuMicros }
 }
+
+type Six = [number, number, number, number, number, number]
 
 const encode = (values: number[]) => Buffer.from(Uint32Array.from(values).buffer)
 

@@ -1,10 +1,10 @@
-import { availableParallelism } from 'node:os'
+import { splitCores } from '../../infra/cores.ts'
 import type { SessionOptions } from '../onnx/session.ts'
 import type { DeviceTarget } from './device-target.ts'
 
 /** Threads per operator: all cores on a CPU, one for a GPU. */
 function defaultIntraOpThreads(target: DeviceTarget): number {
-  return target.provider === 'cpu' ? availableParallelism() : 1
+  return splitCores({ onCpu: target.provider === 'cpu' }).intraOpThreads
 }
 
 /**

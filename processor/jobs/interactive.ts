@@ -7,6 +7,7 @@ import { getVersioned, swapJson } from '../../infra/store/json.ts'
 import { KeyLock } from '../../infra/store/key-lock.ts'
 import { getBytes, getJson, type ObjectStore } from '../../infra/store/store.ts'
 import type { ConsumedRecord } from '../../infra/stream/stream.ts'
+import { releaseImages } from '../decoding/loaders/loaded-image.ts'
 import { isRetry, type RecordHandler } from '../delivery/dead-letters.ts'
 import { ResultWrites } from '../delivery/result-writes.ts'
 import { ask } from '../pipeline/ask.ts'
@@ -30,6 +31,8 @@ export interface InteractiveJobsOptions {
   admission?(image: AdmissionRequest): Admission
   /** An edge in this process has already decided on every job. */
   decided?: boolean
+  /** Reads an image that is sent by key; undefined if it is lost. Default: in this thread, from the store. */
+  load?(key: string, options: { signal: AbortSignal }): Promise<Uint8Array | undefined>
   /** Memory of images that are sent by key, shared by tenants, bytes: an image is read when there is room. Default: any. */
   memory?: FairBudget
   /** Writes of results, of all lanes; default: this lane's own. */
@@ -243,7 +246,7 @@ async function captionOf(
 }
 
 async function makeCaption(
-  { captioner, store, memory }: InteractiveJobsOptions,
+  { captioner, store, memory, load = (key) => getBytes(store, key) }: InteractiveJobsOptions,
   job: CaptionJob,
   record: ConsumedRecord,
   { line, signal }: { line: CallerLine | undefined; signal: AbortSignal },
@@ -254,13 +257,14 @@ async function makeCaption(
     ? { acceptedAt: record.timestamp, deadline: undefined }
     : job
   let room: Reservation | undefined
+  let image: Uint8Array | undefined
   try {
     if (job.model !== captioner.model) throw modelGone(job.model, captioner.model)
     if (!(job.image instanceof Uint8Array)) {
       const { bytes = maxBodyBytes } = job.image
       room = await memory?.reserve(job.tenant, bytes, { priority: job.deadline, signal })
     }
-    const image = job.image instanceof Uint8Array ? job.image : await getBytes(store, job.image.key)
+    image = job.image instanceof Uint8Array ? job.image : await load(job.image.key, { signal })
     if (!image) throw imageLost()
     const answer = await ask(captioner, {
       images: imagesOf(job, image),
@@ -275,6 +279,7 @@ async function makeCaption(
     if (!(error instanceof TurbineError) || error.retriable) throw error
     return failed(job, error)
   } finally {
+    if (image) releaseImages([image])
     room?.release()
   }
 }

@@ -53,6 +53,11 @@ export function measurePipeline(metrics: Metrics) {
     labelNames: ['decoder'],
     buckets: [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
   })
+  const decodingCpu = counter(
+    'decode_cpu_seconds_total',
+    'CPU time of decoding images, by kind of decoder.',
+    'decoder',
+  )
   const lost = counter(
     'decoders_lost_total',
     'Decoders that ended: their image took too much memory or time or crashed them, a more urgent one preempted it, or they did not start.',
@@ -103,7 +108,8 @@ export function measurePipeline(metrics: Metrics) {
     collect() {
       for (const decoder of decoderKinds)
         for (const state of ['busy', 'idle'] as const) {
-          const counts = [...pipelines].map(({ decoders }) => decoders.count(decoder, state))
+          const pools = new Set([...pipelines].map(({ decoders }) => decoders))
+          const counts = [...pools].map((pool) => pool.count(decoder, state))
           this.set(
             { decoder, state },
             counts.reduce((sum, count) => sum + count, 0),
@@ -157,7 +163,10 @@ export function measurePipeline(metrics: Metrics) {
       busyShares.set(device, share)
       share.observe(run)
     },
-    onDecoded: (decoder: DecoderKind, ms: number) => decoding.observe({ decoder }, ms / 1000),
+    onDecoded(decoder: DecoderKind, ms: number, cpuMs: number): void {
+      decoding.observe({ decoder }, ms / 1000)
+      decodingCpu.inc({ decoder }, cpuMs / 1000)
+    },
     onLost: (decoder: DecoderKind, reason: LossReason) => lost.inc({ decoder, reason }),
     onRejected: (reason: 'full' | 'late') => rejected.inc({ reason }),
     onCrash: () => crashes.inc(),

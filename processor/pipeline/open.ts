@@ -18,6 +18,7 @@ import type { CaptionModel } from '../models/model.ts'
 import { type OpenOptions, openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
 import type { BatchReport } from './executor.ts'
+import type { Loading } from './loading.ts'
 import { PictureMemory, pictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
 
@@ -41,6 +42,7 @@ export interface OpenPipelineOptions
     | 'onCacheError'
     | 'onCrash'
     | 'pictures'
+    | 'decoders'
   > {
   /** Called after every run of the model. */
   onBatch?(model: string, run: BatchReport): void
@@ -94,7 +96,7 @@ export async function openPipeline(
       ? await openCostCache({ folder: costFolder, model, device, buckets, settings })
       : undefined,
     queueLimit: config.queueLimit,
-    decoders: config.decoders || undefined,
+    decodersAtOnce: config.decoders || config.loaders || undefined,
     decodeTimeoutMs: config.decodeTimeoutMs,
     decodeBytes: config.decodeMemoryMb * 1024 ** 2 || undefined,
     pictures: new PictureMemory(pictureMemory(config.pictureMemoryMb)),
@@ -168,8 +170,14 @@ function ofItsWeights({ dtype }: PrecisionConfig, type: string): ChosenPrecision
   return { precision: 'float32', reason: `weights of type ${type}, ${why}` }
 }
 
-/** Opens the model for a run over files: nobody waits for single images, so batches are as large as possible. */
-export async function openCaptioner(config: Config): Promise<Captioner> {
-  const { pipeline } = await openPipeline(config, { interactiveTargetMs: Number.POSITIVE_INFINITY })
+/**
+ * Opens the model for a run over files: nobody waits for single images, so batches are as large as possible.
+ * @param loading what reads the images; default: decoders of the model's own
+ */
+export async function openCaptioner(config: Config, loading?: Loading): Promise<Captioner> {
+  const { pipeline } = await openPipeline(config, {
+    interactiveTargetMs: Number.POSITIVE_INFINITY,
+    decoders: loading?.decoders,
+  })
   return pipeline
 }

@@ -1,6 +1,6 @@
-import { imageSize } from '../../edge/contract/image.ts'
 import { FairBudget, type Reservation } from '../../infra/fair-budget.ts'
 import { memoryLimit } from '../../infra/memory.ts'
+import { sizeOf } from '../decoding/loaders/loaded-image.ts'
 import { mostPictureBytes, type PictureRule, pictureBytes, shapeOf } from '../models/pictures.ts'
 import { type Lane, lanes } from '../scheduling/level.ts'
 
@@ -58,7 +58,7 @@ export class PictureMemory {
 /** Bytes that the pixels of an image will take, by its header; of one without a readable header, the most that any takes. */
 export function estimatedBytes(rule: PictureRule, image: Uint8Array): number {
   if (rule.kind !== 'tiles' && rule.kind !== 'patches') return mostPictureBytes(rule)
-  const size = imageSize(image)
+  const size = sizeOf(image)
   if (size === undefined) return mostPictureBytes(rule)
   // It may be turned before it is cut.
   return Math.max(bytesOf(rule, size.width, size.height), bytesOf(rule, size.height, size.width))

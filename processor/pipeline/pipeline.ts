@@ -2,15 +2,11 @@ import { readFile } from 'node:fs/promises'
 import type { CaptionText } from '../../edge/contract/caption.ts'
 import { ImageError, invalid, shuttingDown } from '../../edge/contract/errors.ts'
 import type { Capabilities } from '../../edge/contract/model.ts'
+import { splitCores } from '../../infra/cores.ts'
 import type { Reservation } from '../../infra/fair-budget.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import { addSpan } from '../../infra/telemetry/tracing.ts'
-import {
-  DecoderPool,
-  type DecoderPoolOptions,
-  defaultDecoders,
-  planDecoders,
-} from '../decoding/decoder-pool.ts'
+import { DecoderPool, type DecoderPoolOptions, planDecoders } from '../decoding/decoder-pool.ts'
 import { captionIds, measuredRow, type RunPicture, type RunRow } from '../engine/batch.ts'
 import type { CostCache } from '../engine/cost-cache.ts'
 import { type DeviceGraphOptions, DevicePool } from '../engine/device-pool.ts'
@@ -44,8 +40,10 @@ export interface PipelineOptions
   level?: number
   /** Run times measured at earlier starts; default: none. */
   costCache?: CostCache
+  /** Decoders, which pipelines can share, and which whoever made them ends. Default: its own, by the three options below. */
+  decoders?: DecoderPool
   /** Decoders of each lane; default: half of the cores where the model runs on them, else all. */
-  decoders?: number
+  decodersAtOnce?: number
   /** Maximum CPU time of decoding an image, ms. */
   decodeTimeoutMs?: number
   /** Memory for images that take much of it, bytes. Default: by the machine's. */
@@ -100,6 +98,7 @@ export class Pipeline implements Captioner {
   readonly #waiting: Record<Lane, number> = { interactive: 0, batch: 0 }
   readonly #targetMs: number
   readonly #rules: CaptionRules
+  readonly #ownDecoders: boolean
   #closing = false
 
   private constructor(
@@ -107,8 +106,7 @@ export class Pipeline implements Captioner {
     { pool, costs, measured }: { pool: DevicePool; costs: CostModel; measured: RunRow },
   ) {
     const { model, level, interactiveTargetMs, upstream, now = Date.now } = options
-    const { decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes, onDecoded, onLost } = options
-    const { maxPixels, truncated } = options
+    const { decoders, decodeTimeoutMs = defaultDecodeTimeoutMs, decodeBytes } = options
     this.model = model.id
     this.precision = options.precision ?? 'float32'
     this.can = capabilitiesOf(model)
@@ -130,18 +128,14 @@ export class Pipeline implements Captioner {
     this.#model = model
     this.#now = now
     this.#pool = pool
-    this.decoders = new DecoderPool({
-      image: model.picture,
-      budget: planDecoders(costs.decodersAtOnce, undefined, decodeBytes),
-      timeoutMs: decodeTimeoutMs,
-      maxPixels,
-      truncated,
-      onDecoded: (kind, ms) => {
-        costs.observeDecoding(ms)
-        onDecoded?.(kind, ms)
-      },
-      onLost,
-    })
+    this.#ownDecoders = decoders === undefined
+    this.decoders =
+      decoders ??
+      new DecoderPool({
+        ...options,
+        budget: planDecoders(costs.decodersAtOnce, undefined, decodeBytes),
+        timeoutMs: decodeTimeoutMs,
+      })
   }
 
   /**
@@ -151,7 +145,7 @@ export class Pipeline implements Captioner {
   static async start(options: PipelineOptions): Promise<Pipeline> {
     const { model, devices, intraOpThreads, buckets, graph, level, costCache, onCacheError, onCrash } =
       options
-    const { decoders, interactiveTargetMs } = options
+    const { decoders, decodersAtOnce, interactiveTargetMs } = options
     checkLevel(model, level)
     askedByDefault({ id: model.id, can: capabilitiesOf(model) }, options.prompt)
     const pool = await DevicePool.start({ model, devices, intraOpThreads, buckets, graph, onCrash })
@@ -162,9 +156,9 @@ export class Pipeline implements Captioner {
     }))
     const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
-    const decodersAtOnce = planDecoders(decoders ?? defaultDecoders(onCpu)).perLane
+    const budget = decoders?.budget ?? planDecoders(splitCores({ onCpu, decoders: decodersAtOnce }).decoders)
     const costs = await seedCosts(pool.devices[0]!, {
-      ...{ model, buckets, row, levels, decodersAtOnce },
+      ...{ model, buckets, row, levels, decodersAtOnce: budget.perLane },
       gpu: devices[0]!.provider !== 'cpu',
       ...{ cache: costCache, onCacheError },
     })
@@ -204,7 +198,7 @@ export class Pipeline implements Captioner {
   async close(): Promise<void> {
     this.#closing = true
     while (this.#open.size > 0) await Promise.all(this.#open)
-    await Promise.all([this.#pool.close(), this.decoders.close()])
+    await Promise.all([this.#pool.close(), this.#ownDecoders && this.decoders.close()])
   }
 
   async #caption(task: CaptionTask): Promise<Captioned> {
@@ -293,7 +287,7 @@ export class Pipeline implements Captioner {
     )
     const decoded = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []))
     const release = () => {
-      for (const { slot } of decoded) slot.release()
+      for (const each of decoded) each.release()
       held.release()
     }
     const failed = settled.find((each) => each.status === 'rejected')
@@ -301,7 +295,7 @@ export class Pipeline implements Captioner {
       release()
       throw failed.reason
     }
-    const pictures = decoded.map(({ slot, shape }): RunPicture => ({ pixels: slot.pixels, shape }))
+    const pictures = decoded.map(({ pixels, shape }): RunPicture => ({ pixels, shape }))
     return { pictures, warnings: [...new Set(decoded.flatMap(({ warnings }) => warnings))], release }
   }
 
@@ -328,15 +322,23 @@ export class Pipeline implements Captioner {
     { held, expected }: { held: Reservation; expected: number },
   ) {
     let slot: PixelSlot | undefined
+    const { picture: rule } = this.#model
+    /** It may be larger than was thought at first. */
     const target = (shape: PictureShape) => {
-      slot ??= this.#buffers.take(pictureBytes(this.#model.picture, shape))
-      return slot.pixels
+      const bytes = pictureBytes(rule, shape)
+      if (!slot || slot.pixels.length < bytes) {
+        slot?.release()
+        slot = this.#buffers.take(bytes)
+      }
+      return slot.pixels.subarray(0, bytes)
     }
     try {
-      const { shape, warnings } = await this.decoders.decode({ image, target, lane, owner, signal })
-      const more = slot!.pixels.length - expected
+      const { shape, warnings, ms } = await this.decoders.decode({ image, rule, target, lane, owner, signal })
+      this.costs.observeDecoding(ms)
+      const pixels = target(shape)
+      const more = pixels.length - expected
       if (more > 0 && !held.tryGrow(more)) throw largerThanSaid()
-      return { slot: slot!, shape, warnings }
+      return { pixels, release: slot!.release, shape, warnings }
     } catch (error) {
       slot?.release()
       throw error

@@ -1,9 +1,12 @@
 import { join } from 'node:path'
+import { maxBodyBytes } from '../../edge/contract/caption.ts'
 import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import { pinnedLevel } from '../pipeline/captioner.ts'
+import { type Loading, openLoading } from '../pipeline/loading.ts'
+import { measureLoaders } from '../pipeline/loading-metrics.ts'
 import { measurePipeline } from '../pipeline/metrics.ts'
 import { type OpenPipeline, openPipeline } from '../pipeline/open.ts'
 import { PictureMemory, pictureMemory } from '../pipeline/picture-memory.ts'
@@ -12,6 +15,8 @@ import type { Backlog, Lane } from '../scheduling/level.ts'
 
 export interface OpenModelsOptions {
   config: Config
+  /** Of Turbine. */
+  version: string
   log: Logger
   metrics: Metrics
   /** Images of a model that will arrive here, and are in no queue yet. */
@@ -19,6 +24,8 @@ export interface OpenModelsOptions {
 }
 
 export interface OpenModels {
+  /** Reads and decodes the images of all of them. */
+  loading: Loading
   /** In the order of the setting. */
   opened: OpenPipeline[]
   /** Called for every rejected request. */
@@ -33,23 +40,36 @@ export interface OpenModels {
 export async function openModels(options: OpenModelsOptions, shutdown: Shutdown): Promise<OpenModels> {
   const { config, log, metrics, upstream } = options
   const measured = measurePipeline(metrics)
+  const measuredLoaders = measureLoaders(metrics)
+  const loading = await openLoading(config, {
+    ...options,
+    maxBytes: maxBodyBytes,
+    onDecoded: measured.onDecoded,
+    onLost: (kind, reason) => {
+      measured.onLost(kind, reason)
+      if (reason !== 'preempted') log.warn({ decoder: kind, reason }, 'decoder lost, another is started')
+    },
+    onRead: measuredLoaders.onRead,
+    onCrash: (err) => {
+      measuredLoaders.onCrash()
+      log.error({ err }, 'loader crashed, restarting')
+    },
+  })
+  shutdown.add(() => loading.close())
+  measuredLoaders.watch(loading)
+  log.info({ ...loading.split, sharpThreads: 1 }, 'cores are split')
   const turns = config.model.length > 1 ? new DeviceTurns() : undefined
   const pictures = new PictureMemory(pictureMemory(config.pictureMemoryMb))
   const opened: OpenPipeline[] = []
   for (const folder of config.model) {
     let id: string | undefined
     const { pipeline, model, devices } = await openPipeline(config, {
-      ...{ folder, turns, pictures },
+      ...{ folder, turns, pictures, decoders: loading.decoders },
       interactiveTargetMs: config.sloMs,
       level: pinnedLevel(config.pruning),
       upstream: (lane, now) => (id === undefined ? [] : upstream(id, lane, now)),
       costFolder: join(config.dataDir, 'costs'),
       onBatch: measured.onBatch,
-      onDecoded: measured.onDecoded,
-      onLost: (kind, reason) => {
-        measured.onLost(kind, reason)
-        if (reason !== 'preempted') log.warn({ decoder: kind, reason }, 'decoder lost, another is started')
-      },
       onCacheError: (err) =>
         log.warn({ err }, 'measured run times not stored; the next start measures again'),
       onCrash: (err) => {
@@ -68,7 +88,7 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
     if (loneMs > config.sloMs)
       log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')
   }
-  return { opened, onRejected: measured.onRejected }
+  return { opened, loading, onRejected: measured.onRejected }
 }
 
 const twice = (id: string) =>

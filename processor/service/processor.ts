@@ -3,6 +3,8 @@ import type { Backends } from '../../infra/backends.ts'
 import type { Config } from '../../infra/config.ts'
 import { FairBudget } from '../../infra/fair-budget.ts'
 import type { Images } from '../../infra/fetch/configured.ts'
+import { imageSourceOf } from '../../infra/fetch/image-source.ts'
+import { webSettings } from '../../infra/fetch/web-settings.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import { bundledPictures } from '../../infra/starter-model/bundled.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
@@ -17,6 +19,7 @@ import type { RouteOptions } from '../fleet/route.ts'
 import { measureBatches } from '../jobs/batch.ts'
 import { type InteractiveJobs, type InteractiveJobsOptions, interactiveJobs } from '../jobs/interactive.ts'
 import type { CaptionModel } from '../models/model.ts'
+import type { Loading } from '../pipeline/loading.ts'
 import type { OpenPipeline } from '../pipeline/open.ts'
 import type { Pipeline } from '../pipeline/pipeline.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
@@ -40,7 +43,9 @@ export interface ProcessorOptions {
   deliver: InteractiveJobsOptions['deliver']
   lineTo: InteractiveJobsOptions['lineTo']
   /** Closed by whoever opened it. */
-  images: Pick<Images, 'imageAt'>
+  images: Pick<Images, 'hosts'>
+  /** Of Turbine. */
+  version: string
   /** Whether a model of the rest of the fleet has topics of its own; default: none has. */
   ownTopics?: RouteOptions['ownTopics']
   /** Partitions of topics that are made. */
@@ -86,10 +91,12 @@ export async function startProcessor(
   options: ProcessorOptions,
   shutdown: Shutdown,
 ): Promise<RunningProcessor> {
-  const { config, backends, metrics, partitions } = options
+  const { config, version, backends, metrics, partitions } = options
   const started = new Map<string, StartedModel>()
   const upstream = (model: string, lane: Lane, now: number) => started.get(model)?.upstream(lane, now) ?? []
-  const { opened, onRejected } = await openModels({ ...options, upstream }, shutdown)
+  const { opened, loading, onRejected } = await openModels({ ...options, upstream }, shutdown)
+  const { reader } = loading.loaders
+  const imageAt = imageSourceOf(reader, { ...webSettings(config, version), hosts: options.images.hosts })
   const image = bundledPictures[0]!
   const captions: string[] = []
   for (const { pipeline } of opened) {
@@ -103,7 +110,7 @@ export async function startProcessor(
   const watches = watchFleet({ ...options, shutdown })
   const shared = {
     ...options,
-    ...{ shutdown, onRejected },
+    ...{ shutdown, onRejected, loading, images: { imageAt } },
     metrics: measureBatches(metrics),
     isolation: options.isolation ?? new Isolation(),
     results: new ResultWrites(options),
@@ -142,15 +149,17 @@ interface StartModelOptions
   opened: OpenPipeline
   fleet: FleetWatch
   memory: FairBudget
+  loading: Loading
   onRejected: InteractiveJobsOptions['onRejected']
   shutdown: Shutdown
 }
 
 async function startModel(options: StartModelOptions): Promise<StartedModel> {
-  const { config, backends, opened, topics, fleet, memory, results, deliver, shutdown } = options
+  const { config, backends, opened, topics, fleet, memory, loading, results, deliver, shutdown } = options
   const { pipeline, model } = opened
   const jobs = interactiveJobs({
     ...{ captioner: pipeline, store: backends.store, results, memory, lineTo: options.lineTo },
+    load: (key, options) => loading.loaders.stored(key, options),
     ...{ onRejected: options.onRejected, decided: options.edgeDecides, now: Date.now },
     deliver: (...reply) => inSpan('reply', { kind: SpanKind.CLIENT }, () => deliver(...reply)),
     admission: (image) => pipeline.executor.admission(image),

@@ -2,7 +2,7 @@ import { imagesTooLarge } from '../../../edge/contract/ask.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
 import { chatCompletion, chatStatus, withIgnored } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
-import { checkImage, type ImageLimits } from '../../../edge/contract/image.ts'
+import type { ImageLimits } from '../../../edge/contract/image.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { type BatchLine, type LineFault, parseBatchLine } from '../../../edge/contract/manifest-line.ts'
 import type { ShardJob } from '../../../edge/contract/shard.ts'
@@ -15,6 +15,7 @@ import { fetchPatiently } from '../../../infra/fetch/patient.ts'
 import type { FetchPlace } from '../../../infra/fetch/web.ts'
 import { retry, retryAfterMs } from '../../../infra/retry.ts'
 import { largeCharacters, nextTurn } from '../../../infra/timing.ts'
+import { checkedWork, releaseImages } from '../../decoding/loaders/loaded-image.ts'
 import { type Answer, ask as askCaptioner } from '../../pipeline/ask.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { duplicateFault } from '../planner/plan.ts'
@@ -129,8 +130,10 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     const { tenant } = job
     const turn = { priority, signal: run.fetching }
     const held: Reservation[] = []
+    const images: Uint8Array[] = []
     let taken: { place: FetchPlace; at: number } | undefined
     const release = () => {
+      releaseImages(images.splice(0))
       for (const each of held.splice(0)) each.release()
       if (taken) onInFlight?.(-1)
     }
@@ -146,7 +149,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
     }
     const fetchOne = async ([address]: BatchLine['imageUrls']) => {
       const place = () => placeFor(() => places.take({ owner: tenant, address, ...turn }))
-      return [await fetchImage(options, address, { tenant, room, place, ...turn, ...waits })]
+      images.push(await fetchImage(options, address, { tenant, room, place, ...turn, ...waits }))
     }
     /** A place with the memory for all images: no line waits for the memory of another one while it holds some. */
     const fetchSeveral = async () => {
@@ -155,21 +158,19 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
         held.push(own)
         return { release() {} }
       })
-      const images: Uint8Array[] = []
       for (const address of addresses) {
         const ask = { tenant, room: async () => {}, place: async () => ({ release() {} }), ...turn, ...waits }
         images.push(await fetchImage(options, address, ask))
         if (bytesOf(images) > maxBodyBytes) throw imagesTooLarge()
       }
-      return images
     }
     try {
-      const images = addresses.length === 1 ? await fetchOne(addresses) : await fetchSeveral()
+      await (addresses.length === 1 ? fetchOne(addresses) : fetchSeveral())
       if (taken) onFetched?.((now() - taken.at) / 1000)
-      for (const image of images) checkImage(image, 'image_url', options.imageLimits)
+      for (const image of images) checkedWork(image, 'image_url', options.imageLimits)
       if (addresses.length === 1) held[0]?.shrink(bytesOf(images))
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
-      return { images, release }
+      return { images: [...images], release }
     } catch (error) {
       release()
       // A failing bucket says nothing of the service's own store.

@@ -4,6 +4,7 @@ import { fetchPatiently } from '../../../infra/fetch/patient.ts'
 import type { FingerprintSet } from '../../../infra/fingerprint-set.ts'
 import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { isRetriable, retry, retryAfterMs } from '../../../infra/retry.ts'
+import { releaseImages } from '../../decoding/loaders/loaded-image.ts'
 import { type Answer, ask, type CaptionAsk } from '../../pipeline/ask.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
@@ -105,13 +106,14 @@ async function captionSource(
   const { image, customId, prompt, location, others = [] } = source
   const entry: Entry = { image, customId, prompt }
   let taken: Reservation | undefined
+  let images: Uint8Array[] = []
   const place = async () => {
     taken = await places.reserve('', 1, { signal: run.signal })
     return taken
   }
   try {
     if (location === undefined) throw source.error
-    const images = await readAll(run, [location, ...others], place).catch((error: unknown) => {
+    images = await readAll(run, [location, ...others], place).catch((error: unknown) => {
       throw isStop(error, run) ? error : asImageError(error)
     })
     const captioned = await attempt(run, () =>
@@ -126,6 +128,7 @@ async function captionSource(
     if (error instanceof UsageError) throw error
     return isStop(error, run) ? entry : { ...entry, error }
   } finally {
+    releaseImages(images)
     taken?.release()
   }
 }
@@ -151,8 +154,13 @@ async function readAll(
   place: ReadImageOptions['place'],
 ): Promise<Uint8Array[]> {
   const images = [await readPatiently(run, first, place)]
-  for (const other of others) images.push(await readPatiently(run, other, async () => heldPlace))
-  return images
+  try {
+    for (const other of others) images.push(await readPatiently(run, other, async () => heldPlace))
+    return images
+  } catch (error) {
+    releaseImages(images)
+    throw error
+  }
 }
 
 /** Reads an image again for as long as its host may give it. */
