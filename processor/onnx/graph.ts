@@ -1,3 +1,4 @@
+import { splitInvariant } from './invariant.ts'
 import {
   type Attributes,
   type AttributeValue,
@@ -211,6 +212,17 @@ export class Graph extends Operators {
     const nodes = this.#nodes
     this.#nodes = []
     return nodes
+  }
+
+  /** Takes out of a loop's body what gives the same in every round, to be put before the loop. */
+  takeInvariant(): NodeProto[] {
+    const { once, everyRound } = splitInvariant(this.#nodes, {
+      changing: this.#inputs.map(({ name }) => name),
+      given: this.#outputs.map(({ name }) => name),
+      constants: new Set(this.#model.initializers.map(({ name }) => name)),
+    })
+    this.#nodes = everyRound
+    return once
   }
 
   /** Tensors that the nodes of this graph and of all its bodies use. */

@@ -3,7 +3,7 @@ import type { Tensor } from 'onnxruntime-node'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { Graph } from '../../onnx/graph.ts'
 import { openSession } from '../../onnx/session.ts'
-import { drawn, guarded } from './choose.ts'
+import { drawn, guarded, isPlain } from './choose.ts'
 import { rowInputs } from './graph.ts'
 import { float32, type RunningRow, rowFeeds } from './rows.ts'
 
@@ -19,6 +19,7 @@ interface Row {
 
 let guardedLogits: (rows: Row[]) => Promise<number[][]>
 let drawnIds: (rows: Row[], uniform: number[]) => Promise<number[]>
+let allPlain: (rows: Row[]) => Promise<boolean>
 
 beforeAll(async () => {
   const g = new Graph()
@@ -27,6 +28,7 @@ beforeAll(async () => {
   const allowed = guarded(g, logits, history, settings, endIds)
   g.output('guarded', allowed, ['B', size])
   g.output('drawn', drawn(g, allowed, uniform, settings), ['B', 1])
+  g.output('plain', isPlain(g, history, settings), [])
   const session = await openSession(g.toModel(), '.', { intraOpNumThreads: 1, logSeverityLevel: 4 })
   const run = async (rows: Row[], uniforms: number[]) => {
     const running = rows.map(({ prompt, made, settings }, i) => ({
@@ -56,6 +58,13 @@ beforeAll(async () => {
       ).guarded!.data as Float32Array,
     )
     return rows.map((_, row) => data.slice(row * size, (row + 1) * size))
+  }
+  allPlain = async (rows) => {
+    const { plain: answer } = await run(
+      rows,
+      rows.map(() => 0),
+    )
+    return answer!.data[0] === 1
   }
   drawnIds = async (rows, uniforms) =>
     Array.from((await run(rows, uniforms)).drawn!.data as BigInt64Array, Number)
@@ -136,6 +145,34 @@ describe('guarded', () => {
     expect(await guardedLogits([{ logits, prompt: [1, 1, 4], made: [1, 1], settings: plain }])).toEqual([
       Array.from(Float32Array.from(logits)),
     ])
+  })
+})
+
+describe('isPlain', () => {
+  const row = (settings: Partial<Row['settings']>, made: number[] = []): Row => ({
+    logits: new Array<number>(size).fill(0),
+    prompt: [1],
+    made,
+    settings: { ...plain, ...settings },
+  })
+
+  it.each<[string, Row]>([
+    ['repetition', row({ repetitionPenalty: 1.1 })],
+    ['a weaker repetition', row({ repetitionPenalty: 0.9 })],
+    ['frequency', row({ frequencyPenalty: -0.1 })],
+    ['presence', row({ presencePenalty: 0.1 })],
+    ['runs of ids', row({ noRepeatNgram: 1 })],
+    ['ids that are still to come', row({ minTokens: 3 }, [4, 4])],
+    ['a draw', row({ temperature: 0.5 })],
+  ])('is false where one row has %s', async (_, other) => {
+    expect(await allPlain([other])).toBe(false)
+    expect(await allPlain([row({}), other])).toBe(false)
+  })
+
+  it('is true of rows that take their likeliest id', async () => {
+    expect(await allPlain([row({}), row({ minTokens: 2 }, [4, 4]), row({ temperature: 1, topK: 1 })])).toBe(
+      true,
+    )
   })
 })
 

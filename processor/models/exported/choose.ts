@@ -34,6 +34,23 @@ export interface History {
 }
 
 /**
+ * Scalar; true when every row takes its likeliest id, with nothing guarded: one pass over the logits tells it. What does not
+ * change from id to id comes first, so that it is computed once.
+ */
+export function isPlain(g: Graph, { least }: History, settings: Choosing): Bool {
+  const { repetition, frequency, presence, ngram, candidates } = settings
+  const off = [
+    g.equal(repetition, g.floats(1)),
+    g.equal(frequency, g.floats(0)),
+    g.equal(presence, g.floats(0)),
+    g.lessOrEqual(ngram, g.ints(0)),
+    g.lessOrEqual(candidates, g.ints(1)),
+  ]
+  const allOff = g.all(off.reduce((all, each) => g.and(all, each)))
+  return g.and(allOff, g.all(g.lessOrEqual(least, g.ints(0))))
+}
+
+/**
  * Logits `[B, V]` after the penalties and without what may not come. A row does not depend on its neighbours.
  * One more column takes the writes that must have no effect, so that all writes to one place have the same value.
  */

@@ -1,6 +1,9 @@
 import { beforeAll, describe, expect, it } from 'vitest'
+import { splitInvariant } from '../../onnx/invariant.ts'
+import { decodeModel } from '../../onnx/proto.ts'
 import {
   type Family,
+  generateGraph,
   openFamily,
   openFamilyGenerator,
   openOriginals,
@@ -58,6 +61,18 @@ describe.each(names)('%s', (name) => {
       })
       expect([...forced, ...ids]).toEqual(cases[at]!.ids)
     }
+  })
+
+  it('computes nothing in each round that is the same in all of them', () => {
+    const { graph } = decodeModel(generateGraph(family).model)
+    const loop = graph.node.find(({ opType }) => opType === 'Loop')!
+    const body = loop.attribute!.find(({ name: attribute }) => attribute === 'body')!.g!
+    const { once } = splitInvariant(body.node, {
+      changing: body.input.map((input) => input.name),
+      given: body.output.map((output) => output.name),
+      constants: new Set(graph.initializer!.map((weight) => weight.name)),
+    })
+    expect(once).toEqual([])
   })
 
   it('gives the same in chunks, and tells each as it comes', async () => {

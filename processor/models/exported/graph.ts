@@ -1,7 +1,7 @@
 import type { Graph } from '../../onnx/graph.ts'
 import type { Bool, Int, Shape, Value } from '../../onnx/operators.ts'
 import type { DataType } from '../../onnx/proto.ts'
-import { type Choosing, drawn, guarded, type History, remembered } from './choose.ts'
+import { type Choosing, drawn, guarded, type History, isPlain, remembered } from './choose.ts'
 import type { ExportedPart } from './part.ts'
 
 /** A cache of the decoder as the session has it. */
@@ -96,7 +96,15 @@ export function nextIds(
   settings: Choosing,
   { endIds, padId }: EndIds,
 ): { made: Int; state: RowState } {
-  const chosen = drawn(g, guarded(g, logits, state.history, settings, endIds), uniform, settings)
+  const [chosen] = g.branch(
+    isPlain(g, state.history, settings),
+    ['int64'],
+    (body) => body.output(body.uniqueName('chosen'), body.argmax(logits, -1, true), ['B', 1]),
+    (body) => {
+      const allowed = guarded(body, logits, state.history, settings, endIds)
+      body.output(body.uniqueName('chosen'), drawn(body, allowed, uniform, settings), ['B', 1])
+    },
+  )
   const made = g.where(state.ended, g.ints(padId), chosen)
   const left = g.sub(state.left, g.ints(1))
   const isEnd = endIds.map((id) => g.equal(made, g.ints(id)))
@@ -133,7 +141,8 @@ export const stateOf = (values: Record<string, Value>): RowState => ({
 
 /**
  * Makes ids until all rows have ended, at most `trips` times. `round` gets the carried values by name, and the number
- * of the round; it returns the values of the next one.
+ * of the round; it returns the values of the next one. What is the same in all rounds, such as keys and values of an encoder
+ * that a decoder would make again for each id, is computed once.
  * @returns the ids `[B, T]`, and the last carried values by name
  */
 export function decodingLoop(
@@ -162,6 +171,7 @@ export function decodingLoop(
       for (const { name, shape } of carried)
         body.output(body.uniqueName(name), next[name]!, shape.map(changing))
       body.output(body.uniqueName('made'), made, ['B', 1])
+      g.append(body.takeInvariant())
     },
   )
   const last = Object.fromEntries(carried.map(({ name }, i) => [name, results[i]!]))

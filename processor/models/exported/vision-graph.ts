@@ -62,8 +62,9 @@ export async function visionGraph(options: VisionGraphOptions): Promise<VisionGr
   const plug = (graph: GraphOptions = {}) => plugged(original, { feeds, folder, graph, unmerge })
   const usual = await plug()
   const build = async (graph: GraphOptions = {}) => {
+    if (graph.mode === 'none') return encodeModel(withUint8Pixels(original, layout))
     const isUsual = graph.threshold === undefined && !graph.trace && !graph.gpu
-    const found = isUsual ? usual.plugged : graph.mode === 'none' ? undefined : (await plug(graph)).plugged
+    const found = isUsual ? usual.plugged : (await plug(graph)).plugged
     return encodeModel(withUint8Pixels(found?.model ?? original, layout))
   }
   return {
