@@ -23,11 +23,11 @@ import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { type CaptionRules, endCaption, growingCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions, leave } from './executor.ts'
 import { estimatedBytes, type PictureAsk, PictureMemory, pictureMemory } from './picture-memory.ts'
 import { seedCosts } from './seed-costs.ts'
 import { checkImages, taskRow } from './task-row.ts'
+import { type CaptionRules, endCaption, growingCaption } from './text/end-caption.ts'
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'onBatch'>,
@@ -222,8 +222,9 @@ export class Pipeline implements Captioner {
         stop: task.stop,
         decode: this.#model.decode,
       }
+      const grow = growingCaption(rules)
       const onIds = (ids: number[]) => {
-        const grown = growingCaption(captionIds(row.prompt, { ids }), rules)
+        const grown = grow(captionIds(row.prompt, { ids }))
         if (grown.isOver) leave(row)
         task.onText?.(grown.text)
       }
