@@ -49,6 +49,7 @@ export interface ModelDescription {
     | 'honours'
     | 'generation'
     | 'maxTokens'
+    | 'unhonoured'
     | 'dtype'
     | 'batchInvariant'
     | 'runner'

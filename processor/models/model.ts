@@ -72,6 +72,8 @@ export interface VisionLanguagePlan {
   lengths: PromptLengths
   vision: VisionPlan
   generate: GenerateMetadata
+  /** Id that a caption ends with that reaches its most ids. */
+  forcedEndId?: number
 }
 
 /** Session `vision`, then a session `generate` of `encoderGraph`; with beams the files as sessions of their own (`beamGraphs`). */
@@ -152,6 +154,8 @@ export interface CaptionModel {
   endIds: readonly number[]
   /** Settings where a caller has none. */
   generation: GenerationSettings
+  /** What its generation_config.json says that would change captions, and is not honoured; absent: nothing. */
+  unhonoured?: readonly string[]
   /** Maximum ids of an answer; of a model that reads prompt and answer as one, of both. */
   maxTokens: number
   /** Settings that callers can change. */

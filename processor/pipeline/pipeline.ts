@@ -79,6 +79,7 @@ export class Pipeline implements Captioner {
   readonly model: string
   readonly can: Capabilities
   readonly byDefault: CaptionText | undefined
+  readonly unhonoured: readonly string[] | undefined
   readonly concurrency: number
   readonly costs: CostModel
   readonly executor: Executor
@@ -108,6 +109,7 @@ export class Pipeline implements Captioner {
     this.model = model.id
     this.can = capabilitiesOf(model)
     this.byDefault = askedByDefault({ id: model.id, can: this.can }, options.prompt)
+    this.unhonoured = model.unhonoured
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
     this.#level = level

@@ -28,7 +28,7 @@ export function taskRow(model: RowModel, task: RowTask, pictures: readonly RunPi
     return {
       pictures,
       prompt: encoded,
-      settings: settingsOf(model.generation, task, Math.max(1, model.maxTokens - taken)),
+      settings: settingsOf(model.generation, task, { taken, most: Math.max(1, model.maxTokens - taken) }),
       ...(model.runner.kind === 'vision-language' && {
         streamed: task.onText !== undefined,
         leaves: new Int32Array(new SharedArrayBuffer(4)),
@@ -59,10 +59,12 @@ export function checkImages(
  */
 function settingsOf(
   defaults: GenerationSettings,
-  { settings = {}, maxTokens = defaults.maxTokens }: Pick<CaptionTask, 'settings' | 'maxTokens'>,
-  most: number,
+  { settings = {}, maxTokens }: Pick<CaptionTask, 'settings' | 'maxTokens'>,
+  { taken, most }: { taken: number; most: number },
 ): GenerationSettings {
-  const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens, most) }
+  const { maxLength = Number.POSITIVE_INFINITY } = defaults
+  const byDefault = Math.min(defaults.maxTokens, Math.max(1, maxLength - taken))
+  const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens ?? byDefault, most) }
   const { temperature, beams = 1, seed = randomInt(seeds) } = merged
   if (temperature === 0) return merged
   if (beams === 1) return { ...merged, seed }

@@ -3,6 +3,7 @@ import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { unhonouredText } from '../models/generation/unhonoured.ts'
 import { pinnedLevel } from '../pipeline/captioner.ts'
 import { measurePipeline } from '../pipeline/metrics.ts'
 import { type OpenPipeline, openPipeline } from '../pipeline/open.ts'
@@ -64,6 +65,7 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
     measured.watch(pipeline)
     const decoders = pipeline.decoders.budget
     log.info({ model: model.id, levels: model.levels.length, device: devices, decoders }, 'model is ready')
+    if (model.unhonoured?.length) log.warn({ model: model.id }, unhonouredText(model.unhonoured))
     const loneMs = Math.round(pipeline.costs.predict(pipeline.costs.buckets[0]!, 0))
     if (loneMs > config.sloMs)
       log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')

@@ -24,7 +24,7 @@ beforeAll(async () => {
   const g = new Graph()
   const logits = g.input('logits', 'float32', ['B', size])
   const { history, settings, uniform } = rowInputs(g)
-  const allowed = guarded(g, logits, history, settings, endIds)
+  const allowed = guarded(g, logits, history, settings, { endIds })
   g.output('guarded', allowed, ['B', size])
   g.output('drawn', drawn(g, allowed, uniform, settings), ['B', 1])
   const session = await openSession(g.toModel(), '.', { intraOpNumThreads: 1, logSeverityLevel: 4 })

@@ -1,6 +1,7 @@
 import type { Graph } from '../../onnx/graph.ts'
 import type { Bool, Int, Shape, Value } from '../../onnx/operators.ts'
 import type { DataType } from '../../onnx/proto.ts'
+import type { Bans } from '../generation/bans.ts'
 import { type Choosing, drawn, guarded, type History, remembered } from './choose.ts'
 import type { ExportedPart } from './part.ts'
 
@@ -44,10 +45,11 @@ export function vocabularyOf(decoder: ExportedPart): number | undefined {
   return typeof size === 'number' ? size : undefined
 }
 
-/** Ids that a model ends with, and fills rows with that ended. */
+/** Ids that a model ends with, and fills rows with that ended; ids that never come. */
 export interface EndIds {
   endIds: number[]
   padId: number
+  bans?: Bans | undefined
 }
 
 /** Inputs of every generate session, for a batch of B rows. */
@@ -94,9 +96,9 @@ export function nextIds(
   state: RowState,
   uniform: Value<'float32'>,
   settings: Choosing,
-  { endIds, padId }: EndIds,
+  { endIds, padId, bans }: EndIds,
 ): { made: Int; state: RowState } {
-  const chosen = drawn(g, guarded(g, logits, state.history, settings, endIds), uniform, settings)
+  const chosen = drawn(g, guarded(g, logits, state.history, settings, { endIds, bans }), uniform, settings)
   const made = g.where(state.ended, g.ints(padId), chosen)
   const left = g.sub(state.left, g.ints(1))
   const isEnd = endIds.map((id) => g.equal(made, g.ints(id)))
