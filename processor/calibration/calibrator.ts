@@ -66,8 +66,8 @@ export async function startCalibrator(options: CalibratorOptions): Promise<Calib
     request,
     tags: model.describe !== undefined,
     async run({ pictures }, schedule) {
-      const rows = pictures.map((picture) =>
-        taskRow(model, { request, settings: { temperature: 0 } }, [picture]),
+      const rows = await Promise.all(
+        pictures.map((picture) => taskRow(model, { request, settings: { temperature: 0 } }, [picture])),
       )
       const { rows: results, inferenceMs } = await device.run({ rows, schedule })
       const captions = results.map(

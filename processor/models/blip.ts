@@ -103,7 +103,7 @@ interface BlipPrompts {
 }
 
 /** Start id, then the ids of the text, which the caption continues. */
-function encode({ text, beginning = '' }: PromptRequest, blip: BlipPrompts): EncodedPrompt {
+async function encode({ text, beginning = '' }: PromptRequest, blip: BlipPrompts): Promise<EncodedPrompt> {
   const begun = [text, beginning].filter(Boolean).join(' ')
   const ids = begun ? blip.tokenizer.encodePrompt(begun) : []
   if (ids.length > blip.maxIds)

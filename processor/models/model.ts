@@ -145,7 +145,7 @@ export interface CaptionModel {
   /** Ids of a prompt that a picture takes, of models that read both as one. */
   imageRows?(shape: PictureShape): number
   /** Ids, of the caller's text and pictures and of what is around them. @throws PromptError */
-  encode(request: PromptRequest): EncodedPrompt
+  encode(request: PromptRequest): Promise<EncodedPrompt>
   /** Text of ids, without special ones. */
   decode(ids: number[]): string
   /** Of a tagger: what its scores say. */

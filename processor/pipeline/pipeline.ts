@@ -157,7 +157,10 @@ export class Pipeline implements Captioner {
       relativeCost: flopShare,
       exact: quality?.exact,
     }))
-    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
+    const row = await measuredRow(
+      model,
+      await readPicture(await readFile(bundledPictures[0]!), model.picture),
+    )
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
     const decodersAtOnce = planDecoders(decoders ?? defaultDecoders(onCpu)).perLane
     const costs = await seedCosts(pool.devices[0]!, {
@@ -217,7 +220,7 @@ export class Pipeline implements Captioner {
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
-      const row = taskRow(this.#model, task, pictures)
+      const row = await taskRow(this.#model, task, pictures)
       const rules = {
         ...this.#rules,
         begun: captionIds(row.prompt, { ids: [] }).length,

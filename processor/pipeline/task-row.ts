@@ -18,11 +18,15 @@ const seeds = 2 ** 31
  * What a device runs for a task.
  * @throws TurbineError of the prompt: `prompt_too_long`, `too_many_images`, `task_unknown`
  */
-export function taskRow(model: RowModel, task: RowTask, pictures: readonly RunPicture[]): RunRow {
+export async function taskRow(
+  model: RowModel,
+  task: RowTask,
+  pictures: readonly RunPicture[],
+): Promise<RunRow> {
   const { prompt = '', request = {} } = task
   const shapes = pictures.map(({ shape }) => shape)
   try {
-    const encoded = model.encode({ beginning: prompt, text: '', ...request, pictures: shapes })
+    const encoded = await model.encode({ beginning: prompt, text: '', ...request, pictures: shapes })
     // Prompt and answer of these are one sequence.
     const taken = model.runner.kind === 'vision-language' ? encoded.ids.length : 0
     return {

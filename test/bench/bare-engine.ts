@@ -13,11 +13,12 @@ export async function openBareEngine(device: string, batch: number) {
   const pool = await DevicePool.start({ model, devices, buckets: bucketsUpTo(batch) })
   const { pixels } = await drawScenes(5, batch)
   const bytes = pixels.length / batch
-  const rows = Array.from({ length: batch }, (_, index) => {
+  const asked = Array.from({ length: batch }, (_, index) => {
     const shared = new Uint8Array(new SharedArrayBuffer(bytes))
     shared.set(pixels.subarray(index * bytes, (index + 1) * bytes))
     return plainRow(model, { pixels: shared, shape: wholePicture })
   })
+  const rows = await Promise.all(asked)
   return {
     async imagesPerSecond(images: number): Promise<number> {
       const start = performance.now()

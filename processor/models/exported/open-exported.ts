@@ -176,8 +176,8 @@ function planOf(
   return { kind: 'encoder-decoder', lengths, vision, generate: metadata, startIds, forcedEndId }
 }
 
-function encode(family: ExportedFamily, request: PromptRequest) {
-  const prompt = family.encode(request)
+async function encode(family: ExportedFamily, request: PromptRequest) {
+  const prompt = await family.encode(request)
   return family.positions
     ? { ...prompt, positions: family.positions(prompt, request.pictures).positions }
     : prompt
