@@ -62,8 +62,8 @@ export async function startCalibrator(options: CalibratorOptions): Promise<Calib
     })
   const pools = [await start(precision)]
   const captionOn = async (pool: DevicePool, { pictures }: PictureBatch, schedule: Schedule) => {
-    const rows = pictures.map((picture) =>
-      taskRow(model, { request, settings: { temperature: 0 } }, [picture]),
+    const rows = await Promise.all(
+      pictures.map((picture) => taskRow(model, { request, settings: { temperature: 0 } }, [picture])),
     )
     const { rows: results, inferenceMs } = await pool.devices[0]!.run({ rows, schedule })
     const captions = results.map(

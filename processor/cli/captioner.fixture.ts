@@ -1,6 +1,6 @@
 import type { Captioned, Captioner, CaptionTask } from '../pipeline/captioner.ts'
 
-export interface FakeCaptionerOptions extends Pick<Captioner, 'can' | 'byDefault'> {
+export interface FakeCaptionerOptions extends Pick<Captioner, 'can' | 'byDefault' | 'unhonoured'> {
   model?: string
   concurrency?: number
   /** Sees every task. */
@@ -15,6 +15,7 @@ export class FakeCaptioner implements Captioner {
   readonly concurrency: number
   readonly can: Captioner['can']
   readonly byDefault: Captioner['byDefault']
+  readonly unhonoured: Captioner['unhonoured']
   closed = false
   readonly #options: FakeCaptionerOptions
 
@@ -24,6 +25,7 @@ export class FakeCaptioner implements Captioner {
     this.concurrency = options.concurrency ?? 4
     this.can = options.can
     this.byDefault = options.byDefault
+    this.unhonoured = options.unhonoured
   }
 
   async caption(task: CaptionTask): Promise<Captioned> {

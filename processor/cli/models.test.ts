@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -178,6 +178,28 @@ test.each([
   expect(printed.stdout).toMatch(turbo)
   expect(printed.stdout).toMatch(other)
   if (!('dtype' in flags)) expect(printed.stdout).not.toContain('not batch-invariant')
+})
+
+test('a tagger, which makes no tokens, has no maximum of them', async () => {
+  const { environment, printed } = environmentOf()
+  await runShow(fixture('wd-tagger'), {}, environment)
+  expect(printed.stdout).toMatch(/parameters +stop$/m)
+  expect(printed.stdout).not.toMatch(/max_tokens|maximum of tokens/)
+})
+
+test('what a folder asks for and the model does not do is told', async () => {
+  const { environment, printed } = environmentOf()
+  const target = join(folder, 'searching')
+  await cp(fixture('smolvlm'), target, { recursive: true })
+  const file = join(target, 'generation_config.json')
+  const json = JSON.parse(await readFile(file, 'utf8'))
+  await writeFile(file, JSON.stringify({ ...json, num_beams: 4, typical_p: 0.9 }))
+  await runShow(target, {}, environment)
+  expect(printed.stdout).toMatch(/note +generation_config\.json asks for num_beams 4, which is not done/)
+  await writeFile(file, JSON.stringify({ ...json, suppress_tokens: [999_999] }))
+  printed.stdout = ''
+  await expect(runShow(target, {}, environment)).rejects.toMatchObject({ code: 'incomplete' })
+  expect(printed.stdout).toMatch(/refused .*generation_config.json has the id 999999; the decoder knows/)
 })
 
 test('a type that is not there is told', async () => {

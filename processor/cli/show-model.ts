@@ -1,6 +1,7 @@
 import type { Capabilities } from '../../edge/contract/model.ts'
 import type { DescribedPicture, ModelDescription } from '../models/describe.ts'
 import { batchDependent } from '../models/exported/dtypes.ts'
+import { unhonouredText } from '../models/generation/unhonoured.ts'
 import { formatBytes, formatTable } from './format.ts'
 
 /** What `models show --json` prints. */
@@ -25,6 +26,8 @@ export interface ShownModel {
   context_length?: number
   /** Maximum tokens of a caption where a request says nothing. */
   max_output_tokens?: number
+  /** What its generation_config.json says that would change captions, and is not honoured. */
+  unhonoured?: readonly string[]
   refused?: string
 }
 
@@ -43,6 +46,7 @@ export function shownModel(
       context_length: model.maxTokens,
       max_output_tokens: Math.min(model.generation.maxTokens, model.maxTokens),
     },
+    ...(model.unhonoured?.length && { unhonoured: model.unhonoured }),
   }
 }
 
@@ -70,12 +74,16 @@ export function showModel(model: ShownModel): string {
     turbo && ('refused' in turbo ? `nowhere: ${turbo.refused}` : `in blocks ${turbo.blocks.join(', ')}`),
   )
   add('context length', model.context_length?.toString())
-  add('maximum of tokens', model.max_output_tokens?.toString())
+  if (model.unhonoured) add('note', unhonouredText(model.unhonoured))
+  if (can?.output !== 'tags') add('maximum of tokens', model.max_output_tokens?.toString())
   if (can) {
     add('text', can.follows_text === 'none' ? 'not followed' : can.follows_text)
     if (can.tasks) add('tasks', can.tasks.join(', '))
     add('images of a request', String(can.max_images))
-    add('parameters', ['max_tokens', 'stop', ...can.parameters].join(', '))
+    add(
+      'parameters',
+      [...(can.output === 'tags' ? [] : ['max_tokens']), 'stop', ...can.parameters].join(', '),
+    )
     add('output', can.output)
   }
   return formatTable(rows)

@@ -71,12 +71,12 @@ export function bucketFor(count: number, buckets: readonly number[]): number {
 }
 
 /** The row of a picture that nobody asks anything about. */
-export const plainRow = (
+export const plainRow = async (
   model: Pick<CaptionModel, 'encode' | 'generation'>,
   picture: RunPicture,
-): RunRow => ({
+): Promise<RunRow> => ({
   pictures: [picture],
-  prompt: model.encode({ text: '', pictures: [picture.shape] }),
+  prompt: await model.encode({ text: '', pictures: [picture.shape] }),
   settings: model.generation,
 })
 
@@ -84,11 +84,11 @@ export const plainRow = (
 const measuredTokens = 32
 
 /** The row to measure a model with. */
-export function measuredRow(
+export async function measuredRow(
   model: Pick<CaptionModel, 'encode' | 'generation' | 'runner'>,
   picture: RunPicture,
-): RunRow {
-  const row = plainRow(model, picture)
+): Promise<RunRow> {
+  const row = await plainRow(model, picture)
   if (model.runner.lengths === 'equal') return row
   return {
     ...row,

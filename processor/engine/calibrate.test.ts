@@ -10,7 +10,7 @@ let model: CaptionModel
 let row: RunRow
 beforeAll(async () => {
   model = await openModel(tinyBlip)
-  row = plainRow(model, blankPicture(model.picture))
+  row = await plainRow(model, blankPicture(model.picture))
 })
 
 /** A device that takes no time; the n-th run says that it took n ms. */

@@ -38,7 +38,7 @@ const model: CaptionModel = {
   levels: [],
   follows: 'none',
   maxPictures: 1,
-  encode: () => ({ ids: [1], places: [] }),
+  encode: async () => ({ ids: [1], places: [] }),
   decode: String,
   endIds: [endId],
   generation: greedy(8),

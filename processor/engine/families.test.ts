@@ -77,7 +77,7 @@ describe.each(families)('%s', (name) => {
     async (_, given) => {
       const { encode, positions } = await family
       const request = requestOf(reference, given)
-      const prompt = encode(request)
+      const prompt = await encode(request)
       expect(prompt.ids.length > 0 ? prompt.ids : prompt.start).toEqual(given.inputIds)
       const { image } = reference.ids
       if (image !== undefined)

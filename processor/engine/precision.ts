@@ -92,7 +92,7 @@ export async function agreeInFloat16({ model, device, images }: PrecisionOptions
     const ids: number[][] = []
     try {
       for (const image of images) {
-        const rows = [plainRow(model, await readPicture(image, model.picture))]
+        const rows = [await plainRow(model, await readPicture(image, model.picture))]
         for (const schedule of levels) {
           const result = await pool.devices[0]!.run({ rows, schedule })
           ids.push(...result.rows.map(({ ids }) => ids))

@@ -51,7 +51,11 @@ export async function openBlip(folder: string): Promise<BlipModel> {
   const endId = text.sep_token_id
   const { image_size: side } = vision
   const maxTokens = Math.max(1, config.maxLength - 1)
-  const { settings } = await readGenerationDefaults(folder, { endIds: [endId] })
+  const { settings, unhonoured } = await readGenerationDefaults(folder, {
+    endIds: [endId],
+    sampling: false,
+    forcedEnd: false,
+  })
   return {
     id: basename(resolve(folder)),
     folder,
@@ -67,6 +71,7 @@ export async function openBlip(folder: string): Promise<BlipModel> {
     endIds: [endId],
     // Words are never sampled.
     generation: { ...settings, ...greedySampling, maxTokens },
+    unhonoured,
     maxTokens,
     honours: ['maxTokens', 'minTokens', 'repetitionPenalty', 'noRepeatNgram', 'beams'],
     runner: {
@@ -98,7 +103,7 @@ interface BlipPrompts {
 }
 
 /** Start id, then the ids of the text, which the caption continues. */
-function encode({ text, beginning = '' }: PromptRequest, blip: BlipPrompts): EncodedPrompt {
+async function encode({ text, beginning = '' }: PromptRequest, blip: BlipPrompts): Promise<EncodedPrompt> {
   const begun = [text, beginning].filter(Boolean).join(' ')
   const ids = begun ? blip.tokenizer.encodePrompt(begun) : []
   if (ids.length > blip.maxIds)

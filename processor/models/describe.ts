@@ -50,6 +50,7 @@ export interface ModelDescription {
     | 'honours'
     | 'generation'
     | 'maxTokens'
+    | 'unhonoured'
     | 'dtype'
     | 'batchInvariant'
     | 'runner'

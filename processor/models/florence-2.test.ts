@@ -34,21 +34,21 @@ const write = (more: object) =>
   )
 
 const pictures = [{ count: 1, rows: 1, cols: 1 }]
-const asked = (request: object) => {
-  const { ids } = florence.encode({ text: '', pictures, ...request })
+const asked = async (request: object) => {
+  const { ids } = await florence.encode({ text: '', pictures, ...request })
   return florence.decode(ids.slice(11, -1))
 }
 
 describe('openFlorence2', () => {
-  it('puts the rows of a picture before the text', () => {
-    const { ids, places, start } = florence.encode({ text: 'Hi', pictures })
+  it('puts the rows of a picture before the text', async () => {
+    const { ids, places, start } = await florence.encode({ text: 'Hi', pictures })
     // 3 x 3 places, and their mean.
     expect(places).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     expect(ids.slice(0, 11)).toEqual([...Array(10).fill(1), 0])
     expect(ids.at(-1)).toBe(2)
     expect(start).toEqual([2, 0])
     expect(florence.imageRows(pictures[0]!)).toBe(10)
-    const begun = florence.encode({ text: 'Hi', beginning: 'a', pictures })
+    const begun = await florence.encode({ text: 'Hi', beginning: 'a', pictures })
     expect(begun.ids).toEqual(ids)
     expect(begun.start!.slice(0, 2)).toEqual([2, 0])
     expect(florence.decode(begun.start!.slice(2))).toBe('a')
@@ -65,8 +65,8 @@ describe('openFlorence2', () => {
     [{ text: '<CAPTION_TO_PHRASE_GROUNDING> a $& cat' }, 'Locate the phrases in the caption: a $& cat'],
     [{ task: 'OPEN_VOCABULARY_DETECTION', text: 'a cat' }, 'Locate a cat in the image.'],
     [{ text: 'What is it?' }, 'What is it?'],
-  ])('asks %j', (request, question) => {
-    expect(asked(request)).toBe(question)
+  ])('asks %j', async (request, question) => {
+    expect(await asked(request)).toBe(question)
   })
 
   it.each([
@@ -74,8 +74,8 @@ describe('openFlorence2', () => {
     [{ text: '<CAPTION> of a cat' }, 'task_unknown', /<CAPTION> reads no text beside it/],
     [{ task: 'REGION_TO_OCR' }, 'task_unknown', /reads a text beside it/],
     [{ text: 'word '.repeat(60) }, 'prompt_too_long', /at most 52 behind a picture/],
-  ])('refuses %j', (request, code, message) => {
-    expect(() => asked(request)).toThrow(
+  ])('refuses %j', async (request, code, message) => {
+    await expect(asked(request)).rejects.toThrow(
       expect.objectContaining({ name: 'PromptError', code, message: expect.stringMatching(message) }),
     )
   })
@@ -86,7 +86,7 @@ describe('openFlorence2', () => {
     const own = await openFlorence2(folder)
     expect(own.tasks).toEqual(['<GENERATE_TAGS>'])
     expect(own.imageRows(pictures[0]!)).toBe(7)
-    const { ids } = own.encode({ task: 'generate_tags', text: '', pictures })
+    const { ids } = await own.encode({ task: 'generate_tags', text: '', pictures })
     expect(own.decode(ids.slice(8, -1))).toBe('List the tags.')
     // Without its own there are those that all have.
     expect(JSON.parse(await readFile(join(folder, 'config.json'), 'utf8'))).not.toHaveProperty('tasks')

@@ -99,7 +99,7 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
   ].filter((id) => id !== null)
   const places = Array.from({ length: rows }, (_, index) => index)
   const maxContext = text.max_position_embeddings
-  const encode = (request: PromptRequest): EncodedPrompt => {
+  const encode = async (request: PromptRequest): Promise<EncodedPrompt> => {
     const question = tokenizer.encodePrompt(questionOf(request, tasks))
     const ids = [...places.map(() => imageId), ...[text.bos_token_id, ...question, text.eos_token_id[0]!]]
     if (ids.length > maxContext)

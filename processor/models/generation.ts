@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ModelFolderError } from '../onnx/weights.ts'
+import type { Bans } from './generation/bans.ts'
+import { unhonoured, unhonouredFields } from './generation/unhonoured.ts'
 import { readModelJson } from './model-file.ts'
 
 /** How one caption is made. */
@@ -9,6 +11,10 @@ export interface GenerationSettings {
   maxTokens: number
   /** Ids before an end id may come; default 0. */
   minTokens?: number
+  /** Ids of prompt and caption together before an end id may come; default 0. */
+  minLength?: number
+  /** Maximum ids of prompt and caption together where a request says nothing; default: none. */
+  maxLength?: number
   /** 0 is greedy: always the most probable id. */
   temperature: number
   /** Least probability of the ids that are drawn from, above 0 to 1. */
@@ -30,7 +36,9 @@ export interface GenerationSettings {
   /** Above 0 a beam search prefers longer captions; default 1. */
   lengthPenalty?: number
   /** A beam search ends with the first so many captions that ended; default false: when no better one can come. */
-  earlyStopping?: boolean
+  earlyStopping?: boolean | 'never'
+  /** Ids that never come. */
+  bans?: Bans
 }
 
 /** What a model folder says about generation. */
@@ -44,6 +52,8 @@ export interface GenerationDefaults {
   startIds: number[]
   /** Id that a caption ends with when it reaches its most ids. */
   forcedEndId?: number
+  /** What generation_config.json says that would change captions, and is not honoured. */
+  unhonoured: string[]
 }
 
 /** Where folders say nothing: most ids of a caption. */
@@ -52,8 +62,11 @@ const defaultMaxTokens = 256
 /** Negative where there is none. */
 const id = z.int()
 const idList = z.array(id).min(1).max(256)
+const bannedId = z.int().min(0)
+const mostBans = 10_000
 const generationSchema = z
   .object({
+    ...Object.fromEntries(unhonouredFields.map((name) => [name, z.unknown()])),
     eos_token_id: z.union([id, idList]),
     pad_token_id: id,
     bos_token_id: id,
@@ -72,6 +85,9 @@ const generationSchema = z
     no_repeat_ngram_size: z.int().min(0).max(100),
     num_beams: z.int().positive().max(64),
     length_penalty: z.number(),
+    suppress_tokens: z.array(bannedId).max(mostBans),
+    begin_suppress_tokens: z.array(bannedId).max(mostBans),
+    bad_words_ids: z.array(z.array(bannedId).min(1).max(100)).max(mostBans),
     early_stopping: z.union([z.boolean(), z.literal('never')]),
   })
   .partial()
@@ -98,6 +114,10 @@ export interface GenerationOptions {
   maxTokens?: number
   /** Ids that end a caption where the folder says nothing. */
   endIds?: number[]
+  /** False: the model has no beams, draws no words, forces no id at the end. Default: true. */
+  beams?: boolean
+  sampling?: boolean
+  forcedEnd?: boolean
 }
 
 /**
@@ -119,7 +139,14 @@ export async function readGenerationDefaults(
     throw new ModelFolderError(
       `${join(folder, 'generation_config.json')}: eos_token_id is missing, in config.json too. Pull the model again.`,
     )
-  return { settings: settingsOf(generation ?? legacy, options), ...ids, padId: ids.padId ?? endId }
+  const json = generation ?? legacy
+  const { beams = true, sampling = true, forcedEnd = true } = options
+  return {
+    settings: settingsOf(json, ids.endIds, options),
+    ...ids,
+    padId: ids.padId ?? endId,
+    unhonoured: unhonoured({ json, beams, sampling, forcedEnd }),
+  }
 }
 
 function idsOf(json: GenerationJson, { endIds = [] }: GenerationOptions) {
@@ -135,11 +162,15 @@ function idsOf(json: GenerationJson, { endIds = [] }: GenerationOptions) {
 
 function settingsOf(
   json: GenerationJson,
-  { encoderDecoder = false, maxTokens = defaultMaxTokens }: GenerationOptions,
+  endIds: number[],
+  { encoderDecoder = false, maxTokens = defaultMaxTokens, beams = true, sampling = true }: GenerationOptions,
 ): GenerationSettings {
   // The one most probable id is no choice: with a temperature of its own a request does sample.
-  const sampled = json.do_sample === true && json.top_k !== 1
+  const sampled = sampling && json.do_sample === true && json.top_k !== 1
   const byLength = encoderDecoder && json.max_length !== undefined ? json.max_length - 1 : undefined
+  // What is made counts where prompts do.
+  const byBoth = encoderDecoder || json.max_new_tokens !== undefined ? undefined : json.max_length
+  const bans = bansOf(json, endIds)
   return {
     maxTokens: Math.max(1, json.max_new_tokens ?? byLength ?? maxTokens),
     temperature: sampled ? (json.temperature ?? 1) : 0,
@@ -148,10 +179,25 @@ function settingsOf(
     repetitionPenalty: json.repetition_penalty ?? 1,
     noRepeatNgram: json.no_repeat_ngram_size ?? 0,
     ...(json.min_new_tokens !== undefined && { minTokens: json.min_new_tokens }),
-    beams: json.num_beams ?? 1,
+    ...(json.min_length && json.min_new_tokens === undefined && { minLength: json.min_length }),
+    ...(byBoth !== undefined && { maxLength: byBoth }),
+    ...(bans && { bans }),
+    beams: beams ? (json.num_beams ?? 1) : 1,
     lengthPenalty: json.length_penalty ?? 1,
-    earlyStopping: json.early_stopping === true,
+    earlyStopping: json.early_stopping ?? false,
   }
+}
+
+/** A word of one id never comes; one that is an end id is none. */
+function bansOf(json: GenerationJson, endIds: number[]): Bans | undefined {
+  const words = (json.bad_words_ids ?? []).filter(([id, ...more]) => more.length > 0 || !endIds.includes(id!))
+  const single = words.flatMap((word) => (word.length === 1 ? word : []))
+  const bans = {
+    always: [...new Set([...(json.suppress_tokens ?? []), ...single])],
+    first: json.begin_suppress_tokens ?? [],
+    words: words.filter((word) => word.length > 1),
+  }
+  return Object.values(bans).some((each) => each.length > 0) ? bans : undefined
 }
 
 const listOf = (value: number | number[] | undefined): number[] =>

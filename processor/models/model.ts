@@ -74,6 +74,8 @@ export interface VisionLanguagePlan {
   lengths: PromptLengths
   vision: VisionPlan
   generate: GenerateMetadata
+  /** Id that a caption ends with that reaches its most ids. */
+  forcedEndId?: number
 }
 
 /** Session `vision`, then a session `generate` of `encoderGraph`; with beams the files as sessions of their own (`beamGraphs`). */
@@ -145,7 +147,7 @@ export interface CaptionModel {
   /** Ids of a prompt that a picture takes, of models that read both as one. */
   imageRows?(shape: PictureShape): number
   /** Ids, of the caller's text and pictures and of what is around them. @throws PromptError */
-  encode(request: PromptRequest): EncodedPrompt
+  encode(request: PromptRequest): Promise<EncodedPrompt>
   /** Text of ids, without special ones. */
   decode(ids: number[]): string
   /** Of a tagger: what its scores say. */
@@ -154,6 +156,8 @@ export interface CaptionModel {
   endIds: readonly number[]
   /** Settings where a caller has none. */
   generation: GenerationSettings
+  /** What its generation_config.json says that would change captions, and is not honoured; absent: nothing. */
+  unhonoured?: readonly string[]
   /** Maximum ids of an answer; of a model that reads prompt and answer as one, of both. */
   maxTokens: number
   /** Settings that callers can change. */

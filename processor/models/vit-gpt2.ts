@@ -52,7 +52,7 @@ export async function openVitGpt2(folder: string): Promise<ExportedFamily> {
     follows: 'none',
     maxPictures: 1,
     imageRows: () => rows,
-    encode: ({ beginning = '' }) => {
+    encode: async ({ beginning = '' }) => {
       const begun = tokenizer.encodePrompt(beginning)
       if (begun.length + 1 >= maxContext)
         throw new PromptError(

@@ -47,6 +47,11 @@ const targetMs = 1500
 /** Plays arrivals against one device on a virtual clock. */
 async function play(arrivals: Arrival[]): Promise<{ outcomes: Outcome[]; levelAt(ms: number): number }> {
   let now = 0
+  const measured = await taskRow(model, {}, [large])
+  const rows = new Map([
+    [large, measured],
+    [small, await taskRow(model, {}, [small])],
+  ])
   const seen: { at: number; level: number }[] = []
   const ends: { at: number; finish(): void }[] = []
   const device = {
@@ -62,7 +67,6 @@ async function play(arrivals: Arrival[]): Promise<{ outcomes: Outcome[]; levelAt
       return promise
     },
   }
-  const measured = taskRow(model, {}, [large])
   const levels = model.levels.map(({ pruneRatio, flopShare }) => ({ pruneRatio, relativeCost: flopShare }))
   const samples = levels.flatMap((_, level) =>
     buckets.map((bucket) => ({ bucket, level, ...runOf(bucket, level) })),
@@ -87,7 +91,7 @@ async function play(arrivals: Arrival[]): Promise<{ outcomes: Outcome[]; levelAt
       outcome.retryAfterSeconds = decision.retryAfterSeconds
       return
     }
-    const row = taskRow(model, {}, [picture])
+    const row = rows.get(picture)!
     void executor.run({ lane, enqueuedAt: now, deadline, maxPrune: 1 }, { row }).then((result) => {
       outcome.result = result
       outcome.doneAt = now

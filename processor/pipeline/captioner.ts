@@ -51,6 +51,8 @@ export interface Captioner {
   readonly can?: Capabilities
   /** What it is asked by requests that ask nothing; default: nothing. */
   readonly byDefault?: CaptionText | undefined
+  /** What its folder says of generation and is not honoured; default: nothing. */
+  readonly unhonoured?: readonly string[] | undefined
   /**
    * @throws TurbineError `image_*` for an image that cannot be captioned, `queue_full` with `retryAfterSeconds`,
    * `shutting_down`

@@ -25,7 +25,7 @@ async function executorAt(level?: number): Promise<Executor> {
   const model = await openModel(tinyBlip)
   return new Executor({
     model,
-    measured: plainRow(model, blankPicture(model.picture)),
+    measured: await plainRow(model, blankPicture(model.picture)),
     pool: { devices: [{}], maxBatch: 1 } as unknown as DevicePool,
     costs: new CostModel({ levels, buckets: [1], samples }),
     queueLimit: 100,
@@ -53,6 +53,7 @@ async function sharingExecutors() {
   let running = 0
   let most = 0
   const now = () => started.length
+  const row = await plainRow(model, blankPicture(model.picture))
   const executors = ['a', 'b'].map((name) => {
     const run = async ({ rows }: DeviceRun) => {
       started.push(name)
@@ -63,12 +64,11 @@ async function sharingExecutors() {
     }
     return new Executor({
       ...{ model, turns, now, queueLimit: 100, interactiveTargetMs: 500 },
-      measured: plainRow(model, blankPicture(model.picture)),
+      measured: row,
       pool: { devices: [{ name: 'cpu', run }], maxBatch: 1 } as unknown as DevicePool,
       costs: new CostModel({ levels, buckets: [1], samples }),
     })
   })
-  const row = plainRow(model, blankPicture(model.picture))
   const ask = (executor: Executor, lane: Lane) =>
     executor.run({ lane, enqueuedAt: 0, maxPrune: 0, deadline: 500 }, { row })
   return { a: executors[0]!, b: executors[1]!, ask, started, most: () => most }
@@ -124,7 +124,7 @@ async function executorOf(runs: { rows: readonly RunRow[]; end: PromiseWithResol
       return end.promise
     },
   }
-  const measured = plainRow(model, blankPicture(model.picture))
+  const measured = await plainRow(model, blankPicture(model.picture))
   const executor = new Executor({
     model,
     measured,

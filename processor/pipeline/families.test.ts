@@ -80,7 +80,7 @@ describe.each(families)('%s', (name) => {
   afterAll(() => pool.close())
 
   /** The pixels are those of Hugging Face: each view may have settings of its own. */
-  function rowOf(given: Case): RunRow {
+  async function rowOf(given: Case): Promise<RunRow> {
     const pictures = given.views.map((name) => {
       const view = reference.views[name]!
       const bytes = reference.pixels(view)
@@ -88,7 +88,7 @@ describe.each(families)('%s', (name) => {
       pixels.set(bytes)
       return { pixels, shape: view.shape }
     })
-    const prompt = model.encode({ ...requestOf(given), pictures: pictures.map(({ shape }) => shape) })
+    const prompt = await model.encode({ ...requestOf(given), pictures: pictures.map(({ shape }) => shape) })
     const settings = { ...model.generation, ...askedOf(given), maxTokens: given.maxNewTokens }
     return { pictures, prompt, settings }
   }
@@ -101,13 +101,14 @@ describe.each(families)('%s', (name) => {
   }
 
   it('makes the ids of transformers, whatever is asked', async () => {
-    for (const given of cases) expect((await run([rowOf(given)])).rows, given.name).toEqual([expected(given)])
+    for (const given of cases)
+      expect((await run([await rowOf(given)])).rows, given.name).toEqual([expected(given)])
   })
 
   it('makes the same in batches of different prompts', async () => {
     for (let at = 0; at + 5 <= cases.length; at += 5) {
       const batch = cases.slice(at, at + 5)
-      expect((await run(batch.map(rowOf))).rows).toEqual(batch.map(expected))
+      expect((await run(await Promise.all(batch.map(rowOf)))).rows).toEqual(batch.map(expected))
     }
   })
 
@@ -115,7 +116,7 @@ describe.each(families)('%s', (name) => {
 
   it('captions at every level', async () => {
     for (const schedule of model.levels) {
-      const { rows } = await pool.devices[0]!.run({ rows: [rowOf(cases[0]!)], schedule })
+      const { rows } = await pool.devices[0]!.run({ rows: [await rowOf(cases[0]!)], schedule })
       expect(rows[0]!.ids.length).toBeGreaterThan(0)
     }
   })
@@ -147,15 +148,15 @@ describe.each(families)('%s', (name) => {
           }),
         ),
       )
-      captions.forEach(({ caption, finish_reason, turbine }, index) => {
+      for (const [index, { caption, finish_reason, turbine }] of captions.entries()) {
         const given = some[index]!
-        const { answer = Number.POSITIVE_INFINITY, ids } = rowOf(given).prompt
+        const { answer = Number.POSITIVE_INFINITY, ids } = (await rowOf(given)).prompt
         const made = expected(given)
         expect(caption, given.name).toBe(model.decode([...ids.slice(answer), ...made.ids]))
         expect(finish_reason).toBe(made.ended ? 'stop' : 'length')
         expect(turbine.output_tokens).toBe(given.ids.length)
         expect(turbine.tokens_in).toBeGreaterThan(0)
-      })
+      }
       if (model.runner.kind === 'vision-language') expect(shown.length).toBeGreaterThan(some.length)
     } finally {
       await pipeline.close()

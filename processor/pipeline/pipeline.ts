@@ -19,11 +19,11 @@ import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 import type { Captioned, Captioner, CaptionTask } from './captioner.ts'
-import { type CaptionRules, endCaption, growingCaption } from './end-caption.ts'
 import { Executor, type ExecutorOptions, leave } from './executor.ts'
 import { estimatedBytes, type PictureAsk, PictureMemory, pictureMemory } from './picture-memory.ts'
 import { seedCosts } from './seed-costs.ts'
 import { checkImages, taskRow } from './task-row.ts'
+import { type CaptionRules, endCaption, growingCaption } from './text/end-caption.ts'
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'onBatch'>,
@@ -79,6 +79,7 @@ export class Pipeline implements Captioner {
   readonly model: string
   readonly can: Capabilities
   readonly byDefault: CaptionText | undefined
+  readonly unhonoured: readonly string[] | undefined
   readonly concurrency: number
   /** What it computes in, as it is shown. */
   readonly precision: string
@@ -111,6 +112,7 @@ export class Pipeline implements Captioner {
     this.precision = options.precision ?? 'float32'
     this.can = capabilitiesOf(model)
     this.byDefault = askedByDefault({ id: model.id, can: this.can }, options.prompt)
+    this.unhonoured = model.unhonoured
     this.concurrency = 2 * pool.maxBatch * pool.devices.length
     this.costs = costs
     this.#level = level
@@ -154,7 +156,10 @@ export class Pipeline implements Captioner {
       relativeCost: flopShare,
       exact: quality && relativeExact(quality.exact, model.levels[0]!.quality?.exact),
     }))
-    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
+    const row = await measuredRow(
+      model,
+      await readPicture(await readFile(bundledPictures[0]!), model.picture),
+    )
     const onCpu = devices.some(({ provider }) => provider === 'cpu')
     const budget = decoders?.budget ?? planDecoders(splitCores({ onCpu, decoders: decodersAtOnce }).decoders)
     const costs = await seedCosts(pool.devices[0]!, {
@@ -214,15 +219,16 @@ export class Pipeline implements Captioner {
       signal?.throwIfAborted()
       const deadline = task.idle ? Number.POSITIVE_INFINITY : task.deadline
       const queued = { lane: task.lane, enqueuedAt: acceptedAt, deadline, maxPrune, level }
-      const row = taskRow(this.#model, task, pictures)
+      const row = await taskRow(this.#model, task, pictures)
       const rules = {
         ...this.#rules,
         begun: captionIds(row.prompt, { ids: [] }).length,
         stop: task.stop,
         decode: this.#model.decode,
       }
+      const grow = growingCaption(rules)
       const onIds = (ids: number[]) => {
-        const grown = growingCaption(captionIds(row.prompt, { ids }), rules)
+        const grown = grow(captionIds(row.prompt, { ids }))
         if (grown.isOver) leave(row)
         task.onText?.(grown.text)
       }

@@ -1,6 +1,6 @@
 import { beforeAll, expect, test } from 'vitest'
 import { blankPicture } from '../engine/batch.fixture.ts'
-import { type DeviceRun, plainRow } from '../engine/batch.ts'
+import { type DeviceRun, plainRow, type RunRow } from '../engine/batch.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { openModel } from '../models/open-model.ts'
 import { tinyBlip } from '../models/tiny-blip.fixture.ts'
@@ -10,9 +10,11 @@ import { seedCosts } from './seed-costs.ts'
 const buckets = [1, 2, 4]
 const levels = [0, 0.5].map((pruneRatio) => ({ pruneRatio, relativeCost: 1 - pruneRatio / 2 }))
 let model: CaptionModel
+let row: RunRow
 beforeAll(async () => {
   const opened = await openModel(tinyBlip)
   model = { ...opened, levels: [opened.levels[0]!, opened.levels.at(-1)!] }
+  row = await plainRow(model, blankPicture(model.picture))
 })
 
 /** A device that takes so long for an image, and counts its runs. */
@@ -38,9 +40,8 @@ function cacheOf(kept?: CostSample[]) {
   }
 }
 
-const row = () => plainRow(model, blankPicture(model.picture))
 const seed = (device: ReturnType<typeof deviceOf>, cache?: ReturnType<typeof cacheOf>) =>
-  seedCosts(device, { model, buckets, levels, row: row(), cache })
+  seedCosts(device, { model, buckets, levels, row, cache })
 
 test('a first start measures, and keeps what it measured', async () => {
   const cache = cacheOf()
@@ -77,7 +78,7 @@ test('the slow first runs of each shape on a GPU do not hide that large batches 
       return { rows: [], inferenceMs: before < 2 ? 2600 : 45 + count }
     },
   }
-  const costs = await seedCosts(gpu, { model, buckets, levels, row: row(), gpu: true })
+  const costs = await seedCosts(gpu, { model, buckets, levels, row, gpu: true })
   expect(costs.predict(4, 0)).toBeCloseTo(49)
   expect(costs.best(0).bucket).toBe(4)
 })
@@ -90,7 +91,7 @@ test('a cache that cannot be written costs nothing but the next start', async ()
     model,
     buckets,
     levels,
-    row: row(),
+    row,
     cache,
     onCacheError,
   })

@@ -8,18 +8,18 @@ import { checkImages, taskRow } from './task-row.ts'
 const image = new Uint8Array(1)
 const picture = { pixels: new Uint8Array(new SharedArrayBuffer(3)), shape: wholePicture }
 
-function rowOf(task: Partial<CaptionTask>, generation = greedy(20)) {
+async function rowOf(task: Partial<CaptionTask>, generation = greedy(20)) {
   const requests: PromptRequest[] = []
   const model = {
     generation,
     maxTokens: 20,
     runner: { kind: 'captioner' } as never,
-    encode: (request: PromptRequest) => {
+    encode: async (request: PromptRequest) => {
       requests.push(request)
       return { ids: [1], places: [] }
     },
   }
-  const row = taskRow(model, { image, lane: 'batch', ...task }, [picture])
+  const row = await taskRow(model, { image, lane: 'batch', ...task }, [picture])
   return { row, request: requests[0]! }
 }
 
@@ -31,23 +31,26 @@ test.each([
     { request: { system: 'Be short.', text: 'What is it?', beginning: 'A' } },
     { system: 'Be short.', text: 'What is it?', beginning: 'A' },
   ],
-])('asks %s', (_, task, expected) => {
-  expect(rowOf(task).request).toEqual({ ...expected, pictures: [wholePicture] })
+])('asks %s', async (_, task, expected) => {
+  expect((await rowOf(task)).request).toEqual({ ...expected, pictures: [wholePicture] })
 })
 
-test("settings are the model's, then the task's, and never more tokens than the model has", () => {
-  expect(rowOf({}).row.settings).toEqual(greedy(20))
-  expect(rowOf({ maxTokens: 5, settings: { topP: 0.5 } }).row.settings).toEqual({ ...greedy(5), topP: 0.5 })
-  expect(rowOf({ maxTokens: 99 }).row.settings.maxTokens).toBe(20)
+test("settings are the model's, then the task's, and never more tokens than the model has", async () => {
+  expect((await rowOf({})).row.settings).toEqual(greedy(20))
+  expect((await rowOf({ maxTokens: 5, settings: { topP: 0.5 } })).row.settings).toEqual({
+    ...greedy(5),
+    topP: 0.5,
+  })
+  expect((await rowOf({ maxTokens: 99 })).row.settings.maxTokens).toBe(20)
 })
 
-test('a caption that is sampled has a seed, its own or another each time', () => {
-  const seedOf = (settings: CaptionTask['settings']) => rowOf({ settings }).row.settings.seed
-  expect(seedOf({ temperature: 1, seed: 7 })).toBe(7)
-  expect(seedOf({ temperature: 0 })).toBeUndefined()
-  const drawn = Array.from({ length: 5 }, () => seedOf({ temperature: 1 }))
+test('a caption that is sampled has a seed, its own or another each time', async () => {
+  const seedOf = async (settings: CaptionTask['settings']) => (await rowOf({ settings })).row.settings.seed
+  expect(await seedOf({ temperature: 1, seed: 7 })).toBe(7)
+  expect(await seedOf({ temperature: 0 })).toBeUndefined()
+  const drawn = await Promise.all(Array.from({ length: 5 }, () => seedOf({ temperature: 1 })))
   expect(new Set(drawn).size).toBeGreaterThan(1)
-  expect(rowOf({}, { ...greedy(20), temperature: 0.7 }).row.settings.seed).toBeTypeOf('number')
+  expect((await rowOf({}, { ...greedy(20), temperature: 0.7 })).row.settings.seed).toBeTypeOf('number')
 })
 
 test.each([
@@ -60,12 +63,12 @@ test.each([
     { beams: 1, temperature: 1 },
   ],
   ['beams instead of one', { beams: 2 }, { ...greedy(20), temperature: 0.7 }, { beams: 2, temperature: 0 }],
-])('a caption is made with %s', (_, settings, generation, expected) => {
-  expect(rowOf({ settings }, generation).row.settings).toMatchObject(expected)
+])('a caption is made with %s', async (_, settings, generation, expected) => {
+  expect((await rowOf({ settings }, generation)).row.settings).toMatchObject(expected)
 })
 
-test("a prompt that the model refuses is the request's fault", () => {
-  const refuse = () => {
+test("a prompt that the model refuses is the request's fault", async () => {
+  const refuse = async () => {
     throw new PromptError('prompt_too_long', 'Too long.')
   }
   const model = {
@@ -74,7 +77,7 @@ test("a prompt that the model refuses is the request's fault", () => {
     runner: { kind: 'captioner' } as never,
     encode: refuse,
   }
-  expect(() => taskRow(model, {}, [picture])).toThrow(
+  await expect(taskRow(model, {}, [picture])).rejects.toThrow(
     expect.objectContaining({ code: 'prompt_too_long', status: 400, param: 'prompt' }),
   )
 })

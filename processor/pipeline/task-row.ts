@@ -18,17 +18,21 @@ const seeds = 2 ** 31
  * What a device runs for a task.
  * @throws TurbineError of the prompt: `prompt_too_long`, `too_many_images`, `task_unknown`
  */
-export function taskRow(model: RowModel, task: RowTask, pictures: readonly RunPicture[]): RunRow {
+export async function taskRow(
+  model: RowModel,
+  task: RowTask,
+  pictures: readonly RunPicture[],
+): Promise<RunRow> {
   const { prompt = '', request = {} } = task
   const shapes = pictures.map(({ shape }) => shape)
   try {
-    const encoded = model.encode({ beginning: prompt, text: '', ...request, pictures: shapes })
+    const encoded = await model.encode({ beginning: prompt, text: '', ...request, pictures: shapes })
     // Prompt and answer of these are one sequence.
     const taken = model.runner.kind === 'vision-language' ? encoded.ids.length : 0
     return {
       pictures,
       prompt: encoded,
-      settings: settingsOf(model.generation, task, Math.max(1, model.maxTokens - taken)),
+      settings: settingsOf(model.generation, task, { taken, most: Math.max(1, model.maxTokens - taken) }),
       ...(model.runner.kind === 'vision-language' && {
         streamed: task.onText !== undefined,
         leaves: new Int32Array(new SharedArrayBuffer(4)),
@@ -59,10 +63,12 @@ export function checkImages(
  */
 function settingsOf(
   defaults: GenerationSettings,
-  { settings = {}, maxTokens = defaults.maxTokens }: Pick<CaptionTask, 'settings' | 'maxTokens'>,
-  most: number,
+  { settings = {}, maxTokens }: Pick<CaptionTask, 'settings' | 'maxTokens'>,
+  { taken, most }: { taken: number; most: number },
 ): GenerationSettings {
-  const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens, most) }
+  const { maxLength = Number.POSITIVE_INFINITY } = defaults
+  const byDefault = Math.min(defaults.maxTokens, Math.max(1, maxLength - taken))
+  const merged = { ...defaults, ...settings, maxTokens: Math.min(maxTokens ?? byDefault, most) }
   const { temperature, beams = 1, seed = randomInt(seeds) } = merged
   if (temperature === 0) return merged
   if (beams === 1) return { ...merged, seed }

@@ -4,6 +4,7 @@ import { type Config, ConfigError } from '../../infra/config.ts'
 import type { Shutdown } from '../../infra/shutdown.ts'
 import type { Logger } from '../../infra/telemetry/log.ts'
 import type { Metrics } from '../../infra/telemetry/metrics.ts'
+import { unhonouredText } from '../models/generation/unhonoured.ts'
 import { pinnedLevel } from '../pipeline/captioner.ts'
 import { type Loading, openLoading } from '../pipeline/loading.ts'
 import { measureLoaders } from '../pipeline/loading-metrics.ts'
@@ -84,6 +85,7 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
     measured.watch(pipeline)
     const decoders = pipeline.decoders.budget
     log.info({ model: model.id, levels: model.levels.length, device: devices, decoders }, 'model is ready')
+    if (model.unhonoured?.length) log.warn({ model: model.id }, unhonouredText(model.unhonoured))
     const loneMs = Math.round(pipeline.costs.predict(pipeline.costs.buckets[0]!, 0))
     if (loneMs > config.sloMs)
       log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')

@@ -78,7 +78,10 @@ async function measureRuns(
     graph: graphOf(precision),
   })
   try {
-    const row = measuredRow(model, await readPicture(await readFile(bundledPictures[0]!), model.picture))
+    const row = await measuredRow(
+      model,
+      await readPicture(await readFile(bundledPictures[0]!), model.picture),
+    )
     const samples: CostSample[] = []
     for (let round = 1; round <= rounds; round++) {
       const budgetMs = Number.POSITIVE_INFINITY

@@ -1,5 +1,6 @@
 import { bundledModel } from '../../infra/starter-model/bundled.ts'
-import { DecoderPool, defaultDecoders, planDecoders } from '../../processor/decoding/decoder-pool.ts'
+import { splitCores } from '../../infra/cores.ts'
+import { DecoderPool, planDecoders } from '../../processor/decoding/decoder-pool.ts'
 import { bucketsUpTo, plainRow, type RunRow } from '../../processor/engine/batch.ts'
 import { DevicePool } from '../../processor/engine/device-pool.ts'
 import { resolveDevices } from '../../processor/engine/devices.ts'
@@ -24,8 +25,7 @@ export async function openBareEngine(
   const { devices } = await resolveDevices(device)
   const pool = await DevicePool.start({ model, devices, buckets: bucketsUpTo(batch) })
   const decoders = new DecoderPool({
-    image: model.picture,
-    budget: planDecoders(defaultDecoders(true)),
+    budget: planDecoders(splitCores({ onCpu: true }).decoders),
     timeoutMs: 10_000,
   })
   const run = (rows: RunRow[]) => pool.devices[0]!.run({ rows, schedule: model.levels[0]! })
@@ -33,7 +33,7 @@ export async function openBareEngine(
   const decode = async (index: number): Promise<RunRow> => {
     const pixels = new Uint8Array(new SharedArrayBuffer(bytes))
     const image = pictures[index % pictures.length]!
-    await decoders.decode({ image, target: pixels, lane: 'interactive' })
+    await decoders.decode({ image, rule: model.picture, target: pixels, lane: 'interactive' })
     return plainRow(model, { pixels, shape: wholePicture })
   }
   const decodeBatch = (first: number) =>

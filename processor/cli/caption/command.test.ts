@@ -95,6 +95,11 @@ const namesIn = async (path: string) =>
 const failOn = (bad: string) => (image: string) =>
   image === bad ? new ImageError('image_invalid', 'Not an image.') : undefined
 
+test('tells what the folder asks for and is not done', async () => {
+  const { stderr } = await caption({}, { unhonoured: ['num_beams 4'] })
+  expect(stderr).toMatch(/generation_config\.json asks for num_beams 4, which is not done for this model/)
+})
+
 test('a folder becomes a JSONL file in the order of the names, and no error file', async () => {
   await addPhotos('b', 'a', 'c')
   const { error, captioner, stdout, stderr } = await caption()

@@ -3,6 +3,7 @@ import { Command, Option } from 'commander'
 import type { Reading } from '../../../edge/contract/batch.ts'
 import type { Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
+import { unhonouredText } from '../../models/generation/unhonoured.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import { type SignalSource, watchInterruption } from '../interruption.ts'
@@ -107,6 +108,7 @@ export async function runCaption(
   const earlier = await readEarlierRun(overwrite ? {} : { ...files, retryErrors })
   for (const note of damageNotes(files, earlier)) printNote(stderr, note)
   const captioner = await openCaptioner(flags, environment)
+  if (captioner.unhonoured?.length) printNote(stderr, unhonouredText(captioner.unhonoured))
   const startedAt = performance.now()
   const tally = newTotals()
   const skipped: Skipped = {}

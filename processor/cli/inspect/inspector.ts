@@ -56,7 +56,7 @@ export async function openInspector(options: InspectorOptions): Promise<Inspecto
       const pool = await poolFor({ trace: true, mode, threshold: options.threshold })
       const picture = await readPicture(image, model.picture)
       // Nothing is drawn by lot.
-      const row = taskRow(model, { request, settings: { temperature: 0 } }, [picture])
+      const row = await taskRow(model, { request, settings: { temperature: 0 } }, [picture])
       const result = await pool.devices[0]!.run({ rows: [row], schedule: scheduleOf(options, model) })
       return {
         ...pictureOf(model, picture),

@@ -67,7 +67,7 @@ export class GeneratingRunner implements Runner {
     }
     const made = await this.#generated(
       prompted,
-      {},
+      { forcedEndId: plan.forcedEndId },
       {
         chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
         onTokens: this.#teller(rows, onMade),

@@ -1,4 +1,5 @@
 import { Tensor } from 'onnxruntime-node'
+import { bannedIds } from '../generation/bans.ts'
 import type { GenerationSettings } from '../generation.ts'
 import { takeRows } from './caches.ts'
 import type { GenerateRow, RowResult } from './rows.ts'
@@ -112,8 +113,10 @@ function stepBeams(search: BeamSearch, logits: Float32Array[]): number[] | undef
 /** No better caption can come, or enough have ended. */
 function isOver({ beams, finished, settings, length }: BeamSearch, count: number): boolean {
   if (finished.length < count) return false
-  if (settings.earlyStopping) return true
-  return beams.scores[0]! / length ** (settings.lengthPenalty ?? 1) <= finished.at(-1)!.score
+  if (settings.earlyStopping === true) return true
+  const penalty = settings.lengthPenalty ?? 1
+  const longest = settings.earlyStopping === 'never' && penalty > 0 ? settings.maxTokens : length
+  return beams.scores[0]! / longest ** penalty <= finished.at(-1)!.score
 }
 
 /** Penalties apply to log probabilities where there are beams. */
@@ -133,7 +136,10 @@ function guard(
     logProbs[id] = repeated - frequencyPenalty * times - presencePenalty * Math.min(times, 1)
   }
   for (const id of repeatedAfter(history, settings.noRepeatNgram)) logProbs[id] = Number.NEGATIVE_INFINITY
-  if (length < (settings.minTokens ?? 0)) for (const id of endIds) logProbs[id] = Number.NEGATIVE_INFINITY
+  for (const id of settings.bans ? bannedIds(settings.bans, history, ids.length) : [])
+    logProbs[id] = Number.NEGATIVE_INFINITY
+  const isTooSoon = length < (settings.minTokens ?? 0) || history.length < (settings.minLength ?? 0)
+  if (isTooSoon) for (const id of endIds) logProbs[id] = Number.NEGATIVE_INFINITY
   if (!isLast || forcedEndId === undefined) return logProbs
   return new Float32Array(logProbs.length)
     .fill(Number.NEGATIVE_INFINITY)
@@ -265,7 +271,9 @@ export const isGuarded = (settings: GenerationSettings) =>
   hasBeams(settings) ||
   settings.repetitionPenalty !== 1 ||
   settings.noRepeatNgram > 0 ||
-  (settings.minTokens ?? 0) > 0
+  (settings.minTokens ?? 0) > 0 ||
+  (settings.minLength ?? 0) > 0 ||
+  settings.bans !== undefined
 
 /** Keys and values of the encoder. */
 const isShared = (name: string) => name.includes('.encoder.')

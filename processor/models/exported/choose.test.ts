@@ -25,7 +25,7 @@ beforeAll(async () => {
   const g = new Graph()
   const logits = g.input('logits', 'float32', ['B', size])
   const { history, settings, uniform } = rowInputs(g)
-  const allowed = guarded(g, logits, history, settings, endIds)
+  const allowed = guarded(g, logits, history, settings, { endIds })
   g.output('guarded', allowed, ['B', size])
   g.output('drawn', drawn(g, allowed, uniform, settings), ['B', 1])
   g.output('plain', isPlain(g, history, settings), [])

@@ -1,5 +1,6 @@
 import type { Graph } from '../../onnx/graph.ts'
 import type { Bool, Int, Value } from '../../onnx/operators.ts'
+import type { Bans } from '../generation/bans.ts'
 
 type Float32 = Value<'float32'>
 
@@ -59,7 +60,7 @@ export function guarded(
   logits: Float32,
   history: History,
   settings: Choosing,
-  endIds: number[],
+  { endIds, bans }: { endIds: number[]; bans?: Bans | undefined },
 ): Float32 {
   const size = g.shape(logits, 1, 2)
   const at = g.where(g.less(history.ids, g.ints(0)), size, history.ids)
@@ -67,9 +68,28 @@ export function guarded(
   const penalised = g.scatterElements(padded, at, penalties(g, padded, at, history, settings), 1)
   const repeats = g.where(endsRepeat(g, history.ids, settings.ngram), at, size)
   const tooSoon = g.where(g.less(g.ints(0), history.least), g.ints(endIds), size)
-  const banned = g.concat([repeats, tooSoon], 1)
+  const banned = g.concat([repeats, tooSoon, ...(bans ? bannedBy(g, bans, history, size) : [])], 1)
   const never = g.expand(g.floats(-Infinity), g.shape(banned))
   return g.slice(g.scatterElements(penalised, banned, never, 1), 1, 0, -1)
+}
+
+/** Ids that may not come, `[B, n]` each; `nowhere` for those that may. */
+function bannedBy(g: Graph, { always, first, words }: Bans, { ids, times }: History, nowhere: Int): Int[] {
+  const rows = g.shape(ids, 0, 1)
+  const banned: Int[] = []
+  if (always.length > 0) banned.push(g.expand(g.ints(always), g.concat([rows, g.ints([1])], 0)))
+  if (first.length > 0) {
+    const isFirst = g.less(g.max(times, 1, true), g.floats(1))
+    banned.push(g.where(isFirst, g.ints(first), nowhere))
+  }
+  for (const [length, alike] of Map.groupBy(words, (word) => word.length - 1)) {
+    const none = g.expand(g.ints(-1), g.concat([rows, g.ints([length])], 0))
+    const last = g.unsqueeze(g.slice(g.concat([none, ids], 1), 1, -length), 1) // [B, 1, length]
+    const begun = g.reshape(g.ints(alike.flatMap((word) => word.slice(0, -1))), [1, -1, length])
+    const isBegun = g.allAlong(g.equal(last, begun), 2) // [B, words]
+    banned.push(g.where(isBegun, g.ints(alike.map((word) => word.at(-1)!)), nowhere))
+  }
+  return banned
 }
 
 function penalties(

@@ -58,6 +58,7 @@ export function decoderGraph({
   headWidth,
   endIds,
   padId,
+  bans,
 }: DecoderGraphOptions): GenerateGraph {
   const parts = {
     embed: new ExportedPart(embed, 'embed', { folder }),
@@ -128,6 +129,7 @@ export function decoderGraph({
       {
         endIds,
         padId,
+        bans,
       },
     )
     const one = body.expand(body.ints([1]), body.shape(made))

@@ -37,7 +37,7 @@ export interface EncoderGraphOptions extends EndIds {
  * @throws ModelFolderError
  */
 export function encoderGraph(options: EncoderGraphOptions): GenerateGraph {
-  const { folder, endIds, padId, headWidth } = options
+  const { folder, endIds, padId, bans, headWidth } = options
   const part = (file: string, tag: string) => new ExportedPart(file, tag, { folder })
   const decoder = part(options.decoder, 'decoder')
   const text = options.text && {
@@ -81,6 +81,7 @@ export function encoderGraph(options: EncoderGraphOptions): GenerateGraph {
       {
         endIds,
         padId,
+        bans,
       },
     )
 

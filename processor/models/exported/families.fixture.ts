@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { gunzipSync } from 'node:zlib'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { openSession } from '../../onnx/session.ts'
+import type { Bans } from '../generation/bans.ts'
 import { readGenerationDefaults } from '../generation.ts'
 import { decoderGraph } from './decoder-graph.ts'
 import { encoderGraph } from './encoder-graph.ts'
@@ -143,11 +144,11 @@ function twice(patches: Float32Array, size: number): Float32Array {
 }
 
 /** The generate graph of a family, of files with a suffix. */
-export function generateGraph({ folder, reference, name }: Family, suffix = ''): GenerateGraph {
+export function generateGraph({ folder, reference, name }: Family, suffix = '', bans?: Bans): GenerateGraph {
   const onnx = join(folder, 'onnx')
   const { end, pad } = reference.ids
   const decoder = join(onnx, `decoder_model_merged${suffix}.onnx`)
-  const shared = { folder: onnx, decoder, endIds: end, padId: pad }
+  const shared = { folder: onnx, decoder, endIds: end, padId: pad, bans }
   const embed = join(onnx, `embed_tokens${suffix}.onnx`)
   if (name === 'vit-gpt2') return encoderGraph(shared)
   if (name === 'florence2')

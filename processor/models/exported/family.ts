@@ -20,7 +20,7 @@ export interface ExportedFamily {
   /** Rows of features that the decoder reads of a picture. */
   imageRows(shape: PictureShape): number
   /** @throws PromptError */
-  encode(request: PromptRequest): EncodedPrompt
+  encode(request: PromptRequest): Promise<EncodedPrompt>
   /** Three positions for each id of a prompt, and the one that follows, of models that have them. Default: 0, 1, 2 ... */
   positions?(prompt: EncodedPrompt, pictures: readonly PictureShape[]): Positions
   /** Text of ids, without special ones. */

@@ -78,7 +78,7 @@ interface Batch {
 }
 
 async function generateInChunks(
-  { session, metadata, chooseSeed = randomSeed }: GeneratorOptions,
+  { session, metadata, forcedEndId, chooseSeed = randomSeed }: GeneratorOptions,
   first: GenerateRow[],
   { chunk, onTokens, more }: GenerateOptions,
 ): Promise<RowResult[]> {
@@ -91,7 +91,7 @@ async function generateInChunks(
   /** Tells new ids; the rows that go on. */
   const settle = (batch: Batch, made: number[][]): Batch => {
     const staying = batch.rows.flatMap((running, at) => {
-      const { ids, ended } = upToEnd(made[at]!.slice(0, idsLeft(running)), metadata.endIds)
+      const { ids, ended } = upToMost(made[at]!, { most: idsLeft(running), metadata, forcedEndId })
       advanceRow(running, ids)
       const row = all.indexOf(running)
       const leaves = onTokens?.(row, ids) === false
@@ -266,6 +266,18 @@ function upToEnd(ids: number[], endIds: number[]): RowResult {
   return end === -1 ? { ids, ended: false } : { ids: ids.slice(0, end + 1), ended: true }
 }
 
+interface Most extends Pick<GeneratorOptions, 'metadata' | 'forcedEndId'> {
+  most: number
+}
+
+/** The ids up to the first end id, or the most that may be made, of which the last may be forced. */
+function upToMost(made: number[], { most, metadata: { endIds }, forcedEndId }: Most): RowResult {
+  const { ids, ended } = upToEnd(made.slice(0, most), endIds)
+  if (!ended && forcedEndId !== undefined && ids.length > 0 && ids.length === most)
+    ids[ids.length - 1] = forcedEndId
+  return { ids, ended }
+}
+
 function promptPositions(
   rows: GenerateRow[],
   length: number,
@@ -337,8 +349,9 @@ async function generateWhole(
   const forced = metadata.form === 'encoder' ? startIds.slice(1) : []
   const started = rows.map((row, at) => {
     const first = metadata.form === 'encoder' ? [...startIds, ...(row.beginning ?? [])] : row.ids
-    const maxTokens = row.settings.maxTokens - forced.length
-    const running = startRow({ ...row, settings: { ...row.settings, maxTokens } }, chooseSeed)
+    const { maxTokens, minTokens = 0 } = row.settings
+    const left = { maxTokens: maxTokens - forced.length, minTokens: minTokens - forced.length }
+    const running = startRow({ ...row, settings: { ...row.settings, ...left } }, chooseSeed)
     return { at, running, first: first.length > 0 ? first : startIds }
   })
   const results: RowResult[] = []
@@ -368,10 +381,7 @@ function wholeResult(
   forced: number[],
   { metadata, forcedEndId }: GeneratorOptions,
 ): RowResult {
-  const most = Math.max(0, idsLeft(row))
-  const { ids, ended } = upToEnd(made.slice(0, most), metadata.endIds)
-  if (!ended && forcedEndId !== undefined && ids.length > 0 && ids.length === most)
-    ids[ids.length - 1] = forcedEndId
+  const { ids, ended } = upToMost(made, { most: Math.max(0, idsLeft(row)), metadata, forcedEndId })
   return { ids: [...forced, ...ids], ended }
 }
 

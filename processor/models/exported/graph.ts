@@ -1,6 +1,7 @@
 import type { Graph } from '../../onnx/graph.ts'
 import type { Bool, Int, Shape, Value } from '../../onnx/operators.ts'
 import type { DataType } from '../../onnx/proto.ts'
+import type { Bans } from '../generation/bans.ts'
 import { type Choosing, drawn, guarded, type History, isPlain, remembered } from './choose.ts'
 import type { ExportedPart } from './part.ts'
 
@@ -44,10 +45,11 @@ export function vocabularyOf(decoder: ExportedPart): number | undefined {
   return typeof size === 'number' ? size : undefined
 }
 
-/** Ids that a model ends with, and fills rows with that ended. */
+/** Ids that a model ends with, and fills rows with that ended; ids that never come. */
 export interface EndIds {
   endIds: number[]
   padId: number
+  bans?: Bans | undefined
 }
 
 /** Inputs of every generate session, for a batch of B rows. */
@@ -94,17 +96,18 @@ export function nextIds(
   state: RowState,
   uniform: Value<'float32'>,
   settings: Choosing,
-  { endIds, padId }: EndIds,
+  { endIds, padId, bans }: EndIds,
 ): { made: Int; state: RowState } {
-  const [chosen] = g.branch(
-    isPlain(g, state.history, settings),
-    ['int64'],
-    (body) => body.output(body.uniqueName('chosen'), body.argmax(logits, -1, true), ['B', 1]),
-    (body) => {
-      const allowed = guarded(body, logits, state.history, settings, endIds)
-      body.output(body.uniqueName('chosen'), drawn(body, allowed, uniform, settings), ['B', 1])
-    },
-  )
+  const ofGuarded = (g: Graph) =>
+    drawn(g, guarded(g, logits, state.history, settings, { endIds, bans }), uniform, settings)
+  const [chosen] = bans
+    ? [ofGuarded(g)]
+    : g.branch(
+        isPlain(g, state.history, settings),
+        ['int64'],
+        (body) => body.output(body.uniqueName('chosen'), body.argmax(logits, -1, true), ['B', 1]),
+        (body) => body.output(body.uniqueName('chosen'), ofGuarded(body), ['B', 1]),
+      )
   const made = g.where(state.ended, g.ints(padId), chosen)
   const left = g.sub(state.left, g.ints(1))
   const isEnd = endIds.map((id) => g.equal(made, g.ints(id)))

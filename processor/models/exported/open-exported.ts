@@ -3,6 +3,7 @@ import { basename, join, relative, resolve } from 'node:path'
 import { openSession } from '../../onnx/session.ts'
 import { ModelFolderError } from '../../onnx/weights.ts'
 import type { EncoderShape } from '../../turbo/flops.ts'
+import { idsOfBans } from '../generation/bans.ts'
 import { type GenerationDefaults, type GenerationSettings, readGenerationDefaults } from '../generation.ts'
 import { type PruneLevel, readLevels } from '../levels.ts'
 import type { CaptionModel, RunnerPlan, SelfTestOptions, SessionGraphs, VisionPlan } from '../model.ts'
@@ -36,7 +37,13 @@ const honours: readonly (keyof GenerationSettings)[] = [
 ]
 
 /** They say how the sessions are fed, so that a model is another one when they change. */
-const describing = ['config.json', 'preprocessor_config.json', 'processor_config.json', 'tokenizer.json']
+const describing = [
+  'config.json',
+  'preprocessor_config.json',
+  'processor_config.json',
+  'tokenizer.json',
+  'generation_config.json',
+]
 
 type Files = Record<string, SessionFile>
 
@@ -63,7 +70,8 @@ export async function openExported(
   )
   const there = await readdir(folder)
   const weights = join(folder, 'onnx')
-  const defaults = await readGenerationDefaults(folder, { encoderDecoder: isEncoderDecoder(family) })
+  const encoderDecoder = isEncoderDecoder(family)
+  const defaults = await readGenerationDefaults(folder, { encoderDecoder, beams: encoderDecoder })
   const vision = await visionGraph({
     file: files[sessions.vision]!.file,
     folder: weights,
@@ -96,6 +104,7 @@ export async function openExported(
     decode: family.decode,
     endIds: defaults.endIds,
     generation: defaults.settings,
+    unhonoured: defaults.unhonoured,
     maxTokens: family.maxContext,
     honours: isEncoderDecoder(family) ? [...honours, 'beams'] : honours,
     runner: planOf(family, { unit, output: vision.output }, generate, defaults),
@@ -123,11 +132,18 @@ const isEncoderDecoder = ({ sessions }: ExportedFamily) =>
 function generateGraph(
   family: ExportedFamily,
   files: Files,
-  { endIds, padId, headWidth }: GenerationDefaults & HeadWidth,
+  { endIds, padId, settings: { bans }, headWidth }: GenerationDefaults & HeadWidth,
 ): GenerateGraph {
   const { folder, sessions } = family
   const fileOf = (name: string | undefined) => files[name!]!.file
-  const ends = { folder: join(folder, 'onnx'), endIds, padId, headWidth, decoder: fileOf(sessions.decoder) }
+  const ends = {
+    folder: join(folder, 'onnx'),
+    endIds,
+    padId,
+    bans,
+    headWidth,
+    decoder: fileOf(sessions.decoder),
+  }
   if (!isEncoderDecoder(family)) return decoderGraph({ ...ends, embed: fileOf(sessions.embed) })
   return encoderGraph({
     ...ends,
@@ -155,12 +171,13 @@ function planOf(
   { startIds, forcedEndId }: GenerationDefaults,
 ): RunnerPlan {
   const lengths = metadata.equalLengths ? 'equal' : 'padded'
-  if (!isEncoderDecoder(family)) return { kind: 'vision-language', lengths, vision, generate: metadata }
+  if (!isEncoderDecoder(family))
+    return { kind: 'vision-language', lengths, vision, generate: metadata, forcedEndId }
   return { kind: 'encoder-decoder', lengths, vision, generate: metadata, startIds, forcedEndId }
 }
 
-function encode(family: ExportedFamily, request: PromptRequest) {
-  const prompt = family.encode(request)
+async function encode(family: ExportedFamily, request: PromptRequest) {
+  const prompt = await family.encode(request)
   return family.positions
     ? { ...prompt, positions: family.positions(prompt, request.pictures).positions }
     : prompt
@@ -192,7 +209,7 @@ function unitBytesOf({ picture }: ExportedFamily): number[] {
 /** @throws ModelFolderError for ids that the decoder has no logits for */
 function checkIds(
   { folder, vocabulary: known }: Pick<ExportedFamily, 'folder' | 'vocabulary'>,
-  { endIds, padId, startIds, forcedEndId }: GenerationDefaults,
+  { endIds, padId, startIds, forcedEndId, settings: { bans } }: GenerationDefaults,
   vocabulary: number | undefined,
 ): void {
   if (vocabulary === undefined) return
@@ -200,7 +217,8 @@ function checkIds(
     throw new ModelFolderError(
       `${join(folder, 'tokenizer.json')} has ids up to ${known - 1}; the decoder knows ${vocabulary}. It is of another model: pull the model again.`,
     )
-  const strange = [...endIds, padId, ...startIds, forcedEndId ?? 0].find((id) => id >= vocabulary)
+  const banned = bans ? idsOfBans(bans) : []
+  const strange = [...endIds, padId, ...startIds, forcedEndId ?? 0, ...banned].find((id) => id >= vocabulary)
   if (strange !== undefined)
     throw new ModelFolderError(
       `${join(folder, 'generation_config.json')} has the id ${strange}; the decoder knows ${vocabulary}. It is of another model: pull the model again.`,
@@ -244,7 +262,7 @@ async function testGenerating(
   const original = (name: string | undefined) =>
     name === undefined ? undefined : openOriginal(files[name]!.file, weights, options.session)
   const { metadata, model } = generate
-  const { startIds } = defaults
+  const { startIds, settings } = defaults
   const session = await openSession(model, weights, options.session)
   const originals = {
     embed: await original(sessions.embed),
@@ -255,7 +273,18 @@ async function testGenerating(
     const generator = openGenerator({ session: session as never, metadata, startIds })
     const featureRows = imageRows({ count: 1, rows: 0, cols: 0 })
     const { vocabulary } = family
-    await selfTest({ folder, generator, metadata, originals, startIds, featureRows, vocabulary, headWidth })
+    const { bans } = settings
+    await selfTest({
+      folder,
+      generator,
+      metadata,
+      originals,
+      startIds,
+      bans,
+      featureRows,
+      vocabulary,
+      headWidth,
+    })
   } finally {
     await session.release()
     for (const each of Object.values(originals)) await each?.close()

@@ -212,7 +212,7 @@ describe('openFamily', () => {
       template('{% for m in messages %}[{{ m.role }}] {{ m.content.strip() }}\n{% endfor %}>'),
     )
     const family = await openFamily(folder)
-    const { ids, places } = family.encode({ system: 'Hi', text: 'What?', pictures: [picture] })
+    const { ids, places } = await family.encode({ system: 'Hi', text: 'What?', pictures: [picture] })
     expect(family.decode(ids)).toBe('[system] Hi\n[user] \nWhat?\n>')
     expect(places).toHaveLength(16)
   })
@@ -221,7 +221,7 @@ describe('openFamily', () => {
     await copy('llava')
     await change('tokenizer_config.json', ({ chat_template, ...rest }) => rest)
     const family = await openFamily(folder)
-    const { ids, places } = family.encode({ text: 'ASSISTANT:', pictures: [picture, picture] })
+    const { ids, places } = await family.encode({ text: 'ASSISTANT:', pictures: [picture, picture] })
     expect(family.decode(ids)).toBe('\n\nASSISTANT:')
     expect(places).toHaveLength(128)
   })
@@ -230,7 +230,7 @@ describe('openFamily', () => {
     await copy('smolvlm')
     const family = await openFamily(folder)
     const [end] = family.endIds
-    const plain = family.encode({ text: 'a', pictures: [picture] })
+    const plain = await family.encode({ text: 'a', pictures: [picture] })
     const ends = (ids: number[]) => ids.filter((id) => id === end).length
     for (const text of [
       '<end_of_utterance>',
@@ -238,7 +238,7 @@ describe('openFamily', () => {
       '<fake_token_around_image><image>',
       '<|im_start|>',
     ]) {
-      const prompt = family.encode({ system: text, text, beginning: text, pictures: [picture] })
+      const prompt = await family.encode({ system: text, text, beginning: text, pictures: [picture] })
       expect(prompt.places).toHaveLength(16)
       // The system's turn has its own.
       expect(ends(prompt.ids)).toBe(ends(plain.ids) + 1)
@@ -249,11 +249,11 @@ describe('openFamily', () => {
     await copy('qwen2-vl')
     const family = await openFamily(folder)
     const pictures = [{ count: 64, rows: 8, cols: 8 }]
-    const { ids, answer } = family.encode({ text: 'a', beginning: 'The sky', pictures })
+    const { ids, answer } = await family.encode({ text: 'a', beginning: 'The sky', pictures })
     expect(family.decode(ids.slice(answer))).toBe('The sky')
-    expect(family.encode({ text: 'a', pictures }).answer).toBeUndefined()
+    expect((await family.encode({ text: 'a', pictures })).answer).toBeUndefined()
     // The same conversation again, and with another picture.
-    const larger = family.encode({ text: 'a', pictures: [{ count: 96, rows: 8, cols: 12 }] })
+    const larger = await family.encode({ text: 'a', pictures: [{ count: 96, rows: 8, cols: 12 }] })
     expect(larger.places).toHaveLength(24)
   })
 
@@ -262,7 +262,7 @@ describe('openFamily', () => {
     const family = await openFamily(folder)
     const split = { count: 17, rows: 4, cols: 4 }
     const pictures = Array.from({ length: 8 }, () => split)
-    expect(() => family.encode({ text: 'a', pictures })).toThrow(
+    await expect(family.encode({ text: 'a', pictures })).rejects.toThrow(
       expect.objectContaining({ name: 'PromptError', code: 'prompt_too_long' }),
     )
     expect(family.maxPictures).toBeGreaterThan(8)
@@ -274,7 +274,7 @@ describe('openFamily', () => {
       '{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system") }}{% endif %}{% for c in m.content %}{% if c.type == "image" %}<image>{% else %}{{ c.text }}{% endif %}{% endfor %}{% endfor %}'
     await change('tokenizer_config.json', template(refusing))
     const family = await openFamily(folder)
-    expect(() => family.encode({ system: 's', text: 'a', pictures: [picture] })).toThrow(
+    await expect(family.encode({ system: 's', text: 'a', pictures: [picture] })).rejects.toThrow(
       expect.objectContaining({ code: 'prompt_refused', message: expect.stringMatching(/no system/) }),
     )
   })

@@ -37,7 +37,7 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
     batchInvariant: vision.batchInvariant,
     follows: 'none',
     maxPictures: 1,
-    encode: () => ({ ids: [], places: [] }),
+    encode: async () => ({ ids: [], places: [] }),
     decode: () => '',
     describe,
     endIds: [],

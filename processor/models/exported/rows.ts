@@ -57,6 +57,10 @@ export function advanceRow(running: RunningRow, ids: number[]): void {
   running.position += ids.length
 }
 
+/** Ids that are to be made before an end id may come, behind so many that were given. */
+const leastOf = ({ row: { settings }, made }: RunningRow, given: number): number =>
+  Math.max(settings.minTokens ?? 0, (settings.minLength ?? 0) - given) - made.length
+
 export const idsLeft = ({ row, made }: RunningRow): number => row.settings.maxTokens - made.length
 
 /** The candidates of transformers where nothing is said. */
@@ -100,7 +104,7 @@ export function rowFeeds(
   return {
     steps: int64([steps], []),
     limit: column(int64, idsLeft),
-    least: column(int64, ({ row, made }) => (row.settings.minTokens ?? 0) - made.length),
+    least: column(int64, (running) => leastOf(running, before(running).length)),
     history: int64(padded.flat(), [rows.length, length]),
     times: float32(times.flat(), [rows.length, length]),
     uniform: float32(uniforms.flat(), [rows.length, steps]),

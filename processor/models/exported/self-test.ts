@@ -1,4 +1,5 @@
 import { ModelFolderError } from '../../onnx/weights.ts'
+import type { Bans } from '../generation/bans.ts'
 import type { GenerationSettings } from '../generation.ts'
 import type { Generator } from './generator.ts'
 import type { GenerateMetadata } from './graph.ts'
@@ -12,6 +13,8 @@ export interface SelfTestOptions {
   metadata: GenerateMetadata
   originals: Originals
   startIds?: number[]
+  /** Ids that never come. */
+  bans?: Bans | undefined
   /** Ids that the tokenizer knows; default: not compared with the logits. */
   vocabulary?: number
   /** Width of an attention head, for files that do not tell it. */
@@ -45,7 +48,7 @@ const greedy: GenerationSettings = {
  * @throws ModelFolderError when they differ by more than a near tie
  */
 export async function selfTest(options: SelfTestOptions): Promise<void> {
-  const { folder, generator, metadata, originals, startIds = [], headWidth } = options
+  const { folder, generator, metadata, originals, startIds = [], headWidth, bans } = options
   const forced = metadata.form === 'encoder' ? startIds.length - 1 : 0
   const rows = lengths.map((length, i) => madeUpRow(options, length, i))
   const batches = metadata.batchInvariant ? [rows] : rows.map((row) => [row])
@@ -54,7 +57,7 @@ export async function selfTest(options: SelfTestOptions): Promise<void> {
     const results = await generator.generate(batch.map((row) => ({ ...row, settings })))
     for (const [at, { ids }] of results.entries()) {
       const { endIds } = metadata
-      const expected = await stepByStep(originals, batch[at]!, { endIds, steps, startIds, headWidth })
+      const expected = await stepByStep(originals, batch[at]!, { endIds, steps, startIds, headWidth, bans })
       const different = firstDifference(ids.slice(forced), expected)
       const known = expected.logits[0]?.length ?? 0
       if ((options.vocabulary ?? 0) > known)
@@ -77,7 +80,10 @@ export function firstDifference(ids: number[], expected: Steps): number | undefi
   const other = ids[at] === undefined ? undefined : logits[ids[at]]
   if (other === undefined) return at
   const best = logits[expected.ids[at]!]!
-  const largest = logits.reduce((most, logit) => Math.max(most, Math.abs(logit)), 0)
+  const largest = logits.reduce(
+    (most, logit) => Math.max(most, Number.isFinite(logit) ? Math.abs(logit) : 0),
+    0,
+  )
   return best - other <= tolerance * largest ? undefined : at
 }
 

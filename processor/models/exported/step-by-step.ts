@@ -1,6 +1,7 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { Graph } from '../../onnx/graph.ts'
 import { openSession, type SessionOptions } from '../../onnx/session.ts'
+import { type Bans, bannedIds } from '../generation/bans.ts'
 import { borderType, pastOf } from './decoder-graph.ts'
 import { ExportedPart, joinOpsets, type Port } from './part.ts'
 import { float32, type GenerateRow, int64 } from './rows.ts'
@@ -90,6 +91,8 @@ export interface StepOptions {
   startIds?: number[]
   /** Width of an attention head, for files that do not tell it. */
   headWidth?: number
+  /** Ids that never come. */
+  bans?: Bans | undefined
 }
 
 /**
@@ -125,6 +128,8 @@ export async function stepByStep(
       ...caches,
     })
     const logits = lastLogits(outputs.logits!)
+    for (const id of options.bans ? bannedIds(options.bans, [...first, ...made.ids], made.ids.length) : [])
+      logits[id] = Number.NEGATIVE_INFINITY
     const id = logits.indexOf(logits.reduce((most, logit) => Math.max(most, logit), Number.NEGATIVE_INFINITY))
     made.logits.push(logits)
     made.ids.push(id)

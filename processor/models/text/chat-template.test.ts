@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, test } from 'vitest'
 import { type ChatMessage, ChatTemplate, readChatTemplate } from './chat-template.ts'
 
 const messages: ChatMessage[] = [
@@ -16,16 +16,16 @@ const chatml = `{% for message in messages %}<|im_start|>{{ message['role'] | ca
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant{{ bos_token }}{% endif %}`
 
 describe('ChatTemplate', () => {
-  it('renders a conversation as Hugging Face does', () => {
+  it('renders a conversation as Hugging Face does', async () => {
     const template = new ChatTemplate('f', chatml, { bos_token: '<s>' })
     // `apply_chat_template` of transformers 4.57, which trims blocks and what is before them.
-    expect(template.render(messages)).toBe(
+    expect(await template.render(messages)).toBe(
       '<|im_start|>System\nBe brief.<|im_end|>\n<|im_start|>User\n<image>What is it?<|im_end|>\n<|im_start|>assistant<s>',
     )
   })
 
   it.each([
-    ['counts for ever', '{% for i in range(1000000000) %}{{ i }}{% endfor %}', /takes more than 1000 ms/],
+    ['counts for ever', '{% for i in range(1000000000) %}{{ i }}{% endfor %}', /takes more than 64 MB/],
     [
       'has loops within loops',
       '{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}',
@@ -41,30 +41,69 @@ describe('ChatTemplate', () => {
       '{% set n = namespace(s="aaaaaaaaaaaaaaaa") %}{% for i in range(20) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s }}',
       /writes more than 2000000 characters/,
     ],
+    [
+      'takes much memory',
+      '{% set n = namespace(s="aaaaaaaaaaaaaaaa") %}{% for i in range(24) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | upper | replace("A", "bb") }}',
+      /takes more than 64 MB/,
+    ],
+    [
+      'keeps a list of lists',
+      '{% set n = namespace(s=[1, 2, 3, 4]) %}{% for i in range(40) %}{% set n.s = n.s + n.s %}{% endfor %}',
+      /takes more than (64 MB|1000 ms)/,
+    ],
     ['throws', '{{ raise_exception("only\nassistants") }}', /fails: only$/],
     ['looks for code', '{{ messages.constructor.constructor("return process")() }}', /fails: /],
-  ])('ends one that %s', (_, text, message) => {
+  ])('ends one that %s', async (_, text, message) => {
     const template = new ChatTemplate('folder/tokenizer_config.json', text)
-    expect(() => template.render(messages)).toThrow(
-      expect.objectContaining({ name: 'ModelFolderError', message: expect.stringMatching(message) }),
-    )
-    expect(() => template.render(messages)).toThrow(/^folder\/tokenizer_config.json: .*$/)
+    const error = await template.render(messages).catch((thrown: unknown) => thrown)
+    expect(error).toMatchObject({ name: 'ModelFolderError', message: expect.stringMatching(message) })
+    expect(error).toMatchObject({ message: expect.stringMatching(/^folder\/tokenizer_config.json: .*$/) })
+    expect(await new ChatTemplate('f', chatml).render(messages)).toContain('Be brief.')
   })
 
   it.each([
     ['{{ 1', /fails: /],
     ['{% if %}', /fails: /],
     ['x'.repeat(200_001), /more than 200000 characters/],
-  ])('refuses one that is none: %s', (text, message) => {
-    expect(() => new ChatTemplate('f', text)).toThrow(
-      expect.objectContaining({ name: 'ModelFolderError', message: expect.stringMatching(message) }),
-    )
+  ])('refuses one that is none: %s', async (text, message) => {
+    const rendered = (async () => new ChatTemplate('f', text).render(messages))()
+    await expect(rendered).rejects.toMatchObject({
+      name: 'ModelFolderError',
+      message: expect.stringMatching(message),
+    })
   })
 
-  it('keeps nothing of a conversation for the next', () => {
+  it('keeps nothing of a conversation for the next', async () => {
     const template = new ChatTemplate('f', '{{ messages[0].role }}{{ seen }}{% set seen = "x" %}')
-    expect([template.render(messages), template.render(messages)]).toEqual(['system', 'system'])
+    expect([await template.render(messages), await template.render(messages)]).toEqual(['system', 'system'])
   })
+})
+
+test('renderings of many callers do not mix, nor does one that ends the process end others', async () => {
+  const hostile =
+    '{% set n = namespace(s="aaaaaaaaaaaaaaaa") %}{% for i in range(24) %}{% set n.s = n.s ~ n.s %}{% endfor %}{{ n.s | upper | replace("A", "bb") }}'
+  const rendered = await Promise.allSettled(
+    Array.from({ length: 9 }, (_, at) =>
+      at === 4
+        ? new ChatTemplate('f', hostile).render(messages)
+        : new ChatTemplate('f', `${at} {{ messages[0].content }}`).render([
+            { role: 'user', content: `${at}` },
+          ]),
+    ),
+  )
+  expect(rendered.map((each) => (each.status === 'fulfilled' ? each.value : 'failed'))).toEqual(
+    Array.from({ length: 9 }, (_, at) => (at === 4 ? 'failed' : `${at} ${at}`)),
+  )
+})
+
+test('the main thread goes on while a template runs', async () => {
+  const { eventLoopUtilization } = performance
+  const before = eventLoopUtilization()
+  const endless = new ChatTemplate('f', '{% for i in range(1000000000) %}{{ i }}{% endfor %}').render(
+    messages,
+  )
+  await expect(endless).rejects.toThrow(/1000 ms/)
+  expect(eventLoopUtilization(before).utilization).toBeLessThan(0.7)
 })
 
 describe('readChatTemplate', () => {

@@ -1,10 +1,8 @@
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { type Context, createContext, Script } from 'node:vm'
 import { z } from 'zod'
 import { ModelFolderError } from '../../onnx/weights.ts'
 import { readModelJson, readModelText } from '../model-file.ts'
+import { runTemplate } from './template-run.ts'
 
 /** Part of a message, as templates of vision-language models take it. */
 export type ChatPart = { type: 'image' } | { type: 'text'; text: string }
@@ -14,74 +12,35 @@ export interface ChatMessage {
   content: ChatPart[] | string
 }
 
-/** Maximum characters of a template, and of what it writes: many times what public models have. */
+/** Maximum characters of a template: many times what public models have. */
 const maxTemplate = 200_000
-const maxRendered = 2_000_000
-/** Time that a template may take, ms; they take less than one. */
-const renderMs = 1000
 
-const require = createRequire(import.meta.url)
-
-/**
- * A model folder's chat template. It runs in a context of its own, where it can be interrupted: the language of templates has
- * loops, and a folder comes from outside.
- */
+/** A model folder's chat template. It runs in a process of its own, with limits of time and memory: a folder comes from outside. */
 export class ChatTemplate {
-  readonly #context: Context
   readonly #file: string
+  readonly #template: string
   /** Special tokens by their names in templates, e.g. `bos_token`. */
   readonly #tokens: Record<string, string>
 
-  /** @throws ModelFolderError for a template that cannot be read */
+  /** @throws ModelFolderError for a template of more characters than one has */
   constructor(file: string, template: string, tokens: Record<string, string> = {}) {
     this.#file = file
+    this.#template = template
     this.#tokens = tokens
     if (template.length > maxTemplate)
       throw new ModelFolderError(`${file}: the chat template has more than ${maxTemplate} characters.`)
-    this.#context = createContext({ module: { exports: {} }, template })
-    library().runInContext(this.#context)
-    this.#run(compile)
   }
 
   /**
    * Text of a conversation, up to where the answer begins.
-   * @throws ModelFolderError for a template that throws, or that takes too long
+   * @throws ModelFolderError for a template that throws, or that takes too much
    */
-  render(messages: readonly ChatMessage[]): string {
-    const input = { ...this.#tokens, messages, add_generation_prompt: true }
-    this.#context.input = JSON.stringify(input)
-    const rendered = this.#run(render)
-    if (typeof rendered === 'string' && rendered.length <= maxRendered) return rendered
-    throw new ModelFolderError(`${this.#file}: the chat template writes more than ${maxRendered} characters.`)
+  async render(messages: readonly ChatMessage[]): Promise<string> {
+    const input = JSON.stringify({ ...this.#tokens, messages, add_generation_prompt: true })
+    const rendered = await runTemplate({ template: this.#template, input })
+    if ('text' in rendered) return rendered.text
+    throw new ModelFolderError(`${this.#file}: the chat template ${rendered.failed}`)
   }
-
-  #run(script: Script): unknown {
-    try {
-      return script.runInContext(this.#context, { timeout: renderMs })
-    } catch (cause) {
-      throw new ModelFolderError(`${this.#file}: the chat template ${whatHappened(cause)}`, { cause })
-    }
-  }
-}
-
-const compile = new Script('globalThis.compiled = new module.exports.Template(template); undefined')
-const render = new Script('compiled.render(JSON.parse(input))')
-
-/** The library as a script, for contexts. */
-let libraryScript: Script | undefined
-function library(): Script {
-  const file = require.resolve('@huggingface/jinja').replace(/index\.\w+$/, 'index.cjs')
-  libraryScript ??= new Script(
-    `(function (module, exports) {${readFileSync(file, 'utf8')}\n})(module, module.exports)`,
-  )
-  return libraryScript
-}
-
-function whatHappened(cause: unknown): string {
-  const { code, message } = (cause ?? {}) as { code?: unknown; message?: unknown }
-  if (code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') return `takes more than ${renderMs} ms.`
-  const [line = ''] = String(message ?? cause).split('\n')
-  return `fails: ${line.slice(0, 200)}`
 }
 
 const tokenSchema = z.union([z.string(), z.looseObject({ content: z.string() })])

@@ -22,7 +22,7 @@ export interface ChatFamily {
 export interface Chat {
   /** Maximum pictures of one prompt. */
   maxPictures: number
-  encode(request: PromptRequest): EncodedPrompt
+  encode(request: PromptRequest): Promise<EncodedPrompt>
 }
 
 /** A conversation before its pictures are written out. */
@@ -54,27 +54,31 @@ const manyPictures = 16
  */
 export async function openChat(family: ChatFamily): Promise<Chat> {
   const template = await readChatTemplate(family.folder)
-  const writing = writingOf(family, template)
+  const writing = await writingOf(family, template)
   const { tokenizer, maxContext } = family
-  const kept = new Map<string, Skeleton>()
-  const skeletonOf = (request: PromptRequest): Skeleton => {
+  const kept = new Map<string, Promise<Skeleton>>()
+  const skeletonOf = (request: PromptRequest): Promise<Skeleton> => {
     const { system = '', text, beginning = '', pictures } = request
     const key = JSON.stringify([system, text, beginning, pictures.length])
     const known = kept.get(key)
     if (known) return known
     const [safeSystem = '', safeText = '', begun = ''] = tokenizer.shield([system, text, beginning])
-    const rendered = renderSafely(() =>
-      write(family, template, writing, { system: safeSystem, text: safeText, count: pictures.length }),
+    const conversation = { system: safeSystem, text: safeText, count: pictures.length }
+    const skeleton = write(family, template, writing, conversation).then(
+      (rendered) => begunSkeleton(tokenizer, rendered, begun),
+      (error: unknown) => {
+        kept.delete(key)
+        throw refused(error)
+      },
     )
-    const skeleton = begunSkeleton(tokenizer, rendered, begun)
     kept.set(key, skeleton)
     if (kept.size > keptSkeletons) kept.delete(kept.keys().next().value!)
     return skeleton
   }
   return {
-    maxPictures: takesSeveral(family, template, writing) ? manyPictures : 1,
-    encode: (request) => {
-      const prompt = expandPictures(skeletonOf(request), request.pictures, family)
+    maxPictures: (await takesSeveral(family, template, writing)) ? manyPictures : 1,
+    encode: async (request) => {
+      const prompt = expandPictures(await skeletonOf(request), request.pictures, family)
       if (prompt.ids.length < maxContext) return prompt
       throw new PromptError(
         'prompt_too_long',
@@ -129,12 +133,12 @@ interface Conversation {
   count: number
 }
 
-function write(
+async function write(
   { imageToken }: ChatFamily,
   template: ChatTemplate | undefined,
   writing: Writing,
   { system, text, count }: Conversation,
-): string {
+): Promise<string> {
   if (!template) {
     const content = asText({ count, imageToken }, text) as string
     return system ? `${system}\n${content}` : content
@@ -145,31 +149,32 @@ function write(
 }
 
 /** What a template refuses for one conversation is that caller's. */
-function renderSafely(render: () => string): string {
-  try {
-    return render()
-  } catch (error) {
-    if (!(error instanceof ModelFolderError)) throw error
-    throw new PromptError('prompt_refused', `The model takes no such conversation: ${error.message}`)
-  }
-}
+const refused = (error: unknown): unknown =>
+  error instanceof ModelFolderError
+    ? new PromptError('prompt_refused', `The model takes no such conversation: ${error.message}`)
+    : error
 
 const probe = 'Describe the picture.'
 
 const countOf = (text: string, part: string) => text.split(part).length - 1
 
-function writes(family: ChatFamily, template: ChatTemplate | undefined, writing: Writing, count: number) {
-  const text = write(family, template, writing, { system: '', text: probe, count })
+async function writes(
+  family: ChatFamily,
+  template: ChatTemplate | undefined,
+  writing: Writing,
+  count: number,
+): Promise<boolean> {
+  const text = await write(family, template, writing, { system: '', text: probe, count })
   return countOf(text, family.imageToken) === count && countOf(text, probe) === 1
 }
 
 /** The way of writing that a template understands. @throws ModelFolderError */
-function writingOf(family: ChatFamily, template: ChatTemplate | undefined): Writing {
+async function writingOf(family: ChatFamily, template: ChatTemplate | undefined): Promise<Writing> {
   if (!template) return asText
   let failure: unknown
   for (const writing of [asParts, asText])
     try {
-      if (writes(family, template, writing, 1)) return writing
+      if (await writes(family, template, writing, 1)) return writing
     } catch (error) {
       failure ??= error
     }
@@ -179,9 +184,13 @@ function writingOf(family: ChatFamily, template: ChatTemplate | undefined): Writ
   )
 }
 
-function takesSeveral(family: ChatFamily, template: ChatTemplate | undefined, writing: Writing): boolean {
+async function takesSeveral(
+  family: ChatFamily,
+  template: ChatTemplate | undefined,
+  writing: Writing,
+): Promise<boolean> {
   try {
-    return writes(family, template, writing, 2)
+    return await writes(family, template, writing, 2)
   } catch {
     return false
   }

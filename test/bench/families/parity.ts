@@ -48,7 +48,7 @@ export async function parityOf(family: string, session: SessionOptions): Promise
   let equal = 0
   const cases = reference.cases as Case[]
   for (const given of cases) {
-    const row = rowOf(model, given, given.views.map(pictureOf))
+    const row = await rowOf(model, given, given.views.map(pictureOf))
     const runner = given.options?.forced_eos_token_id === null ? runners.unforced : runners.usual
     const { rows } = await runner.run({ rows: [row], bucket: 1, schedule: model.levels[0]! })
     const [{ ids, scores }] = rows as [(typeof rows)[number]]
@@ -58,7 +58,7 @@ export async function parityOf(family: string, session: SessionOptions): Promise
   return { equal, cases: cases.length }
 }
 
-function rowOf(model: CaptionModel, given: Case, pictures: RunRow['pictures']): RunRow {
+async function rowOf(model: CaptionModel, given: Case, pictures: RunRow['pictures']): Promise<RunRow> {
   if (given.scores) return { pictures, prompt: { ids: [], places: [] }, settings: greedy(1) }
   const { options = {}, beginning } = given
   const said = (role: string) =>
@@ -70,7 +70,7 @@ function rowOf(model: CaptionModel, given: Case, pictures: RunRow['pictures']): 
   const { generation } = model
   return {
     pictures,
-    prompt: model.encode({ ...request, pictures: pictures.map(({ shape }) => shape) }),
+    prompt: await model.encode({ ...request, pictures: pictures.map(({ shape }) => shape) }),
     settings: {
       ...generation,
       ...greedy(given.maxNewTokens!),

@@ -76,7 +76,7 @@ export async function openSubject(folder: string, options: SubjectOptions): Prom
   const text = { instructions: 'Describe the picture in detail.', tasks: '<CAPTION>', none: '' }[
     model.follows
   ]
-  const prompt = model.encode({ text, pictures: [first.shape] })
+  const prompt = await model.encode({ text, pictures: [first.shape] })
   const startIds = model.runner.kind === 'encoder-decoder' ? model.runner.startIds : []
   const forced = prompt.places.length > 0 ? startIds.slice(1) : []
   const rows = pictures.map((picture): RunRow => ({ pictures: [picture], prompt, settings: greedy(ids) }))

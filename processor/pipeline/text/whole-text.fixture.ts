@@ -1,3 +1,15 @@
+import {
+  hasWords,
+  isWholeSentence,
+  overlap,
+  sentencesOf,
+  stripOpenings,
+  withoutOpening,
+} from './caption-text.ts'
+import type { GrowingTextRules } from './growing-text.ts'
+
+// Rules of texts that grow, which look at the whole text each time: those that look at what is new have to equal them.
+
 /** Words and marks of a text, as they follow each other. */
 interface Unit {
   /** In lower case. */
@@ -7,8 +19,9 @@ interface Unit {
   to: number
 }
 
+const lowerCase = (text: string) => text.toLowerCase().replaceAll('ς', 'σ')
+
 const words = new Intl.Segmenter('und', { granularity: 'word' })
-const sentences = new Intl.Segmenter('und', { granularity: 'sentence' })
 
 /** Words that a phrase repeats beside its first occurrence, of which fewer are no loop: "very, very, very large". */
 const leastRepeated = 6
@@ -40,7 +53,7 @@ export function loopEnd(text: string): number | undefined {
 function unitsOf(text: string): Unit[] {
   return [...words.segment(text)]
     .filter(({ segment }) => segment.trim() !== '')
-    .map(({ segment, index }) => ({ text: segment.toLowerCase(), from: index, to: index + segment.length }))
+    .map(({ segment, index }) => ({ text: lowerCase(segment), from: index, to: index + segment.length }))
 }
 
 /** Units of the shortest phrase that is repeated from here on; undefined when there is none. */
@@ -67,59 +80,13 @@ function leastOf(phrase: readonly Unit[]): number {
   return /[\p{N}\p{Extended_Pictographic}]/u.test(text) ? leastFiguresRepeated : leastMarksRepeated
 }
 
-/** A text up to where it begins to repeat itself; undefined for one that does not. */
-export function withoutLoop(text: string): string | undefined {
-  const end = loopEnd(text)
-  return end === undefined ? undefined : text.slice(0, end).replace(loopMarks, '')
-}
-
-/**
- * A text without what captions commonly begin with, the rest with a capital letter where the text had one. Openings are compared
- * regardless of case; several may follow each other. A text that is nothing else is left alone.
- * @example withoutOpening('The image shows a dog.', ['the image shows']) // 'A dog.'
- */
-export function withoutOpening(text: string, openings: readonly string[]): string {
-  const stripped = stripOpenings(text.trimStart(), openings)
-  if (stripped === undefined || !hasWords(stripped)) return text
-  const wasCapital = /^\s*\p{Lu}/u.test(text)
-  return wasCapital ? capitalised(stripped) : stripped
-}
-
-/** Of openings that are there the longest is taken, until there is none. */
-function stripOpenings(text: string, openings: readonly string[]): string | undefined {
-  const found = openings
-    .map((opening) => opening.trim().replace(/\s*(…|\.\.\.)$/u, ''))
-    .filter((opening) => opening !== '' && beginsWith(text, opening))
-    .toSorted((a, b) => b.length - a.length)[0]
-  if (found === undefined) return undefined
-  const rest = text.slice(found.length).replace(/^[\s,:;–—-]+/u, '')
-  return stripOpenings(rest, openings) ?? rest
-}
-
-/** Whether a text begins with these words, and not with a part of a longer one, in scripts that part words. */
-function beginsWith(text: string, opening: string): boolean {
-  const head = text.slice(0, opening.length)
-  if (head.toLowerCase() !== opening.toLowerCase()) return false
-  const partsWords = /[\p{Lu}\p{Ll}\p{N}]$/u.test(head)
-  return !partsWords || !/^[\p{L}\p{N}]/u.test(text.slice(opening.length))
-}
-
-export interface GrowingText {
-  openings?: readonly string[]
-  stop?: readonly string[]
-  /** It is ended where it repeats itself. */
-  endLoops?: boolean
-  /** It is ended at its last whole sentence where a maximum of tokens cuts it. */
-  wholeSentences?: boolean
-}
-
 /**
  * What is settled of a text that still grows: nothing while it may be an opening, and not what may be the begin of a text that
  * ends it, of a repetition or of half a sentence, nor half a character.
  */
 export function settledText(
   text: string,
-  { openings = [], stop = [], endLoops = false, wholeSentences: whole = false }: GrowingText,
+  { openings = [], stop = [], endLoops = false, wholeSentences: whole = false }: GrowingTextRules,
 ): string {
   const decoded = text.replace(/\uFFFD+$/u, '')
   const unstopped = decoded.slice(
@@ -158,7 +125,7 @@ function lastSaidBefore(text: string): number {
   return units[low]?.from ?? text.length
 }
 
-const squeezed = (text: string) => text.toLowerCase().replaceAll(/\s+/gu, '')
+const squeezed = (text: string) => lowerCase(text).replaceAll(/\s+/gu, '')
 
 /** The sentences of a text behind which another one has begun, so that their ends are certain. */
 function followedSentences(text: string): string {
@@ -167,11 +134,8 @@ function followedSentences(text: string): string {
   return upToLastEnd(parts.slice(0, Math.max(0, begun))) ?? ''
 }
 
-const sentencesOf = (text: string) => [...sentences.segment(text)].map(({ segment }) => segment)
-
-/** The parts up to the last that is a whole sentence; undefined when none is. */
 function upToLastEnd(parts: readonly string[]): string | undefined {
-  const last = parts.findLastIndex((part) => sentenceEnd.test(part) && !noSentenceEnd.test(part))
+  const last = parts.findLastIndex(isWholeSentence)
   return last < 0
     ? undefined
     : parts
@@ -179,26 +143,3 @@ function upToLastEnd(parts: readonly string[]): string | undefined {
         .join('')
         .trimEnd()
 }
-
-const hasWords = (text: string) => /[\p{L}\p{N}]/u.test(text)
-
-/** Characters at the end of a text that are the begin of another. */
-function overlap(text: string, other: string): number {
-  let length = Math.min(text.length, other.length - 1)
-  while (length > 0 && !text.endsWith(other.slice(0, length))) length--
-  return length
-}
-
-const capitalised = (text: string) =>
-  text.replace(/^(\P{L}*)(\p{Ll})/u, (_, before: string, letter: string) =>
-    /\p{N}/u.test(before) ? before + letter : before + letter.toUpperCase(),
-  )
-
-/** Ends of a sentence: a mark of any script, perhaps in quotes or brackets. */
-const sentenceEnd = /[\p{Sentence_Terminal}…][\p{Pe}\p{Pf}\p{Po}"']*\s*$/u
-/** Dots that end no sentence: of titles, initials and the numbers of lists. */
-const noSentenceEnd =
-  /(^|[\s(])(mr|mrs|ms|mx|dr|prof|st|sr|jr|mt|ft|vs|approx|ca|no|nr|e\.g|i\.e|z\.b)\.\s*$|(^|[\s.(])\p{Lu}\.\s*$|^\s*\d{1,3}\.\s*$/iu
-
-/** A text that was cut, up to its last whole sentence; all of it where it has none. */
-export const wholeSentences = (text: string): string => upToLastEnd(sentencesOf(text)) ?? text

@@ -72,7 +72,7 @@ test('a caption that grows is over where its rules end it', () => {
   const words = 'A dog and a cat and a cat and a cat and a cat'.split(' ')
   const decode = (ids: number[]) => ids.map((id) => words[id]).join(' ')
   const grown = (count: number, rules = {}) =>
-    growingCaption([...words.keys()].slice(0, count), { decode, begun: 0, ...rules })
+    growingCaption({ decode, begun: 0, ...rules })([...words.keys()].slice(0, count))
   expect(grown(2)).toEqual({ text: 'A dog', isOver: false })
   expect(grown(5, { stop: ['cat'] })).toEqual({ text: 'A dog and a ', isOver: true })
   expect(grown(14, { endLoops: true })).toEqual({ text: 'A dog and a cat', isOver: true })
@@ -117,11 +117,12 @@ test('a caption that grows never shows what is taken back', () => {
     fc.property(caption, rules, fc.boolean(), fc.integer({ min: 1, max: 9 }), (text, rules, ended, chunk) => {
       const ids = [...new TextEncoder().encode(text)]
       const options = { ...rules, decode, begun: 0 }
+      const grow = growingCaption(options)
       const shown: string[] = []
       let end = 0
       for (let isOver = false; !isOver && end < ids.length; ) {
         end = Math.min(ids.length, end + chunk)
-        const grown = growingCaption(ids.slice(0, end), options)
+        const grown = grow(ids.slice(0, end))
         shown.push(grown.text)
         isOver = grown.isOver
       }

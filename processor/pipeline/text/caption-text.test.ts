@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { loopEnd, settledText, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
+import { loopEnd, wholeSentences, withoutLoop, withoutOpening } from './caption-text.ts'
+import { SettledText } from './growing-text.ts'
 
 describe('withoutLoop', () => {
   test.each([
@@ -130,9 +131,9 @@ test.each([
   ['', ''],
 ])('whole sentences of "%s"', (text, expected) => expect(wholeSentences(text)).toBe(expected))
 
-describe('settledText', () => {
+describe('SettledText', () => {
   const openings = ['The image shows', 'In this image,', 'we can see']
-  const shown = (text: string, stop?: string[]) => settledText(text, { openings, stop })
+  const shown = (text: string, stop?: string[]) => new SettledText({ openings, stop }).of(text)
 
   test.each([
     ['The im', ''],
