@@ -1,5 +1,5 @@
-import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { splitCores } from '../../infra/cores.ts'
+import { bundledModel } from '../../infra/starter-model/bundled.ts'
 import { DecoderPool, planDecoders } from '../../processor/decoding/decoder-pool.ts'
 import { bucketsUpTo, plainRow, type RunRow } from '../../processor/engine/batch.ts'
 import { DevicePool } from '../../processor/engine/device-pool.ts'
