@@ -1,7 +1,7 @@
 import { blipTiny } from './random-blip.ts'
 
-/** The value of an option: a positive integer, a text, or a list of integers or texts. An empty list stands for all. */
-export type OptionValue = number | string | readonly number[] | readonly string[]
+/** The value of an option: a switch, a positive integer, a text, or a list of integers or texts. An empty list stands for all. */
+export type OptionValue = boolean | number | string | readonly number[] | readonly string[]
 
 /** Benchmark of the command line. */
 export interface Benchmark {
@@ -88,6 +88,53 @@ export const benchmarks: Record<string, Benchmark> = {
       rounds: 'as given',
     },
     load: async () => (await import('./families.ts')).benchFamilies,
+  }),
+  peers: benchmark({
+    description: 'other captioners on the same folder and pictures',
+    options: {
+      rounds: 5,
+      batches: [8, 1],
+      ids: 20,
+      r: 40,
+      size: 'base',
+      sides: ['all'],
+      python: 'own',
+      install: false,
+      price: 'none',
+    },
+    smoke: {
+      rounds: 1,
+      batches: [2, 1],
+      ids: 6,
+      sides: ['turbine', 'transformers_js'],
+      size: 'tiny',
+      tiny: true,
+    },
+    fields: {
+      over_torch_r0: "Turbine in float32 without pruning over PyTorch's, images/s; null: not measured",
+      over_torch_turbo: 'the same with r tokens merged in every layer',
+      over_torch_int8_turbo: 'the same in int8',
+      over_openvino_best: "Turbine's fastest precision over OpenVINO's, both unpruned",
+      over_onnxruntime_steps: 'over ONNX Runtime driven step by step',
+      over_transformers_js: 'over transformers.js, one picture at a time, on ViT-GPT2',
+      images_per_second: 'by side and batch',
+      cpu_ms_per_image: 'processor time of all threads, by side and batch',
+      peak_rss_mb: "most that a side's process was resident with, both batch sizes",
+      encoder_ms_per_batch: 'of the vision encoder alone, by side',
+      vit_gpt2: 'the same of a ViT-GPT2 folder; tiny: times say nothing',
+      captions_that_differ: "of a batch, from Turbine's in float32, by side",
+      dollars_per_million: 'with --price, by machine and side: dollars an hour / 3600 / images/s x 1,000,000',
+      versions: 'of the libraries of each side',
+      skipped: 'sides that did not take part, and why',
+      cpu: 'name',
+      threads: 'of each side',
+      batches: 'as given; ratios are of the first',
+      ids: 'of a caption, as given',
+      r: 'as given',
+      size: 'of the model, as given',
+      rounds: 'as given',
+    },
+    load: async () => (await import('./peers.ts')).benchPeers,
   }),
   plug: benchmark({
     description: 'Turbo in an exported encoder against its file',

@@ -22,7 +22,7 @@ Each benchmark prints a table and a final JSON line. Both sides of a ratio run a
 
 function optionsText({ options }: Benchmark): string {
   return Object.entries(options)
-    .map(([name, value]) => `--${name} ${String(value) || 'all'}`)
+    .map(([name, value]) => (value === false ? `--${name}` : `--${name} ${String(value) || 'all'}`))
     .join(' ')
 }
 
@@ -44,20 +44,22 @@ function parseOption(name: string, text: string, byDefault: OptionValue): Option
   throw new UsageError(`--${name} must be a positive integer, got ${text}`)
 }
 
+const typeOf = (byDefault: OptionValue) => (typeof byDefault === 'boolean' ? 'boolean' : 'string')
+
 function parseCommandLine(args: string[]) {
   const byName =
     args.find((arg) => Object.hasOwn(benchmarks, arg)) ?? args.find((arg) => !arg.startsWith('-'))
   const bench = benchmarks[byName ?? '']
   if (byName !== undefined && !bench) throw new UsageError(`Unknown benchmark "${byName}".`)
   const options = Object.fromEntries(
-    Object.keys(bench?.options ?? {}).map((name) => [name, { type: 'string' as const }]),
+    Object.entries(bench?.options ?? {}).map(([name, value]) => [name, { type: typeOf(value) }]),
   )
   const flags = { help: { type: 'boolean' }, smoke: { type: 'boolean' } } as const
   const { values } = parseArgs({ args, allowPositionals: true, options: { ...options, ...flags } })
   const { help = false, smoke = false, ...given } = values
-  const parsed = Object.entries(given as Record<string, string>).map(([name, text]) => [
+  const parsed = Object.entries(given as Record<string, string | boolean>).map(([name, value]) => [
     name,
-    parseOption(name, text, bench!.options[name]!),
+    typeof value === 'boolean' ? value : parseOption(name, value, bench!.options[name]!),
   ])
   return { name: byName, bench, help, smoke, given: Object.fromEntries(parsed) as object }
 }

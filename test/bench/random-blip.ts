@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { mkdir, open, rename, stat, writeFile } from 'node:fs/promises'
+import { link, mkdir, open, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** Sizes of a BLIP captioner. */
@@ -48,6 +48,25 @@ export const blipLarge: BlipSizes = {
   textHeads: 12,
 }
 
+/** Between the two: for trying out. */
+const blipSmall: BlipSizes = {
+  ...blipBase,
+  side: 128,
+  width: 192,
+  layers: 4,
+  heads: 3,
+  textLayers: 2,
+  vocabulary: 1000,
+}
+
+/** Sizes as options name them. */
+export const blipSizes: Record<string, BlipSizes> = {
+  tiny: blipTiny,
+  small: blipSmall,
+  base: blipBase,
+  large: blipLarge,
+}
+
 /**
  * Writes a Hugging Face BLIP folder with random weights (float32) below `parent` and returns its path; one that is
  * there already is used again. What such a model says means nothing: it is for timing.
@@ -62,6 +81,20 @@ export async function randomBlip(parent: string, sizes: BlipSizes = blipBase): P
   await writeWeights(`${file}.part`, blipTensors(sizes))
   await rename(`${file}.part`, file)
   return folder
+}
+
+/**
+ * The same model with captions of at most so many ids, the start id not counted: a folder beside, whose weights are the same file.
+ */
+export async function withIds(folder: string, ids: number): Promise<string> {
+  const made = `${folder}-${ids}-ids`
+  await mkdir(made, { recursive: true })
+  for (const name of ['config.json', 'preprocessor_config.json', 'vocab.txt', 'model.safetensors'])
+    await link(join(folder, name), join(made, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error
+    })
+  await writeFile(join(made, 'generation_config.json'), JSON.stringify({ max_new_tokens: ids }))
+  return made
 }
 
 async function writeConfig(folder: string, s: BlipSizes): Promise<void> {

@@ -7,7 +7,7 @@ import { openFamily } from '../../../processor/models/exported/open-family.ts'
 import { int64 } from '../../../processor/models/exported/rows.ts'
 import { openOriginal } from '../../../processor/models/exported/step-by-step.ts'
 import { greedy } from '../../../processor/models/generation.ts'
-import type { CaptionModel, RunnerPlan } from '../../../processor/models/model.ts'
+import type { CaptionModel, GraphOptions, RunnerPlan } from '../../../processor/models/model.ts'
 import { openModel } from '../../../processor/models/open-model.ts'
 import {
   type Normalisation,
@@ -16,9 +16,14 @@ import {
   unitOf,
 } from '../../../processor/models/pictures.ts'
 import { openWdTagger } from '../../../processor/models/wd-tagger.ts'
+import { readOnnx } from '../../../processor/onnx/read.ts'
+import type { SessionOptions } from '../../../processor/onnx/session.ts'
 import { smoothPixels } from '../pixels.ts'
 import { type OriginalSessions, originalFeatures, stepsOfBatch } from './steps.ts'
 import { openTransformersJs } from './transformers-js.ts'
+
+/** Ways to run a folder: Turbine, its files step by step, transformers.js. */
+export type SubjectSide = 'loop' | 'steps' | 'package'
 
 /** A model folder as Turbine runs it, as its files are run step by step, and as transformers.js runs it. */
 export interface Subject {
@@ -40,19 +45,32 @@ export interface SubjectOptions {
   most: number
   /** Ids of each caption. */
   ids: number
+  /** Opens only these, and the others fail; default: all three. */
+  sides?: readonly SubjectSide[]
+  /** Of Turbine's sessions; default: as a CPU runs them. */
+  session?: SessionOptions
+  graph?: GraphOptions
 }
 
 /** Opens a folder all three ways. @throws ModelFolderError */
 export async function openSubject(folder: string, options: SubjectOptions): Promise<Subject> {
-  const { threads, most, ids } = options
+  const { threads, most, ids, sides = ['loop', 'steps', 'package'] } = options
   const model = await openModel(folder)
   const isTagger = model.runner.kind === 'tagger'
   const family = isTagger ? await taggerOf(folder) : await familyOf(folder)
-  const session = { intraOpNumThreads: threads }
+  const onCpu = { intraOpNumThreads: threads }
+  const has = (side: SubjectSide) => sides.includes(side)
   // No caption is cut off by an end that only its model forces on it.
   const plan = { ...model.runner, forcedEndId: undefined } as RunnerPlan
-  const runner = await openRunner(plan, await model.buildSessions(), { ...session, ...anyShapes })
-  const originals = await openFiles(family, session)
+  const runner = has('loop')
+    ? await openRunner(plan, await model.buildSessions(options.graph), {
+        ...(options.session ?? onCpu),
+        ...anyShapes,
+      })
+    : undefined
+  const originals = has('steps') ? await openFiles(family, onCpu) : undefined
+  const inputNames =
+    originals?.vision.inputNames ?? readOnnx(family.files.vision).graph.input.map(({ name }) => name)
   const pictures = picturesOf(family.picture, most)
   const [first] = pictures as [RunPicture]
   const text = { instructions: 'Describe the picture in detail.', tasks: '<CAPTION>', none: '' }[
@@ -62,28 +80,27 @@ export async function openSubject(folder: string, options: SubjectOptions): Prom
   const startIds = model.runner.kind === 'encoder-decoder' ? model.runner.startIds : []
   const forced = prompt.places.length > 0 ? startIds.slice(1) : []
   const rows = pictures.map((picture): RunRow => ({ pictures: [picture], prompt, settings: greedy(ids) }))
-  const feedsOf = remembered((count: number) =>
-    originalFeeds(family, pictures.slice(0, count), originals.vision),
-  )
-  const lone = pictures.map((picture) => originalFeeds(family, [picture], originals.vision))
-  const peer = isTagger ? undefined : await openTransformersJs(folder, model.family, threads)
+  const feedsOf = remembered((count: number) => originalFeeds(family, pictures.slice(0, count), inputNames))
+  const lone = pictures.map((picture) => originalFeeds(family, [picture], inputNames))
+  const peer =
+    isTagger || !has('package') ? undefined : await openTransformersJs(folder, model.family, threads)
   return {
     model,
     async loop(count, level) {
       const schedule = model.levels[level]!
-      const result = await runner.run({ rows: rows.slice(0, count), bucket: count, schedule })
+      const result = await runner!.run({ rows: rows.slice(0, count), bucket: count, schedule })
       return result.rows.map((row) => row.ids)
     },
     async steps(count) {
       const batch = { pictures: feedsOf(count), prompt, rows: count, startIds, steps: ids - forced.length }
       if (isTagger) {
-        await originalFeatures(originals, batch)
+        await originalFeatures(originals!, batch)
         return rows.slice(0, count).map(() => [])
       }
       const made = await stepsOfBatch(originals as OriginalSessions, batch)
       return made.map((row) => [...forced, ...row])
     },
-    originalVision: (count) => originalFeatures(originals, { pictures: feedsOf(count) }),
+    originalVision: (count) => originalFeatures(originals!, { pictures: feedsOf(count) }),
     ...(peer && {
       async package(count) {
         const made: number[][] = []
@@ -93,9 +110,9 @@ export async function openSubject(folder: string, options: SubjectOptions): Prom
       },
     }),
     async close() {
-      await runner.close()
-      await originals.vision.release()
-      for (const each of [originals.embed, originals.encoder, originals.decoder]) await each?.close()
+      await runner?.close()
+      await originals?.vision.release()
+      for (const each of [originals?.embed, originals?.encoder, originals?.decoder]) await each?.close()
       await peer?.close()
     },
   }
@@ -157,7 +174,7 @@ function shapeOf(rule: PictureRule): PictureShape {
 function originalFeeds(
   { picture: rule, normalise }: Described,
   pictures: RunPicture[],
-  { inputNames }: InferenceSession,
+  inputNames: readonly string[],
 ): Record<string, Tensor> {
   const [height, width] = unitOf(rule)
   const count = pictures.reduce((sum, { shape }) => sum + shape.count, 0)
