@@ -2,8 +2,10 @@ import { rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { beforeAll, describe, expect, it } from 'vitest'
+import { decodeModel } from '../onnx/proto.ts'
 import { type SafetensorsType, writeSafetensors } from '../onnx/safetensors.ts'
 import { openSession } from '../onnx/session.ts'
+import { allNodes } from '../onnx/visit.ts'
 import { ModelFolderError } from '../onnx/weights.ts'
 import { perLayer } from '../turbo/schedule.ts'
 import { type BlipModel, openBlip } from './blip.ts'
@@ -167,6 +169,19 @@ describe('a graph with Turbo', () => {
       const fixed = perLayer(r, model.encoder.layers)
       await expectAnswers(await openTraced(model, { threshold, mode, gpu: true, r: fixed }), [settings])
       await expectAnswers(await openTraced(model, { threshold, mode, r: fixed }), [settings])
+      const whole = { threshold, mode, gpu: true, r: fixed, batch: images }
+      await expectAnswers(await openTraced(model, whole), [settings])
+    }
+  })
+
+  it('has no branch and nothing whose size hangs on data, built for a GPU and one schedule', () => {
+    const { layers } = model.encoder
+    for (const r of [0, 8]) {
+      const graph = decodeModel(model.buildGraph({ gpu: true, r: perLayer(r, layers), batch: images }))
+      const operators = new Set([...allNodes(graph)].map(({ opType }) => opType))
+      for (const waits of ['If', 'Compress', 'NonZero', 'Unique']) expect(operators).not.toContain(waits)
+      const dims = graph.graph.input.map(({ type }) => type!.tensorType!.shape!.dim![0])
+      expect(dims.map((dim) => Number(dim!.dimValue ?? 0))).toEqual([images, images, images, layers, layers])
     }
   })
 

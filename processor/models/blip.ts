@@ -119,8 +119,9 @@ function blipGraph(config: BlipConfig, weights: Weights, options: GraphOptions):
   const { decoder = true, trace = false } = options
   const { hidden_size: width } = config.vision
   const g = new Graph()
-  const prompt = g.input('prompt', 'int64', ['B', 'P'])
-  const limit = g.input('limit', 'int64', ['B', 1])
+  const { batch = 'B' } = options
+  const prompt = g.input('prompt', 'int64', [batch, 'P'])
+  const limit = g.input('limit', 'int64', [batch, 1])
   const { shared, encoded } = encodedPixels(g, config, weights, options)
   if (decoder)
     g.output('ids', new BlipDecoder(g, shared, config).generate(encoded.x, prompt, limit), ['B', 'T'])
@@ -135,7 +136,7 @@ function blipGraph(config: BlipConfig, weights: Weights, options: GraphOptions):
 /** The encoder of a graph, with its inputs. */
 function encodedPixels(g: Graph, config: BlipConfig, weights: Weights, options: GraphOptions) {
   const { image_size: side, num_hidden_layers: layers } = config.vision
-  const pixels = g.input('pixels', 'uint8', ['B', side, side, 3])
+  const pixels = g.input('pixels', 'uint8', [options.batch ?? 'B', side, side, 3])
   const r = g.input('r', 'int64', [layers])
   const weight = g.input('weight', 'float32', [layers])
   const shared = new BlipLayers(g, weights, { type: typeOf(options), batch: g.shape(pixels, 0, 1) })

@@ -26,6 +26,8 @@ export interface GraphOptions {
    * and is ignored.
    */
   r?: number[]
+  /** Images of every batch, fixed in the graph. Default: any number. */
+  batch?: number
 }
 
 /** Graph of a session, with its weights as external data in files of `folder`. */
