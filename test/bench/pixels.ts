@@ -1,3 +1,16 @@
+/** A few pictures again and again, `uint8 [count, height, width, 3]`: as many as are cheap to draw are different. */
+export function repeatedPixels(
+  count: number,
+  size: { height: number; width: number },
+  different = 8,
+): Uint8Array {
+  const drawn = smoothPixels(Math.min(count, different), size)
+  const all = new Uint8Array(count * size.height * size.width * 3)
+  for (let at = 0; at < all.length; at += drawn.length)
+    all.set(drawn.subarray(0, Math.min(drawn.length, all.length - at)), at)
+  return all
+}
+
 /** Smooth random pictures, `uint8 [count, height, width, 3]`; the same for the same arguments. */
 export function smoothPixels(
   count: number,

@@ -10,6 +10,8 @@ export interface BareSession {
   run(pixels: Uint8Array, schedule: Schedule): Promise<ort.InferenceSession.OnnxValueMapType>
   /** Greedy ids of each image, cut behind the end id. */
   caption(pixels: Uint8Array, schedule: Schedule): Promise<number[][]>
+  /** Writes the profile of a session that was opened with `enableProfiling`. */
+  endProfiling(): void
   close(): Promise<void>
 }
 
@@ -42,6 +44,7 @@ export async function openBareSession(
         return end < 0 ? list : list.slice(0, end + 1)
       })
     },
+    endProfiling: () => session.endProfiling(),
     async close() {
       await session.release()
     },

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { benchFolder } from '../folders.ts'
+import { fillFolder } from './hollow.ts'
 
 const run = promisify(execFile)
 const script = fileURLToPath(new URL('./make_folders.py', import.meta.url))
@@ -25,7 +26,10 @@ export async function largeFolder(
 ): Promise<{ folder: string } | { why: string }> {
   const parent = join(benchFolder, 'families')
   const folder = join(parent, name)
-  if (await there(folder)) return { folder }
+  if (await there(folder)) {
+    await fillFolder(folder)
+    return { folder }
+  }
   try {
     await run(python, ['-c', 'import torch, transformers, optimum.exporters.onnx, timm'])
   } catch {

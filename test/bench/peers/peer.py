@@ -19,7 +19,7 @@ answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 
 import numpy  # noqa: E402
-from pixels import normalised  # noqa: E402
+from pixels import MEAN, STD, normalised  # noqa: E402
 
 config = json.load(open(os.path.join(given["folder"], "config.json")))
 SIDE = config["vision_config"]["image_size"]
@@ -45,19 +45,25 @@ def open_torch():
     if given.get("compile"):
         model.vision_model = torch.compile(model.vision_model)
         model.text_decoder.forward = torch.compile(model.text_decoder.forward, dynamic=True)
-    onto = lambda pixels: torch.from_numpy(pixels).to(device).to(dtype)  # noqa: E731
+    scale = torch.tensor(255 * STD, device=device)
+    shift = torch.tensor(MEAN / STD, device=device)
+
+    def prepare(pictures):
+        # Bytes go to the device, and are normalised there.
+        values = torch.from_numpy(pictures).to(device).float() / scale - shift
+        return values.permute(0, 3, 1, 2).contiguous().to(dtype)
 
     def caption(pixels):
         with torch.inference_mode():
-            made = model.generate(onto(pixels), max_new_tokens=COUNT, min_new_tokens=COUNT, do_sample=False, num_beams=1)
+            made = model.generate(pixels, max_new_tokens=COUNT, min_new_tokens=COUNT, do_sample=False, num_beams=1)
             return made[:, -COUNT:].tolist()
 
     def encode(pixels):
         with torch.inference_mode():
-            model.vision_model(pixel_values=onto(pixels)).last_hidden_state[0, 0, 0].item()
+            model.vision_model(pixel_values=pixels).last_hidden_state[0, 0, 0].item()
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "attention": attention}
-    return caption, encode, versions
+    return prepare, caption, encode, versions
 
 
 def open_openvino():
@@ -118,7 +124,7 @@ def open_openvino():
             made.append(ids)
         return numpy.concatenate(made, 1).tolist()
 
-    return caption, encode, {"openvino": openvino.__version__.split("-")[0]}
+    return normalised, caption, encode, {"openvino": openvino.__version__.split("-")[0]}
 
 
 def open_onnxruntime():
@@ -150,7 +156,7 @@ def open_onnxruntime():
             made.append(ids)
         return numpy.concatenate(made, 1).tolist()
 
-    return caption, encode, {"onnxruntime": onnxruntime.__version__}
+    return normalised, caption, encode, {"onnxruntime": onnxruntime.__version__}
 
 
 def photos_of(folder, batch):
@@ -162,7 +168,7 @@ def photos_of(folder, batch):
 
     def read(path):
         picture = Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        return normalised(numpy.asarray(picture)[None])
+        return numpy.asarray(picture)[None]
 
     paths = sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
     with ThreadPoolExecutor(given["threads"]) as pool:
@@ -183,8 +189,8 @@ def answer(fields):
     answers.flush()
 
 
-caption, encode, versions = {"torch": open_torch, "openvino": open_openvino, "onnxruntime": open_onnxruntime}[given["engine"]]()
-pictures = normalised(numpy.fromfile(given["pictures"], "uint8").reshape(-1, SIDE, SIDE, 3))
+prepare, caption, encode, versions = {"torch": open_torch, "openvino": open_openvino, "onnxruntime": open_onnxruntime}[given["engine"]]()
+pictures = prepare(numpy.fromfile(given["pictures"], "uint8").reshape(-1, SIDE, SIDE, 3))
 answer({"versions": {"python": sys.version.split()[0], **versions}})
 
 for line in sys.stdin:
@@ -193,7 +199,7 @@ for line in sys.stdin:
     ids = []
     if "photos" in request:
         for batch in photos_of(request["photos"], request["batch"]):
-            ids += caption(batch)
+            ids += caption(prepare(batch))
     elif request.get("part") == "encoder":
         encode(pictures[: request["batch"]])
     else:

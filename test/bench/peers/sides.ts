@@ -44,7 +44,7 @@ const files = {
   onnxruntime: 'onnx',
 } as const
 
-interface PythonSide {
+interface PythonSideOptions {
   engine: Engine
   precision: 'float32' | 'float16' | 'bfloat16' | 'int8'
   /** As PyTorch names it. */
@@ -53,7 +53,7 @@ interface PythonSide {
 }
 
 /** A side of the Python world. */
-export const python = ({ engine, precision, ...more }: PythonSide): Side => ({
+export const pythonSide = ({ engine, precision, ...more }: PythonSideOptions): Side => ({
   exact: precision === 'float32',
   async open(given) {
     const { python, folder, pictures, threads, ids } = given
@@ -78,12 +78,12 @@ async function cpuHasBfloat16(): Promise<boolean> {
 export const captioners: Record<string, Side> = {
   turbine: turbine('float32'),
   turbine_int8: turbine('int8'),
-  torch: python({ engine: 'torch', precision: 'float32' }),
-  torch_bfloat16: python({ engine: 'torch', precision: 'bfloat16' }),
-  openvino: python({ engine: 'openvino', precision: 'float32' }),
-  openvino_bfloat16: python({ engine: 'openvino', precision: 'bfloat16' }),
-  openvino_int8: python({ engine: 'openvino', precision: 'int8' }),
-  onnxruntime: python({ engine: 'onnxruntime', precision: 'float32' }),
+  torch: pythonSide({ engine: 'torch', precision: 'float32' }),
+  torch_bfloat16: pythonSide({ engine: 'torch', precision: 'bfloat16' }),
+  openvino: pythonSide({ engine: 'openvino', precision: 'float32' }),
+  openvino_bfloat16: pythonSide({ engine: 'openvino', precision: 'bfloat16' }),
+  openvino_int8: pythonSide({ engine: 'openvino', precision: 'int8' }),
+  onnxruntime: pythonSide({ engine: 'onnxruntime', precision: 'float32' }),
 }
 
 /** The encoder of Turbine alone; those of others are in their captioners. */
