@@ -36,6 +36,6 @@ said() { grep -o '"caption":"[^"]*"' "$logs/samples-$1"; }
 [ -n "$(said device)" ] && [ "$(said cpu)" = "$(said device)" ] && echo "the samples' captions are those of the CPU"
 bench engine 150 --sizes base --parts engine --fixed "$@"
 bench profile 60 --sizes base --batches 64 --parts '' --profile "$@"
-bench fed 200 --sizes base --batches 64 --parts engine,pipeline,torch --rounds 3 "$@"
+bench fed 240 --sizes base --batches 64 --parts engine,pipeline,torch --rounds 3 "$@"
 bench families 90 --sizes base --batches 1,8,32 --parts families "$@"
 bench large 150 --sizes large --batches 8,64,128 --parts engine --rounds 3 "$@"
