@@ -3,77 +3,96 @@
  *
  * node test/bench/families/hollow.ts FOLDER OUT
  */
-import { cp, mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { cp, mkdir, open, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { dataTypes, decodeModel, encodeModel, type TensorProto } from '../../../processor/onnx/proto.ts'
 import { readOnnx } from '../../../processor/onnx/read.ts'
 import { tensorBytes } from '../../../processor/onnx/tensors.ts'
 import { allTensors } from '../../../processor/onnx/visit.ts'
+import { randomBlock } from '../random-blip.ts'
 
-/** All large weights of a folder: each begins where it begins. */
+/** All large weights of a folder. */
 const weightsFile = 'random-weights.bin'
-/** Tensors of more bytes are left out. */
-const large = 64 * 1024
+/** Each begins at a multiple. */
+const alignment = 4096
 
 const entryOf = ({ externalData }: TensorProto, key: string) =>
   externalData?.find((entry) => entry.key === key)?.value
 
-/** Copies a folder with graphs that read their large weights from a file that is not there. */
-export async function hollowFolder(folder: string, out: string): Promise<void> {
+const graphsOf = async (folder: string) =>
+  (await readdir(join(folder, 'onnx')))
+    .filter((name) => name.endsWith('.onnx'))
+    .map((name) => join(folder, 'onnx', name))
+
+/** Copies a folder with graphs that read weights of more than `large` bytes from a file that is not there. */
+export async function hollowFolder(folder: string, out: string, large = 64 * 1024): Promise<void> {
   await mkdir(join(out, 'onnx'), { recursive: true })
   for (const entry of await readdir(folder, { withFileTypes: true }))
     if (entry.isFile()) await cp(join(folder, entry.name), join(out, entry.name))
-  for (const name of (await readdir(join(folder, 'onnx'))).filter((name) => name.endsWith('.onnx'))) {
-    const model = readOnnx(join(folder, 'onnx', name))
-    for (const tensor of allTensors(model)) await hollow(tensor, join(folder, 'onnx'))
-    await writeFile(join(out, 'onnx', name), encodeModel(model))
+  const places = new Places()
+  for (const graph of await graphsOf(folder)) {
+    const model = readOnnx(graph)
+    for (const tensor of allTensors(model)) {
+      if (entryOf(tensor, 'location') === undefined) continue
+      if (tensor.dataType === dataTypes.float32 && tensorBytes(tensor)! > large) places.give(tensor)
+      else await putInside(tensor, dirname(graph))
+    }
+    await writeFile(join(out, 'onnx', basename(graph)), encodeModel(model))
   }
 }
 
-async function hollow(tensor: TensorProto, folder: string): Promise<void> {
-  const location = entryOf(tensor, 'location')
-  if (location === undefined) return
-  const length = tensorBytes(tensor)!
-  if (tensor.dataType === dataTypes.float32 && length > large) {
+/** Where weights lie in the file that is not there; those that were one tensor stay one. */
+class Places {
+  readonly #known = new Map<string, number>()
+  #end = 0
+
+  give(tensor: TensorProto): void {
+    const length = tensorBytes(tensor)!
+    const key = `${entryOf(tensor, 'location')} ${entryOf(tensor, 'offset')} ${length}`
+    const offset = this.#known.get(key) ?? this.#end
+    this.#known.set(key, offset)
+    this.#end = Math.max(this.#end, Math.ceil((offset + length) / alignment) * alignment)
     tensor.externalData = [
       { key: 'location', value: weightsFile },
-      { key: 'offset', value: '0' },
+      { key: 'offset', value: `${offset}` },
       { key: 'length', value: `${length}` },
     ]
-    return
   }
-  const file = await open(join(folder, location))
-  const rawData = new Uint8Array(length)
-  await file.read(rawData, 0, length, Number(entryOf(tensor, 'offset') ?? 0))
+}
+
+async function putInside(tensor: TensorProto, folder: string): Promise<void> {
+  const file = await open(join(folder, entryOf(tensor, 'location')!))
+  const rawData = new Uint8Array(tensorBytes(tensor)!)
+  await file.read(rawData, 0, rawData.length, Number(entryOf(tensor, 'offset') ?? 0))
   await file.close()
   tensor.rawData = rawData
   delete tensor.externalData
   delete tensor.dataLocation
 }
 
-/** Makes the weights of a hollow folder, where they are missing: uniform, of deviation 0.03. */
+/** Makes the weights of a hollow folder, where they are missing: uniform, of deviation 0.03, one block again and again. */
 export async function fillFolder(folder: string): Promise<void> {
-  const file = join(folder, 'onnx', weightsFile)
-  if (await stat(file).catch(() => undefined)) return
-  const graphs = (await readdir(join(folder, 'onnx'))).filter((name) => name.endsWith('.onnx'))
-  let most = 0
-  for (const name of graphs)
-    for (const length of await hollowLengths(join(folder, 'onnx', name))) most = Math.max(most, length)
-  if (most === 0) return
-  let state = 1
-  const weights = Float32Array.from({ length: most / 4 }, () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return (state / 2 ** 31 - 1) * 0.052
-  })
-  await writeFile(file, new Uint8Array(weights.buffer))
+  const path = join(folder, 'onnx', weightsFile)
+  if (await stat(path).catch(() => undefined)) return
+  let size = 0
+  for (const graph of await graphsOf(folder)) size = Math.max(size, await hollowEnd(graph))
+  if (size === 0) return
+  const block = new Uint8Array(randomBlock(4_194_301).buffer)
+  const file = await open(`${path}.part`, 'w')
+  for (let at = 0; at < size; at += block.length)
+    await file.write(block, 0, Math.min(block.length, size - at))
+  await file.close()
+  await rename(`${path}.part`, path)
 }
 
-/** Read without the checks of `readOnnx`, which wants the file to be there. */
-async function hollowLengths(file: string): Promise<number[]> {
-  const model = decodeModel(await readFile(file))
-  return [...allTensors(model)]
+/** Bytes of the file that a graph reads. Without the checks of `readOnnx`, which wants the file to be there. */
+async function hollowEnd(graph: string): Promise<number> {
+  // A graph that is not hollow can be too large to be read at once, and a hollow one is small.
+  if ((await stat(graph)).size > 2 ** 27) return 0
+  const ends = [...allTensors(decodeModel(await readFile(graph)))]
     .filter((tensor) => entryOf(tensor, 'location') === weightsFile)
-    .map((tensor) => Number(entryOf(tensor, 'length')))
+    .map((tensor) => Number(entryOf(tensor, 'offset')) + Number(entryOf(tensor, 'length')))
+  return Math.max(0, ...ends)
 }
 
 if (import.meta.main) await hollowFolder(process.argv[2]!, process.argv[3]!)

@@ -34,8 +34,9 @@ part samples-cpu 60 node processor/cli/main.ts caption $samples --device cpu --l
 part samples-device 90 node processor/cli/main.ts caption $samples --device "$device" --level 0 --out -
 said() { grep -o '"caption":"[^"]*"' "$logs/samples-$1"; }
 [ -n "$(said device)" ] && [ "$(said cpu)" = "$(said device)" ] && echo "the samples' captions are those of the CPU"
-bench engine 150 --sizes base --parts engine --fixed "$@"
+# Each new batch size and level costs seconds once.
+bench engine 170 --sizes base --batches 1,8,64,128 --parts engine "$@"
 bench profile 60 --sizes base --batches 64 --parts '' --profile "$@"
-bench fed 200 --sizes base --batches 64 --parts engine,pipeline,torch --rounds 3 "$@"
+bench fed 270 --sizes base --batches 64 --parts engine,pipeline,torch --fixed --rounds 3 "$@"
 bench families 90 --sizes base --batches 1,8,32 --parts families "$@"
-bench large 150 --sizes large --batches 8,64,128 --parts engine --rounds 3 "$@"
+bench large 120 --sizes large --batches 8,64 --parts engine --rounds 3 "$@"

@@ -5,6 +5,7 @@ python peer.py '{"engine": "torch", "folder": ..., "pictures": ..., "threads": 2
 Request {"batch": 8} captions the first pictures; "part": "encoder" runs the encoder alone; "photos": FOLDER captions files.
 """
 
+import importlib.metadata
 import json
 import os
 import resource
@@ -124,7 +125,10 @@ def open_openvino():
             made.append(ids)
         return numpy.concatenate(made, 1).tolist()
 
-    return normalised, caption, encode, {"openvino": openvino.__version__.split("-")[0]}
+    versions = {"openvino": openvino.__version__.split("-")[0]}
+    if given["precision"] == "int8":
+        versions["nncf"] = importlib.metadata.version("nncf")
+    return normalised, caption, encode, versions
 
 
 def open_onnxruntime():
