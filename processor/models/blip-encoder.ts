@@ -40,16 +40,15 @@ export class BlipEncoder {
     const offCentre = centre.map((level, channel) => level + shift[channel]! / scale[channel]!)
 
     const cells = g.transpose(g.reshape(pixels, [-1, grid, patch, grid, patch, 3]), [0, 1, 3, 2, 4, 5])
-    const values = g.reshape(g.cast(cells, this.#layers.type) as Float, [-1, patch, patch, 3])
-    const centred = g.sub(values, g.scalars(centre, [1, 1, 1, 3], like))
+    const values = g.cast(cells, this.#layers.type) as Float
+    // A whole patch at once: by threes it takes eight times as long.
+    const levels = Array.from({ length: patch * patch * 3 }, (_, i) => centre[i % 3]!)
+    const centred = g.sub(this.#layers.rows(values, levels.length), g.scalars(levels, [levels.length], like))
 
     const at = 'vision_model.embeddings'
     const weight = this.#layers.constant(`${at}.patch_embedding.weight`, [d, 3, patch, patch])
     const scaled = g.mul(g.transpose(weight, [0, 2, 3, 1]), g.floats(scale, [1, 1, 1, 3]))
-    const projected = g.gemm(
-      this.#layers.rows(centred, patch * patch * 3),
-      this.#layers.inType(g.reshape(scaled, [-1, patch * patch * 3])),
-    )
+    const projected = g.gemm(centred, this.#layers.inType(g.reshape(scaled, [-1, patch * patch * 3])))
     const offset = g.reshape(g.matmul(scaled, g.floats(offCentre, [3, 1])), [d, -1])
     const patchBias = this.#layers.constant(`${at}.patch_embedding.bias`, [d])
     const bias = g.add(patchBias, g.mul(g.mean(offset, 1), g.floats(patch ** 2)))

@@ -16,6 +16,13 @@ interface AddNormLayer {
   bias?: Float
 }
 
+interface LayersOptions {
+  type: Float['type']
+  batch: Int
+  /** Uses operators that are fastest on a GPU. */
+  gpu?: boolean | undefined
+}
+
 /** Layers of transformers over the weights of a folder, in one graph. `type` is the type that it computes in. */
 export class BlipLayers {
   readonly weights: Weights
@@ -25,12 +32,14 @@ export class BlipLayers {
   readonly #g: Graph
   readonly #loaded = new Map<string, Float>()
   readonly #tokenShapes = new Map<number, Int>()
+  readonly #gpu: boolean
 
-  constructor(g: Graph, weights: Weights, { type, batch }: { type: Float['type']; batch: Int }) {
+  constructor(g: Graph, weights: Weights, { type, batch, gpu = false }: LayersOptions) {
     this.#g = g
     this.weights = weights
     this.type = type
     this.batch = batch
+    this.#gpu = gpu
   }
 
   /** `[B, N, from]` -> `[B, N, to]`. */
@@ -69,7 +78,10 @@ export class BlipLayers {
       Float,
     ]
     const update = shape ? g.reshape(product, shape) : product
-    return g.addLayerNorm(update, skip, { scale, shift, bias }, epsilon)
+    if (this.#gpu) return g.addLayerNorm(update, skip, { scale, shift, bias }, epsilon)
+    // On a CPU the fused operator takes three times as long.
+    const sum = g.add(g.add(update, bias), skip)
+    return { sum, normed: g.layerNorm(sum, scale, shift, epsilon) }
   }
 
   /** `[B, N, width]` -> `[B * N, width]`. */

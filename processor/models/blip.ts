@@ -144,7 +144,11 @@ function encodedPixels(g: Graph, config: BlipConfig, weights: Weights, options: 
   const pixels = g.input('pixels', 'uint8', [options.batch ?? 'B', side, side, 3])
   const r = g.input('r', 'int64', [layers])
   const weight = g.input('weight', 'float32', [layers])
-  const shared = new BlipLayers(g, weights, { type: typeOf(options), batch: g.shape(pixels, 0, 1) })
+  const shared = new BlipLayers(g, weights, {
+    type: typeOf(options),
+    batch: g.shape(pixels, 0, 1),
+    gpu: options.gpu,
+  })
   return { shared, encoded: new BlipEncoder(g, shared, config, options).encode(pixels, r, weight) }
 }
 
@@ -175,7 +179,7 @@ function blipStepGraph(config: BlipConfig, weights: Weights, options: GraphOptio
   const g = new Graph()
   const type = typeOf(options)
   const ids = g.input('input_ids', 'int64', ['B', 'S'])
-  const shared = new BlipLayers(g, weights, { type, batch: g.shape(ids, 0, 1) })
+  const shared = new BlipLayers(g, weights, { type, batch: g.shape(ids, 0, 1), gpu: options.gpu })
   const read = (name: string, length: string) =>
     portsOf(config, name, length).map(({ keys, values, shape }) => ({
       keys: g.cast(g.input(keys, 'float32', shape), type) as Float,

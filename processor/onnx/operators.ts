@@ -69,8 +69,8 @@ export abstract class Operators {
   maximum<V extends Value>(a: V, b: V): V {
     return this.#same('Max', a, b)
   }
-  abs<V extends Value>(x: V): V {
-    return this.#same('Abs', x)
+  neg<V extends Value>(x: V): V {
+    return this.#same('Neg', x)
   }
   log<V extends Float>(x: V): V {
     return this.#same('Log', x)

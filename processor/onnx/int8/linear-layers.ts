@@ -116,16 +116,19 @@ class Replacing {
     if (there) return there
     const g = this.#g
     const x: Value<'float32'> = { name, type: 'float32' }
-    const scales = g.maximum(g.div(this.#largest(g.abs(x)), g.floats(mostOfRow)), g.floats(smallestScale))
+    const largest = g.maximum(this.#edge('ReduceMax', x), g.neg(this.#edge('ReduceMin', x)))
+    const scales = g.maximum(g.div(largest, g.floats(mostOfRow)), g.floats(smallestScale))
     const whole = [g.div(x, scales), g.floats(1), g.bytes(zeroPoint)]
     const rows = { values: g.op('QuantizeLinear', whole, ['uint8'])[0] as Value<'uint8'>, scales }
     known.set(name, rows)
     return rows
   }
 
-  #largest(x: Value<'float32'>): Value<'float32'> {
-    if (this.#opset >= 18) return this.#g.max(x, -1, true)
-    return this.#g.op('ReduceMax', [x], ['float32'], { axes: [-1], keepdims: 1 })[0] as Value<'float32'>
+  /** The largest or smallest number of each row. */
+  #edge(opType: 'ReduceMax' | 'ReduceMin', x: Value<'float32'>): Value<'float32'> {
+    const isInput = this.#opset >= 18
+    const inputs = isInput ? [x, this.#g.ints([-1])] : [x]
+    return this.#g.op(opType, inputs, ['float32'], { ...(!isInput && { axes: [-1] }), keepdims: 1 })[0]
   }
 
   #tensor(tensor: TensorProto): Value<'float32'> {
