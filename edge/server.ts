@@ -2,6 +2,7 @@ import { hash } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
+import { freeBytes } from '../infra/free-bytes.ts'
 import { sleep, valueWithin } from '../infra/timing.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import { shuttingDown } from './contract/errors.ts'
@@ -78,11 +79,13 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
       const response = draining ? rejectWhileDraining() : await app.fetch(request, platform)
       const unreadBytes = bytesToCome(incoming as IncomingMessage)
       if (unreadBytes > 0) {
+        const body = incoming as IncomingMessage
         // Whoever has no valid key could have another for each request.
         const owner = response.status === 401 ? (platform.address ?? '') : sender
         const delayMs = unread.delay(hash('sha256', owner), unreadBytes)
         if (delayMs === undefined) platform.cutOff()
         else if (delayMs > 0) await sleep(delayMs, request.signal)
+        body.on('data', freeBytes)
       }
       // From now on the response is written; until then its connection may be silent.
       outgoing.setTimeout(unreadMs, platform.cutOff)
