@@ -80,7 +80,11 @@ export function fakeEdge(overrides: Partial<EdgeDeps> = {}) {
   let ids = 0
   const deps: EdgeDeps = {
     stream: {
-      send: async (topic, records) => void sent.push(...records.map((record) => ({ topic, record }))),
+      // What is sent is the sender's, who frees it.
+      send: async (topic, records) =>
+        void sent.push(
+          ...records.map((record) => ({ topic, record: { ...record, value: record.value.slice() } })),
+        ),
     },
     store,
     mailbox: {

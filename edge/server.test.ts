@@ -297,3 +297,26 @@ test('a host that is not here is one line with the remedy', async () => {
   const refused = serveNode(fakeEdge().app, { host: '192.0.2.1', port: 0 })
   await expect(refused).rejects.toThrow(/192\.0\.2\.1.*TURBINE_HOST/)
 })
+
+test('a sender’s large bodies are read at its pace, and small ones at once', async () => {
+  const app = {
+    async fetch(_request: Request, { chunks }: RequestPlatform) {
+      let bytes = 0
+      const source = chunks!()
+      for (let next = await source.next(); !next.done; next = await source.next()) bytes += next.value.length
+      return Response.json({ bytes })
+    },
+  }
+  const server = await serveNode(app, { host: '127.0.0.1', port: 0, senderRate: 10_000_000 })
+  const send = async (size: number) => {
+    const start = performance.now()
+    const response = await fetch(server.address, { method: 'POST', body: new Uint8Array(size) })
+    expect(await response.json()).toEqual({ bytes: size })
+    return performance.now() - start
+  }
+  // 3 MB come as fast as they can, and a turn is waited for when it is 20 ms ahead.
+  expect(await send(4_000_000)).toBeGreaterThan(70)
+  const [large] = await Promise.all([send(1_000_000), send(1_000)])
+  expect(large).toBeGreaterThan(50)
+  await server.close()
+})

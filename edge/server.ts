@@ -2,12 +2,13 @@ import { hash } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingMessage, Server } from 'node:http'
 import { createAdaptorServer } from '@hono/node-server'
+import { freeBytes } from '../infra/free-bytes.ts'
 import { sleep, valueWithin } from '../infra/timing.ts'
 import { maxBodyBytes } from './contract/caption.ts'
 import { shuttingDown } from './contract/errors.ts'
 import type { RequestPlatform } from './deps.ts'
 import { FairStarts } from './fair-starts.ts'
-import { UnreadBodies } from './unread-bodies.ts'
+import { SenderPace } from './sender-pace.ts'
 
 export interface ServeOptions {
   host: string
@@ -19,6 +20,8 @@ export interface ServeOptions {
   headersMs?: number
   /** Time in which a caller must take more of a response, ms. Default 60,000. */
   unreadMs?: number
+  /** Pace of one sender's large bodies together, bytes per second. Default 100 million. */
+  senderRate?: number
   /** Reverse proxies in front of the server, whose `X-Forwarded-For` is believed. Default 0. */
   proxies?: number
   /** Called after the drain time: releases callers that still wait for a caption, so that they get 202. */
@@ -63,32 +66,35 @@ export type FetchApp = { fetch(request: Request, platform: RequestPlatform): Res
  */
 export async function serveNode(app: FetchApp, options: ServeOptions): Promise<NodeServer> {
   const { host, port, headersMs = defaultHeadersMs, unreadMs = defaultUnreadMs } = options
-  const { proxies = 0, releaseWaiting } = options
+  const { senderRate = defaultSenderRate, proxies = 0, releaseWaiting } = options
   let draining = false
   const starts = new FairStarts()
-  const unread = new UnreadBodies()
+  const unread = new SenderPace({ bytesPerSecond: senderRate, longestMs: longestUnreadMs })
+  const reading = new SenderPace({ bytesPerSecond: senderRate, aheadMs: readAheadMs })
   const server = createAdaptorServer({
     fetch: async (request, { incoming, outgoing }) => {
+      const body = incoming as IncomingMessage
+      const address = addressBehind(proxies, body)
+      const sender = body.headers.authorization ?? address ?? ''
       const platform = {
-        ...platformOf(incoming as IncomingMessage, proxies),
+        address,
+        chunks: () => (isSmall(body) ? chunksOf(body) : pacedChunks(body, { pace: reading, sender })),
         cutOff: () => void outgoing.destroy(),
       }
-      const sender = incoming.headers.authorization ?? platform.address ?? ''
       await starts.enter(sender)
       const response = draining ? rejectWhileDraining() : await app.fetch(request, platform)
-      const unreadBytes = bytesToCome(incoming as IncomingMessage)
-      if (unreadBytes > 0) {
+      if (!body.complete && !isSmall(body)) {
         // Whoever has no valid key could have another for each request.
-        const owner = response.status === 401 ? (platform.address ?? '') : sender
-        const delayMs = unread.delay(hash('sha256', owner), unreadBytes)
+        const owner = response.status === 401 ? (address ?? '') : sender
+        const delayMs = unread.delay(hash('sha256', owner), announcedBytes(body))
         if (delayMs === undefined) platform.cutOff()
         else if (delayMs > 0) await sleep(delayMs, request.signal)
+        body.on('data', freeBytes)
       }
       // From now on the response is written; until then its connection may be silent.
       outgoing.setTimeout(unreadMs, platform.cutOff)
       // The client's next request uses a new connection, to another server.
-      if (draining || bodyIsIgnored(request.method, incoming as IncomingMessage))
-        response.headers.set('connection', 'close')
+      if (draining || bodyIsIgnored(request.method, body)) response.headers.set('connection', 'close')
       return response
     },
     serverOptions: {
@@ -124,17 +130,36 @@ export async function serveNode(app: FetchApp, options: ServeOptions): Promise<N
 /** Bodies up to this size are taken in whole with the head of the request, or nearly, bytes. */
 const smallBodyBytes = 128 * 1024
 
-/** Bytes of a body that was left unread, as far as they are known to be many; else 0. */
-function bytesToCome({ complete, headers }: IncomingMessage): number {
-  if (complete) return 0
-  const announced = Number(headers['content-length'] ?? maxBodyBytes)
-  return announced > smallBodyBytes ? announced : 0
-}
+const defaultSenderRate = 100_000_000
+/**
+ * Refused bodies are not read, but a client that is still sending when it has its answer is let finish, since few look for an
+ * answer before. So who sends many of them gets its answers one after the other, as if they were read; those that would wait
+ * longer than this are cut off, ms.
+ */
+const longestUnreadMs = 5_000
+/** Bodies that are read are taken as fast as they come, up to what comes in this time, ms. */
+const readAheadMs = 300
+/** Shorter delays are left to the next chunk, ms. */
+const leastDelayMs = 20
 
-function platformOf(incoming: IncomingMessage, proxies: number): RequestPlatform {
-  return {
-    address: addressBehind(proxies, incoming),
-    chunks: () => incoming.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>,
+/** Of a body without a length all that a request may have. */
+const announcedBytes = ({ headers }: IncomingMessage) => Number(headers['content-length'] ?? maxBodyBytes)
+
+const isSmall = (body: IncomingMessage) => announcedBytes(body) <= smallBodyBytes
+
+const chunksOf = (body: IncomingMessage) =>
+  body.iterator({ destroyOnReturn: false }) as AsyncIterator<Uint8Array>
+
+/** Chunks of a large body; while its sender is ahead of its pace they wait in the network. */
+async function* pacedChunks(
+  body: IncomingMessage,
+  { pace, sender }: { pace: SenderPace; sender: string },
+): AsyncGenerator<Uint8Array> {
+  const owner = hash('sha256', sender)
+  for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>) {
+    const delayMs = pace.delay(owner, chunk.byteLength) ?? 0
+    if (delayMs >= leastDelayMs) await sleep(delayMs)
+    yield chunk
   }
 }
 

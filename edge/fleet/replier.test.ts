@@ -160,6 +160,18 @@ test('replies to an edge share a connection', async () => {
   expect(connections()).toBe(1)
 })
 
+test('what is signed for an edge does not go on to where it points', async () => {
+  const elsewhere = await serve((_, response) => response.end('{"delivered":true}'))
+  const { url } = await serve((request, response) =>
+    request.resume().on('end', () => response.writeHead(307, { location: elsewhere.url }).end()),
+  )
+  const { fetch, close } = createKeepAliveFetch()
+  closers.unshift(close)
+  const reply = createReplier({ secret, fetch, pausesMs: [] })
+  await expect(reply(url, completed('a'))).rejects.toMatchObject({ name: 'ReplyError' })
+  expect(elsewhere.connections()).toBe(0)
+})
+
 test('an edge that does not answer is not waited for', async () => {
   const { url } = await serve(() => {})
   const { fetch, close } = createKeepAliveFetch()

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
-import { Agent, fetch } from 'undici'
+import { Agent } from 'undici'
 import { retry } from '../../infra/retry.ts'
 import { traceparent } from '../../infra/telemetry/tracing.ts'
 import type { FinishedCaption } from '../contract/caption.ts'
@@ -120,14 +120,19 @@ const rejectedWith = (status: number, url: URL) =>
   )
 
 /**
- * `fetch` for Node that keeps connections open for a minute, so that replies seldom wait for a handshake.
+ * `fetch` for Node that keeps connections open for a minute, so that replies seldom wait for a handshake. It follows no
+ * redirects, and takes a fraction of the time of undici's own.
  *
  * @example const { fetch, close } = createKeepAliveFetch()
  */
 export function createKeepAliveFetch(): { fetch: PostReply; close(): Promise<void> } {
   const agent = new Agent({ keepAliveTimeout: 60_000, connections: 64 })
   return {
-    fetch: (url, init) => fetch(url, { ...init, dispatcher: agent }),
+    async fetch({ origin, pathname, search }, { method, headers, body, signal }) {
+      const request = { origin, path: `${pathname}${search}`, method, headers, body, signal }
+      const { statusCode: status, body: answer } = await agent.request(request)
+      return { ok: status >= 200 && status < 300, status, text: () => answer.text() }
+    },
     close: () => agent.close(),
   }
 }

@@ -435,3 +435,47 @@ describe('a body that was compressed for its way', () => {
     expect(await codeOf(response)).toEqual([400, 'content_encoding_invalid'])
   })
 })
+
+describe('bytes that nobody needs any more are freed at once, without a garbage collection', () => {
+  const large = () => {
+    const image = new Uint8Array(3 * 64 * 1024)
+    image.set(pngHeader())
+    return image
+  }
+  /** As Node gives it: chunks with a buffer of their own. */
+  const arriving = (image: Uint8Array) =>
+    [0, 1, 2].map((index) => image.slice(index * 64 * 1024, (index + 1) * 64 * 1024))
+
+  test.each([true, false])('chunks, when they are copied; with a length: %s', async (announced) => {
+    const edge = fakeEdge()
+    const chunks = arriving(large())
+    const init = rawRequest(new Uint8Array(0))
+    const headers = { ...(init.headers as Record<string, string>) }
+    if (announced) headers['content-length'] = String(large().length)
+    else headers['transfer-encoding'] = 'chunked'
+    const platform = {
+      chunks: () =>
+        (async function* () {
+          yield* chunks
+        })(),
+    }
+    const response = await edge.app.request('/v1/captions', { ...init, headers }, platform)
+    expect(response.status).toBe(200)
+    expect(chunks.map(({ length }) => length)).toEqual([0, 0, 0])
+    expect(edge.sent[0]!.record.value).toEqual(large())
+  })
+
+  test('the body, when the stream has it', async () => {
+    let value: Uint8Array | undefined
+    const edge = fakeEdge({
+      stream: {
+        send: async (_topic, [record]) => {
+          value = record!.value
+          expect(value).toEqual(large())
+        },
+      },
+    })
+    expect((await edge.app.request('/v1/captions', rawRequest(large()))).status).toBe(200)
+    expect(value).toHaveLength(0)
+  })
+})

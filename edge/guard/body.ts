@@ -8,6 +8,7 @@ import {
   unsupportedEncoding,
 } from '../../infra/compression/content-encoding.ts'
 import type { Reservation } from '../../infra/fair-budget.ts'
+import { freeBytes } from '../../infra/free-bytes.ts'
 import { joinBytes } from '../../infra/join-bytes.ts'
 import { excerpt, TurbineError } from '../contract/errors.ts'
 import type { BodyPolicy, EdgeDeps, EdgeEnv, ReceivedBody } from '../deps.ts'
@@ -60,7 +61,7 @@ export function receiveBody(
       room += more
     }
     try {
-      const bytes = await readBody(chunks, announced, makeRoom)
+      const bytes = await readBody(chunks, { announced, makeRoom, done: doneWith(c) })
       c.set('body', received(bytes, reserved))
       await c.get('enter')?.()
       await next()
@@ -129,30 +130,44 @@ async function* decodedBody(chunks: AsyncIterable<Uint8Array>, encodings: string
 /** Whether the length of the body says how many bytes come of it. */
 const isEncoded = ({ req }: Context<EdgeEnv>) => encodingsOf(req.header('content-encoding')).length > 0
 
-/**
- * Reads a body, without a copy beyond the first if its length is known.
- * @param makeRoom called with the size before a chunk is kept
- */
+/** What becomes of a chunk that was copied: on Node nothing else has it. */
+const doneWith = (c: Context<EdgeEnv>): ((chunk: Uint8Array) => void) =>
+  c.env?.chunks ? freeBytes : () => {}
+
+interface ReadBodyOptions {
+  announced: number | undefined
+  /** Called with the size before a chunk is kept. */
+  makeRoom(size: number): void
+  /** Called with each chunk that is needed no longer. */
+  done(chunk: Uint8Array): void
+}
+
+/** Reads a body, without a copy beyond the first if its length is known. */
 async function readBody(
   chunks: AsyncIterable<Uint8Array>,
-  announced: number | undefined,
-  makeRoom: (size: number) => void,
+  { announced, makeRoom, done }: ReadBodyOptions,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const whole = announced === undefined ? undefined : new Uint8Array(announced)
   const parts: Uint8Array[] = []
   let size = 0
   try {
     for await (const chunk of chunks) {
-      makeRoom(size + chunk.byteLength)
-      if (whole) whole.set(chunk, size)
-      else parts.push(chunk)
-      size += chunk.byteLength
+      const { byteLength } = chunk
+      makeRoom(size + byteLength)
+      if (whole) {
+        whole.set(chunk, size)
+        done(chunk)
+      } else parts.push(chunk)
+      size += byteLength
     }
   } catch (error) {
     throw error instanceof TurbineError ? error : incomplete(error)
   }
   if (whole && size < whole.byteLength) throw incomplete()
-  return whole ?? joinBytes(parts, size)
+  if (whole) return whole
+  const joined = joinBytes(parts, size)
+  for (const part of parts) if (part !== joined) done(part)
+  return joined
 }
 
 /** @param bytes the whole of a buffer that nothing else uses */

@@ -115,7 +115,11 @@ export async function requestCaption(
   const submission = { ...ask, tenant: c.get('tenant').id, receivedAt, traceparent }
   const timings: string[] = []
   const onTiming = (phase: string, ms: number) => timings.push(`${phase};dur=${ms}`)
-  const onSent = () => c.get('body').release()
+  const onSent = () => {
+    // The stream, or the store, has a copy.
+    c.get('body').forget()
+    c.get('body').release()
+  }
   const hold = { respondAsync, signal, onTiming, onSent, onPart }
   const { caption, replayed } = await submitOnce(deps, submission, hold, () =>
     claimRequest(c, deps, { makeId: () => newCaptionId(deps), sameBody: true }),

@@ -19,6 +19,7 @@ export class SqliteLogClient {
   readonly #worker: Worker
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>()
   #unsent: LogRequest[] = []
+  #transfers: ArrayBuffer[] = []
   #lastId = 0
   #ended: StreamUnavailableError | undefined
 
@@ -39,8 +40,15 @@ export class SqliteLogClient {
     return new SqliteLogClient(worker)
   }
 
-  /** @throws StreamUnavailableError when the call failed or the log has ended */
-  call<M extends LogMethod>(method: M, input: LogInput<M>): Promise<LogOutput<M>> {
+  /**
+   * @param transfer buffers in the input that move to the log's thread and are gone here
+   * @throws StreamUnavailableError when the call failed or the log has ended
+   */
+  call<M extends LogMethod>(
+    method: M,
+    input: LogInput<M>,
+    transfer: ArrayBuffer[] = [],
+  ): Promise<LogOutput<M>> {
     if (this.#ended) return Promise.reject(this.#ended)
     const id = ++this.#lastId
     const waiting = Promise.withResolvers<unknown>()
@@ -48,6 +56,7 @@ export class SqliteLogClient {
     if (this.#unsent.length === 0) setImmediate(() => this.#send())
     // A method goes with its own input, which the compiler does not follow through the union.
     this.#unsent.push({ id, method, input } as LogRequest)
+    this.#transfers.push(...transfer)
     return waiting.promise as Promise<LogOutput<M>>
   }
 
@@ -61,8 +70,10 @@ export class SqliteLogClient {
 
   #send(): void {
     const requests = this.#unsent
+    const transfers = this.#transfers
     this.#unsent = []
-    this.#worker.postMessage(requests)
+    this.#transfers = []
+    this.#worker.postMessage(requests, transfers)
   }
 
   #settle(answer: LogAnswer): void {

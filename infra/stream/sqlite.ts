@@ -102,10 +102,19 @@ class SqliteStream implements Stream {
       timestamp,
       key,
       headers,
-      value: sharedCopy(value),
+      // Copies, since the given bytes are the sender's: one for the consumers, and one that moves to the log's thread.
+      value: new Uint8Array(value),
     }))
-    const rows = sent.map((record) => ({ ...record, headers: JSON.stringify(record.headers) }))
-    const ends = await this.#log.call('append', { topic, records: rows, unsynced })
+    const rows = sent.map((record) => ({
+      ...record,
+      headers: JSON.stringify(record.headers),
+      value: new Uint8Array(record.value),
+    }))
+    const ends = await this.#log.call(
+      'append',
+      { topic, records: rows, unsynced },
+      rows.map(({ value }) => value.buffer),
+    )
     const extend = (group: ConsumerGroup) => {
       for (const { partition, end } of ends) {
         const own = sent.filter((record) => record.partition === partition)
@@ -185,13 +194,6 @@ class SqliteStream implements Stream {
   #assertOpen(): void {
     if (this.#closed) throw new StreamUnavailableError('The job stream is closed.')
   }
-}
-
-/** Bytes that the log's thread and the consumers share: the given ones are the sender's, and may be a part of others. */
-function sharedCopy(bytes: Uint8Array): Uint8Array {
-  const shared = new Uint8Array(new SharedArrayBuffer(bytes.byteLength))
-  shared.set(bytes)
-  return shared
 }
 
 const groupId = (topic: string, group: string) => JSON.stringify([topic, group])
