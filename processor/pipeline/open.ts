@@ -94,6 +94,7 @@ export async function openPipeline(
     pictures: new PictureMemory(pictureMemory(config.pictureMemoryMb)),
     maxPixels: config.maxPixels,
     truncated: config.truncated,
+    decode: config.decode,
     prompt: config.prompt,
     rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
     graph,

@@ -27,7 +27,7 @@ import { checkImages, taskRow } from './task-row.ts'
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'onBatch'>,
-    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated'> {
+    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated' | 'decode'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads per operator; default: all cores on the CPU. */
