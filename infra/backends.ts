@@ -77,12 +77,14 @@ export async function openStores(
     return { store, downloads: { store }, putBytes: fileBytes, close: () => store.close() }
   }
   const { openS3, uploadBytes } = await import('./store/s3.ts')
+  const { DirectS3 } = await import('./store/s3-direct.ts')
   const s3 = openS3({
     endpoint: s3Endpoint,
     region: s3Region,
     accessKeyId: s3AccessKeyId,
     secretAccessKey: s3SecretAccessKey,
     downloads: config.maxDownloads,
+    direct: (options) => new DirectS3(options),
   })
   return {
     store: s3.own(s3Bucket),

@@ -256,6 +256,12 @@ const settings = {
     default: 'refuse',
     placeholder: 'HOW',
   }),
+  decode: oneOf(['exact', 'fast'], {
+    description:
+      'How large JPEGs are decoded. fast lets the decoder shrink them while it decodes, to no less than twice what the model sees; captions can differ.',
+    default: 'exact',
+    placeholder: 'HOW',
+  }),
   maxBatch: integer(1, 1024, { description: 'Maximum images per inference.', default: '16' }),
   queueLimit: integer(1, 1_000_000, {
     description: 'Maximum images waiting for a device; further requests get 429.',

@@ -35,7 +35,7 @@ export interface ObjectPlace {
 }
 
 export interface ReadTask {
-  /** Waits for memory for an image of so many bytes, before it is read. */
+  /** Waits for memory for an image of so many bytes, before it is read; of several calls the last one counts. */
   room?(bytes: number): Promise<void>
   signal: AbortSignal
 }
@@ -164,13 +164,16 @@ async function readObject(
   const limit = pausableLimit(timeoutMs, () => lateObject(timeoutMs))
   const within = AbortSignal.any([signal, limit.signal])
   try {
-    const object = await buckets(bucket).get(key, undefined, { signal: within })
-    if (!object) throw imageFaults.noObject(uri)
     const options = {
       maxBytes,
       signal: within,
-      room: room && ((bytes: number) => limit.outside(room(bytes))),
+      room: room && once((bytes) => limit.outside(room(bytes))),
     }
+    const whole = await buckets(bucket).read?.(key, options)
+    if (whole === 'none') throw imageFaults.noObject(uri)
+    if (whole) return whole.bytes
+    const object = await buckets(bucket).get(key, undefined, { signal: within })
+    if (!object) throw imageFaults.noObject(uri)
     const encodings = encodingsOf(object.contentEncoding)
     if (encodings.length > 0) return await readEncoded(uri, object, encodings, { decoders, ...options })
     const image = await readBody(object.body, { size: object.size, ...options })
@@ -181,6 +184,16 @@ async function readObject(
     throw objectFault(error, { uri, bucket })
   } finally {
     limit.clear()
+  }
+}
+
+/** Waits for memory again only for more than there is. */
+function once(room: (bytes: number) => Promise<void>): (bytes: number) => Promise<void> {
+  let most = -1
+  return async (bytes) => {
+    if (bytes <= most) return
+    await room(bytes)
+    most = bytes
   }
 }
 

@@ -32,7 +32,10 @@ export interface WebAsk extends Pick<Visit, 'priority' | 'waitMs' | 'failedSince
    * that of the image is left to whoever asks.
    */
   place?(): Promise<FetchPlace>
-  /** Waits for memory for an image of so many bytes, before it is read; the time does not count as the host's. */
+  /**
+   * Waits for memory for an image of so many bytes, before it is read; of several calls the last one counts. The time is not
+   * the host's.
+   */
   room?(bytes: number): Promise<void>
   /** When whoever asks has waited for long enough, unix ms: it is not tried again after that. */
   until?: number

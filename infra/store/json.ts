@@ -3,11 +3,13 @@ import {
   DamagedObjectError,
   getJson,
   listPages,
+  maxJsonBytes,
   type ObjectInfo,
   type ObjectStore,
   PreconditionFailedError,
   type PutOptions,
   parseObject,
+  parseWhole,
 } from './store.ts'
 
 /** Concurrent requests to the store. */
@@ -24,9 +26,11 @@ export interface Versioned<T> {
  * @throws DamagedObjectError, StoreUnavailableError
  */
 export async function getVersioned<T>(
-  store: Pick<ObjectStore, 'get'>,
+  store: Pick<ObjectStore, 'get' | 'read'>,
   key: string,
 ): Promise<Versioned<T> | undefined> {
+  const whole = await store.read?.(key, { maxBytes: maxJsonBytes })
+  if (whole) return whole === 'none' ? undefined : { value: parseWhole<T>(key, whole), etag: whole.etag }
   const object = await store.get(key)
   return object && { value: await parseObject<T>(object), etag: object.etag }
 }

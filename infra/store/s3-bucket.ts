@@ -11,6 +11,7 @@ import { timeLimit } from '../timing.ts'
 import { assertS3Key } from './key.ts'
 import { type ByteRange, InvalidRangeError, resolveRange } from './range.ts'
 import { receivedBody, silence } from './s3-body.ts'
+import type { DirectPut } from './s3-direct.ts'
 import { isMissingObject, isUnnamedRefusal, S3RequestError, s3Fault, storeError } from './s3-errors.ts'
 import { type PutTarget, putObject } from './s3-put.ts'
 import type {
@@ -20,7 +21,9 @@ import type {
   ObjectInfo,
   ObjectStore,
   PutOptions,
+  ReadOptions,
   StoredObject,
+  WholeObject,
 } from './store.ts'
 
 /** Connection that the buckets of one server share. */
@@ -30,8 +33,17 @@ export interface S3Connection extends Pick<PutTarget, 'uploads' | 'partBytes'> {
   server: string
   /** Time that a read may wait for the next bytes, ms. */
   stallMs: number
+  /** Makes first attempts of whole objects; absent: the SDK does. */
+  direct?: DirectAttempts
   /** Time for a request with all its attempts and, but for reads, the body of the response, ms. */
   totalMs: number
+}
+
+/** First attempts of `DirectS3`, which workerd has not. */
+export interface DirectAttempts {
+  get(bucket: string, key: string, options: ReadOptions): Promise<WholeObject | 'none' | undefined>
+  put(put: DirectPut): Promise<string | undefined>
+  close(): void
 }
 
 const maxListLimit = 1000
@@ -53,12 +65,13 @@ export class S3Bucket implements ObjectStore {
     options?: PutOptions,
   ): Promise<{ etag: string }> {
     assertS3Key(key)
-    const { client, uploads, partBytes } = this.#connection
+    const { client, uploads, partBytes, direct } = this.#connection
     const target: PutTarget = {
       uploads,
       partBytes,
       bucket: this.#bucket,
       send: (command) => this.#send((options) => client.send(command, options)),
+      direct: direct && ((put) => direct.put({ ...put, bucket: this.#bucket, key })),
       head: (key) => this.#head(key),
       toError: this.#toError,
     }
@@ -81,6 +94,11 @@ export class S3Bucket implements ObjectStore {
         signal,
       }),
     }
+  }
+
+  async read(key: string, options: ReadOptions): Promise<WholeObject | 'none' | undefined> {
+    assertS3Key(key)
+    return this.#connection.direct?.get(this.#bucket, key, options)
   }
 
   async head(key: string): Promise<ObjectInfo | undefined> {

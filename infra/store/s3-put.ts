@@ -7,6 +7,7 @@ import {
 import { Upload } from '@aws-sdk/lib-storage'
 import { retry } from '../retry.ts'
 import { sentBody } from './s3-body.ts'
+import type { DirectPut } from './s3-direct.ts'
 import { isMissingObject, S3RequestError, s3Fault } from './s3-errors.ts'
 import { PreconditionFailedError, type PutOptions, StoreUnavailableError } from './store.ts'
 
@@ -15,6 +16,8 @@ export interface PutTarget {
   bucket: string
   /** Sends within a time limit. */
   send(command: PutObjectCommand): Promise<PutObjectCommandOutput>
+  /** A first attempt of bytes; undefined: use `send`. */
+  direct?(put: Pick<DirectPut, 'bytes' | 'headers'>): Promise<string | undefined>
   /** Has a longer request timeout, for large parts and for completing uploads. */
   uploads: S3Client
   /** Bytes of one part of a stream, 5 MiB at least. */
@@ -65,7 +68,14 @@ export async function putObject(
   return { etag: await put(target, request, body as Uint8Array & ReadableStream<Uint8Array>) }
 }
 
+/** More takes longer than a plain request may. */
+const maxDirectBytes = 1024 * 1024
+
 async function putBytes(target: PutTarget, request: PutRequest, bytes: Uint8Array): Promise<string> {
+  if (target.direct && bytes.length <= maxDirectBytes) {
+    const etag = await target.direct({ bytes, headers: headersOf(request) })
+    if (etag) return etag
+  }
   const send = () => target.send(new PutObjectCommand({ ...request, Body: bytes }))
   return retry(() => etagOf(target, request, send()), {
     tries: maxTries,
@@ -73,6 +83,13 @@ async function putBytes(target: PutTarget, request: PutRequest, bytes: Uint8Arra
     pauseMs: (failures) => pauseMs * failures,
   })
 }
+
+const headersOf = ({ ContentType, IfNoneMatch, IfMatch, Metadata }: PutRequest) => ({
+  'content-type': ContentType,
+  'x-amz-meta-put-id': Metadata['put-id'],
+  ...(IfNoneMatch !== undefined && { 'if-none-match': IfNoneMatch }),
+  ...(IfMatch !== undefined && { 'if-match': IfMatch }),
+})
 
 async function putStream(
   target: PutTarget,

@@ -6,12 +6,14 @@ import { ListMultipartUploadsCommand, S3Client } from '@aws-sdk/client-s3'
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from 'vitest'
 import { canStartS3, createBucket, type S3Server, startS3 } from '../../test/servers/s3.ts'
 import { openS3, type S3, type S3Options } from './s3.ts'
+import { DirectS3 } from './s3-direct.ts'
 import { describeStore } from './store.contract.ts'
 import { getBytes, PreconditionFailedError, StoreUnavailableError } from './store.ts'
 
 const mebibyte = 1024 * 1024
 const partBytes = 5 * mebibyte
 const region = 'us-east-1'
+const direct: S3Options['direct'] = (options) => new DirectS3(options)
 
 describe.skipIf(!inject('s3'))('on a real server', () => {
   const access = inject('s3')!
@@ -45,13 +47,32 @@ describe.skipIf(!inject('s3'))('on a real server', () => {
     { keysArePaths: true, anySegments: true },
   )
 
+  describeStore(
+    'S3 store, whole objects without the SDK',
+    async () => {
+      const bucket = await newBucket()
+      const s3 = open({ direct })
+      return {
+        store: s3.bucket(bucket),
+        reopen: async () => open({ direct }).bucket(bucket),
+        dispose: async () => s3.close(),
+      }
+    },
+    { keysArePaths: true, anySegments: true },
+  )
+
   // This server takes keys for paths, and has to agree with what was signed.
   test.each(['p//a.jpg', '/b.jpg', 'p/./c.jpg', 'p/../d.jpg', 'e f+g%2e.jpg', 'é?#&=.jpg'])(
     'reads the key %s as it was put',
     async (key) => {
-      const store = open().bucket(await newBucket())
-      await store.put(key, key)
-      expect(Buffer.from((await getBytes(store, key))!).toString()).toBe(key)
+      const bucket = await newBucket()
+      for (const store of [open().bucket(bucket), open({ direct }).bucket(bucket)]) {
+        await store.put(key, key)
+        expect(Buffer.from((await getBytes(store, key))!).toString()).toBe(key)
+      }
+      expect(await open({ direct }).bucket(bucket).read!(key, { maxBytes: 100 })).toMatchObject({
+        bytes: { length: Buffer.byteLength(key) },
+      })
     },
   )
 

@@ -1,5 +1,6 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
-import { S3Bucket, type S3Connection } from './s3-bucket.ts'
+import { type DirectAttempts, S3Bucket, type S3Connection } from './s3-bucket.ts'
+import type { DirectS3Options } from './s3-direct.ts'
 import type { Buckets } from './store.ts'
 
 export interface S3Options {
@@ -29,6 +30,8 @@ export interface S3Options {
   downloads?: number
   /** A connection without a request is kept for so long, ms; default 10,000. */
   idleMs?: number
+  /** Makes first attempts of whole objects, on Node: `(options) => new DirectS3(options)`. Default: the SDK does. */
+  direct?(options: DirectS3Options): DirectAttempts
 }
 
 /** Stores in the buckets of a server, with connections of their own for each use; closing a store does nothing. */
@@ -88,16 +91,23 @@ class S3Pool implements S3Connection {
   readonly client: S3Client
   readonly uploads: S3Client
   readonly server: string
+  readonly direct: DirectAttempts | undefined
   readonly partBytes: number
   readonly stallMs: number
   readonly totalMs: number
 
   constructor(options: S3Options, sockets: number) {
     const { endpoint, region, requestMs = 10_000, stallMs = 30_000, attempts = defaultAttempts } = options
+    const { idleMs = defaultIdleMs } = options
     const uploadMs = Math.max(requestMs, uploadRequestMs)
     this.client = new S3Client(clientConfig(options, { requestMs, sockets }))
     // It never reads large bodies, so silence is a stalled connection.
     this.uploads = new S3Client(clientConfig(options, { requestMs: uploadMs, silenceMs: uploadMs, sockets }))
+    this.direct = options.direct?.({
+      ...{ region, sockets, requestMs, stallMs, idleMs },
+      addressOf: (bucket) => addressOf(this.client, bucket),
+      credentials: () => this.client.config.credentials(),
+    })
     this.server = endpoint ? `S3 at ${endpoint}` : `S3 in ${region}`
     this.partBytes = options.partBytes ?? defaultPartBytes
     this.stallMs = stallMs
@@ -105,14 +115,32 @@ class S3Pool implements S3Connection {
   }
 
   close(): void {
+    this.direct?.close()
     this.client.destroy()
     this.uploads.destroy()
   }
 }
 
 const defaultAttempts = 3
+const defaultIdleMs = 10_000
 /** Pauses of the SDK between the attempts of a request at most, ms. */
 const pausesMs = 5_000
+
+/** Where the SDK finds a bucket; undefined for kinds of buckets with requests of their own. */
+export async function addressOf({ config }: S3Client, bucket: string): Promise<URL | undefined> {
+  if (bucket.endsWith('--x-s3') || process.env.AWS_ENDPOINT_URL || process.env.AWS_ENDPOINT_URL_S3)
+    return undefined
+  const { protocol, hostname, port, path } = (await config.endpoint?.()) ?? {}
+  const own = hostname && `${protocol}//${hostname}${port ? `:${port}` : ''}${path}`
+  const { url } = config.endpointProvider({
+    Bucket: bucket,
+    Region: await config.region(),
+    ...(own && { Endpoint: own, ForcePathStyle: true }),
+    UseFIPS: await config.useFipsEndpoint(),
+    UseDualStack: await config.useDualstackEndpoint(),
+  })
+  return url
+}
 
 interface ClientLimits {
   requestMs: number
@@ -122,7 +150,14 @@ interface ClientLimits {
 }
 
 function clientConfig(
-  { endpoint, region, accessKeyId, secretAccessKey, attempts = defaultAttempts, idleMs = 10_000 }: S3Options,
+  {
+    endpoint,
+    region,
+    accessKeyId,
+    secretAccessKey,
+    attempts = defaultAttempts,
+    idleMs = defaultIdleMs,
+  }: S3Options,
   { requestMs, silenceMs, sockets }: ClientLimits,
 ): S3ClientConfig {
   const credentials = accessKeyId && secretAccessKey ? { accessKeyId, secretAccessKey } : undefined

@@ -25,6 +25,19 @@ export interface GetOptions {
   signal?: AbortSignal
 }
 
+export interface ReadOptions extends GetOptions {
+  /** Larger objects are not read. */
+  maxBytes: number
+  /** Waits for memory for the object, before its bytes are taken. */
+  room?(bytes: number): Promise<void>
+}
+
+/** A whole object in memory. */
+export interface WholeObject {
+  bytes: Uint8Array<ArrayBuffer>
+  etag: string
+}
+
 export interface PutOptions {
   contentType?: string
   /** `'*'`: only if there is no such object yet. */
@@ -67,6 +80,11 @@ export interface ObjectStore {
     range?: { start: number; end?: number },
     options?: GetOptions,
   ): Promise<StoredObject | undefined>
+  /**
+   * Reads a whole object, as stored and without a `Content-Encoding`, where that takes less than `get`; `none` when there is none.
+   * Undefined says nothing: use `get`.
+   */
+  read?(key: string, options: ReadOptions): Promise<WholeObject | 'none' | undefined>
   head(key: string): Promise<ObjectInfo | undefined>
   delete(key: string): Promise<void>
   list(prefix: string, options?: ListOptions): Promise<ListPage>
@@ -98,14 +116,18 @@ export class BucketUnavailableError extends StoreUnavailableError {
 /** Object of the service's own that is not what it should be; only an operator can repair it. */
 export class DamagedObjectError extends BaseError {}
 
+/** Maximum bytes of an object that is read at once, without a stream. */
+const maxReadBytes = 64 * 1024 * 1024
 /** Maximum bytes of an object that is read as JSON. */
-const maxJsonBytes = 32 * 1024 * 1024
+export const maxJsonBytes = 32 * 1024 * 1024
 
 /** Reads a whole object, with one copy; undefined when there is none. */
 export async function getBytes(
-  store: Pick<ObjectStore, 'get'>,
+  store: Pick<ObjectStore, 'get' | 'read'>,
   key: string,
 ): Promise<Uint8Array | undefined> {
+  const whole = await store.read?.(key, { maxBytes: maxReadBytes })
+  if (whole) return whole === 'none' ? undefined : whole.bytes
   const object = await store.get(key)
   if (!object) return undefined
   const bytes = new Uint8Array(object.size)
@@ -121,7 +143,12 @@ export async function getBytes(
  * Reads a whole object as JSON; undefined when there is none.
  * @throws DamagedObjectError, StoreUnavailableError
  */
-export async function getJson<T>(store: Pick<ObjectStore, 'get'>, key: string): Promise<T | undefined> {
+export async function getJson<T>(
+  store: Pick<ObjectStore, 'get' | 'read'>,
+  key: string,
+): Promise<T | undefined> {
+  const whole = await store.read?.(key, { maxBytes: maxJsonBytes })
+  if (whole) return whole === 'none' ? undefined : parseWhole<T>(key, whole)
   const object = await store.get(key)
   return object && parseObject<T>(object)
 }
@@ -132,7 +159,14 @@ export async function parseObject<T>({ key, size, body }: StoredObject): Promise
     await body.cancel()
     throw new DamagedObjectError(`The object "${key}" has ${size} bytes, which cannot be.`)
   }
-  const text = await new Response(body).text()
+  return parsed(key, await new Response(body).text())
+}
+
+/** @throws DamagedObjectError */
+export const parseWhole = <T>(key: string, { bytes }: WholeObject): T =>
+  parsed(key, new TextDecoder().decode(bytes))
+
+function parsed<T>(key: string, text: string): T {
   try {
     return JSON.parse(text) as T
   } catch (cause) {

@@ -140,8 +140,8 @@ let exitCode = await runProgram(process.argv.slice(2), {
     const { startRole } = await import('../service/roles.ts')
     return startRole(role, { config, log: await createLog(config), version: packageJson.version })
   },
-  openCaptioner: async ({ model, device, dtype, precision }) => {
-    const config = settle({ model, device, dtype, precision })
+  openCaptioner: async ({ model, device, dtype, precision, decode }) => {
+    const config = settle({ model, device, dtype, precision, decode })
     const { openCaptioner } = await import('../pipeline/open.ts')
     loading ??= openLoaders(config)
     return openCaptioner(config, await loading)

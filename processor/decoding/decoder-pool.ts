@@ -2,6 +2,7 @@ import { ImageError, retryLater, type TurbineError } from '../../edge/contract/e
 import { checkWork, defaultDecodeBytes, defaultMaxPixels, type Truncated } from '../../edge/contract/image.ts'
 import type { ImageWork } from '../../edge/contract/image-work.ts'
 import { memoryLimit } from '../../infra/memory.ts'
+import type { PreprocessOptions } from '../engine/preprocess.ts'
 import { mostPictureBytes, type PictureRule } from '../models/pictures.ts'
 import { type Lane, lanes } from '../scheduling/level.ts'
 import {
@@ -40,6 +41,8 @@ export interface DecoderPoolOptions {
   maxPixels?: number
   /** What is done with an image whose end is missing. Default: `refuse`. */
   truncated?: Truncated
+  /** Whether decoders shrink large JPEGs while they decode. Default: `exact`, they do not. */
+  decode?: PreprocessOptions['decode']
   /** Maximum CPU time of an image, ms. */
   timeoutMs: number
   /** Called for every decoded image, with its time and its CPU time, ms. */
@@ -124,8 +127,9 @@ export class DecoderPool {
   constructor(options: DecoderPoolOptions) {
     const { budget, idleMs = 30_000, spawn = (settings) => new Decoder(settings) } = options
     const { perLane, heavy, heavyBytes } = budget
-    const { maxPixels = defaultMaxPixels, truncated = 'refuse' } = options
-    const start = (niceness?: number) => () => spawn({ preprocess: { maxPixels, truncated }, niceness })
+    const { maxPixels = defaultMaxPixels, truncated = 'refuse', decode = 'exact' } = options
+    const start = (niceness?: number) => () =>
+      spawn({ preprocess: { maxPixels, truncated, decode }, niceness })
     this.#options = options
     const overtime = { afterMs: patienceMs, size: budget.overtime }
     const quick = { size: perLane, overtime, idleMs, spawn: start() }

@@ -12,13 +12,15 @@ import { type PictureRule, type PictureShape, pictureBytes, shapeOf } from '../m
 import { layOut, scalingOf } from './layout.ts'
 import { openPicture } from './picture.ts'
 import type { Pixels } from './resample.ts'
-import { finish, type Shrunk, shrink } from './scale.ts'
+import { finish, type Shrunk, shrink, shrunkByDecoder } from './scale.ts'
 import { isTruncated } from './truncated.ts'
 
 export interface PreprocessOptions {
   maxPixels?: number
   /** Whether what is there of a truncated file is taken. Default: `refuse`. */
   truncated?: Truncated
+  /** Whether the decoder shrinks large JPEGs while it decodes. Default: `exact`, it does not. */
+  decode?: 'exact' | 'fast'
 }
 
 /** Where pixels go: what `pictureBytes` says of their shape. */
@@ -45,12 +47,12 @@ export async function preprocess(
   bytes: Uint8Array,
   rule: PictureRule,
   target: PixelTarget,
-  { maxPixels = defaultMaxPixels, truncated = 'refuse' }: PreprocessOptions = {},
+  { maxPixels = defaultMaxPixels, truncated = 'refuse', decode = 'exact' }: PreprocessOptions = {},
 ): Promise<Preprocessed> {
   // The decoder's own detection would also accept SVG, which can reference other files. Memory is limited from outside.
   checkImage(bytes, 'image', { maxPixels, maxDecodeBytes: Number.POSITIVE_INFINITY })
   const format = assertDecoded(bytes, 'image')
-  const { shrunk, warnings, ...size } = await shrunkOf({ bytes, format, rule, maxPixels, truncated })
+  const { shrunk, warnings, ...size } = await shrunkOf({ bytes, format, rule, maxPixels, truncated, decode })
   const shape = shapeOf(rule, size.width, size.height)
   const into = typeof target === 'function' ? target(shape) : target
   const expected = pictureBytes(rule, shape)
@@ -59,12 +61,10 @@ export async function preprocess(
   return { warnings, shape, ...size }
 }
 
-interface ImageRead {
+interface ImageRead extends Required<PreprocessOptions> {
   bytes: Uint8Array
   format: FileFormat
   rule: PictureRule
-  maxPixels: number
-  truncated: Truncated
 }
 
 interface Read {
@@ -75,13 +75,19 @@ interface Read {
 }
 
 /** Decodes and shrinks; of a truncated file what is there, where that is accepted and enough. */
-async function shrunkOf({ bytes, format, rule, maxPixels, truncated }: ImageRead): Promise<Read> {
+async function shrunkOf({ bytes, format, rule, maxPixels, truncated, decode }: ImageRead): Promise<Read> {
   // Fails on truncated and corrupt pixels, and tolerates what 'warning' rejects without need.
   const strict = { failOn: 'error', limitInputPixels: maxPixels, autoOrient: true } as const
   const read = async (options: SharpOptions, warnings: ImageWarning[] = []): Promise<Read> => {
     const picture = await openPicture(bytes, format, options)
     const { width, height } = picture
-    return { shrunk: await shrink(picture, scalingOf(rule, picture)), warnings, width, height }
+    const scaling = scalingOf(rule, picture)
+    if (decode === 'exact' || format.name !== 'JPEG' || scaling.byLibrary)
+      return { shrunk: await shrink(picture, scaling), warnings, width, height }
+    const smaller = await shrunkByDecoder(picture, scaling)
+    // Of a picture that is put on a square, the place of the square is in its own pixels.
+    const rest = rule.kind === 'pad' ? scalingOf(rule, smaller) : scaling
+    return { shrunk: await shrink(smaller, rest), warnings, width, height }
   }
   try {
     return await read(strict)

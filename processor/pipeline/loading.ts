@@ -47,6 +47,7 @@ export async function openLoading(
     timeoutMs: config.decodeTimeoutMs,
     maxPixels: config.maxPixels,
     truncated: config.truncated,
+    decode: config.decode,
     spawn: (settings) => loaders.startDecoder(settings),
   })
   return {

@@ -102,6 +102,7 @@ export async function openPipeline(
     pictures: new PictureMemory(pictureMemory(config.pictureMemoryMb)),
     maxPixels: config.maxPixels,
     truncated: config.truncated,
+    decode: config.decode,
     prompt: config.prompt,
     precision: precision === 'float32' && model.dtype && model.dtype !== 'fp32' ? model.dtype : precision,
     rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },

@@ -27,7 +27,7 @@ import { type CaptionRules, endCaption, growingCaption } from './text/end-captio
 
 export interface PipelineOptions
   extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'onBatch'>,
-    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated'> {
+    Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated' | 'decode'> {
   model: CaptionModel
   devices: DeviceTarget[]
   /** Threads per operator; default: all cores on the CPU. */

@@ -137,7 +137,12 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       for (const each of held.splice(0)) each.release()
       if (taken) onInFlight?.(-1)
     }
-    const room = async (bytes: number) => void held.push(await memory.reserve(tenant, bytes, turn))
+    let ofImage: Reservation | undefined
+    const room = async (bytes: number) => {
+      ofImage?.release()
+      ofImage = await memory.reserve(tenant, bytes, turn)
+      held.push(ofImage)
+    }
     const placeFor = async (take: () => Promise<FetchPlace>) => {
       const place = await take()
       onPlace()
@@ -168,7 +173,7 @@ export function createLineRunner(options: LineRunnerOptions): LineRunner {
       await (addresses.length === 1 ? fetchOne(addresses) : fetchSeveral())
       if (taken) onFetched?.((now() - taken.at) / 1000)
       for (const image of images) checkedWork(image, 'image_url', options.imageLimits)
-      if (addresses.length === 1) held[0]?.shrink(bytesOf(images))
+      ofImage?.shrink(bytesOf(images))
       held.push(await captioning.reserve(tenant, 1, { priority, signal: run.signal }))
       return { images: [...images], release }
     } catch (error) {

@@ -20,7 +20,7 @@ import { checkComplete, printSummary, stopped, summaryLines } from './summary.ts
 
 /** Dependencies of the command. */
 export interface CaptionEnvironment extends Terminal {
-  openCaptioner(flags: ModelFlags): Promise<Captioner>
+  openCaptioner(flags: ModelFlags & Pick<CaptionFlags, 'decode'>): Promise<Captioner>
   readImage: ReadImage
   /** How lines of manifests are read; default: nothing is ignored. */
   reading?(): Reading
@@ -33,6 +33,7 @@ export interface CaptionFlags extends ModelFlags, AskedFlags {
   out: string
   errors?: string
   level?: number
+  decode?: string
   concurrency?: number
   overwrite?: boolean
   json?: boolean
@@ -77,6 +78,7 @@ export function captionCommand(environment: CaptionEnvironment, settings: Config
     .addOption(settingOption(settings, 'device'))
     .addOption(settingOption(settings, 'dtype'))
     .addOption(settingOption(settings, 'precision'))
+    .addOption(settingOption(settings, 'decode'))
     .option(
       '--concurrency <n>',
       'images in flight; raise it for slow URLs (default: keeps the devices busy)',

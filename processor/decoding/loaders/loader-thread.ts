@@ -56,16 +56,17 @@ port.on('message', (messages: ToLoader[]) => {
 })
 post({ kind: 'open' })
 
-async function read({ id, place, param, asksForRoom }: ToLoader & { kind: 'read' }): Promise<void> {
+async function read({ id, place, param, room: granted }: ToLoader & { kind: 'read' }): Promise<void> {
   const abort = new AbortController()
-  const granted = Promise.withResolvers<void>()
-  reads.set(id, { abort, room: granted.resolve })
+  const more = Promise.withResolvers<void>()
+  reads.set(id, { abort, room: more.resolve })
   const { signal } = abort
   const room = async (bytes: number) => {
+    if (bytes <= granted) return
     post({ kind: 'room', id, bytes })
-    await granted.promise
+    await more.promise
   }
-  const task = { signal, ...(asksForRoom && { room }) }
+  const task = { signal, room }
   try {
     if ('web' in place) {
       const answer = await web.reader.web(new URL(place.web), task)

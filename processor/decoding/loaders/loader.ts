@@ -38,6 +38,8 @@ export interface LoaderOptions {
 export interface LoadTask extends ReadTask {
   /** The field that holds the image, for errors. */
   param: string
+  /** Bytes for which there is memory already. Default: any. */
+  granted?: number
 }
 
 interface Read {
@@ -90,7 +92,10 @@ export class Loader {
    * Reads an image; undefined for a key of the own store that has none.
    * @throws LoaderLostError; ImageError; the signal's reason
    */
-  read(place: ImagePlace, { param, room, signal }: LoadTask): Promise<WebAnswer | undefined> {
+  read(
+    place: ImagePlace,
+    { param, room, granted = Number.POSITIVE_INFINITY, signal }: LoadTask,
+  ): Promise<WebAnswer | undefined> {
     signal.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<WebAnswer | undefined>()
     if (!this.#post) throw lost(this.#options.name)
@@ -115,7 +120,7 @@ export class Loader {
         reject(error)
       },
     })
-    post({ kind: 'read', id, place, param, asksForRoom: room !== undefined })
+    post({ kind: 'read', id, place, param, room: granted })
     return promise
   }
 

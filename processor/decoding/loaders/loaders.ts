@@ -13,6 +13,9 @@ export interface LoadersOptions extends Omit<LoaderOptions, 'name'> {
   onRead?(bytes: number): void
 }
 
+/** Memory that is reserved before the size of an image is known, bytes. */
+const usualBytes = 512 * 1024
+
 /** Images of one process are read and decoded by these threads, one of which takes the next that is read. */
 export class Loaders {
   readonly #options: LoadersOptions
@@ -68,15 +71,16 @@ export class Loaders {
 
   /** What a loader was reading when it died is read again, once, by another one. */
   async #read(place: ImagePlace, task: LoadTask): Promise<WebAnswer | undefined> {
-    let roomFor = 0
+    let granted: number | undefined
     const room =
       task.room &&
       (async (bytes: number) => {
-        if (bytes <= roomFor) return
         await task.room!(bytes)
-        roomFor = bytes
+        granted = bytes
       })
-    const read = () => this.#least(({ reading }) => reading).read(place, { ...task, room })
+    // Most images are smaller, so that their loader need not ask.
+    await room?.(usualBytes)
+    const read = () => this.#least(({ reading }) => reading).read(place, { ...task, room, granted })
     const answer = await read().catch((error: unknown) => {
       if (!(error instanceof LoaderLostError)) throw error
       return read()

@@ -29,8 +29,11 @@ export type ImagePlace =
 
 /** To a loader. `id` is that of a read or a decode, `decoder` that of a decoder; both are given by the main thread. */
 export type ToLoader =
-  /** @param param the field that held the image, for errors. @param asksForRoom whether it tells the size first, and waits */
-  | { kind: 'read'; id: number; place: ImagePlace; param: string; asksForRoom: boolean }
+  /**
+   * @param param the field that held the image, for errors. @param room bytes for which there is memory: of a larger image it
+   * tells the size, and waits
+   */
+  | { kind: 'read'; id: number; place: ImagePlace; param: string; room: number }
   /** There is memory for the image. */
   | { kind: 'room'; id: number }
   | { kind: 'abort'; id: number }
