@@ -1,9 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as ort from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Graph } from './graph.ts'
+import { decodeModel } from './proto.ts'
 import { writeSafetensors } from './safetensors.ts'
 import { openSession } from './session.ts'
 import { ModelFolderError, Weights } from './weights.ts'
@@ -78,5 +79,20 @@ describe('openSession', () => {
     const extra = { session: { disable_prepacking: '1' } }
     const session = await openSession(graph(), folder, { extra })
     expect((await session.run({})).y!.data).toEqual(Float32Array.of(2, -3))
+  })
+
+  it('leaves additions and layer norms apart, which are slow as one operator', async () => {
+    const g = new Graph()
+    const sum = g.add(g.input('x', 'float32', [1, 1, 2]), g.input('y', 'float32', [1, 1, 2]))
+    g.output(
+      'normed',
+      g.layerNorm(sum, weights.load(g, 'scale', [2], 'float32'), g.floats([0, 0]), 1e-5),
+      [1, 1, 2],
+    )
+    const optimizedModelFilePath = join(folder, 'optimized.onnx')
+    const session = await openSession(g.toModel(), folder, { optimizedModelFilePath, logSeverityLevel: 4 })
+    await session.release()
+    const { graph } = decodeModel(await readFile(optimizedModelFilePath))
+    expect(graph.node.map(({ opType }) => opType)).toEqual(['Add', 'LayerNormalization'])
   })
 })

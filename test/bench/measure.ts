@@ -1,3 +1,5 @@
+import { setTimeout as wait } from 'node:timers/promises'
+
 /** Median of a list of numbers. */
 export function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
@@ -11,9 +13,12 @@ export function quantile(values: number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))]!
 }
 
+/** Threads of ONNX Runtime's defaults spin for some ms behind a run, at the cost of whoever comes next. */
+const settleMs = 100
+
 /**
  * Times several cases side by side: each round runs every case once, in turn, so that a noisy neighbour slows all of
- * them alike. One round before the first is not counted.
+ * them alike. Each begins when the threads of the one before have come to rest. One round before the first is not counted.
  * @returns milliseconds of every round, by case
  */
 export async function interleave<Name extends string>(
@@ -24,6 +29,7 @@ export async function interleave<Name extends string>(
   const times = Object.fromEntries(names.map((name) => [name, []])) as unknown as Record<Name, number[]>
   for (let round = -1; round < rounds; round++)
     for (const name of names) {
+      await wait(settleMs)
       const start = performance.now()
       await cases[name]()
       if (round >= 0) times[name].push(performance.now() - start)

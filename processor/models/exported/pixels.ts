@@ -89,21 +89,35 @@ function imageShape({ type }: ValueInfoProto, { layout }: PixelLayout): Shape {
 
 function normalised(g: Graph, pixels: Value<'uint8'>, options: PixelLayout, type: DataType): Value {
   const { layout, rescale, mean, std } = options
-  const values = g.cast(pixels, 'float32')
   const scale = std.map((each) => rescale / each)
   const shift = mean.map((each, channel) => -each / std[channel]!)
-  const isPlain = [...scale, ...shift].every((each, i) => each === (i < 3 ? 1 : 0))
-  if (layout === 'patches') {
-    const perChannel = g.reshape(values, [0, 3, -1])
-    const scaled = g.add(g.mul(perChannel, g.floats(scale, [3, 1])), g.floats(shift, [3, 1]))
-    // In the order of a row: channel, time, height, width.
-    return g.cast(g.reshape(g.concat([scaled, scaled], 2), [0, -1]), type)
+  if (layout === 'bgr') {
+    // Bytes are turned, a quarter of what the numbers would be.
+    const turned = g.gather(pixels, g.ints([2, 1, 0]), 3)
+    return g.cast(scaled(g, turned, { scale: scale.toReversed(), shift: shift.toReversed() }, [3]), type)
   }
-  const scaled = isPlain ? values : g.add(g.mul(values, g.floats(scale)), g.floats(shift))
-  if (layout === 'bgr') return g.cast(g.gather(scaled, g.ints([2, 1, 0]), 3), type)
-  const channelsFirst = g.cast(g.transpose(scaled, [0, 3, 1, 2]), type)
-  if (layout === 'image') return channelsFirst
-  return g.reshape(channelsFirst, g.concat([g.ints([1]), sizesOf(g, channelsFirst)], 0))
+  if (layout === 'patches') {
+    const perChannel = scaled(g, g.reshape(pixels, [0, 3, -1]), { scale, shift }, [3, 1])
+    // In the order of a row: channel, time, height, width.
+    return g.cast(g.reshape(g.concat([perChannel, perChannel], 2), [0, -1]), type)
+  }
+  // Channels first, so that each is scaled in one go.
+  const channels = g.transpose(pixels, [0, 3, 1, 2])
+  const image = g.cast(scaled(g, channels, { scale, shift }, [3, 1, 1]), type)
+  if (layout === 'image') return image
+  return g.reshape(image, g.concat([g.ints([1]), sizesOf(g, image)], 0))
+}
+
+/** Grey levels as float32, times the scale and plus the shift of their channel; `dims` is how three numbers lie along it. */
+function scaled(
+  g: Graph,
+  pixels: Value<'uint8'>,
+  { scale, shift }: { scale: number[]; shift: number[] },
+  dims: number[],
+): Value<'float32'> {
+  const values = g.cast(pixels, 'float32')
+  const isPlain = scale.every((each) => each === 1) && shift.every((each) => each === 0)
+  return isPlain ? values : g.add(g.mul(values, g.floats(scale, dims)), g.floats(shift, dims))
 }
 
 /** `[1, n, H, W]` of ones. */
