@@ -15,7 +15,13 @@ import type { Subject, SubjectOptions } from './subject.ts'
 export { tinyBlip }
 
 interface BeamsEntry {
-  options: { num_beams: number; no_repeat_ngram_size?: number; repetition_penalty?: number }
+  options: {
+    num_beams: number
+    no_repeat_ngram_size?: number
+    repetition_penalty?: number
+    length_penalty?: number
+    early_stopping?: boolean
+  }
   ids: number[][]
   prompted: number[][]
 }
@@ -60,6 +66,8 @@ const settingsOf = (options: BeamsEntry['options']): Partial<GenerationSettings>
   beams: options.num_beams,
   noRepeatNgram: options.no_repeat_ngram_size ?? 0,
   repetitionPenalty: options.repetition_penalty ?? 1,
+  lengthPenalty: options.length_penalty ?? 1,
+  earlyStopping: options.early_stopping ?? false,
 })
 
 /** A guard that changes nothing, so that captions are made step by step. */
