@@ -149,14 +149,17 @@ describe('a model that has tasks', () => {
     expect(fitted(asked, tasked)).toEqual(expected)
   })
 
-  test.each<[Partial<Asked>, string, string]>([
+  test.each<[Partial<Asked>, string, string, string?]>([
     [{ task: '<OD>' }, 'task_unknown', '<CAPTION>, <CAPTION_TO_PHRASE_GROUNDING>, <DETAILED_CAPTION>'],
     [{ task: '' }, 'task_unknown', 'There is no task ""'],
     [{ task: 'CAPTION', text: '<DETAILED_CAPTION>' }, 'invalid_value', 'begins with'],
-  ])('%j is refused', (asked, code, message) => {
+    [{ text: ' <OD>' }, 'task_unknown', 'There is no task "<OD>"', 'messages'],
+    [{ prompt: '<OD> of it' }, 'task_unknown', '<CAPTION>, <CAPTION_TO_PHRASE_GROUNDING>', 'prompt'],
+    [{ text: '<CAPTIONS>' }, 'task_unknown', 'There is no task "<CAPTIONS>"', 'messages'],
+  ])('%j is refused', (asked, code, message, param = 'turbine.task') => {
     expect(fitted(asked, tasked)).toMatchObject({
       code,
-      param: 'turbine.task',
+      param,
       message: expect.stringContaining(message),
     })
   })

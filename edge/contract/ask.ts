@@ -69,7 +69,7 @@ export function fitAsk(
   const param = text.prompt === undefined ? 'messages' : 'prompt'
   assertImages(imageUrls.length, model, limits)
   const { values, dropped } = honoured(generation, model, limits.ignored ?? [])
-  const { request, unread } = textOf(text, model)
+  const { request, unread } = textOf(text, model, param)
   assertLength(request, param, limits)
   return {
     ...(maxTokens !== undefined && { maxTokens }),
@@ -145,7 +145,11 @@ type AskedText = CaptionText & Pick<Asked, 'prompt'>
 
 const present = (text: string | undefined) => (text?.trim() ? text.toWellFormed() : undefined)
 
-function textOf(asked: AskedText, model: AskedModel): { request: CaptionText; unread: boolean } {
+function textOf(
+  asked: AskedText,
+  model: AskedModel,
+  param: string,
+): { request: CaptionText; unread: boolean } {
   const { task } = asked
   if (task !== undefined && model.can.follows_text !== 'tasks') throw noTasks(model)
   const [system, text, beginning, prompt] = [asked.system, asked.text, asked.beginning, asked.prompt].map(
@@ -155,7 +159,7 @@ function textOf(asked: AskedText, model: AskedModel): { request: CaptionText; un
     case 'instructions':
       return { request: given({ system, text: text ?? prompt, beginning }), unread: false }
     case 'tasks':
-      return taskOf({ task, system, text: text ?? prompt, beginning }, model)
+      return taskOf({ task, system, text: text ?? prompt, beginning }, model, param)
     case 'none': {
       const isUnread = (...texts: (string | undefined)[]) => texts.some((each) => each !== undefined)
       // Tags have no beginning.
@@ -171,12 +175,14 @@ const given = (request: CaptionText): CaptionText =>
   Object.fromEntries(Object.entries(request).filter(([, value]) => value !== undefined))
 
 /** A text that is the name of a task, or begins with one, is that task. */
-function taskOf({ task: named, system, text, beginning }: CaptionText, model: AskedModel) {
+function taskOf({ task: named, system, text, beginning }: CaptionText, model: AskedModel, param: string) {
   const { tasks = [], text_tasks: reading = [] } = model.can
   const byName = named === undefined ? undefined : tasks.find((each) => bare(each) === bare(named))
   if (named !== undefined && byName === undefined) throw unknownTask(named, model)
   const trimmed = text?.trimStart()
   const inText = longestFirst(tasks).find((name) => trimmed?.startsWith(name))
+  const [unknown] = (inText === undefined && trimmed?.match(taskName)) || []
+  if (unknown !== undefined) throw unknownTask(unknown, model, param)
   if (byName !== undefined && inText !== undefined && byName !== inText)
     throw invalid(
       'invalid_value',
@@ -192,6 +198,9 @@ function taskOf({ task: named, system, text, beginning }: CaptionText, model: As
   }
 }
 
+/** What stands where the name of a task does. */
+const taskName = /^<[A-Z][A-Z_\d]*>/
+
 /** `<CAPTION>` may be asked for as `caption`. */
 const bare = (task: string) => task.replace(/^<|>$/g, '').toUpperCase()
 
@@ -204,11 +213,11 @@ const noTasks = ({ id, can }: AskedModel) =>
     'turbine.task',
   )
 
-const unknownTask = (task: string, { id, can: { tasks = [], ...can } }: AskedModel) =>
+const unknownTask = (task: string, { id, can: { tasks = [], ...can } }: AskedModel, param = 'turbine.task') =>
   invalid(
     'task_unknown',
     `There is no task "${excerpt(task, 60)}" in ${modelInWords(id, can)}. It has ${excerpt(tasks.join(', '), 600)}.`,
-    'turbine.task',
+    param,
   )
 
 function assertLength(

@@ -251,6 +251,10 @@ export interface Answered {
 export const chatStatus = <Status extends number>(status: Status, code: string): Status | 400 =>
   code.startsWith('image_') && (status === 413 || status === 415) ? 400 : status
 
+/** A chat has its texts and images in its messages. */
+export const chatParam = (param: string | null | undefined): string | undefined =>
+  param === 'prompt' || param === 'image' ? 'messages' : (param ?? undefined)
+
 /** The result of a request with the names of the parameters that were ignored. */
 export const withIgnored = (turbine: Pruning, ignored: readonly string[] = []): Pruning =>
   ignored.length > 0 ? { ...turbine, ignored_parameters: [...ignored] } : turbine

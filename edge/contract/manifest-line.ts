@@ -364,7 +364,7 @@ function assertModel(model: string | undefined, served: Partial<LineOptions>): v
   if (modelOf(model, served.reading?.aliases) === served.model) return
   throw invalid(
     'model_mismatch',
-    `The line names the model "${excerpt(model)}", but "${served.model}" captions. Remove "model", or caption each model's lines separately.`,
+    `The line names the model "${excerpt(model)}", but "${served.model}" captions. Remove "model", or caption the lines of each model by themselves, with its name as the batch's "model".`,
     'model',
   )
 }

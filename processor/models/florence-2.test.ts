@@ -80,6 +80,26 @@ describe('openFlorence2', () => {
     )
   })
 
+  it('knows the tokens of tasks that a folder was trained for', async () => {
+    const tokenizer = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8'))
+    const template = tokenizer.added_tokens[0]
+    const at = Math.max(...Object.values<number>(tokenizer.model.vocab)) + 10
+    const contents = ['<DocVQA>', '<GENERATE_TAGS>', '<sep_here>', '<loc_7>', '<CAPTION>']
+    const added_tokens = [
+      ...tokenizer.added_tokens,
+      ...contents.map((content, index) => ({ ...template, id: at + index, content })),
+    ]
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ ...tokenizer, added_tokens }))
+    const own = await openFlorence2(folder)
+    expect(own.textTasks!.slice(-2)).toEqual(['<DocVQA>', '<GENERATE_TAGS>'])
+    const ids = async (request: object) =>
+      (await own.encode({ text: '', pictures, ...request })).ids.slice(own.imageRows(pictures[0]!) + 1, -1)
+    expect(await ids({ task: 'generate_tags' })).toEqual([at + 1])
+    const asked = await ids({ text: '<DocVQA>What is it?' })
+    expect(asked[0]).toBe(at)
+    expect(own.decode(asked.slice(1))).toBe('What is it?')
+  })
+
   it("knows a folder's own tasks", async () => {
     const tasks = { '<GENERATE_TAGS>': 'List the tags.' }
     await write({ task_prompts_without_inputs: tasks, image_seq_length: 7 })

@@ -69,7 +69,12 @@ const defaultTask = '<CAPTION>'
 interface Tasks {
   alone: ReadonlyMap<string, string>
   withText: ReadonlyMap<string, string>
+  /** Tokens of a folder that was trained further, which are the prompt themselves, with a text behind them or without. */
+  tokens: readonly string[]
 }
+
+/** As names of tasks are; tokens of Florence-2's own vocabulary that mark places and texts are in small letters. */
+const taskToken = /^<(?=[^>]*[A-Z])[A-Za-z]\w{1,60}>$/
 
 /**
  * Opens a Florence-2: a DaViT whose features BART reads before the text, which is one of its tasks.
@@ -79,7 +84,10 @@ interface Tasks {
  */
 export async function openFlorence2(folder: string): Promise<ExportedFamily> {
   const config = await requireModelJson(folder, 'config.json', configSchema)
-  const processor = (await readModelJson(folder, 'preprocessor_config.json', processorSchema)) ?? {}
+  const processor = {
+    ...(await readModelJson(folder, 'processor_config.json', processorSchema)),
+    ...(await readModelJson(folder, 'preprocessor_config.json', processorSchema)),
+  }
   const { text_config: text } = config
   const generation = (await readModelJson(folder, 'generation_config.json', generationSchema)) ?? {}
   const { rule, normalise } = await readPictureConfig(folder, ['squash'])
@@ -88,10 +96,12 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
   // All of the last stage, behind their mean.
   const rows = processor.image_seq_length ?? Math.ceil(height / stride) * Math.ceil(width / stride) + 1
   const tokenizer = await loadTokenizer(folder)
-  const tasks: Tasks = {
-    alone: new Map(Object.entries(processor.task_prompts_without_inputs ?? tasksAlone)),
-    withText: new Map(Object.entries(processor.task_prompts_with_input ?? tasksWithText)),
-  }
+  const alone = new Map(Object.entries(processor.task_prompts_without_inputs ?? tasksAlone))
+  const withText = new Map(Object.entries(processor.task_prompts_with_input ?? tasksWithText))
+  const tokens = tokenizer.addedTokens
+    .filter((token) => taskToken.test(token) && !alone.has(token) && !withText.has(token))
+    .slice(0, mostTasks)
+  const tasks: Tasks = { alone, withText, tokens }
   const imageId = config.image_token_id ?? text.pad_token_id
   const start = [
     generation.decoder_start_token_id ?? text.decoder_start_token_id,
@@ -100,7 +110,8 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
   const places = Array.from({ length: rows }, (_, index) => index)
   const maxContext = text.max_position_embeddings
   const encode = async (request: PromptRequest): Promise<EncodedPrompt> => {
-    const question = tokenizer.encodePrompt(questionOf(request, tasks))
+    const { token = '', text: asked } = questionOf(request, tasks)
+    const question = [...tokenizer.encodeTemplate(token), ...tokenizer.encodePrompt(asked)]
     const ids = [...places.map(() => imageId), ...[text.bos_token_id, ...question, text.eos_token_id[0]!]]
     if (ids.length > maxContext)
       throw new PromptError(
@@ -122,7 +133,7 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
     },
     follows: 'tasks',
     tasks: [...tasks.alone.keys()],
-    textTasks: [...tasks.withText.keys()],
+    textTasks: [...tasks.withText.keys(), ...tasks.tokens],
     maxPictures: 1,
     imageRows: () => rows,
     encode,
@@ -137,13 +148,20 @@ export async function openFlorence2(folder: string): Promise<ExportedFamily> {
 const begin = (tokenizer: CaptionTokenizer, { beginning }: PromptRequest) =>
   beginning ? tokenizer.encodePrompt(beginning) : []
 
-/** What a request asks: a task by its name, as `task` or at the start of the text, or the text as it is. @throws PromptError */
-export function questionOf({ system, text, task }: PromptRequest, { alone, withText }: Tasks): string {
+/**
+ * What a request asks: a task by its name, as `task` or at the start of the text, or the text as it is.
+ * @throws PromptError
+ */
+export function questionOf(
+  { system, text, task }: PromptRequest,
+  { alone, withText, tokens }: Tasks,
+): { token?: string; text: string } {
   const said = [system, text].filter(Boolean).join('\n').trim()
-  const names = [...alone.keys(), ...withText.keys()]
+  const names = [...alone.keys(), ...withText.keys(), ...tokens]
   const named = task === undefined ? names.find((name) => said.includes(name)) : nameOf(task, names)
   const input = named === undefined ? said : said.replace(named, '').trim()
-  if (named === undefined) return said || alone.get(defaultTask) || ''
+  if (named === undefined) return { text: said || alone.get(defaultTask) || '' }
+  if (tokens.includes(named)) return { token: named, text: input }
   const question = alone.get(named)
   if (question === undefined) {
     if (input === '')
@@ -151,14 +169,14 @@ export function questionOf({ system, text, task }: PromptRequest, { alone, withT
         'task_unknown',
         `The task ${named} reads a text beside it. Send one as the prompt.`,
       )
-    return withText.get(named)!.replace('{input}', () => input)
+    return { text: withText.get(named)!.replace('{input}', () => input) }
   }
   if (input !== '')
     throw new PromptError(
       'task_unknown',
       `The task ${named} reads no text beside it. Leave the text out, or take one of ${[...withText.keys()].join(', ')}.`,
     )
-  return question
+  return { text: question }
 }
 
 /** With or without its brackets, in any letters. */

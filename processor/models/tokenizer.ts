@@ -16,6 +16,8 @@ export interface CaptionTokenizer {
   shield(texts: readonly string[]): string[]
   /** Ids that there can be: one more than the largest. */
   size: number
+  /** Tokens that are in texts as they are, special ones among them. */
+  addedTokens: readonly string[]
   /** Id of a token; undefined for one that there is not. */
   idOf(token: string): number | undefined
   /** Decodes a caption without special and unknown ids. */
@@ -37,13 +39,15 @@ export async function loadTokenizer(folder: string): Promise<CaptionTokenizer> {
 }
 
 function adapt(tokenizer: Tokenizer): CaptionTokenizer {
-  const shield = shieldOf([...tokenizer.get_added_tokens_decoder().values()])
+  const added = [...tokenizer.get_added_tokens_decoder().values()]
+  const shield = shieldOf(added)
   const encode = (text: string) => (text ? tokenizer.encode(text, { add_special_tokens: false }).ids : [])
   const encodeTemplate = (text: string) => text.split(shieldMark).flatMap(encode)
   return {
     encodePrompt: (text) => shield([text]).flatMap(encodeTemplate),
     encodeTemplate,
     shield,
+    addedTokens: added.map(({ content }) => content),
     size: sizeOf(tokenizer),
     idOf: (token) => tokenizer.token_to_id(token),
     decode: (ids) => (ids.length === 0 ? '' : tokenizer.decode(ids, { skip_special_tokens: true })),

@@ -75,7 +75,7 @@ export const benchmarks: Record<string, Benchmark> = {
     description: 'every family against its files step by step',
     options: {
       rounds: 3,
-      families: ['vit-gpt2', 'smolvlm', 'llava', 'florence2', 'qwen2-vl', 'wd-tagger'],
+      families: ['blip', 'vit-gpt2', 'smolvlm', 'llava', 'florence2', 'qwen2-vl', 'wd-tagger'],
       batches: [1, 8],
       ids: 32,
       python: 'python3',
@@ -88,7 +88,8 @@ export const benchmarks: Record<string, Benchmark> = {
       loop_over_steps:
         'pixels to ids, full quality, by family and batch: over the same files driven step by step',
       text_over_steps: 'the same without the time of the vision file, where ids are made',
-      over_transformers_js: 'over transformers.js, one picture at a time',
+      over_transformers_js:
+        'over transformers.js, one picture at a time; null where it cannot load the family (BLIP, taggers)',
       images_per_second: 'images/s, by family and batch',
       same_ids: 'whether all gave the same ids',
       tiny: 'true where times are of tiny models, and say nothing',

@@ -1,8 +1,11 @@
 import { availableParallelism } from 'node:os'
+import { blipParity, openBlipSubject, tinyBlip } from './families/blip.ts'
 import { largeFolder } from './families/folders.ts'
 import { type Parity, parityOf, tinyFolder } from './families/parity.ts'
 import { openSubject, type Subject } from './families/subject.ts'
+import { benchFolder } from './folders.ts'
 import { interleave, median, printResult, speedup } from './measure.ts'
+import { randomBlip } from './random-blip.ts'
 
 export interface FamiliesOptions {
   rounds: number
@@ -41,13 +44,17 @@ export async function benchFamilies(options: FamiliesOptions): Promise<void> {
   const times: Record<string, Timed[]> = {}
   let timedTiny = options.tiny === true
   for (const name of names) {
-    parity[name] = partOf(await parityOf(name, { intraOpNumThreads: 1 }))
-    const large = options.tiny ? { why: 'as asked' } : await largeFolder(name, options.python)
+    const isBlip = name === 'blip'
+    const oneThread = { intraOpNumThreads: 1 }
+    parity[name] = partOf(await (isBlip ? blipParity(oneThread) : parityOf(name, oneThread)))
+    const large = options.tiny ? { why: 'as asked' } : await largeOf(name, options.python)
     if ('why' in large && !options.tiny) {
       timedTiny = true
       console.log(`${name}: times of a tiny model, which say nothing: ${large.why}`)
     }
-    const subject = await openSubject('folder' in large ? large.folder : tinyFolder(name), {
+    const tiny = isBlip ? tinyBlip : tinyFolder(name)
+    const open = isBlip ? openBlipSubject : openSubject
+    const subject = await open('folder' in large ? large.folder : tiny, {
       threads: availableParallelism(),
       most: Math.max(...options.batches),
       ids: options.ids,
@@ -89,6 +96,10 @@ export async function benchFamilies(options: FamiliesOptions): Promise<void> {
     rounds: options.rounds,
   })
 }
+
+/** BLIP's is made without Python. */
+const largeOf = async (name: string, python: string) =>
+  name === 'blip' ? { folder: await randomBlip(benchFolder) } : largeFolder(name, python)
 
 const partOf = ({ equal, cases }: Parity) => `${equal}/${cases}`
 
@@ -142,6 +153,7 @@ function printFamily(
   console.log(
     `\n${name}: parity ${parity}, tokens ${tokens.in} to ${tokens.out.join(', ')}; images/s, ${ids}`,
   )
+  if (times.every((each) => each.package === undefined)) console.log('transformers.js cannot load it')
   const line = (cells: (string | number | undefined)[]) =>
     cells
       .map((cell) => (typeof cell === 'number' ? cell.toPrecision(3) : (cell ?? '-')).padStart(16))

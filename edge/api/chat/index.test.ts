@@ -127,6 +127,25 @@ test.each([false, true])(
   },
 )
 
+test.each([
+  ['prompt', false, 'messages'],
+  ['prompt', true, 'messages'],
+  ['image', false, 'messages'],
+  ['image_url', true, 'image_url'],
+  [null, false, null],
+])(
+  'a caption that failed by its %s names the field of a chat (stream: %s)',
+  async (param, stream, expected) => {
+    const broken = (id: string) => {
+      const { error, ...rest } = failed(id) as Extract<FinishedCaption, { status: 'failed' }>
+      return { ...rest, error: { ...error, param } }
+    }
+    const overrides = { mailbox: mailboxWith(broken) }
+    const response = await chat({ ...asking(image()), stream }, { overrides }).response
+    expect((await errorOf(response)).param).toBe(expected)
+  },
+)
+
 test.each([false, true])(
   'a caption that is late is 503 and says where it will be (stream: %s)',
   async (stream) => {

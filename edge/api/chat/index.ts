@@ -5,6 +5,7 @@ import {
   type ChatAsk,
   type ChatCompletion,
   chatCompletion,
+  chatParam,
   chatStatus,
   readChat,
 } from '../../contract/chat.ts'
@@ -102,9 +103,8 @@ const completionOf = (c: Context<EdgeEnv>, caption: CompletedCaption, model: str
 function asChatError(error: unknown): never {
   if (!(error instanceof TurbineError)) throw error
   const { message, code, status, retryAfterSeconds, retriable } = error
-  const param = error.param ?? undefined
   throw new TurbineError(message, {
-    ...{ code, param, retryAfterSeconds, retriable, cause: error.cause },
+    ...{ code, param: chatParam(error.param), retryAfterSeconds, retriable, cause: error.cause },
     status: chatStatus(status, code),
   })
 }
@@ -118,7 +118,10 @@ async function readAsk(c: Context<EdgeEnv>, deps: EdgeDeps) {
 }
 
 function answerUnmade(c: Context<EdgeEnv>, caption: Exclude<Caption, CompletedCaption>): Response {
-  if (caption.status === 'failed') return answerFailed(c, { ...caption, http_status: statusOf(caption) })
+  if (caption.status === 'failed') {
+    const error = { ...caption.error, param: chatParam(caption.error.param) ?? null }
+    return answerFailed(c, { ...caption, error, http_status: statusOf(caption) })
+  }
   c.header('Location', `/v1/captions/${caption.id}`)
   return respondError(c, captionPending(caption.id))
 }
@@ -131,7 +134,7 @@ const failureOf = (caption: FailedCaption) =>
   new TurbineError(caption.error.message, {
     status: statusOf(caption) as TurbineError['status'],
     code: caption.error.code,
-    param: caption.error.param ?? undefined,
+    param: chatParam(caption.error.param),
   })
 
 /** Chat clients do not know 202; they retry a 503 by themselves. */

@@ -1,6 +1,6 @@
 import { imagesTooLarge } from '../../../edge/contract/ask.ts'
 import { maxBodyBytes } from '../../../edge/contract/caption.ts'
-import { chatCompletion, chatStatus, withIgnored } from '../../../edge/contract/chat.ts'
+import { chatCompletion, chatParam, chatStatus, withIgnored } from '../../../edge/contract/chat.ts'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import type { ImageLimits } from '../../../edge/contract/image.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
@@ -312,7 +312,9 @@ function refused(job: ShardJob, line: number, customId: string, error: TurbineEr
   const { id, requestId } = resultIds(job.batch, line)
   const isChat = job.endpoint === '/v1/chat/completions'
   const statusCode = isChat ? chatStatus(error.status, error.code) : error.status
-  const response = { statusCode, requestId, body: error.toBody() }
+  const body = error.toBody()
+  if (isChat) body.error.param = chatParam(error.param) ?? null
+  const response = { statusCode, requestId, body }
   return { text: errorLine({ id, customId, response }), code: error.code, dropped: false }
 }
 
