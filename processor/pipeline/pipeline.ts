@@ -30,7 +30,10 @@ import { seedCosts } from './seed-costs.ts'
 import { checkImages, taskRow } from './task-row.ts'
 
 export interface PipelineOptions
-  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'onBatch'>,
+  extends Pick<
+      ExecutorOptions,
+      'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'joining' | 'onBatch' | 'onSteps'
+    >,
     Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated'> {
   model: CaptionModel
   devices: DeviceTarget[]

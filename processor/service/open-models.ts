@@ -45,6 +45,7 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
       upstream: (lane, now) => (id === undefined ? [] : upstream(id, lane, now)),
       costFolder: join(config.dataDir, 'costs'),
       onBatch: measured.onBatch,
+      onSteps: measured.onSteps,
       onDecoded: measured.onDecoded,
       onLost: (kind, reason) => {
         measured.onLost(kind, reason)
