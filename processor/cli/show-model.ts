@@ -72,6 +72,10 @@ export function showModel(model: ShownModel): string {
     add('text', can.follows_text === 'none' ? 'not followed' : can.follows_text)
     if (can.tasks) add('tasks', can.tasks.join(', '))
     add('images of a request', String(can.max_images))
+    add(
+      'pixels of a picture',
+      can.max_pixels === undefined ? undefined : `${can.max_pixels} at most; a request can have fewer`,
+    )
     add('parameters', ['max_tokens', 'stop', ...can.parameters].join(', '))
     add('output', can.output)
   }

@@ -45,6 +45,7 @@ export interface ModelDescription {
     | 'follows'
     | 'tasks'
     | 'maxPictures'
+    | 'picture'
     | 'textTasks'
     | 'honours'
     | 'generation'

@@ -198,6 +198,15 @@ describe.each(families)('%s', (name) => {
         expect(turbine.output_tokens).toBe(given.ids.length)
         expect(turbine.tokens_in).toBeGreaterThan(0)
       })
+      const most = pipeline.can.max_pixels
+      if (most !== undefined) {
+        const image = reference.picture(Object.values(reference.views).find(({ shape }) => shape.count > 1)!)
+        const seen = async (maxPixels: number) =>
+          (await pipeline.caption({ image, lane: 'interactive', maxPixels, maxTokens: 2 })).turbine
+        const [fewest, all, more] = [await seen(1), await seen(most), await seen(10 * most)]
+        expect(fewest.tokens_in).toBeLessThan(all.tokens_in)
+        expect(more.tokens_in).toBe(all.tokens_in)
+      }
       if (model.runner.kind === 'vision-language') expect(shown.length).toBeGreaterThan(some.length)
     } finally {
       await pipeline.close()

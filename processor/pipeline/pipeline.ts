@@ -18,7 +18,7 @@ import type { DeviceTarget } from '../engine/device-target.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import { type CaptionModel, type GraphOptions, pictureTokens } from '../models/model.ts'
-import { type PictureShape, pictureBytes } from '../models/pictures.ts'
+import { limitPixels, type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import { askedByDefault, capabilitiesOf } from './capabilities.ts'
@@ -280,9 +280,10 @@ export class Pipeline implements Captioner {
 
   /** Pixels that wait for a device are bounded, so an image waits for its before it is decoded. */
   async #decodeWithin(task: CaptionTask, images: readonly Uint8Array[]) {
-    const { lane, owner, signal } = task
+    const { lane, owner, signal, maxPixels } = task
     this.executor.assertRoom(lane, this.#waiting[lane])
-    const sizes = images.map((image) => estimatedBytes(this.#model.picture, image))
+    const rule = limitPixels(this.#model.picture, maxPixels)
+    const sizes = images.map((image) => estimatedBytes(rule, image))
     const bytes = sizes.reduce((sum, size) => sum + size, 0)
     const ask = { lane, owner, bytes, signal }
     const held = this.pictures.tryReserve(ask) ?? (await this.#memoryFor(ask))
@@ -322,7 +323,7 @@ export class Pipeline implements Captioner {
   }
 
   async #decode(
-    { image, lane, owner, signal }: CaptionTask,
+    { image, lane, owner, signal, maxPixels: pictureLimit }: CaptionTask,
     { held, expected }: { held: Reservation; expected: number },
   ) {
     let slot: PixelSlot | undefined
@@ -331,7 +332,14 @@ export class Pipeline implements Captioner {
       return slot.pixels
     }
     try {
-      const { shape, warnings } = await this.decoders.decode({ image, target, lane, owner, signal })
+      const { shape, warnings } = await this.decoders.decode({
+        image,
+        target,
+        pictureLimit,
+        lane,
+        owner,
+        signal,
+      })
       const more = slot!.pixels.length - expected
       if (more > 0 && !held.tryGrow(more)) throw largerThanSaid()
       return { slot: slot!, shape, warnings }
