@@ -76,8 +76,10 @@ describe('what can be used', () => {
       [openAi({ messages: messages(image), turbine }), chat],
     ] as const
     for (const [line, options] of lines) {
-      const can = { ...options, can: { ...blipCapabilities, max_pixels: 1_000_000 } }
-      expect(asked(JSON.stringify(line), can)).toMatchObject({ request: { maxPixels: 90_000 } })
+      const reading = { can: { ...blipCapabilities, max_pixels: 1_000_000 } }
+      expect(asked(JSON.stringify(line), { ...options, reading })).toMatchObject({
+        request: { maxPixels: 90_000 },
+      })
     }
   })
 

@@ -72,9 +72,6 @@ export interface DeviceRun extends RowGroup {
   joining?: Joining
 }
 
-/** Steps between which rows leave and join a batch that no caller reads along with. */
-export const stepsBetweenJoins = 16
-
 /** Rows that join a batch: their indexes follow those of the rows before them. */
 export interface Joining {
   /** Above 0 while rows wait: else the device does not ask. */

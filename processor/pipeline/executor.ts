@@ -18,8 +18,8 @@ import type { CostModel } from '../scheduling/cost-model.ts'
 import { type DeviceTurn, type DeviceTurns, headLane } from '../scheduling/device-turns.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
+import { type TimeLeft, timeLeft } from '../scheduling/time-left.ts'
 import { type Captioned, type RowsBegun, RunningBatch } from './running-batch.ts'
-import { type TimeLeft, timeLeft } from './time-left.ts'
 
 export interface ExecutorOptions {
   model: CaptionModel
@@ -142,6 +142,7 @@ export class Executor {
       interactiveTargetMs,
       continuous: this.#joins,
       upstream: (lane, now) => this.#upstream(lane, now),
+      otherBatches: () => this.#turn?.others('batch') ?? 0,
     })
     this.#idle = new Set(pool.devices)
     this.#turn = options.turns?.join({

@@ -1,7 +1,7 @@
 import type { FailedRows, MadeIds, RowResult } from '../engine/batch.ts'
 import type { DeviceBatch } from '../scheduling/batcher.ts'
 import type { Lane } from '../scheduling/level.ts'
-import type { RowOnItsWay } from './time-left.ts'
+import type { RowOnItsWay } from '../scheduling/time-left.ts'
 
 /** Images that began together. */
 export interface RowsBegun<Work> {

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type { DeviceRun, RowGroup, RowResult, RunRow } from '../engine/batch.ts'
-import { stepsBetweenJoins } from '../engine/batch.ts'
 import type { DeviceResult } from '../engine/device.ts'
+import { stepsBetweenJoins } from '../scheduling/time-left.ts'
 
 /** A clock that stands still until all that waits for it is known. */
 export class VirtualClock {

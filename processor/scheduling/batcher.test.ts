@@ -364,6 +364,16 @@ test('a batch is predicted by the size of its rows', () => {
   expect(batcherOf(work(5)).nextBatch(0)?.bucket).toBeLessThan(16)
 })
 
+test("a batch counts on its share of the devices beside other models' batches", () => {
+  // 16 lines that take 112 ms of a device unpruned, due in 150 ms.
+  const lines = several(16, { lane: 'batch', deadline: 150 }, 'line')
+  const costs = device({ fixedMs: 10, rowMs: 6 })
+  const levelOf = (others: number) =>
+    batcherOf(lines, { costs, otherBatches: () => others }).nextBatch(0)!.level
+  expect(levelOf(0)).toBe(0)
+  expect(levelOf(1)).toBeGreaterThan(0)
+})
+
 describe('rows that join a batch', () => {
   const places = (free: number, holdUpMs = Number.POSITIVE_INFINITY) => ({ free, holdUpMs })
   const continuous = (images: QueuedImage<string>[], options: Partial<BatcherOptions<string>> = {}) =>
@@ -400,6 +410,18 @@ describe('rows that join a batch', () => {
     const busy = continuous([image('caller'), ...lines])
     busy.nextBatch(0)
     expect(busy.joining(20, places(16))!.images.length).toBeLessThanOrEqual(15)
+  })
+
+  test('are those of batches now and then, however many callers there are', () => {
+    const queue = queueOf(several(3, { lane: 'batch', deadline: 1e6 }, 'line'))
+    const batcher = new Batcher({ queue, costs: wide, continuous: true, batchIntervalMs: 5000 })
+    const joined: string[] = []
+    for (let now = 0; now < 12_000; now += 100) {
+      queue.add(image(`caller ${now}`, { enqueuedAt: now, deadline: now + 500 }), now)
+      joined.push(...(ids(batcher.joining(now, places(1))) ?? []))
+    }
+    expect(joined.filter((id) => id.startsWith('line'))).toHaveLength(2)
+    expect(joined).toHaveLength(120)
   })
 
   test('leave callers what they need while a caption of a batch is long', () => {

@@ -41,6 +41,8 @@ export interface BatcherOptions<T> {
   drainMs?: number
   /** Upstream backlog: images of a lane that these devices will serve and that are not in their queue yet; default none. */
   upstream?(lane: Lane, now: number): readonly Backlog[]
+  /** Other models whose batches have turns at the devices as long as those of this one; default: none. */
+  otherBatches?(): number
   /** However busy the interactive lane is, the batch lane gets a run about this often, ms; default 5000. */
   batchIntervalMs?: number
   controller?: ControllerOptions
@@ -89,9 +91,12 @@ export class Batcher<T> {
   constructor(options: BatcherOptions<T>) {
     const { devices = 1, interactiveTargetMs = 500, continuous = false, controller } = options
     const { drainMs = 2 * interactiveTargetMs, batchIntervalMs = 5000, upstream = () => [] } = options
+    const { otherBatches = () => 0 } = options
     this.#queue = options.queue
     this.#costs = options.costs
-    this.#options = { devices, interactiveTargetMs, drainMs, batchIntervalMs, upstream, continuous }
+    this.#options = {
+      ...{ devices, interactiveTargetMs, drainMs, batchIntervalMs, upstream, otherBatches, continuous },
+    }
     this.#slowdown = 1 + (controller?.margin ?? defaultMargin)
     this.#controllers = {
       interactive: new PruneController(controller),
@@ -115,7 +120,8 @@ export class Batcher<T> {
   joining(now: number, places: FreePlaces): DeviceBatch<T> | undefined {
     this.#postponeLate(now)
     const lane = this.#nextLane(now)
-    const mayJoin = lane === 'interactive' || places.free >= this.#largest * batchJoinShare
+    const mayJoin =
+      lane === 'interactive' || this.#isBatchTurn(now) || places.free >= this.#largest * batchJoinShare
     return this.#take(mayJoin ? lane : 'interactive', now, places)
   }
 
@@ -157,15 +163,18 @@ export class Batcher<T> {
   /** Places that batch images leave to interactive ones, which come while those run. */
   #keptFree(now: number): number {
     const hasCallers = this.#queue.arrivalRate('interactive', now) > leastRate
-    return this.#options.continuous && hasCallers && this.#largest > 1 ? 1 : 0
+    return this.#options.continuous && hasCallers && this.#largest > 1 && !this.#isBatchTurn(now) ? 1 : 0
+  }
+
+  /** Whether batch images go before the interactive ones that wait: those have gone first for long. */
+  #isBatchTurn(now: number): boolean {
+    const waitedMs = this.#batchSkippedSince === undefined ? 0 : now - this.#batchSkippedSince
+    return this.#queue.size('batch') > 0 && waitedMs >= this.#options.batchIntervalMs
   }
 
   #nextLane(now: number): Lane {
     if (this.#queue.size('interactive') === 0) return 'batch'
-    const waitedMs = this.#batchSkippedSince === undefined ? 0 : now - this.#batchSkippedSince
-    return this.#queue.size('batch') > 0 && waitedMs >= this.#options.batchIntervalMs
-      ? 'batch'
-      : 'interactive'
+    return this.#isBatchTurn(now) ? 'batch' : 'interactive'
   }
 
   #interactiveBatch(head: ImageEntry<T>, snapshot: Snapshot): DeviceBatch<T> {
@@ -240,9 +249,13 @@ export class Batcher<T> {
     return this.#controllers.interactive.decide(load, now)
   }
 
-  /** Batch work comes after the interactive images that wait or are upstream, and gets the time that later ones leave. */
+  /**
+   * Batch work comes after the interactive images that wait or are upstream, and gets the time that later ones leave, in turns with
+   * the batches of other models.
+   */
   #batchDemand({ now, upstream }: Snapshot): Demand {
-    const { devices } = this.#options
+    const { devices, otherBatches } = this.#options
+    const share = 1 / (1 + otherBatches())
     const interactiveMs = this.#queue.arrivalRate('interactive', now) * this.#costs.best(0).msPerImage
     const load = {
       queue: this.#queue.lane('batch'),
@@ -250,7 +263,7 @@ export class Batcher<T> {
       upstream: upstream.batch,
       expires: true,
       costs: this.#costs,
-      devices: Math.max(devices - interactiveMs / 1000, devices * minBatchShare),
+      devices: Math.max((devices - interactiveMs / 1000) * share, devices * minBatchShare),
       arrivalRate: 0,
       drainMs: Number.POSITIVE_INFINITY,
     }

@@ -115,6 +115,7 @@ test('a model goes on with rows that join as long as no other is next', () => {
   expect(a.turn.goOn('cpu', 'batch', 10)).toBe(true)
   // The other has had nothing yet.
   b.add('batch')
+  expect([a.turn.others('batch'), b.turn.others('batch')]).toEqual([1, 0])
   expect(a.turn.goOn('cpu', 'batch', 10)).toBe(false)
   expect(b.turn.goOn('cpu', 'batch', 0)).toBe(false)
   a.add('batch')

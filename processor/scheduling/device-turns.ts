@@ -26,6 +26,8 @@ export interface DeviceTurn {
   freeAt(device: string): number
   /** Work of other models in a lane, ms of a device. */
   othersMs(lane: Lane): number
+  /** Other models that have work in a lane. */
+  others(lane: Lane): number
 }
 
 interface Member {
@@ -68,6 +70,8 @@ export class DeviceTurns {
       },
       othersMs: (lane) =>
         this.#members.reduce((sum, other) => (other === member ? sum : sum + other.queue.workMs(lane)), 0),
+      others: (lane) =>
+        this.#members.filter((other) => other !== member && other.queue.waiting(lane) > 0).length,
     }
   }
 

@@ -1,5 +1,6 @@
 import type { GeneratorRun } from '../../models/exported/generator.ts'
-import { type RunRow, stepsBetweenJoins } from '../batch.ts'
+import { stepsBetweenJoins } from '../../scheduling/time-left.ts'
+import type { RunRow } from '../batch.ts'
 import type { RunEvents } from './runner.ts'
 
 /** Ids of one run of the session where a caller sees them come: fewer carry the caches out and in again more often. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { CostModel } from '../scheduling/cost-model.ts'
+import { CostModel } from './cost-model.ts'
 import { type RowOnItsWay, timeLeft } from './time-left.ts'
 
 const levels = [{ pruneRatio: 0, relativeCost: 1 }]

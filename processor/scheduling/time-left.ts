@@ -1,6 +1,8 @@
-import { bucketFor, stepsBetweenJoins } from '../engine/batch.ts'
-import type { DeviceBatch } from '../scheduling/batcher.ts'
-import type { CostModel } from '../scheduling/cost-model.ts'
+import type { DeviceBatch } from './batcher.ts'
+import type { CostModel } from './cost-model.ts'
+
+/** Steps between which rows leave and join a batch that no caller reads along with. */
+export const stepsBetweenJoins = 16
 
 /** A row that runs, of a batch that rows can join. */
 export interface RowOnItsWay {
@@ -26,7 +28,8 @@ export function timeLeft(
   { costs, places }: { costs: CostModel; places: number },
 ): TimeLeft {
   if (rows.length === 0) return { placeMs: 0, endMs: 0 }
-  const bucket = bucketFor(Math.min(rows.length, places), costs.buckets)
+  const running = Math.min(rows.length, places)
+  const bucket = costs.buckets.find((each) => each >= running)!
   const left = rows.map(({ mostIds, ids }) => Math.max(1, costs.expectedSteps([mostIds]) - ids))
   const beginning = new Set(rows.filter(({ ids }) => ids === 0).map(({ batch }) => batch))
   const firstMs = [...beginning].reduce(
