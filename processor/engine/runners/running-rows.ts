@@ -3,8 +3,11 @@ import { stepsBetweenJoins } from '../../scheduling/time-left.ts'
 import type { RunRow } from '../batch.ts'
 import type { RunEvents } from './runner.ts'
 
-/** Ids of one run of the session where a caller sees them come: fewer carry the caches out and in again more often. */
-const streamedChunk = 4
+/**
+ * Ids of one run of the session where a caller sees them come, and at least where none does: fewer carry the caches out and in
+ * again more often.
+ */
+const fewestSteps = 4
 
 interface RunningRow {
   row: RunRow
@@ -54,9 +57,12 @@ export class RunningRows {
     this.#events.onFailed?.({ rows, reason: error instanceof Error ? error.message : String(error) })
   }
 
-  /** Ids of the next run. */
+  /** Ids of the next run: no more than the row has left that ends first, which nobody is to wait for longer. */
   chunk(numbers: readonly number[]): number {
-    return numbers.some((number) => this.#rows.get(number)!.row.streamed) ? streamedChunk : stepsBetweenJoins
+    const rows = numbers.map((number) => this.#rows.get(number)!)
+    if (rows.some(({ row }) => row.streamed)) return fewestSteps
+    const left = Math.min(...rows.map(({ row, made }) => row.settings.maxTokens - made.length))
+    return Math.min(stepsBetweenJoins, Math.max(fewestSteps, left))
   }
 
   /** Tells ids as they are made. @returns false for a row that is to leave */
