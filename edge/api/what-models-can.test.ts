@@ -20,6 +20,7 @@ const announced = (id: string, can: Partial<ModelSummary['turbine']>): ModelSumm
 const smolvlm = announced('smolvlm', {
   ...{ family: 'idefics3', follows_text: 'instructions', max_images: 3, output: 'caption' },
   parameters: generationNames,
+  max_pixels: 1_048_576,
 })
 const florence = announced('florence', {
   ...{ family: 'florence2', follows_text: 'tasks', max_images: 1, output: 'caption' },
@@ -77,6 +78,26 @@ describe('a chat', () => {
       request: { task: '<DETAILED_CAPTION>' },
       settings: { beams: 3 },
     })
+  })
+
+  test.each([
+    ['/v1/chat/completions', { messages: [user(image())] }],
+    ['/v1/captions', { image_url: dataUrl }],
+  ])('at %s says how large its pictures are to be seen, where that is a choice', async (path, json) => {
+    const turbine = { max_pixels: 262_144 }
+    const { job } = ask(path, { model: 'smolvlm', ...json, turbine })
+    expect((await job()).request).toEqual({ maxPixels: 262_144 })
+    const { response } = ask(path, { model: 'florence', ...json, turbine })
+    expect(await errorOf(await response)).toMatchObject({
+      code: 'unsupported_parameter',
+      param: 'turbine.max_pixels',
+      message: expect.stringContaining('the model "florence" (florence2) sees every picture in one size'),
+    })
+    const ignoring = ask(path, { model: 'florence', ...json, turbine }, { reading: { ignored: ['*'] } })
+    expect((await ignoring.job()).request).toBeUndefined()
+    expect((await ignoring.response).headers.get('x-turbine-ignored-parameters')).toBe('turbine.max_pixels')
+    const { response: wrong } = ask(path, { model: 'smolvlm', ...json, turbine: { max_pixels: 0 } })
+    expect((await wrong).status).toBe(400)
   })
 
   test('holds several images for a model that takes them', async () => {

@@ -62,6 +62,34 @@ describe('a model that follows no text', () => {
   })
 })
 
+describe('pixels that a model sees', () => {
+  const sized: Capabilities = { ...instructed, max_pixels: 1_000_000 }
+
+  test('are as asked for by a model that sees pictures in more than one size', () => {
+    expect(fitted({ maxPixels: 200_000 }, sized)).toEqual({ request: { maxPixels: 200_000 }, ignored })
+    expect(fitted({ maxPixels: 200_000, text: 't' }, sized)).toEqual({
+      request: { maxPixels: 200_000, text: 't' },
+      ignored,
+    })
+    expect(fitted({}, sized)).toEqual({ ignored })
+  })
+
+  test.each([instructed, tasked, blipCapabilities, { ...blipCapabilities, output: 'tags' as const }])(
+    'are refused by name by others, or ignored where the service is set to',
+    (can) => {
+      expect(fitted({ maxPixels: 200_000 }, can)).toMatchObject({
+        code: 'unsupported_parameter',
+        param: 'turbine.max_pixels',
+        message: expect.stringContaining(`(${can.family}) sees every picture in one size`),
+      })
+      for (const name of ['*', 'turbine.max_pixels'])
+        expect(fitted({ maxPixels: 200_000 }, can, { ignored: [name] })).toEqual({
+          ignored: ['turbine.max_pixels'],
+        })
+    },
+  )
+})
+
 describe('a tagger', () => {
   test.each<Partial<Asked>>([
     { prompt: 'a photo of' },

@@ -71,14 +71,34 @@ export function fitAsk(
   const { values, dropped } = honoured(generation, model, limits.ignored ?? [])
   const { request, unread } = textOf(text, model, param)
   assertLength(request, param, limits)
+  const seen = seenPixels(text, model, limits.ignored ?? [])
+  Object.assign(request, seen.request)
   return {
     ...(maxTokens !== undefined && { maxTokens }),
     ...(stop !== undefined && { stop }),
     ...(Object.keys(request).length > 0 && { request }),
     ...settingsOf(values),
     ...(unread && { warnings: ['text_ignored' as const] }),
-    ignored: toldNames([...told, ...dropped]),
+    ignored: toldNames([...told, ...dropped, ...seen.dropped]),
   }
+}
+
+const maxPixelsName = 'turbine.max_pixels'
+
+/** How large the model sees pictures, where that is a choice. */
+function seenPixels(
+  { maxPixels }: Pick<CaptionText, 'maxPixels'>,
+  { id, can }: AskedModel,
+  ignored: Ignored,
+): { request: Pick<CaptionText, 'maxPixels'>; dropped: string[] } {
+  if (maxPixels === undefined) return { request: {}, dropped: [] }
+  if (can.max_pixels !== undefined) return { request: { maxPixels }, dropped: [] }
+  if (ignores(ignored, maxPixelsName)) return { request: {}, dropped: [maxPixelsName] }
+  throw invalid(
+    'unsupported_parameter',
+    `"${maxPixelsName}" is not supported: ${modelInWords(id, can)} sees every picture in one size. Leave it out.`,
+    maxPixelsName,
+  )
 }
 
 function assertImages(count: number, { id, can }: AskedModel, { maxImages = defaultMaxImages }: AskLimits) {

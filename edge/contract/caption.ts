@@ -18,6 +18,9 @@ export const mostImages = 16
 export const maxStops = 4
 export const maxStopCharacters = 200
 
+/** Pixels of a picture that a request may name: more than any model sees. */
+const mostSeenPixels = 1_000_000_000
+
 /** Id of a model, as the owner named it. */
 export const modelIdSchema = z.string().min(1).max(256)
 
@@ -65,6 +68,11 @@ export const turbineOptionsSchema = z
     task: z.string().min(1).max(100).optional().openapi({
       description: "One of the model's `turbine.tasks`, e.g. `<DETAILED_CAPTION>`. Default: the model's own.",
     }),
+    max_pixels: z.int().min(1).max(mostSeenPixels).optional().openapi({
+      description:
+        'Maximum pixels of each picture that the model sees, of models with `turbine.max_pixels`, which always holds: fewer take less time and tell less. Default: that.',
+      example: 401_408,
+    }),
   })
   .openapi('TurbineOptions')
 
@@ -76,6 +84,8 @@ export interface CaptionText {
   /** First words of the caption, which it continues. */
   beginning?: string
   task?: string
+  /** Maximum pixels of each picture that it sees. */
+  maxPixels?: number
 }
 
 /** How well an image is to be seen, in OpenAI's words: `high` and `original` keep all of its tokens. */

@@ -135,6 +135,7 @@ export function readChat(body: unknown, ignored: Ignored = []): ChatAsk {
     imageUrls: images.map(({ url }) => url),
     ...textsOf(said),
     ...(turbine?.task !== undefined && { task: turbine.task }),
+    ...(turbine?.max_pixels !== undefined && { maxPixels: turbine.max_pixels }),
     generation: generationIn(request),
     ...captionEnd([request.max_tokens, request.max_completion_tokens], request.stop),
     maxPrune: turbine?.max_prune ?? leastPruned(images),

@@ -4,7 +4,10 @@ import { type CaptionJob, decodeJob, encodeJob, imagesOf, packImages } from './j
 
 const words = fc.string({ unit: 'grapheme' })
 const request = fc
-  .record({ system: words, text: words, beginning: words, task: words }, { requiredKeys: [] })
+  .record(
+    { system: words, text: words, beginning: words, task: words, maxPixels: fc.integer({ min: 1 }) },
+    { requiredKeys: [] },
+  )
   .filter((fields) => Object.keys(fields).length > 0)
 
 const job: fc.Arbitrary<CaptionJob> = fc.record(

@@ -151,6 +151,7 @@ const requestSchema: z.ZodType<Omit<CaptionText, 'beginning'>> = z.strictObject(
   system: textSchema,
   text: textSchema,
   task: z.string().max(100).optional(),
+  maxPixels: z.int().min(1).optional(),
 })
 
 /** Headers as processors need them: what is in the stream is not trusted, since others may write there too. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type LineOptions, maxCustomIdLength, parseBatchLine, parseLocalLine } from './manifest-line.ts'
+import { blipCapabilities } from './model.ts'
 
 const captions: LineOptions = { endpoint: '/v1/captions', model: 'blip' }
 const chat: LineOptions = { ...captions, endpoint: '/v1/chat/completions' }
@@ -65,6 +66,21 @@ describe('what can be used', () => {
       { url: '/v1/captions' },
     )
     expect(asked(JSON.stringify(nulls))).toEqual({ customId: 'a', imageUrls: [url] })
+  })
+
+  test('how large pictures are to be seen, in every form', () => {
+    const turbine = { max_pixels: 90_000 }
+    const lines = [
+      [{ image: url, turbine }, captions],
+      [openAi({ image_url: url, turbine }, { url: '/v1/captions' }), captions],
+      [openAi({ messages: messages(image), turbine }), chat],
+    ] as const
+    for (const [line, options] of lines) {
+      const reading = { can: { ...blipCapabilities, max_pixels: 1_000_000 } }
+      expect(asked(JSON.stringify(line), { ...options, reading })).toMatchObject({
+        request: { maxPixels: 90_000 },
+      })
+    }
   })
 
   test.each(['', '  ', '\r', '\uFEFF'])('an empty line is nothing: %j', (text) => {

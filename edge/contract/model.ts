@@ -25,6 +25,10 @@ export const capabilitiesSchema = z.object({
     .optional()
     .openapi({ description: 'Those of them that read a text, too. Absent: none.' }),
   max_images: z.int().min(1).openapi({ description: 'Maximum images of one request.' }),
+  max_pixels: z.int().min(1).optional().openapi({
+    description:
+      'Maximum pixels of a picture that the model sees, of models for which a request can lower it.',
+  }),
   parameters: z
     .array(z.string().max(100))
     .max(100)

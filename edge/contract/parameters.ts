@@ -54,7 +54,7 @@ export const chatParameters: Readonly<Record<string, Parameter>> = {
     'The caption comes as it grows, from models that make long text; from others as one chunk.',
   ),
   stream_options: honoured('`include_usage`; with `stream` only.'),
-  turbine: honoured('`max_prune`, `deadline_ms` and `task`.'),
+  turbine: honoured('`max_prune`, `deadline_ms`, `task` and `max_pixels`.'),
 
   n: byModel('n'),
   temperature: byModel('temperature', { unasked: true }),

@@ -55,7 +55,7 @@ test.each([
     { image_url, turbine: [] },
     'turbine',
     'invalid_type',
-    '"turbine" must be an object with the fields max_prune, deadline_ms, task, got an empty array.',
+    '"turbine" must be an object with the fields max_prune, deadline_ms, task, max_pixels, got an empty array.',
   ],
   [
     { image_url, max_prune: 1 },
@@ -67,7 +67,7 @@ test.each([
     { image_url, turbine: { prune: 1 } },
     'turbine.prune',
     'unknown_parameter',
-    'Unknown field "turbine.prune". Allowed: max_prune, deadline_ms, task.',
+    'Unknown field "turbine.prune". Allowed: max_prune, deadline_ms, task, max_pixels.',
   ],
 ])('%j is refused at %s', (value, param, code, message) => {
   expect(() => parse(captionRequestSchema, value)).toThrow(

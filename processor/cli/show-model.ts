@@ -81,6 +81,10 @@ export function showModel(model: ShownModel): string {
     if (can.tasks) add('tasks', can.tasks.join(', '))
     add('images of a request', String(can.max_images))
     add(
+      'pixels of a picture',
+      can.max_pixels === undefined ? undefined : `${can.max_pixels} at most; a request can have fewer`,
+    )
+    add(
       'parameters',
       [...(can.output === 'tags' ? [] : ['max_tokens']), 'stop', ...can.parameters].join(', '),
     )

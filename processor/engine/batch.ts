@@ -42,13 +42,45 @@ export interface MadeIds {
   ended?: boolean
 }
 
-/** Batch for a device. */
-export interface DeviceRun {
+/** Rows that begin together, at one prune level. */
+export interface RowGroup {
   /** At least one, and no more than the largest bucket. */
   rows: readonly RunRow[]
   schedule: Schedule
-  /** Called while a batch runs whose model makes ids step by step. */
+}
+
+/** Time of a part of a run: of the pictures and prompts of rows that begin, up to their first id, or of steps behind that. */
+export interface PartTime {
+  /** Indexes of the rows. */
+  rows: readonly number[]
+  /** Ids that each row got; 0 for pictures and prompts. */
+  steps: number
+  ms: number
+}
+
+/** Rows that could not begin in a batch that runs; the others go on. */
+export interface FailedRows {
+  rows: readonly number[]
+  reason: string
+}
+
+/** Batch for a device. The rest is of models that make ids step by step. */
+export interface DeviceRun extends RowGroup {
+  /** Called while the batch runs. */
   onMade?(made: MadeIds): void
+  /** Rows that join the batch while it runs; default: none do. */
+  joining?: Joining
+}
+
+/** Rows that join a batch: their indexes follow those of the rows before them. */
+export interface Joining {
+  /** Above 0 while rows wait: else the device does not ask. */
+  waiting: Int32Array<SharedArrayBuffer>
+  /** Asked between steps, while so many rows are running. */
+  next(running: number): RowGroup | undefined
+  onTime?(time: PartTime): void
+  /** Called with an error that is retriable. */
+  onFailed?(rows: readonly number[], error: Error): void
 }
 
 /** What a row's run made. */

@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads'
 import { backoffMs } from '../../infra/retry.ts'
 import { sleep } from '../../infra/timing.ts'
-import { bucketFor, type DeviceRun } from './batch.ts'
+import { bucketFor, type DeviceRun, type Joining } from './batch.ts'
 import { DeviceClosedError, DeviceCrashedError, DeviceOpenError, DeviceRunError } from './device-errors.ts'
 import type { DeviceTarget } from './device-target.ts'
 import type { FromWorker, ToWorker, WorkerData } from './device-worker.ts'
@@ -29,6 +29,7 @@ const spawnWorker = (data: WorkerData, name: string): Worker =>
 
 interface Pending {
   onMade: DeviceRun['onMade']
+  joining: Joining | undefined
   resolve(message: FromWorker): void
   reject(error: Error): void
 }
@@ -84,9 +85,9 @@ export class Device {
     await ended
   }
 
-  async #run({ onMade, ...run }: DeviceRun): Promise<DeviceResult> {
+  async #run({ onMade, joining, ...run }: DeviceRun): Promise<DeviceResult> {
     const bucket = bucketFor(run.rows.length, this.#options.buckets)
-    const reply = await this.#exchange({ ...run, bucket }, onMade)
+    const reply = await this.#exchange({ ...run, bucket }, { onMade, joining })
     this.#crashes = 0
     if (reply.kind !== 'done') {
       throw new DeviceRunError(
@@ -98,13 +99,14 @@ export class Device {
     return result
   }
 
-  async #exchange(batch: RunnerBatch, onMade: DeviceRun['onMade']): Promise<FromWorker> {
+  async #exchange(batch: RunnerBatch, told: Pick<Pending, 'onMade' | 'joining'>): Promise<FromWorker> {
     const worker = await this.#worker.catch((cause: unknown) => {
       throw new DeviceCrashedError(this.name, cause)
     })
     return new Promise((resolve, reject) => {
-      this.#pending = { onMade, resolve, reject }
-      worker.postMessage({ kind: 'run', batch } satisfies ToWorker)
+      this.#pending = { ...told, resolve, reject }
+      const waiting = told.joining?.waiting
+      worker.postMessage({ kind: 'run', batch, waiting } satisfies ToWorker)
     })
   }
 
@@ -122,8 +124,7 @@ export class Device {
         if (message.kind === 'ready') {
           ready = true
           resolve(worker)
-        } else if (message.kind === 'made') this.#pending?.onMade?.(message.made)
-        else this.#settle(message)
+        } else this.#received(message, worker)
       })
       worker.on('exit', (code) => {
         cause ??= new Error(`its thread exited with code ${code}`)
@@ -133,9 +134,20 @@ export class Device {
     })
   }
 
-  #settle(message: FromWorker): void {
-    this.#pending?.resolve(message)
-    this.#pending = undefined
+  #received(message: FromWorker, worker: Worker): void {
+    const { onMade, joining } = this.#pending ?? {}
+    if (message.kind === 'made') onMade?.(message.made)
+    else if (message.kind === 'time') joining?.onTime?.(message.time)
+    else if (message.kind === 'rows-failed') {
+      const { rows, reason } = message.failed
+      joining?.onFailed?.(rows, new DeviceRunError(this.name, reason))
+    } else if (message.kind === 'join') {
+      const group = joining?.next(message.running)
+      worker.postMessage({ kind: 'joining', group } satisfies ToWorker)
+    } else {
+      this.#pending?.resolve(message)
+      this.#pending = undefined
+    }
   }
 
   #crashed(cause: unknown): void {

@@ -175,7 +175,7 @@ const isRepeatable = (caption: FinishedCaption, record: ConsumedRecord) =>
 /** Error of a rejected request; undefined if admitted. */
 function rejectionOf(
   { admission, onRejected, now }: InteractiveJobsOptions,
-  image: Required<AdmissionRequest>,
+  image: AdmissionRequest & { deadline: number },
 ): TurbineError | undefined {
   if (now() >= image.deadline) return undefined
   const decision = admission?.(image) ?? { admitted: true }

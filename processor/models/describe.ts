@@ -46,6 +46,7 @@ export interface ModelDescription {
     | 'follows'
     | 'tasks'
     | 'maxPictures'
+    | 'picture'
     | 'textTasks'
     | 'honours'
     | 'generation'

@@ -50,7 +50,7 @@ const calibrationSchema = z.object({
   /** Pictures for choosing levels, and for measuring their quality. */
   pictures: z.object({ search: z.int().min(1), held_out: z.int().min(1) }),
   /** What the model was asked of each picture; absent: nothing. */
-  asked: z.record(z.string(), z.string()).optional(),
+  asked: z.record(z.string(), z.union([z.string(), z.number()])).optional(),
   speed: speedSchema,
 })
 const fileSchema = z.object({

@@ -137,6 +137,12 @@ export function mostPictureBytes(rule: PictureRule): number {
   return height * width * 3
 }
 
+/** Maximum pixels of an image that a model sees; undefined where all images are seen in one size. */
+export function seenPixels(rule: PictureRule): number | undefined {
+  if (rule.kind === 'patches') return rule.maxPixels
+  return rule.kind === 'tiles' && rule.split ? rule.longestEdge ** 2 : undefined
+}
+
 /** The rule with no more than so many pixels of an image, where that is a choice. */
 export function limitPixels<Rule extends PictureRule>(rule: Rule, pixels: number | undefined): Rule {
   if (pixels === undefined) return rule

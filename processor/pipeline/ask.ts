@@ -61,7 +61,14 @@ const nextSeed = (seed: number, by: number) =>
 const taskOf = (
   { images, request = {}, ...rest }: Omit<CaptionAsk, 'n' | 'warnings' | 'settings' | 'onText'>,
   settings: Generation,
-): CaptionTask => ({ ...rest, image: images[0]!, images, prompt: request.beginning, request, settings })
+): CaptionTask => {
+  const { maxPixels, ...asked } = request
+  return {
+    ...rest,
+    ...{ image: images[0]!, images, prompt: asked.beginning, request: asked, settings },
+    ...(maxPixels !== undefined && { maxPixels }),
+  }
+}
 
 /** The first caption, with the others beside it. */
 function joined(answers: Captioned[]): Answer {

@@ -1,7 +1,5 @@
-import { setImmediate } from 'node:timers/promises'
 import { beforeAll, describe, expect, it } from 'vitest'
-import type { DeviceRun, RunPicture } from '../engine/batch.ts'
-import type { DeviceResult } from '../engine/device.ts'
+import type { RunPicture } from '../engine/batch.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import type { PruneLevel } from '../models/levels.ts'
 import { type CaptionModel, pictureTokens } from '../models/model.ts'
@@ -11,6 +9,7 @@ import { CostModel } from '../scheduling/cost-model.ts'
 import { Executor, type RunResult } from './executor.ts'
 import { Pipeline } from './pipeline.ts'
 import { taskRow } from './task-row.ts'
+import { VirtualClock, VirtualDevice } from './virtual-device.fixture.ts'
 
 const reference = referenceOf('smolvlm')
 const buckets = [1, 2, 4, 8]
@@ -45,43 +44,43 @@ type Outcome = Arrival & { retryAfterSeconds?: number; doneAt?: number; result?:
 const targetMs = 1500
 
 /** Plays arrivals against one device on a virtual clock. */
-async function play(arrivals: Arrival[]): Promise<{ outcomes: Outcome[]; levelAt(ms: number): number }> {
-  let now = 0
+async function play(
+  arrivals: Arrival[],
+  joining: boolean,
+): Promise<{ outcomes: Outcome[]; levelAt(ms: number): number }> {
+  const clock = new VirtualClock()
   const measured = await taskRow(model, {}, [large])
   const rows = new Map([
     [large, measured],
     [small, await taskRow(model, {}, [small])],
   ])
   const seen: { at: number; level: number }[] = []
-  const ends: { at: number; finish(): void }[] = []
-  const device = {
-    name: 'virtual',
-    run({ rows, schedule }: DeviceRun): Promise<DeviceResult> {
+  const device = new VirtualDevice(clock, {
+    firstMs({ rows, schedule }) {
       const level = model.levels.indexOf(schedule as PruneLevel)
       const size =
         rows.reduce((sum, row) => sum + row.prompt.ids.length, 0) / rows.length / measured.prompt.ids.length
-      const { ms, ...run } = runOf(rows.length * size, level)
-      const { promise, resolve } = Promise.withResolvers<DeviceResult>()
-      const result = { rows: rows.map(() => ({ ids: [1], ended: true })), inferenceMs: ms, ...run }
-      ends.push({ at: now + ms, finish: () => resolve(result) })
-      return promise
+      const { ms, stepsMs } = runOf(rows.length * size, level)
+      return ms - stepsMs
     },
-  }
+    stepMs: (count) => runOf(count, 0).stepsMs / 20,
+    lengthOf: () => 21,
+  })
   const levels = model.levels.map(({ pruneRatio, flopShare }) => ({ pruneRatio, relativeCost: flopShare }))
   const samples = levels.flatMap((_, level) =>
     buckets.map((bucket) => ({ bucket, level, ...runOf(bucket, level) })),
   )
   const executor = new Executor({
-    model,
-    measured,
+    ...{ model, measured, joining },
     pool: { devices: [device], maxBatch: 8 } as unknown as DevicePool,
     costs: new CostModel({ levels, buckets, samples }),
     queueLimit: 1000,
     interactiveTargetMs: targetMs,
-    now: () => now,
+    now: () => clock.now,
   })
   const outcomes: Outcome[] = []
   const arrive = (arrival: Arrival) => {
+    const { now } = clock
     const outcome: Outcome = { ...arrival }
     outcomes.push(outcome)
     const { lane, picture } = arrival
@@ -94,24 +93,11 @@ async function play(arrivals: Arrival[]): Promise<{ outcomes: Outcome[]; levelAt
     const row = rows.get(picture)!
     void executor.run({ lane, enqueuedAt: now, deadline, maxPrune: 1 }, { row }).then((result) => {
       outcome.result = result
-      outcome.doneAt = now
+      outcome.doneAt = clock.now
     })
   }
-  const coming = arrivals.toSorted((a, b) => a.at - b.at)
-  while (coming.length > 0 || ends.length > 0) {
-    ends.sort((a, b) => a.at - b.at)
-    if (ends.length === 0 || (coming[0] && coming[0].at <= ends[0]!.at)) {
-      const next = coming.shift()!
-      now = next.at
-      arrive(next)
-    } else {
-      const end = ends.shift()!
-      now = end.at
-      end.finish()
-    }
-    await setImmediate()
-    seen.push({ at: now, level: executor.level('interactive') })
-  }
+  for (const arrival of arrivals) clock.at(arrival.at, () => arrive(arrival))
+  await clock.play(() => seen.push({ at: clock.now, level: executor.level('interactive') }))
   return { outcomes, levelAt: (ms) => seen.findLast(({ at }) => at <= ms)?.level ?? 0 }
 }
 
@@ -123,10 +109,10 @@ const arrivalsOf = (perSecond: number, from: number, to: number): Arrival[] =>
     picture: i % 3 === 0 ? small : large,
   }))
 
-describe('SmolVLM under load', () => {
+describe.each([true, false])('SmolVLM under load, with rows that join: %s', (joining) => {
   it('prunes while a burst lasts that it could not serve else, and no longer', async () => {
     const calm = [...arrivalsOf(4, 0, 5000), ...arrivalsOf(4, 15_000, 25_000)]
-    const { outcomes, levelAt } = await play([...calm, ...arrivalsOf(45, 5000, 15_000)])
+    const { outcomes, levelAt } = await play([...calm, ...arrivalsOf(45, 5000, 15_000)], joining)
     expect(levelAt(4900)).toBe(0)
     expect(levelAt(14_000)).toBeGreaterThan(0)
     expect(levelAt(25_000)).toBe(0)
@@ -138,7 +124,7 @@ describe('SmolVLM under load', () => {
   })
 
   it('turns away what it cannot serve in time at any level, and says when to come again', async () => {
-    const { outcomes } = await play(arrivalsOf(120, 0, 4000))
+    const { outcomes } = await play(arrivalsOf(120, 0, 4000), joining)
     const rejected = outcomes.filter(({ result }) => !result)
     expect(rejected.length).toBeGreaterThan(outcomes.length / 4)
     for (const { retryAfterSeconds } of rejected) expect(retryAfterSeconds).toBeGreaterThanOrEqual(1)
@@ -155,7 +141,7 @@ describe('SmolVLM under load', () => {
         picture: i % 2 === 0 ? small : large,
       }),
     )
-    const { outcomes } = await play([...lines, ...arrivalsOf(8, 0, 10_000)])
+    const { outcomes } = await play([...lines, ...arrivalsOf(8, 0, 10_000)], joining)
     expect(outcomes.filter(({ result }) => !result)).toEqual([])
     const late = outcomes.filter(
       ({ lane, at, doneAt }) => lane === 'interactive' && doneAt! - at > 1.1 * targetMs,

@@ -6,6 +6,7 @@ import { askedByDefault, capabilitiesOf } from './capabilities.ts'
 const blip = {
   ...{ family: 'blip', follows: 'none', maxPictures: 1, honours: ['maxTokens'] },
   runner: { kind: 'captioner', lengths: 'equal', height: 8, width: 8, endId: 1 },
+  picture: { kind: 'squash', height: 8, width: 8, resample: 'bicubic', exact: true },
 } satisfies Partial<CaptionModel>
 
 describe('what a model can', () => {
@@ -29,6 +30,15 @@ describe('what a model can', () => {
       tasks: ['<OD>', '<PHRASE>'],
       text_tasks: ['<PHRASE>'],
     })
+  })
+
+  test.each([
+    [{ kind: 'patches', patch: 14, merge: 2, minPixels: 3136, maxPixels: 1_003_520 }, 1_003_520],
+    [{ kind: 'tiles', longestEdge: 2048, tile: 512, split: true }, 2048 * 2048],
+    [{ kind: 'tiles', longestEdge: 2048, tile: 512, split: false }, undefined],
+    [{ kind: 'crop', shortest: 224, height: 224, width: 224 }, undefined],
+  ])('is to see pictures of %j in up to %s pixels', (picture, expected) => {
+    expect(capabilitiesOf({ ...blip, picture } as never).max_pixels).toBe(expected)
   })
 
   test('is to give out tags', () => {

@@ -5,15 +5,17 @@ import { generationNames, generationParameters } from '../../edge/contract/gener
 import type { Capabilities } from '../../edge/contract/model.ts'
 import { ConfigError } from '../../infra/config.ts'
 import type { CaptionModel } from '../models/model.ts'
+import { seenPixels } from '../models/pictures.ts'
 
 type Described = Pick<
   CaptionModel,
-  'family' | 'follows' | 'tasks' | 'textTasks' | 'maxPictures' | 'honours' | 'runner'
+  'family' | 'follows' | 'tasks' | 'textTasks' | 'maxPictures' | 'honours' | 'runner' | 'picture'
 >
 
 /** What a model can, of what requests may ask. Several captions differ where words are sampled. */
 export function capabilitiesOf(model: Described): Capabilities {
-  const { family, follows, tasks, textTasks, maxPictures, honours, runner } = model
+  const { family, follows, tasks, textTasks, maxPictures, honours, runner, picture } = model
+  const maxPixels = seenPixels(picture)
   const parameters = generationNames.filter((name) => {
     const { setting } = generationParameters[name]
     return honours.includes(setting === 'n' ? 'temperature' : setting)
@@ -22,6 +24,7 @@ export function capabilitiesOf(model: Described): Capabilities {
     ...{ family, follows_text: follows, max_images: maxPictures, parameters },
     ...(tasks && { tasks: [...tasks, ...(textTasks ?? [])] }),
     ...(textTasks && { text_tasks: [...textTasks] }),
+    ...(maxPixels !== undefined && { max_pixels: maxPixels }),
     output: runner.kind === 'tagger' ? 'tags' : 'caption',
   }
 }

@@ -23,6 +23,8 @@ export interface CaptionTask extends CaptionEnd {
   prompt?: string
   /** What the model is asked. */
   request?: Partial<Omit<PromptRequest, 'pictures'>>
+  /** Maximum pixels of each picture that the model sees, where that is a choice; default: as its folder says. */
+  maxPixels?: number
   /** How the words are chosen, where that is not as the model's defaults are. */
   settings?: Partial<GenerationSettings>
   /** Pins a prune level instead of letting the load decide. */

@@ -1,6 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import { retryLater } from '../../edge/contract/errors.ts'
-import type { RowResult, RunRow } from '../engine/batch.ts'
+import {
+  bucketFor,
+  type Joining,
+  type PartTime,
+  type RowGroup,
+  type RowResult,
+  type RunRow,
+} from '../engine/batch.ts'
 import type { Device, DeviceResult } from '../engine/device.ts'
 import type { DevicePool } from '../engine/device-pool.ts'
 import { hasBeams, isGuarded } from '../models/exported/beam-search.ts'
@@ -11,6 +18,8 @@ import type { CostModel } from '../scheduling/cost-model.ts'
 import { type DeviceTurn, type DeviceTurns, headLane } from '../scheduling/device-turns.ts'
 import type { Backlog, Lane } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage, QueueFullError } from '../scheduling/queue.ts'
+import { type TimeLeft, timeLeft } from '../scheduling/time-left.ts'
+import { type Captioned, type RowsBegun, RunningBatch } from './running-batch.ts'
 
 export interface ExecutorOptions {
   model: CaptionModel
@@ -28,15 +37,30 @@ export interface ExecutorOptions {
   upstream?(lane: Lane, now: number): readonly Backlog[]
   /** Turns at the devices, shared with other models; default: they are this model's alone. */
   turns?: DeviceTurns
-  /** Called after every run; for metrics. */
+  /** Whether rows join batches that run, of models that make ids step by step; default: true. */
+  joining?: boolean
+  /** Called when all rows that began together have ended; for metrics. */
   onBatch?(run: BatchReport): void
+  /** Called after steps of a batch that rows can join; for metrics. */
+  onSteps?(steps: StepReport): void
   /** Unix ms. */
   now(): number
 }
 
-/** Report on one run of a device. */
+/** Steps of a batch. */
+export interface StepReport {
+  device: string
+  /** Rows that ran, of the most that can. */
+  rows: number
+  places: number
+  steps: number
+}
+
+/** Report on rows that a device began together. */
 export interface BatchReport {
   device: string
+  /** Whether they joined a batch that ran. */
+  joined: boolean
   /** Images captioned, by lane; the rest of the bucket was padding. */
   images: Record<Lane, number>
   /** Images finished after their deadline, by lane. */
@@ -48,7 +72,7 @@ export interface BatchReport {
   qualitySpent: number
   predictedMs: number
   inferenceMs: number
-  /** Start and end of the run, unix ms. */
+  /** Their start, and the end of the last of them, unix ms. */
   from: number
   to: number
 }
@@ -57,9 +81,9 @@ export interface BatchReport {
 export interface RunResult {
   row: RowResult
   level: number
-  /** From acceptance to the start of the batch. */
+  /** From acceptance to the start of the batch, or to where it joined one. */
   queueMs: number
-  /** Run time of the batch that the image was in. */
+  /** Time from there on. */
   inferenceMs: number
 }
 
@@ -80,6 +104,10 @@ interface Work {
 const maxAttempts = 3
 /** A lane without a batch for this time counts as quiet, ms. */
 const quietMs = 10_000
+/** A batch ends, for what is kept of all its rows, when so many have begun in it. */
+const mostRowsOfBatch = 4096
+/** Share of the latency target that callers whose captions are made may wait for those that join. */
+const holdUpShare = 0.5
 
 /** Keeps the devices of one model busy: a free device gets the best batch of the waiting images at once. */
 export class Executor {
@@ -88,14 +116,21 @@ export class Executor {
   readonly #batcher: Batcher<Work>
   readonly #idle: Set<Device>
   readonly #turn: DeviceTurn | undefined
-  /** Expected end of each device's run, unix ms. */
-  readonly #freeAt = new Map<Device, number>()
+  /** When each device that runs is expected to take more, unix ms. */
+  readonly #freeAt = new Map<Device, () => number>()
+  /** Whether ids are made step by step, and whether rows join batches that run. */
+  readonly #isStepwise: boolean
+  readonly #joins: boolean
+  /** Images that wait, for the threads of the devices. */
+  readonly #waiting = new Int32Array(new SharedArrayBuffer(4))
   /** Start of the lane's last batch, unix ms. */
   readonly #ledAt: Record<Lane, number> = { interactive: 0, batch: 0 }
 
   constructor(options: ExecutorOptions) {
     const { pool, costs, queueLimit, interactiveTargetMs } = options
     this.#options = options
+    this.#isStepwise = options.model.runner.kind === 'vision-language'
+    this.#joins = this.#isStepwise && options.joining !== false
     this.#queue = new ImageQueue({
       levels: costs.levels,
       limits: { interactive: queueLimit, batch: queueLimit },
@@ -105,7 +140,9 @@ export class Executor {
       costs,
       devices: pool.devices.length,
       interactiveTargetMs,
+      continuous: this.#joins,
       upstream: (lane, now) => this.#upstream(lane, now),
+      otherBatches: () => this.#turn?.others('batch') ?? 0,
     })
     this.#idle = new Set(pool.devices)
     this.#turn = options.turns?.join({
@@ -160,7 +197,7 @@ export class Executor {
   /** Time until a device is free, ms. */
   #runningMs(now: number): number {
     const freeAt = this.#options.pool.devices.map((device) =>
-      this.#idle.has(device) ? (this.#turn?.freeAt(device.name) ?? 0) : this.#freeAt.get(device)!,
+      this.#idle.has(device) ? (this.#turn?.freeAt(device.name) ?? 0) : this.#freeAt.get(device)!(),
     )
     return Math.max(0, Math.min(...freeAt) - now)
   }
@@ -188,15 +225,19 @@ export class Executor {
   ): Promise<RunResult> {
     const { promise, resolve, reject } = Promise.withResolvers<RunResult>()
     const { row } = work
+    const size = this.#sizeOf(row)
+    const mostIds = this.#isStepwise ? row.settings.maxTokens : undefined
     const queued: QueuedImage<Work> = {
       ...image,
       id: randomUUID(),
       group: groupOf(this.#options.model.runner, row),
-      size: this.#sizeOf(row),
+      ...{ size, mostIds, weight: this.#options.costs.weight(size, mostIds) },
       payload: { ...work, attempts: 0, done: false, resolve, reject },
     }
     const onAbort = () => {
-      if (!this.#queue.remove(queued.id) && !leave(row)) return
+      const wasWaiting = this.#queue.remove(queued.id) !== undefined
+      this.#tellWaiting()
+      if (!wasWaiting && !leave(row)) return
       // If its run fails it is not run again.
       queued.payload.done = true
       reject(signal?.reason)
@@ -228,6 +269,12 @@ export class Executor {
     } catch (error) {
       throw error instanceof QueueFullError ? this.#full(error) : error
     }
+    this.#tellWaiting()
+  }
+
+  /** The devices' threads ask for rows that join only where some wait. */
+  #tellWaiting(): void {
+    Atomics.store(this.#waiting, 0, this.waiting())
   }
 
   #full({ message }: QueueFullError) {
@@ -243,57 +290,124 @@ export class Executor {
       // Who has the device tells when it is free.
       if (this.#turn && !this.#turn.take(device.name, lane)) continue
       const batch = this.#batcher.nextBatch(this.#options.now())
+      this.#tellWaiting()
       if (batch === undefined) {
         this.#turn?.release(device.name, 0)
         return
       }
       const freeAt = this.#options.now() + batch.predictedMs
       this.#idle.delete(device)
-      this.#freeAt.set(device, freeAt)
+      this.#freeAt.set(device, () => freeAt)
       this.#turn?.expect(device.name, freeAt)
       void this.#runBatch(device, batch)
     }
   }
 
   async #runBatch(device: Device, batch: DeviceBatch<Work>): Promise<void> {
-    const startedAt = this.#options.now()
-    const answer = await this.#execute(device, batch).catch((error: unknown) => {
-      for (const image of batch.images) if (!image.payload.done) this.#retry(image, error)
+    const { costs } = this.#options
+    let inferenceMs: number | undefined
+    const running = new RunningBatch<Work>({
+      onIds: ({ payload }, ids) => payload.onIds?.(ids),
+      onEnded: (image, row, { batch: { level }, from }) => {
+        const { done, row: asked } = image.payload
+        // One that left at a stop sequence has ended too.
+        const ended = row.ended || row.ids.length < asked.settings.maxTokens
+        if (this.#isStepwise && !done) costs.observeCaption({ ids: row.ids.length, ended }, this.#joins)
+        finish(image, { row, level, inferenceMs: inferenceMs ?? this.#options.now() - from }, from)
+      },
+      onFailed: (image, error) => {
+        if (!image.payload.done) this.#retry(image, error)
+      },
+      onDone: (begun, captioned) => this.#report(device, { ...begun, inferenceMs }, captioned),
+      now: () => this.#options.now(),
+    })
+    const turn = { since: this.#options.now() }
+    this.#begin(running, batch, false)
+    if (this.#joins) this.#freeAt.set(device, () => this.#options.now() + this.#left(running).placeMs)
+    const result = await this.#execute(device, batch, { running, turn }).catch((error: unknown) => {
+      running.failAll(error)
     })
     // The device gets its next batch before the captions of this one are processed.
     this.#idle.add(device)
     this.#freeAt.delete(device)
-    if (this.#turn) this.#turn.release(device.name, this.#options.now() - startedAt)
+    if (this.#turn) this.#turn.release(device.name, this.#options.now() - turn.since)
     else this.#feedDevices()
-    if (answer === undefined) return
-    const { rows, inferenceMs } = answer
-    batch.images.forEach((image, i) => {
-      finish(image, { row: rows[i]!, level: batch.level, inferenceMs }, startedAt)
+    inferenceMs = result?.inferenceMs
+    result?.rows.forEach((row, index) => {
+      running.end(index, row)
     })
   }
 
-  async #execute(device: Device, batch: DeviceBatch<Work>): Promise<DeviceResult> {
-    const { model, costs } = this.#options
-    const { images, bucket, level } = batch
+  #begin(running: RunningBatch<Work>, batch: DeviceBatch<Work>, joined: boolean): RowGroup {
     const from = this.#options.now()
     this.#ledAt[batch.lane] = from
+    running.begin({ batch, from, joined })
+    return {
+      rows: batch.images.map(({ payload }) => payload.row),
+      schedule: this.#options.model.levels[batch.level]!,
+    }
+  }
+
+  async #execute(device: Device, batch: DeviceBatch<Work>, run: Run): Promise<DeviceResult> {
+    const { model, costs } = this.#options
+    const { images, bucket, level } = batch
+    const { running } = run
     const rows = images.map(({ payload }) => payload.row)
     const result = await device.run({
       rows,
       schedule: model.levels[level]!,
-      onMade: ({ row, ids, ended }) => {
-        const image = images[row]!
-        image.payload.onIds?.(ids)
-        if (ended === undefined) return
-        const inferenceMs = this.#options.now() - from
-        finish(image, { row: { ids, ended }, level, inferenceMs }, from)
-      },
+      onMade: (made) => running.made(made),
+      ...(this.#joins && { joining: this.#joining(device, run) }),
     })
     const { inferenceMs, steps, stepsMs } = result
-    if (isTelling(model, rows, steps))
+    if (!this.#joins && isTelling(model, rows, steps))
       costs.observe({ bucket, level, ms: inferenceMs, size: sizeOf(images), steps, stepsMs })
-    this.#report(device, batch, { inferenceMs, from })
     return result
+  }
+
+  #joining(device: Device, run: Run): Joining {
+    const { running } = run
+    return {
+      waiting: this.#waiting,
+      next: (count) => this.#join(device, run, count),
+      onTime: (time) => this.#observe(device, running, time),
+      onFailed: (rows, error) => running.fail(rows, error),
+    }
+  }
+
+  /** Rows that join a batch of which so many run, between two of its steps. */
+  #join(device: Device, { running, turn }: Run, count: number): RowGroup | undefined {
+    const { pool, interactiveTargetMs, now } = this.#options
+    const free = pool.maxBatch - count
+    const lane = headLane(this)
+    if (free < 1 || lane === undefined || running.begun >= mostRowsOfBatch) return undefined
+    const at = now()
+    if (this.#turn && !this.#turn.goOn(device.name, lane, at - turn.since)) return undefined
+    turn.since = at
+    const holdUpMs = running.hasRowsOf('interactive')
+      ? holdUpShare * interactiveTargetMs
+      : Number.POSITIVE_INFINITY
+    const batch = this.#batcher.joining(at, { free, holdUpMs })
+    this.#tellWaiting()
+    return batch && this.#begin(running, batch, true)
+  }
+
+  #left(running: RunningBatch<Work>): TimeLeft {
+    const { costs, pool } = this.#options
+    return timeLeft(running.rows(), { costs, places: pool.maxBatch })
+  }
+
+  #observe(device: Device, running: RunningBatch<Work>, { rows, steps, ms }: PartTime): void {
+    const { costs, pool, onSteps, now } = this.#options
+    const bucket = bucketFor(rows.length, costs.buckets)
+    if (steps > 0) {
+      costs.observeSteps({ bucket, steps, stepsMs: ms })
+      onSteps?.({ device: device.name, rows: rows.length, places: pool.maxBatch, steps })
+      this.#turn?.expect(device.name, now() + this.#left(running).endMs)
+    } else {
+      const begun = running.groupOf(rows[0]!)
+      if (begun) costs.observe({ bucket, level: begun.batch.level, ms, size: sizeOf(begun.batch.images) })
+    }
   }
 
   #retry(image: QueuedImage<Work>, cause: unknown): void {
@@ -302,6 +416,7 @@ export class Executor {
     const retriable = (cause as { retriable?: boolean }).retriable === true
     if (retriable && payload.attempts < maxAttempts && !this.#queue.isFull(lane)) {
       this.#queue.add(image, this.#options.now())
+      this.#tellWaiting()
       return
     }
     payload.reject(
@@ -309,24 +424,32 @@ export class Executor {
     )
   }
 
-  #report(device: Device, batch: DeviceBatch<Work>, run: Pick<BatchReport, 'inferenceMs' | 'from'>): void {
+  #report(
+    device: Device,
+    { batch, from, joined, inferenceMs }: RowsBegun<Work> & { inferenceMs: number | undefined },
+    captioned: readonly Captioned<Work>[],
+  ): void {
+    if (captioned.length === 0) return
     const { costs, now, onBatch } = this.#options
-    const { images, bucket, level, predictedMs } = batch
+    const { bucket, level, predictedMs } = batch
     const { pruneRatio, exact = 1 } = costs.levels[level]!
     const to = now()
     onBatch?.({
-      ...run,
-      to,
-      device: device.name,
-      images: perLane(images),
-      late: perLane(images.filter(({ deadline = to }) => to > deadline)),
-      bucket,
-      level,
-      pruneRatio,
+      ...{ device: device.name, joined, from, to, inferenceMs: inferenceMs ?? to - from },
+      images: perLane(captioned),
+      late: perLane(captioned.filter(({ image: { deadline = to }, at }) => at > deadline)),
+      ...{ bucket, level, pruneRatio },
       qualitySpent: 1 - exact,
       predictedMs,
     })
   }
+}
+
+/** A run of a device. */
+interface Run {
+  running: RunningBatch<Work>
+  /** Since when the device's time is not accounted for, unix ms. */
+  turn: { since: number }
 }
 
 /** Gives an image its result, which a row has that ended before its batch. */
@@ -359,9 +482,9 @@ export function groupOf(
 }
 
 /** Counts images by lane: batch images fill the free rows of interactive batches. */
-function perLane(images: readonly QueuedImage<Work>[]): Record<Lane, number> {
-  const interactive = images.filter(({ lane }) => lane === 'interactive').length
-  return { interactive, batch: images.length - interactive }
+function perLane(captioned: readonly Captioned<Work>[]): Record<Lane, number> {
+  const interactive = captioned.filter(({ image }) => image.lane === 'interactive').length
+  return { interactive, batch: captioned.length - interactive }
 }
 
 /**

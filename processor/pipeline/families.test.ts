@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { RunRow } from '../engine/batch.ts'
+import type { MadeIds, PartTime, RunRow } from '../engine/batch.ts'
 import { DevicePool } from '../engine/device-pool.ts'
 import type { GenerationSettings } from '../models/generation.ts'
 import type { CaptionModel } from '../models/model.ts'
@@ -112,6 +112,50 @@ describe.each(families)('%s', (name) => {
     }
   })
 
+  it('makes the same of rows that join a batch at different times, and of those before them', async () => {
+    if (model.runner.kind !== 'vision-language') return
+    const told = new Map<number, MadeIds>()
+    const times: PartTime[] = []
+    const failed: number[] = []
+    const wrong = await rowOf(cases.find(({ views }) => views.length > 0)!)
+    const broken = { ...wrong, prompt: { ...wrong.prompt, places: wrong.prompt.places.slice(1) } }
+    const coming = await Promise.all(
+      cases.slice(1).map(async (given) => ({ given, row: await rowOf(given) })),
+    )
+    const asked: Case[] = [cases[0]!]
+    const waiting = new Int32Array(new SharedArrayBuffer(4)).fill(1)
+    let mostRunning = 0
+    const { rows } = await pool.devices[0]!.run({
+      rows: [await rowOf(cases[0]!)],
+      schedule: model.levels[0]!,
+      onMade: (made) => told.set(made.row, made),
+      joining: {
+        waiting,
+        next(running) {
+          mostRunning = Math.max(mostRunning, running)
+          // One that cannot be run is in nobody's way.
+          const isBroken = asked.length === 3 && failed.length === 0
+          const group = isBroken ? [] : coming.splice(0, running < 3 ? 2 : 0)
+          asked.push(...(isBroken ? [cases[0]!] : group.map(({ given }) => given)))
+          Atomics.store(waiting, 0, coming.length)
+          const joined = isBroken ? [broken] : group.map(({ row }) => row)
+          return joined.length > 0 ? { rows: joined, schedule: model.levels[0]! } : undefined
+        },
+        onTime: (time) => times.push(time),
+        onFailed: (those) => failed.push(...those),
+      },
+    })
+    expect(failed).toEqual([3])
+    expect(told.size).toBe(asked.length - 1)
+    for (const [row, { ids, ended }] of told)
+      expect({ ids, ended }, asked[row]!.name).toEqual(expected(asked[row]!))
+    expect(rows).toEqual([expected(cases[0]!)])
+    expect(mostRunning).toBeGreaterThan(1)
+    const begun = times.filter(({ steps }) => steps === 0).flatMap((time) => time.rows)
+    expect(begun).toEqual([...told.keys()].sort((a, b) => a - b))
+    for (const { ms } of times) expect(ms).toBeGreaterThan(0)
+  })
+
   it('passes its self-test', () => model.selfTest!({ session: { intraOpNumThreads: 1 } }))
 
   it('captions at every level', async () => {
@@ -156,6 +200,15 @@ describe.each(families)('%s', (name) => {
         expect(finish_reason).toBe(made.ended ? 'stop' : 'length')
         expect(turbine.output_tokens).toBe(given.ids.length)
         expect(turbine.tokens_in).toBeGreaterThan(0)
+      }
+      const most = pipeline.can.max_pixels
+      if (most !== undefined) {
+        const image = reference.picture(Object.values(reference.views).find(({ shape }) => shape.count > 1)!)
+        const seen = async (maxPixels: number) =>
+          (await pipeline.caption({ image, lane: 'interactive', maxPixels, maxTokens: 2 })).turbine
+        const [fewest, all, more] = [await seen(1), await seen(most), await seen(10 * most)]
+        expect(fewest.tokens_in).toBeLessThan(all.tokens_in)
+        expect(more.tokens_in).toBe(all.tokens_in)
       }
       if (model.runner.kind === 'vision-language') expect(shown.length).toBeGreaterThan(some.length)
     } finally {

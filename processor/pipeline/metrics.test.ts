@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { BusyShare } from './metrics.ts'
+import { BusyShare, BusyTime } from './metrics.ts'
 
 /** Busy for `busyMs` of every 100 ms, for two minutes; the share at its end. */
 function after(busyMs: number): { busy: BusyShare; end: number } {
@@ -23,4 +23,17 @@ test('an idle device is soon idle', () => {
 
 test('what has not run was idle', () => {
   expect(new BusyShare().at(1_790_000_000_000)).toBe(0)
+})
+
+test('time of runs that overlap is counted once', () => {
+  const busy = new BusyTime()
+  const run = (device: string, from: number, to: number) =>
+    busy.observe({ device, from, to, inferenceMs: to - from })
+  expect(run('a', 0, 100)).toBe(100)
+  // Joined at 50.
+  expect(run('a', 50, 130)).toBe(30)
+  expect(run('a', 60, 130)).toBe(0)
+  expect(run('b', 0, 100)).toBe(100)
+  expect(run('a', 200, 210)).toBe(10)
+  expect(busy.observe({ device: 'a', from: 210, to: 230, inferenceMs: 15 })).toBe(15)
 })

@@ -2,7 +2,7 @@ import type { Metrics } from '../../infra/telemetry/metrics.ts'
 import type { LossReason } from '../decoding/decoder.ts'
 import { type DecoderKind, decoderKinds } from '../decoding/decoder-pool.ts'
 import { type Lane, lanes } from '../scheduling/level.ts'
-import type { BatchReport } from './executor.ts'
+import type { BatchReport, StepReport } from './executor.ts'
 import type { Pipeline } from './pipeline.ts'
 
 /**
@@ -19,16 +19,35 @@ export function measurePipeline(metrics: Metrics) {
     'level',
     'model',
   )
+  const joined = counter(
+    'joined_images_total',
+    'Images that joined a batch while it ran, of images_total.',
+    'lane',
+    'model',
+  )
+  const steps = counter('steps_total', 'Steps of captions that are made step by step.', 'device', 'model')
+  const rowSteps = counter(
+    'row_steps_total',
+    'Captions in each of these steps; divided by steps_total, the mean batch size.',
+    'device',
+    'model',
+  )
+  const placeSteps = counter(
+    'place_steps_total',
+    'Captions that could have been in them; what row_steps_total is of it is the occupancy.',
+    'device',
+    'model',
+  )
   const batches = counter(
     'batches_total',
-    'Runs on devices, by batch size and prune level.',
+    'Runs on devices, by batch size and prune level; images that join one count as a run of theirs.',
     'device',
     'bucket',
     'level',
   )
   const inference = metrics.histogram({
     name: 'inference_seconds',
-    help: 'Time of one run on a device.',
+    help: 'Time of one run on a device; of images that join one, from there to the last of their captions.',
     labelNames: ['device'],
     buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
   })
@@ -70,6 +89,7 @@ export function measurePipeline(metrics: Metrics) {
     'reason',
   )
   const busyShares = new Map<string, BusyShare>()
+  const busyTime = new BusyTime()
 
   const pipelines = new Set<Pipeline>()
   const perLane = (name: string, help: string, read: (pipeline: Pipeline, lane: Lane) => number) =>
@@ -150,7 +170,7 @@ export function measurePipeline(metrics: Metrics) {
       const { device, bucket, level, inferenceMs } = run
       batches.inc({ device, bucket, level })
       inference.observe({ device }, inferenceMs / 1000)
-      busy.inc({ device }, inferenceMs / 1000)
+      busy.inc({ device }, busyTime.observe(run) / 1000)
       for (const lane of lanes) {
         const count = run.images[lane]
         if (count === 0) continue
@@ -158,10 +178,17 @@ export function measurePipeline(metrics: Metrics) {
         pruned.inc({ lane, model }, run.pruneRatio * count)
         quality.inc({ lane, model }, run.qualitySpent * count)
         late.inc({ lane, model }, run.late[lane])
+        if (run.joined) joined.inc({ lane, model }, count)
       }
       const share = busyShares.get(device) ?? new BusyShare()
       busyShares.set(device, share)
       share.observe(run)
+    },
+    onSteps(model: string, run: StepReport): void {
+      const { device } = run
+      steps.inc({ device, model }, run.steps)
+      rowSteps.inc({ device, model }, run.steps * run.rows)
+      placeSteps.inc({ device, model }, run.steps * run.places)
     },
     onDecoded(decoder: DecoderKind, ms: number, cpuMs: number): void {
       decoding.observe({ decoder }, ms / 1000)
@@ -171,6 +198,24 @@ export function measurePipeline(metrics: Metrics) {
     onRejected: (reason: 'full' | 'late') => rejected.inc({ reason }),
     onCrash: () => crashes.inc(),
     watch: (pipeline: Pipeline) => pipelines.add(pipeline),
+  }
+}
+
+/** Time that devices were busy, where runs overlap too. */
+export class BusyTime {
+  /** End of what is counted, by device, unix ms. */
+  readonly #until = new Map<string, number>()
+
+  /** Runs of a device come in the order of their ends. @returns ms that were not counted before */
+  observe({
+    device,
+    from,
+    to,
+    inferenceMs,
+  }: Pick<BatchReport, 'device' | 'from' | 'to' | 'inferenceMs'>): number {
+    const until = this.#until.get(device) ?? from
+    this.#until.set(device, Math.max(until, to))
+    return until > from ? Math.min(inferenceMs, Math.max(0, to - until)) : inferenceMs
   }
 }
 
@@ -186,7 +231,7 @@ export class BusyShare {
     this.#timeConstantMs = timeConstantMs
   }
 
-  /** Observes a run that has ended, unix ms; runs come in the order of their ends and do not overlap. */
+  /** Observes a run that has ended, unix ms; runs come in the order of their ends. */
   observe({ from, to }: { from: number; to: number }): void {
     const idleUntil = this.at(Math.max(from, this.#at))
     const kept = Math.exp(-Math.max(0, to - Math.max(from, this.#at)) / this.#timeConstantMs)

@@ -17,7 +17,7 @@ import { testOnce } from '../engine/self-test.ts'
 import type { CaptionModel } from '../models/model.ts'
 import { type OpenOptions, openModel } from '../models/open-model.ts'
 import type { Captioner } from './captioner.ts'
-import type { BatchReport } from './executor.ts'
+import type { BatchReport, StepReport } from './executor.ts'
 import type { Loading } from './loading.ts'
 import { PictureMemory, pictureMemory } from './picture-memory.ts'
 import { Pipeline, type PipelineOptions } from './pipeline.ts'
@@ -46,6 +46,8 @@ export interface OpenPipelineOptions
   > {
   /** Called after every run of the model. */
   onBatch?(model: string, run: BatchReport): void
+  /** Called after steps of captions that are made step by step. */
+  onSteps?(model: string, steps: StepReport): void
   /** The model's folder; default: the only one configured. */
   folder?: string
   /** Folder for measured run times and passed self-tests, reused at the next start; default: none. */
@@ -69,7 +71,7 @@ function onlyModel({ model: [first, ...more] }: Pick<Config, 'model'>): string {
  */
 export async function openPipeline(
   config: Config,
-  { costFolder, folder = onlyModel(config), onBatch, ...options }: OpenPipelineOptions,
+  { costFolder, folder = onlyModel(config), onBatch, onSteps, ...options }: OpenPipelineOptions,
 ): Promise<OpenPipeline> {
   const { devices, reason } = await resolveDevices(config.device)
   const model = await openConfigured(config, devices[0]!, folder)
@@ -108,6 +110,7 @@ export async function openPipeline(
     rules: { openings: config.stripOpenings, wholeSentences: config.wholeSentences },
     graph,
     onBatch: onBatch && ((run) => onBatch(model.id, run)),
+    onSteps: onSteps && ((steps) => onSteps(model.id, steps)),
     ...options,
   })
   return { pipeline, model, devices: `${reason}; ${precisionReason}` }

@@ -14,7 +14,7 @@ import type { DeviceTarget } from '../engine/device-target.ts'
 import { PixelBuffers, type PixelSlot } from '../engine/pixel-buffers.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import { type CaptionModel, pictureTokens } from '../models/model.ts'
-import { type PictureShape, pictureBytes } from '../models/pictures.ts'
+import { limitPixels, type PictureShape, pictureBytes } from '../models/pictures.ts'
 import type { CostModel } from '../scheduling/cost-model.ts'
 import type { Backlog, Lane, Level } from '../scheduling/level.ts'
 import { askedByDefault, capabilitiesOf } from './capabilities.ts'
@@ -26,7 +26,10 @@ import { checkImages, taskRow } from './task-row.ts'
 import { type CaptionRules, endCaption, growingCaption } from './text/end-caption.ts'
 
 export interface PipelineOptions
-  extends Pick<ExecutorOptions, 'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'onBatch'>,
+  extends Pick<
+      ExecutorOptions,
+      'queueLimit' | 'interactiveTargetMs' | 'upstream' | 'turns' | 'joining' | 'onBatch' | 'onSteps'
+    >,
     Pick<DecoderPoolOptions, 'onDecoded' | 'onLost' | 'maxPixels' | 'truncated' | 'decode'> {
   model: CaptionModel
   devices: DeviceTarget[]
@@ -282,9 +285,10 @@ export class Pipeline implements Captioner {
 
   /** Pixels that wait for a device are bounded, so an image waits for its before it is decoded. */
   async #decodeWithin(task: CaptionTask, images: readonly Uint8Array[]) {
-    const { lane, owner, signal } = task
+    const { lane, owner, signal, maxPixels } = task
     this.executor.assertRoom(lane, this.#waiting[lane])
-    const sizes = images.map((image) => estimatedBytes(this.#model.picture, image))
+    const rule = limitPixels(this.#model.picture, maxPixels)
+    const sizes = images.map((image) => estimatedBytes(rule, image))
     const bytes = sizes.reduce((sum, size) => sum + size, 0)
     const ask = { lane, owner, bytes, signal }
     const held = this.pictures.tryReserve(ask) ?? (await this.#memoryFor(ask))
@@ -324,11 +328,11 @@ export class Pipeline implements Captioner {
   }
 
   async #decode(
-    { image, lane, owner, signal }: CaptionTask,
+    { image, lane, owner, signal, maxPixels }: CaptionTask,
     { held, expected }: { held: Reservation; expected: number },
   ) {
     let slot: PixelSlot | undefined
-    const { picture: rule } = this.#model
+    const rule = limitPixels(this.#model.picture, maxPixels)
     /** It may be larger than was thought at first. */
     const target = (shape: PictureShape) => {
       const bytes = pictureBytes(rule, shape)

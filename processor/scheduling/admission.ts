@@ -4,7 +4,7 @@ import { type Backlog, maxAllowedLevel } from './level.ts'
 import { defaultMargin } from './prune-controller.ts'
 import type { ImageQueue } from './queue.ts'
 import { headPerDevice, latestStart } from './queue-head.ts'
-import { servingPlan, work } from './service-order.ts'
+import { meanWeight, servingPlan, work } from './service-order.ts'
 
 /** Decision on one more interactive image; a rejection says why and when to retry. */
 export type Admission =
@@ -12,7 +12,7 @@ export type Admission =
   | { admitted: false; reason: 'full' | 'late'; retryAfterSeconds: number }
 
 export interface AdmissionOptions {
-  queue: Pick<ImageQueue<unknown>, 'lane' | 'isFull'>
+  queue: Pick<ImageQueue<unknown>, 'lane' | 'isFull' | 'groups'>
   costs: CostModel
   /** Default 1. */
   devices?: number
@@ -32,6 +32,8 @@ export interface AdmissionRequest {
   deadline?: number
   /** Highest share of image tokens that may be merged, 0 to 1; default 1. */
   maxPrune?: number
+  /** Most ids of its caption; default: as usual. */
+  maxTokens?: number | undefined
 }
 
 /** Every image has at least the time of this many unpruned runs, each with one image. */
@@ -47,14 +49,15 @@ const retrySteps = 8
  */
 export function admission(
   options: AdmissionOptions,
-  { deadline = Number.POSITIVE_INFINITY, maxPrune = 1 }: AdmissionRequest,
+  { deadline = Number.POSITIVE_INFINITY, maxPrune = 1, maxTokens }: AdmissionRequest,
   now: number,
 ): Admission {
   const { queue, costs, interactiveTargetMs = 500, margin = defaultMargin } = options
-  const minRunsMs = minRuns * costs.predict(costs.buckets[0]!, 0)
+  const steps = maxTokens === undefined ? undefined : costs.expectedSteps([maxTokens])
+  const minRunsMs = minRuns * costs.predict(costs.buckets[0]!, 0, undefined, steps)
   // A caller with a shorter deadline than the target asked for speed, not for a rejection.
   const budgetMs = Math.max(deadline - now, interactiveTargetMs, minRunsMs) / (1 + margin)
-  const doneIn = serviceTime(options, maxPrune)
+  const doneIn = serviceTime(options, maxPrune, costs.weight(undefined, maxTokens))
   const full = queue.isFull('interactive')
   const inTime = () =>
     doneIn(deadline) <= budgetMs && !makesScheduleInfeasible(options, { deadline, maxPrune, budgetMs }, now)
@@ -70,24 +73,29 @@ export function admission(
 function serviceTime(
   { queue, costs, devices = 1, runningMs = 0, upstream = [] }: AdmissionOptions,
   maxPrune: number,
+  weight: number,
 ): (deadline: number) => number {
-  const plan = servingPlan({ costs, devices })
+  const plan = servingPlan({ costs, devices, weight: meanWeight(queue.lane('interactive'), weight) })
   const maxLevel = costs.levels.length - 1
-  const ownMs = plan.msPerImage[maxAllowedLevel(costs.levels, maxPrune)]!
+  const ownMs = weight * plan.msPerImage[maxAllowedLevel(costs.levels, maxPrune)]!
+  // Batches are of one group: of each other one, one that is not full may go before.
+  const others = Math.max(0, queue.groups('interactive') - 1)
+  const othersMs = (others * costs.best(maxLevel).bucket * plan.msPerImage[maxLevel]! * plan.weight) / devices
   return (deadline) => {
     const tally = [...queue.lane('interactive').aheadOf(deadline)]
     for (const backlog of upstream)
       if (backlog.deadline <= deadline) tally[backlog.maxLevel]! += backlog.images
-    const images = sum(tally)
+    const images = sum(tally) / plan.weight
     if (images === 0 && runningMs <= 0) return 0
-    return runningMs + plan.finish(maxLevel, images + 1, work(tally, plan.msPerImage, maxLevel) + ownMs)
+    const workMs = work(tally, plan.msPerImage, maxLevel) + ownMs
+    return runningMs + othersMs + plan.finish(maxLevel, images + 1, workMs)
   }
 }
 
 /** True when the images before it have a schedule in time at the highest level, but not together with this one. */
 function makesScheduleInfeasible(
   { queue, costs, devices = 1, runningMs = 0, margin = defaultMargin }: AdmissionOptions,
-  { deadline, maxPrune, budgetMs }: Required<AdmissionRequest> & { budgetMs: number },
+  { deadline, maxPrune, budgetMs }: Record<'deadline' | 'maxPrune' | 'budgetMs', number>,
   now: number,
 ): boolean {
   const seen = headPerDevice * devices

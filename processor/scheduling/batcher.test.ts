@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { Batcher, type BatcherOptions, batchSize } from './batcher.ts'
+import { CostModel } from './cost-model.ts'
 import { maxAllowedLevel } from './level.ts'
 import type { QueuedImage } from './queue.ts'
 import { device, image, levels, queueOf } from './scenario.fixture.ts'
@@ -361,4 +362,75 @@ test('a batch is predicted by the size of its rows', () => {
   const work = (size?: number) => several(50, { lane: 'batch', deadline: undefined, size })
   expect(batcherOf(work()).nextBatch(0)).toMatchObject({ bucket: 16 })
   expect(batcherOf(work(5)).nextBatch(0)?.bucket).toBeLessThan(16)
+})
+
+test("a batch counts on its share of the devices beside other models' batches", () => {
+  // 16 lines that take 112 ms of a device unpruned, due in 150 ms.
+  const lines = several(16, { lane: 'batch', deadline: 150 }, 'line')
+  const costs = device({ fixedMs: 10, rowMs: 6 })
+  const levelOf = (others: number) =>
+    batcherOf(lines, { costs, otherBatches: () => others }).nextBatch(0)!.level
+  expect(levelOf(0)).toBe(0)
+  expect(levelOf(1)).toBeGreaterThan(0)
+})
+
+describe('rows that join a batch', () => {
+  const places = (free: number, holdUpMs = Number.POSITIVE_INFINITY) => ({ free, holdUpMs })
+  const continuous = (images: QueuedImage<string>[], options: Partial<BatcherOptions<string>> = {}) =>
+    batcherOf(images, { continuous: true, ...options })
+
+  test.each([1, 3, 16])('are no more than %i free places', (free) => {
+    const joined = continuous(several(40)).joining(0, places(free))
+    expect(joined!.images.length).toBeLessThanOrEqual(free)
+    expect(joined!.images.length).toBeGreaterThanOrEqual(Math.min(free, 3))
+  })
+
+  test('are those of callers first', () => {
+    const batcher = continuous([...several(3, { lane: 'batch', deadline: 1 }, 'line'), image('caller')])
+    expect(ids(batcher.joining(0, places(1)))).toEqual(['caller'])
+  })
+
+  test('are few where many hold those up that run, but never none', () => {
+    const joined = (holdUpMs: number) =>
+      continuous(several(16), { costs: device({ fixedMs: 10, rowMs: 20 }) }).joining(0, places(16, holdUpMs))!
+    expect(joined(1).images).toHaveLength(1)
+    expect(joined(95).images).toHaveLength(4)
+  })
+
+  test('have a level of their own', () => {
+    const joined = continuous([image('pinned', { level: 3 })]).joining(0, places(4))
+    expect(joined).toMatchObject({ level: 3, bucket: 1 })
+  })
+
+  test('are those of batches when enough places are free, but for one that callers have', () => {
+    const lines = several(20, { lane: 'batch', deadline: 1e6 }, 'line')
+    expect(continuous(lines).joining(0, places(3))).toBeUndefined()
+    expect(continuous(lines).joining(0, places(4))!.images).toHaveLength(4)
+    expect(ids(continuous(lines).nextBatch(0))).toHaveLength(16)
+    const busy = continuous([image('caller'), ...lines])
+    busy.nextBatch(0)
+    expect(busy.joining(20, places(16))!.images.length).toBeLessThanOrEqual(15)
+  })
+
+  test('are those of batches now and then, however many callers there are', () => {
+    const queue = queueOf(several(3, { lane: 'batch', deadline: 1e6 }, 'line'))
+    const batcher = new Batcher({ queue, costs: wide, continuous: true, batchIntervalMs: 5000 })
+    const joined: string[] = []
+    for (let now = 0; now < 12_000; now += 100) {
+      queue.add(image(`caller ${now}`, { enqueuedAt: now, deadline: now + 500 }), now)
+      joined.push(...(ids(batcher.joining(now, places(1))) ?? []))
+    }
+    expect(joined.filter((id) => id.startsWith('line'))).toHaveLength(2)
+    expect(joined).toHaveLength(120)
+  })
+
+  test('leave callers what they need while a caption of a batch is long', () => {
+    const samples = [{ bucket: 1, level: 0, ms: 10_050, steps: 1000, stepsMs: 10_000 }]
+    const costs = new CostModel({ levels: levels.slice(0, 1), samples })
+    const lines = several(20, { lane: 'batch', deadline: 1e9 }, 'line')
+    const queue = () => queueOf([image('caller', { enqueuedAt: 0 }), ...lines], { levels: costs.levels })
+    const joining = new Batcher({ queue: queue(), costs, continuous: true, interactiveTargetMs: 5000 })
+    joining.nextBatch(0)
+    expect(joining.joining(10, places(15))!.images.length).toBeGreaterThan(4)
+  })
 })

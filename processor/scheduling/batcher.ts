@@ -19,6 +19,14 @@ export interface DeviceBatch<T> {
   predictedMs: number
 }
 
+/** Places of a batch that runs, in which rows can join it. */
+export interface FreePlaces {
+  /** At least one. */
+  free: number
+  /** Maximum time that its rows wait for those that join, ms; a lone one may always join. */
+  holdUpMs: number
+}
+
 export interface BatcherOptions<T> {
   queue: ImageQueue<T>
   costs: CostModel
@@ -33,15 +41,20 @@ export interface BatcherOptions<T> {
   drainMs?: number
   /** Upstream backlog: images of a lane that these devices will serve and that are not in their queue yet; default none. */
   upstream?(lane: Lane, now: number): readonly Backlog[]
+  /** Other models whose batches have turns at the devices as long as those of this one; default: none. */
+  otherBatches?(): number
   /** However busy the interactive lane is, the batch lane gets a run about this often, ms; default 5000. */
   batchIntervalMs?: number
   controller?: ControllerOptions
+  /** True: rows join and leave a batch while it runs, so that a place is free long before a run ends. Default: false. */
+  continuous?: boolean
 }
 
-/** Time and upstream backlog of one decision. */
+/** Time, upstream backlog and room of one decision. */
 interface Snapshot {
   now: number
   upstream: Record<Lane, readonly Backlog[]>
+  places: FreePlaces
 }
 
 /** Candidates are collected for this many runs, so that a run leaves time for those after it. */
@@ -52,6 +65,10 @@ const scanPerRow = 16
 const minBatchShare = 0.05
 /** Maximum age of the batch lane's demand where batch images only fill padding, ms. */
 const demandAgeMs = 100
+/** Batch images join a running batch when this share of its places is free: each time costs those that run already. */
+const batchJoinShare = 0.25
+/** Interactive images per second below which batch images take every place. */
+const leastRate = 0.01
 /** An image that can no longer be in time is ordered as if due this much later, ms. */
 const latePenaltyMs = 5_000
 
@@ -72,11 +89,14 @@ export class Batcher<T> {
   #batchSkippedSince: number | undefined
 
   constructor(options: BatcherOptions<T>) {
-    const { devices = 1, interactiveTargetMs = 500, controller } = options
+    const { devices = 1, interactiveTargetMs = 500, continuous = false, controller } = options
     const { drainMs = 2 * interactiveTargetMs, batchIntervalMs = 5000, upstream = () => [] } = options
+    const { otherBatches = () => 0 } = options
     this.#queue = options.queue
     this.#costs = options.costs
-    this.#options = { devices, interactiveTargetMs, drainMs, batchIntervalMs, upstream }
+    this.#options = {
+      ...{ devices, interactiveTargetMs, drainMs, batchIntervalMs, upstream, otherBatches, continuous },
+    }
     this.#slowdown = 1 + (controller?.margin ?? defaultMargin)
     this.#controllers = {
       interactive: new PruneController(controller),
@@ -93,13 +113,35 @@ export class Batcher<T> {
   /** Takes the next batch out of the queue; undefined when nothing waits. `now` is in unix ms. */
   nextBatch(now: number): DeviceBatch<T> | undefined {
     this.#postponeLate(now)
+    return this.#take(this.#nextLane(now), now, { free: this.#largest, holdUpMs: Number.POSITIVE_INFINITY })
+  }
+
+  /** Takes images out of the queue that join a batch while it runs; undefined when none is to. */
+  joining(now: number, places: FreePlaces): DeviceBatch<T> | undefined {
+    this.#postponeLate(now)
     const lane = this.#nextLane(now)
+    const mayJoin =
+      lane === 'interactive' || this.#isBatchTurn(now) || places.free >= this.#largest * batchJoinShare
+    return this.#take(mayJoin ? lane : 'interactive', now, places)
+  }
+
+  get #largest(): number {
+    return this.#costs.buckets.at(-1)!
+  }
+
+  #take(lane: Lane, now: number, places: FreePlaces): DeviceBatch<T> | undefined {
     const head = this.#queue.lane(lane).head
     if (head === undefined) return undefined
+    if (lane === 'batch') {
+      const free = places.free - this.#keptFree(now)
+      if (free < 1) return undefined
+      places = { ...places, free }
+    }
     const { upstream } = this.#options
     const snapshot = {
       now,
       upstream: { interactive: upstream('interactive', now), batch: upstream('batch', now) },
+      places,
     }
     const batch =
       lane === 'interactive' ? this.#interactiveBatch(head, snapshot) : this.#batchLaneBatch(head, snapshot)
@@ -118,12 +160,21 @@ export class Batcher<T> {
       this.#queue.postpone(queue.head, queue.head.deadline + latePenaltyMs)
   }
 
-  #nextLane(now: number): Lane {
-    if (this.#queue.size('interactive') === 0) return 'batch'
+  /** Places that batch images leave to interactive ones, which come while those run. */
+  #keptFree(now: number): number {
+    const hasCallers = this.#queue.arrivalRate('interactive', now) > leastRate
+    return this.#options.continuous && hasCallers && this.#largest > 1 && !this.#isBatchTurn(now) ? 1 : 0
+  }
+
+  /** Whether batch images go before the interactive ones that wait: those have gone first for long. */
+  #isBatchTurn(now: number): boolean {
     const waitedMs = this.#batchSkippedSince === undefined ? 0 : now - this.#batchSkippedSince
     return this.#queue.size('batch') > 0 && waitedMs >= this.#options.batchIntervalMs
-      ? 'batch'
-      : 'interactive'
+  }
+
+  #nextLane(now: number): Lane {
+    if (this.#queue.size('interactive') === 0) return 'batch'
+    return this.#isBatchTurn(now) ? 'batch' : 'interactive'
   }
 
   #interactiveBatch(head: ImageEntry<T>, snapshot: Snapshot): DeviceBatch<T> {
@@ -134,23 +185,28 @@ export class Batcher<T> {
     const options = { costs: this.#costs, devices, now: snapshot.now, slowdown: this.#slowdown }
     // A small batch to save the head would cost those behind it more, so an infeasible queue is served at the best rate.
     const budgetMs = demand.feasible ? timeForRun(sameLevel, level, options) : () => Number.POSITIVE_INFINITY
-    const fits = (ms: number, rows: number) => ms <= budgetMs(rows)
     const { size } = head.image
-    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, size, fits })
-    const entries = [...sameLevel, ...higherLevel].slice(0, bucket)
+    const { free } = snapshot.places
+    const joinsInTime = this.#joinsInTime(level, size, snapshot)
+    const fits = (ms: number, rows: number) => ms <= budgetMs(rows) && joinsInTime(rows)
+    const bucket = batchSize(this.#costs, { images: Math.min(sameLevel.length, free), level, size, fits })
+    const entries = [...sameLevel, ...higherLevel].slice(0, Math.min(bucket, free))
     const isLastInteractive = entries.length === this.#queue.size('interactive')
-    const hasRoom = entries.length < (isLastInteractive ? this.#costs.buckets.at(-1)! : bucket)
+    const hasRoom = entries.length < Math.min(free, isLastInteractive ? this.#largest : bucket)
     if (!hasRoom || this.#queue.size('batch') === 0) return this.#batch('interactive', entries, bucket, level)
 
     const batchFill = this.#batchFill(head, level, snapshot)
+    const filled = [...entries, ...batchFill].slice(0, free - this.#keptFree(snapshot.now))
+    if (filled.length <= entries.length) return this.#batch('interactive', entries, bucket, level)
+    const leavesRoom = this.#roomAfter(level, size, snapshot)
     const filledBucket = batchSize(this.#costs, {
-      images: entries.length + batchFill.length,
+      images: filled.length,
       level,
       size,
-      fits: (ms, rows) => isLastInteractive && fits(ms, rows) && this.#leavesRoom(ms, 0, snapshot),
+      fits: (ms, rows) => isLastInteractive && fits(ms, rows) && leavesRoom(ms, rows, 0),
       smallest: bucket,
     })
-    return this.#batch('interactive', [...entries, ...batchFill].slice(0, filledBucket), filledBucket, level)
+    return this.#batch('interactive', filled.slice(0, filledBucket), filledBucket, level)
   }
 
   #batchLaneBatch(head: ImageEntry<T>, snapshot: Snapshot): DeviceBatch<T> {
@@ -158,15 +214,26 @@ export class Batcher<T> {
     const level = ownLevel(head, demand)
     const { sameLevel, higherLevel } = this.#candidates(head, level, demand)
     const waiting = this.#queue.size('interactive')
-    const fits = (ms: number) => this.#leavesRoom(ms, waiting, snapshot)
     const { size } = head.image
-    const bucket = batchSize(this.#costs, { images: sameLevel.length, level, size, fits })
-    return this.#batch('batch', [...sameLevel, ...higherLevel].slice(0, bucket), bucket, level)
+    const { free } = snapshot.places
+    const joinsInTime = this.#joinsInTime(level, size, snapshot)
+    const leavesRoom = this.#roomAfter(level, size, snapshot)
+    const fits = (ms: number, rows: number) => leavesRoom(ms, rows, waiting) && joinsInTime(rows)
+    const bucket = batchSize(this.#costs, { images: Math.min(sameLevel.length, free), level, size, fits })
+    return this.#batch(
+      'batch',
+      [...sameLevel, ...higherLevel].slice(0, Math.min(bucket, free)),
+      bucket,
+      level,
+    )
   }
 
   #batch(lane: Lane, entries: readonly ImageEntry<T>[], bucket: number, level: number): DeviceBatch<T> {
     const images = entries.map(({ image }) => image)
-    return { lane, images, bucket, level, predictedMs: this.#costs.predict(bucket, level, sizeOf(images)) }
+    const mostIds = images.flatMap((image) => image.mostIds ?? [])
+    const steps = mostIds.length > 0 ? this.#costs.expectedSteps(mostIds) : undefined
+    const predictedMs = this.#costs.predict(bucket, level, sizeOf(images), steps)
+    return { lane, images, bucket, level, predictedMs }
   }
 
   #interactiveDemand({ now, upstream }: Snapshot): Demand {
@@ -182,9 +249,13 @@ export class Batcher<T> {
     return this.#controllers.interactive.decide(load, now)
   }
 
-  /** Batch work comes after the interactive images that wait or are upstream, and gets the time that later ones leave. */
+  /**
+   * Batch work comes after the interactive images that wait or are upstream, and gets the time that later ones leave, in turns with
+   * the batches of other models.
+   */
   #batchDemand({ now, upstream }: Snapshot): Demand {
-    const { devices } = this.#options
+    const { devices, otherBatches } = this.#options
+    const share = 1 / (1 + otherBatches())
     const interactiveMs = this.#queue.arrivalRate('interactive', now) * this.#costs.best(0).msPerImage
     const load = {
       queue: this.#queue.lane('batch'),
@@ -192,7 +263,7 @@ export class Batcher<T> {
       upstream: upstream.batch,
       expires: true,
       costs: this.#costs,
-      devices: Math.max(devices - interactiveMs / 1000, devices * minBatchShare),
+      devices: Math.max((devices - interactiveMs / 1000) * share, devices * minBatchShare),
       arrivalRate: 0,
       drainMs: Number.POSITIVE_INFINITY,
     }
@@ -227,16 +298,26 @@ export class Batcher<T> {
       .pick(rows * lookaheadRuns, rows * scanPerRow, (entry) => entry.image.group === group && accept(entry))
   }
 
-  /** True when a run of `ms` leaves the interactive images enough time that are not part of it. */
-  #leavesRoom(ms: number, waiting: number, { now, upstream }: Snapshot): boolean {
-    return leavesRoom(ms, {
-      costs: this.#costs,
-      waiting,
-      upstream: imagesOf(upstream.interactive),
-      arrivalRate: this.#queue.arrivalRate('interactive', now),
-      targetMs: this.#options.interactiveTargetMs,
-      slowdown: this.#slowdown,
-    })
+  /** Tells of so many rows whether those that run wait no longer for them than they may. */
+  #joinsInTime(level: number, size: number | undefined, { places }: Snapshot): (rows: number) => boolean {
+    return (rows) => this.#costs.predictFirst(rows, level, size) <= places.holdUpMs
+  }
+
+  /**
+   * Tells of a run whether it leaves the interactive images enough time that are not part of it: after it, or, where they can
+   * join, after its first step.
+   */
+  #roomAfter(level: number, size: number | undefined, { now, upstream }: Snapshot) {
+    const { continuous, interactiveTargetMs } = this.#options
+    return (ms: number, rows: number, waiting: number): boolean =>
+      leavesRoom(continuous ? this.#costs.predictFirst(rows, level, size) : ms, {
+        runMs: continuous ? this.#costs.firstTimes(0) : this.#costs.runTimes(0),
+        waiting,
+        upstream: imagesOf(upstream.interactive),
+        arrivalRate: this.#queue.arrivalRate('interactive', now),
+        targetMs: interactiveTargetMs,
+        slowdown: this.#slowdown,
+      })
   }
 }
 

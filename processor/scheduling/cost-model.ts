@@ -1,3 +1,4 @@
+import { type CaptionLength, CaptionLengths } from './caption-lengths.ts'
 import type { Level } from './level.ts'
 import { StepCost, type StepSample } from './step-cost.ts'
 
@@ -33,8 +34,9 @@ const sizeWeight = 0.05
 
 /**
  * Predicts run times, `cell[level][bucket] * pace` in ms, and the rate at which decoding can supply a device. For models that
- * generate text step by step, a cell is the time up to the first step, in proportion to the size of the rows, and the usual
- * number of steps is added. Of a queue it does not know the sizes, nor how long each text will be: it takes the usual ones.
+ * generate text step by step, a cell is the time up to the first step, in proportion to the size of the rows but for what their size
+ * class was seen to differ by, and the steps are added: as many as are expected of the rows' most ids and of the captions lately, or
+ * the usual number.
  *
  * Each observed run moves its cell and the pace that all cells share (a hot device, a noisy neighbour), in log space. An outlier, a slow
  * first run among them, is forgotten in a few runs; a lasting change is followed in about ten.
@@ -46,6 +48,8 @@ export class CostModel {
   readonly #cells: number[][]
   readonly #decoding = new DecodingCost()
   readonly #steps: StepCost
+  readonly #lengths = new CaptionLengths()
+  readonly #sizes = new SizeClasses()
   #pace = 1
   /** Usual size of rows. */
   #size = 1
@@ -68,19 +72,46 @@ export class CostModel {
   /**
    * Expected time of one run, ms.
    * @param size of its rows, in those of the row that was calibrated with; default: as usual
+   * @param steps of its longest row; default: as usual
    * @throws RangeError when there is no such bucket or level
    */
-  predict(bucket: number, level: number, size = this.#size): number {
-    return this.#predictFirst(bucket, level, size) + this.#steps.predict(bucket)
+  predict(bucket: number, level: number, size = this.#size, steps?: number): number {
+    return this.predictFirst(bucket, level, size) + this.#steps.predict(bucket, steps)
   }
 
-  #predictFirst(bucket: number, level: number, size: number): number {
+  /** Expected time of so many steps with a batch of this size, ms. */
+  predictSteps(bucket: number, steps: number): number {
+    return this.#steps.predict(bucket, steps)
+  }
+
+  /** Steps behind the first that captions usually have. */
+  get usualSteps(): number {
+    return this.#steps.usual
+  }
+
+  /** Steps behind the first of the longest of several captions, expected of the most ids of each. */
+  expectedSteps(mostIds: readonly number[]): number {
+    return Math.max(0, this.#lengths.longest(mostIds) - 1)
+  }
+
+  /**
+   * What a row takes of a device, in usual rows.
+   * @param mostIds of its caption
+   */
+  weight(size = this.#size, mostIds?: number): number {
+    const { bucket } = this.best(0)
+    const steps = mostIds === undefined ? undefined : this.expectedSteps([mostIds])
+    return this.predict(bucket, 0, size, steps) / this.predict(bucket, 0)
+  }
+
+  /** Expected time of a run up to its first step, ms. @throws RangeError when there is no such bucket or level */
+  predictFirst(bucket: number, level: number, size = this.#size): number {
     const ms = this.#cells[level]?.[this.buckets.indexOf(bucket)]
     if (ms === undefined)
       throw new RangeError(
         `No cell for batch size ${bucket} at level ${level}: batch sizes are ${this.buckets.join(', ')}, levels 0 to ${this.#cells.length - 1}.`,
       )
-    return ms * this.#pace * size
+    return ms * this.#pace * size * this.#sizes.factor(size)
   }
 
   /** The batch size with the highest rate at this level; of sizes about as good, the smallest. */
@@ -108,6 +139,11 @@ export class CostModel {
     return this.#follows().runTimes[level]!
   }
 
+  /** The same up to the first step. */
+  firstTimes(level: number): readonly number[] {
+    return this.#follows().firstTimes[level]!
+  }
+
   /** Images per second of one device at the level's best batch size, as far as decoding can supply them. */
   throughput(level: number): number {
     return Math.min(1000 / this.best(level).msPerImage, this.decodingRate)
@@ -116,7 +152,7 @@ export class CostModel {
   /** Corrects the model by a run. @throws RangeError when there is no such bucket or level, or `ms` is no duration. */
   observe(sample: CostSample): void {
     const { bucket, level, ms, size = 1, steps = 0 } = sample
-    const first = this.#predictFirst(bucket, level, size)
+    const first = this.predictFirst(bucket, level, size)
     checkDuration(ms, 'A run')
     const stepsMs = this.#steps.predict(bucket, steps)
     const predicted = first + stepsMs
@@ -129,8 +165,28 @@ export class CostModel {
         outlierFactor,
       ),
     )
-    this.#cells[level]![this.buckets.indexOf(bucket)]! *= Math.exp(cellWeight * step)
-    this.#pace *= Math.exp(paceWeight * step)
+    // What rows of another size take says nothing of the device, nor of those that it was calibrated with.
+    if (!this.#sizes.observe(size, step)) {
+      this.#cells[level]![this.buckets.indexOf(bucket)]! *= Math.exp(cellWeight * step)
+      this.#pace *= Math.exp(paceWeight * step)
+    }
+    this.#derived = undefined
+  }
+
+  /** Corrects the time of steps by some that were run apart from what is before the first. */
+  observeSteps(sample: StepSample): void {
+    this.#steps.observeTime(sample)
+    this.#derived = undefined
+  }
+
+  /**
+   * Learns how long captions are.
+   * @param joined whether the steps of each are apart from those of others, whose batch it joins and leaves
+   */
+  observeCaption(caption: CaptionLength, joined = false): void {
+    this.#lengths.observe(caption)
+    if (!joined || caption.ids < 1) return
+    this.#steps.observeCount(caption.ids - 1)
     this.#derived = undefined
   }
 
@@ -167,17 +223,22 @@ export class CostModel {
   }
 
   #follows(): Derived {
-    this.#derived ??= derive(
-      this.#cells.map((row) =>
-        row.map((ms, index) => ms * this.#pace * this.#size + this.#steps.predict(this.buckets[index]!)),
+    const times = (of: (bucket: number, level: number) => number) =>
+      this.levels.map((_, level) => this.buckets.map((bucket) => of(bucket, level)))
+    this.#derived ??= {
+      ...derive(
+        times((bucket, level) => this.predict(bucket, level)),
+        this.buckets,
       ),
-      this.buckets,
-    )
+      firstTimes: times((bucket, level) => this.predictFirst(bucket, level)).map((first) =>
+        runTimes(first, this.buckets),
+      ),
+    }
     return this.#derived
   }
 }
 
-type Derived = ReturnType<typeof derive>
+type Derived = ReturnType<typeof derive> & { firstTimes: readonly (readonly number[])[] }
 
 /** @param runs expected ms of a run for each level and batch size */
 function derive(runs: readonly (readonly number[])[], buckets: readonly number[]) {
@@ -234,6 +295,32 @@ function checkDuration(ms: number, what: string): void {
     `${what} must take a positive time, got ${ms} ms: measure with performance.now() before and after.`,
   )
 }
+
+/** Weight of a run in what its size class differs by. */
+const classWeight = paceWeight
+
+/**
+ * What rows of a size class, a power of two, take more or less than in proportion to their size: attention over a large picture
+ * takes more, what each row takes whatever its size makes a small one dearer. Rows as large as that which was calibrated with
+ * differ by nothing.
+ */
+class SizeClasses {
+  readonly #logs = new Map<number, number>()
+
+  factor(size: number): number {
+    return Math.exp(this.#logs.get(classOf(size)) ?? 0)
+  }
+
+  /** Learns of a run that took `exp(step)` of what was expected. @returns false for the class of the calibrated size */
+  observe(size: number, step: number): boolean {
+    const sizeClass = classOf(size)
+    if (sizeClass === 0) return false
+    this.#logs.set(sizeClass, (this.#logs.get(sizeClass) ?? 0) + classWeight * step)
+    return true
+  }
+}
+
+const classOf = (size: number) => Math.round(Math.log2(Math.max(size, Number.MIN_VALUE)))
 
 /** One measured run: `bucket` rows at a prune level took `ms`, `stepsMs` included. */
 export interface CostSample extends StepSample {

@@ -8,12 +8,15 @@ const entry = (sortKey: number, arrival: number, maxLevel = 0): QueueEntry => ({
   arrival,
   minLevel: 0,
   maxLevel,
+  weight: 1 + (arrival % 5) / 4,
 })
 const all = (order: DeadlineOrder<QueueEntry>) => order.pick(Infinity, Infinity, () => true)
 const sorted = (entries: readonly QueueEntry[]) =>
   entries.toSorted((a, b) => a.sortKey - b.sortKey || a.arrival - b.arrival)
 const tallyOf = (entries: readonly QueueEntry[]) =>
-  [0, 1, 2].map((level) => entries.filter(({ maxLevel }) => maxLevel === level).length)
+  [0, 1, 2].map((level) =>
+    entries.filter(({ maxLevel }) => maxLevel === level).reduce((sum, { weight }) => sum + weight, 0),
+  )
 
 const filled = (entries: readonly QueueEntry[]) => {
   const order = new DeadlineOrder<QueueEntry>(3)
@@ -80,9 +83,9 @@ test('a walk starts rank and tally behind the images of other lanes', () => {
   const steps: unknown[] = []
   order.walk(({ sortKey }, rank, tally) => steps.push([sortKey, rank, [...tally]]), [10, 0, 0])
   expect(steps).toEqual([
-    [4, 11, [10, 0, 1]],
-    [5, 12, [10, 1, 1]],
-    [6, 13, [10, 2, 1]],
+    [4, 11, [10, 0, 1.25]],
+    [5, 12, [10, 1, 1.25]],
+    [6, 13, [10, 2.5, 1.25]],
   ])
 })
 

@@ -9,9 +9,11 @@ export interface QueueEntry {
   /** Lowest and highest level that the image may run at. */
   minLevel: number
   maxLevel: number
+  /** What it takes of a device, in usual images; a multiple of 1/64, so that sums are exact. */
+  weight: number
 }
 
-/** Number of entries by their `maxLevel`: `tally[level]`. */
+/** Weight of entries by their `maxLevel`, `tally[level]`: their number, where all are as usual. */
 export type Tally = readonly number[]
 
 interface Block<P> {
@@ -63,7 +65,7 @@ export class DeadlineOrder<P extends QueueEntry> {
     const at = insertionPoint(block.entries, entry)
     block.entries.splice(at, 0, entry)
     this.#count(block, entry, 1)
-    moveMarks(block, { at, maxLevel: entry.maxLevel, change: 1 })
+    moveMarks(block, { at, entry, change: 1 })
     if (block.entries.length > blockSize) this.#split(index)
   }
 
@@ -76,7 +78,7 @@ export class DeadlineOrder<P extends QueueEntry> {
     if (block.entries[at] !== entry) return false
     block.entries.splice(at, 1)
     this.#count(block, entry, -1)
-    moveMarks(block, { at, maxLevel: entry.maxLevel, change: -1 })
+    moveMarks(block, { at, entry, change: -1 })
     this.#tidy(index)
     return true
   }
@@ -108,7 +110,7 @@ export class DeadlineOrder<P extends QueueEntry> {
       const before = near > 0 ? [...tally] : tally
       for (let at = 0; at < near; at++) {
         const rank = seen + at + 1
-        tally[entries[at]!.maxLevel]! += 1
+        count(tally, entries[at]!)
         if (rank <= visitedOneByOne || rank % visitEvery === 0) visit(entries[at]!, others + rank, tally)
       }
       for (let level = 0; level < tally.length; level++) tally[level] = before[level]! + whole[level]!
@@ -151,8 +153,8 @@ export class DeadlineOrder<P extends QueueEntry> {
   }
 
   #count(block: Block<P>, entry: P, change: 1 | -1): void {
-    block.tally[entry.maxLevel]! += change
-    this.#tally[entry.maxLevel]! += change
+    count(block.tally, entry, change)
+    count(this.#tally, entry, change)
     this.#size += change
   }
 
@@ -173,7 +175,7 @@ export class DeadlineOrder<P extends QueueEntry> {
 
   #blockFrom(entries: P[]): Block<P> {
     const tally = this.#tally.map(() => 0)
-    for (const entry of entries) tally[entry.maxLevel]! += 1
+    for (const entry of entries) count(tally, entry)
     return { entries, tally }
   }
 }
@@ -202,25 +204,25 @@ function addUpTo(tally: number[], block: Block<QueueEntry>, sortKey: number): vo
   const end = insertionPoint(entries, { sortKey, arrival: Number.POSITIVE_INFINITY })
   const mark = Math.floor(end / markEvery)
   addInto(tally, block.marks[mark]!)
-  for (let at = mark * markEvery; at < end; at++) tally[entries[at]!.maxLevel]! += 1
+  for (let at = mark * markEvery; at < end; at++) count(tally, entries[at]!)
 }
 
 /** Corrects the marks behind an entry that was added or removed at `at`: one neighbour moves across each. */
 function moveMarks(
   block: Block<QueueEntry>,
-  { at, maxLevel, change }: { at: number; maxLevel: number; change: 1 | -1 },
+  { at, entry, change }: { at: number; entry: QueueEntry; change: 1 | -1 },
 ): void {
   const { marks, entries } = block
   if (marks === undefined) return
   for (let mark = Math.floor(at / markEvery) + 1; mark < marks.length; mark++) {
     const moved = entries[mark * markEvery - (change === 1 ? 0 : 1)]!
-    marks[mark]![maxLevel]! += change
-    marks[mark]![moved.maxLevel]! -= change
+    count(marks[mark]!, entry, change)
+    count(marks[mark]!, moved, change === 1 ? -1 : 1)
   }
   if ((marks.length - 1) * markEvery >= entries.length) marks.pop()
   if (marks.length * markEvery < entries.length) {
     const beforeLast = [...block.tally]
-    beforeLast[entries.at(-1)!.maxLevel]! -= 1
+    count(beforeLast, entries.at(-1)!, -1)
     marks.push(beforeLast)
   }
 }
@@ -228,11 +230,15 @@ function moveMarks(
 function marksOf(entries: readonly QueueEntry[], levels: number): number[][] {
   const tally = new Array<number>(levels).fill(0)
   const marks: number[][] = []
-  for (const [at, { maxLevel }] of entries.entries()) {
+  for (const [at, entry] of entries.entries()) {
     if (at % markEvery === 0) marks.push([...tally])
-    tally[maxLevel]! += 1
+    count(tally, entry)
   }
   return marks
+}
+
+function count(tally: number[], { maxLevel, weight }: QueueEntry, change: 1 | -1 = 1): void {
+  tally[maxLevel]! += change * weight
 }
 
 function addInto(tally: number[], other: Tally): void {

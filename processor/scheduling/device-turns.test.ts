@@ -108,3 +108,24 @@ test('each knows what the others keep it waiting for', () => {
   end()
   expect(b.turn.freeAt('cpu')).toBe(0)
 })
+
+test('a model goes on with rows that join as long as no other is next', () => {
+  const { a, b, end, order } = pair(30, 10)
+  a.add('batch')
+  expect(a.turn.goOn('cpu', 'batch', 10)).toBe(true)
+  // The other has had nothing yet.
+  b.add('batch')
+  expect([a.turn.others('batch'), b.turn.others('batch')]).toEqual([1, 0])
+  expect(a.turn.goOn('cpu', 'batch', 10)).toBe(false)
+  expect(b.turn.goOn('cpu', 'batch', 0)).toBe(false)
+  a.add('batch')
+  end()
+  expect(order).toEqual(['a batch', 'b batch'])
+  // Now this one has had less.
+  expect(b.turn.goOn('cpu', 'batch', 5)).toBe(true)
+  expect(b.turn.goOn('cpu', 'batch', 100)).toBe(false)
+  // Callers go first, whichever model they ask.
+  expect(b.turn.goOn('cpu', 'interactive', 0)).toBe(true)
+  a.add('interactive')
+  expect(b.turn.goOn('cpu', 'batch', 0)).toBe(false)
+})

@@ -16,12 +16,18 @@ export interface DeviceTurn {
   take(device: string, lane: Lane): boolean
   /** Expected end of the run, unix ms. */
   expect(device: string, freeAt: number): void
+  /**
+   * Whether the model keeps a device, after `ms` of a run, for images of a lane that join it: not where another model is next.
+   */
+  goOn(device: string, lane: Lane, ms: number): boolean
   /** Gives the device back after `ms` of a run; whoever is to be next takes it. */
   release(device: string, ms: number): void
   /** Expected end of another model's run, unix ms; 0 while there is none. */
   freeAt(device: string): number
   /** Work of other models in a lane, ms of a device. */
   othersMs(lane: Lane): number
+  /** Other models that have work in a lane. */
+  others(lane: Lane): number
 }
 
 interface Member {
@@ -56,6 +62,7 @@ export class DeviceTurns {
         const run = this.#runs.get(device)
         if (run?.member === member) run.freeAt = freeAt
       },
+      goOn: (device, lane, ms) => this.#goOn(member, { device, lane, ms }),
       release: (device, ms) => this.#release(member, device, ms),
       freeAt: (device) => {
         const run = this.#runs.get(device)
@@ -63,14 +70,36 @@ export class DeviceTurns {
       },
       othersMs: (lane) =>
         this.#members.reduce((sum, other) => (other === member ? sum : sum + other.queue.workMs(lane)), 0),
+      others: (lane) =>
+        this.#members.filter((other) => other !== member && other.queue.waiting(lane) > 0).length,
     }
   }
 
   #take(member: Member, device: string, lane: Lane): boolean {
     if (this.#runs.has(device)) return false
     this.#runs.set(device, { member, lane, freeAt: 0 })
+    this.#serve(member, lane)
+    return true
+  }
+
+  #serve(member: Member, lane: Lane): void {
     member.used[lane] = Math.max(member.used[lane], this.#served[lane])
     this.#served[lane] = member.used[lane]
+  }
+
+  #goOn(member: Member, { device, lane, ms }: { device: string; lane: Lane; ms: number }): boolean {
+    const run = this.#runs.get(device)
+    if (run?.member !== member) return false
+    const used = member.used[lane] + (run.lane === lane ? ms : 0)
+    const isNext = this.#members.every((other) => {
+      const otherLane = headLane(other.queue)
+      if (other === member || otherLane === undefined) return true
+      return otherLane === lane ? other.used[lane] > used : otherLane === 'batch'
+    })
+    if (!isNext) return false
+    member.used[run.lane] += ms
+    run.lane = lane
+    this.#serve(member, lane)
     return true
   }
 

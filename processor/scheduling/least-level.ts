@@ -5,6 +5,7 @@ import { headPerDevice, latestStart } from './queue-head.ts'
 import {
   type Checkpoint,
   eachDeadline,
+  meanWeight,
   type ServiceOrder,
   type ServingPlan,
   servingPlan,
@@ -45,7 +46,7 @@ export interface SafetyMargins {
  * decoded. The README of this folder has the steps.
  */
 export function leastLevels(load: Load, margins: readonly SafetyMargins[], now: number): Demand[] {
-  const plan = servingPlan(load)
+  const plan = servingPlan({ ...load, weight: meanWeight(load.queue) })
   const drains = Number.isFinite(load.drainMs)
   const searches = margins.map((each) => new LevelSearch(plan, { ...each, drains }))
   const decodingMs = 1000 / load.costs.decodingRate

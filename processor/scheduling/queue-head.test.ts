@@ -55,7 +55,15 @@ describe('leavesRoom', () => {
   /** A run takes 60 ms with one image, 80 with two, 120 with four. */
   const costs = device({ fixedMs: 40, rowMs: 20, buckets: [1, 2, 4] })
   const longest = (rest: Partial<InteractiveRoomOptions> = {}) => {
-    const options = { costs, waiting: 0, upstream: 0, arrivalRate: 0, targetMs: 500, slowdown: 1, ...rest }
+    const options = {
+      runMs: costs.runTimes(0),
+      waiting: 0,
+      upstream: 0,
+      arrivalRate: 0,
+      targetMs: 500,
+      slowdown: 1,
+      ...rest,
+    }
     return Array.from({ length: 50 }, (_, i) => 10 * i).findLast((ms) => leavesRoom(ms, options))
   }
 

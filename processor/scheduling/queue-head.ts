@@ -64,7 +64,8 @@ function shareOf<T>(devices: number, queue: readonly T[]): T[] {
 }
 
 export interface InteractiveRoomOptions {
-  costs: CostModel
+  /** Time until a place is free again behind a run with 0, 1, 2, ... of them, unpruned, ms. */
+  runMs: readonly number[]
   /** Interactive images in the queue that are not part of the run. */
   waiting: number
   /** Interactive images that are not in the queue yet. */
@@ -83,7 +84,7 @@ export interface InteractiveRoomOptions {
  */
 export function leavesRoom(
   ms: number,
-  { costs, waiting, upstream, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
+  { runMs, waiting, upstream, arrivalRate, targetMs, slowdown }: InteractiveRoomOptions,
 ): boolean {
   const arrivals = 1 + Math.floor(Math.max((ms * arrivalRate) / 1000, upstream))
   const images = Math.min(waiting + arrivals, headPerDevice)
@@ -91,7 +92,7 @@ export function leavesRoom(
     const comesIn = (Math.max(0, rank - waiting) * ms) / arrivals
     return (comesIn + targetMs) / slowdown
   })
-  return ms <= latestStarts(ends, costs.runTimes(0))[0]!
+  return ms <= latestStarts(ends, runMs)[0]!
 }
 
 /**

@@ -17,6 +17,10 @@ export interface QueuedImage<T> {
   group: string
   /** Size of the row, in those of the row that was calibrated with; that of its group is about the same. Default 1. */
   size?: number
+  /** Most ids of its caption, of models that make them step by step. */
+  mostIds?: number
+  /** What it takes of a device, in usual images; default 1. */
+  weight?: number
   payload: T
 }
 
@@ -59,6 +63,8 @@ export class ImageQueue<T> {
   readonly #rates: Record<Lane, ArrivalRate> = { interactive: new ArrivalRate(), batch: new ArrivalRate() }
   readonly #burst = new ArrivalRate({ timeConstantMs: burstMs })
   readonly #entries = new Map<string, ImageEntry<T>>()
+  /** Images of each group that wait, by lane. */
+  readonly #groups: Record<Lane, Map<string, number>> = { interactive: new Map(), batch: new Map() }
   #arrivals = 0
 
   constructor({ levels, limits, implicitDeadlineMs }: QueueOptions) {
@@ -82,6 +88,7 @@ export class ImageQueue<T> {
     const entry = this.#entryOf(image)
     this.#entries.set(image.id, entry)
     this.#lanes[image.lane].add(entry)
+    this.#countGroup(image, 1)
     this.#rates[image.lane].observe(now)
     if (image.lane === 'interactive') this.#burst.observe(now)
   }
@@ -92,6 +99,7 @@ export class ImageQueue<T> {
     if (entry === undefined) return undefined
     this.#entries.delete(id)
     this.#lanes[entry.image.lane].remove(entry)
+    this.#countGroup(entry.image, -1)
     return entry.image
   }
 
@@ -110,6 +118,18 @@ export class ImageQueue<T> {
 
   isFull(lane: Lane): boolean {
     return this.#lanes[lane].size >= this.#limits[lane]
+  }
+
+  /** Number of groups that images of the lane belong to. */
+  groups(lane: Lane): number {
+    return this.#groups[lane].size
+  }
+
+  #countGroup({ lane, group }: QueuedImage<T>, change: 1 | -1): void {
+    const groups = this.#groups[lane]
+    const count = (groups.get(group) ?? 0) + change
+    if (count > 0) groups.set(group, count)
+    else groups.delete(group)
   }
 
   lane(lane: Lane): LaneQueue<T> {
@@ -139,9 +159,14 @@ export class ImageQueue<T> {
       arrival: this.#arrivals++,
       minLevel: Math.min(pinned ?? 0, allowed),
       maxLevel: Math.min(pinned ?? (neverLate ? 0 : allowed), allowed),
+      weight: inSteps(image.weight ?? 1),
     }
   }
 }
+
+/** In 64ths, of which sums are exact. */
+const inSteps = (weight: number): number => Math.min(Math.max(Math.round(64 * weight), 1), maxSteps) / 64
+const maxSteps = 64 * 10_000
 
 /** Lane at its limit; the image was not queued. */
 export class QueueFullError extends Error {

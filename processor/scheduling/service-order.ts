@@ -59,7 +59,7 @@ export function eachDeadline(
   for (const [index, tallyAhead] of queue.aheadOfEach(sortKeys, ahead).entries()) {
     const backlog = backlogs[index]!
     tally = tallyAhead
-    images = sum(tally)
+    images = sum(tally) / plan.weight
     before.add(backlog)
     checkpoint.deadline = backlog.deadline
     checkpoint.maxLevel = backlog.maxLevel
@@ -124,23 +124,37 @@ export interface ServingPlan {
   msPerImage: readonly number[]
   /** Shortest time in which an image alone is done when it allows this level, ms. */
   soonest: readonly number[]
+  /** Mean weight of the images, in usual ones. */
+  weight: number
   /** Time until `images` images of `workMs` device time are done at `level`, ms. */
   finish(level: number, images: number, workMs: number): number
 }
 
+/** Mean weight of the images of a queue, and of one more. */
+export function meanWeight({ size, tally }: Pick<LaneQueue, 'size' | 'tally'>, more?: number): number {
+  const images = size + (more === undefined ? 0 : 1)
+  return images === 0 ? 1 : (sum(tally) + (more ?? 0)) / images
+}
+
 /** Plans with whole batches of each level's best size. */
-export function servingPlan({ costs, devices }: { costs: CostModel; devices: number }): ServingPlan {
+export function servingPlan({
+  costs,
+  devices,
+  weight = 1,
+}: Pick<ServingPlan, 'devices'> & { costs: CostModel; weight?: number }): ServingPlan {
   const msPerImage = costs.fastestUpTo()
   const steps = msPerImage.flatMap((ms, level) => (level === 0 || ms < msPerImage[level - 1]! ? [level] : []))
-  const soonest = lowestSoFar(costs.levels.map((_, level) => costs.predict(costs.buckets[0]!, level)))
+  const soonest = lowestSoFar(
+    costs.levels.map((_, level) => weight * costs.predict(costs.buckets[0]!, level)),
+  )
   const bestBucket = costs.levels.map((_, level) => costs.best(level).bucket)
   const finish: ServingPlan['finish'] = (level, images, workMs) => {
     // Whole batches run at the best rate; what is left over for each device takes longer than its share of one.
     const leftOver = (images / devices) % bestBucket[level]!
     const leftOverMs = costs.servingTimes(level)[Math.ceil(leftOver)]!
-    return workMs / devices + leftOverMs - leftOver * msPerImage[level]!
+    return workMs / devices + weight * (leftOverMs - leftOver * msPerImage[level]!)
   }
-  return { devices, steps, msPerImage, soonest, finish }
+  return { devices, steps, msPerImage, soonest, weight, finish }
 }
 
 /** Device time of these images at `level`, each at most at the highest that it allows, ms. */

@@ -51,6 +51,37 @@ test('larger rows take longer in proportion, and do not make the device look slo
   expect(costs.best(0).msPerImage * costs.best(0).bucket).toBeGreaterThan(35)
 })
 
+test('rows of a size class take what they were seen to take, whatever rows of another take', () => {
+  const costs = new CostModel({ levels, buckets, samples: [{ bucket: 1, level: 0, ms: 10 }] })
+  const usual = { bucket: 1, level: 0, ms: 10 }
+  // Four times as large, sixteen times as long.
+  for (let run = 0; run < 60; run++) {
+    costs.observe({ ...usual, ms: 160, size: 4 })
+    costs.observe(usual)
+  }
+  expect(costs.predict(1, 0, 4) / 160).toBeCloseTo(1, 1)
+  expect(costs.predict(1, 0, 1) / 10).toBeCloseTo(1, 1)
+  expect(costs.predict(1, 1, 4) / costs.predict(1, 0, 4)).toBeCloseTo(0.5, 1)
+})
+
+test('many ids take longer than few where captions are long, and not where all end soon', () => {
+  const learned = (ids: number) => {
+    const costs = new CostModel({ levels, buckets, samples: [sample] })
+    for (let run = 0; run < 100; run++) costs.observeCaption({ ids, ended: true }, true)
+    return costs
+  }
+  const predicted = (costs: CostModel, most: number) =>
+    costs.predict(1, 0, undefined, costs.expectedSteps([most]))
+  const long = learned(500)
+  expect(predicted(long, 1000)).toBeGreaterThan(10 * predicted(long, 20))
+  expect(long.weight(1, 20)).toBeLessThan(0.3)
+  expect(long.weight(1, 1000)).toBeCloseTo(1, 0)
+  const short = learned(10)
+  expect(predicted(short, 1000)).toBeLessThan(1.5 * predicted(short, 20))
+  // As many as there are: what is cut is no shorter in the mean than what may go on.
+  expect(long.usualSteps).toBeCloseTo(499, 0)
+})
+
 test('samples seed a model that knows the same', () => {
   const costs = new CostModel({ levels, buckets, samples: [sample] })
   const again = new CostModel({ levels, buckets, samples: costs.samples() })

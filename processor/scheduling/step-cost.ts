@@ -36,10 +36,26 @@ export class StepCost {
     )
   }
 
-  observe({ bucket, steps = 0, stepsMs }: StepSample): void {
+  /** Steps of a text, as usual. */
+  get usual(): number {
+    return this.#steps
+  }
+
+  observe(sample: StepSample): void {
+    const { steps = 0 } = sample
     if (steps <= 0) return
+    this.observeCount(steps)
+    this.observeTime(sample)
+  }
+
+  /** Steps of a text, of which the usual number is learned. */
+  observeCount(steps: number): void {
     this.#steps = this.#steps > 0 ? this.#steps + weight * (steps - this.#steps) : steps
-    if (stepsMs === undefined) return
+  }
+
+  /** Time of some steps, however many a text has. */
+  observeTime({ bucket, steps = 0, stepsMs }: StepSample): void {
+    if (steps <= 0 || stepsMs === undefined) return
     const index = this.#buckets.indexOf(bucket)
     const before = this.#msPerStep[index]
     const ms = stepsMs / steps

@@ -71,6 +71,7 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
       upstream: (lane, now) => (id === undefined ? [] : upstream(id, lane, now)),
       costFolder: join(config.dataDir, 'costs'),
       onBatch: measured.onBatch,
+      onSteps: measured.onSteps,
       onCacheError: (err) =>
         log.warn({ err }, 'measured run times not stored; the next start measures again'),
       onCrash: (err) => {

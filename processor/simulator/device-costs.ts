@@ -16,6 +16,8 @@ export interface DeviceCosts {
   samples: readonly CostSample[]
   /** Samples that seed a processor's cost model, as its calibration measured them; default: `samples`. */
   seeds?: readonly CostSample[]
+  /** Captions of a model that makes them step by step; `samples` have their steps then. Default: a run is all there is. */
+  text?: TextCosts | undefined
   /** From the caller to the processor: HTTP and the stream. */
   ingestMs: number
   /** Decoding of one image; 0 if negligible. */
@@ -24,6 +26,16 @@ export interface DeviceCosts {
   decoders: number
   /** From the end of the run to the caller: result and reply. */
   overheadMs: number
+}
+
+/** Texts that are made step by step. */
+export interface TextCosts {
+  /** Time of a step, for each batch size. */
+  stepMs: readonly number[]
+  /** Ids of captions: each is as long as one of these, as likely as any other, and says so with its `max_tokens`. */
+  lengths: readonly number[]
+  /** Whether rows join batches that run. */
+  joining: boolean
 }
 
 const ms = z.number().positive()
@@ -44,6 +56,13 @@ const fileSchema = z
         }),
       )
       .min(1),
+    text: z
+      .object({
+        stepMs: z.array(ms),
+        lengths: z.array(z.int().positive()).min(1),
+        joining: z.boolean().default(true),
+      })
+      .optional(),
     ingestMs: z.number().nonnegative().default(0),
     decodeMs: z.number().nonnegative().default(0),
     decoders: z.int().positive().default(1),
@@ -54,6 +73,9 @@ const fileSchema = z
   })
   .refine(({ levels, buckets }) => levels.every((level) => level.ms.length === buckets.length), {
     message: 'each level needs as many "ms" as there are buckets',
+  })
+  .refine(({ text, buckets }) => !text || text.stepMs.length === buckets.length, {
+    message: 'text needs as many "stepMs" as there are buckets',
   })
   .refine(
     ({ levels }) => levels.every(({ pruneRatio }, i) => pruneRatio >= (levels[i - 1]?.pruneRatio ?? 0)),
@@ -98,10 +120,11 @@ export function parseDeviceCosts(table: unknown, name: string): DeviceCosts {
       `Invalid cost table ${name}: ${field}: ${issue?.message}. Fix it, or measure one with --measure.`,
     )
   }
-  const { levels, buckets, ...rest } = parsed.data
+  const { levels, buckets, text, ...rest } = parsed.data
   const unpruned = levels[0]!.ms.at(-1)!
   return {
     ...rest,
+    text,
     buckets,
     levels: levels.map(({ pruneRatio, exact, ms, relativeCost = ms.at(-1)! / unpruned }) => ({
       pruneRatio,
@@ -109,9 +132,16 @@ export function parseDeviceCosts(table: unknown, name: string): DeviceCosts {
       exact,
     })),
     samples: levels.flatMap((level, index) =>
-      level.ms.map((ms, i) => ({ bucket: buckets[i]!, level: index, ms })),
+      level.ms.map((ms, i) => sampleOf({ bucket: buckets[i]!, level: index, ms }, text?.stepMs[i], text)),
     ),
   }
+}
+
+/** A sample with the steps of a caption of mean length. */
+function sampleOf(first: CostSample, stepMs: number | undefined, text: TextCosts | undefined): CostSample {
+  if (!text || stepMs === undefined) return first
+  const steps = text.lengths.reduce((sum, ids) => sum + ids - 1, 0) / text.lengths.length
+  return { ...first, ms: first.ms + steps * stepMs, steps, stepsMs: steps * stepMs }
 }
 
 /** The same device, but this many times faster at runs. Decoding and the way to and from it are not the device's. */
@@ -120,7 +150,11 @@ export function timesFaster(costs: DeviceCosts, speed: number): DeviceCosts {
   return {
     ...costs,
     device: `${speed} times as fast as ${costs.device}`,
-    samples: costs.samples.map((sample) => ({ ...sample, ms: sample.ms / speed })),
+    samples: costs.samples.map(({ stepsMs, ...sample }) => ({
+      ...sample,
+      ms: sample.ms / speed,
+      ...(stepsMs !== undefined && { stepsMs: stepsMs / speed }),
+    })),
   }
 }
 

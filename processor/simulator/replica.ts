@@ -4,6 +4,7 @@ import { Batcher, type DeviceBatch } from '../scheduling/batcher.ts'
 import { CostModel } from '../scheduling/cost-model.ts'
 import { type Backlog, type Lane, lanes } from '../scheduling/level.ts'
 import { ImageQueue, type QueuedImage } from '../scheduling/queue.ts'
+import { stepsBetweenJoins, timeLeft } from '../scheduling/time-left.ts'
 import type { Shard, SimulatedBatch } from './batch-load.ts'
 import type { DeviceCosts } from './device-costs.ts'
 
@@ -32,12 +33,33 @@ export interface ReplicaOptions {
 /** State of a replica: `starting` until its model is open, `draining` once it is to be removed. */
 export type ReplicaState = 'starting' | 'serving' | 'draining' | 'gone'
 
-/** Current run. */
+/** What the device does now: a whole run; or pictures and prompts of rows that begin, or steps, between which rows join. */
+type Part = { kind: 'run' | 'first'; batch: DeviceBatch<Work> } | { kind: 'steps'; steps: number }
+
+/** Current part of a run. */
 interface Run {
-  batch: DeviceBatch<Work>
+  part: Part
   startedAt: number
-  endsAt: number
+  /** By its cost model, unix ms. */
+  expectedAt: number
 }
+
+/** Row of a batch that rows can join. */
+interface Row {
+  image: Image
+  batch: DeviceBatch<Work>
+  /** Ids so far. */
+  ids: number
+}
+
+/** Image that has its caption. */
+export interface Served {
+  image: Image
+  level: number
+}
+
+/** As in a processor. */
+const holdUpShare = 0.5
 
 /** Maximum shards in flight, as in a processor. */
 const maxShards = 4
@@ -58,7 +80,13 @@ export class Replica {
   readonly #decoderFreeAt: number[]
   readonly #shards = new Set<Shard>()
   #linesInFlight = 0
+  /** Lines so far, which have their lengths in turn. */
+  #lines = 0
   #run: Run | undefined
+  /** Rows whose captions grow, where rows join them. */
+  #rows: Row[] = []
+  /** Whether the last part was rows that began: then those that run go on first. */
+  #hasJoined = false
 
   constructor(options: ReplicaOptions) {
     const { id, costs, sloMs, queueLimit } = options
@@ -72,6 +100,7 @@ export class Replica {
       queue: this.#queue,
       costs: this.costs,
       interactiveTargetMs: sloMs,
+      continuous: costs.text?.joining === true,
       upstream: (lane) => this.#upstream(lane),
     })
     this.#decoderFreeAt = new Array<number>(decodersAtOnce).fill(0)
@@ -82,21 +111,40 @@ export class Replica {
   }
 
   get isIdle(): boolean {
-    return this.inFlight === 0 && this.#run === undefined && this.#shards.size === 0
+    return (
+      this.inFlight === 0 && this.#run === undefined && this.#rows.length === 0 && this.#shards.size === 0
+    )
   }
 
   /** Decides on admission as processors do. */
-  admits({ deadline = Number.POSITIVE_INFINITY, maxPrune }: Image, now: number): boolean {
+  admits({ deadline = Number.POSITIVE_INFINITY, maxPrune, mostIds }: Image, now: number): boolean {
     // Accepted with 202.
     if (now >= deadline) return true
     const options = {
       queue: this.#queue,
       costs: this.costs,
       interactiveTargetMs: this.#options.sloMs,
-      runningMs: this.#run ? Math.max(0, this.#run.startedAt + this.#run.batch.predictedMs - now) : 0,
+      runningMs: this.#runningMs(now),
       upstream: this.#upstream('interactive'),
     }
-    return admission(options, { deadline, maxPrune }, now).admitted
+    return admission(options, { deadline, maxPrune, maxTokens: mostIds }, now).admitted
+  }
+
+  /** Time until one more image has the device, or its share of it, ms. */
+  #runningMs(now: number): number {
+    if (!this.#run) return 0
+    const { part, expectedAt } = this.#run
+    if (part.kind === 'run') return Math.max(0, expectedAt - now)
+    const beginning = part.kind === 'first' ? part.batch.images.map((image) => rowOf(image, part.batch)) : []
+    const rows = [...this.#rows, ...beginning].map(({ image, batch, ids }) => ({
+      ...{ batch, ids },
+      mostIds: image.mostIds!,
+    }))
+    return timeLeft(rows, { costs: this.costs, places: this.#largest }).placeMs
+  }
+
+  get #largest(): number {
+    return this.costs.buckets.at(-1)!
   }
 
   /** Accepts an image. @returns when it will be decoded, ms; now where that takes no time */
@@ -104,7 +152,7 @@ export class Replica {
     if (typeof image.payload === 'number') this.inFlight++
     const { decodeMs } = this.#options.costs
     if (decodeMs === 0) {
-      this.#queue.add(image, now)
+      this.#enqueue(image, now)
       return now
     }
     const decoder = this.#decoderFreeAt.indexOf(Math.min(...this.#decoderFreeAt))
@@ -120,30 +168,85 @@ export class Replica {
     const image = this.#decoding.shift()!
     if (image.lane === 'interactive') this.#interactiveDecoding--
     this.costs.observeDecoding(this.#options.costs.decodeMs)
-    this.#queue.add(image, now)
+    this.#enqueue(image, now)
   }
 
-  /** Starts the next batch on an idle device. @returns its end; undefined when nothing is to be run */
+  #enqueue(image: Image, now: number): void {
+    this.#queue.add({ ...image, weight: this.costs.weight(undefined, image.mostIds) }, now)
+  }
+
+  /** Starts what an idle device does next. @returns its end; undefined when nothing is to be run */
   startRun(now: number): number | undefined {
     if (this.#run) return undefined
-    const batch = this.#batcher.nextBatch(now)
-    if (!batch) return undefined
+    const part = this.#nextPart(now)
+    if (!part) return undefined
     const { truth, slowdown, jitter } = this.#options
-    const endsAt = now + truth.predict(batch.bucket, batch.level) * slowdown * jitter()
-    this.#run = { batch, startedAt: now, endsAt }
-    return endsAt
+    this.#run = { part, startedAt: now, expectedAt: now + this.#timeOf(part, this.costs) }
+    return now + this.#timeOf(part, truth) * slowdown * jitter()
   }
 
-  /** Ends the run. @returns its batch */
-  endRun(now: number): DeviceBatch<Work> {
-    const { batch, startedAt } = this.#run!
-    this.#run = undefined
-    this.costs.observe({ bucket: batch.bucket, level: batch.level, ms: now - startedAt })
-    for (const { payload } of batch.images) {
-      if (typeof payload === 'number') this.inFlight--
-      else this.#lineDone(payload, batch.level, now)
+  #nextPart(now: number): Part | undefined {
+    const { costs, sloMs } = this.#options
+    if (this.#rows.length === 0) {
+      const batch = this.#batcher.nextBatch(now)
+      return batch && { kind: costs.text?.joining ? 'first' : 'run', batch }
     }
-    return batch
+    const free = this.#largest - this.#rows.length
+    const isHeard = this.#rows.some(({ image }) => image.lane === 'interactive')
+    const places = { free, holdUpMs: isHeard ? holdUpShare * sloMs : Number.POSITIVE_INFINITY }
+    const joining = free > 0 && !this.#hasJoined ? this.#batcher.joining(now, places) : undefined
+    if (joining) return { kind: 'first', batch: joining }
+    const left = Math.max(...this.#rows.map(({ image, ids }) => image.mostIds! - ids))
+    return { kind: 'steps', steps: Math.min(left, stepsBetweenJoins) }
+  }
+
+  /** Time of a part by a cost model, ms. */
+  #timeOf(part: Part, costs: CostModel): number {
+    if (part.kind === 'steps') return costs.predictSteps(this.#bucket, part.steps)
+    const { bucket, level } = part.batch
+    const first = costs.predictFirst(bucket, level)
+    return part.kind === 'first' ? first : first + costs.predictSteps(bucket, longestOf(part.batch))
+  }
+
+  /** Batch size of the rows that run. */
+  get #bucket(): number {
+    return this.costs.buckets.find((bucket) => bucket >= this.#rows.length)!
+  }
+
+  /** Ends the run, or its part. @returns the images that have their captions */
+  endRun(now: number): Served[] {
+    const { part, startedAt } = this.#run!
+    const ms = now - startedAt
+    this.#run = undefined
+    this.#hasJoined = part.kind === 'first' && this.#rows.length > 0
+    const served = this.#endPart(part, ms)
+    for (const { image, level } of served) {
+      if (typeof image.payload === 'number') this.inFlight--
+      else this.#lineDone(image.payload, level, now)
+      if (image.mostIds !== undefined)
+        this.costs.observeCaption({ ids: image.mostIds, ended: true }, part.kind !== 'run')
+    }
+    return served
+  }
+
+  #endPart(part: Part, ms: number): Served[] {
+    if (part.kind === 'steps') {
+      this.costs.observeSteps({ bucket: this.#bucket, steps: part.steps, stepsMs: ms })
+      for (const row of this.#rows) row.ids += part.steps
+    } else {
+      const { bucket, level, images } = part.batch
+      const steps = part.kind === 'run' ? longestOf(part.batch) : 0
+      const share = this.costs.predictSteps(bucket, steps) / this.#timeOf(part, this.costs)
+      const ofSteps = steps > 0 && { steps, stepsMs: ms * share }
+      this.costs.observe({ bucket, level, ms, ...ofSteps })
+      if (part.kind === 'run') return images.map((image) => ({ image, level }))
+      this.#rows.push(...images.map((image) => ({ ...rowOf(image, part.batch), ids: 1 })))
+    }
+    const [growing, ended] = [false, true].map((isOver) =>
+      this.#rows.filter(({ image, ids }) => ids >= image.mostIds! === isOver),
+    ) as [Row[], Row[]]
+    this.#rows = growing
+    return ended.map(({ image, batch }) => ({ image, level: batch.level }))
   }
 
   /** Next line of a shard, if more are needed to keep the device busy. A draining replica takes no new shard. */
@@ -160,6 +263,7 @@ export class Replica {
       deadline: batch.deadline,
       maxPrune: batch.maxPrune,
       group: '',
+      mostIds: costs.text?.lengths[this.#lines++ % costs.text.lengths.length],
       payload: shard,
     }
   }
@@ -168,7 +272,8 @@ export class Replica {
   abandon(): Image[] {
     this.state = 'gone'
     const everything = [
-      ...(this.#run?.batch.images ?? []),
+      ...(this.#run && this.#run.part.kind !== 'steps' ? this.#run.part.batch.images : []),
+      ...this.#rows.map(({ image }) => image),
       ...lanes.flatMap((lane) =>
         this.#queue
           .lane(lane)
@@ -216,6 +321,11 @@ export class Replica {
     return batchBacklog(share, { levels: costs.levels, queued: this.#queue.size('batch') })
   }
 }
+
+const rowOf = (image: Image, batch: DeviceBatch<Work>): Row => ({ image, batch, ids: 0 })
+
+/** Steps behind the first of the longest caption of a batch; 0 where there are no steps. */
+const longestOf = ({ images }: DeviceBatch<Work>) => Math.max(...images.map(({ mostIds = 1 }) => mostIds)) - 1
 
 /** Lines of batches in flight: enough to keep the device busy. */
 const linesAtOnce = ({ buckets }: DeviceCosts) => 2 * buckets.at(-1)!

@@ -30,7 +30,7 @@ type Event =
   | { kind: 'batch-arrives' | 'sample' | 'scrape' | 'sync' }
 
 /** Independent streams of random numbers, so that policies meet the same load. */
-const streams = { partitions: 1, fleet: 2 } as const
+const streams = { partitions: 1, fleet: 2, lengths: 3 } as const
 
 const hourMs = 3_600_000
 /** Timeout of a simulation, relative to the length of its load. */
@@ -48,6 +48,8 @@ export class Simulation {
   readonly #input: SimulationInput
   readonly #events = new FlatQueue<Event>()
   readonly #partitionOf: Uint16Array
+  /** Ids of each request's caption, of models that make them step by step. */
+  readonly #ids: readonly number[] | undefined
   readonly #autoscaler: Autoscaler | undefined
   readonly #monitor = new LoadMonitor()
   /** Desired replicas at the last scrape. */
@@ -63,6 +65,9 @@ export class Simulation {
       options.partitions,
       seededRandom(seed, streams.partitions),
     )
+    const { text } = costs
+    const random = seededRandom(seed, streams.lengths)
+    this.#ids = text && arrivals.map(() => text.lengths[Math.floor(random() * text.lengths.length)]!)
     this.fleet = new Fleet({
       costs,
       options,
@@ -158,6 +163,7 @@ export class Simulation {
       maxPrune,
       level: policy.level,
       group: '',
+      mostIds: this.#ids?.[request],
       payload: request,
     }
   }
@@ -187,10 +193,9 @@ export class Simulation {
 
   #endRun(replica: Replica, now: number): void {
     if (replica.state === 'gone') return
-    const { images, level } = replica.endRun(now)
     const at = now + this.#input.costs.overheadMs
-    for (const { payload } of images)
-      if (typeof payload === 'number') this.outcomes.answer(payload, { at, level })
+    for (const { image, level } of replica.endRun(now))
+      if (typeof image.payload === 'number') this.outcomes.answer(image.payload, { at, level })
     this.endedAt = Math.max(this.endedAt, at)
     this.#startRun(replica, now)
     this.#feed(replica, now)

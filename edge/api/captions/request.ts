@@ -60,6 +60,7 @@ async function rawAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionAs
     imageUrls: [''],
     prompt: query.prompt,
     task: query.task,
+    maxPixels: query.max_pixels,
     generation: generationIn(query),
     ...captionEnd([query.max_tokens], query.stop),
     ignored: dropped,
@@ -91,6 +92,7 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
     model,
     prompt,
     task: turbine?.task,
+    maxPixels: turbine?.max_pixels,
     generation: generationIn(others),
     ...captionEnd([max_tokens], stop),
     maxPrune: turbine?.max_prune ?? image.maxPrune,
@@ -139,7 +141,7 @@ function refuseQuery(c: Context<EdgeEnv>) {
   if (name === undefined) return
   throw invalid(
     'unknown_parameter',
-    'Options of a JSON request go into its body, not into the query: prompt and model at the top level, max_prune, deadline_ms and task under turbine.',
+    'Options of a JSON request go into its body, not into the query: prompt and model at the top level, max_prune, deadline_ms, task and max_pixels under turbine.',
     excerpt(name),
   )
 }

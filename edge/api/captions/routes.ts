@@ -50,6 +50,7 @@ export const captionQuerySchema = z.strictObject({
   stop: stopSchema.optional(),
   ...generationQuery,
   task: turbineOptionsSchema.shape.task,
+  max_pixels: fromText(turbineOptionsSchema.shape.max_pixels),
   max_prune: fromText(turbineOptionsSchema.shape.max_prune),
   deadline_ms: fromText(turbineOptionsSchema.shape.deadline_ms),
 })

@@ -35,6 +35,7 @@ describe('flags are what every image is captioned with', () => {
       { request: { text: 'a', system: 'b' } },
       { ...can, follows_text: 'instructions' },
     ],
+    [['--max-pixels', '200000'], { request: { maxPixels: 200_000 } }, { ...can, max_pixels: 1_000_000 }],
     [['--max-tokens', '9', '--seed', '-4'], { maxTokens: 9, settings: { seed: -4 } }],
     [
       ['--temperature', '0.5', '--top-p', '0.9', '--top-k', '40', '--repetition-penalty', '1.1'],

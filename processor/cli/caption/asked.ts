@@ -19,6 +19,7 @@ export interface AskedFlags {
   system?: string
   task?: string
   maxTokens?: number
+  maxPixels?: number
   temperature?: number
   topP?: number
   topK?: number
@@ -42,6 +43,10 @@ export function askedOptions(): Option[] {
     text('--system <text>', 'system text for a model that follows instructions'),
     text('--task <name>', 'one of the tasks of a model that has some, e.g. DETAILED_CAPTION'),
     text('--max-tokens <n>', 'maximum tokens of a caption').argParser(count),
+    text(
+      '--max-pixels <n>',
+      'maximum pixels of each picture that the model sees, of one that sees them in more than one size',
+    ).argParser(count),
     ...flagged.map((name) => {
       const { says, form } = generationParameters[name]
       const description = says.replace(/\.$/, '').replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase())
@@ -60,12 +65,12 @@ export function askedBy(
   { model: id, can = blipCapabilities }: Pick<Captioner, 'model' | 'can'>,
   { maxText }: Pick<LineReading, 'maxText'>,
 ): Pick<CaptionAsk, 'request' | 'settings' | 'maxTokens' | 'warnings'> {
-  const { prompt, system, task, maxTokens } = flags
+  const { prompt, system, task, maxTokens, maxPixels } = flags
   const generation: GenerationValues = Object.fromEntries(
     flagged.flatMap((name) => (flags[fieldOf(name)] === undefined ? [] : [[name, flags[fieldOf(name)]]])),
   )
   try {
-    const asked = { prompt, system, task, maxTokens, generation, imageUrls: [''] }
+    const asked = { prompt, system, task, maxTokens, maxPixels, generation, imageUrls: [''] }
     const { ignored, ...fit } = fitAsk(asked, { id, can }, { maxText })
     return fit
   } catch (error) {

@@ -136,10 +136,11 @@ async function captionSource(
 /** What an image is captioned with: as its line says, and else as the run does. */
 function asOf(source: Source, task: CaptionRun['task'] = {}): Omit<CaptionAsk, 'images' | 'lane'> {
   const { maxPrune, maxTokens = task.maxTokens, stop = task.stop, n = task.n } = source
-  const isAsked = Object.keys(source.request ?? {}).length > 0
+  const { maxPixels = task.request?.maxPixels, ...own } = source.request ?? {}
+  const isAsked = Object.keys(own).length > 0
   return {
     ...{ level: task.level, maxPrune, maxTokens, stop, n },
-    request: isAsked ? source.request : task.request,
+    request: { ...(isAsked ? own : task.request), ...(maxPixels !== undefined && { maxPixels }) },
     settings: { ...task.settings, ...source.settings },
     warnings: [...(source.warnings ?? []), ...(isAsked ? [] : (task.warnings ?? []))],
   }

@@ -140,10 +140,11 @@ describe('GeneratingRunner', () => {
       { ...rowOf(long[1]!), leaves },
     ]
     const told: MadeIds[] = []
-    const result = await runner.run({ rows, bucket: 2, schedule }, (made) => {
+    const onMade = (made: MadeIds) => {
       told.push(made)
       if (made.row === 1) Atomics.store(leaves, 0, 1)
-    })
+    }
+    const result = await runner.run({ rows, bucket: 2, schedule }, { onMade })
     const ofFirst = told.filter(({ row }) => row === 0)
     expect(ofFirst.length).toBeGreaterThan(3)
     for (const { ids } of ofFirst) expect(long[0]!.ids.slice(0, ids.length)).toEqual(ids)

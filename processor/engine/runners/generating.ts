@@ -8,20 +8,14 @@ import {
 import type { GenerateRow } from '../../models/exported/rows.ts'
 import { type OriginalSession, originalOf } from '../../models/exported/step-by-step.ts'
 import type { EncoderDecoderPlan, VisionLanguagePlan } from '../../models/model.ts'
-import type { MadeIds, RowResult, RunRow } from '../batch.ts'
+import type { RowGroup, RowResult, RunRow } from '../batch.ts'
 import { inParts } from './in-parts.ts'
 import type { OnDemand } from './on-demand.ts'
-import type { Runner, RunnerBatch, RunnerResult } from './runner.ts'
+import type { RunEvents, Runner, RunnerBatch, RunnerResult } from './runner.ts'
+import { RunningRows } from './running-rows.ts'
 import { type Seen, traced, VisionRun } from './vision.ts'
 
 type GeneratingPlan = VisionLanguagePlan | EncoderDecoderPlan
-
-/**
- * Ids of one run of the session, behind which rows that ended leave the batch; fewer where a caller sees them come. Fewer carry
- * the caches out and in again more often.
- */
-const chunk = 16
-const streamedChunk = 4
 
 export interface GeneratingSessions {
   vision: InferenceSession
@@ -44,8 +38,23 @@ export class GeneratingRunner implements Runner {
     this.#sessions = sessions
   }
 
-  async run({ rows, schedule }: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult> {
+  async run(batch: RunnerBatch, events: RunEvents = {}): Promise<RunnerResult> {
     this.#calls = []
+    const { rows, seen, visionMs } = await this.#begin(batch)
+    const plan = this.#plan
+    const made =
+      plan.kind === 'encoder-decoder'
+        ? await inParts(rows, ({ settings }) => hasBeams(settings), {
+            yes: (those) => this.#searched(those, plan),
+            no: (those) => this.#generated(those, plan),
+          })
+        : await this.#stepwise({ asked: batch.rows, rows, visionMs }, plan, events)
+    return { rows: made, ...stepsOf(this.#calls), ...(seen && traced(seen)) }
+  }
+
+  /** Pictures of rows to features, between which their prompts are. */
+  async #begin({ rows, schedule }: RowGroup) {
+    const start = performance.now()
     const seen = await this.#see(rows, schedule)
     const features = seen
       ? cutFeatures(seen.read.data as Float32Array, rows, this.#plan.generate)
@@ -57,23 +66,46 @@ export class GeneratingRunner implements Runner {
         settings: row.settings,
       }),
     )
-    const plan = this.#plan
-    if (plan.kind === 'encoder-decoder') {
-      const made = await inParts(prompted, ({ settings }) => hasBeams(settings), {
-        yes: (those) => this.#searched(those, plan),
-        no: (those) => this.#generated(those, plan),
-      })
-      return { rows: made, ...stepsOf(this.#calls), ...(seen && traced(seen)) }
-    }
+    return { rows: prompted, seen, visionMs: performance.now() - start }
+  }
+
+  /** Results of the first rows; of those that join, what is told of them. */
+  async #stepwise(
+    first: { asked: readonly RunRow[]; rows: GenerateRow[]; visionMs: number },
+    { generate: { endIds }, forcedEndId }: VisionLanguagePlan,
+    events: RunEvents,
+  ): Promise<RowResult[]> {
+    const running = new RunningRows(endIds, events)
+    running.add(first.asked, first.visionMs)
+    const { join } = events
     const made = await this.#generated(
-      prompted,
-      { forcedEndId: plan.forcedEndId },
+      first.rows,
+      { forcedEndId },
       {
-        chunk: rows.some(({ streamed }) => streamed) ? streamedChunk : chunk,
-        onTokens: this.#teller(rows, onMade),
+        chunk: (rows) => running.chunk(rows),
+        onTokens: (row, ids) => running.made(row, ids),
+        ...(join && {
+          more: async (count) => {
+            const group = await join(count)
+            if (!group) return []
+            try {
+              const { rows, visionMs } = await this.#begin(group)
+              running.add(group.rows, visionMs)
+              return rows
+            } catch (error) {
+              running.refuse(group.rows, error)
+              return []
+            }
+          },
+          onFailed: (rows, error) => running.failed(rows, error),
+          onRun: (run) => {
+            this.#calls = []
+            running.timed(run)
+          },
+        }),
       },
     )
-    return { rows: made, ...stepsOf(this.#calls), ...(seen && traced(seen)) }
+    return made.slice(0, first.rows.length)
   }
 
   async #generated(
@@ -127,22 +159,6 @@ export class GeneratingRunner implements Runner {
     return plan.generate.form === 'features'
       ? { ids: start ?? plan.startIds, places: [] }
       : { ids, places, beginning: start?.slice(plan.startIds.length) }
-  }
-
-  /** Tells ids as they are made, and which rows are to leave. */
-  #teller(rows: readonly RunRow[], onMade?: (made: MadeIds) => void) {
-    const { endIds } = this.#plan.generate
-    const made = rows.map((): number[] => [])
-    return (row: number, ids: number[]): boolean => {
-      const all = made[row]!
-      all.push(...ids)
-      const { settings, leaves } = rows[row]!
-      const isLeaving = leaves !== undefined && Atomics.load(leaves, 0) !== 0
-      const hasEnded = all.length > 0 && endIds.includes(all.at(-1)!)
-      const isDone = isLeaving || hasEnded || all.length >= settings.maxTokens
-      onMade?.({ row, ids: [...all], ...(isDone && { ended: hasEnded }) })
-      return !isLeaving
-    }
   }
 
   async close(): Promise<void> {

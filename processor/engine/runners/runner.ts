@@ -1,10 +1,19 @@
 import type { Tensor } from 'onnxruntime-node'
-import type { DeviceRun, MadeIds, RowResult } from '../batch.ts'
+import type { FailedRows, MadeIds, PartTime, RowGroup, RowResult } from '../batch.ts'
 
 /** Batch for a device's thread. */
-export interface RunnerBatch extends Omit<DeviceRun, 'onMade'> {
+export interface RunnerBatch extends RowGroup {
   /** Rows to run: those behind the batch's own are padding. */
   bucket: number
+}
+
+/** What a runner tells of a batch while it makes ids step by step, and asks. */
+export interface RunEvents {
+  onMade?(made: MadeIds): void
+  onTime?(time: PartTime): void
+  onFailed?(failed: FailedRows): void
+  /** Rows that join; default: none do. */
+  join?(running: number): Promise<RowGroup | undefined>
 }
 
 /** A tensor that left a graph. */
@@ -28,6 +37,6 @@ export interface RunnerResult {
 /** A model's sessions, open on one device. */
 export interface Runner {
   /** Runs one batch; a second one must not begin before. */
-  run(batch: RunnerBatch, onMade?: (made: MadeIds) => void): Promise<RunnerResult>
+  run(batch: RunnerBatch, events?: RunEvents): Promise<RunnerResult>
   close(): Promise<void>
 }

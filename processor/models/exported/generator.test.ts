@@ -101,6 +101,21 @@ describe.each(names)('%s', (name) => {
     const more = (running: number) => (running < 4 && next < rows.length ? [rows[next++]!] : [])
     expect(await generator.generate(rows.slice(0, 2), { chunk: 3, more })).toEqual(expected())
   })
+
+  it('goes on where rows that join cannot begin', async () => {
+    if (metadata.form !== 'decoder') return
+    const broken = { ...rows[1]!, features: rows[1]!.features.subarray(metadata.width) }
+    const coming = [[broken], [rows[2]!]]
+    const failed: number[] = []
+    const results = await generator.generate(rows.slice(0, 1), {
+      chunk: 2,
+      more: async () => coming.shift() ?? [],
+      onFailed: (numbers) => failed.push(...numbers),
+    })
+    expect(failed).toEqual([1])
+    expect([results[0], results[2]]).toEqual([expected()[0], expected()[2]])
+    await expect(generator.generate(rows.slice(0, 1), { chunk: 2, more: () => [broken] })).rejects.toThrow()
+  })
 })
 
 describe.each([

@@ -29,15 +29,33 @@ export interface GenerateSession {
 }
 
 export interface GenerateOptions {
-  /** Ids of each run; default: all in one run. */
-  chunk?: number
+  /** Ids of each run, for the rows that are running; default: all in one run. */
+  chunk?: number | ((rows: number[]) => number)
   /**
    * Called with new ids of a row after each run. Rows count from 0, those that joined behind the others. False lets the
    * row leave: its place is free, its result is what it has.
    */
   onTokens?: (row: number, ids: number[]) => unknown
-  /** Asked between runs for rows that join, with the number of rows that are running. */
-  more?: (running: number) => GenerateRow[]
+  /**
+   * Asked between runs for rows that join, with the number of rows that are running. The first run of rows is then their prompts
+   * and one id, so that nobody waits for more.
+   */
+  more?: (running: number) => GenerateRow[] | Promise<GenerateRow[]>
+  /** Called with rows that joined and whose prompts could not be run: the others go on. Default: none goes on. */
+  onFailed?: (rows: number[], error: unknown) => void
+  /** Called after each run. */
+  onRun?: (run: GeneratorRun) => void
+}
+
+/** One run of the session. */
+export interface GeneratorRun {
+  /** Rows in it. */
+  rows: number[]
+  /** Whether it was their first, of their prompts. */
+  first: boolean
+  /** Ids of each row. */
+  ids: number
+  ms: number
 }
 
 export interface GeneratorOptions {
@@ -80,67 +98,95 @@ interface Batch {
 async function generateInChunks(
   { session, metadata, forcedEndId, chooseSeed = randomSeed }: GeneratorOptions,
   first: GenerateRow[],
-  { chunk, onTokens, more }: GenerateOptions,
+  { chunk, onTokens, more, onFailed, onRun }: GenerateOptions,
 ): Promise<RowResult[]> {
-  const all: RunningRow[] = []
   const results: RowResult[] = []
+  const numbers = new Map<RunningRow, number>()
+  let count = 0
   const isWhole = chunk === undefined
   const caches = cacheInputs(session, metadata)
   const run = { session, metadata, caches }
+  const numberOf = (running: RunningRow) => numbers.get(running)!
+  const end = (running: RunningRow, result: RowResult) => {
+    results[numberOf(running)] = result
+    numbers.delete(running)
+  }
+  const timed = async (
+    rows: RunningRow[],
+    first: boolean,
+    make: () => Promise<{ batch: Batch; made: number[][] }>,
+  ) => {
+    const start = performance.now()
+    const ran = await make()
+    const ids = ran.made[0]?.length ?? 0
+    onRun?.({ rows: rows.map(numberOf), first, ids, ms: performance.now() - start })
+    return ran
+  }
 
   /** Tells new ids; the rows that go on. */
   const settle = (batch: Batch, made: number[][]): Batch => {
     const staying = batch.rows.flatMap((running, at) => {
       const { ids, ended } = upToMost(made[at]!, { most: idsLeft(running), metadata, forcedEndId })
       advanceRow(running, ids)
-      const row = all.indexOf(running)
-      const leaves = onTokens?.(row, ids) === false
+      const leaves = onTokens?.(numberOf(running), ids) === false
       if (!ended && !leaves && idsLeft(running) > 0) return [at]
-      results[row] = { ids: running.made, ended }
+      end(running, { ids: running.made, ended })
       return []
     })
     return take(batch, staying, caches)
   }
 
-  const join = async (rows: GenerateRow[], steps: number): Promise<Batch[]> => {
+  const join = async (rows: GenerateRow[], steps: (rows: RunningRow[]) => number): Promise<Batch[]> => {
     const started = rows.map((row) => startRow(row, chooseSeed))
-    all.push(...started)
+    for (const running of started) numbers.set(running, count++)
     const runnable = started.filter((running) => {
       if (idsLeft(running) > 0) return true
-      results[all.indexOf(running)] = { ids: [], ended: false }
+      end(running, { ids: [], ended: false })
       return false
     })
     const groups = metadata.equalLengths ? byLength(runnable) : runnable.length > 0 ? [runnable] : []
     const batches: Batch[] = []
     for (const group of groups) {
       const fetchCaches = !isWhole || groups.length > 1 || more !== undefined
-      const { batch, made } = await prefill(run, group, groups.length > 1 ? 1 : steps, fetchCaches)
+      const { batch, made } = await timed(group, true, () =>
+        prefill(run, group, groups.length > 1 ? 1 : steps(group), fetchCaches),
+      )
       batches.push(settle(batch, made))
     }
     return batches
   }
 
-  const stepsOf = (rows: { settings: { maxTokens: number } }[]) =>
-    Math.min(
-      chunk ?? Number.POSITIVE_INFINITY,
-      Math.max(1, ...rows.map(({ settings }) => settings.maxTokens)),
-    )
-
-  let batch = merge(await join(first, stepsOf(first)), caches)
-  for (;;) {
-    const newcomers = more?.(batch.rows.length) ?? []
-    // One step each: those that run already wait for it.
-    if (newcomers.length > 0)
-      batch = merge(
-        [batch, ...(await join(newcomers, batch.rows.length > 0 ? 1 : stepsOf(newcomers)))],
-        caches,
+  /** Rows that join, but for those whose prompts fail. */
+  const admit = async (rows: GenerateRow[]): Promise<Batch[]> => {
+    const from = count
+    try {
+      return await join(rows, () => 1)
+    } catch (error) {
+      if (!onFailed) throw error
+      const failed = [...numbers].filter(([, number]) => number >= from)
+      for (const [running] of failed) end(running, { ids: [], ended: false })
+      onFailed(
+        failed.map(([, number]) => number),
+        error,
       )
+      return []
+    }
+  }
+
+  const chunkOf = (rows: RunningRow[]) =>
+    typeof chunk === 'function' ? chunk(rows.map(numberOf)) : (chunk ?? Number.POSITIVE_INFINITY)
+  const stepsOf = (rows: RunningRow[]) => Math.min(chunkOf(rows), Math.max(1, ...rows.map(idsLeft)))
+
+  let batch = merge(await join(first, more ? () => 1 : stepsOf), caches)
+  for (;;) {
+    const newcomers = (await more?.(batch.rows.length)) ?? []
+    if (newcomers.length > 0) batch = merge([batch, ...(await admit(newcomers))], caches)
     if (batch.rows.length === 0) {
       if (newcomers.length === 0) return results
       continue
     }
-    const steps = Math.min(chunk ?? Number.POSITIVE_INFINITY, Math.max(...batch.rows.map(idsLeft)))
-    const advanced = await advance(run, batch, steps)
+    const { rows } = batch
+    const advanced = await timed(rows, false, () => advance(run, batch, stepsOf(rows)))
     batch = settle(advanced.batch, advanced.made)
   }
 }

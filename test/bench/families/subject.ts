@@ -152,7 +152,7 @@ async function openFiles(
 }
 
 /** Different pictures of one shape: whole, or of as many patches as one may have. */
-function picturesOf(rule: PictureRule, count: number): RunPicture[] {
+export function picturesOf(rule: PictureRule, count: number): RunPicture[] {
   const [height, width] = unitOf(rule)
   const shape = shapeOf(rule)
   const pixels = smoothPixels(count * shape.count, { height, width })
