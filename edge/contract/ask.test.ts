@@ -74,6 +74,8 @@ describe('a tagger', () => {
 
   test('is not warned of for nothing', () => {
     expect(fitted({ prompt: ' ' }, { ...blipCapabilities, output: 'tags' })).toEqual({ ignored })
+    const limited = fitted({ maxTokens: 5, stop: ['x'] }, { ...blipCapabilities, output: 'tags' })
+    expect(limited).toEqual({ stop: ['x'], ignored: [...ignored, 'max_tokens'] })
   })
 })
 

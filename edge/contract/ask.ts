@@ -71,13 +71,16 @@ export function fitAsk(
   const { values, dropped } = honoured(generation, model, limits.ignored ?? [])
   const { request, unread } = textOf(text, model, param)
   assertLength(request, param, limits)
+  // Tags have no tokens to count.
+  const isCounted = model.can.output !== 'tags'
+  const uncounted = maxTokens !== undefined && !isCounted ? ['max_tokens'] : []
   return {
-    ...(maxTokens !== undefined && { maxTokens }),
+    ...(maxTokens !== undefined && isCounted && { maxTokens }),
     ...(stop !== undefined && { stop }),
     ...(Object.keys(request).length > 0 && { request }),
     ...settingsOf(values),
     ...(unread && { warnings: ['text_ignored' as const] }),
-    ignored: toldNames([...told, ...dropped]),
+    ignored: toldNames([...told, ...dropped, ...uncounted]),
   }
 }
 
