@@ -112,7 +112,8 @@ function honoured(generation: GenerationValues, model: AskedModel, ignored: Igno
 
 function notHonoured(name: GenerationName, { id, can }: AskedModel) {
   const { without, same } = generationParameters[name]
-  const others = ['max_tokens', 'stop', ...can.parameters].map((each) => excerpt(each, 40)).join(', ')
+  const always = can.output === 'tags' ? ['stop'] : ['max_tokens', 'stop']
+  const others = [...always, ...can.parameters].map((each) => excerpt(each, 40)).join(', ')
   return unsupported(
     name,
     `${modelInWords(id, can)} honours ${others}; ${without}. Leave it out, or send ${same.words}`,
