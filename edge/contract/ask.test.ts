@@ -102,6 +102,13 @@ describe('a tagger', () => {
 
   test('is not warned of for nothing', () => {
     expect(fitted({ prompt: ' ' }, { ...blipCapabilities, output: 'tags' })).toEqual({ ignored })
+    const limited = fitted({ maxTokens: 5, stop: ['x'] }, { ...blipCapabilities, output: 'tags' })
+    expect(limited).toEqual({ stop: ['x'], ignored: [...ignored, 'max_tokens'] })
+    const drawn = fitted(
+      { generation: { seed: 1, temperature: 1 } },
+      { ...blipCapabilities, parameters: [], output: 'tags' },
+    )
+    expect(drawn).toMatchObject({ message: expect.stringMatching(/honours stop;/) })
   })
 })
 

@@ -73,13 +73,16 @@ export function fitAsk(
   assertLength(request, param, limits)
   const seen = seenPixels(text, model, limits.ignored ?? [])
   Object.assign(request, seen.request)
+  // Tags have no tokens to count.
+  const isCounted = model.can.output !== 'tags'
+  const uncounted = maxTokens !== undefined && !isCounted ? ['max_tokens'] : []
   return {
-    ...(maxTokens !== undefined && { maxTokens }),
+    ...(maxTokens !== undefined && isCounted && { maxTokens }),
     ...(stop !== undefined && { stop }),
     ...(Object.keys(request).length > 0 && { request }),
     ...settingsOf(values),
     ...(unread && { warnings: ['text_ignored' as const] }),
-    ignored: toldNames([...told, ...dropped, ...seen.dropped]),
+    ignored: toldNames([...told, ...dropped, ...uncounted, ...seen.dropped]),
   }
 }
 
@@ -129,7 +132,8 @@ function honoured(generation: GenerationValues, model: AskedModel, ignored: Igno
 
 function notHonoured(name: GenerationName, { id, can }: AskedModel) {
   const { without, same } = generationParameters[name]
-  const others = ['max_tokens', 'stop', ...can.parameters].map((each) => excerpt(each, 40)).join(', ')
+  const always = can.output === 'tags' ? ['stop'] : ['max_tokens', 'stop']
+  const others = [...always, ...can.parameters].map((each) => excerpt(each, 40)).join(', ')
   return unsupported(
     name,
     `${modelInWords(id, can)} honours ${others}; ${without}. Leave it out, or send ${same.words}`,

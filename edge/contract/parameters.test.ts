@@ -292,6 +292,12 @@ describe('parameters that are honoured', () => {
   test.each([
     [{ max_tokens: 0 }, 'max_tokens', '"max_tokens" must be an integer of at least 1, got 0.'],
     [{ max_tokens: -1 }, 'max_tokens', 'got -1'],
+    [
+      { max_tokens: 2 ** 53 },
+      'max_tokens',
+      '"max_tokens" must be an integer from 1 to 9007199254740991, got 9007199254740992.',
+    ],
+    [{ max_completion_tokens: 1e300 }, 'max_completion_tokens', 'from 1 to 9007199254740991, got 1e+300.'],
     [{ max_tokens: 1.5 }, 'max_tokens', 'an integer'],
     [{ max_completion_tokens: '5' }, 'max_completion_tokens', 'an integer'],
     [{ stop: '' }, 'stop', 'a non-empty string'],

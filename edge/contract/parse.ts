@@ -110,18 +110,18 @@ const typeOf = (value: unknown) => (Array.isArray(value) ? 'array' : value === n
 function describeAllowed(schema: JsonSchema | undefined, got: unknown): string {
   const branches = branchesOf(schema)
   const alike = branches.filter(({ type }) => type === typeOf(got))
-  const described = (alike.length > 0 ? alike : branches).map(describeOne)
+  const described = (alike.length > 0 ? alike : branches).map((branch) => describeOne(branch, got))
   return described.length === 0 ? 'a valid value' : [...new Set(described)].join(' or ')
 }
 
-function describeOne(schema: JsonSchema): string {
+function describeOne(schema: JsonSchema, got: unknown): string {
   if (schema.const !== undefined) return JSON.stringify(schema.const)
   if (schema.enum) return `one of ${schema.enum.map((value) => JSON.stringify(value)).join(', ')}`
   switch (schema.type) {
     case 'number':
-      return `a number${describeRange(schema)}`
+      return `a number${describeRange(schema, got)}`
     case 'integer':
-      return `an integer${describeRange(schema)}`
+      return `an integer${describeRange(schema, got)}`
     case 'string':
       return describeString(schema)
     case 'object':
@@ -144,11 +144,11 @@ function describeFields({ properties = {}, maxProperties }: JsonSchema): string 
 const describeItems = ({ minItems, maxItems }: JsonSchema) =>
   maxItems === undefined ? '' : ` of ${minItems ? `${minItems} to` : 'at most'} ${maxItems} items`
 
-function describeRange({ minimum, maximum }: JsonSchema): string {
+/** The largest number is told to whom it concerns. */
+function describeRange({ minimum, maximum }: JsonSchema, got: unknown): string {
   if (minimum === undefined) return ''
-  return maximum === undefined || maximum >= Number.MAX_SAFE_INTEGER
-    ? ` of at least ${minimum}`
-    : ` from ${minimum} to ${maximum}`
+  const isFar = maximum === undefined || (maximum >= Number.MAX_SAFE_INTEGER && !(Number(got) > maximum))
+  return isFar ? ` of at least ${minimum}` : ` from ${minimum} to ${maximum}`
 }
 
 /** Longer than any text that is written by hand. */

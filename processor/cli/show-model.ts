@@ -42,10 +42,10 @@ export function shownModel(
     ...{ folder, id: model.id, can: capabilitiesOf(model), sessions, dtype: model.dtype, precision },
     tokens: { in: model.encoder.tokens, out: model.levels.map(({ tokensOut }) => tokensOut) },
     ...{ pictures, turbo, batch_invariant: model.batchInvariant ?? true },
-    ...{
+    ...(model.runner.kind !== 'tagger' && {
       context_length: model.maxTokens,
       max_output_tokens: Math.min(model.generation.maxTokens, model.maxTokens),
-    },
+    }),
     ...(model.unhonoured?.length && { unhonoured: model.unhonoured }),
   }
 }
@@ -75,7 +75,7 @@ export function showModel(model: ShownModel): string {
   )
   add('context length', model.context_length?.toString())
   if (model.unhonoured) add('note', unhonouredText(model.unhonoured))
-  if (can?.output !== 'tags') add('maximum of tokens', model.max_output_tokens?.toString())
+  add('maximum of tokens', model.max_output_tokens?.toString())
   if (can) {
     add('text', can.follows_text === 'none' ? 'not followed' : can.follows_text)
     if (can.tasks) add('tasks', can.tasks.join(', '))

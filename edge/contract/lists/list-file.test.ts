@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { isPlainList, ListFileError, listLines, listShape } from './list-file.ts'
+import { isPlainList, ListFileError, listLines, listShape, readList } from './list-file.ts'
 
 async function* inChunks(bytes: Uint8Array, size: number): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
@@ -36,6 +36,10 @@ describe('the shape of a list', () => {
     ['', 'list.txt', 'lines'],
     ['a.jpg\rb.jpg\r', 'list.txt', 'return_lines'],
     ['{"image": "a.jpg"}\r{"image": "b.jpg"}', 'list.jsonl', 'return_lines'],
+    [`${'a'.repeat(5000)}\rb.jpg\n`, 'list.txt', 'return_lines'],
+    ['a.jpg\0b.jpg\0', '-', 'zero_lines'],
+    ['./a b.jpg\0', '-', 'zero_lines'],
+    ['a.jpg\0\0\0', '-', 'lines'],
     ['a.jpg\r\nb.jpg\r\n', 'list.txt', 'lines'],
     ['a.jpg\r', 'list.txt', 'lines'],
     ['image,custom_id\ra.jpg,1\r', 'list.csv', 'table'],
@@ -64,6 +68,39 @@ test.each([
   ['without a mark, big end first', utf16be('café.jpg\r\n😀.jpg')],
 ])('UTF-16 %s', async (_, bytes) => {
   expect(await linesOf(bytes)).toEqual(['café.jpg', '😀.jpg'])
+})
+
+const utf32 = (text: string, isLittle: boolean) => {
+  const points = [...text].map((character) => character.codePointAt(0)!)
+  const bytes = Buffer.alloc(4 * points.length)
+  for (const [at, point] of points.entries())
+    if (isLittle) bytes.writeUInt32LE(point, 4 * at)
+    else bytes.writeUInt32BE(point, 4 * at)
+  return bytes
+}
+
+test.each([
+  ['with its mark, little end first', utf32('\uFEFFcafé.jpg\r\n😀.jpg', true)],
+  ['with its mark, big end first', utf32('\uFEFFcafé.jpg\r\n😀.jpg', false)],
+  ['without a mark', utf32('café.jpg\r\n😀.jpg', true)],
+  ['without a mark, big end first', utf32('café.jpg\n😀.jpg', false)],
+])('UTF-32 %s', async (_, bytes) => {
+  expect(await linesOf(bytes)).toEqual(['café.jpg', '😀.jpg'])
+})
+
+test('zeros alone end lines, as of find -print0', async () => {
+  expect(await linesOf(Buffer.from('./a b.jpg\0./c.jpg\0'))).toEqual(['./a b.jpg', './c.jpg', ''])
+})
+
+test('a first line that is longer than the head is read to its end', async () => {
+  const long = `data:image/jpeg;base64,${'A'.repeat(200_000)}`
+  const read = async (text: string) => {
+    const parts: Uint8Array[] = []
+    for await (const part of readList(inChunks(Buffer.from(text), 60_000), '-')) parts.push(part)
+    return Buffer.concat(parts).toString().split(/\r?\n/)
+  }
+  for (const end of ['\r', '\n', '\r\n'])
+    expect(await read([long, 'b.jpg', ''].join(end))).toEqual([long, 'b.jpg', ''])
 })
 
 test.each(['utf-16le', 'utf-16be'])('%s without a mark in another script', (encoding) => {

@@ -5,12 +5,14 @@ import { type FileFormat, formatOf } from '../../../edge/contract/formats/format
 import { keys } from '../../../edge/contract/keys.ts'
 import { type ManifestLine, readLines } from '../../../edge/contract/lines.ts'
 import {
+  hasLineEnd,
   isPlainList,
   ListFileError,
   type ListShape,
   listHeadBytes,
   listLines,
   listShape,
+  longHeadBytes,
 } from '../../../edge/contract/lists/list-file.ts'
 import { parseS3Uri } from '../../../edge/contract/tenant.ts'
 import { BaseError } from '../../../infra/errors.ts'
@@ -185,21 +187,24 @@ async function asLines(
   name: string,
   options: ManifestOptions,
 ): Promise<Slice[]> {
-  const head: Uint8Array[] = []
-  for await (const chunk of readBytes(
-    cutSlices(slices, 0, Math.min(listHeadBytes, sliceBytes(slices))),
-    options,
-  ))
-    head.push(chunk)
-  const format = formatOf(Buffer.concat(head))
+  const short = await firstBytes(slices, listHeadBytes, options)
+  const head = hasLineEnd(short) ? short : await firstBytes(slices, longHeadBytes, options)
+  const format = formatOf(head)
   if (format) throw new BatchInputError('input_invalid', `The input is ${format.what}. ${remedyFor(format)}`)
-  const shape = listShape(Buffer.concat(head), name)
+  const shape = listShape(head, name)
   if (isPlainList(shape)) return slices
   return writeOnce(
     keys.batchManifest(tenant, batch.id),
     () => listedLines(readBytes(slices, options), shape),
     options,
   )
+}
+
+async function firstBytes(slices: Slice[], bytes: number, options: ManifestOptions): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = []
+  const cut = cutSlices(slices, 0, Math.min(bytes, sliceBytes(slices)))
+  for await (const chunk of readBytes(cut, options)) chunks.push(chunk)
+  return Buffer.concat(chunks)
 }
 
 /** @throws BatchInputError `input_invalid` for a table that cannot be read on */

@@ -56,6 +56,11 @@ describe('flags are what every image is captioned with', () => {
     expect(() => asked(args, blipCapabilities)).toThrow(message)
   })
 
+  test('a tagger has no maximum of tokens', () => {
+    const tags: Capabilities = { ...blipCapabilities, output: 'tags' }
+    expect(() => asked(['--max-tokens', '5'], tags)).toThrow(/--max-tokens: m makes tags/)
+  })
+
   test.each([
     ['--temperature', '3'],
     ['--temperature', ''],

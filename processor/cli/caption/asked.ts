@@ -72,6 +72,8 @@ export function askedBy(
   try {
     const asked = { prompt, system, task, maxTokens, maxPixels, generation, imageUrls: [''] }
     const { ignored, ...fit } = fitAsk(asked, { id, can }, { maxText })
+    if (ignored.includes('max_tokens'))
+      throw new UsageError(`--max-tokens: ${id} makes tags, which have no tokens.`)
     return fit
   } catch (error) {
     throw error instanceof TurbineError ? new UsageError(error.message, { cause: error }) : error

@@ -21,9 +21,24 @@ export interface EarlierRun {
   errors: ScannedJsonl
 }
 
-/** Identity of an entry: an image with two ids or two prompts is two entries. */
-export const entryKey = (entry: { image: string; customId?: string; prompt?: string }) =>
-  JSON.stringify([entry.image, entry.customId ?? null, ...(entry.prompt === undefined ? [] : [entry.prompt])])
+export interface EntryName {
+  image: string
+  customId?: string
+  prompt?: string
+  /** Digest of what it is asked beside its own prompt; absent where that is nothing. */
+  asked?: string
+}
+
+/** Identity of an entry: an image with two ids, two prompts or, without an id, asked in two ways is two entries. */
+export const entryKey = ({ image, customId, prompt, asked }: EntryName) => {
+  const by = customId === undefined && asked !== undefined ? { asked } : undefined
+  return JSON.stringify([
+    image,
+    customId ?? null,
+    ...(prompt === undefined ? [] : [prompt]),
+    ...(by ? [by] : []),
+  ])
+}
 
 /** How lines of either file begin. */
 const starts = ['{"custom_id":', '{"image":']
@@ -44,11 +59,11 @@ export async function readEarlierRun(files: {
     run.out = await scanJsonl(out, {
       starts,
       visit(value, lineNumber) {
-        const { image, customId, prompt, model } = readOutputLine(value)
+        const { model, ...entry } = readOutputLine(value)
         run.model ??= model
         if (run.model !== model) throw mixed(out, lineNumber, model, run.model)
         run.captions++
-        run.done.add(entryKey({ image, customId, prompt }))
+        run.done.add(entryKey(entry))
       },
     })
   if (errors !== undefined)
@@ -95,18 +110,18 @@ export async function assertOutput(path: string, kind: 'out' | 'errors'): Promis
 }
 
 function readOutputLine(value: object) {
-  const { image, custom_id: customId, prompt, turbine } = value as Partial<OutputLine>
+  const { image, custom_id: customId, prompt, asked, turbine } = value as Partial<OutputLine>
   const model = turbine?.model
   if (typeof image !== 'string' || typeof model !== 'string')
     throw new ForeignLineError('has no "image" or no "turbine.model"')
-  return { image, customId, prompt, model }
+  return { image, customId, prompt, asked, model }
 }
 
 function readFailureLine(value: object) {
-  const { image, custom_id: customId, prompt, error } = value as Partial<FailureLine>
+  const { image, custom_id: customId, prompt, asked, error } = value as Partial<FailureLine>
   if (typeof image !== 'string' || error === undefined)
     throw new ForeignLineError('has no "image" or no "error"')
-  return { image, customId, prompt }
+  return { image, customId, prompt, asked }
 }
 
 /** Line of the output. */
@@ -114,6 +129,8 @@ export interface OutputLine {
   custom_id?: string
   image: string
   prompt?: string
+  /** Digest of what the run or the line asks beside, e.g. `--max-tokens`; only of images without an id. */
+  asked?: string
   caption: string
   finish_reason: FinishReason
   captions?: Choice[]
@@ -125,6 +142,7 @@ export interface FailureLine {
   custom_id?: string
   image: string
   prompt?: string
+  asked?: string
   error: { code: string; message: string }
 }
 

@@ -102,6 +102,30 @@ test('a line may have a prompt and a max_prune of its own, and is told by its pr
   expect(run.tally.skipped).toBe(2)
 })
 
+test('an image without an id that is asked in another way is another entry, also of an earlier run', async () => {
+  const done = new FingerprintSet(3)
+  const captioned = async (task: CaptionRun['task'], ...sources: Source[]) => {
+    const { run, output } = runOf(sources, { task })
+    await captionSources({ ...run, done })
+    return output.lines.map(({ image, asked }) => [image, asked === undefined])
+  }
+  expect(await captioned(undefined, source('a'))).toEqual([['a', true]])
+  expect(await captioned({}, source('a'))).toEqual([])
+  for (const task of [
+    { maxTokens: 5 },
+    { maxTokens: 6 },
+    { settings: { temperature: 1, seed: 3 } },
+    { stop: ['.'] },
+    { request: { text: 'What is it?' } },
+  ]) {
+    expect(await captioned(task, source('a'))).toEqual([['a', false]])
+    expect(await captioned(task, source('a'))).toEqual([])
+  }
+  const named = { ...source('a'), customId: '1' }
+  expect(await captioned({ maxTokens: 5 }, named)).toEqual([['a', true]])
+  expect(await captioned({ maxTokens: 6 }, named)).toEqual([])
+})
+
 test('a bad image goes to the errors and the rest goes on', async () => {
   const captioner = new FakeCaptioner({
     fail: (name) => (name === 'bad' ? new ImageError('image_invalid', 'Not an image.') : undefined),

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { ImageError, TurbineError } from '../../../edge/contract/errors.ts'
 import { FairBudget, type Reservation } from '../../../infra/fair-budget.ts'
 import { fetchPatiently } from '../../../infra/fetch/patient.ts'
@@ -9,7 +10,7 @@ import { type Answer, ask, type CaptionAsk } from '../../pipeline/ask.ts'
 import type { Captioner } from '../../pipeline/captioner.ts'
 import { UsageError } from '../errors.ts'
 import type { Totals } from '../progress.ts'
-import { entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
+import { type EntryName, entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import type { ReadImage, ReadImageOptions } from './read-image.ts'
@@ -41,7 +42,7 @@ export class CaptionerFailedError extends Error {
   readonly retriable = true
 }
 
-type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
+type Entry = EntryName
 /** Result of an entry; without caption and error when the run was stopped first. */
 type Outcome = Entry & { captioned?: Answer; error?: unknown }
 
@@ -89,10 +90,10 @@ interface Ahead {
   held: Reservation
 }
 
-async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<Ahead> {
+async function* skipDone({ sources, done, tally, task }: CaptionRun): AsyncGenerator<Ahead> {
   const ahead = new FairBudget({ size: charactersAhead })
   for await (const source of sources) {
-    if (!done.add(entryKey(source))) tally.skipped++
+    if (!done.add(entryKey(entryOf(source, task)))) tally.skipped++
     // An entry can hold its whole image.
     else yield { source, held: await ahead.reserve('', (source.location?.length ?? 0) + 1) }
   }
@@ -103,8 +104,8 @@ async function captionSource(
   source: Source,
   { places, ...run }: CaptionRun & { places: FairBudget },
 ): Promise<Outcome> {
-  const { image, customId, prompt, location, others = [] } = source
-  const entry: Entry = { image, customId, prompt }
+  const { prompt, location, others = [] } = source
+  const entry = entryOf(source, run.task)
   let taken: Reservation | undefined
   let images: Uint8Array[] = []
   const place = async () => {
@@ -132,6 +133,20 @@ async function captionSource(
     taken?.release()
   }
 }
+
+/** An image without an id is told by what it is asked, too: another `--max-tokens` makes another caption. */
+function entryOf(source: Source, task: CaptionRun['task']): Entry {
+  const { image, customId, prompt } = source
+  if (customId !== undefined) return { image, customId, prompt }
+  const { request, settings, maxTokens, stop, n } = asOf(source, task)
+  // Its own prompt is in the line.
+  const isToldByPrompt = prompt !== undefined && Object.keys(request ?? {}).length === 1
+  const asked = JSON.stringify([isToldByPrompt ? undefined : request, settings, maxTokens, stop, n])
+  return asked === nothingAsked ? { image, prompt } : { image, prompt, asked: digestOf(asked) }
+}
+
+const nothingAsked = JSON.stringify([undefined, {}, undefined, undefined, undefined])
+const digestOf = (text: string) => createHash('sha256').update(text).digest('hex').slice(0, 12)
 
 /** What an image is captioned with: as its line says, and else as the run does. */
 function asOf(source: Source, task: CaptionRun['task'] = {}): Omit<CaptionAsk, 'images' | 'lane'> {
@@ -215,7 +230,7 @@ const captionerFailed = (cause: unknown) =>
   )
 
 function outputLine(
-  { image, customId, prompt }: Entry,
+  { image, customId, prompt, asked }: Entry,
   { caption, finish_reason, captions, turbine }: Answer,
 ): OutputLine {
   const { output_tokens, ...pruning } = turbine
@@ -223,6 +238,7 @@ function outputLine(
     custom_id: customId,
     image,
     prompt,
+    asked,
     caption,
     finish_reason,
     captions,
@@ -235,10 +251,11 @@ function outputLine(
   }
 }
 
-const errorLine = ({ image, customId, prompt }: Entry, error: unknown): FailureLine => ({
+const errorLine = ({ image, customId, prompt, asked }: Entry, error: unknown): FailureLine => ({
   custom_id: customId,
   image,
   prompt,
+  asked,
   error: { code: codeOf(error), message: messageOf(error) },
 })
 
