@@ -1,7 +1,7 @@
 import type { InferenceSession, Tensor } from 'onnxruntime-node'
 import { neededNodes } from './order.ts'
 import { encodeModel, type ModelProto, type NodeProto } from './proto.ts'
-import { openSession } from './session.ts'
+import { openSession, runsFewTimes } from './session.ts'
 
 /** Inputs of one run, by name. */
 export type Feeds = Record<string, Tensor>
@@ -153,7 +153,7 @@ export class Probe {
     }
     const bytes = encodeModel(model)
     const open = (graphOptimizationLevel: 'disabled' | 'basic') =>
-      openSession(bytes, this.#folder, { graphOptimizationLevel, logSeverityLevel: 4 })
+      openSession(bytes, this.#folder, runsFewTimes({ graphOptimizationLevel, logSeverityLevel: 4 }))
     // Nothing runs twice, so optimising does not pay; but some files of half precision load in no other way.
     return open('disabled').catch(() => open('basic'))
   }

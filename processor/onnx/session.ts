@@ -2,10 +2,20 @@ import { InferenceSession } from 'onnxruntime-node'
 
 export type SessionOptions = InferenceSession.SessionOptions
 
+/** For a session that runs but a few times: weights stay in their files instead of being copied into the order that products like. */
+export const runsFewTimes = (options: SessionOptions = {}): SessionOptions => ({
+  ...options,
+  extra: {
+    ...options.extra,
+    session: { ...(options.extra?.session as Record<string, unknown> | undefined), disable_prepacking: '1' },
+  },
+})
+
 /** On a CPU its operator takes six times what an addition and a layer norm take (ONNX Runtime 1.30). */
 const slowFusions = 'SkipLayerNormFusion'
 
-const isOnCpu = ({ executionProviders = ['cpu'] }: SessionOptions) =>
+/** True for sessions without a GPU or the like. */
+export const isOnCpu = ({ executionProviders = ['cpu'] }: SessionOptions) =>
   executionProviders.every((each) => (typeof each === 'string' ? each : each.name) === 'cpu')
 
 /**

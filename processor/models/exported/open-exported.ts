@@ -19,7 +19,7 @@ import type { GenerateGraph } from './graph.ts'
 import { type FamilyOptions, openFamily } from './open-family.ts'
 import { selfTest } from './self-test.ts'
 import { type SessionFile, sessionFiles } from './sessions.ts'
-import { openOriginal, originalGraph } from './step-by-step.ts'
+import { openToTest, originalGraph } from './step-by-step.ts'
 import { type VisionGraph, visionGraph } from './vision-graph.ts'
 
 /** Settings that callers of a model with a loop of its own can change. */
@@ -119,7 +119,6 @@ export async function openExported(
       ...(isEncoderDecoder(family) && beamGraphs(family, files, !hasBeams)),
     }),
     selfTest: async (options) => {
-      await vision.test()
       await testFeatures(family, vision, generate, options)
       await testGenerating(family, { files, generate, defaults, headWidth, options })
     },
@@ -233,7 +232,7 @@ async function testFeatures(
   options: SelfTestOptions,
 ): Promise<void> {
   const shape = leastShape(picture)
-  const { dims } = await vision.tryOn(shape, options)
+  const { dims } = await vision.test(shape, options)
   const rows = dims.slice(0, -1).reduce((product, size) => product * size, 1)
   const expected = imageRows(shape)
   if (rows === expected && dims.at(-1) === width) return
@@ -260,7 +259,7 @@ async function testGenerating(
   const { folder, sessions, imageRows } = family
   const weights = join(folder, 'onnx')
   const original = (name: string | undefined) =>
-    name === undefined ? undefined : openOriginal(files[name]!.file, weights, options.session)
+    name === undefined ? undefined : openToTest(files[name]!.file, weights, options.session)
   const { metadata, model } = generate
   const { startIds, settings } = defaults
   const session = await openSession(model, weights, options.session)

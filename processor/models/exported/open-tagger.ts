@@ -53,8 +53,7 @@ export async function openTagger(folder: string): Promise<CaptionModel> {
     weightFiles: [relative(folder, file), 'selected_tags.csv'],
     buildSessions: async (options) => ({ vision: { graph: await vision.build(options), folder: weights } }),
     selfTest: async (options) => {
-      await vision.test()
-      const { dims } = await vision.tryOn(wholePicture, options)
+      const { dims } = await vision.test(wholePicture, options)
       if (dims.length !== 2 || dims[1] !== tags.length)
         throw new ModelFolderError(
           `${folder}: the model gives scores [${dims}] for the ${tags.length} tags of selected_tags.csv. Pull the model again.`,

@@ -1,6 +1,6 @@
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { Graph } from '../../onnx/graph.ts'
-import { openSession, type SessionOptions } from '../../onnx/session.ts'
+import { openSession, runsFewTimes, type SessionOptions } from '../../onnx/session.ts'
 import { type Bans, bannedIds } from '../generation/bans.ts'
 import { borderType, pastOf } from './decoder-graph.ts'
 import { ExportedPart, joinOpsets, type Port } from './part.ts'
@@ -52,6 +52,14 @@ export async function openOriginal(
     : await openSession(castAround(part), folder, options)
   return originalOf(session)
 }
+
+/** The same for a few runs, at the least memory and time: its weights stay in the file. @throws ModelFolderError */
+export const openToTest = async (
+  file: string,
+  folder: string,
+  options: SessionOptions = {},
+): Promise<OriginalSession> =>
+  originalOf(await openSession(originalGraph(file, folder), folder, runsFewTimes(options)))
 
 /**
  * An exported file as a graph whose weights stay in it, with float32 at its borders.
