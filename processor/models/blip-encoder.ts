@@ -140,7 +140,7 @@ export class BlipEncoder {
       const update = this.#layers.linear(attended, projection, d, d, projectionBias)
       if (mode === 'none') merged = { ...tokens, x: g.add(tokens.x, update) }
       else {
-        const seen = { update, keys: k, keyBias, meaning: { clsQuery: g.slice(q, 1, 0, 1) } }
+        const seen = { update, keys: k, keyBias, meaning: { queries: q } }
         const settings = { ...attention, places, layer, tokens: count, score: mode, threshold, fixed }
         merged = turboMerge(g, tokens, seen, r, weight, settings)
       }

@@ -28,7 +28,7 @@ async function openModule(score: Score, threshold: number, { layer = 1, gpu = fa
   const merged = turboMerge(
     g,
     { x: half, sizes, source },
-    { update: half, keys, meaning: { clsQuery } },
+    { update: half, keys, meaning: { queries: clsQuery } },
     r,
     weight,
     {

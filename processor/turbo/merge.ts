@@ -89,8 +89,8 @@ export interface BlockAttention {
   meaning: Meaning
 }
 
-/** The query of the CLS token, `[B, 1, heads * headWidth]`, or the values themselves where there is no CLS, `[B, N]`. */
-export type Meaning = { clsQuery: Float } | { value: Value<'float32'> }
+/** Queries, that of the CLS token first, `[B, N, heads * headWidth]`, or the values themselves where there is no CLS, `[B, N]`. */
+export type Meaning = { queries: Float } | { value: Value<'float32'> }
 
 /**
  * Adds the Turbo module to a graph, between a block's attention, whose update it adds, and its MLP: merges the `r` even
@@ -111,14 +111,14 @@ export function turboMerge(
   weight: Value<'float32'>,
   settings: MergeSettings,
 ): Tokens {
-  const { threshold = defaultThreshold, width, layer, fixed } = settings
+  const { width, layer, fixed } = settings
   if (fixed) {
     const same = attended(g, tokens, attention)
     const counts = { n: g.ints([fixed.entering]), r: g.ints([fixed.merging]) }
     return fixed.merging === 0 ? same : mergeTokens(g, same, attention, counts, weight, settings)
   }
   const n = g.shape(tokens.x, 1, 2)
-  const merging = mergingCount(g, n, r, threshold, settings.prefix)
+  const merging = mergingCount(g, n, r, settings)
   const write = (body: Graph, result: Tokens) => {
     body.output(body.uniqueName('x'), result.x, ['B', `N${layer}`, width])
     body.output(body.uniqueName('sizes'), result.sizes, ['B', `N${layer}`, 1])
@@ -140,15 +140,26 @@ export function turboMerge(
 
 /**
  * Tokens that a block merges, `int64 [1]`: r, at most `floor((N - 1) / 2)` and the even tokens behind the prefix, and
- * none of fewer tokens than the threshold.
+ * none of fewer tokens than the threshold. The limits are looked up: each operator costs a small batch time.
  *
  * @param n tokens that enter the block, `int64 [1]`
  */
-export function mergingCount(g: Graph, n: Int, r: Int, threshold: number, prefix = 1): Int {
+export function mergingCount(
+  g: Graph,
+  n: Int,
+  r: Int,
+  {
+    tokens,
+    threshold = defaultThreshold,
+    prefix = 1,
+  }: Pick<MergeSettings, 'tokens' | 'threshold' | 'prefix'>,
+): Int {
   // Beyond two tokens of prefix there are fewer even tokens than floor((N - 1) / 2).
   const protectedOnes = Math.max(1, 2 * Math.ceil(prefix / 2) - 1)
-  const cap = g.div(g.sub(n, g.ints([protectedOnes])), g.ints([2]))
-  return g.where(g.less(n, g.ints([threshold])), g.ints([0]), g.min(r, cap))
+  const limits = Array.from({ length: tokens + 1 }, (_, count) =>
+    count < threshold ? 0 : Math.max(0, Math.floor((count - protectedOnes) / 2)),
+  )
+  return g.min(r, g.gather(g.ints(limits), n))
 }
 
 const attended = (g: Graph, tokens: Tokens, { update }: BlockAttention): Tokens => ({
@@ -309,7 +320,7 @@ function scoreOf(
   const values =
     'value' in meaning
       ? meaning.value
-      : semanticValue(g, attention.keys, meaning.clsQuery, tokens.sizes, settings)
+      : semanticValue(g, attention.keys, g.slice(meaning.queries, 1, 0, 1), tokens.sizes, settings)
   const value = even(g, values)
   if (settings.score === 'attention') return g.sub(g.floats(0), value)
   return g.sub(redundancy, g.mul(weight, value))

@@ -15,7 +15,6 @@ import {
   proportionalSoftmax,
 } from '../attention.ts'
 import { mergingCount, type Places, sharedPlaces, type Tokens, turboMerge } from '../merge.ts'
-import { defaultThreshold } from '../schedule.ts'
 import { type Attention, addsMask, beforeHeads } from './attentions.ts'
 import type { Block } from './blocks.ts'
 import type { Encoder } from './encoder.ts'
@@ -256,9 +255,8 @@ class Rewriter {
   #needsReceived(layer: number): Bool {
     const g = this.#g
     const { r, weight } = this.#schedule!
-    const { threshold = defaultThreshold, prefix } = this.#options
     const count = g.shape(this.#tokens!.sizes, 1, 2)
-    const merging = mergingCount(g, count, r[layer]!, threshold, prefix)
+    const merging = mergingCount(g, count, r[layer]!, this.#options)
     return g.not(g.or(g.equal(merging, g.ints([0])), g.equal(weight[layer]!, g.floats([0]))))
   }
 
@@ -406,7 +404,7 @@ class Rewriter {
     const { heads, headWidth, tokens } = { ...attention, tokens: this.#options.tokens }
     const { width, prefix, threshold, gpu } = this.#options
     const { q, k, scale } = this.#joined(layer)
-    const meaning = prefix > 0 ? { clsQuery: g.slice(q, 1, 0, 1) } : { value: this.#received! }
+    const meaning = prefix > 0 ? { queries: q } : { value: this.#received! }
     const settings = {
       places: this.#places!,
       heads,
