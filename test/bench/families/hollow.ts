@@ -88,7 +88,7 @@ export async function fillFolder(folder: string): Promise<void> {
 /** Bytes of the file that a graph reads. Without the checks of `readOnnx`, which wants the file to be there. */
 async function hollowEnd(graph: string): Promise<number> {
   // A graph that is not hollow can be too large to be read at once, and a hollow one is small.
-  if ((await stat(graph)).size > 2 ** 27) return 0
+  if ((await stat(graph)).size > 2 ** 24) return 0
   const ends = [...allTensors(decodeModel(await readFile(graph)))]
     .filter((tensor) => entryOf(tensor, 'location') === weightsFile)
     .map((tensor) => Number(entryOf(tensor, 'offset')) + Number(entryOf(tensor, 'length')))
