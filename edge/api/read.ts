@@ -19,11 +19,7 @@ export const maxJsonBytes = 64 * 1024
  * @throws TurbineError `invalid_json`, `json_too_complex`
  */
 export async function readJson(c: Context<EdgeEnv>, example: object, limits?: JsonLimits): Promise<unknown> {
-  const body = c.get('body')
-  const text = decodeJson(body.bytes, limits)
-  // The text is as large again; only an idempotency key needs the bytes after it.
-  if (c.req.header('idempotency-key') !== undefined) void body.digest
-  body.forget()
+  const text = takeText(c, limits)
   if (text.length > largeCharacters) await nextTurn()
   try {
     return parseJson(text, limits)
@@ -31,6 +27,19 @@ export async function readJson(c: Context<EdgeEnv>, example: object, limits?: Js
     if (cause instanceof TurbineError) throw cause
     const message = `The body is not valid JSON. Send an object like ${JSON.stringify(example)}.`
     throw invalid('invalid_json', message, undefined, cause)
+  }
+}
+
+/** The text of the body, whose bytes are needed no longer; the text is as large again. */
+function takeText(c: Context<EdgeEnv>, limits?: JsonLimits): string {
+  const body = c.get('body')
+  try {
+    const text = decodeJson(body.bytes, limits)
+    // Only an idempotency key needs them after it.
+    if (c.req.header('idempotency-key') !== undefined) void body.digest
+    return text
+  } finally {
+    body.forget()
   }
 }
 

@@ -478,4 +478,18 @@ describe('bytes that nobody needs any more are freed at once, without a garbage 
     expect((await edge.app.request('/v1/captions', rawRequest(large()))).status).toBe(200)
     expect(value).toHaveLength(0)
   })
+
+  test.each([
+    ['that is refused', `{"messages":[${'0,'.repeat(150_000)}0]}`, 400],
+    ['that is read', JSON.stringify({ image_url: `data:image/png;base64,${'A'.repeat(300_000)}` }), 415],
+  ])('JSON %s', async (_, body, status) => {
+    const transfer = vi.spyOn(ArrayBuffer.prototype, 'transfer')
+    const response = await fakeEdge().app.request('/v1/captions', {
+      ...{ method: 'POST', body },
+      headers: { 'content-type': 'application/json', 'content-length': String(body.length) },
+    })
+    expect(response.status).toBe(status)
+    expect(transfer).toHaveBeenCalledWith(0)
+    transfer.mockRestore()
+  })
 })
