@@ -170,7 +170,7 @@ export const benchmarks: Record<string, Benchmark> = {
   }),
   feed: benchmark({
     description: 'what feeding costs, Kafka and S3 in, S3 out, on an instant device',
-    options: { rounds: 3, photos: 3072 },
+    options: { rounds: 3, photos: 2048 },
     smoke: { rounds: 1, photos: 64 },
     fields: {
       main_thread_ms_per_image: 'CPU ms of the main thread, photos from S3 in shards of a batch',
