@@ -2,6 +2,7 @@
 import { enableCompileCache } from 'node:module'
 import { setImmediate } from 'node:timers/promises'
 import type { Config, ConfigSources } from '../../infra/config.ts'
+import { poolThreads } from '../../infra/cores.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { ReadImage } from './caption/read-image.ts'
 import { compileCacheFolder } from './compile-cache.ts'
@@ -9,6 +10,9 @@ import { compileCacheFolder } from './compile-cache.ts'
 // Halves the start-up time from the second run on. Imports above are not cached.
 const cache = process.env.NODE_COMPILE_CACHE ?? compileCacheFolder()
 if (cache !== undefined) enableCompileCache(cache)
+
+// Node's pool has four threads whatever the machine has, and takes the number when it is used first.
+process.env.UV_THREADPOOL_SIZE ??= String(poolThreads())
 
 const { describeConfig, loadConfig } = await import('../../infra/config.ts')
 const { bundledModel } = await import('../../infra/starter-model/bundled.ts')

@@ -31,6 +31,14 @@ interface Entry<Options> extends Omit<Benchmark, 'options' | 'smoke' | 'load'> {
 
 const benchmark = <Options>(entry: Entry<Options>) => entry as unknown as Benchmark
 
+async function hasServers(): Promise<boolean> {
+  const [{ canStartKafka }, { canStartS3 }] = await Promise.all([
+    import('../servers/kafka.ts'),
+    import('../servers/s3.ts'),
+  ])
+  return canStartKafka() && canStartS3()
+}
+
 /** Every benchmark, by name: a new one needs an entry here and nothing else. */
 export const benchmarks: Record<string, Benchmark> = {
   turbo: benchmark({
@@ -254,14 +262,27 @@ export const benchmarks: Record<string, Benchmark> = {
       batch: 'images in a batch at most, as given',
       rounds: 'as given',
     },
-    async canRun() {
-      const [{ canStartKafka }, { canStartS3 }] = await Promise.all([
-        import('../servers/kafka.ts'),
-        import('../servers/s3.ts'),
-      ])
-      return canStartKafka() && canStartS3()
-    },
+    canRun: hasServers,
     load: async () => (await import('./service.ts')).benchService,
+  }),
+  feed: benchmark({
+    description: 'what feeding costs, Kafka and S3 in, S3 out, on an instant device',
+    options: { rounds: 3, photos: 2048 },
+    smoke: { rounds: 1, photos: 64 },
+    fields: {
+      main_thread_ms_per_image: 'CPU ms of the main thread, photos from S3 in shards of a batch',
+      main_thread_ms_per_image_interactive: 'the same, photos in the records of single jobs',
+      loader_scaling: 'images/s with two loaders over those with one, in shards',
+      overhead_cpu_ms_per_image: 'CPU ms of all processes of the processor but for decoding, in shards',
+      overhead_cpu_ms_per_image_interactive: 'the same as single jobs',
+      decoding_cpu_ms_per_image: 'CPU ms of decoding, in shards',
+      images_per_second: 'images/s in shards, two loaders',
+      images_per_second_one_loader: 'images/s in shards, one loader',
+      photos: 'of each lane in a round, as given',
+      rounds: 'as given',
+    },
+    canRun: hasServers,
+    load: async () => (await import('./feed/feed.ts')).benchFeed,
   }),
   burst: benchmark({
     description: 'a tenfold burst: full quality, fixed levels, adaptive',

@@ -1,7 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { ImageError } from '../../../edge/contract/errors.ts'
 import { checkImage, imageSize } from '../../../edge/contract/image.ts'
-import { openStores } from '../../../infra/backends.ts'
 import { readImageFile } from '../../../infra/fetch/image-file.ts'
 import { openImageReader } from '../../../infra/fetch/node.ts'
 import { webSettings } from '../../../infra/fetch/web-settings.ts'
@@ -91,6 +90,7 @@ async function read({ id, place, param, room: granted }: ToLoader & { kind: 'rea
 /** Opened when they are needed: clients of servers take time and memory. */
 async function openReader() {
   const { config, version, maxBytes } = settings
+  const { openStores } = await import('../../../infra/backends.ts')
   const opened = await openStores(config, { guest: true })
   const { buckets } = opened
   const options = { ...webSettings(config, version), maxBytes, buckets }
@@ -155,5 +155,6 @@ async function close(): Promise<void> {
   await web.close()
   const opened = await stores?.catch(() => undefined)
   await opened?.close()
-  port.close()
+  // Connections that are being made would keep it.
+  process.exit()
 }

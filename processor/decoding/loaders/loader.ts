@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { BaseError } from '../../../infra/errors.ts'
 import type { ReadTask, WebAnswer } from '../../../infra/fetch/image-reader.ts'
 import { backoffMs } from '../../../infra/retry.ts'
-import { sleep } from '../../../infra/timing.ts'
+import { sleep, valueWithin } from '../../../infra/timing.ts'
 import { type PictureRule, type PictureShape, pictureBytes, shapeOf } from '../../models/pictures.ts'
 import {
   type Decoded,
@@ -48,6 +48,9 @@ interface Read {
   reject(error: unknown): void
 }
 
+/** Time for a thread to end its decoders and connections, ms. */
+const closeMs = 5_000
+
 const spawnThread = (settings: LoaderSettings, name: string): Worker =>
   new Worker(new URL('./loader-thread.ts', import.meta.url), { workerData: settings, name })
 
@@ -62,6 +65,7 @@ export class Loader {
   readonly #decoders = new Map<number, RemoteDecoder>()
   #ids = 0
   #crashes = 0
+  #up = Promise.withResolvers<void>()
 
   constructor(options: LoaderOptions) {
     this.#options = options
@@ -71,6 +75,11 @@ export class Loader {
   /** Whether its thread runs. */
   get isUp(): boolean {
     return this.#post !== undefined
+  }
+
+  /** Resolves when its thread runs, which it does again soon after it died. */
+  get up(): Promise<void> {
+    return this.#up.promise
   }
 
   /** Images that it reads. */
@@ -137,7 +146,12 @@ export class Loader {
   async close(): Promise<void> {
     this.#closing.abort()
     this.#post?.({ kind: 'close' })
-    await this.#exited
+    const thread = this.#thread
+    const ended = await valueWithin(
+      closeMs,
+      this.#exited.then(() => true),
+    )
+    if (!ended) await thread?.terminate()
   }
 
   #start(): void {
@@ -145,6 +159,7 @@ export class Loader {
     const thread = spawn(settings, name)
     this.#thread = thread
     this.#post = groupedPost<ToLoader>(thread)
+    this.#up.resolve()
     let cause: unknown
     thread.on('error', (error) => {
       cause = error
@@ -163,6 +178,7 @@ export class Loader {
   #onExit(cause: unknown): void {
     const { name, onCrash, pause = sleep } = this.#options
     this.#thread = this.#post = undefined
+    this.#up = Promise.withResolvers()
     const error = lost(name, cause)
     const reads = [...this.#reads.values()]
     this.#reads.clear()
@@ -241,7 +257,7 @@ class RemoteDecoder implements RunningDecoder {
     this.#id = id
     this.#post = post
     this.#forget = forget
-    if (!post) this.onEnd()
+    if (!post) this.#end(new DecoderLostError('unavailable'))
   }
 
   get ready(): Promise<void> {
@@ -327,7 +343,11 @@ class RemoteDecoder implements RunningDecoder {
   }
 
   onEnd(cause?: unknown): void {
-    this.#lost ??= new DecoderLostError('crash', cause)
+    this.#end(new DecoderLostError('crash', cause))
+  }
+
+  #end(loss: DecoderLostError): void {
+    this.#lost ??= loss
     this.#forget()
     this.#pending?.reject(this.#lost)
     this.#ended.resolve()

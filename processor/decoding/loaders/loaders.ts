@@ -1,4 +1,5 @@
 import type { ImageReader, WebAnswer } from '../../../infra/fetch/image-reader.ts'
+import { unlessAborted } from '../../../infra/timing.ts'
 import type { DecoderOptions, RunningDecoder } from '../decoder.ts'
 import type { LoadedImage } from './loaded-image.ts'
 import { Loader, LoaderLostError, type LoaderOptions, type LoadTask } from './loader.ts'
@@ -80,9 +81,10 @@ export class Loaders {
       })
     // Most images are smaller, so that their loader need not ask.
     await room?.(usualBytes)
-    const read = () => this.#least(({ reading }) => reading).read(place, { ...task, room, granted })
-    const answer = await read().catch((error: unknown) => {
+    const read = async () => this.#least(({ reading }) => reading).read(place, { ...task, room, granted })
+    const answer = await read().catch(async (error: unknown) => {
       if (!(error instanceof LoaderLostError)) throw error
+      await unlessAborted(Promise.race(this.#loaders.map(({ up }) => up)), task.signal)
       return read()
     })
     if (answer && 'image' in answer) this.#options.onRead?.(answer.image.length)
