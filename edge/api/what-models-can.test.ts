@@ -100,6 +100,21 @@ describe('a chat', () => {
     expect((await wrong).status).toBe(400)
   })
 
+  test.each([
+    [['low'], { maxPixels: 262_144 }],
+    [['low', 'low'], { maxPixels: 262_144 }],
+    [['low', 'auto'], undefined],
+    [['high'], undefined],
+    [[undefined], undefined],
+  ])('in detail %j sees as much as that needs', async (details, request) => {
+    const images = details.map((detail) => ({ type: 'image_url', image_url: { url: dataUrl, detail } }))
+    const { job } = ask('/v1/chat/completions', { model: 'smolvlm', messages: [user(...images)] })
+    expect((await job()).request).toEqual(request)
+    // One that sees all pictures in one size sees them in that.
+    const json = { model: 'florence', image_url: { url: dataUrl, detail: details[0] } }
+    expect((await ask('/v1/captions', json).job()).request).toBeUndefined()
+  })
+
   test('holds several images for a model that takes them', async () => {
     const other = pngHeader(9)
     const second = `data:image/png;base64,${encodeBase64(other.buffer)}`

@@ -72,6 +72,13 @@ describe('pixels that a model sees', () => {
       ignored,
     })
     expect(fitted({}, sized)).toEqual({ ignored })
+    expect(fitted({ enoughPixels: 262_144 }, sized)).toEqual({ request: { maxPixels: 262_144 }, ignored })
+    expect(fitted({ enoughPixels: 262_144, maxPixels: 9 }, sized)).toEqual({
+      request: { maxPixels: 9 },
+      ignored,
+    })
+    for (const can of [instructed, tasked, blipCapabilities])
+      expect(fitted({ enoughPixels: 262_144 }, can)).toEqual({ ignored })
   })
 
   test.each([instructed, tasked, blipCapabilities, { ...blipCapabilities, output: 'tags' as const }])(

@@ -21,6 +21,8 @@ import { type Ignored, ignores, toldNames, unsupported } from './parameters.ts'
 export interface Asked extends CaptionEnd, CaptionText {
   /** Text that a model follows, or continues where it follows none. */
   prompt?: string
+  /** Pixels that are enough of each image, where its model sees it in more than one size. */
+  enoughPixels?: number | undefined
   /** Addresses of the images. */
   imageUrls: readonly string[]
   generation: GenerationValues
@@ -62,7 +64,7 @@ export interface AskedModel {
  * // { warnings: ['text_ignored'], ignored: [] }
  */
 export function fitAsk(
-  { imageUrls, generation, maxTokens, stop, ignored: told = [], ...text }: Asked,
+  { imageUrls, enoughPixels, generation, maxTokens, stop, ignored: told = [], ...text }: Asked,
   model: AskedModel,
   limits: AskLimits = {},
 ): Fitted {
@@ -71,7 +73,7 @@ export function fitAsk(
   const { values, dropped } = honoured(generation, model, limits.ignored ?? [])
   const { request, unread } = textOf(text, model, param)
   assertLength(request, param, limits)
-  const seen = seenPixels(text, model, limits.ignored ?? [])
+  const seen = seenPixels({ maxPixels: text.maxPixels, enoughPixels }, model, limits.ignored ?? [])
   Object.assign(request, seen.request)
   // Tags have no tokens to count.
   const isCounted = model.can.output !== 'tags'
@@ -90,12 +92,13 @@ const maxPixelsName = 'turbine.max_pixels'
 
 /** How large the model sees pictures, where that is a choice. */
 function seenPixels(
-  { maxPixels }: Pick<CaptionText, 'maxPixels'>,
+  { maxPixels, enoughPixels }: Pick<Asked, 'maxPixels' | 'enoughPixels'>,
   { id, can }: AskedModel,
   ignored: Ignored,
 ): { request: Pick<CaptionText, 'maxPixels'>; dropped: string[] } {
+  if (can.max_pixels !== undefined)
+    return { request: given({ maxPixels: maxPixels ?? enoughPixels }), dropped: [] }
   if (maxPixels === undefined) return { request: {}, dropped: [] }
-  if (can.max_pixels !== undefined) return { request: { maxPixels }, dropped: [] }
   if (ignores(ignored, maxPixelsName)) return { request: {}, dropped: [maxPixelsName] }
   throw invalid(
     'unsupported_parameter',

@@ -136,6 +136,7 @@ export function readChat(body: unknown, ignored: Ignored = []): ChatAsk {
     ...textsOf(said),
     ...(turbine?.task !== undefined && { task: turbine.task }),
     ...(turbine?.max_pixels !== undefined && { maxPixels: turbine.max_pixels }),
+    ...enoughFor(images),
     generation: generationIn(request),
     ...captionEnd([request.max_tokens, request.max_completion_tokens], request.stop),
     maxPrune: turbine?.max_prune ?? leastPruned(images),
@@ -152,6 +153,13 @@ const leastPruned = (images: readonly ContentImage[]): number | undefined =>
     (least, { maxPrune }) => (maxPrune === undefined ? least : Math.min(least ?? 1, maxPrune)),
     undefined,
   )
+
+/** All images of a request are seen alike: in low detail where that is enough of each. */
+function enoughFor(images: readonly ContentImage[]): Pick<Asked, 'enoughPixels'> {
+  const enough = images.map(({ enoughPixels = Number.POSITIVE_INFINITY }) => enoughPixels)
+  const most = Math.max(...enough)
+  return Number.isFinite(most) ? { enoughPixels: most } : {}
+}
 
 interface Said {
   role: 'system' | 'developer' | 'user' | 'assistant'

@@ -7,6 +7,8 @@ export interface ContentImage {
   url: string
   /** Maximum share of its tokens that may be merged; absent: any. */
   maxPrune?: number
+  /** Pixels that are enough of it, for a model that sees it in more than one size; absent: as many as it sees. */
+  enoughPixels?: number
   /** Fields beside it that say nothing here. */
   unused: string[]
 }
@@ -183,9 +185,13 @@ function readUrl(value: unknown, at: string, isBase64 = false, mediaType?: unkno
 export const readImageField = (value: unknown, at: string): ContentImage =>
   isFields(value) ? readObject(value, at, { at }) : { url: readUrl(value, at), unused: [] }
 
-/** What may be merged of an image that is to be seen in this detail. */
-function seen(detail: unknown, at: string): Pick<ContentImage, 'maxPrune'> {
+/** What OpenAI's models see of an image in low detail. */
+const lowDetailPixels = 512 * 512
+
+/** What is to be seen of an image in this detail. */
+function seen(detail: unknown, at: string): Pick<ContentImage, 'maxPrune' | 'enoughPixels'> {
   if (detail === undefined || detail === null) return {}
+  if (detail === 'low') return { enoughPixels: lowDetailPixels }
   if (imageDetails.includes(detail as ImageDetail))
     return detail === 'high' || detail === 'original' ? { maxPrune: 0 } : {}
   const allowed = imageDetails.map((each) => `"${each}"`).join(', ')

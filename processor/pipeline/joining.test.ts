@@ -143,15 +143,21 @@ test('places that become free are filled, callers first', async () => {
   expect(Object.keys(seen)).toHaveLength(6)
 })
 
-test('those who read along do not wait for many at once', async () => {
-  const { clock, ask, runs, reports } = scene({ interactiveTargetMs: 2 * firstMs })
-  ask('long', 0, 500)
-  for (const index of [0, 1, 2]) ask(`late ${index}`, 100, 100)
-  await clock.play()
-  expect(runs).toHaveLength(1)
-  // The virtual device takes no longer for several, the calibrated one neither.
-  expect(reports.filter(({ joined }) => joined).length).toBeGreaterThanOrEqual(1)
-})
+test.each([
+  [firstMs, [1, 1, 1]],
+  [10 * firstMs, [3]],
+])(
+  'with a target of %i ms rows join in groups of %j, so that none waits long for them',
+  async (interactiveTargetMs, groups) => {
+    const { clock, ask, runs, reports } = scene({ interactiveTargetMs })
+    ask('long', 0, 500)
+    for (const index of [0, 1, 2]) ask(`late ${index}`, 100, 100)
+    await clock.play()
+    expect(runs).toHaveLength(1)
+    const joined = reports.filter((report) => report.joined)
+    expect(joined.map(({ images }) => images.interactive)).toEqual(groups)
+  },
+)
 
 test('a row has the level of the group that it joined with', async () => {
   const { clock, ask, seen } = scene()

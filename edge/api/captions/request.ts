@@ -93,6 +93,7 @@ async function jsonAsk(c: Context<EdgeEnv>, deps: RequestDeps): Promise<CaptionA
     prompt,
     task: turbine?.task,
     maxPixels: turbine?.max_pixels,
+    enoughPixels: image.enoughPixels,
     generation: generationIn(others),
     ...captionEnd([max_tokens], stop),
     maxPrune: turbine?.max_prune ?? image.maxPrune,
