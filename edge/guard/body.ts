@@ -187,8 +187,7 @@ function received(bytes: Uint8Array<ArrayBuffer>, memory: Pick<Reservation, 'rel
       return digest
     },
     forget() {
-      // Frees it at once, without a garbage collection.
-      kept.buffer.transfer(0)
+      freeBytes(kept)
       drop()
     },
     hold: (more) => void held.push(more),

@@ -31,6 +31,12 @@ export interface SqliteStreamOptions {
 /** Positions are written at most this often, ms: what is behind them after the death of the process is found to be done. */
 const commitEveryMs = 20
 
+/**
+ * Values up to this size are shared by the consumers and the log's thread; of larger ones the thread gets a copy. The garbage
+ * collector does not count what is shared, so that is to be little, bytes.
+ */
+const sharedBytes = 16 * 1024
+
 /** Bytes of values that one fetch reads at most (and one record more). */
 const fetchBytes = 8 * 1024 * 1024
 
@@ -102,19 +108,16 @@ class SqliteStream implements Stream {
       timestamp,
       key,
       headers,
-      // Copies, since the given bytes are the sender's: one for the consumers, and one that moves to the log's thread.
-      value: new Uint8Array(value),
+      // The given bytes are the sender's.
+      value: value.byteLength <= sharedBytes ? sharedCopy(value) : new Uint8Array(value),
     }))
     const rows = sent.map((record) => ({
       ...record,
       headers: JSON.stringify(record.headers),
-      value: new Uint8Array(record.value),
+      value: record.value.byteLength <= sharedBytes ? record.value : new Uint8Array(record.value),
     }))
-    const ends = await this.#log.call(
-      'append',
-      { topic, records: rows, unsynced },
-      rows.map(({ value }) => value.buffer),
-    )
+    const moving = rows.flatMap(({ value: { buffer } }) => (buffer instanceof ArrayBuffer ? [buffer] : []))
+    const ends = await this.#log.call('append', { topic, records: rows, unsynced }, moving)
     const extend = (group: ConsumerGroup) => {
       for (const { partition, end } of ends) {
         const own = sent.filter((record) => record.partition === partition)
@@ -194,6 +197,12 @@ class SqliteStream implements Stream {
   #assertOpen(): void {
     if (this.#closed) throw new StreamUnavailableError('The job stream is closed.')
   }
+}
+
+function sharedCopy(bytes: Uint8Array): Uint8Array<SharedArrayBuffer> {
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.byteLength))
+  shared.set(bytes)
+  return shared
 }
 
 const groupId = (topic: string, group: string) => JSON.stringify([topic, group])
