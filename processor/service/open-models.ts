@@ -58,7 +58,6 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
   })
   shutdown.add(() => loading.close())
   measuredLoaders.watch(loading)
-  log.info({ ...loading.split, sharpThreads: 1 }, 'cores are split')
   const turns = config.model.length > 1 ? new DeviceTurns() : undefined
   const pictures = new PictureMemory(pictureMemory(config.pictureMemoryMb))
   const opened: OpenPipeline[] = []
@@ -91,6 +90,7 @@ export async function openModels(options: OpenModelsOptions, shutdown: Shutdown)
     if (loneMs > config.sloMs)
       log.warn({ loneMs, sloMs: config.sloMs }, 'one image takes longer than TURBINE_SLO_MS; increase it')
   }
+  log.info({ ...loading.split, sharpThreads: 1 }, 'cores are split')
   return { opened, loading, onRejected: measured.onRejected }
 }
 
