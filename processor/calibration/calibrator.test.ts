@@ -1,5 +1,7 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { CaptionText } from '../../edge/contract/caption.ts'
 import { readPicture } from '../engine/read-picture.ts'
 import { openModel } from '../models/open-model.ts'
@@ -42,6 +44,28 @@ it('captions batches, those that are not full too', async () => {
   expect(inferenceMs).toBeGreaterThan(0)
   const half = perLayer(12, encoder.layers)
   expect((await calibrator.run(batch!, { r: half, weight: none })).captions).toHaveLength(ids.length)
+})
+
+it('has the captions of float32 beside those of int8', async () => {
+  const cache = await mkdtemp(join(tmpdir(), 'turbine-calibrator-'))
+  vi.stubEnv('XDG_CACHE_HOME', cache)
+  const device = { name: 'cpu', provider: 'cpu', deviceId: 0 } as const
+  const model = await openModel(tinyBlip)
+  const rounded = await startCalibrator({ model, device, precision: 'int8', batch: 4, intraOpThreads: 1 })
+  try {
+    expect(rounded.device).toBe('cpu, int8')
+    const { pixels, ids } = await readExpected()
+    const shared = new Uint8Array(new SharedArrayBuffer(pictureBytes(model.picture, wholePicture)))
+    shared.set(pixels.subarray(0, shared.length))
+    const [batch] = toBatches([{ pixels: shared, shape: wholePicture }], 4)
+    expect(await rounded.reference!(batch!)).toEqual([model.decode(ids[0]!)])
+    expect((await rounded.run(batch!, model.levels[0]!)).captions).toHaveLength(1)
+    expect(calibrator.reference).toBeUndefined()
+  } finally {
+    await rounded.close()
+    vi.unstubAllEnvs()
+    await rm(cache, { recursive: true })
+  }
 })
 
 describe('of other families', () => {

@@ -38,3 +38,14 @@ it('captions only the batches that it needs, and the unpruned ones once', async 
   await of({ r: [5], weight: [0] }, 2)
   expect(seen).toEqual(['0 red+blue', '4 red+blue', '5 red+blue'])
 })
+
+it('compares with captions of another precision, those of the unpruned schedule too', async () => {
+  const unpruned = { r: [0], weight: [0] }
+  const of = comparison({
+    batches,
+    layers: 1,
+    caption: async ({ names }) => names.map((name) => (name === 'blue' ? 'grey' : name)),
+    reference: async ({ names }) => names,
+  })
+  expect((await of(unpruned, 4)).exact).toBe(0.75)
+})

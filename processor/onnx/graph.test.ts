@@ -43,17 +43,19 @@ describe('toModel', () => {
     expect(decodeModel(g.toModel()).graph.initializer!.map(({ dims }) => dims)).toEqual([[], [1], []])
   })
 
-  it('keeps what a branch needs from outside in one model, under names of its own', () => {
+  it('gives a branch its constants, and what is in files to all, under names of their own', () => {
     const g = new Graph()
     const yes = g.input('yes', 'bool', [])
-    const side = (name: string, value: number) => (body: Graph) => body.output(name, body.floats(value), [])
+    const place = { location: 'w.bin', offset: 4, length: 8 }
+    const side = (name: string, value: number) => (body: Graph) =>
+      body.output(name, body.mul(body.floats(value), body.external('float32', [2], place)), [2])
     const [chosen] = g.branch(yes, ['float32'], side('a', 1), side('b', 2))
-    g.output('y', chosen, [])
-    const { node, initializer } = decodeModel(g.toModel()).graph
-    const bodies = node[0]!.attribute!.map(({ g: body }) => body!)
-    expect(bodies.map(({ output }) => output[0]!.name)).toEqual(['a', 'b'])
-    expect(bodies.flatMap((body) => body.initializer ?? [])).toEqual([])
-    expect(initializer).toHaveLength(2)
+    g.output('y', chosen, [2])
+    const { node, initializer = [] } = decodeModel(g.toModel()).graph
+    const constants = node[0]!.attribute!.flatMap(({ g: body }) => body!.initializer!)
+    expect(constants).toHaveLength(2)
+    expect(initializer.map(({ dataLocation }) => dataLocation)).toEqual([1, 1])
+    expect(new Set([...constants, ...initializer].map(({ name }) => name)).size).toBe(4)
   })
 
   it('points to external data by offset and length', () => {

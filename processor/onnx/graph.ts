@@ -21,6 +21,7 @@ import {
   type TensorProto,
   type ValueInfoProto,
 } from './proto.ts'
+import { namesRead } from './rewrite.ts'
 
 /** Version of ONNX's operators that the builder writes. */
 export const builderOpset = 20
@@ -41,7 +42,6 @@ interface Model {
   initializers: TensorProto[]
   /** Names of tensors of exported graphs. */
   shared: Set<string>
-  constants: Map<string, Value>
 }
 
 /**
@@ -59,15 +59,16 @@ export class Graph extends Operators {
   /** Branches and loop bodies have a graph around them. */
   readonly #isBody: boolean
   #nodes: NodeProto[] = []
+  readonly #constants = new Map<string, Value>()
+  /** Small tensors of a body: each that it took from around it would be handed over in every run. */
+  #tensors: TensorProto[] = []
   readonly #inputs: ValueInfoProto[] = []
   readonly #outputs: ValueInfoProto[] = []
 
   /** @param prefix of generated names, for nodes that are put into a graph that has names of its own */
   constructor(parent?: Graph, prefix = '') {
     super()
-    this.#model = parent
-      ? parent.#model
-      : { prefix, names: 0, initializers: [], shared: new Set(), constants: new Map() }
+    this.#model = parent ? parent.#model : { prefix, names: 0, initializers: [], shared: new Set() }
     this.#isBody = parent !== undefined
   }
 
@@ -116,12 +117,10 @@ export class Graph extends Operators {
   /** Tensor stored in the graph. */
   initializer<T extends DataType>(type: T, dims: number[], data: ArrayBufferView): Value<T> {
     const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
-    return this.#addInitializer(type, {
-      name: this.uniqueName('const'),
-      dataType: dataTypes[type],
-      dims,
-      rawData,
-    })
+    const name = this.uniqueName('const')
+    const tensors = this.#isBody ? this.#tensors : this.#model.initializers
+    tensors.push({ name, dataType: dataTypes[type], dims, rawData })
+    return { name, type }
   }
 
   /** Tensor whose bytes are in a file beside the graph. */
@@ -131,16 +130,12 @@ export class Graph extends Operators {
     at: { location: string; offset: number; length: number },
   ): Value<T> {
     const externalData = Object.entries(at).map(([key, value]) => ({ key, value: String(value) }))
-    return this.#addInitializer(type, {
-      name: this.uniqueName('weight'),
-      dataType: dataTypes[type],
-      dims,
-      dataLocation: 1,
-      externalData,
-    })
+    const name = this.uniqueName('weight')
+    this.#model.initializers.push({ name, dataType: dataTypes[type], dims, dataLocation: 1, externalData })
+    return { name, type }
   }
 
-  /** An int64 constant: a number is a scalar, a list a vector. Equal ones are stored once. */
+  /** An int64 constant: a number is a scalar, a list a vector. Equal ones of a graph are stored once. */
   override ints(values: number | number[]): Int {
     return this.#constant(`int64 ${JSON.stringify(values)}`, () => {
       const list = typeof values === 'number' ? [values] : values
@@ -214,18 +209,22 @@ export class Graph extends Operators {
     return nodes
   }
 
-  /** Takes out of a loop's body what gives the same in every round, to be put before the loop. */
+  /** Takes out of a loop's body what gives the same in every round, to be put before the loop; its constants go with it. */
   takeInvariant(): NodeProto[] {
+    const own = this.#tensors
     const { once, everyRound } = splitInvariant(this.#nodes, {
       changing: this.#inputs.map(({ name }) => name),
       given: this.#outputs.map(({ name }) => name),
-      constants: new Set(this.#model.initializers.map(({ name }) => name)),
+      constants: new Set([...this.#model.initializers, ...own].map(({ name }) => name)),
     })
+    const read = new Set(once.flatMap(namesRead))
+    this.#model.initializers.push(...own.filter(({ name }) => read.has(name)))
+    this.#tensors = own.filter(({ name }) => !read.has(name))
     this.#nodes = everyRound
     return once
   }
 
-  /** Tensors that the nodes of this graph and of all its bodies use. */
+  /** Tensors that the nodes of this graph use, and those that its bodies share with it. */
   get initializers(): TensorProto[] {
     return this.#model.initializers
   }
@@ -258,19 +257,15 @@ export class Graph extends Operators {
   }
 
   #toGraph(name: string): GraphProto {
-    return { name, node: this.#nodes, input: this.#inputs, output: this.#outputs }
-  }
-
-  #addInitializer<T extends DataType>(type: T, tensor: TensorProto): Value<T> {
-    this.#model.initializers.push(tensor)
-    return { name: tensor.name, type }
+    const tensors = this.#tensors.length > 0 && { initializer: this.#tensors }
+    return { name, node: this.#nodes, input: this.#inputs, output: this.#outputs, ...tensors }
   }
 
   #constant<V extends Value>(key: string, make: () => V): V {
-    const known = this.#model.constants.get(key)
+    const known = this.#constants.get(key)
     if (known) return known as V
     const value = make()
-    this.#model.constants.set(key, value)
+    this.#constants.set(key, value)
     return value
   }
 
