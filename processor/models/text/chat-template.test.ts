@@ -99,9 +99,8 @@ test('renderings of many callers do not mix, nor does one that ends the process 
 test('the main thread goes on while a template runs', async () => {
   const { eventLoopUtilization } = performance
   const before = eventLoopUtilization()
-  const endless = new ChatTemplate('f', '{% for i in range(1000000000) %}{{ i }}{% endfor %}').render(
-    messages,
-  )
+  const [begin, end] = ['{% for i in range(1000) %}', '{% endfor %}']
+  const endless = new ChatTemplate('f', begin.repeat(4) + end.repeat(4)).render(messages)
   await expect(endless).rejects.toThrow(/1000 ms/)
   expect(eventLoopUtilization(before).utilization).toBeLessThan(0.7)
 })
