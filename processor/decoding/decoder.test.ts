@@ -75,7 +75,8 @@ describe('Decoder', () => {
     started.push(decoder)
     const jpeg = await noise().jpeg().toBuffer()
     expect((await decoder.decode(jobOf(jpeg), ample)).warnings).toEqual([])
-    expect((await decoder.decode(jobOf(jpeg.subarray(0, -2)), ample)).warnings).toEqual(['truncated'])
+    // Without its last two bytes alone a decoder may have all pixels.
+    expect((await decoder.decode(jobOf(jpeg.subarray(0, -60)), ample)).warnings).toEqual(['truncated'])
   })
 
   it('passes on pixels that are more than a pipe holds, whatever decoded them', async () => {
