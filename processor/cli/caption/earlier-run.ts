@@ -21,8 +21,9 @@ export interface EarlierRun {
   errors: ScannedJsonl
 }
 
-/** Identity of an entry: an image with two ids or two prompts is two entries. */
-export const entryKey = (entry: { image: string; customId?: string; prompt?: string }) =>
+/** Identity of an entry: its row, or its image; one with two ids or two prompts is two entries. */
+export const entryKey = (entry: { image: string; customId?: string; prompt?: string; row?: string }) =>
+  entry.row ??
   JSON.stringify([entry.image, entry.customId ?? null, ...(entry.prompt === undefined ? [] : [entry.prompt])])
 
 /** How lines of either file begin. */
@@ -44,11 +45,11 @@ export async function readEarlierRun(files: {
     run.out = await scanJsonl(out, {
       starts,
       visit(value, lineNumber) {
-        const { image, customId, prompt, model } = readOutputLine(value)
+        const { model, ...entry } = readOutputLine(value)
         run.model ??= model
         if (run.model !== model) throw mixed(out, lineNumber, model, run.model)
         run.captions++
-        run.done.add(entryKey({ image, customId, prompt }))
+        run.done.add(entryKey(entry))
       },
     })
   if (errors !== undefined)
@@ -95,25 +96,29 @@ export async function assertOutput(path: string, kind: 'out' | 'errors'): Promis
 }
 
 function readOutputLine(value: object) {
-  const { image, custom_id: customId, prompt, turbine } = value as Partial<OutputLine>
+  const { image, custom_id: customId, prompt, row, turbine } = value as Partial<OutputLine>
   const model = turbine?.model
   if (typeof image !== 'string' || typeof model !== 'string')
     throw new ForeignLineError('has no "image" or no "turbine.model"')
-  return { image, customId, prompt, model }
+  return { image, customId, prompt, row, model }
 }
 
 function readFailureLine(value: object) {
-  const { image, custom_id: customId, prompt, error } = value as Partial<FailureLine>
+  const { image, custom_id: customId, prompt, row, error } = value as Partial<FailureLine>
   if (typeof image !== 'string' || error === undefined)
     throw new ForeignLineError('has no "image" or no "error"')
-  return { image, customId, prompt }
+  return { image, customId, prompt, row }
 }
 
 /** Line of the output. */
 export interface OutputLine {
   custom_id?: string
   image: string
+  /** Of a row that has columns, or of a sample. */
+  row?: string
   prompt?: string
+  /** What is kept of the row; in a file of JSON lines its fields lie beside the caption. */
+  columns?: Record<string, unknown>
   caption: string
   finish_reason: FinishReason
   captions?: Choice[]
@@ -124,6 +129,7 @@ export interface OutputLine {
 export interface FailureLine {
   custom_id?: string
   image: string
+  row?: string
   prompt?: string
   error: { code: string; message: string }
 }

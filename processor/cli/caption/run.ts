@@ -12,12 +12,15 @@ import { entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import type { ReadImage, ReadImageOptions } from './read-image.ts'
+import type { Sidecars } from './tables/sidecar.ts'
 
 export interface CaptionRun {
   sources: AsyncIterable<Source>
   captioner: Captioner
   readImage: ReadImage
   output: JsonlOutput<OutputLine>
+  /** Captions beside the pictures, written before the output. */
+  sidecars?: Sidecars
   errors: JsonlOutput<FailureLine>
   /** Entries to skip; every entry of this run is added. */
   done: FingerprintSet
@@ -40,7 +43,7 @@ export class CaptionerFailedError extends Error {
   readonly retriable = true
 }
 
-type Entry = Pick<Source, 'image' | 'customId' | 'prompt'>
+type Entry = Pick<Source, 'image' | 'customId' | 'prompt' | 'row' | 'columns'>
 /** Result of an entry; without caption and error when the run was stopped first. */
 type Outcome = Entry & { captioned?: Answer; error?: unknown }
 
@@ -66,9 +69,10 @@ export async function captionSources(run: CaptionRun): Promise<void> {
     captionSource(source, { ...run, places }).finally(() => held.release())
   const window = { concurrency: entriesAhead, window: entriesAhead, signal }
   const outcomes = mapInOrder(skipDone(run), caption, window)
+  const output = new LinesAhead(run.output)
   for await (const outcome of outcomes) {
     if (outcome.captioned) {
-      await run.output.append(outputLine(outcome, outcome.captioned))
+      await output.append(outputLine(outcome, outcome.captioned))
       tally.captioned++
       tally.pruneRatioSum += outcome.captioned.turbine.prune_ratio
       faults = 0
@@ -80,6 +84,36 @@ export async function captionSources(run: CaptionRun): Promise<void> {
       if (faults === maxFaults) throw captionerFailed(outcome.error)
     }
   }
+  await output.written()
+}
+
+/** Lines that may wait to be written. */
+const linesAhead = 512
+
+/** Appends lines without waiting for each. */
+class LinesAhead {
+  readonly #output: JsonlOutput<OutputLine>
+  #last: Promise<void> = Promise.resolve()
+  #count = 0
+  #failure: { error: unknown } | undefined
+
+  constructor(output: JsonlOutput<OutputLine>) {
+    this.#output = output
+  }
+
+  /** @throws the failure of any line before */
+  async append(line: OutputLine): Promise<void> {
+    if (this.#failure) throw this.#failure.error
+    this.#last = this.#output.append(line)
+    this.#last.catch((error: unknown) => {
+      this.#failure ??= { error }
+    })
+    if (++this.#count % linesAhead === 0) await this.#last
+  }
+
+  written(): Promise<void> {
+    return this.#last
+  }
 }
 
 /** Entry that is begun, and the memory that it takes. */
@@ -88,32 +122,41 @@ interface Ahead {
   held: Reservation
 }
 
-async function* skipDone({ sources, done, tally }: CaptionRun): AsyncGenerator<Ahead> {
+async function* skipDone({ sources, done, tally, sidecars }: CaptionRun): AsyncGenerator<Ahead> {
   const ahead = new FairBudget({ size: charactersAhead })
   for await (const source of sources) {
-    if (!done.add(entryKey(source))) tally.skipped++
+    if (!done.add(entryKey(source)) || (await sidecars?.isThere(source))) tally.skipped++
     // An entry can hold its whole image.
-    else yield { source, held: await ahead.reserve('', (source.location?.length ?? 0) + 1) }
+    else yield { source, held: await ahead.reserve('', sizeOf(source)) }
   }
 }
+
+/** Of an image that is here already few are begun ahead: no host is waited for. */
+const leastWithBytes = charactersAhead / 1024
+
+const sizeOf = ({ location, bytes }: Source) =>
+  bytes ? Math.max(bytes.length, leastWithBytes) : (location?.length ?? 0) + 1
 
 /** The place is held until the image is captioned. */
 async function captionSource(
   source: Source,
   { places, ...run }: CaptionRun & { places: FairBudget },
 ): Promise<Outcome> {
-  const { image, customId, prompt, location, others = [] } = source
-  const entry: Entry = { image, customId, prompt }
+  const { image, customId, prompt, row, columns, location, bytes, others = [] } = source
+  const entry: Entry = { image, customId, prompt, row, columns }
   let taken: Reservation | undefined
   const place = async () => {
     taken = await places.reserve('', 1, { signal: run.signal })
     return taken
   }
   try {
-    if (location === undefined) throw source.error
-    const images = await readAll(run, [location, ...others], place).catch((error: unknown) => {
-      throw isStop(error, run) ? error : asImageError(error)
-    })
+    if (location === undefined && bytes === undefined) throw source.error
+    if (bytes !== undefined) await place()
+    const images = bytes
+      ? [bytes]
+      : await readAll(run, [location!, ...others], place).catch((error: unknown) => {
+          throw isStop(error, run) ? error : asImageError(error)
+        })
     const captioned = await attempt(run, () =>
       ask(run.captioner, { ...asOf(source, run.task), images, lane: 'batch' }),
     ).catch((error: unknown) => {
@@ -121,6 +164,7 @@ async function captionSource(
         ? new UsageError(messageOf(error), { cause: error })
         : error
     })
+    await run.sidecars?.write(source, captioned.caption)
     return { ...entry, captioned }
   } catch (error) {
     if (error instanceof UsageError) throw error
@@ -206,14 +250,16 @@ const captionerFailed = (cause: unknown) =>
   )
 
 function outputLine(
-  { image, customId, prompt }: Entry,
+  { image, customId, prompt, row, columns }: Entry,
   { caption, finish_reason, captions, turbine }: Answer,
 ): OutputLine {
   const { output_tokens, ...pruning } = turbine
   return {
     custom_id: customId,
     image,
+    row,
     prompt,
+    columns,
     caption,
     finish_reason,
     captions,
@@ -226,9 +272,10 @@ function outputLine(
   }
 }
 
-const errorLine = ({ image, customId, prompt }: Entry, error: unknown): FailureLine => ({
+const errorLine = ({ image, customId, prompt, row }: Entry, error: unknown): FailureLine => ({
   custom_id: customId,
   image,
+  row,
   prompt,
   error: { code: codeOf(error), message: messageOf(error) },
 })
