@@ -11,6 +11,7 @@ import {
 } from 'hyparquet'
 import { encodeFileName } from '../file-name.ts'
 import { DataFileError, damaged } from './data-file-error.ts'
+import { type BatchOptions, type RowBatch, threadBatches, type Values } from './parquet-batches.ts'
 import { chunkRange, locatePages, type PageLocation, pageCompressors } from './parquet-pages.ts'
 
 const magic = 'PAR1'
@@ -20,30 +21,10 @@ const maxFooterBytes = 128 * 1024 * 1024
 const initialFetchSize = 64 * 1024
 
 /** Rows of a batch, and compressed bytes of its largest column, at most where a row is not larger alone. */
-const batchRows = 2048
-const batchBytes = 4 * 1024 * 1024
+const batchRows = 1024
+const batchBytes = 2 * 1024 * 1024
 /** Bytes of a column of a row group that can be read only as a whole. */
 const maxWholeBytes = 1024 * 1024 * 1024
-
-type Values = ArrayLike<unknown>
-
-/** Consecutive rows of a file. */
-export interface RowBatch {
-  /** Number of the first row, from 0. */
-  start: number
-  count: number
-  /** By name, in the order of the file. */
-  columns: ReadonlyMap<string, Values>
-}
-
-export interface BatchOptions {
-  /** Default: all. */
-  columns?: readonly string[]
-  /** Number of the first row, from 0. */
-  from?: number
-  /** Values as they are stored, for `ParquetOutput`: text as bytes, times as numbers. Default: as JavaScript has them. */
-  stored?: boolean
-}
 
 /**
  * A Parquet file that is read a few rows at a time, whatever the size of its row groups and however large its pictures. No
@@ -77,8 +58,16 @@ export class ParquetFile {
     return parquetSchema(this.metadata).children
   }
 
-  /** @throws DataFileError */
-  async *batches({ columns, from = 0, stored = false }: BatchOptions = {}): AsyncGenerator<RowBatch> {
+  /**
+   * Yields the rows from a thread of its own: what hides in a page can take all the memory or the time of whoever decodes it.
+   * @throws DataFileError
+   */
+  batches(options: BatchOptions = {}): AsyncGenerator<RowBatch> {
+    return threadBatches(this.path, options)
+  }
+
+  /** Yields the rows from this thread. @throws DataFileError */
+  async *batchesHere({ columns, from = 0, stored = false }: BatchOptions = {}): AsyncGenerator<RowBatch> {
     const names = columns ?? this.columns.map(({ element }) => element.name)
     const metadata = stored ? { ...this.metadata, schema: storedSchema(this.metadata.schema) } : this.metadata
     let start = 0

@@ -52,9 +52,11 @@ export async function* readSamples(bytes: AsyncIterable<Uint8Array>, path: strin
 
 async function* readMembers(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Omit<Member, 'extension'>> {
   const tar = extract()
-  const source = pipeline(await plainTar(bytes), tar as unknown as NodeJS.WritableStream)
-  // Its failure comes through the entries as well.
-  source.catch(() => {})
+  const { all, isCompressed } = await peeked(bytes)
+  const sink = tar as unknown as NodeJS.WritableStream
+  const source = isCompressed ? pipeline(all, createGunzip(), sink) : pipeline(all, sink)
+  // The entries wait for what does not come any more.
+  source.catch((error: Error) => tar.destroy(error))
   let isAny = false
   for await (const entry of tar) {
     isAny = true
@@ -82,17 +84,14 @@ async function bodyOf(entry: AsyncIterable<Uint8Array>, { name, size = 0 }: Head
 }
 
 /** A shard may be compressed as a whole. */
-async function plainTar(bytes: AsyncIterable<Uint8Array>): Promise<Readable> {
+async function peeked(bytes: AsyncIterable<Uint8Array>): Promise<{ all: Readable; isCompressed: boolean }> {
   const chunks = bytes[Symbol.asyncIterator]()
   const { value: head = new Uint8Array() } = await chunks.next()
-  const all = Readable.from(
-    (async function* () {
-      yield head
-      yield* { [Symbol.asyncIterator]: () => chunks }
-    })(),
-  )
-  const isCompressed = gzipMagic.every((byte, index) => head[index] === byte)
-  return isCompressed ? all.compose(createGunzip()) : all
+  async function* whole(): AsyncGenerator<Uint8Array> {
+    yield head
+    yield* { [Symbol.asyncIterator]: () => chunks }
+  }
+  return { all: Readable.from(whole()), isCompressed: gzipMagic.every((byte, index) => head[index] === byte) }
 }
 
 /** `folder/000.seg.png` is the member `seg.png` of the sample `folder/000`. */

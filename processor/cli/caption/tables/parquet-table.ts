@@ -1,11 +1,11 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import type { SchemaElement } from 'hyparquet'
+import type { RowBatch } from '../../../../infra/data-files/parquet-batches.ts'
 import {
   columnElements,
   hasOtherKeys,
   openParquet,
   type ParquetFile,
-  type RowBatch,
 } from '../../../../infra/data-files/parquet-file.ts'
 import { type OutputColumn, ParquetOutput } from '../../../../infra/data-files/parquet-output.ts'
 import { UsageError } from '../../errors.ts'
