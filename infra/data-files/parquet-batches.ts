@@ -45,7 +45,7 @@ export async function* threadBatches(
   const ask: BatchesAsk = { path, options }
   const worker = new Worker(new URL('./parquet-thread.ts', import.meta.url), {
     workerData: ask,
-    resourceLimits: { maxOldGenerationSizeMb, maxYoungGenerationSizeMb: 16 },
+    resourceLimits: { maxOldGenerationSizeMb, maxYoungGenerationSizeMb: 8 },
   })
   const next = () => {
     worker.postMessage('next')

@@ -3,9 +3,12 @@ import type { KeyValue, SchemaElement } from 'hyparquet'
 import { ByteWriter, ParquetWriter, type Writer } from 'hyparquet-writer'
 import { storedSchema } from './parquet-file.ts'
 
-/** Rows of a row group, and bytes of its values, at most. */
+/** Rows of a row group, at most. */
 const groupRows = 65_536
-const groupBytes = 8 * 1024 * 1024
+/** Bytes of its values: more of them the larger the file is, so that the footer stays small. */
+const leastGroupBytes = 4 * 1024 * 1024
+const mostGroupBytes = 64 * 1024 * 1024
+const groupsOfLeastBytes = 256
 
 /** Column of an output by the elements of its schema, its own first. */
 export interface OutputColumn {
@@ -24,6 +27,7 @@ export class ParquetOutput {
   #values: unknown[][]
   #rows = 0
   #size = 0
+  #written = 0
 
   /** @param handle of an empty file; it stays open */
   constructor(handle: FileHandle, columns: readonly OutputColumn[], kvMetadata: KeyValue[] = []) {
@@ -59,8 +63,12 @@ export class ParquetOutput {
         this.#values[column]!.push(value ?? null)
         this.#size += sizeOf(value)
       }
-      if (++this.#rows === groupRows || this.#size > groupBytes) await this.#endGroup()
+      if (++this.#rows === groupRows || this.#size > this.#groupBytes) await this.#endGroup()
     }
+  }
+
+  get #groupBytes(): number {
+    return Math.min(mostGroupBytes, Math.max(leastGroupBytes, this.#written / groupsOfLeastBytes))
   }
 
   /** Writes the footer. */
@@ -77,10 +85,13 @@ export class ParquetOutput {
       data: this.#values[index]!,
       // Least and largest are those of what is stored only for the columns that are made here.
       statistics: column.stored !== true,
+      // They would be held until the end.
+      offsetIndex: false,
       // Pictures are compressed already.
       ...(hasBytes(column) && { codec: 'UNCOMPRESSED' as const }),
     }))
     this.#values = this.#columns.map(() => [])
+    this.#written += this.#size
     this.#rows = 0
     this.#size = 0
     await this.#writer.write({ columnData, rowGroupSize: Number.MAX_SAFE_INTEGER })
