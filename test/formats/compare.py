@@ -1,17 +1,25 @@
-"""Holds the outputs against what they were made of, with pyarrow and DuckDB: `compare.py INPUT OUTPUT`."""
+"""Holds each output of a folder against what it was made of, with pyarrow and DuckDB: `compare.py FOLDER`."""
 
+import glob
 import json
 import sys
 
 import duckdb
 import pyarrow.parquet as pq
 
-before, after = pq.read_table(sys.argv[1]), pq.read_table(sys.argv[2])
-differences = []
-names = {"input_caption" if name == "caption" else name for name in before.column_names}
-for name in before.column_names:
-    kept = "input_caption" if name == "caption" else name
-    if before[name].type != after[kept].type or before[name].to_pylist() != after[kept].to_pylist():
-        differences.append(name)
-counted = duckdb.sql(f"select count(*), count(distinct turbine_source), min(caption) from '{sys.argv[2]}'").fetchall()[0]
-print(json.dumps({"rows": after.num_rows, "differences": differences, "duckdb": counted, "ours": {n: str(after[n].type) for n in after.column_names if n not in names}}))
+found = {}
+for made in sorted(glob.glob(f"{sys.argv[1]}/*-out.parquet")):
+    before, after = pq.read_table(made.replace("-out.parquet", ".parquet")), pq.read_table(made)
+    kept = {name: "input_caption" if name == "caption" else name for name in before.column_names}
+    counts = "count(*), count(distinct turbine_source), min(caption)"
+    found[made.split("/")[-1].replace("-out.parquet", "")] = {
+        "rows": after.num_rows,
+        "differences": [
+            name
+            for name, other in kept.items()
+            if before[name].type != after[other].type or before[name].to_pylist() != after[other].to_pylist()
+        ],
+        "duckdb": duckdb.sql(f"select {counts} from '{made}'").fetchall()[0],
+        "ours": {name: str(after[name].type) for name in after.column_names if name not in kept.values()},
+    }
+print(json.dumps(found))

@@ -248,6 +248,7 @@ async function captionInputs(run: CaptionInputs): Promise<NodeJS.Signals | undef
       done: earlier.done,
       tally,
       task: { level: flags.level, ...asked },
+      dedupe: flags.dedupe,
       concurrency: flags.concurrency,
       signal,
     })

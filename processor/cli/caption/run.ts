@@ -12,6 +12,7 @@ import { entryKey, type FailureLine, type OutputLine } from './earlier-run.ts'
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import type { ReadImage, ReadImageOptions } from './read-image.ts'
+import { contentKey, RecentAnswers } from './recent-answers.ts'
 import type { Sidecars } from './tables/sidecar.ts'
 
 export interface CaptionRun {
@@ -28,6 +29,8 @@ export interface CaptionRun {
   tally: Totals
   /** Options of all images; those of a line override them. */
   task?: Pick<CaptionAsk, 'level' | 'request' | 'settings' | 'n' | 'maxTokens' | 'stop' | 'warnings'>
+  /** `exact`: images of the same bytes are captioned once, whatever their names. */
+  dedupe?: 'exact'
   /** Images that are read or captioned at a time; default: enough to keep the devices busy. */
   concurrency?: number
   /** Stops the run: images in flight are finished and written. */
@@ -65,8 +68,9 @@ export async function captionSources(run: CaptionRun): Promise<void> {
   const { captioner, tally, concurrency = 2 * captioner.concurrency, signal } = run
   let faults = 0
   const places = new FairBudget({ size: concurrency })
+  const answers = new RecentAnswers()
   const caption = async ({ source, held }: Ahead) =>
-    captionSource(source, { ...run, places }).finally(() => held.release())
+    captionSource(source, { ...run, places, answers }).finally(() => held.release())
   const window = { concurrency: entriesAhead, window: entriesAhead, signal }
   const outcomes = mapInOrder(skipDone(run), caption, window)
   const output = new LinesAhead(run.output)
@@ -140,7 +144,7 @@ const sizeOf = ({ location, bytes }: Source) =>
 /** The place is held until the image is captioned. */
 async function captionSource(
   source: Source,
-  { places, ...run }: CaptionRun & { places: FairBudget },
+  { places, answers, ...run }: CaptionRun & { places: FairBudget; answers: RecentAnswers },
 ): Promise<Outcome> {
   const { image, customId, prompt, row, columns, location, bytes, others = [] } = source
   const entry: Entry = { image, customId, prompt, row, columns }
@@ -151,14 +155,21 @@ async function captionSource(
   }
   try {
     if (location === undefined && bytes === undefined) throw source.error
-    if (bytes !== undefined) await place()
-    const images = bytes
-      ? [bytes]
-      : await readAll(run, [location!, ...others], place).catch((error: unknown) => {
-          throw isStop(error, run) ? error : asImageError(error)
-        })
-    const captioned = await attempt(run, () =>
-      ask(run.captioner, { ...asOf(source, run.task), images, lane: 'batch' }),
+    const asked = asOf(source, run.task)
+    const answer = async () => {
+      if (bytes !== undefined) await place()
+      const images = bytes
+        ? [bytes]
+        : await readAll(run, [location!, ...others], place).catch((error: unknown) => {
+            throw isStop(error, run) ? error : asImageError(error)
+          })
+      const now = () => attempt(run, () => ask(run.captioner, { ...asked, images, lane: 'batch' }))
+      return run.dedupe ? answers.of(contentKey(images, asked), now) : now()
+    }
+    const isNamed = location !== undefined && row !== undefined
+    const captioned = await (isNamed
+      ? answers.of(JSON.stringify([location, others, asked]), answer)
+      : answer()
     ).catch((error: unknown) => {
       throw isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
         ? new UsageError(messageOf(error), { cause: error })

@@ -6,6 +6,7 @@ import { outputFormats } from './output-format.ts'
 export interface TableFlags extends ColumnFlags {
   format?: string
   sidecar?: string
+  dedupe?: 'exact'
 }
 
 const list = (text: string): string[] => {
@@ -37,5 +38,9 @@ export function tableOptions(): Option[] {
       '--drop-columns <names>',
       'columns of tables that the output does not have, e.g. image,meta',
     ).argParser(list),
+    new Option(
+      '--dedupe <how>',
+      'exact: caption images of the same bytes once, whatever their names',
+    ).choices(['exact']),
   ]
 }

@@ -266,3 +266,14 @@ describe('--sidecar', () => {
     expect((await sidecar({ sidecar: 'txt' })).error).toBeInstanceOf(UsageError)
   })
 })
+
+test('rows with the same address are captioned once, and with --dedupe exact those with the same bytes', async () => {
+  for (const name of 'ab') await writeFile(at(`${name}.jpg`), 'same')
+  await writeFile(at('in.csv'), 'key,url\n1,a.jpg\n2,b.jpg\n3,a.jpg\n')
+  const rows = await caption([at('in.csv')], { out: at('out.csv') })
+  expect(rows.seen).toEqual(['same', 'same'])
+  expect((await readFile(at('out.csv'), 'utf8')).trim().split('\n')).toHaveLength(4)
+  const exact = await caption([at('in.csv'), at('b.jpg')], { out: at('exact.csv'), dedupe: 'exact' })
+  expect(exact.seen).toEqual(['same'])
+  expect((await readFile(at('exact.csv'), 'utf8')).trim().split('\n')).toHaveLength(5)
+})
