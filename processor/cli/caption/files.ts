@@ -105,7 +105,8 @@ export async function assertSafe(
     return 'path' in input && input.kind !== 'folder' && input.kind !== 'glob' ? input.path : []
   })
   if (made !== undefined)
-    for (const path of shardPaths(made)) await assertNotInput([...outputs, { option: '--out', path }], read)
+    for (const path of new Set([made, ...shardPaths(made)]))
+      await assertNotInput([...outputs, { option: '--out', path }], read)
   await assertNotInput(outputs, read)
   if (!overwrite) return
   if (out !== undefined) await assertOutput(out, 'out')

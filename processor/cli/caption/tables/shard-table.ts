@@ -13,6 +13,9 @@ import { readJournal } from './journal.ts'
 /** Samples of a shard that is made of files of pictures. */
 const shardSamples = 10_000
 
+/** Shards of a pattern, at most. */
+const mostShards = 1_000_000
+
 /** The member that has the whole line of an output, from which a run can be resumed. */
 const lineExtension = 'turbine.json'
 
@@ -25,6 +28,10 @@ export function* shardPaths(out: string): Generator<string> {
     yield out
     return
   }
+  if (!(Number(first) <= Number(last) && Number(last) - Number(first) < mostShards))
+    throw new UsageError(
+      `${out} is no pattern of shards. Use one like out-{00000..00999}.tar, with up to ${mostShards}.`,
+    )
   for (let number = Number(first); number <= Number(last); number++)
     yield out.replace(pattern, String(number).padStart(first.length, '0'))
 }

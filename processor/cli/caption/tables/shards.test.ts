@@ -93,6 +93,21 @@ test('a pattern of shards becomes as many, and goes on after it was killed', asy
   expect((await run()).stderr).toContain('Nothing to do: 4 images')
 })
 
+test.each(['out-{9..1}.tar', 'out-{0..99999999999}.tar'])('%s is refused', async (name) => {
+  const { error } = await caption([await shard(at('in.tar'), 'a')], { out: at(name) })
+  expect(error).toBeInstanceOf(UsageError)
+})
+
+test('shards of the input are never written', async () => {
+  const input = await shard(at('00001.tar'), 'a')
+  const before = await readFile(input)
+  for (const flags of [{}, { overwrite: true }]) {
+    const { error } = await caption([input], { out: at('{00000..00009}.tar'), ...flags })
+    expect(error).toBeInstanceOf(UsageError)
+  }
+  expect(await readFile(input)).toEqual(before)
+})
+
 test('pictures in a folder become a shard', async () => {
   await mkdir(at('photos'))
   await writeFile(at('photos/a.jpg'), 'a')
