@@ -55,8 +55,8 @@ async function* readMembers(bytes: AsyncIterable<Uint8Array>): AsyncGenerator<Om
   const { all, isCompressed } = await peeked(bytes)
   const sink = tar as unknown as NodeJS.WritableStream
   const source = isCompressed ? pipeline(all, createGunzip(), sink) : pipeline(all, sink)
-  // The entries wait for what does not come any more.
-  source.catch((error: Error) => tar.destroy(error))
+  // Its failure ends the entries, too.
+  source.catch(() => {})
   let isAny = false
   for await (const entry of tar) {
     isAny = true
