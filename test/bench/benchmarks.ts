@@ -79,6 +79,21 @@ export const benchmarks: Record<string, Benchmark> = {
     },
     load: async () => (await import('./caption.ts')).benchCaption,
   }),
+  formats: benchmark({
+    description: 'tables and shards, by a device that answers at once',
+    options: { rows: 1_000_000, samples: 100_000 },
+    smoke: { rows: 500, samples: 50 },
+    fields: {
+      rows_per_second: 'Parquet with its pictures in it, to Parquet with captions',
+      peak_rss_mb: 'MB of the process that did it',
+      rows: 'as given',
+      rows_out: 'in the output',
+      webdataset_samples_per_second: 'a shard of small pictures, to one with captions',
+      webdataset_peak_rss_mb: 'MB',
+      samples: 'as given',
+    },
+    load: async () => (await import('./formats.ts')).benchFormats,
+  }),
   families: benchmark({
     description: 'every family against its files step by step',
     options: {

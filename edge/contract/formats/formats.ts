@@ -415,6 +415,10 @@ export const fileFormats: readonly FileFormat[] = [
       note: 'Send the file without `._` before its name.',
     },
   ),
+  refused('other', 'Parquet', 'a Parquet file', ['parquet'], ['application/vnd.apache.parquet'], {
+    matches: startsWith('PAR1'),
+    note: '`turbine caption` reads it.',
+  }),
   refused(
     'other',
     'archive',

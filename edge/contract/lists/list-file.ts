@@ -28,7 +28,17 @@ export const hasLineEnd = (head: Uint8Array): boolean =>
 /** Maximum characters of one row of a table: an image as base64 fits. */
 const maxRowCharacters = 32 * 1024 * 1024
 
-const otherColumns = new Set(['custom_id', 'prompt', 'model'])
+/** How the rows of a table become lines. */
+export interface TableReading {
+  /** Columns, as their header has them, in the place of those that are known by their names. */
+  image?: string
+  customId?: string
+  prompt?: string
+  /** Each line also has all cells of its row by the names of their columns, under this field. */
+  keptAs?: string
+}
+
+const otherColumns = ['custom_id', 'prompt', 'model'] as const
 
 const byteOf = (character: string) => character.charCodeAt(0)
 const lineFeed = byteOf('\n')
@@ -128,13 +138,14 @@ const columnName = (cell: string) =>
 export async function* listLines(
   bytes: AsyncIterable<Uint8Array>,
   { form, encoding }: ListShape,
+  table: TableReading = {},
 ): AsyncGenerator<Uint8Array> {
   const text = encoding === 'utf-8' ? bytes : decoded(bytes, encoding)
   if (form === 'array') yield* itemLines(text, 1)
   else if (form === 'objects') yield* itemLines(text, 0)
   else if (form === 'return_lines') yield* linesEndedBy(text, carriageReturn)
   else if (form === 'zero_lines') yield* linesEndedBy(text, 0)
-  else if (form === 'table') yield* tableLines(text)
+  else if (form === 'table') yield* tableLines(text, table)
   else yield* text
 }
 
@@ -142,7 +153,11 @@ export async function* listLines(
  * Rewrites a list of any shape as lines, by its first bytes.
  * @throws ListFileError as `listLines`, and for what is no list
  */
-export async function* readList(bytes: AsyncIterable<Uint8Array>, name: string): AsyncGenerator<Uint8Array> {
+export async function* readList(
+  bytes: AsyncIterable<Uint8Array>,
+  name: string,
+  table?: TableReading,
+): AsyncGenerator<Uint8Array> {
   const chunks = bytes[Symbol.asyncIterator]()
   let head = Buffer.alloc(0)
   // Not longer than its first line: who writes the list may be waiting.
@@ -157,7 +172,7 @@ export async function* readList(bytes: AsyncIterable<Uint8Array>, name: string):
     yield head
     yield* { [Symbol.asyncIterator]: () => chunks }
   }
-  yield* listLines(all(), listShape(head, name))
+  yield* listLines(all(), listShape(head.subarray(0, listHeadBytes), name), table)
 }
 
 const remedyFor = ({ decoded: isDecoded, note }: FileFormat) =>
@@ -239,7 +254,10 @@ const tableOptions: TableOptions = {
   skip_empty_lines: true,
 }
 
-async function* tableLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* tableLines(
+  chunks: AsyncIterable<Uint8Array>,
+  table: TableReading,
+): AsyncGenerator<Uint8Array> {
   let columns: Columns | undefined
   let line = 0
   const rows = Readable.from(chunks).compose(parseTable(tableOptions))
@@ -251,9 +269,9 @@ async function* tableLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
       // Keeps the numbers of the lines, of the header and of empty ones too.
       const blank = '\n'.repeat(Math.max(0, info.lines - line - 1))
       line = Math.max(line + 1, info.lines)
-      const isHeader = columns === undefined && record.some((cell) => isImageField(columnName(cell)))
-      columns ??= isHeader ? namedColumns(record) : new Map([[guessColumn(record), 'image']])
-      yield Buffer.from(`${blank}${isHeader ? '' : rowLine(record, columns)}\n`)
+      const isHeader = columns === undefined && isTableHeader(record, table)
+      columns ??= isHeader ? namedColumns(record, table) : guessedColumns(record)
+      yield Buffer.from(`${blank}${isHeader ? '' : rowLine(record, columns, table.keptAs)}\n`)
     }
   } catch (error) {
     const { code } = error as { code?: unknown }
@@ -267,31 +285,62 @@ async function* tableLines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Ui
   }
 }
 
-/** Fields of a line by the number of their column. */
-type Columns = Map<number, string>
+/** Fields of a line by the number of their column, and the names of all columns where there is a header. */
+interface Columns {
+  fields: Map<number, string>
+  header?: readonly string[]
+}
 
-/** The first column that can be the image is; others of its kind are left out, as are unknown ones. */
-function namedColumns(header: readonly string[]): Columns {
+const isTableHeader = (record: readonly string[], { image }: TableReading) =>
+  image !== undefined || record.some((cell) => isImageField(columnName(cell)))
+
+/**
+ * The first column that can be the image is, unless one is named; others of its kind are left out, as are unknown ones.
+ * @throws ListFileError for a named column that is not there
+ */
+function namedColumns(header: readonly string[], { image, customId, prompt }: TableReading): Columns {
   const names = header.map(columnName)
-  const image = names.findIndex((name) => isImageField(name))
-  const others = names.flatMap((name, column): [number, string][] =>
-    otherColumns.has(name) ? [[column, name]] : [],
-  )
-  return new Map([[image, 'image'], ...others])
+  const columnOf = (name: string) => {
+    const column = header.findIndex((cell) => cell.trim() === name)
+    if (column >= 0) return column
+    throw new ListFileError(`The table has no column ${name}. It has ${header.join(', ')}.`)
+  }
+  const asked = { custom_id: customId, prompt, model: undefined }
+  const fields = new Map<number, string>()
+  for (const name of otherColumns) {
+    const column = asked[name] === undefined ? names.indexOf(name) : columnOf(asked[name])
+    if (column >= 0) fields.set(column, name)
+  }
+  const column = image === undefined ? names.findIndex((name) => isImageField(name)) : columnOf(image)
+  return {
+    fields: new Map([[column, 'image'], ...[...fields].filter(([other]) => other !== column)]),
+    header: unique(header),
+  }
+}
+
+/** A name that comes again has a number behind it. */
+function unique(header: readonly string[]): string[] {
+  const seen = new Map<string, number>()
+  return header.map((cell) => {
+    const name = cell.trim()
+    const times = (seen.get(name) ?? 0) + 1
+    seen.set(name, times)
+    return times === 1 ? name : `${name}_${times}`
+  })
 }
 
 /** Without a header: the first cell that looks like an address or a file. */
-function guessColumn(row: readonly string[]): number {
+function guessedColumns(row: readonly string[]): Columns {
   const isImage = (cell: string) => /^[a-z][a-z0-9+.-]*:/i.test(cell) || kindOfName(cell.trim()) === 'image'
-  return Math.max(row.findIndex(isImage), 0)
+  return { fields: new Map([[Math.max(row.findIndex(isImage), 0), 'image']]) }
 }
 
-const rowLine = (row: readonly string[], columns: Columns) =>
-  JSON.stringify(
-    Object.fromEntries(
-      [...columns].flatMap(([column, name]) => {
-        const cell = row[column]?.trim() ?? ''
-        return cell === '' && name !== 'image' ? [] : [[name, cell]]
-      }),
-    ),
-  )
+function rowLine(row: readonly string[], { fields, header }: Columns, keptAs: string | undefined): string {
+  const entries = [...fields].flatMap(([column, name]): [string, unknown][] => {
+    const cell = row[column]?.trim() ?? ''
+    return cell === '' && name !== 'image' ? [] : [[name, cell]]
+  })
+  if (keptAs !== undefined && header)
+    entries.push([keptAs, Object.fromEntries(header.map((name, column) => [name, row[column] ?? '']))])
+  return JSON.stringify(Object.fromEntries(entries))
+}

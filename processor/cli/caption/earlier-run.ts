@@ -25,12 +25,15 @@ export interface EntryName {
   image: string
   customId?: string
   prompt?: string
+  /** Of a row that has columns, or of a sample. */
+  row?: string
   /** Digest of what it is asked beside its own prompt; absent where that is nothing. */
   asked?: string
 }
 
-/** Identity of an entry: an image with two ids, two prompts or, without an id, asked in two ways is two entries. */
-export const entryKey = ({ image, customId, prompt, asked }: EntryName) => {
+/** Identity of an entry: its row, or its image; an image with two ids, two prompts or, without an id, asked in two ways is two entries. */
+export const entryKey = ({ image, customId, prompt, row, asked }: EntryName) => {
+  if (row !== undefined) return row
   const by = customId === undefined && asked !== undefined ? { asked } : undefined
   return JSON.stringify([
     image,
@@ -110,27 +113,31 @@ export async function assertOutput(path: string, kind: 'out' | 'errors'): Promis
 }
 
 function readOutputLine(value: object) {
-  const { image, custom_id: customId, prompt, asked, turbine } = value as Partial<OutputLine>
+  const { image, custom_id: customId, prompt, row, asked, turbine } = value as Partial<OutputLine>
   const model = turbine?.model
   if (typeof image !== 'string' || typeof model !== 'string')
     throw new ForeignLineError('has no "image" or no "turbine.model"')
-  return { image, customId, prompt, asked, model }
+  return { image, customId, prompt, row, asked, model }
 }
 
 function readFailureLine(value: object) {
-  const { image, custom_id: customId, prompt, asked, error } = value as Partial<FailureLine>
+  const { image, custom_id: customId, prompt, row, asked, error } = value as Partial<FailureLine>
   if (typeof image !== 'string' || error === undefined)
     throw new ForeignLineError('has no "image" or no "error"')
-  return { image, customId, prompt, asked }
+  return { image, customId, prompt, row, asked }
 }
 
 /** Line of the output. */
 export interface OutputLine {
   custom_id?: string
   image: string
+  /** Of a row that has columns, or of a sample. */
+  row?: string
   prompt?: string
   /** Digest of what the run or the line asks beside, e.g. `--max-tokens`; only of images without an id. */
   asked?: string
+  /** What is kept of the row; in a file of JSON lines its fields lie beside the caption. */
+  columns?: Record<string, unknown>
   caption: string
   finish_reason: FinishReason
   captions?: Choice[]
@@ -141,6 +148,7 @@ export interface OutputLine {
 export interface FailureLine {
   custom_id?: string
   image: string
+  row?: string
   prompt?: string
   asked?: string
   error: { code: string; message: string }

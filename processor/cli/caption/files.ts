@@ -7,6 +7,8 @@ import { assertOutput, type EarlierRun, type FailureLine, type OutputLine } from
 import type { Input } from './inputs.ts'
 import { damagedFile, JsonlFile, type JsonlOutput, pipeOutput, streamOutput } from './jsonl-output.ts'
 import type { FilePart, ScannedJsonl } from './jsonl-scan.ts'
+import { journalOf } from './tables/output-format.ts'
+import { shardPaths } from './tables/shard-table.ts'
 
 /** Files for captions and errors. */
 export interface CaptionFiles {
@@ -16,6 +18,8 @@ export interface CaptionFiles {
   errors?: string
   /** Named pipes in the place of the files, e.g. of a process substitution. They cannot be resumed. */
   pipes: { out?: string; errors?: string }
+  /** What is made of `out` at the end. */
+  made?: string
 }
 
 const standardOutput = new Set(['-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1'])
@@ -55,6 +59,21 @@ async function isPipe(flag: string, path: string): Promise<boolean> {
   )
 }
 
+/** Files of a run that makes another one of its lines at the end. @throws UsageError where it cannot be a file */
+export async function journalFiles(flags: { out: string; errors?: string }): Promise<CaptionFiles> {
+  const { out } = await captionFiles(flags)
+  if (out === undefined)
+    throw new UsageError(`--out ${flags.out} is no file. Only lines of JSON can be written to a stream.`)
+  const errors = flags.errors ?? `${besideOutput(out).slice(0, -extname(out).length)}.jsonl`
+  return { ...(await captionFiles({ out: journalOf(out), errors })), made: out }
+}
+
+/** Files of a run that writes its captions beside the pictures. */
+export async function errorFileAlone(errors = 'captions.errors.jsonl'): Promise<CaptionFiles> {
+  const { out: _, ...files } = await captionFiles({ out: '-', errors })
+  return files
+}
+
 /** `captions.jsonl` to `captions.errors.jsonl` */
 function besideOutput(out: string): string {
   const extension = extname(out)
@@ -74,7 +93,7 @@ interface SafetyOptions {
  * @throws UsageError
  */
 export async function assertSafe(
-  { out, errors, pipes }: CaptionFiles,
+  { out, errors, pipes, made }: CaptionFiles,
   { inputs, stdin, stdout, overwrite }: SafetyOptions,
 ): Promise<void> {
   const outputs: NamedOutput[] = []
@@ -83,8 +102,11 @@ export async function assertSafe(
   if (errors !== undefined) outputs.push({ option: '--errors', path: errors })
   const read = inputs.flatMap((input) => {
     if (input.kind === 'stdin') return stdin ?? []
-    return input.kind === 'manifest' || input.kind === 'image' ? input.path : []
+    return 'path' in input && input.kind !== 'folder' && input.kind !== 'glob' ? input.path : []
   })
+  if (made !== undefined)
+    for (const path of new Set([made, ...shardPaths(made)]))
+      await assertNotInput([...outputs, { option: '--out', path }], read)
   await assertNotInput(outputs, read)
   if (!overwrite) return
   if (out !== undefined) await assertOutput(out, 'out')

@@ -8,8 +8,9 @@ import { escapeControls } from '../../../infra/telemetry/escape-controls.ts'
 import { partFile } from '../replace-file.ts'
 import { type FilePart, nothingScanned, type ScannedJsonl } from './jsonl-scan.ts'
 
-/** Output of JSON lines. A line is complete when `append` resolves. */
+/** Output of JSON lines. */
 export interface JsonlOutput<T extends object> {
+  /** Resolves when the line is written, behind those before it. Once it fails it fails for every line. */
   append(value: T): Promise<void>
   close(): Promise<void>
 }
@@ -28,6 +29,10 @@ export class JsonlFile<T extends object> implements JsonlOutput<T> {
   readonly #path: string
   readonly #start: JsonlStart
   #file: Promise<FileHandle> | undefined
+  /** Lines that wait for the write before theirs. */
+  #waiting = ''
+  #next: Promise<void> | undefined
+  #last: Promise<void> = Promise.resolve()
 
   constructor(path: string, start: JsonlStart = nothingScanned) {
     this.#path = path
@@ -39,12 +44,24 @@ export class JsonlFile<T extends object> implements JsonlOutput<T> {
     return this.#file
   }
 
-  async append(value: T): Promise<void> {
+  append(value: T): Promise<void> {
+    this.#waiting += `${jsonLine(value)}\n`
+    this.#next ??= this.#last = this.#last.then(() => this.#write())
+    return this.#next
+  }
+
+  /** Writes all lines that came during the write before. */
+  async #write(): Promise<void> {
     const file = await this.open()
-    await file.appendFile(`${jsonLine(value)}\n`)
+    const lines = this.#waiting
+    this.#waiting = ''
+    this.#next = undefined
+    await file.appendFile(lines)
   }
 
   async close(): Promise<void> {
+    // Whoever appended was told.
+    await this.#last.catch(() => {})
     const file = await this.#file
     await file?.sync()
     await file?.close()

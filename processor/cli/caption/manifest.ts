@@ -7,6 +7,8 @@ import type { Generation } from '../../../edge/contract/generation.ts'
 import type { ManifestLine } from '../../../edge/contract/lines.ts'
 import { parseLocalLine } from '../../../edge/contract/manifest-line.ts'
 import { decodeDataUrlNow } from '../../../infra/fetch/data-url.ts'
+import type { TableOptions } from './tables/columns.ts'
+import { mapLine } from './tables/list-row.ts'
 
 /** Image to caption, or the error of an invalid entry. */
 export interface Source extends CaptionEnd {
@@ -23,8 +25,14 @@ export interface Source extends CaptionEnd {
   others?: readonly string[]
   /** Highest share of image tokens to merge, 0 to 1. */
   maxPrune?: number
-  /** A path or URL; absent with an `error`. */
+  /** A path or URL; absent with `bytes` or an `error`. */
   location?: string
+  /** The image itself, of a file that has its pictures in it. */
+  bytes?: Uint8Array
+  /** `<table>:<number>` of a row that has columns, or the key of a sample: what makes it another one. */
+  row?: string
+  /** What goes into the output beside the caption. */
+  columns?: Record<string, unknown>
   error?: TurbineError
 }
 
@@ -37,6 +45,9 @@ export interface ManifestPlace {
   model?: string
   /** How lines are read. */
   reading?: LineReading
+  /** Path of the manifest, which names its rows; default: `manifest`. */
+  path?: string
+  tables?: TableOptions
 }
 
 export const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.test(text)
@@ -44,15 +55,17 @@ export const isAddress = (text: string) => /^(data:|[a-z][a-z0-9+.-]*:\/\/)/i.te
 /** Parses a manifest line; undefined for an empty one. An invalid line is named `<manifest>:<line>` in the output. */
 export function lineSource(
   line: ManifestLine,
-  { manifest, folder, model, reading }: ManifestPlace,
+  { manifest, folder, model, reading, path = manifest, tables }: ManifestPlace,
 ): Source | undefined {
-  const read = parseLocalLine(line, { model, reading })
+  const mapped = mapLine(line, tables)
+  const read = parseLocalLine(mapped.line, { model, reading })
   if (read === undefined) return undefined
   if ('fault' in read) {
     const { code, message } = read.fault
     const error = new TurbineError(`Line ${line.number} of ${manifest}: ${message}`, { status: 400, code })
     return { image: `${manifest}:${line.number}`, error }
   }
+  const { columns } = mapped
   const { customId, imageUrls, model: _, ignored: __, ...asked } = read.ask
   const [image, ...others] = imageUrls
   return {
@@ -60,6 +73,7 @@ export function lineSource(
     ...(others.length > 0 && { others: others.map((each) => locate(each, folder).location!) }),
     ...{ customId: customId ?? undefined, prompt: promptOf(asked.request) },
     ...asked,
+    ...(columns && { row: `${path}:${line.number}`, columns }),
   }
 }
 

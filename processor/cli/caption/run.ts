@@ -14,12 +14,16 @@ import { type EntryName, entryKey, type FailureLine, type OutputLine } from './e
 import type { JsonlOutput } from './jsonl-output.ts'
 import type { Source } from './manifest.ts'
 import type { ReadImage, ReadImageOptions } from './read-image.ts'
+import { contentKey, RecentAnswers } from './recent-answers.ts'
+import type { Sidecars } from './tables/sidecar.ts'
 
 export interface CaptionRun {
   sources: AsyncIterable<Source>
   captioner: Captioner
   readImage: ReadImage
   output: JsonlOutput<OutputLine>
+  /** Captions beside the pictures, written before the output. */
+  sidecars?: Sidecars
   errors: JsonlOutput<FailureLine>
   /** Entries to skip; every entry of this run is added. */
   done: FingerprintSet
@@ -27,6 +31,8 @@ export interface CaptionRun {
   tally: Totals
   /** Options of all images; those of a line override them. */
   task?: Pick<CaptionAsk, 'level' | 'request' | 'settings' | 'n' | 'maxTokens' | 'stop' | 'warnings'>
+  /** `exact`: images of the same bytes are captioned once, whatever their names. */
+  dedupe?: 'exact'
   /** Images that are read or captioned at a time; default: enough to keep the devices busy. */
   concurrency?: number
   /** Stops the run: images in flight are finished and written. */
@@ -42,7 +48,7 @@ export class CaptionerFailedError extends Error {
   readonly retriable = true
 }
 
-type Entry = EntryName
+type Entry = EntryName & Pick<Source, 'columns'>
 /** Result of an entry; without caption and error when the run was stopped first. */
 type Outcome = Entry & { captioned?: Answer; error?: unknown }
 
@@ -64,13 +70,15 @@ export async function captionSources(run: CaptionRun): Promise<void> {
   const { captioner, tally, concurrency = 2 * captioner.concurrency, signal } = run
   let faults = 0
   const places = new FairBudget({ size: concurrency })
+  const answers = new RecentAnswers()
   const caption = async ({ source, held }: Ahead) =>
-    captionSource(source, { ...run, places }).finally(() => held.release())
+    captionSource(source, { ...run, places, answers }).finally(() => held.release())
   const window = { concurrency: entriesAhead, window: entriesAhead, signal }
   const outcomes = mapInOrder(skipDone(run), caption, window)
+  const output = new LinesAhead(run.output)
   for await (const outcome of outcomes) {
     if (outcome.captioned) {
-      await run.output.append(outputLine(outcome, outcome.captioned))
+      await output.append(outputLine(outcome, outcome.captioned))
       tally.captioned++
       tally.pruneRatioSum += outcome.captioned.turbine.prune_ratio
       faults = 0
@@ -82,6 +90,36 @@ export async function captionSources(run: CaptionRun): Promise<void> {
       if (faults === maxFaults) throw captionerFailed(outcome.error)
     }
   }
+  await output.written()
+}
+
+/** Lines that may wait to be written. */
+const linesAhead = 512
+
+/** Appends lines without waiting for each. */
+class LinesAhead {
+  readonly #output: JsonlOutput<OutputLine>
+  #last: Promise<void> = Promise.resolve()
+  #count = 0
+  #failure: { error: unknown } | undefined
+
+  constructor(output: JsonlOutput<OutputLine>) {
+    this.#output = output
+  }
+
+  /** @throws the failure of any line before */
+  async append(line: OutputLine): Promise<void> {
+    if (this.#failure) throw this.#failure.error
+    this.#last = this.#output.append(line)
+    this.#last.catch((error: unknown) => {
+      this.#failure ??= { error }
+    })
+    if (++this.#count % linesAhead === 0) await this.#last
+  }
+
+  written(): Promise<void> {
+    return this.#last
+  }
 }
 
 /** Entry that is begun, and the memory that it takes. */
@@ -90,21 +128,27 @@ interface Ahead {
   held: Reservation
 }
 
-async function* skipDone({ sources, done, tally, task }: CaptionRun): AsyncGenerator<Ahead> {
+async function* skipDone({ sources, done, tally, task, sidecars }: CaptionRun): AsyncGenerator<Ahead> {
   const ahead = new FairBudget({ size: charactersAhead })
   for await (const source of sources) {
-    if (!done.add(entryKey(entryOf(source, task)))) tally.skipped++
+    if (!done.add(entryKey(entryOf(source, task))) || (await sidecars?.isThere(source))) tally.skipped++
     // An entry can hold its whole image.
-    else yield { source, held: await ahead.reserve('', (source.location?.length ?? 0) + 1) }
+    else yield { source, held: await ahead.reserve('', sizeOf(source)) }
   }
 }
+
+/** Of an image that is here already few are begun ahead: no host is waited for. */
+const leastWithBytes = charactersAhead / 1024
+
+const sizeOf = ({ location, bytes }: Source) =>
+  bytes ? Math.max(bytes.length, leastWithBytes) : (location?.length ?? 0) + 1
 
 /** The place is held until the image is captioned. */
 async function captionSource(
   source: Source,
-  { places, ...run }: CaptionRun & { places: FairBudget },
+  { places, answers, ...run }: CaptionRun & { places: FairBudget; answers: RecentAnswers },
 ): Promise<Outcome> {
-  const { prompt, location, others = [] } = source
+  const { prompt, row, location, bytes, others = [] } = source
   const entry = entryOf(source, run.task)
   let taken: Reservation | undefined
   let images: Uint8Array[] = []
@@ -113,17 +157,28 @@ async function captionSource(
     return taken
   }
   try {
-    if (location === undefined) throw source.error
-    images = await readAll(run, [location, ...others], place).catch((error: unknown) => {
-      throw isStop(error, run) ? error : asImageError(error)
-    })
-    const captioned = await attempt(run, () =>
-      ask(run.captioner, { ...asOf(source, run.task), images, lane: 'batch' }),
+    if (location === undefined && bytes === undefined) throw source.error
+    const asked = asOf(source, run.task)
+    const answer = async () => {
+      if (bytes !== undefined) await place()
+      images = bytes
+        ? [bytes]
+        : await readAll(run, [location!, ...others], place).catch((error: unknown) => {
+            throw isStop(error, run) ? error : asImageError(error)
+          })
+      const now = () => attempt(run, () => ask(run.captioner, { ...asked, images, lane: 'batch' }))
+      return run.dedupe ? answers.of(contentKey(images, asked), now) : now()
+    }
+    const isNamed = location !== undefined && row !== undefined
+    const captioned = await (isNamed
+      ? answers.of(JSON.stringify([location, others, asked]), answer)
+      : answer()
     ).catch((error: unknown) => {
       throw isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
         ? new UsageError(messageOf(error), { cause: error })
         : error
     })
+    await run.sidecars?.write(source, captioned.caption)
     return { ...entry, captioned }
   } catch (error) {
     if (error instanceof UsageError) throw error
@@ -134,15 +189,16 @@ async function captionSource(
   }
 }
 
-/** An image without an id is told by what it is asked, too: another `--max-tokens` makes another caption. */
+/** An image without an id or a row is told by what it is asked, too: another `--max-tokens` makes another caption. */
 function entryOf(source: Source, task: CaptionRun['task']): Entry {
-  const { image, customId, prompt } = source
-  if (customId !== undefined) return { image, customId, prompt }
+  const { image, customId, prompt, row, columns } = source
+  if (customId !== undefined || row !== undefined) return { image, customId, prompt, row, columns }
   const { request, settings, maxTokens, stop, n } = asOf(source, task)
   // Its own prompt is in the line.
   const isToldByPrompt = prompt !== undefined && Object.keys(request ?? {}).length === 1
   const asked = JSON.stringify([isToldByPrompt ? undefined : request, settings, maxTokens, stop, n])
-  return asked === nothingAsked ? { image, prompt } : { image, prompt, asked: digestOf(asked) }
+  const told = asked === nothingAsked ? {} : { asked: digestOf(asked) }
+  return { image, prompt, columns, ...told }
 }
 
 const nothingAsked = JSON.stringify([undefined, {}, undefined, undefined, undefined])
@@ -230,15 +286,17 @@ const captionerFailed = (cause: unknown) =>
   )
 
 function outputLine(
-  { image, customId, prompt, asked }: Entry,
+  { image, customId, prompt, row, asked, columns }: Entry,
   { caption, finish_reason, captions, turbine }: Answer,
 ): OutputLine {
   const { output_tokens, ...pruning } = turbine
   return {
     custom_id: customId,
     image,
+    row,
     prompt,
     asked,
+    columns,
     caption,
     finish_reason,
     captions,
@@ -251,9 +309,10 @@ function outputLine(
   }
 }
 
-const errorLine = ({ image, customId, prompt, asked }: Entry, error: unknown): FailureLine => ({
+const errorLine = ({ image, customId, prompt, row, asked }: Entry, error: unknown): FailureLine => ({
   custom_id: customId,
   image,
+  row,
   prompt,
   asked,
   error: { code: codeOf(error), message: messageOf(error) },

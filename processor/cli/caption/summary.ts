@@ -29,7 +29,8 @@ function countsLine({ tally, files }: CaptionResult, elapsedMs: number): string 
   const parts = [
     `${plural(tally.captioned, 'image')} captioned in ${formatDuration(elapsedMs)} (${rate} images/s)`,
   ]
-  if (files.out !== undefined) parts[0] += `: ${files.out}`
+  const written = files.made ?? files.out
+  if (written !== undefined) parts[0] += `: ${written}`
   if (tally.skipped > 0) parts.push(`${formatCount(tally.skipped)} already done`)
   if (tally.pruneRatioSum > 0) parts.push(`${meanPruning(tally)} of the image tokens merged`)
   return parts.join('; ')
@@ -46,7 +47,7 @@ export function printSummary(
     failed: tally.failed + earlierFailures,
     already_done: Math.max(0, tally.skipped - earlierFailures),
     skipped,
-    output: files.out ?? files.pipes.out ?? null,
+    output: files.made ?? files.out ?? files.pipes.out ?? null,
     errors: files.errors ?? files.pipes.errors ?? null,
     seconds: Number((elapsedMs / 1000).toFixed(1)),
   })
