@@ -172,7 +172,7 @@ export async function* readList(
     yield head
     yield* { [Symbol.asyncIterator]: () => chunks }
   }
-  yield* listLines(all(), listShape(head.subarray(0, listHeadBytes), name), table)
+  yield* listLines(all(), listShape(head.subarray(0, longHeadBytes), name), table)
 }
 
 const remedyFor = ({ decoded: isDecoded, note }: FileFormat) =>

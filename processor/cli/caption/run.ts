@@ -195,8 +195,9 @@ function entryOf(source: Source, task: CaptionRun['task']): Entry {
   if (customId !== undefined || row !== undefined) return { image, customId, prompt, row, columns }
   const { request, settings, maxTokens, stop, n } = asOf(source, task)
   // Its own prompt is in the line.
-  const isToldByPrompt = prompt !== undefined && Object.keys(request ?? {}).length === 1
-  const asked = JSON.stringify([isToldByPrompt ? undefined : request, settings, maxTokens, stop, n])
+  const inLine = prompt === undefined ? 0 : 1
+  const isMore = Object.keys(request ?? {}).length > inLine
+  const asked = JSON.stringify([isMore ? request : undefined, settings, maxTokens, stop, n])
   const told = asked === nothingAsked ? {} : { asked: digestOf(asked) }
   return { image, prompt, columns, ...told }
 }
