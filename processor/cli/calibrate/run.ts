@@ -8,6 +8,7 @@ import { mapInOrder } from '../../../infra/ordered-map.ts'
 import { type Picture, toBatches } from '../../calibration/pictures.ts'
 import { plannedCaptions } from '../../calibration/search.ts'
 import { sample, splitPictures } from '../../calibration/split.ts'
+import { ownBytes } from '../../decoding/loaders/loaded-image.ts'
 import { readPicture } from '../../engine/read-picture.ts'
 import { levelsFile, readLevels, readLevelTable, writeLevelTable } from '../../models/levels.ts'
 import type { PictureRule } from '../../models/pictures.ts'
@@ -188,7 +189,7 @@ async function readSource(
 ): Promise<Picture | string> {
   try {
     if (location === undefined) throw error
-    const bytes = await readImage(location)
+    const bytes = ownBytes(await readImage(location))
     return { digest: hash('sha256', bytes), ...(await readPicture(bytes, rule)) }
   } catch (cause) {
     return `${name}: ${describeError(cause)}`

@@ -4,6 +4,7 @@ import { Command, Option } from 'commander'
 import { describeSkipped, type Skipped } from '../../../edge/contract/formats/file-kind.ts'
 import type { ConfigRow } from '../../../infra/config.ts'
 import { encodeFileName } from '../../../infra/file-name.ts'
+import { ownBytes } from '../../decoding/loaders/loaded-image.ts'
 import { type TensorData, writeSafetensors } from '../../onnx/safetensors.ts'
 import { defaultThreshold, modes, pruneRatio, type TurboMode } from '../../turbo/schedule.ts'
 import { readSources, resolveInputs } from '../caption/inputs.ts'
@@ -159,7 +160,7 @@ async function inspectImage(
   { inspector, names, flags, environment }: InspectRun,
 ): Promise<string> {
   if (source.location === undefined) throw source.error
-  const bytes = await environment.readImage(source.location)
+  const bytes = ownBytes(await environment.readImage(source.location))
   const trace = await inspector.trace(bytes, flags)
   await assertElsewhere(source.location, flags.out)
   const path = join(flags.out, uniqueName(stemOf(source.image), names))

@@ -39,6 +39,14 @@ export function releaseImages(images: readonly Uint8Array[]): void {
   for (const image of images) if (image instanceof LoadedImage) image.release()
 }
 
+/** Bytes of an image for libraries of this thread, which take no shared memory. What a loader has read is released. */
+export function ownBytes(image: Uint8Array): Uint8Array {
+  if (!(image instanceof LoadedImage)) return image
+  const bytes = Uint8Array.from(image)
+  image.release()
+  return bytes
+}
+
 /** What decoding an image takes, as `checkImage`, which was done already for what a loader has read. @throws ImageError */
 export function checkedWork(image: Uint8Array, param: string, limits?: ImageLimits): ImageWork | undefined {
   if (!(image instanceof LoadedImage)) return checkImage(image, param, limits)
