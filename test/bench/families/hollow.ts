@@ -3,6 +3,7 @@
  *
  * node test/bench/families/hollow.ts FOLDER OUT
  */
+import { existsSync } from 'node:fs'
 import { cp, mkdir, open, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { dataTypes, decodeModel, encodeModel, type TensorProto } from '../../../processor/onnx/proto.ts'
@@ -19,8 +20,9 @@ const alignment = 4096
 const entryOf = ({ externalData }: TensorProto, key: string) =>
   externalData?.find((entry) => entry.key === key)?.value
 
+/** None of a tagger, whose graph lies in the folder itself, with its weights in it. */
 const graphsOf = async (folder: string) =>
-  (await readdir(join(folder, 'onnx')))
+  (existsSync(join(folder, 'onnx')) ? await readdir(join(folder, 'onnx')) : [])
     .filter((name) => name.endsWith('.onnx'))
     .map((name) => join(folder, 'onnx', name))
 
