@@ -3,9 +3,9 @@ import { enableCompileCache } from 'node:module'
 import { setImmediate } from 'node:timers/promises'
 import type { Config, ConfigSources } from '../../infra/config.ts'
 import { poolThreads } from '../../infra/cores.ts'
+import { compileCacheFolder } from '../../infra/user-cache.ts'
 import packageJson from '../../package.json' with { type: 'json' }
 import type { ReadImage } from './caption/read-image.ts'
-import { compileCacheFolder } from './compile-cache.ts'
 
 // Halves the start-up time from the second run on. Imports above are not cached.
 const cache = process.env.NODE_COMPILE_CACHE ?? compileCacheFolder()

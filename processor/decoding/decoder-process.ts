@@ -1,4 +1,5 @@
 import { readSync, writeFileSync, writeSync } from 'node:fs'
+import { flushCompileCache } from 'node:module'
 import { ImageError } from '../../edge/contract/errors.ts'
 import { preprocess } from '../engine/preprocess.ts'
 import { type PictureRule, type PictureShape, pictureBytes } from '../models/pictures.ts'
@@ -29,6 +30,8 @@ let output = Buffer.alloc(0)
 /** What images become. */
 let rule: PictureRule
 reply('ready')
+// For those that start from now on; one that is killed would leave nothing.
+flushCompileCache()
 while (read(head)) await decode(decodeRequest(head))
 
 async function decode({ imageBytes, memoryBytes, cpuMs, ruleBytes }: DecodeRequest): Promise<void> {

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { ImageError } from '../../edge/contract/errors.ts'
 import { maxImageSide } from '../../edge/contract/image.ts'
 import { BaseError } from '../../infra/errors.ts'
+import { compileCacheFolder } from '../../infra/user-cache.ts'
 import type { PixelTarget, Preprocessed, PreprocessOptions } from '../engine/preprocess.ts'
 import { type PictureRule, type PictureShape, pictureBytes, shapeOf } from '../models/pictures.ts'
 import { cpuTimeOf } from './cpu-time.ts'
@@ -65,6 +66,8 @@ const program = fileURLToPath(new URL('./decoder-process.ts', import.meta.url))
 const flags = ['--max-semi-space-size=1', '--max-old-space-size=64', '--disable-warning=ExperimentalWarning']
 /** Nothing of the service's environment: a decoder needs no secrets. Large blocks go back to the system when freed. */
 const environment = {
+  /** Compiled code of earlier ones: a decoder starts in a third of the CPU time. */
+  NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? compileCacheFolder(),
   PATH: process.env.PATH,
   LD_LIBRARY_PATH: process.env.LD_LIBRARY_PATH,
   UV_THREADPOOL_SIZE: '1',

@@ -2,7 +2,7 @@ import { chmod, mkdir, mkdtemp, rm, stat, symlink, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { beforeEach, expect, it, onTestFinished } from 'vitest'
-import { compileCacheFolder } from './compile-cache.ts'
+import { compileCacheFolder } from './user-cache.ts'
 
 let home: string
 beforeEach(async () => {
