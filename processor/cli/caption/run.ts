@@ -166,18 +166,18 @@ async function captionSource(
         : await readAll(run, [location!, ...others], place).catch((error: unknown) => {
             throw isStop(error, run) ? error : asImageError(error)
           })
-      const now = () => attempt(run, () => ask(run.captioner, { ...asked, images, lane: 'batch' }))
+      const now = () =>
+        attempt(run, () => ask(run.captioner, { ...asked, images, lane: 'batch' })).catch(
+          (error: unknown) => {
+            throw asTaskFault(error, prompt)
+          },
+        )
       return run.dedupe ? answers.of(contentKey(images, asked), now) : now()
     }
     const isNamed = location !== undefined && row !== undefined
     const captioned = await (isNamed
       ? answers.of(JSON.stringify([location, others, asked]), answer)
-      : answer()
-    ).catch((error: unknown) => {
-      throw isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
-        ? new UsageError(messageOf(error), { cause: error })
-        : error
-    })
+      : answer())
     await run.sidecars?.write(source, captioned.caption)
     return { ...entry, captioned }
   } catch (error) {
@@ -188,6 +188,12 @@ async function captionSource(
     taken?.release()
   }
 }
+
+/** What is wrong with what every image is asked ends the run; a line's own prompt only its line. */
+const asTaskFault = (error: unknown, prompt?: string) =>
+  isTaskFault(error) && !(prompt && codeOf(error) === 'prompt_too_long')
+    ? new UsageError(messageOf(error), { cause: error })
+    : error
 
 /** An image without an id or a row is told by what it is asked, too: another `--max-tokens` makes another caption. */
 function entryOf(source: Source, task: CaptionRun['task']): Entry {
