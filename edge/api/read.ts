@@ -48,7 +48,7 @@ function takeText(c: Context<EdgeEnv>, limits?: JsonLimits): string {
  * @param until unix ms, as of `ImageAsk`
  * @returns a function to call once, which throws ImageError, and what else an `ImageSource` throws
  */
-export function imageReader(
+function imageReader(
   c: Context<EdgeEnv>,
   {
     images,

@@ -152,7 +152,7 @@ const begin = (tokenizer: CaptionTokenizer, { beginning }: PromptRequest) =>
  * What a request asks: a task by its name, as `task` or at the start of the text, or the text as it is.
  * @throws PromptError
  */
-export function questionOf(
+function questionOf(
   { system, text, task }: PromptRequest,
   { alone, withText, tokens }: Tasks,
 ): { token?: string; text: string } {

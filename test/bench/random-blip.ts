@@ -39,7 +39,7 @@ export const blipTiny: BlipSizes = {
 }
 
 /** Salesforce/blip-image-captioning-large. */
-export const blipLarge: BlipSizes = {
+const blipLarge: BlipSizes = {
   ...blipBase,
   width: 1024,
   layers: 24,

@@ -78,8 +78,6 @@ export function rowInputs(g: Graph) {
   }
 }
 
-export type RowInputs = ReturnType<typeof rowInputs>
-
 /** Where the rows of a batch are. */
 export interface RowState {
   /** `bool [B, 1]`. */

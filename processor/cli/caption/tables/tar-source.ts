@@ -32,7 +32,7 @@ export async function* shardSamples(path: string, { columns, kept }: TableOption
 }
 
 /** The member of a sample that is its picture: the one that is named, or the first that is called one. */
-export function imageMember({ members }: Sample, extension?: string) {
+function imageMember({ members }: Sample, extension?: string) {
   if (extension !== undefined) return members.find((member) => member.extension === extension)
   return members.find((member) => kindOfName(`x.${member.extension}`) === 'image')
 }
